@@ -1,0 +1,47 @@
+"""(workload, candidate, scheduled program) -> numbers a cost model can learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.space import ENCODING_LENGTH, Candidate, InvalidCandidate, Replayer
+from kernels.warm import meta_schedule
+from kernels.workload import Workload
+
+_PER_STORE = 164
+"""Columns of TVM's per-store features, see tvm/s_tir/meta_schedule/feature_extractor/per_store_feature.py."""
+
+FEATURE_LENGTH = 2 * _PER_STORE + ENCODING_LENGTH + 3
+SCHEMA = f"per-store-{_PER_STORE}-max-sum/encoding-{ENCODING_LENGTH}/workload-3/1"
+"""Names the meaning of a row; rows and models of another schema are not used."""
+
+
+class FeatureExtractor:
+    """Rows of FEATURE_LENGTH float32 for candidates of one workload."""
+
+    def __init__(self, workload: Workload, replayer: Replayer) -> None:
+        self._replayer = replayer
+        self._extractor: Any = meta_schedule().feature_extractor.PerStoreFeature()
+        self._shape = np.log2(
+            np.array([workload.flops, workload.bytes, workload.flops / max(workload.bytes, 1)]) + 1.0
+        ).astype(np.float32)
+
+    def row(self, candidate: Candidate) -> NDArray[np.float32] | None:
+        """Features of one candidate; None when it cannot be scheduled.
+
+        Per-store features pooled over the program's stores by maximum and by sum (of what are
+        already log-scaled values), then the candidate's own encoding, then log2 of the workload's
+        flops, bytes and intensity.
+        """
+        try:
+            schedule = self._replayer.apply(candidate)
+        except InvalidCandidate:
+            return None
+        ms = meta_schedule()
+        [stores] = self._extractor.extract_from(self._replayer.context, [ms.MeasureCandidate(schedule, [])])
+        table = np.asarray(stores.numpy(), dtype=np.float32)
+        own = self._replayer.space.encode(candidate)
+        return np.concatenate([table.max(axis=0), table.sum(axis=0), own, self._shape]).astype(np.float32)

@@ -1,0 +1,80 @@
+"""The kernel-level passes, and the configuration made of one setting of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from kernels.passes.base import Pass
+from kernels.passes.cse import CommonSubexpressions
+from kernels.passes.fast_math import FastMath
+from kernels.passes.llvm_opt import LlvmOpt
+from kernels.passes.noalias import NoAlias
+from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.unroll import Unroll
+from kernels.passes.vector_width import VectorWidth
+from kernels.passes.vectorize import Vectorize
+
+PASSES: Mapping[str, type[Pass]] = {
+    p.name: p
+    for p in (Unroll, Vectorize, VectorWidth, LlvmOpt, StorageRewrite, CommonSubexpressions, NoAlias, FastMath)
+}
+"""Every kernel-level pass, in the order in which a configuration lists them."""
+
+_TEXT = re.compile(r"(\w+)\{([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class PassConfig:
+    """One setting of each pass. The default configuration is `PassConfig()`."""
+
+    settings: tuple[Pass, ...] = tuple(p() for p in PASSES.values())
+
+    def replace(self, setting: Pass) -> PassConfig:
+        """The same configuration with one pass set otherwise."""
+        return PassConfig(tuple(setting if s.name == setting.name else s for s in self.settings))
+
+    def on_schedule(self, schedule: Schedule) -> None:
+        for setting in self.settings:
+            setting.on_schedule(schedule)
+
+    def context_options(self) -> dict[str, Any]:
+        return {key: value for s in self.settings for key, value in s.context_options().items()}
+
+    def target_options(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        """The target with every pass's attributes; lists (features) are appended to."""
+        merged = dict(target)
+        for setting in self.settings:
+            for key, value in setting.target_options().items():
+                merged[key] = [*merged.get(key, ()), *value] if isinstance(value, list) else value
+        return merged
+
+    def numbers(self) -> tuple[float, ...]:
+        return tuple(s.number() for s in self.settings)
+
+    def to_text(self) -> str:
+        """Only what differs from the default, e.g. `unroll{depth=64} cse{on=0}`."""
+        return " ".join(s.to_text() for s in self.settings if s != PASSES[s.name]())
+
+    @staticmethod
+    def from_text(text: str) -> PassConfig:
+        """The inverse of `to_text`. Raises ValueError on an unknown pass, option or leftover text."""
+        config = PassConfig()
+        if _TEXT.sub("", text).strip():
+            raise ValueError(f"not a pass configuration: {text!r}")
+        for name, body in _TEXT.findall(text):
+            if name not in PASSES:
+                raise ValueError(f"unknown pass {name!r}; known: {', '.join(PASSES)}")
+            kinds = {f.name: type(f.default) for f in fields(PASSES[name])}
+            options = {}
+            for item in filter(None, body.split(",")):
+                key, _, value = item.partition("=")
+                if key not in kinds:
+                    raise ValueError(f"pass {name} has no option {key!r}; it has: {', '.join(kinds)}")
+                options[key] = kinds[key](int(value))
+            config = config.replace(PASSES[name](**options))
+        return config

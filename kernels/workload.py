@@ -1,0 +1,124 @@
+"""One tensor program, as data: TensorIR, shapes, dtypes, flops, bytes, and a key that survives machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.s_tir import analysis
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of one argument of a tensor program."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An unscheduled tensor program with static shapes, destination-passing (outputs last).
+
+    `flops` counts arithmetic of one call as TVM's analysis does (a multiply-add is 2). `bytes` is the
+    least traffic: every argument touched once. `origin` says which operator it came from, as plain
+    data for baselines and reports; it is no part of the identity. Two workloads are equal when their
+    keys are.
+    """
+
+    name: str
+    key: str
+    tir_json: str = field(repr=False, compare=False)
+    args: tuple[TensorSpec, ...] = field(compare=False)
+    num_outputs: int = field(compare=False)
+    flops: float = field(compare=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self.args[: len(self.args) - self.num_outputs]
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.args[len(self.args) - self.num_outputs :]
+
+    @property
+    def bytes(self) -> int:
+        return sum(spec.nbytes for spec in self.args)
+
+    def module(self) -> tvm.IRModule:
+        """A fresh IRModule whose one function is `main`."""
+        return tvm.ir.load_json(self.tir_json)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "tir_json": self.tir_json,
+            "num_outputs": self.num_outputs,
+            "origin": dict(self.origin),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Workload:
+        module = tvm.ir.load_json(data["tir_json"])
+        return from_prim_func(module["main"], data["name"], data["num_outputs"], data["origin"])
+
+
+def from_prim_func(
+    func: tvm.tirx.PrimFunc, name: str, num_outputs: int = 1, origin: Mapping[str, Any] | None = None
+) -> Workload:
+    """Make a workload of a TensorIR function.
+
+    The key is the SHA-256 of the function's canonical text under the name `main`, cut to 16 hex
+    digits: the same on every machine and in every process, other whenever shape, dtype or body are.
+    Raises ValueError when a shape is not static.
+    """
+    func = func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    specs = []
+    for param in func.params:
+        try:
+            shape = tuple(int(extent) for extent in param.shape)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: argument {param.name} has a symbolic shape {param.shape}") from error
+        specs.append(TensorSpec(shape, str(param.dtype)))
+    module = tvm.IRModule({"main": func})
+    key = hashlib.sha256(func.script(show_meta=True).encode()).hexdigest()[:16]
+    try:
+        flops = float(analysis.estimate_tir_flops(module))
+    except (tvm.error.TVMError, tvm.error.InternalError):
+        flops = 0.0  # bodies the analysis has no rule for, e.g. data-dependent loops
+    return Workload(
+        name=name,
+        key=key,
+        tir_json=tvm.ir.save_json(module),
+        args=tuple(specs),
+        num_outputs=num_outputs,
+        flops=flops,
+        origin=json.loads(json.dumps(dict(origin or {}))),
+    )
+
+
+def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
+    """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
+
+    Never zeros or constants, which can make arithmetic faster than it will be in use.
+    """
+    rng = np.random.default_rng(seed)
+    arrays: list[np.ndarray[Any, Any]] = []
+    for spec in specs:
+        if np.dtype(spec.dtype).kind == "f":
+            arrays.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(spec.dtype))
+        elif spec.dtype == "bool":
+            arrays.append(rng.integers(0, 2, spec.shape).astype(bool))
+        else:
+            arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
+    return arrays

@@ -1,0 +1,205 @@
+"""The seams of the program: small protocols, each with one contract suite in tests/contracts.
+
+Nothing here imports a heavy package. `numpy` arrays cross the seams as inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tuner.records import Measurement, Record, Status, Tier
+
+if TYPE_CHECKING:
+    import numpy as np
+    from kernels.space import Candidate, DesignSpace
+    from kernels.workload import Workload
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+
+# --- measuring -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to stop sampling. Seconds throughout.
+
+    A block of calls is at least `block_s` long. Sampling goes on until there are `min_samples`
+    blocks and `min_time_s` of timed work, and then until the relative half-width of the median's
+    95 % interval is at most `half_width` (0 = do not wait for it) or `max_time_s` is spent.
+    `give_up_above_s`: when the first sample is above it, stop and call the measurement censored.
+    """
+
+    tier: Tier
+    min_samples: int
+    min_time_s: float
+    max_time_s: float
+    half_width: float
+    block_s: float = 0.002
+    warmup_s: float = 0.0
+    give_up_above_s: float | None = None
+
+
+SCREEN = Policy(Tier.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)
+RANK = Policy(Tier.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, half_width=0.02)
+CERTIFY = Policy(
+    Tier.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05
+)
+
+
+class Prepared(Protocol):
+    """Something ready to be called again and again on fixed inputs."""
+
+    def launch(self, count: int) -> None:
+        """Run `count` calls back to back and return when the last one is finished."""
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the last call, as numpy arrays in the model's own layout."""
+
+
+class Launchable(Protocol):
+    """A thing that can be timed: a tuned kernel, a whole model, or a rival."""
+
+    @property
+    def key(self) -> str: ...
+
+    def prepare(self, inputs: Sequence[Array]) -> Prepared: ...
+
+
+class Runner(Protocol):
+    """Times a launchable by a policy, in the process it is called in."""
+
+    def run(self, launchable: Launchable, inputs: Sequence[Array], policy: Policy) -> Measurement: ...
+
+
+# --- tasks and candidates ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A workload on a target. `weight` is how often one inference calls it."""
+
+    workload: Workload
+    target: str
+    weight: int = 1
+
+    @property
+    def key(self) -> str:
+        return self.workload.key
+
+    @property
+    def name(self) -> str:
+        return self.workload.name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a build made. `path` is a shared library (CPU) or a cubin (CUDA)."""
+
+    path: Path
+    entry: str
+    sha256: str
+    build_s: float
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """A build that made nothing; becomes a Measurement with the same status and reason."""
+
+    status: Status
+    reason: str
+    build_s: float = 0.0
+
+
+class Strategy(Protocol):
+    """Proposes candidates for one task and learns from what became of them."""
+
+    def ask(self, count: int) -> list[Proposal]:
+        """At most `count` candidates never proposed before; an empty list when the space is used up."""
+
+    def tell(self, candidate: Candidate, measurement: Measurement) -> None:
+        """Learn from one outcome. Also called for candidates that the strategy did not propose."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate and the name of the rule that proposed it (`seed`, `tpe`, `mutate`, ...)."""
+
+    candidate: Candidate
+    proposer: str
+
+
+class Featurizer(Protocol):
+    """Turns candidates of one task into rows for a cost model."""
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        """One row of fixed length a candidate; None where the candidate cannot be scheduled."""
+
+
+class StrategyFactory(Protocol):
+    def __call__(self, space: DesignSpace, featurizer: Featurizer, seed: int) -> Strategy: ...
+
+
+class Builder(Protocol):
+    def build(self, task: Task, candidates: Sequence[Candidate]) -> list[Artifact | BuildFailure]:
+        """Build candidates in parallel; the order of the results is that of the candidates."""
+
+
+# --- models, baselines, records, export ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A named model input."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Importer(Protocol):
+    """Loads a model as relax, with a way to compute what it should answer."""
+
+    def load(self) -> ImportedModel: ...
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model ready to be lowered.
+
+    `module` is a relax IRModule with one function `main`, weights bound as constants, operators as
+    the framework wrote them (cleaning is `tuner.graph`'s work). `recipe` is JSON-able data from which
+    a child process can make the same model again, weights included: what the baselines are given.
+    """
+
+    name: str
+    source: str
+    module: Any
+    inputs: tuple[InputSpec, ...]
+    recipe: Mapping[str, Any]
+
+
+class Baseline(Protocol):
+    """A rival: a launchable with a name, or the reason why it cannot be had here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> str:
+        """The settings it was given, in words, for the report."""
+
+    def unavailable(self) -> str | None: ...
+
+    def load(self, recipe: Mapping[str, Any], threads: int) -> Launchable: ...
+
+
+class RecordStore(Protocol):
+    def append(self, records: Sequence[Record]) -> None: ...
+
+    def read(self, *, scope: str | None = None, task_key: str | None = None, run_id: str | None = None) -> list[Record]: ...

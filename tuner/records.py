@@ -1,0 +1,105 @@
+"""The nouns that survive a run: Status, Measurement, Record.
+
+A Measurement has numbers if and only if its status is `ok`; the invariant is checked on construction.
+All times are seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PROTOCOL_VERSION = 1
+"""Version of the timing protocol. Records of another version are not comparable and not reused."""
+
+
+class Status(enum.StrEnum):
+    """What became of one candidate."""
+
+    OK = "ok"
+    INVALID = "invalid"  # the schedule cannot be applied, or the target forbids it; never built
+    BUILD_FAILED = "build failed"
+    BUILD_TIMEOUT = "build timeout"
+    RUN_FAILED = "run failed"
+    RUN_TIMEOUT = "run timeout"
+    WRONG_RESULT = "wrong result"
+    SUSPECT = "suspect"  # faster than physics allows
+    CENSORED = "censored"  # given up: slower than `censored_at_s`, never timed further
+
+
+class Tier(enum.StrEnum):
+    """How carefully something was timed; only `certify` may appear in a report as a result."""
+
+    SCREEN = "screen"
+    RANK = "rank"
+    CERTIFY = "certify"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The outcome of building, checking and timing one thing.
+
+    `samples_s` are raw seconds per call, one per timed block; never empty when `status` is ok and
+    always empty otherwise. `stopped_by` says which rule ended the sampling. `censored_at_s` is set
+    if and only if the status is `censored`: the true time is above it.
+    """
+
+    status: Status
+    samples_s: tuple[float, ...] = ()
+    tier: Tier = Tier.SCREEN
+    stopped_by: str = ""
+    reason: str = ""
+    censored_at_s: float | None = None
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    build_s: float = 0.0
+    run_s: float = 0.0
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.OK) != bool(self.samples_s):
+            raise ValueError(f"status {self.status} with {len(self.samples_s)} samples")
+        if not all(math.isfinite(s) and s > 0 for s in self.samples_s):
+            raise ValueError("samples must be finite and positive seconds")
+        if (self.status is Status.CENSORED) != (self.censored_at_s is not None):
+            raise ValueError("censored_at_s belongs to censored measurements, and only to them")
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.OK
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds per call. Raises ValueError when there is no number to give."""
+        if not self.samples_s:
+            raise ValueError(f"a measurement that is {self.status} has no time")
+        ordered = sorted(self.samples_s)
+        middle = len(ordered) // 2
+        if len(ordered) % 2:
+            return ordered[middle]
+        return 0.5 * (ordered[middle - 1] + ordered[middle])
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial as it is stored: append-only, never rewritten.
+
+    `candidate` is `Candidate.to_text()`; `scope` is the key of everything that must match for a
+    record to be reused (target, threads, versions, protocol, CPU model), see
+    `tuner.environment.scope_key`.
+    """
+
+    run_id: str
+    task_key: str
+    task_name: str
+    scope: str
+    trial: int
+    candidate: str
+    proposer: str
+    measurement: Measurement
+    seed: int
+    created_at: str
+    features: tuple[float, ...] = ()
