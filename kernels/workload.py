@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm.s_tir import analysis
+from tvm_ffi import structural_hash
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def from_prim_func(
 ) -> Workload:
     """Make a workload of a TensorIR function.
 
-    The key is the SHA-256 of the function's canonical text under the name `main`, cut to 16 hex
-    digits: the same on every machine and in every process, other whenever shape, dtype or body are.
+    The key is TVM's structural hash of the function under the name `main`, as 16 hex digits: the same
+    in every process and whatever its variables are called, other whenever shape, dtype or body are.
     Raises ValueError when a shape is not static.
     """
     func = func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
@@ -91,7 +91,7 @@ def from_prim_func(
             raise ValueError(f"{name}: argument {param.name} has a symbolic shape {param.shape}") from error
         specs.append(TensorSpec(shape, str(param.dtype)))
     module = tvm.IRModule({"main": func})
-    key = hashlib.sha256(func.script(show_meta=True).encode()).hexdigest()[:16]
+    key = f"{structural_hash(module) & (2**64 - 1):016x}"
     try:
         flops = float(analysis.estimate_tir_flops(module))
     except (tvm.error.TVMError, tvm.error.InternalError):

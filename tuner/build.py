@@ -1,0 +1,255 @@
+"""Building candidates: a pool of warm children that schedule, extract features and compile.
+
+A build makes `<entry>.o` and links it into `<entry>.so`. The object is kept: the whole model is later linked from the
+very objects that were measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.errors import InfrastructureError
+from tuner.protocols import Artifact, BuildFailure, Task
+from tuner.records import Status
+from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+
+if TYPE_CHECKING:
+    from kernels.space import Candidate, DesignSpace
+
+_FEATURE_TIMEOUT_S = 120.0
+_LOAD_TIMEOUT_S = 120.0
+
+
+def entry_of(task_key: str, candidate: Candidate) -> str:
+    """The symbol a candidate's kernel is exported as: unique for the task and the candidate."""
+    digest = hashlib.sha256(candidate.to_text().encode()).hexdigest()[:12]
+    return f"tuned_{task_key}_{digest}"
+
+
+class BuildService:
+    """Runs in a child: everything about candidates that needs TVM's scheduler or LLVM."""
+
+    def __init__(self, target: str, folder: str) -> None:
+        self._target = target
+        self._folder = Path(folder)
+        self._tasks: dict[str, tuple[Any, Any]] = {}
+
+    def op_space(self, workload: Mapping[str, Any], pass_names: Sequence[str]) -> dict[str, Any]:
+        """The design space of a workload, as data."""
+        import json
+
+        from kernels.space import generate
+        from kernels.workload import Workload
+        from tvm.target import Target
+
+        return generate(Workload.from_json(workload), Target(json.loads(self._target)), pass_names).to_json()
+
+    def op_load(self, workload: Mapping[str, Any], space: Mapping[str, Any]) -> None:
+        """Get ready for candidates of a workload."""
+        import json
+
+        from kernels.features import FeatureExtractor
+        from kernels.space import DesignSpace, Replayer
+        from kernels.workload import Workload
+        from tvm.target import Target
+
+        loaded = Workload.from_json(workload)
+        replayer = Replayer(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
+        self._tasks[loaded.key] = (replayer, FeatureExtractor(loaded, replayer))
+
+    def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
+        """Feature rows; None for a candidate that cannot be scheduled."""
+        from kernels.space import Candidate
+
+        extractor = self._tasks[task][1]
+        rows = [extractor.row(Candidate.from_text(text)) for text in candidates]
+        return [None if row is None else row.tolist() for row in rows]
+
+    def op_build(self, task: str, candidate: str) -> dict[str, Any]:
+        """Compile one candidate to an object and a shared library."""
+        import json
+
+        import tvm
+        from kernels.space import Candidate, InvalidCandidate
+        from tvm.target import Target
+
+        started = time.perf_counter()
+        parsed = Candidate.from_text(candidate)
+        try:
+            schedule = self._tasks[task][0].apply(parsed)
+        except InvalidCandidate as error:
+            return {"status": Status.INVALID, "reason": str(error), "build_s": time.perf_counter() - started}
+        entry = entry_of(task, parsed)
+        function = schedule.mod["main"].with_attr("global_symbol", entry)
+        target = Target(parsed.passes.target_options(json.loads(self._target)))
+        try:
+            with target, tvm.transform.PassContext(opt_level=3, config=parsed.passes.context_options()):
+                library = tvm.compile(tvm.IRModule({entry: function}), target=target)
+            made = self._folder / f"{entry}.o"
+            library.mod.write_to_file(str(made))
+        except (tvm.error.TVMError, tvm.error.InternalError, RuntimeError, ValueError) as error:
+            return {
+                "status": Status.BUILD_FAILED,
+                "reason": str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__,
+                "build_s": time.perf_counter() - started,
+            }
+        shared = made.with_suffix(".so")
+        subprocess.run([*linker(), "-o", str(shared), str(made)], check=True, capture_output=True, timeout=60)
+        return {
+            "path": str(shared),
+            "entry": entry,
+            "sha256": hashlib.sha256(made.read_bytes()).hexdigest(),
+            "build_s": time.perf_counter() - started,
+        }
+
+
+def linker() -> list[str]:
+    """The command that links objects into a shared library. Raises InfrastructureError without one."""
+    for name, flags in (("ld", ["-shared"]), ("cc", ["-shared"]), ("gcc", ["-shared"])):
+        found = shutil.which(name)
+        if found:
+            return [found, *flags]
+    raise InfrastructureError("no linker found (ld, cc or gcc)", "install a C toolchain, e.g. the package gcc")
+
+
+class LocalBuilder:
+    """A pool of build children on this machine. Implements `protocols.Builder`, and features beside it.
+
+    A child that hangs or dies is replaced; only the candidate it was working on is blamed.
+    """
+
+    def __init__(self, target: str, folder: Path, workers: int, timeout_s: float) -> None:
+        self._target = target
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._workers = workers
+        self._pool: list[Child] = []
+        self._loaded: list[set[str]] = []
+        self._spaces: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def space(self, task: Task, pass_names: Sequence[str]) -> DesignSpace:
+        """The design space of a task, generated in a child; also readies the pool for the task."""
+        from kernels.space import DesignSpace
+
+        workload = task.workload.to_json()
+        data = self._child(0).call("space", _LOAD_TIMEOUT_S, workload=workload, pass_names=list(pass_names))
+        self._spaces[task.key] = (workload, data)
+        return DesignSpace.from_json(data)
+
+    def features(self, task: Task, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        """One feature row a candidate; None where it cannot be scheduled or its features take too long."""
+        chunk = max(1, -(-len(candidates) // (2 * self._workers)))
+        chunks = [candidates[i : i + chunk] for i in range(0, len(candidates), chunk)]
+        jobs = [("features", {"task": task.key, "candidates": [c.to_text() for c in part]}) for part in chunks]
+        rows: list[NDArray[np.float32] | None] = []
+        for part, (answer, _) in zip(chunks, self._map(task.key, jobs, _FEATURE_TIMEOUT_S), strict=True):
+            if isinstance(answer, list):
+                rows.extend(None if row is None else np.asarray(row, dtype=np.float32) for row in answer)
+            else:
+                rows.extend([None] * len(part))
+        return rows
+
+    def build(
+        self, task: Task, candidates: Sequence[Candidate], deadline: Callable[[], bool] = lambda: False
+    ) -> list[Artifact | BuildFailure]:
+        """Build candidates in parallel; the order of the results is that of the candidates.
+
+        Once `deadline()` is true nothing more is started, and the list is cut at the first
+        candidate that was not built.
+        """
+        jobs = [("build", {"task": task.key, "candidate": c.to_text()}) for c in candidates]
+        made: list[Artifact | BuildFailure] = []
+        for answer, seconds in self._map(task.key, jobs, self._timeout_s, deadline):
+            if answer is None:
+                break
+            made.append(_outcome(answer, seconds))
+        return made
+
+    def close(self) -> None:
+        for child in self._pool:
+            child.close()
+        self._pool.clear()
+        self._loaded.clear()
+
+    # --- the pool --------------------------------------------------------------------------------
+
+    def _child(self, slot: int) -> Child:
+        while len(self._pool) <= slot:
+            self._pool.append(self._fresh())
+            self._loaded.append(set())
+        if not self._pool[slot].alive():
+            self._pool[slot].close()
+            self._pool[slot] = self._fresh()
+            self._loaded[slot] = set()
+        return self._pool[slot]
+
+    def _fresh(self) -> Child:
+        return Child(
+            "tuner.build:BuildService",
+            {"target": self._target, "folder": str(self._folder)},
+            env={"TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+
+    def _ready(self, slot: int, key: str) -> Child:
+        """The child in a slot, with the task's space loaded."""
+        child = self._child(slot)
+        if key not in self._loaded[slot]:
+            workload, space = self._spaces[key]
+            child.call("load", _LOAD_TIMEOUT_S, workload=workload, space=space)
+            self._loaded[slot].add(key)
+        return child
+
+    def _map(
+        self,
+        key: str,
+        jobs: Sequence[tuple[str, Mapping[str, Any]]],
+        timeout_s: float,
+        deadline: Callable[[], bool] = lambda: False,
+    ) -> list[tuple[Any, float]]:
+        """Run jobs over the pool: (answer or the exception that ended it, seconds); None if never started."""
+        answers: list[tuple[Any, float]] = [(None, 0.0)] * len(jobs)
+        waiting = list(range(len(jobs)))[::-1]
+        busy: dict[int, tuple[int, float]] = {}
+        while waiting or busy:
+            for slot in range(self._workers):
+                if slot not in busy and waiting and not deadline():
+                    job = waiting.pop()
+                    self._ready(slot, key).submit(jobs[job][0], **jobs[job][1])
+                    busy[slot] = (job, time.monotonic())
+            if not busy:
+                break
+            first_due = min(started for _, started in busy.values()) + timeout_s
+            connection.wait([self._pool[s].connection for s in busy], max(0.0, first_due - time.monotonic()))
+            for slot, (job, started) in list(busy.items()):
+                left = started + timeout_s - time.monotonic()
+                if left > 0 and not self._pool[slot].ready():
+                    continue
+                try:
+                    answer: Any = self._pool[slot].result(max(left, 0.0))
+                except (ChildTimeout, ChildDied, ChildError) as error:
+                    answer = error
+                answers[job] = (answer, time.monotonic() - started)
+                del busy[slot]
+        return answers
+
+
+def _outcome(answer: Any, seconds: float) -> Artifact | BuildFailure:
+    if isinstance(answer, ChildTimeout):
+        return BuildFailure(Status.BUILD_TIMEOUT, str(answer), seconds)
+    if isinstance(answer, (ChildDied, ChildError)):
+        return BuildFailure(Status.BUILD_FAILED, str(answer), seconds)
+    if "status" in answer:
+        return BuildFailure(Status(answer["status"]), answer["reason"], answer["build_s"])
+    return Artifact(Path(answer["path"]), answer["entry"], answer["sha256"], answer["build_s"], {"bytes": os.path.getsize(answer["path"])})

@@ -1,0 +1,325 @@
+"""Assigning layouts: channels packed into vector-sized blocks, weights prepacked, converted only where needed.
+
+A packed tensor of C channels and block b is stored as [N, C/b, H, W, b] ("NCHWbc"). Convolutions read
+any block and write the widest block that divides their channels and fits `lanes`; element-wise
+operators, pooling and concatenation along channels stay packed; everything else sees plain NCHW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, te, topi
+from tvm.ir import Call
+
+from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+
+_UNARY: Mapping[str, Callable[[Any], Any]] = {
+    "relax.nn.relu": relax.op.nn.relu,
+    "relax.sigmoid": relax.op.sigmoid,
+    "relax.tanh": relax.op.tanh,
+    "relax.nn.silu": relax.op.nn.silu,
+    "relax.exp": relax.op.exp,
+    "relax.sqrt": relax.op.sqrt,
+}
+_BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
+    "relax.add": relax.op.add,
+    "relax.subtract": relax.op.subtract,
+    "relax.multiply": relax.op.multiply,
+    "relax.divide": relax.op.divide,
+    "relax.maximum": relax.op.maximum,
+    "relax.minimum": relax.op.minimum,
+}
+_POOLS = {"relax.nn.max_pool2d": "max", "relax.nn.avg_pool2d": "avg"}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value held as [N, C/block, H, W, block]. `plain` is the NCHW shape it stands for."""
+
+    expr: Any
+    block: int
+    plain: tuple[int, ...]
+
+
+def block_of(channels: int, lanes: int) -> int:
+    """The largest divisor of `channels` that is at most `lanes`."""
+    return max(d for d in range(1, lanes + 1) if channels % d == 0)
+
+
+class Pack(Rewriter):
+    """Rewrites `main` to packed layouts. `origins` says what each emitted kernel computes."""
+
+    def __init__(self, module: tvm.IRModule, lanes: int) -> None:
+        super().__init__(module)
+        self.lanes = lanes
+        self.origins: dict[str, dict[str, Any]] = {}
+
+    def materialize(self, value: Any) -> Any:
+        if isinstance(value, Packed):
+            return self._unpack(value)
+        return super().materialize(value)
+
+    def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
+        name = op_name(call)
+        result = None
+        if name == "relax.nn.conv2d":
+            result = self._convolution(call, args)
+        elif name in _UNARY and isinstance(args[0], Packed):
+            result = Packed(self.emit(_UNARY[name](args[0].expr)), args[0].block, args[0].plain)
+        elif name in _BINARY:
+            result = self._binary(name, call, args)
+        elif name in _POOLS and isinstance(args[0], Packed):
+            result = self._pool(_POOLS[name], call, args[0])
+        elif name == "relax.mean" and isinstance(args[0], Packed):
+            result = self._mean(call, args[0])
+        elif name == "relax.concat":
+            result = self._concat(call, args)
+        return super().visit(var, call, args) if result is None else result
+
+    # --- conversions --------------------------------------------------------------------------
+
+    def _kernel(self, compute: Callable[..., Any], *args: Any, hint: str, origin: Mapping[str, Any] | None = None) -> Any:
+        call = self.builder.call_te(compute, *args, primfunc_name_hint=hint)
+        if origin:
+            self.origins[call.args[0].name_hint] = {**origin, "hint": hint}
+        return self.emit(call)
+
+    def _pack(self, value: Any, block: int) -> Packed:
+        plain = shape_of(value)
+        n, c, h, w = plain
+        constant = array_of(value)
+        if constant is not None:
+            return Packed(relax.const(pack_array(constant, block)), block, plain)
+        if c == block:  # one block: moving the axis is all there is to do
+            packed = self._kernel(lambda x: te.compute((n, 1, h, w, c), lambda i, _, y, z, k: x[i, k, y, z], "pack"), value, hint="pack")
+        else:
+            packed = self._kernel(
+                lambda x: te.compute((n, c // block, h, w, block), lambda i, j, y, z, k: x[i, j * block + k, y, z], "pack"),
+                value,
+                hint="pack",
+            )
+        return Packed(packed, block, plain)
+
+    def _unpack(self, value: Packed) -> Any:
+        n, c, h, w = value.plain
+        block = value.block
+        if h == w == 1:
+            return self.emit(relax.op.reshape(value.expr, value.plain))
+        return self._kernel(
+            lambda x: te.compute((n, c, h, w), lambda i, j, y, z: x[i, j // block, y, z, j % block], "unpack"),
+            value.expr,
+            hint="unpack",
+        )
+
+    # --- operators ----------------------------------------------------------------------------
+
+    def _convolution(self, call: Call, args: Sequence[Any]) -> Packed | None:
+        weight = array_of(args[1])
+        attrs = call.attrs
+        if weight is None or str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
+            return None
+        n, c, h, w = shape_of(call.args[0])
+        out_channels, group_channels, kh, kw = weight.shape
+        groups = int(attrs.groups)
+        depthwise = groups == c == out_channels
+        out_block = block_of(out_channels // (1 if depthwise else groups), self.lanes)
+        if out_block < min(4, self.lanes):
+            return None
+        data = args[0]
+        if not isinstance(data, Packed):
+            data = self._pack(self.materialize(data), out_block if depthwise else block_of(c // groups, self.lanes))
+        if (depthwise and data.block != out_block) or (not depthwise and group_channels % data.block):
+            data = self._pack(self._unpack(data), out_block if depthwise else block_of(c // groups, self.lanes))
+        geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
+        hint = f"conv2d_{kh}x{kw}" + (f"s{geometry.strides[0]}" if max(geometry.strides) > 1 else "")
+        origin = geometry.origin()
+        if depthwise:
+            packed_weight = weight.reshape(c // out_block, out_block, kh, kw).transpose(0, 2, 3, 1)
+            compute = geometry.depthwise(out_block)
+            hint = "depthwise_" + hint
+        else:
+            packed_weight = pack_weight(weight, data.block, out_block)
+            compute = geometry.dense(data.block, out_block)
+            hint += f"g{groups}" if groups > 1 else ""
+        result = self._kernel(compute, data.expr, relax.const(np.ascontiguousarray(packed_weight)), hint=hint, origin=origin)
+        return Packed(result, out_block, shape_of(call))
+
+    def _binary(self, name: str, call: Call, args: Sequence[Any]) -> Packed | None:
+        packed = next((a for a in args if isinstance(a, Packed)), None)
+        if packed is None or packed.plain != shape_of(call):
+            return None
+        operands = [self._operand(a, packed, shape_of(old)) for a, old in zip(args, call.args, strict=True)]
+        if any(o is None for o in operands):
+            return None
+        return Packed(self.emit(_BINARY[name](*operands)), packed.block, packed.plain)
+
+    def _operand(self, value: Any, like: Packed, shape: tuple[int, ...]) -> Any:
+        """The other operand in the layout of `like`; None when it does not fit."""
+        if isinstance(value, Packed):
+            if value.plain != like.plain:
+                return None
+            return value.expr if value.block == like.block else self._pack(self._unpack(value), like.block).expr
+        constant = array_of(value)
+        if constant is not None:
+            if constant.size == 1:
+                return relax.const(constant.reshape(()))
+            full = constant.reshape([1] * (4 - constant.ndim) + list(constant.shape)) if constant.ndim <= 4 else None
+            if full is None or full.shape[1] not in (1, like.plain[1]):
+                return None
+            if full.shape[1] == 1:
+                return relax.const(full[..., None])
+            return relax.const(pack_array(full, like.block))
+        return self._pack(self.materialize(value), like.block).expr if shape == like.plain else None
+
+    def _pool(self, kind: str, call: Call, data: Packed) -> Packed | None:
+        attrs = call.attrs
+        if str(attrs.layout) != "NCHW":
+            return None
+        ints = {k: [int(v) for v in getattr(attrs, k)] for k in ("pool_size", "strides", "dilation", "padding")}
+        padding = ints["padding"] if len(ints["padding"]) == 4 else ints["padding"] * (4 // len(ints["padding"]))
+
+        def compute(x: Any) -> Any:
+            return topi.nn.pool2d(
+                x, ints["pool_size"], ints["strides"], ints["dilation"], padding, kind,
+                ceil_mode=bool(attrs.ceil_mode), layout=f"NCHW{data.block}c", count_include_pad=bool(attrs.count_include_pad),
+            )  # fmt: skip
+
+        result = self._kernel(compute, data.expr, hint=f"{kind}_pool2d")
+        return Packed(result, data.block, shape_of(call))
+
+    def _mean(self, call: Call, data: Packed) -> Any:
+        axes = sorted(int(a) % 4 for a in call.attrs.axis)
+        if axes != [2, 3]:
+            return None
+        n, c = data.plain[:2]
+        mean = self.emit(relax.op.mean(data.expr, [2, 3], keepdims=True))
+        packed = Packed(mean, data.block, (n, c, 1, 1))
+        return packed if call.attrs.keepdims else self.emit(relax.op.reshape(mean, (n, c)))
+
+    def _concat(self, call: Call, args: Sequence[Any]) -> Packed | None:
+        fields = args[0]
+        if not isinstance(fields, tuple) or call.attrs.axis is None or int(call.attrs.axis) not in (1, -3):
+            return None
+        if len(shape_of(call)) != 4 or not any(isinstance(f, Packed) for f in fields):
+            return None
+        block = max(f.block for f in fields if isinstance(f, Packed))
+        if any(f.plain[1] % block if isinstance(f, Packed) else shape_of(f)[1] % block for f in fields):
+            return None
+        same = [f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields]
+        return Packed(self.emit(relax.op.concat([f.expr for f in same], axis=1)), block, shape_of(call))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shape of a 2-d convolution; padding is (top, left, bottom, right)."""
+
+    data: tuple[int, ...]
+    weight: tuple[int, ...]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @staticmethod
+    def of(attrs: Any, data: Sequence[int], weight: Sequence[int]) -> Geometry:
+        strides = [int(s) for s in attrs.strides]
+        padding = [int(p) for p in attrs.padding]
+        dilation = [int(d) for d in attrs.dilation]
+        strides = strides * (2 // len(strides))
+        dilation = dilation * (2 // len(dilation))
+        padding = padding * (4 // len(padding))
+        return Geometry(
+            tuple(data),
+            tuple(weight),
+            (strides[0], strides[1]),
+            (padding[0], padding[1], padding[2], padding[3]),
+            (dilation[0], dilation[1]),
+            int(attrs.groups),
+        )
+
+    def origin(self) -> dict[str, Any]:
+        return {
+            "op": "conv2d",
+            "data": list(self.data),
+            "weight": list(self.weight),
+            "strides": list(self.strides),
+            "padding": list(self.padding),
+            "dilation": list(self.dilation),
+            "groups": self.groups,
+        }
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        (_, _, h, w), (_, _, kh, kw) = self.data, self.weight
+        top, left, bottom, right = self.padding
+        rows = (h + top + bottom - self.dilation[0] * (kh - 1) - 1) // self.strides[0] + 1
+        columns = (w + left + right - self.dilation[1] * (kw - 1) - 1) // self.strides[1] + 1
+        return rows, columns
+
+    def _padded(self, data: Any) -> Any:
+        top, left, bottom, right = self.padding
+        if not any(self.padding):
+            return data
+        return topi.nn.pad(data, (0, 0, top, left, 0), (0, 0, bottom, right, 0), name="pad")
+
+    def dense(self, in_block: int, out_block: int) -> Callable[[Any, Any], Any]:
+        """TE of an ordinary or grouped convolution on packed data and packed weights."""
+        n, c, _, _ = self.data
+        o, group_c, kh, kw = self.weight
+        rows, columns = self.out_hw
+        (sy, sx), (dy, dx) = self.strides, self.dilation
+        chunks = group_c // in_block
+        group_out = o // self.groups // out_block
+
+        def compute(data: Any, weight: Any) -> Any:
+            padded = self._padded(data)
+            ico = te.reduce_axis((0, chunks), "ico")
+            ry = te.reduce_axis((0, kh), "ry")
+            rx = te.reduce_axis((0, kw), "rx")
+            ici = te.reduce_axis((0, in_block), "ici")
+
+            def body(i: Any, oc: Any, y: Any, x: Any, k: Any) -> Any:
+                chunk = ico if self.groups == 1 else oc // group_out * chunks + ico
+                value = padded[i, chunk, y * sy + ry * dy, x * sx + rx * dx, ici]
+                return te.sum(value * weight[oc, ico, ry, rx, ici, k], axis=[ico, ry, rx, ici])
+
+            return te.compute((n, o // out_block, rows, columns, out_block), body, name="conv2d")
+
+        return compute
+
+    def depthwise(self, block: int) -> Callable[[Any, Any], Any]:
+        """TE of a depthwise convolution; weights are [C/block, kh, kw, block]."""
+        n, c, _, _ = self.data
+        _, _, kh, kw = self.weight
+        rows, columns = self.out_hw
+        (sy, sx), (dy, dx) = self.strides, self.dilation
+
+        def compute(data: Any, weight: Any) -> Any:
+            padded = self._padded(data)
+            ry = te.reduce_axis((0, kh), "ry")
+            rx = te.reduce_axis((0, kw), "rx")
+
+            def body(i: Any, j: Any, y: Any, x: Any, k: Any) -> Any:
+                return te.sum(padded[i, j, y * sy + ry * dy, x * sx + rx * dx, k] * weight[j, ry, rx, k], axis=[ry, rx])
+
+            return te.compute((n, c // block, rows, columns, block), body, name="depthwise_conv2d")
+
+        return compute
+
+
+def pack_array(array: Array, block: int) -> Array:
+    """[N, C, H, W] -> [N, C/block, H, W, block]."""
+    n, c, h, w = array.shape
+    return np.ascontiguousarray(array.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2))
+
+
+def pack_weight(weight: Array, in_block: int, out_block: int) -> Array:
+    """[O, I, kh, kw] -> [O/out, I/in, kh, kw, in, out]."""
+    o, i, kh, kw = weight.shape
+    split = weight.reshape(o // out_block, out_block, i // in_block, in_block, kh, kw)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
