@@ -511,6 +511,6 @@ class Replayer:
             for postproc in self._postprocs:
                 if not postproc.apply(schedule):
                     raise InvalidCandidate(f"rejected by {type(postproc).__name__}")
-        except (tvm.error.TVMError, tvm.error.InternalError, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             raise InvalidCandidate(str(error).strip().splitlines()[-1][:300]) from error
         return schedule

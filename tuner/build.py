@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FEATURE_TIMEOUT_S = 120.0
 _LOAD_TIMEOUT_S = 120.0
+_REFERENCE_TIMEOUT_S = 180.0
 
 
 def entry_of(task_key: str, candidate: Candidate) -> str:
@@ -44,6 +45,7 @@ class BuildService:
         self._target = target
         self._folder = Path(folder)
         self._tasks: dict[str, tuple[Any, Any]] = {}
+        self._workloads: dict[str, Any] = {}
 
     def op_space(self, workload: Mapping[str, Any], pass_names: Sequence[str]) -> dict[str, Any]:
         """The design space of a workload, as data."""
@@ -65,8 +67,24 @@ class BuildService:
         from tvm.target import Target
 
         loaded = Workload.from_json(workload)
+        self._workloads[loaded.key] = loaded
         replayer = Replayer(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
         self._tasks[loaded.key] = (replayer, FeatureExtractor(loaded, replayer))
+
+    def op_reference(self, task: str, seed: int, path: str) -> int:
+        """Store what the workload answers on seeded inputs, by numpy in fp64; returns the reduction length.
+
+        Raises kernels.reference.Unsupported where there is no rule for the program.
+        """
+        from kernels.reference import evaluate, reduction_length
+        from kernels.workload import seeded_inputs
+
+        function = self._tasks[task][0].module["main"]
+        workload = self._workloads[task]
+        outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
+        with open(path, "wb") as file:
+            np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, workload.outputs, strict=True)])
+        return reduction_length(function)
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
         """Feature rows; None for a candidate that cannot be scheduled."""
@@ -160,6 +178,22 @@ class LocalBuilder:
             else:
                 rows.extend([None] * len(part))
         return rows
+
+    def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, tuple[Path, int]] | str:
+        """Independent results for each seed, computed side by side: seed -> (file, reduction length).
+
+        The reason, as text, when there is no independent evaluation of this program.
+        """
+        paths = [folder / f"{task.key}-{seed}.npz" for seed in seeds]
+        jobs = [
+            ("reference", {"task": task.key, "seed": seed, "path": str(path)}) for seed, path in zip(seeds, paths, strict=True)
+        ]
+        found = {}
+        for seed, path, (answer, _) in zip(seeds, paths, self._map(task.key, jobs, _REFERENCE_TIMEOUT_S), strict=True):
+            if not isinstance(answer, int):
+                return str(answer)
+            found[seed] = (path, answer)
+        return found
 
     def build(
         self, task: Task, candidates: Sequence[Candidate], deadline: Callable[[], bool] = lambda: False

@@ -1,6 +1,6 @@
 """The seams of the program: small protocols, each with one contract suite in tests/contracts.
 
-Nothing here imports a heavy package. `numpy` arrays cross the seams as inputs and outputs.
+`numpy` arrays cross the seams as inputs and outputs; nothing heavier is imported.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tuner.records import Measurement, Record, Status, Tier
 
 if TYPE_CHECKING:
-    import numpy as np
     from kernels.space import Candidate, DesignSpace
     from kernels.workload import Workload
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
-
+Array = NDArray[Any]
 
 # --- measuring -------------------------------------------------------------------------------
 

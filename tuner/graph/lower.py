@@ -147,3 +147,10 @@ def _describe(parts: Sequence[str], workload_args: Sequence[Any], origins: Mappi
         origin = {"op": "matmul", "a": a, "b": b, "epilogue": bare[1:]}
         return "_".join([f"matmul_{'x'.join(map(str, a))}_by_{'x'.join(map(str, b))}", *bare[1:]]), origin
     return "_".join(bare), {}
+
+
+def output_specs(lowered: Lowered) -> list[tuple[list[int], str]]:
+    """Shapes and dtypes of what `main` returns."""
+    result = lowered.module["main"].ret_ty
+    fields = list(result.fields) if hasattr(result, "fields") else [result]
+    return [([int(extent) for extent in f.shape], str(f.dtype)) for f in fields]

@@ -1,0 +1,73 @@
+"""PyTorch models for the run files here: built from a configuration with seeded random weights, nothing is downloaded.
+
+A callable takes nothing and returns a module in eval mode and its example inputs, a tuple of tensors. Run files name it
+`torch:configs.models:resnet18`; two calls give the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, ResNetConfig, ResNetForImageClassification
+from transformers.models.bert.modeling_bert import BertEncoder
+
+IMAGE = (1, 3, 224, 224)
+HIDDEN, LAYERS, HEADS, SEQUENCE = 256, 4, 4, 128
+
+
+class Logits(nn.Module):
+    """An image classifier of transformers, answering a plain tensor of shape (batch, 1000)."""
+
+    def __init__(self, classifier: ResNetForImageClassification) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(pixel_values=pixels).logits
+        return logits
+
+
+class Encoder(nn.Module):
+    """A BERT encoder on embedded tokens: (batch, sequence, hidden) float32 in and out, no mask."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.encoder = BertEncoder(config)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        hidden: Tensor = self.encoder(embedded).last_hidden_state
+        return hidden
+
+
+def resnet18() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """ResNet-18 on one 224x224 image."""
+    config = ResNetConfig(layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], num_labels=1000)
+    return _seeded(lambda: Logits(ResNetForImageClassification(config))), (torch.zeros(IMAGE),)
+
+
+def resnet50() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """ResNet-50 on one 224x224 image."""
+    config = ResNetConfig(num_labels=1000)
+    return _seeded(lambda: Logits(ResNetForImageClassification(config))), (torch.zeros(IMAGE),)
+
+
+def encoder() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A transformer encoder: 4 layers, hidden size 256, 4 heads, on one sequence of 128 embedded tokens."""
+    config = BertConfig(
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * HIDDEN,
+        max_position_embeddings=SEQUENCE,
+        attn_implementation="eager",  # written as matmul and softmax, so that every operator can be tuned
+    )
+    return _seeded(lambda: Encoder(config)), (torch.zeros(1, SEQUENCE, HIDDEN),)
+
+
+def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """The module with the same weights each time; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build().eval()

@@ -1,0 +1,41 @@
+"""How TVM's dtypes are computed with in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernels.reference.domain import Array, Unsupported
+
+EPSILON: Mapping[str, float] = {
+    "float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7,
+}  # fmt: skip
+"""Distance from 1 to the next number of each floating dtype."""
+
+
+def is_float(dtype: str) -> bool:
+    return dtype in EPSILON
+
+
+def storage_dtype(dtype: str) -> np.dtype[Any]:
+    """The numpy dtype in which values of a TVM dtype are computed. Raises Unsupported."""
+    if is_float(dtype):
+        return np.dtype(np.float64)
+    try:
+        return np.dtype(dtype)
+    except TypeError as error:
+        raise Unsupported(f"dtype {dtype}") from error
+
+
+def rounded(value: Array, dtype: str) -> Array:
+    """An explicit cast: rounded to what `dtype` can hold, in its storage dtype."""
+    storage = storage_dtype(dtype)
+    if dtype == "bfloat16":
+        bits = np.asarray(value, np.float32).view(np.uint32)
+        even = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) & np.uint32(0xFFFF0000)
+        return np.where(np.isfinite(value), even.view(np.float32), value).astype(storage)
+    if dtype in ("float16", "float32"):
+        return np.asarray(value).astype(dtype).astype(storage)
+    return np.asarray(value).astype(storage)

@@ -1,0 +1,91 @@
+"""What every cost model promises. A test module subclasses CostModelContract and says how to make one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from costmodel.base import CostModel
+from costmodel.dataset import FAILURE, Outcome
+from numpy.typing import NDArray
+
+Sample = tuple[NDArray[np.float32], list[Outcome], NDArray[np.int64]]
+
+
+def synthetic(count: int, seed: int = 0, columns: int = 40, groups: int = 2) -> Sample:
+    """Rows whose first three columns decide the time, and whose fourth whether they fail; one in seven is given up.
+
+    Times of the groups differ by a factor of 100.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 8, size=(count, columns)).astype(np.float32)
+    rows[:, -5:] = 1.0
+    task = rng.integers(0, groups, size=count).astype(np.int64)
+    seconds = synthetic_seconds(rows) * 100.0**task
+    outcomes = [
+        FAILURE if failed else Outcome(slower_than=s) if i % 7 == 6 else Outcome(seconds=s)
+        for i, (s, failed) in enumerate(zip(seconds.tolist(), fails(rows), strict=True))
+    ]
+    return rows, outcomes, task
+
+
+def fails(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return rows[:, 3] == 2
+
+
+def synthetic_seconds(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    distance = np.abs(rows[:, 0] - 4) + 0.5 * np.abs(rows[:, 1] - rows[:, 2])
+    return 1e-3 * np.exp(0.4 * distance.astype(np.float64))
+
+
+class CostModelContract:
+    def make(self, seed: int = 0) -> CostModel:
+        raise NotImplementedError
+
+    def test_knows_nothing_at_first(self) -> None:
+        rows, _, _ = synthetic(5)
+        assert self.make().predict(rows).tolist() == [0.0] * 5
+
+    @pytest.mark.parametrize("count", [16, 200])
+    def test_scores_are_finite_and_one_a_row(self, count: int) -> None:
+        model = self.make()
+        model.fit(*synthetic(count))
+        scores = model.predict(synthetic(30, seed=1)[0])
+        assert scores.shape == (30,)
+        assert scores.dtype == np.float32
+        assert np.isfinite(scores).all()
+
+    def test_no_rows_no_scores(self) -> None:
+        model = self.make()
+        model.fit(*synthetic(16))
+        assert model.predict(np.zeros((0, 40), dtype=np.float32)).shape == (0,)
+
+    @pytest.mark.parametrize("outcome", [FAILURE, Outcome(slower_than=1.0), Outcome(seconds=0.1)])
+    def test_lives_with_outcomes_that_are_all_alike(self, outcome: Outcome) -> None:
+        rows, _, groups = synthetic(16)
+        model = self.make()
+        model.fit(rows, [outcome] * 16, groups)
+        assert np.isfinite(model.predict(rows)).all()
+
+    def test_lives_with_rows_that_are_not_finite(self) -> None:
+        rows, outcomes, groups = synthetic(32)
+        rows[3, 4], rows[5, 6], rows[7, 8] = np.nan, np.inf, -np.inf
+        model = self.make()
+        model.fit(rows, outcomes, groups)
+        assert np.isfinite(model.predict(rows)).all()
+
+    def test_deterministic_for_a_seed(self) -> None:
+        rows = synthetic(50, seed=1)[0]
+        scores = []
+        for _ in range(2):
+            model = self.make(seed=3)
+            model.fit(*synthetic(100))
+            scores.append(model.predict(rows).tolist())
+        assert scores[0] == scores[1]
+
+    def test_fit_forgets(self) -> None:
+        rows = synthetic(50, seed=1)[0]
+        twice, once = self.make(), self.make()
+        twice.fit(*synthetic(60, seed=5))
+        for model in (twice, once):
+            model.fit(*synthetic(100))
+        assert twice.predict(rows).tolist() == once.predict(rows).tolist()

@@ -1,0 +1,148 @@
+"""What every RecordStore must do. A test module subclasses the suite and gives it a `store` fixture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tuner.protocols import RecordStore
+from tuner.records import Measurement, Record, Status, Tier
+
+
+def make_record(**changes: object) -> Record:
+    """A record with every field off its default."""
+    measurement = Measurement(
+        status=Status.OK,
+        samples_s=(1.25e-3, 1.5e-3, 1 / 3),
+        tier=Tier.RANK,
+        stopped_by="half width",
+        max_abs_error=1e-6,
+        max_rel_error=2e-5,
+        build_s=0.75,
+        run_s=0.125,
+        conditions={"load": 0.5, "threads": 2, "governor": None, "cpus": [0, 1]},
+    )
+    record = Record(
+        run_id="run-1",
+        task_key="0123456789abcdef",
+        task_name="conv2d <3x3> ‘quoted’ 卷积",
+        scope="cpu/2 threads",
+        trial=7,
+        candidate='[0, [[4, 16], 3], "unroll{depth=64}"]',
+        proposer="tpe",
+        measurement=measurement,
+        seed=2**40,
+        created_at="2026-01-02T03:04:05+00:00",
+        features=(0.5, -1.0, 1024.0),
+    )
+    return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+_ERROR = st.none() | st.floats(min_value=0, allow_nan=False)
+_PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | _TEXT
+
+
+@st.composite
+def measurements(draw: st.DrawFn) -> Measurement:
+    """Any legal measurement."""
+    status = draw(st.sampled_from(Status))
+    seconds = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+    return Measurement(
+        status=status,
+        samples_s=tuple(draw(st.lists(seconds, min_size=1, max_size=5))) if status is Status.OK else (),
+        tier=draw(st.sampled_from(Tier)),
+        stopped_by=draw(_TEXT),
+        reason=draw(_TEXT),
+        censored_at_s=draw(seconds) if status is Status.CENSORED else None,
+        max_abs_error=draw(_ERROR),
+        max_rel_error=draw(_ERROR),
+        build_s=draw(st.floats(0, 1e6)),
+        run_s=draw(st.floats(0, 1e6)),
+        conditions=draw(st.dictionaries(_TEXT, _PLAIN | st.lists(_PLAIN, max_size=3), max_size=3)),
+    )
+
+
+_RECORDS = st.builds(
+    Record,
+    run_id=_TEXT,
+    task_key=_TEXT,
+    task_name=_TEXT,
+    scope=_TEXT,
+    trial=st.integers(-1, 2**31 - 1),
+    candidate=_TEXT,
+    proposer=_TEXT,
+    measurement=measurements(),
+    seed=st.integers(-(2**63), 2**63 - 1),
+    created_at=_TEXT,
+    features=st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple),
+)
+
+
+class RecordStoreContract:
+    """Promises of `tuner.protocols.RecordStore`."""
+
+    @pytest.fixture
+    def store(self) -> RecordStore:
+        raise NotImplementedError("the implementation's test module provides the store")
+
+    def test_a_new_store_is_empty(self, store: RecordStore) -> None:
+        assert store.read() == []
+
+    def test_a_record_comes_back_whole(self, store: RecordStore) -> None:
+        store.append([make_record()])
+        assert store.read() == [make_record()]
+
+    def test_appending_nothing_stores_nothing(self, store: RecordStore) -> None:
+        store.append([])
+        assert store.read() == []
+
+    def test_order_is_that_of_insertion(self, store: RecordStore) -> None:
+        store.append([make_record(trial=trial) for trial in (5, 1, 3)])
+        store.append([make_record(trial=trial) for trial in (2, 1)])
+        assert [record.trial for record in store.read()] == [5, 1, 3, 2, 1]
+
+    @pytest.mark.parametrize("field", ["scope", "task_key", "run_id"])
+    def test_each_filter_selects(self, store: RecordStore, field: str) -> None:
+        store.append([make_record(**{field: value}) for value in ("a", "b", "a ", "A", "%", "")])
+        for value in ("a", "b", "%", ""):
+            [found] = store.read(**{field: value})
+            assert getattr(found, field) == value
+        assert store.read(**{field: "absent' OR '1'='1"}) == []
+
+    def test_filters_combine(self, store: RecordStore) -> None:
+        store.append([make_record(scope=scope, task_key=key) for scope in "xy" for key in "kl"])
+        [found] = store.read(scope="y", task_key="k")
+        assert (found.scope, found.task_key) == ("y", "k")
+
+    @pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK])
+    def test_failures_are_kept_with_their_reason(self, store: RecordStore, status: Status) -> None:
+        limit = 0.25 if status is Status.CENSORED else None
+        failed = Measurement(status, reason="because\nof this", censored_at_s=limit)
+        store.append([make_record(measurement=failed)])
+        [found] = store.read()
+        assert found.measurement == failed
+
+    def test_errors_that_are_no_numbers_survive(self, store: RecordStore) -> None:
+        wrong = Measurement(Status.WRONG_RESULT, max_abs_error=math.nan, max_rel_error=math.inf)
+        store.append([make_record(measurement=wrong)])
+        [found] = store.read()
+        assert found.measurement.max_abs_error is not None
+        assert math.isnan(found.measurement.max_abs_error)
+        assert found.measurement.max_rel_error == math.inf
+
+    def test_features_come_back_as_float32(self, store: RecordStore) -> None:
+        store.append([make_record(features=(0.1, 1e-30, math.inf))])
+        [found] = store.read()
+        assert found.features == pytest.approx((0.1, 1e-30, math.inf), rel=1e-7)
+
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(records=st.lists(_RECORDS, min_size=1, max_size=4))
+    def test_any_record_round_trips(self, store: RecordStore, records: list[Record]) -> None:
+        before = len(store.read())
+        store.append(records)
+        assert store.read()[before:] == records

@@ -1,0 +1,178 @@
+"""Rules for the whole tree that no linter knows: what is never called, never written, never shadowed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+UNSAFE_MODULES = {"cloudpickle", "cPickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+UNSAFE_BUILTINS = {"eval", "exec"}
+UNSAFE_CALLS = {
+    "builtins.eval",
+    "builtins.exec",
+    "os.popen",
+    "os.system",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "yaml.full_load",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+}
+UNSAFE_ARGUMENTS = {"allow_pickle", "shell"}
+"""Keyword arguments that must be absent, or plainly False."""
+
+LARGEST_TEXT = 1_000_000
+"""Bytes; what is larger is data (a figure, a recorded run) and not written by hand."""
+
+
+def unsafe(path: str, source: str) -> Iterator[str]:
+    """What a file does that this project does not do, as `path:line: what`."""
+    for node in ast.walk(ast.parse(source, path)):
+        for what in _unsafe(node):
+            yield f"{path}:{node.lineno}: {what}"  # type: ignore[attr-defined]
+
+
+def _unsafe(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (f"import {a.name}" for a in node.names if a.name.partition(".")[0] in UNSAFE_MODULES)
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            if (node.module or "").partition(".")[0] in UNSAFE_MODULES or f"{node.module}.{alias.name}" in UNSAFE_CALLS:
+                yield f"from {node.module} import {alias.name}"
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        given = {argument.arg: ast.unparse(argument.value) for argument in node.keywords}
+        if name in UNSAFE_BUILTINS | UNSAFE_CALLS:
+            yield f"{name}()"
+        if name == "torch.load" and given.get("weights_only") != "True":
+            yield "torch.load() without weights_only=True"
+        yield from (f"{name}({a}={v})" for a, v in given.items() if a in UNSAFE_ARGUMENTS and v != "False")
+
+
+def tree() -> Iterator[Path]:
+    """The files of the project: no build products, nothing hidden except the checks, no results of runs."""
+    for folder, folders, files in os.walk(ROOT):
+        here = Path(folder).relative_to(ROOT)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if (not name.startswith(".") or name in (".ci", ".github"))
+            and name not in ("__pycache__", "build")
+            and not name.endswith(".egg-info")
+            and here / name != Path("results/runs")
+        )
+        yield from (ROOT / here / name for name in sorted(files))
+
+
+def test_nothing_unsafe_is_called() -> None:
+    files = [path for path in tree() if path.suffix == ".py"]
+    assert len(files) > 20, "hardly a file was seen: is the scan looking at the right folder?"
+    found = [text for f in files for text in unsafe(f.relative_to(ROOT).as_posix(), f.read_text("utf-8"))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import dill.source as d",
+        "from pickle import loads",
+        "from os import system",
+        "from yaml import load",
+        "eval('1')",
+        "builtins.exec(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "subprocess.run(line, shell=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "def f():\n    os.system('ls')",
+    ],
+)
+def test_what_is_unsafe_is_found(source: str) -> None:
+    assert len(list(unsafe("here.py", source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "model.eval()",
+        "yaml.safe_load(text)",
+        "torch.load(path, weights_only=True)",
+        "np.load(path, allow_pickle=False)",
+        "json.load(file)",
+        "text = 'import pickle'",
+    ],
+)
+def test_what_is_safe_is_left_alone(source: str) -> None:
+    assert list(unsafe("here.py", source)) == []
+
+
+def test_every_pass_is_documented() -> None:
+    page = (ROOT / "docs" / "passes.md").read_text("utf-8")
+    files = sorted((ROOT / "kernels" / "passes").glob("*.py"))
+    names = [n for f in files for n in re.findall(r'name: ClassVar\[str\] = "(\w+)"', f.read_text("utf-8"))]
+    assert len(names) > 5
+    assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+OF_ONE_MACHINE = re.compile(r"(?<![\w.~])/(?:home|Users)/[A-Za-z0-9]|(?<![\w.~])/root[/]")
+REGISTRY = re.compile(r"\b(?:pypi|pythonhosted|download\.pytorch)\.org\b")
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    found = []
+    for path in tree():
+        content = path.read_bytes() if path.stat().st_size <= LARGEST_TEXT else b""
+        if b"\0" in content:
+            continue
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    return found
+
+
+def test_no_file_names_a_home_folder() -> None:
+    assert lines_with(OF_ONE_MACHINE) == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    assert lines_with(REGISTRY) == []
+
+
+def test_the_patterns_find_what_they_are_for() -> None:
+    home = "/" + "home"
+    assert OF_ONE_MACHINE.search(f"open('{home}/someone/file')")
+    assert OF_ONE_MACHINE.search("cd /" + "root/project")
+    assert not OF_ONE_MACHINE.search(f"see example.com{home}/page and src/root/x")
+    assert REGISTRY.search("--index-url https://" + "pypi" + ".org/simple")
+
+
+@pytest.mark.slow
+def test_transformers_works_beside_our_kernels() -> None:
+    """A package that transformers looks for has the import name of our `kernels/`: it must not be taken for it."""
+    pytest.importorskip("transformers", reason="the extra `torch` is not installed")
+    script = (
+        "import kernels, sys\n"
+        "from transformers import BertConfig, BertModel\n"
+        "from transformers.utils import is_kernels_available\n"
+        "import transformers.integrations.hub_kernels\n"
+        "BertModel(BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))\n"
+        "assert not is_kernels_available()\n"
+        "assert kernels.__file__ == sys.argv[1], kernels.__file__\n"
+    )
+    ours = str(ROOT / "kernels" / "__init__.py")
+    done = subprocess.run([sys.executable, "-c", script, ours], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

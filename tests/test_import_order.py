@@ -1,0 +1,233 @@
+"""The one direction of imports, read from the source: docs/design.md draws it.
+
+Imports inside functions count, and so do `importlib.import_module("...")` and imports for type checkers.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
+
+GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "xgboost"}}
+"""Rooms that see nothing of ours but themselves, with the packages they may use."""
+
+FLOORS = (
+    ("errors",),
+    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
+    ("worker", "graph"),
+    ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
+    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("experiment",),
+    ("cli",),
+    ("__main__",),
+)
+"""Inside tuner: a room sees the floors below its own."""
+RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
+TALKING = {RANK["records"], RANK["session"]}
+"""Floors whose rooms may see one another (without cycles); the rooms of the others are blind to one another."""
+
+HOMES = {
+    "jinja2": ("tuner/report/",),
+    "matplotlib": ("tuner/report/",),
+    "onnx": ("tuner/importers/",),
+    "onnxruntime": ("tuner/baselines/onnxruntime.py",),
+    "optuna": ("tuner/search/optuna.py",),
+    "pandas": ("tuner/report/",),
+    "pycuda": ("tuner/measure/cuda.py",),
+    "sqlalchemy": ("tuner/store.py",),
+    "torch": (
+        "tuner/baselines/kernels.py",
+        "tuner/baselines/torch.py",
+        "tuner/importers/onnx_in_torch.py",
+        "tuner/importers/onnx_operators.py",
+        "tuner/importers/torch.py",
+    ),
+    "transformers": ("tuner/importers/",),
+    "xgboost": ("costmodel/xgb.py",),
+}
+"""Heavy or optional packages, and the only places that may import them."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: where it stands, the full name it wants, and whether only a type checker runs it."""
+
+    path: str
+    line: int
+    name: str
+    typing_only: bool
+
+    @property
+    def package(self) -> str:
+        return self.name.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: imports {self.name}"
+
+
+def module_of(path: str) -> str:
+    """`tuner/search/__init__.py` -> `tuner.search`."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports(path: str, source: str, modules: Iterable[str]) -> Iterator[Import]:
+    """Every import of a file. `from package import module` names the module where `modules` has it."""
+    known = set(modules)
+    tree = ast.parse(source, path)
+    guarded = {id(n) for g in ast.walk(tree) if _is_type_checking(g) for s in g.body for n in ast.walk(s)}
+    for node in ast.walk(tree):
+        for name in dict.fromkeys(_names(node, path, known)):
+            yield Import(path, node.lineno, name, id(node) in guarded)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _names(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            package = path.rpartition("/")[0].split("/")
+            base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+        for alias in node.names:
+            full = f"{base}.{alias.name}"
+            yield full if full in known or (base == "tuner" and alias.name in RANK) else base
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+        yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def violation(found: Import) -> str | None:
+    """Why an import may not stand where it stands, or None."""
+    home = module_of(found.path)
+    own = home.partition(".")[0]
+    allowed = HOMES.get(found.package)
+    if allowed and not found.typing_only and not found.path.startswith(allowed):
+        return f"{found}; {found.package} belongs in {', '.join(allowed)}"
+    if own in GROUND_FLOOR:
+        if found.package == own or found.package in GROUND_FLOOR[own] or found.package in sys.stdlib_module_names:
+            return None
+        return f"{found}; {own} may see only itself, {', '.join(sorted(GROUND_FLOOR[own]))} and the standard library"
+    if found.package in ("experiments", "tests"):
+        return f"{found}; nobody imports {found.package}"
+    if found.package != "tuner" or found.name == "tuner":
+        return None
+    return _between_rooms(found, home)
+
+
+def _between_rooms(found: Import, home: str) -> str | None:
+    if home == "tuner":
+        return f"{found}; `import tuner` imports nothing"
+    own_room, room = home.split(".")[1], found.name.split(".")[1]
+    for name in (own_room, room):
+        if name not in RANK:
+            return f"{found}; tuner.{name} has no floor: give it one in {Path(__file__).name} and in docs/design.md"
+    if room == own_room or RANK[room] < RANK[own_room]:
+        return None
+    if RANK[room] > RANK[own_room]:
+        return f"{found}; tuner.{room} is above tuner.{own_room}"
+    return None if RANK[room] in TALKING else f"{found}; tuner.{room} and tuner.{own_room} are blind to each other"
+
+
+def cycle(edges: dict[str, set[str]]) -> list[str] | None:
+    """Some cycle among modules, or None."""
+    done: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> list[str] | None:
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in done:
+            return None
+        for target in sorted(edges.get(module, ())):
+            if found := visit(target, [*trail, module]):
+                return found
+        done.add(module)
+        return None
+
+    return next((found for module in sorted(edges) if (found := visit(module, []))), None)
+
+
+def all_imports() -> list[Import]:
+    files = [f for room in ("kernels", "costmodel", "tuner") for f in sorted((ROOT / room).rglob("*.py"))]
+    paths = {file.relative_to(ROOT).as_posix(): file for file in files}
+    modules = [module_of(path) for path in paths]
+    return [found for path, file in paths.items() for found in imports(path, file.read_text("utf-8"), modules)]
+
+
+def test_every_import_points_down() -> None:
+    found = all_imports()
+    assert len(found) > 50, "hardly an import was seen: is the scan looking at the right folders?"
+    wrong = [text for text in map(violation, found) if text]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_cycles() -> None:
+    edges: dict[str, set[str]] = {}
+    for found in all_imports():
+        if found.package in OURS and found.name != module_of(found.path):
+            edges.setdefault(module_of(found.path), set()).add(found.name)
+    assert cycle(edges) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "words"),
+    [
+        ("kernels/space.py", "import tuner.errors", "kernels may see only itself"),
+        ("kernels/space.py", "def f():\n    from costmodel import xgb", "space.py:2"),
+        ("kernels/space.py", "import scipy", "kernels may see only itself"),
+        ("kernels/passes/unroll.py", "from ...tuner import errors", "kernels may see only itself"),
+        ("costmodel/base.py", "import tvm", "costmodel may see only itself"),
+        ("costmodel/base.py", "import xgboost", "belongs in costmodel/xgb.py"),
+        ("tuner/errors.py", "from tuner.records import Record", "tuner.records is above tuner.errors"),
+        ("tuner/errors.py", "from tuner import records", "tuner.records is above tuner.errors"),
+        ("tuner/errors.py", "from . import records", "tuner.records is above tuner.errors"),
+        ("tuner/search/base.py", "from ..session import Session", "tuner.session is above tuner.search"),
+        ("tuner/store.py", "import importlib\nimportlib.import_module('tuner.cli')", "store.py:2"),
+        (
+            "tuner/build.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tuner.measure import cpu",
+            "tuner.measure and tuner.build are blind to each other",
+        ),
+        ("tuner/cli.py", "import tests.conftest", "nobody imports tests"),
+        ("tuner/odd.py", "import tuner.errors", "tuner.odd has no floor"),
+        ("tuner/cli.py", "import tuner.odd", "tuner.odd has no floor"),
+        ("tuner/__init__.py", "from tuner.cli import main", "imports nothing"),
+        ("tuner/search/guided.py", "def f():\n    import optuna.samplers", "belongs in tuner/search/optuna.py"),
+        ("tuner/graph/clean.py", "from torch import nn", "belongs in tuner/baselines/kernels.py"),
+        ("tuner/measure/cpu.py", "__import__('pycuda')", "belongs in tuner/measure/cuda.py"),
+    ],
+)
+def test_a_line_that_breaks_the_order_is_named(path: str, source: str, words: str) -> None:
+    wrong = [text for text in map(violation, imports(path, source, [])) if text]
+    assert len(wrong) == 1
+    assert words in wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("kernels/space.py", "import json, tvm.s_tir\nfrom kernels.passes import base\nfrom . import workload"),
+        ("costmodel/xgb.py", "import numpy as np\nimport xgboost\nfrom costmodel.base import CostModel"),
+        ("tuner/protocols.py", "from tuner.records import Record\nfrom kernels.space import Candidate"),
+        ("tuner/search/optuna.py", "import optuna\nfrom tuner.search.base import Base\nfrom tuner import errors"),
+        ("tuner/build.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("tuner/cli.py", "from tuner import __version__\nfrom tuner.experiment import run"),
+    ],
+)
+def test_what_points_down_is_left_alone(path: str, source: str) -> None:
+    assert [text for text in map(violation, imports(path, source, [])) if text] == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}}) is None

@@ -1,0 +1,51 @@
+"""The table of baselines and what its entries say without a framework being imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tuner.baselines import BASELINES
+from tuner.baselines.onnxruntime import OnnxRuntime
+from tuner.errors import ModelError
+
+
+def test_names_are_those_of_the_table() -> None:
+    assert {name: BASELINES[name](lambda recipe: None).name for name in BASELINES} == {name: name for name in BASELINES}
+    assert set(BASELINES) == {"torch", "torch_channels_last", "torch_compile", "onnxruntime"}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_settings_name_product_and_version(name: str) -> None:
+    settings = BASELINES[name](lambda recipe: None).settings
+    assert settings.startswith(("PyTorch ", "ONNX Runtime "))
+    assert any(character.isdigit() for character in settings)
+
+
+def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    reason = BASELINES["torch_compile"](lambda recipe: None).unavailable()
+    assert reason is not None and "no-such-compiler" in reason
+    assert BASELINES["torch"](lambda recipe: None).unavailable() is None
+
+
+def test_the_table_and_its_answers_import_no_framework() -> None:
+    script = (
+        "import sys; from tuner.baselines import BASELINES\n"
+        "[(b(None).unavailable(), b(None).settings) for b in BASELINES.values()]\n"
+        "heavy = {'torch', 'onnxruntime', 'onnx', 'tvm'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_beyond_protobufs_limit_is_refused_clearly() -> None:
+    class Huge:
+        def ByteSize(self) -> int:
+            return 3 << 30
+
+    with pytest.raises(ModelError, match="protobuf allows at most"):
+        OnnxRuntime(lambda recipe: Huge()).load({}, 1)

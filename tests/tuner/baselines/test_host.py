@@ -1,0 +1,85 @@
+"""Every whole-model baseline, served from a real child, against an independent reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tuner.baselines import models
+from tuner.baselines import BASELINES
+from tuner.measure.contest import thread_env
+from tuner.worker import Child, ChildError
+
+RECIPE = {"seed": 3}
+PROVIDERS = {name: "onnx_model" if name == "onnxruntime" else "torch_module" for name in BASELINES}
+
+
+def host(baseline: str, provider: str, **changes: Any) -> Child:
+    settings = {"baseline": baseline, "recipe": RECIPE, "threads": 2, "provider": f"{models.__name__}:{provider}"}
+    return Child("tuner.baselines.host:Host", settings | changes, env=thread_env(2))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> tuple[Path, list[Any]]:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((1, 3, 16, 16), dtype=np.float32), rng.standard_normal(1, dtype=np.float32)]
+    path = tmp_path / "inputs.npz"
+    np.savez(path, *arrays)
+    return path, arrays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "provider"), [*PROVIDERS.items(), ("onnxruntime", "onnx_bytes")])
+def test_outputs_are_right_and_blocks_are_timed(
+    name: str, provider: str, inputs: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    path, arrays = inputs
+    with host(name, provider) as child:
+        settings = child.call("prepare", 240, inputs_npz_path=str(path))["settings"]
+        assert "2 threads" in settings
+        seconds = [child.call("block", 30, count=count) for count in (1, 500)]
+        assert 0 < seconds[0] < seconds[1] < 30
+        assert child.call("outputs", 30, path=str(tmp_path / "outputs")) == 2
+    with np.load(tmp_path / "outputs", allow_pickle=False) as stored:
+        out, double = (stored[key] for key in stored.files)
+    expected = models.reference(RECIPE, *arrays)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(double, 2 * expected, rtol=1e-4, atol=1e-4)
+
+
+def test_errors_of_the_provider_come_back_typed_and_the_child_lives(inputs: tuple[Path, list[Any]]) -> None:
+    with host("onnxruntime", "broken") as child:
+        with pytest.raises(ChildError, match="no model for") as caught:
+            child.call("prepare", 60, inputs_npz_path=str(inputs[0]))
+        assert caught.value.kind == "ValueError"
+        with pytest.raises(ChildError, match="comes first"):
+            child.call("block", 60, count=1)
+
+
+def test_a_wrong_number_of_inputs_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", np.zeros((1, 3, 16, 16), dtype=np.float32))
+    with host("onnxruntime", "onnx_model") as child, pytest.raises(ChildError) as caught:
+        child.call("prepare", 60, inputs_npz_path=str(tmp_path / "one.npz"))
+    assert caught.value.kind == "ValueError"
+
+
+def test_pickled_inputs_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "evil.npz", np.array([{"a": 1}], dtype=object))
+    with host("onnxruntime", "onnx_model") as child, pytest.raises(ChildError, match="pickle"):
+        child.call("prepare", 60, inputs_npz_path=str(tmp_path / "evil.npz"))
+
+
+def test_an_unavailable_baseline_says_why(inputs: tuple[Path, list[Any]]) -> None:
+    env = thread_env(2) | {"CXX": "no-such-compiler"}
+    settings = {
+        "baseline": "torch_compile",
+        "recipe": RECIPE,
+        "threads": 2,
+        "provider": f"{models.__name__}:torch_module",
+    }
+    child = Child("tuner.baselines.host:Host", settings, env=env)
+    with child, pytest.raises(ChildError, match="no-such-compiler"):
+        child.call("prepare", 60, inputs_npz_path=str(inputs[0]))

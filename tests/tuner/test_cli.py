@@ -1,0 +1,178 @@
+"""The command line's manners: exit codes, messages, did-you-mean, pipes, interrupts, and no tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tuner import cli, config
+from tuner.errors import InfrastructureError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> str:
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {source: onnx:light_resnet50}\nsearch: {trials: 5}\n")
+    return str(file)
+
+
+def replace_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def command(arguments: argparse.Namespace, argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "COMMANDS", {**cli.COMMANDS, "list": (command, "")})
+
+
+def test_no_command_prints_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["show", "-h"], ["--version"]])
+def test_help_is_no_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv) == 0
+    shown = capsys.readouterr()
+    assert shown.out
+    assert not shown.err
+
+
+def test_every_flag_is_in_the_help_with_the_key_it_beats(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for flag, (path, _, _) in cli.FLAGS.items():
+        assert flag in shown
+        assert f"[{path}]" in shown
+    assert "--resume" in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["rum", "x.yaml"], "did you mean 'run'?"),
+        (["frobnicate"], "there are: run, config"),
+        (["run"], "CONFIG"),
+        (["show"], "RUN"),
+        (["run", "FILE", "--trails", "5"], "did you mean '--trials'?"),
+        (["run", "FILE", "--trial", "5"], "did you mean '--trials'?"),  # no abbreviations: scripts would break later
+        (["run", "FILE", "--trials"], "--trials"),
+        (["run", "FILE", "--trials", "0"], "search.trials"),
+        (["run", "FILE", "--trials", "many"], "search.trials"),
+        (["run", "FILE", "--time-budget", "10x"], "search.time_budget"),
+        (["run", "FILE", "--seed", "-1"], "search.seed"),
+        (["run", "FILE", "--effort", "quik"], "did you mean 'quick'?"),
+        (["run", "FILE", "--strategy", "gided"], "did you mean 'guided'?"),
+        (["run", "FILE", "--target", "lvm"], "did you mean 'llvm'?"),
+        (["run", "FILE", "--target", "{kind"], "not JSON"),
+        (["run", "FILE", "--out", ""], "out: expected"),
+        (["run", "FILE", "--resume", "../elsewhere"], "no run"),
+        (["run", "missing.yaml"], "no such file"),
+        (["list", "--trials", "5"], "--trials"),
+    ],
+)
+def test_a_wrong_request_is_one_clear_error(
+    argv: list[str], word: str, run_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([run_file if word == "FILE" else word for word in argv]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert word in shown.err
+    assert len(shown.err.splitlines()) <= 2
+
+
+def test_flags_beat_the_file(run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = {
+        "--trials": "7", "--time-budget": "1h30m", "--target": '{"kind": "llvm", "mcpu": "znver4"}', "--seed": "9",
+        "--effort": "thorough", "--strategy": "tpe", "--out": "elsewhere",
+    }  # fmt: skip
+    assert set(flags) == set(cli.FLAGS)
+    assert cli.main(["config", run_file, *(word for pair in flags.items() for word in pair)]) == 0
+    resolved = config.parse(capsys.readouterr().out, "resolved")
+    search = resolved.search
+    assert (search.trials, search.time_budget_s, search.seed, search.strategy) == (7, 5400, 9, "tpe")
+    assert search.early_stop == config.EFFORTS["thorough"].early_stop
+    assert resolved.target.spec == {"kind": "llvm", "mcpu": "znver4"}
+    assert resolved.out == "elsewhere"
+
+
+def test_trials_may_be_auto(run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", run_file, "--trials", "auto"]) == 0
+    assert config.parse(capsys.readouterr().out, "resolved").search.trials is None
+
+
+def test_a_deliberate_error_gives_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_command(monkeypatch, InfrastructureError("the disk\nis \x1b[31mfull", "free some space"))
+    assert cli.main(["list"]) == 3
+    assert capsys.readouterr().err == "error: the disk\nis ?[31mfull\n  free some space\n"
+
+
+def test_an_unforeseen_error_is_one_line_and_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    replace_command(monkeypatch, ZeroDivisionError("one\ntwo"))
+    assert cli.main(["list"]) == 3
+    shown = capsys.readouterr()
+    match = re.fullmatch(r"internal error: ZeroDivisionError: one, details in (.*)\n", shown.err)
+    assert match
+    assert "Traceback" in Path(match[1]).read_text()
+
+
+def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    replace_command(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["list"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_not_complained_about(tmp_path: Path) -> None:
+    for number in range(3000):  # more than a pipe holds
+        (tmp_path / f"a-run-with-a-rather-long-name-{number:05}").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "list", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    complaint = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == cli.READER_GONE
+    assert complaint == b""
+
+
+def test_control_c_while_a_file_is_awaited(tmp_path: Path) -> None:
+    """A real SIGINT to a real process: `list` on a folder whose summary is a pipe that nobody writes."""
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "summary.json")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "list", "--out", str(tmp_path)], stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stderr
+    wait_until_asleep(process.pid)
+    process.send_signal(signal.SIGINT)
+    complaint = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert complaint == b"interrupted\n"
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Until the process has the pipe's opening as its system call; a starting interpreter opens only real files."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if "wait_for_partner" in Path(f"/proc/{pid}/wchan").read_text() or "fifo" in Path(f"/proc/{pid}/wchan").read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError("the process never came to wait")

@@ -1,0 +1,17 @@
+"""Rivals. An explicit table names them; importing it imports no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tuner.baselines.onnxruntime import OnnxRuntime, OnnxSource
+from tuner.baselines.torch import TorchChannelsLast, TorchCompile, TorchEager, TorchSource
+from tuner.protocols import Baseline
+
+BASELINES: Mapping[str, Callable[[TorchSource], Baseline] | Callable[[OnnxSource], Baseline]] = {
+    TorchEager.name: TorchEager,
+    TorchChannelsLast.name: TorchChannelsLast,
+    TorchCompile.name: TorchCompile,
+    OnnxRuntime.name: OnnxRuntime,
+}
+"""By name; each is made from its source: a callable from a model's recipe to the model in the rival's own form."""

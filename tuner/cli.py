@@ -1,0 +1,282 @@
+"""The command line: argv -> call -> exit code. The only place that prints, and it imports nothing heavy
+before a command needs it.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 2 the request is wrong, 3 the
+machine or this program failed, 130 interrupted; `run` may answer others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tuner import __version__, runs
+from tuner.errors import ConfigError, TunerError, UserError
+from tuner.progress import Progress, printable
+from tuner.schema import did_you_mean
+
+if TYPE_CHECKING:
+    from tuner.config import RunConfig
+
+INTERRUPTED = 130
+READER_GONE = 141  # what a shell reports for a program that SIGPIPE ended
+
+FLAGS = {
+    "--trials": ("search.trials", "N", "measure at most N candidates, or `auto`: as many as the time allows"),
+    "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
+    "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
+    "--seed": ("search.seed", "N", "the seed of everything random"),
+    "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
+    "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc or random"),
+    "--out": ("out", "DIR", "where runs are kept (default: results/runs)"),
+}
+"""A flag, the key of the run file that it beats, its placeholder, and its help."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read our output stopped reading (`| head`)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Prints no traceback, whatever happens."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        _say_flush()
+        return code
+    except TunerError as error:
+        return _complain(f"error: {error.message}", error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", "", INTERRUPTED)
+    except _ReaderGone:
+        return READER_GONE
+    except Exception as error:  # noqa: BLE001 - the last boundary: nothing may reach the terminal as a traceback
+        file = _write_details()
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+        return _complain(f"internal error: {reason}, details in {file}", "", 3)
+
+
+def _dispatch(argv: list[str]) -> int:
+    parser = _parser()
+    if not argv:
+        _say(parser.format_help().rstrip())
+        return 2
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        near = did_you_mean(argv[0], COMMANDS) or f"there are: {', '.join(COMMANDS)}"
+        raise UserError(f"no command {argv[0]!r}", near)
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            _refuse_unknown(parser, unknown[0], argv)
+    except SystemExit as done:  # argparse has said why, or has printed the help that was asked for
+        return int(done.code or 0)
+    command: Callable[[argparse.Namespace, list[str]], int] = arguments.call
+    return command(arguments, argv)
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
+    config = _load(arguments)
+    resume = None if arguments.resume is None else runs.find(config.out, arguments.resume).name
+    from tuner import experiment
+
+    with _progress() as progress:
+        outcome = experiment.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
+    for line in outcome.lines:
+        _say(line)
+    return int(outcome.exit_code)
+
+
+def _config(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.config import to_yaml
+
+    _say(to_yaml(_load(arguments)).rstrip())
+    return 0
+
+
+def _tasks(arguments: argparse.Namespace, argv: list[str]) -> int:
+    config = _load(arguments)
+    from tuner import experiment
+
+    with _progress() as progress:
+        tasks = experiment.tasks(config, progress)
+    columns = ("name", "key", "weight", "flops", "bytes")
+    _table([columns, *([str(task[column]) for column in columns] for task in tasks)])
+    return 0
+
+
+def _list(arguments: argparse.Namespace, argv: list[str]) -> int:
+    rows = runs.overview(arguments.out)
+    if len(rows) == 1:
+        _note(f"no runs under {arguments.out}")
+        return 0
+    _table(rows)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, argv: list[str]) -> int:
+    folder = runs.find(arguments.out, arguments.run)
+    for number, table in enumerate(runs.description(folder, with_records=arguments.records)):
+        if number:
+            _say("")
+        _table(table)
+    return 0
+
+
+def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
+    folder = runs.find(arguments.out, arguments.run)
+    from tuner import experiment
+
+    _say(str(experiment.rebuild_report(folder.name, arguments.out)))
+    return 0
+
+
+def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
+    folder = runs.find(arguments.out, arguments.run)
+    from tuner import experiment
+
+    _say(str(experiment.reexport(folder.name, arguments.out)))
+    return 0
+
+
+# --- speaking ------------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns under each other, two blanks apart."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max((len(r[i]) for r in cells if i < len(r) - 1), default=0) for i in range(max(map(len, cells)))]
+    for row in cells:
+        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+
+
+def _say(text: str) -> None:
+    try:
+        print(text)
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _say_flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> NoReturn:
+    """Nobody reads stdout any more; what Python still holds for it must not raise again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise _ReaderGone
+
+
+def _note(text: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells
+        print(printable(text), file=sys.stderr)
+
+
+def _complain(text: str, hint: str, code: int) -> int:
+    for line in [*text.splitlines(), *(f"  {line}" for line in hint.splitlines())]:
+        _note(line)
+    return code
+
+
+def _write_details() -> str:
+    """The traceback of the exception being handled, in a file that outlives us."""
+    try:
+        descriptor, file = tempfile.mkstemp(prefix="tuner-error-", suffix=".txt")
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as details:
+            details.write(f"tuner {__version__}: {shlex.join(sys.argv)}\n\n{traceback.format_exc()}")
+    except OSError as error:
+        return f"no file ({error.strerror})"
+    return file
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    progress = Progress()
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+# --- reading argv ----------------------------------------------------------------------------------
+
+
+def _load(arguments: argparse.Namespace) -> RunConfig:
+    from tuner.config import load
+
+    given = {path: getattr(arguments, flag[2:].replace("-", "_")) for flag, (path, _, _) in FLAGS.items()}
+    return load(arguments.config, {path: _flag_value(path, text) for path, text in given.items() if text is not None})
+
+
+def _flag_value(path: str, text: str) -> Any:
+    """A flag's text as YAML would have read it: whole numbers, and a target written as JSON."""
+    if path in ("search.trials", "search.seed"):
+        with contextlib.suppress(ValueError):
+            return int(text)
+    if path == "target.spec" and text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(path, f"--target is not JSON: {error}") from error
+    return text
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, word: str, argv: list[str]) -> NoReturn:
+    near = did_you_mean(word.partition("=")[0], FLAGS) if argv[0] in ("run", "config", "tasks") else ""
+    parser.error(f"unknown argument {word!r}" + (f"; {near}" if near else ""))
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors in this program's words."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"error: {message}", f"see: {self.prog} --help", 2)
+        raise SystemExit(2)
+
+
+COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
+    "run": (_run, "tune, verify, compare and export a model: the main job"),
+    "config": (_config, "print the configuration as it is understood, defaults included"),
+    "tasks": (_tasks, "list the tensor programs that a model is made of"),
+    "list": (_list, "list the runs"),
+    "show": (_show, "print what a run found"),
+    "report": (_report, "write the report of a run again, from its records"),
+    "export": (_export, "export the model of a run again"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tuner", description="Tunes machine-learning models on TVM.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"tuner {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (call, words) in COMMANDS.items():
+        command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        command.set_defaults(call=call)
+        if name in ("run", "config", "tasks"):
+            command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
+            for flag, (path, placeholder, text) in FLAGS.items():
+                command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
+        else:
+            text = "where the runs are (default: %(default)s)"
+            command.add_argument("--out", metavar="DIR", default="results/runs", help=text)
+        if name == "run":
+            command.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
+        if name in ("show", "report", "export"):
+            command.add_argument("run", metavar="RUN", help="a run's id, the beginning of it, or `latest`")
+        if name == "show":
+            command.add_argument("--records", action="store_true", help="every trial, failures included")
+    return parser

@@ -1,0 +1,319 @@
+"""The run file: YAML in, one frozen `RunConfig` out. The only place that reads configuration.
+
+The dataclasses below are the whole schema: their field types say what is legal, their defaults are
+the defaults. A field that ends in `_s` is seconds, and is written in the file without the `_s`, as a
+duration (`time_budget: 10m`). A field that may be None is written `auto`. Whatever is refused is a
+`ConfigError` with the key's dotted path, what was expected, and what was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from tuner.errors import ConfigError
+from tuner.schema import ReadBy, Rule, check_keys, plain, read, show
+
+MAX_FILE_BYTES = 1_000_000
+MAX_ELEMENTS = 2**31  # of one input; TVM's default index type is 32 bits wide
+MAX_SECONDS = 30 * 86400.0
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+_DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?|(\d{1,9}(\.\d{1,9})?[hms])+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([hms]?)", re.ASCII)
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def _between(low: float, high: float) -> Rule:
+    return lambda value: "" if low <= value <= high else f"a value from {low} to {high}"
+
+
+def _matching(pattern: str, words: str) -> Rule:
+    return lambda value: "" if re.fullmatch(pattern, value) else words
+
+
+def _distinct(values: tuple[Any, ...]) -> str:
+    return "" if len(set(values)) == len(values) else "every entry once"
+
+
+def _some(values: tuple[Any, ...]) -> str:
+    return "" if values else "at least one entry"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    if any(extent < 1 for extent in shape):
+        return "extents of at least 1"
+    return "" if math.prod(shape) <= MAX_ELEMENTS and len(shape) <= 16 else "at most 16 extents and 2^31 elements"
+
+
+def parse_duration(value: object, path: str = "") -> float:
+    """Seconds, above 0 and at most 30 days, in `"10m"`, `"90s"`, `"1h30m"` or a plain number of seconds.
+
+    Raises ConfigError at `path`.
+    """
+    seconds = math.nan
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(value))
+    elif type(value) in (int, float):
+        seconds = float(value) if abs(value) <= MAX_SECONDS else math.inf  # type: ignore[arg-type]
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ConfigError(path, f"expected a duration (10m, 90s, 1h30m or 600; at most 30 days), not {show(value)}")
+    return seconds
+
+
+# --- the schema --------------------------------------------------------------------------------
+
+Effort = Literal["quick", "standard", "thorough"]
+Count = Annotated[int, _between(1, 2**31)]
+Seconds = Annotated[float, ReadBy(parse_duration)]
+Shape = Annotated[tuple[int, ...], _shape]
+
+
+@dataclass(frozen=True)
+class EffortLevel:
+    """What an effort fills in where neither the file nor a flag does. `early_stop` is a count of trials."""
+
+    trials: int | None
+    time_budget_s: float
+    early_stop: int
+
+
+EFFORTS: Mapping[str, EffortLevel] = {
+    "quick": EffortLevel(None, 60.0, 64),
+    "standard": EffortLevel(None, 600.0, 192),
+    "thorough": EffortLevel(None, 3600.0, 512),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`."""
+
+    source: Annotated[
+        str,
+        _matching(
+            r"onnx:[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+            "'onnx:FILE', 'onnx:NAME' or 'torch:package.module:callable'",
+        ),
+    ]
+    batch: Annotated[int, _between(1, 65536)] = 1
+    inputs: Mapping[str, Shape] = field(default_factory=dict)
+    weights: Literal["random", "original"] = "random"
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """What to tune for: a name, or a TVM target as a mapping. `threads` None: every core this process may use."""
+
+    spec: Literal["auto", "llvm", "cuda"] | Mapping[str, Any] = "auto"
+    threads: Annotated[int, _between(1, 4096)] | None = None
+
+
+@dataclass(frozen=True)
+class PassesConfig:
+    """What is searched besides schedules. `fast_math` must be both allowed and listed in `kernel` to be searched."""
+
+    layouts: Annotated[tuple[Literal["auto", "NCHW", "NHWC", "NCHW8c", "NCHW16c"], ...], _some, _distinct] = ("auto",)
+    fusion_depths: Annotated[tuple[Annotated[int, _between(-1, 256)], ...], _some, _distinct] = (-1,)
+    kernel: Annotated[
+        tuple[
+            Literal[
+                "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math"
+            ],
+            ...,
+        ],
+        _distinct,
+    ] = ("unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math")
+    fast_math: bool = False
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """`trials` None: bounded by time alone. `early_stop`: trials of one task without a better one."""
+
+    strategy: Literal["guided", "tpe", "cmaes", "gp", "qmc", "random"] = "guided"
+    effort: Effort = "standard"
+    trials: Count | None = EFFORTS["standard"].trials
+    time_budget_s: Seconds = EFFORTS["standard"].time_budget_s
+    early_stop: Count = EFFORTS["standard"].early_stop
+    seed: Annotated[int, _between(0, 2**32 - 1)] = 0
+    batch: Annotated[int, _between(1, 1024)] = 16
+    reuse: bool = True
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """`workers` None: one build worker a core. `mode`: caches hot or cold when a kernel is timed."""
+
+    workers: Annotated[int, _between(1, 1024)] | None = None
+    build_timeout_s: Seconds = 30.0
+    run_timeout_s: Seconds = 20.0
+    mode: Literal["hot", "cold"] = "hot"
+    database: Annotated[str, _matching(r"[a-z][a-z0-9_+]*://.*", "a database URL, e.g. sqlite:///records.db")] = (
+        "sqlite:///results/records.db"
+    )
+
+
+@dataclass(frozen=True)
+class BaselinesConfig:
+    """`models`: rivals of the whole model. `kernels`: whether single kernels are compared too."""
+
+    models: Annotated[
+        tuple[Literal["untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime"], ...], _distinct
+    ] = ("untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime")
+    kernels: bool = True
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    formats: Annotated[tuple[Literal["html", "md", "csv"], ...], _distinct] = ("html", "md", "csv")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, fully resolved. Only `model.source` has no default."""
+
+    model: ModelConfig
+    target: TargetConfig = TargetConfig()
+    passes: PassesConfig = PassesConfig()
+    search: SearchConfig = SearchConfig()
+    measure: MeasureConfig = MeasureConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+    report: ReportConfig = ReportConfig()
+    export: ExportConfig = ExportConfig()
+    out: Annotated[str, _matching(r"[^\x00]+", "the name of a folder")] = "results/runs"
+
+
+# --- loading and writing -------------------------------------------------------------------------
+
+
+def load(path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration in the file `path`. `overrides` are dotted paths in the file's own spelling
+    (`search.trials`, `search.time_budget`) and beat it. Raises ConfigError."""
+    return parse(_read_file(path), path, overrides)
+
+
+def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration in `text`; `name` stands for the file in messages. Raises ConfigError."""
+    document = _load_yaml(text, name)
+    if document is None:
+        raise ConfigError(name, "the file is empty", "the least it needs is: model: {source: 'onnx:light_resnet50'}")
+    if not isinstance(document, dict):
+        raise ConfigError(name, f"expected a mapping of sections, not {show(document)}")
+    if isinstance(target := document.get("target"), str) or _is_tvm_target(target):
+        document["target"] = {"spec": target}
+    for path, value in (overrides or {}).items():
+        _override(document, path, value)
+    check_keys(RunConfig, document)
+    config: RunConfig = read(RunConfig, _with_effort(document))
+    if config.passes.fast_math and "fast_math" not in config.passes.kernel:
+        raise ConfigError("passes.fast_math", "true, but passes.kernel does not list 'fast_math'")
+    return config
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as a run file; loading it gives an equal one."""
+    text: str = yaml.dump(plain(config), Dumper=_InlineLists, sort_keys=False, width=100)
+    return text
+
+
+def _read_file(path: str) -> str:
+    if not os.path.exists(path):
+        folder = os.path.dirname(path) or "."
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        near = difflib.get_close_matches(os.path.basename(path), names, 1)
+        hint = f"did you mean {os.path.join(os.path.dirname(path), near[0])}?" if near else ""
+        raise ConfigError(path, "no such file", hint)
+    if not os.path.isfile(path):
+        raise ConfigError(path, "not a regular file")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(path, f"over {MAX_FILE_BYTES} bytes; this is no run file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, f"not UTF-8 text (byte {error.start})") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that also refuses repeated keys, and aliases (a small file can unfold into a huge one)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        events: Any = self  # the stubs leave these methods untyped
+        if events.check_event(yaml.AliasEvent):
+            mark = events.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not supported", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+class _InlineLists(yaml.SafeDumper):
+    """A safe dumper that writes lists on one line."""
+
+    def represent_list(self, data: Any) -> Any:
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_InlineLists.add_representer(list, _InlineLists.represent_list)
+
+
+def _load_yaml(text: str, name: str) -> Any:
+    try:
+        return _StrictLoader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(name, f"not valid YAML: {where}{error.problem or error.context}") from error
+    except RecursionError as error:
+        raise ConfigError(name, "not a run file: nested too deeply") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # The last four: PyYAML's own constructors on `2026-13-45`, `!!bool x`, `!!timestamp x` and the like.
+        raise ConfigError(name, f"not valid YAML: {reprlib.repr(str(error))}") from error
+
+
+def _override(document: dict[str, Any], path: str, value: Any) -> None:
+    *sections, key = path.split(".")
+    for section in sections:
+        if document.get(section) is None:
+            document[section] = {}
+        if not isinstance(document[section], dict):
+            return  # the file is wrong there, and reading it will say so
+        document = document[section]
+    document[key] = value
+
+
+def _is_tvm_target(value: Any) -> bool:
+    return isinstance(value, dict) and ("kind" in value or "tag" in value)
+
+
+def _with_effort(document: dict[str, Any]) -> dict[str, Any]:
+    search = document.get("search") or {}
+    effort = search.get("effort", SearchConfig.effort) if isinstance(search, dict) else None
+    if not isinstance(effort, str) or effort not in EFFORTS:
+        return document
+    return {**document, "search": {**plain(EFFORTS[effort]), **search}}

@@ -1,0 +1,254 @@
+"""A tuned model as a folder that runs anywhere TVM's runtime does: model.so, manifest.json, run_model.py.
+
+The manifest holds the library's SHA-256; neither the loader nor this module loads a library that
+differs from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.errors import OutputError, UserError
+from tuner.protocols import ImportedModel, InputSpec
+
+if TYPE_CHECKING:
+    from tuner.protocols import Array
+
+SCHEMA = 1
+FOLDER = "export"
+LIBRARY = "model.so"
+MANIFEST = "manifest.json"
+LOADER = "run_model.py"
+
+_LOADER_TEXT = '''\
+"""Run the exported model: python run_model.py [inputs.npz [outputs.npz]]; random inputs without a file."""
+
+import hashlib, json, os, sys, time
+from pathlib import Path
+
+folder = Path(__file__).resolve().parent
+manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+library = folder / manifest["library"]
+if hashlib.sha256(library.read_bytes()).hexdigest() != manifest["sha256"]:
+    sys.exit(f"{library} is not the library of manifest.json (its SHA-256 differs): not loaded")
+os.environ.setdefault("TVM_NUM_THREADS", str(manifest["threads"]))  # read when tvm is imported
+
+import numpy as np
+import tvm
+from tvm import relax
+
+device = tvm.device(manifest["device"], 0)
+vm = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
+rng = np.random.default_rng(0)
+given = np.load(sys.argv[1], allow_pickle=False) if len(sys.argv) > 1 else None
+arrays = []
+for index, spec in enumerate(manifest["inputs"]):
+    if given is not None:  # by name, or in order when saved without names
+        array = given[spec["name"] if spec["name"] in given else f"arr_{index}"]
+    elif np.issubdtype(np.dtype(spec["dtype"]), np.floating):
+        array = rng.standard_normal(spec["shape"])
+    else:
+        array = rng.integers(0, 2, spec["shape"])
+    arrays.append(tvm.runtime.tensor(np.asarray(array, spec["dtype"]), device))
+vm[manifest["function"]](*arrays)  # the first call sets things up
+start = time.perf_counter()
+result = vm[manifest["function"]](*arrays)
+device.sync()
+seconds = time.perf_counter() - start
+outputs = [tensor.numpy() for tensor in ([result] if hasattr(result, "numpy") else result)]
+for output in outputs:
+    print("output", output.shape, output.dtype)
+print(f"{seconds * 1e3:.3g} ms for one call")
+if len(sys.argv) > 2:
+    np.savez(sys.argv[2], *outputs)
+'''
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a fresh process made of an export. `reason` says why `ok` is false.
+
+    Errors are over all outputs, None when there was nothing to compare: `max_abs_error` in the
+    outputs' own unit, `max_rel_error` relative to the largest magnitude of the same expected output.
+    """
+
+    ok: bool
+    reason: str = ""
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+
+
+def export(
+    executable: Any,
+    run_dir: Path,
+    model: ImportedModel,
+    outputs: Sequence[tuple[Sequence[int], str]],
+    target: str,
+    threads: int,
+    versions: Mapping[str, str],
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
+
+    `executable` is what `tvm.compile` made of a relax module with a function `main`; `outputs` are the
+    shapes and dtypes of what it returns. Raises OutputError, e.g. without a C++ compiler to link with.
+    """
+    aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        executable.export_library(str(aside / LIBRARY))
+        manifest = {
+            "schema": SCHEMA,
+            "model": model.name,
+            "library": LIBRARY,
+            "sha256": _sha256(aside / LIBRARY),
+            "function": "main",
+            "inputs": [_input(spec) for spec in model.inputs],
+            "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
+            "target": target,
+            "device": device,
+            "threads": threads,
+            "versions": dict(versions),
+        }
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (aside / LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
+        for path in aside.iterdir():
+            _flush(path)
+        _replace(aside, run_dir / FOLDER)
+    except OSError as error:
+        raise OutputError(f"{run_dir / FOLDER} cannot be written: {error.strerror or error}") from error
+    except RuntimeError as error:  # how TVM reports that the linker is missing or failed
+        raise OutputError(
+            f"{run_dir / FOLDER}: the library cannot be linked: {str(error).strip()[:300]}",
+            "exporting needs a C++ compiler (g++ or clang++) on the PATH",
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+def _input(spec: InputSpec) -> dict[str, Any]:
+    return {"name": spec.name, "shape": [int(extent) for extent in spec.shape], "dtype": spec.dtype}
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Move `aside` to `folder`; an earlier export is there until the new one is complete."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.is_dir():
+        os.replace(folder, old)
+    os.replace(aside, folder)
+    _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- reading it back ------------------------------------------------------------------------------
+
+
+def read_manifest(export_dir: Path) -> dict[str, Any]:
+    """The manifest, once library and loader are known to be the ones that were exported.
+
+    Raises UserError, naming the file, when one is missing, broken, or changed since.
+    """
+    path = export_dir / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        library = _library(export_dir, manifest)
+        digest = _sha256(library)
+        loader = (export_dir / LOADER).read_bytes()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}", "export the run again") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a manifest of schema {SCHEMA}: {error}", "export the run again") from error
+    if digest != manifest["sha256"]:
+        raise UserError(
+            f"{library}: its SHA-256 is {digest}, the manifest says {manifest['sha256']}: not loaded",
+            "the library was changed after it was exported; export the run again",
+        )
+    if loader != _LOADER_TEXT.encode():
+        raise UserError(f"{export_dir / LOADER}: changed after it was exported: not run", "export the run again")
+    return dict(manifest)
+
+
+def _library(export_dir: Path, manifest: Any) -> Path:
+    """The library's path, which must lie in the export folder itself. Raises ValueError."""
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise ValueError("schema is missing or of another version")
+    for key, kind in (("library", str), ("sha256", str), ("function", str), ("inputs", list), ("outputs", list)):
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(f"{key} is missing or of the wrong type")
+    if manifest["library"] != LIBRARY or (export_dir / LIBRARY).is_symlink():
+        raise ValueError(f"the library must be the file {LIBRARY} beside the manifest")
+    return export_dir / LIBRARY
+
+
+def verify(
+    export_dir: Path,
+    inputs: Sequence[Array],
+    expected: Sequence[Array],
+    rtol: float,
+    atol: float,
+    timeout_s: float = 120.0,
+) -> Check:
+    """Run the exported loader in a fresh process and compare: |got - expected| <= atol + rtol * |expected|.
+
+    `inputs` are in the manifest's order. A loader that crashes, hangs or answers wrong gives a Check
+    that is not ok; a changed library is never loaded and raises UserError.
+    """
+    read_manifest(export_dir)
+    with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
+        given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
+        np.savez(given, *inputs)
+        # -P: nothing that lies in the export folder can take the place of numpy or tvm
+        command = [sys.executable, "-P", str(export_dir / LOADER), str(given), str(got)]
+        try:
+            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, text=True)
+        except subprocess.TimeoutExpired:
+            return Check(False, f"no answer within {timeout_s:.3g} s")
+        if done.returncode != 0 or not got.exists():
+            return Check(False, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+        with np.load(got, allow_pickle=False) as answers:
+            return compare([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
+
+
+def compare(outputs: Sequence[Array], expected: Sequence[Array], rtol: float, atol: float) -> Check:
+    if [output.shape for output in outputs] != [want.shape for want in expected]:
+        return Check(False, f"output shapes {[output.shape for output in outputs]}")
+    absolute, relative, ok = 0.0, 0.0, True
+    for output, want in zip(outputs, expected, strict=True):
+        got64, want64 = output.astype(np.float64), want.astype(np.float64)
+        if not np.isfinite(got64).all():
+            return Check(False, "an output holds NaN or an infinity")
+        if got64.size == 0:
+            continue
+        difference = np.abs(got64 - want64)
+        ok = ok and bool((difference <= atol + rtol * np.abs(want64)).all())
+        worst, scale = float(difference.max()), float(np.abs(want64).max())
+        absolute = max(absolute, worst)
+        relative = max(relative, worst / scale if scale else worst)
+    return Check(ok, "" if ok else "outputs differ from the reference", absolute, relative)

@@ -1,0 +1,136 @@
+"""Where models come from. The prefix of `model.source` chooses the importer, by the table below.
+
+Everything here is a plain function over JSON-able arguments: a *recipe* is
+`{"kind", "source", "batch", "inputs", "weights", "seed"}` and rebuilds exactly the same model in any
+process. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.errors import ModelError
+from tuner.protocols import Array, ImportedModel, InputSpec
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+Recipe = Mapping[str, Any]
+
+
+def _load_onnx(recipe: Recipe) -> ImportedModel:
+    from tuner.importers.onnx import load
+
+    return load(recipe)
+
+
+def _load_torch(recipe: Recipe) -> ImportedModel:
+    from tuner.importers.torch import load
+
+    return load(recipe)
+
+
+IMPORTERS: Mapping[str, Callable[[Recipe], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
+
+
+def load(source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int) -> ImportedModel:
+    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
+
+    `inputs` fixes the shape of some inputs by name, batch dimension included; every other input gets
+    `batch` as its leading dimension. `weights` is `random` (drawn from `seed`, at a scale that keeps
+    activations of order one) or `original`. Raises ModelError, or MissingPackage.
+    """
+    return IMPORTERS[_kind(source)](make_recipe(source, batch, inputs, weights, seed))
+
+
+def make_recipe(
+    source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int
+) -> dict[str, Any]:
+    """The JSON-able recipe of a model that was not loaded yet. Raises ModelError when it is senseless."""
+    if batch < 1:
+        raise ModelError(source, f"a batch of {batch}", "model.batch is at least 1")
+    if weights not in ("random", "original"):
+        raise ModelError(source, f"weights {weights!r} are unknown", "model.weights is random or original")
+    if batch != 1 and inputs and all(shape[:1] != (batch,) for shape in inputs.values()):
+        raise ModelError(
+            source, f"model.batch is {batch}, but no shape in model.inputs begins with {batch}", "make the two agree"
+        )
+    for name, shape in inputs.items():
+        if any(extent < 1 for extent in shape):
+            raise ModelError(source, f"model.inputs.{name} has the shape {list(shape)}", "every extent is at least 1")
+    return {
+        "kind": _kind(source),
+        "source": source,
+        "batch": batch,
+        "inputs": {name: list(shape) for name, shape in inputs.items()},
+        "weights": weights,
+        "seed": seed,
+    }
+
+
+def torch_module(recipe: Recipe) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators.
+
+    Raises ModelError when the graph has an operator that cannot be run in torch.
+    """
+    if recipe["kind"] == "torch":
+        from tuner.importers.torch import torch_module as build
+
+        return build(recipe)
+    from tuner.importers.onnx import clean_proto, input_specs
+    from tuner.importers.onnx_in_torch import to_module
+
+    model = clean_proto(recipe)
+    return to_module(model, recipe["source"], model_inputs(input_specs(model, recipe["source"]), recipe, 0))
+
+
+def onnx_bytes(recipe: Recipe) -> onnx.ModelProto:
+    """The model for ONNX Runtime: as its author wrote it, or as torch exports it. Inputs keep their names."""
+    if recipe["kind"] == "torch":
+        from tuner.importers.torch import to_onnx
+
+        return to_onnx(recipe)
+    from tuner.importers.onnx import model_proto
+
+    return model_proto(recipe)
+
+
+def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
+    """Inputs, expected outputs, rtol and atol that `onnx` ships for one of its models (original weights)."""
+    from tuner.importers.onnx import original_check as check
+
+    return check(name)
+
+
+def model_inputs(specs: Sequence[InputSpec], recipe: Recipe, seed: int) -> list[Array]:
+    """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the recipe knows.
+
+    `recipe["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
+    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros.
+    """
+    ranges = recipe.get("ranges", {})
+    values: list[Array] = []
+    for spec in specs:
+        rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            values.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(dtype))
+        else:
+            low, high = ranges.get(spec.name, (0, 1))
+            values.append(rng.integers(low, high, spec.shape).astype(dtype))
+    return values
+
+
+def _kind(source: str) -> str:
+    kind, colon, rest = source.partition(":")
+    if kind in IMPORTERS and rest:
+        return kind
+    prefixes = " or ".join(f"{known}:" for known in IMPORTERS)
+    if colon and kind not in IMPORTERS:
+        raise ModelError(source, f"no importer for {kind!r}", f"a source begins with {prefixes}")
+    raise ModelError(source, "not a model source", f"a source begins with {prefixes}, then the model's name")

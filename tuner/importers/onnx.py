@@ -1,0 +1,137 @@
+"""ONNX models: a file, or one of those that the `onnx` package carries, as relax."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import MissingPackage, ModelError
+
+try:
+    import onnx
+except ModuleNotFoundError as error:
+    raise MissingPackage("onnx", "an ONNX model", "onnx") from error
+
+from onnx import numpy_helper
+
+from tuner.importers.onnx_clean import clean, materialise_constants
+from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, first_line, nodes, read
+from tuner.importers.onnx_shapes import fix_shapes, input_specs
+from tuner.importers.onnx_weights import randomise
+from tuner.protocols import Array, ImportedModel
+from tuner.schema import did_you_mean
+
+__all__ = ["clean_proto", "input_specs", "load", "model_proto", "original_check"]
+
+CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What TVM's converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
+
+
+def model_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:
+    """The ONNX graph as its author wrote it: valid, all shapes static, parameters as initializers.
+
+    With random weights every parameter is drawn anew. Raises ModelError.
+    """
+    source = recipe["source"]
+    model = read(source)
+    model = fix_shapes(model, source, recipe["batch"], recipe["inputs"])
+    materialise_constants(model)
+    if recipe["weights"] == "random":
+        randomise(model, recipe["seed"])
+    return model
+
+
+def clean_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:
+    """`model_proto`, simplified. Raises ModelError."""
+    return clean(model_proto(recipe))
+
+
+def load(recipe: Mapping[str, Any]) -> ImportedModel:
+    """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
+    source = recipe["source"]
+    model = clean_proto(recipe)
+    specs = input_specs(model, source)
+    ranges = _integer_ranges(model)
+    module = _to_relax(model, source)
+    name = Path(source.removeprefix("onnx:")).stem
+    return ImportedModel(name, source, module, specs, {**recipe, "ranges": ranges})
+
+
+def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
+    """Inputs, expected outputs, rtol and atol for a model that `onnx` carries, with its original weights.
+
+    The inputs are those of onnx.backend.test.runner.Runner.generate_dummy_data: a ramp from 0 to 1.
+    """
+    name = name.removeprefix("onnx:")
+    if name not in LIGHT_MODELS:
+        raise ModelError(name, "onnx carries no such model", did_you_mean(name, LIGHT_MODELS))
+    model = onnx.load_model(LIGHT_FOLDER / f"{name}.onnx")
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs: list[Array] = []
+    for value in model.graph.input:
+        if value.name in stored:
+            continue
+        shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        size = int(np.prod(shape))
+        inputs.append((np.arange(size).reshape(shape) / size).astype(np.float32))
+    expected: list[Array] = []
+    for index in range(len(model.graph.output)):
+        tensor = onnx.TensorProto.FromString((LIGHT_FOLDER / f"{name}_output_{index}.pb").read_bytes())
+        expected.append(numpy_helper.to_array(tensor))
+    case = LIGHT_FOLDER.parent / "real" / name.replace("light_", "test_") / "data.json"
+    tolerance = json.loads(case.read_text())
+    return inputs, expected, tolerance["rtol"], tolerance["atol"]
+
+
+def _to_relax(model: onnx.ModelProto, source: str) -> Any:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    supported = {*onnx_frontend._get_convert_map(), "Constant", "If"}  # noqa: SLF001  TVM has no public list
+    for node in nodes(model.graph):
+        if node.op_type not in supported:
+            raise ModelError(source, f"operator {node.op_type} of node {node.name!r} is not supported by TVM")
+
+    class NamingImporter(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
+        """TVM's importer, which otherwise does not say which node it could not take."""
+
+        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+            try:
+                return super()._convert_operator(op_name, inputs, attrs, opset)
+            except CONVERTER_ERRORS as error:
+                raise ModelError(source, f"operator {op_name}: TVM cannot convert it: {first_line(error)}") from error
+
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    # The frontend prints and warns about names that are not identifiers and about what it then raises.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            module = NamingImporter(None, "float32").from_onnx(model.graph, opset)
+        except CONVERTER_ERRORS as error:
+            raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
+    return module
+
+
+def _integer_ranges(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """`[low, high)` of the integer inputs: an index stays inside its table, anything else is a mask of ones."""
+    tables = {tensor.name: tensor for tensor in model.graph.initializer}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+    found: dict[str, list[int]] = {}
+    source_of: dict[str, str] = {}
+    for value in model.graph.input:
+        if value.type.tensor_type.elem_type not in floats:
+            found[value.name] = [1, 2]
+            source_of[value.name] = value.name
+    for node in model.graph.node:
+        if node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten") and node.input[0] in source_of:
+            source_of[node.output[0]] = source_of[node.input[0]]
+        if node.op_type == "Gather" and node.input[1] in source_of and node.input[0] in tables:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            found[source_of[node.input[1]]] = [0, tables[node.input[0]].dims[axis]]
+    return found

@@ -1,0 +1,176 @@
+"""Simplifying an ONNX graph where that is easiest: before it becomes relax or torch.
+
+Sum becomes a chain of Add, Dropout and Identity go, automatic padding becomes explicit, and whatever
+depends on constants alone is computed. Batch norms stay: the graph passes fold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from tuner.importers.onnx_shapes import Shapes, known_shapes
+
+KEPT = frozenset(
+    (
+        *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"),
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan"),
+    )
+)
+"""Never computed ahead: random ones, control flow, and quantization, whose point is to stay integer."""
+
+
+def materialise_constants(model: onnx.ModelProto) -> None:
+    """Turn, in place, Constant and constant ConstantOfShape nodes into initializers, which then are no
+    longer graph inputs (so that every runtime may fold them), and drop initializers nobody reads."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        value = _constant_value(node, stored)
+        if value is None:
+            kept.append(node)
+            continue
+        stored[node.output[0]] = value
+    used = {name for node in kept for name in _read(node)} | {output.name for output in graph.output}
+    _replace(graph.node, kept)
+    _replace(graph.initializer, [tensor for name, tensor in stored.items() if name in used])
+    _replace(graph.input, [value for value in graph.input if value.name not in stored])
+    model.ir_version = max(model.ir_version, 4)  # before 4, initializers had to be inputs
+
+
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The simplified model; `model`, whose shapes must be inferred, is used up."""
+    materialise_constants(model)
+    graph = model.graph
+    shapes = known_shapes(graph)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {output.name for output in graph.output}
+    read = {name for node in graph.node for name in _read(node)} | outputs
+    renamed: dict[str, str] = {}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        if _is_pass_through(node, read) and node.output[0] not in outputs:
+            renamed[node.output[0]] = node.input[0]
+        elif (values := _folded(node, stored, shapes, opset)) is not None:
+            stored.update({tensor.name: tensor for tensor in values})
+        elif node.op_type == "Sum" and len(node.input) > 1:
+            kept += _chain_of_add(node)
+        else:
+            _explicit_padding(node, shapes)
+            kept.append(node)
+    _replace(graph.node, kept)
+    _replace(graph.initializer, list(stored.values()))
+    materialise_constants(model)
+    return model
+
+
+def _is_pass_through(node: onnx.NodeProto, read: set[str]) -> bool:
+    if node.op_type == "Dropout":
+        mask = any(name in read for name in node.output[1:])
+        training = len(node.input) > 2 and node.input[2] != ""
+        return not mask and not training
+    return node.op_type == "Identity" or (node.op_type == "Sum" and len(node.input) == 1)
+
+
+def _chain_of_add(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    total, chain = node.input[0], []
+    last = len(node.input) - 1
+    for index in range(1, len(node.input)):
+        result = node.output[0] if index == last else f"{node.output[0]}__sum{index}"
+        chain.append(helper.make_node("Add", [total, node.input[index]], [result], name=f"{node.name}__add{index}"))
+        total = result
+    return chain
+
+
+def _constant_value(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> onnx.TensorProto | None:
+    """The tensor that a Constant or ConstantOfShape node stands for, under the name of its output."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type == "Constant" and "value" in attributes:
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attributes["value"].t)
+        tensor.name = node.output[0]
+        return tensor
+    if node.op_type == "ConstantOfShape" and node.input[0] in stored:
+        shape = numpy_helper.to_array(stored[node.input[0]])
+        fill = numpy_helper.to_array(attributes["value"].t) if "value" in attributes else np.zeros(1, np.float32)
+        return numpy_helper.from_array(np.full(tuple(shape), fill[0], fill.dtype), node.output[0])
+    return None
+
+
+def _folded(
+    node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], shapes: Shapes, opset: int
+) -> list[onnx.TensorProto] | None:
+    """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
+    if node.op_type in KEPT or any(name and name not in shapes for name in node.output):
+        return None  # an output of unknown size is not worth the risk
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        extents = shapes[node.input[0]][bounds.get("start", 0) : bounds.get("end")]
+        return [numpy_helper.from_array(np.array(extents, np.int64), node.output[0])]
+    if any(name and name not in stored for name in node.input) or any(a.HasField("g") for a in node.attribute):
+        return None
+    names = [name for name in node.input if name]
+    graph = helper.make_graph(
+        [node],
+        "fold",
+        [helper.make_tensor_value_info(n, stored[n].data_type, list(stored[n].dims)) for n in dict.fromkeys(names)],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    try:
+        values = ReferenceEvaluator(model).run(None, {name: numpy_helper.to_array(stored[name]) for name in names})
+    except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError):
+        return None  # the reference cannot; the node stays and the backends compute it
+    outputs = [name for name in node.output if name]
+    return [numpy_helper.from_array(np.ascontiguousarray(v).reshape(np.shape(v)), n)
+            for v, n in zip(values, outputs, strict=True)]  # fmt: skip
+
+
+def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:
+    """Write the pads that `auto_pad` stands for (formula of the ONNX operator documentation)."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type not in ("Conv", "MaxPool", "AveragePool") or "auto_pad" not in attributes:
+        return
+    mode = attributes["auto_pad"].s.decode()
+    extents = shapes.get(node.input[0], ())[2:]
+    if not extents and mode.startswith("SAME"):
+        return
+    ones = [1] * len(extents)
+    kernel = list(attributes["kernel_shape"].ints) if "kernel_shape" in attributes else shapes[node.input[1]][2:]
+    strides = list(attributes["strides"].ints) if "strides" in attributes else ones
+    dilations = list(attributes["dilations"].ints) if "dilations" in attributes else ones
+    kept = [a for name, a in attributes.items() if name != "auto_pad" and (mode == "NOTSET" or name != "pads")]
+    if mode.startswith("SAME"):
+        begins, ends = [], []
+        for extent, width, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
+            total = max(0, (-(-extent // stride) - 1) * stride + (width - 1) * dilation + 1 - extent)
+            small, large = total // 2, total - total // 2
+            begins.append(small if mode == "SAME_UPPER" else large)
+            ends.append(large if mode == "SAME_UPPER" else small)
+        kept.append(helper.make_attribute("pads", begins + ends))
+    _replace(node.attribute, kept)
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    """The tensors a node reads, those that its subgraphs take from outside included."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            names += [name for inner in graph.node for name in _read(inner)]
+            names += [output.name for output in graph.output]
+    return names
+
+
+def _replace(field: object, values: Sequence[object]) -> None:
+    """Set a repeated protobuf field."""
+    copies = list(values)
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]

@@ -1,0 +1,184 @@
+"""Reading an ONNX file that nobody vouches for: bounded, checked, and never outside its own folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import helper
+
+from tuner.errors import ModelError
+
+MAX_ELEMENTS = 2**31
+"""Elements of one tensor: indices in the generated code are 32 bits."""
+MAX_PARAMETER_BYTES = 2**31 - 2**24
+"""Parameters of one model: protobuf, and so ONNX Runtime's and every checker's input, ends at 2 GiB."""
+LIGHT_FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+LIGHT_MODELS = tuple(
+    f"light_{name}"
+    for name in (
+        "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50",
+        "shufflenet", "squeezenet", "vgg19", "zfnet512",
+    )
+)  # fmt: skip
+
+
+def read(source: str) -> onnx.ModelProto:
+    """The model of `onnx:PATH` or `onnx:light_NAME`, valid, weights loaded, functions inlined. Raises ModelError."""
+    path = locate(source)
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise ModelError(source, "the file is empty")
+        if size >= 2**31:
+            raise ModelError(source, f"the file has {size} bytes", "ONNX files end at 2 GiB; use external data")
+        model = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        raise ModelError(source, f"cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise ModelError(source, "not an ONNX file, or a broken or truncated one") from error
+    if not model.ir_version or not model.graph.node:
+        raise ModelError(source, "no ONNX graph in this file; it is broken, truncated or something else")
+    check_sizes(model, source)
+    _load_external_data(model, path.parent, source)
+    return _checked(model, source)
+
+
+def locate(source: str) -> Path:
+    """The file behind a source. Raises ModelError when there is none."""
+    name = source.removeprefix("onnx:")
+    if name in LIGHT_MODELS:
+        return LIGHT_FOLDER / f"{name}.onnx"
+    path = Path(name)
+    try:
+        if path.is_file():
+            return path
+        what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "no such file"
+    except (OSError, ValueError) as error:  # a name that the file system refuses
+        raise ModelError(source, "not a file name") from error
+    raise ModelError(source, what, f"give a path to an .onnx file, or one of {', '.join(LIGHT_MODELS)}")
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those in subgraphs included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from nodes(subgraph)
+
+
+def check_sizes(model: onnx.ModelProto, source: str) -> None:
+    """Raise ModelError when a stored tensor, or all of them together, is too large to be true."""
+    total = 0
+    for tensor in _tensors(model):
+        total += check_tensor(source, tensor.name, tensor.dims, _itemsize(tensor, source))
+    if total > MAX_PARAMETER_BYTES:
+        raise ModelError(source, f"{total / 2**30:.1f} GiB of parameters", "at most 2 GiB are supported")
+
+
+def check_tensor(source: str, name: str, shape: object, itemsize: int) -> int:
+    """Bytes of one tensor. Raises ModelError when its shape is negative or huge."""
+    extents = [int(extent) for extent in shape]  # type: ignore[attr-defined]
+    if min(extents, default=0) < 0:
+        raise ModelError(source, f"tensor {name!r} has the shape {extents}")
+    if math.prod(extents) > MAX_ELEMENTS:
+        raise ModelError(source, f"tensor {name!r} has the shape {extents}", "more than 2**31 elements")
+    return math.prod(extents) * itemsize
+
+
+def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    for node in nodes(model.graph):
+        local = any(f.domain == node.domain and f.name == node.op_type for f in model.functions)
+        if node.domain not in ("", "ai.onnx") and not local:
+            raise ModelError(
+                source, f"operator {node.domain}.{node.op_type} of node {node.name!r} is not a standard ONNX operator"
+            )
+    try:
+        onnx.checker.check_model(model)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+    except (onnx.checker.ValidationError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(source, f"not a valid ONNX model: {first_line(error)}") from error
+    return model
+
+
+def first_line(error: BaseException) -> str:
+    """The gist of a foreign error, for a message of ours."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [model.graph]
+    every = list(nodes(model.graph)) + [node for function in model.functions for node in function.node]
+    for node in every:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            graphs += [attribute.g, *attribute.graphs]
+    for graph in graphs:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+
+
+def _itemsize(tensor: onnx.TensorProto, source: str) -> int:
+    if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        return 1
+    try:
+        return int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except KeyError as error:
+        raise ModelError(source, f"tensor {tensor.name!r} has the unknown type {tensor.data_type}") from error
+
+
+def _load_external_data(model: onnx.ModelProto, folder: Path, source: str) -> None:
+    """Read external tensors into the model: exactly the bytes that their shape asks for, from inside the folder."""
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        path = _inside(folder, entries.get("location", ""), tensor.name, source)
+        expected = math.prod(tensor.dims) * _itemsize(tensor, source)
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
+        except ValueError as error:
+            raise ModelError(source, f"tensor {tensor.name!r}: offset or length is not a number") from error
+        if offset < 0 or length != expected or offset + length > path.stat().st_size:
+            raise ModelError(
+                source, f"tensor {tensor.name!r}: {expected} bytes at {offset} are not in its external data"
+            )
+        with path.open("rb") as file:
+            file.seek(offset)
+            tensor.raw_data = file.read(length)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _inside(folder: Path, location: str, tensor: str, source: str) -> Path:
+    """The external file, which must lie in the model's folder without any link on the way."""
+
+    def refused(why: str) -> ModelError:
+        return ModelError(source, f"external data {location!r} of tensor {tensor!r} {why}")
+
+    if not location or "\0" in location:
+        raise refused("is not a file name")
+    windows = PureWindowsPath(location)  # its parts split at / and at \, and it knows drives
+    if PurePosixPath(location).is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts:
+        raise refused("leaves the model's folder")
+    path = folder
+    for part in PurePosixPath(location).parts:
+        path = path / part
+        if path.is_symlink():
+            raise refused("is a link")
+    if not path.is_file():
+        raise refused("does not exist or is not a regular file")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise refused("leaves the model's folder")
+    return path

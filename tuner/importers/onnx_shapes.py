@@ -1,0 +1,182 @@
+"""Fixing every shape of an ONNX graph: the inputs by config, everything else by ONNX shape inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tuner.errors import ModelError
+from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
+from tuner.protocols import InputSpec
+from tuner.schema import did_you_mean
+
+Shapes = dict[str, tuple[int, ...]]
+
+MAX_ACTIVATION_BYTES = 16 * 2**30
+"""The largest tensor that one inference may hold."""
+
+
+def true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The graph inputs without an initializer. Before IR version 4 every initializer was also an input."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """The model with static inputs and every shape inferred.
+
+    Raises ModelError for an unknown input, a dynamic extent that neither `batch` nor `inputs` fixes, shapes
+    that do not fit together, and tensors too large to be true.
+    """
+    graph = model.graph
+    values = true_inputs(graph)
+    if not values:
+        raise ModelError(source, "the graph has no input")
+    names = [value.name for value in values]
+    for name in inputs:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"its inputs: {', '.join(names)}"
+            raise ModelError(source, f"model.inputs.{name}: the model has no such input", hint)
+    before = _dims(values[0])[:1] or [None]
+    shapes = _input_shapes(values, source, batch, inputs, before[0])
+    for value in values:
+        _set_shape(value, shapes[value.name])
+    after = shapes[names[0]][:1]
+    if isinstance(before[0], int) and after and before[0] != after[0]:
+        _scale_reshapes(graph, set(names), before[0], after[0])
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise ModelError(source, f"the shapes do not fit together: {first_line(error)}") from error
+    _check_values(model.graph, source)
+    return model
+
+
+def input_specs(model: onnx.ModelProto, source: str) -> tuple[InputSpec, ...]:
+    """The inputs of a model whose shapes are fixed. Raises ModelError for an input that is not numeric."""
+    specs = []
+    for value in true_inputs(model.graph):
+        dtype = _dtype(value)
+        if dtype is None or dtype.kind not in "fiub":
+            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers")
+        specs.append(InputSpec(value.name, static_shape(value) or (), str(dtype)))
+    return tuple(specs)
+
+
+def known_shapes(graph: onnx.GraphProto) -> Shapes:
+    """Every static shape in the graph, by tensor name; parameters included."""
+    shapes: Shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shape = static_shape(value)
+        if shape is not None:
+            shapes[value.name] = shape
+    return shapes
+
+
+def static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    """The shape when all of it is known."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        return None
+    return tuple(dim.dim_value for dim in dims)
+
+
+def _input_shapes(
+    values: Sequence[onnx.ValueInfoProto],
+    source: str,
+    batch: int,
+    inputs: Mapping[str, Sequence[int]],
+    stored_batch: int | str | None,
+) -> Shapes:
+    symbols: dict[str, int] = {}
+    for value in values:
+        given, stored = inputs.get(value.name), _dims(value)
+        if given is None:
+            continue
+        if value.type.tensor_type.HasField("shape") and len(given) != len(stored):
+            raise ModelError(
+                source, f"model.inputs.{value.name} has {len(given)} dimensions, the model has {len(stored)}: {stored}"
+            )
+        symbols.update({name: extent for name, extent in zip(stored, given, strict=False) if isinstance(name, str)})
+    shapes: Shapes = {}
+    for value in values:
+        stored = _dims(value)
+        if value.name in inputs:
+            shapes[value.name] = tuple(inputs[value.name])
+            continue
+        extents = [symbols.get(extent, extent) if isinstance(extent, str) else extent for extent in stored]
+        if extents and (not isinstance(extents[0], int) or extents[0] == stored_batch):
+            extents[0] = batch
+        fixed = tuple(extent for extent in extents if isinstance(extent, int))
+        if len(fixed) != len(stored) or not value.type.tensor_type.HasField("shape"):
+            raise ModelError(
+                source,
+                f"input {value.name!r} has the dynamic shape {[e or '?' for e in stored] or 'of unknown rank'}",
+                f"fix it by model.inputs.{value.name}: [...], all extents",
+            )
+        shapes[value.name] = fixed
+    return shapes
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
+    """Extents as stored: a number, the name of a symbol, or None."""
+    return [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in value.type.tensor_type.shape.dim]
+
+
+def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:
+    code = value.type.tensor_type.elem_type
+    return helper.tensor_dtype_to_np_dtype(code) if code else None
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    tensor = value.type.tensor_type
+    tensor.shape.Clear()
+    for extent in shape:
+        tensor.shape.dim.add().dim_value = extent
+
+
+def _scale_reshapes(graph: onnx.GraphProto, live: set[str], before: int, after: int) -> None:
+    """Scale the leading extent of constant Reshape targets: old exports wrote their batch size into them.
+
+    Only reshapes of what depends on an input are touched. A graph that does not keep its batch in front
+    ends in shapes that do not fit, which inference reports.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if not live.intersection(node.input):
+            continue
+        live.update(node.output)
+        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in stored:
+            continue
+        target = numpy_helper.to_array(stored[node.input[1]]).copy()
+        if target.size == 0 or target[0] <= 0 or target[0] % before:
+            continue
+        target[0] = target[0] // before * after
+        name = f"{node.input[1]}__batch{after}"
+        if name not in stored:
+            stored[name] = numpy_helper.from_array(target, name)
+            graph.initializer.append(stored[name])
+        node.input[1] = name
+
+
+def _check_values(graph: onnx.GraphProto, source: str) -> None:
+    made = {name for node in graph.node if node.op_type == "ConstantOfShape" for name in node.output}
+    parameters = 0
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shape, dtype = static_shape(value), _dtype(value)
+        if shape is None or dtype is None:
+            continue
+        size = check_tensor(source, value.name, shape, dtype.itemsize)
+        parameters += size if value.name in made else 0
+        if size > MAX_ACTIVATION_BYTES:
+            raise ModelError(source, f"tensor {value.name!r} has {size / 2**30:.0f} GiB", "the limit is 16 GiB")
+    if parameters > MAX_PARAMETER_BYTES:
+        raise ModelError(source, f"{parameters / 2**30:.1f} GiB of parameters", "at most 2 GiB are supported")

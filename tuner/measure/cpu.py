@@ -1,0 +1,218 @@
+"""Timing on the CPU, in this process: blocks of calls, sampled until a policy is satisfied."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.measure.stats import should_stop, without_disturbed
+from tuner.protocols import Launchable, Policy, Prepared
+from tuner.records import Measurement, Status
+
+if TYPE_CHECKING:
+    from tuner.protocols import Array
+
+OVERHEAD_SHARE = 1e-4
+"""Reading the clock may cost at most this share of a block."""
+
+_LOOK_EVERY = 16  # nvbench's step: beyond 64 samples, deciding costs more than taking another
+_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at a stretch
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`resolution_s`: the smallest step seen; `empty_s`: what timing nothing costs. Seconds."""
+
+    resolution_s: float
+    empty_s: float
+
+    @property
+    def least_block_s(self) -> float:
+        """The shortest block for which the clock is negligible."""
+        return max(self.resolution_s, self.empty_s) / OVERHEAD_SHARE
+
+
+@functools.cache
+def clock() -> Clock:
+    """This process's clock, calibrated once (about a millisecond)."""
+    readings = [time.perf_counter_ns() for _ in range(4001)]
+    steps = np.diff(np.asarray(readings, dtype=np.int64))
+    positive = steps[steps > 0]
+    resolution = int(positive.min()) if positive.size else 1
+    return Clock(resolution * 1e-9, float(np.median(steps)) * 1e-9)
+
+
+def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
+    """Size of the largest data cache of the first CPU, as Linux states it; `fallback` where it does not."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+        sizes.append(int(text.rstrip("KM")) * unit)
+    return max(sizes, default=fallback)
+
+
+class CpuRunner:
+    """Times a launchable in the calling process.
+
+    `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
+    buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
+    are not checked here. An exception from the launchable is the caller's to classify.
+    """
+
+    def __init__(self, mode: str = "hot") -> None:
+        if mode not in ("hot", "cold"):
+            raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
+        self._flush = np.zeros(2 * last_level_cache_bytes(), dtype=np.uint8) if mode == "cold" else None
+        self._mode = mode
+
+    def run(self, launchable: Launchable, inputs: Sequence[Array], policy: Policy) -> Measurement:
+        """Raw seconds per call, one per block; status ok, or censored when the first sample is over
+        `policy.give_up_above_s`."""
+        began = time.perf_counter()
+        load = os.getloadavg()[0]
+        prepared = launchable.prepare(inputs)
+        prepared.launch(1)  # first call: allocation, page faults, thread start
+        _warm_up(prepared, policy.warmup_s)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        sampling_began = time.perf_counter()
+        first = self._sample(prepared, 1)
+        limit = policy.give_up_above_s
+        if limit is not None and limit < first < _HICCUP_S:
+            first = min(first, self._sample(prepared, 1))  # one lost time slice must not condemn a candidate
+        conditions: dict[str, Any] = {"mode": self._mode, "load_before": load}
+        if limit is not None and first > limit:
+            return Measurement(
+                Status.CENSORED,
+                tier=policy.tier,
+                reason=f"over {limit:.3g} s",
+                censored_at_s=limit,
+                run_s=time.perf_counter() - began,
+                conditions=conditions,
+            )
+        calls = self._calls_per_block(prepared, first, policy.block_s)
+        samples, disturbed, stopped_by = self._collect(prepared, calls, policy)
+        kept = without_disturbed(samples, disturbed, policy.min_samples)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        conditions |= {
+            "wall_s": time.perf_counter() - sampling_began,
+            "cpu_s": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
+            "involuntary_switches": after.ru_nivcsw - before.ru_nivcsw,
+            "calls_per_block": calls,
+            "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
+            "samples_disturbed": sum(disturbed),
+            "samples_dropped": len(samples) - len(kept),
+        }
+        return Measurement(
+            Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
+        )
+
+    def _sample(self, prepared: Prepared, calls: int) -> float:
+        """Seconds per call of one block."""
+        if self._flush is not None:
+            np.add(self._flush, 1, out=self._flush)
+        start = time.perf_counter_ns()
+        prepared.launch(calls)
+        elapsed = time.perf_counter_ns() - start
+        return max(elapsed * 1e-9, clock().resolution_s) / calls
+
+    def _calls_per_block(self, prepared: Prepared, first_s: float, block_s: float) -> int:
+        """Enough calls for the block to last `block_s` and to dwarf the clock; one call in cold mode."""
+        if self._flush is not None:
+            return 1
+        wanted = max(block_s, clock().least_block_s)
+        if first_s >= 10 * wanted:
+            return 1
+        calls = max(1, math.ceil(wanted / first_s))
+        while True:  # the first sample may have been slow for its own reasons: trust only a block of this length
+            seconds = self._sample(prepared, calls) * calls
+            if seconds >= wanted:
+                return calls
+            calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
+
+    def _collect(self, prepared: Prepared, calls: int, policy: Policy) -> tuple[list[float], list[bool], str]:
+        samples: list[float] = []
+        disturbed: list[bool] = []
+        elapsed = 0.0
+        while True:
+            switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+            samples.append(self._sample(prepared, calls))
+            disturbed.append(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches)
+            elapsed += samples[-1] * calls
+            if len(samples) > 64 and len(samples) % _LOOK_EVERY and elapsed < policy.max_time_s:
+                continue
+            stopped_by = should_stop(without_disturbed(samples, disturbed, policy.min_samples), policy, elapsed)
+            if stopped_by:
+                return samples, disturbed, stopped_by
+
+
+def _warm_up(prepared: Prepared, seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        prepared.launch(1)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether outputs are right. Errors are over all outputs and finite elements; None when nothing could be
+    compared. `max_rel_error` is the largest absolute error over the largest expected magnitude."""
+
+    ok: bool
+    max_abs_error: float | None
+    max_rel_error: float | None
+    reason: str = ""
+
+
+def check_outputs(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], rtol: float, atol: float) -> Check:
+    """Compare outputs with a reference, in float64.
+
+    An element passes when `|actual - expected| <= atol * scale + rtol * |expected|`, where `scale` is the
+    largest finite magnitude of the expected tensor (1 when that is 0). It is numpy's `allclose` with `atol`
+    in units of the tensor: a sum that cancels to almost nothing carries the rounding error of its terms, so
+    its own size is no measure of it. Scaling both sides by the same factor does not change the answer.
+    Where the reference is not finite the output must be the same inf or nan; anywhere else inf or nan fails.
+    """
+    if len(actual) != len(expected):
+        return Check(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
+    worst_abs = worst_rel = None
+    reasons = []
+    for index, (got, want) in enumerate(zip(actual, expected, strict=True)):
+        if got.shape != want.shape:
+            reasons.append(f"output {index}: shape {got.shape} instead of {want.shape}")
+            continue
+        reason, absolute, relative = _compare(got.astype(np.float64), want.astype(np.float64), rtol, atol)
+        if reason:
+            reasons.append(f"output {index}: {reason}")
+        if absolute is not None and relative is not None:
+            worst_abs, worst_rel = max(absolute, worst_abs or 0.0), max(relative, worst_rel or 0.0)
+    return Check(not reasons, worst_abs, worst_rel, "; ".join(reasons))
+
+
+def _compare(
+    got: NDArray[np.float64], want: NDArray[np.float64], rtol: float, atol: float
+) -> tuple[str, float | None, float | None]:
+    """Why the tensors differ ("" if they do not), the largest absolute error, and it over the scale."""
+    finite = np.isfinite(got) & np.isfinite(want)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    foreign = int((~finite & ~same).sum())
+    magnitudes = np.abs(want[np.isfinite(want)])
+    scale = float(magnitudes.max(initial=0.0)) or 1.0
+    errors = np.abs(got[finite] - want[finite])
+    wrong = int((errors > atol * scale + rtol * np.abs(want[finite])).sum())
+    worst = float(errors.max()) if errors.size else None
+    relative = None if worst is None else worst / scale
+    if foreign:
+        return f"{foreign} of {got.size} elements are not the finite (or non-finite) value expected", worst, relative
+    if wrong:
+        return f"{wrong} of {got.size} elements differ, by up to {worst:.3g} (scale {scale:.3g})", worst, relative
+    return "", worst, relative

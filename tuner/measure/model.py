@@ -1,0 +1,53 @@
+"""The child that runs a whole compiled model: speaks the same operations as a baseline's host."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+_IDLE_S = 0.02
+_LONG_CALL_S = 0.5
+
+
+class ModelHost:
+    """A library made by relax, in a process with the model's thread count. See `baselines.host.Host`."""
+
+    def __init__(self, library: str) -> None:
+        self._library = library
+        self._main: Any = None
+        self._inputs: list[Any] = []
+        self._outputs: list[np.ndarray[Any, Any]] = []
+        self._idle_since = 0.0
+        self._call_s = 0.0
+
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
+        """Load the library and call it once on the stored inputs."""
+        import tvm
+        from tvm import relax
+
+        with np.load(inputs_npz_path, allow_pickle=False) as stored:
+            self._inputs = [tvm.runtime.tensor(stored[name]) for name in stored.files]
+        self._machine = relax.VirtualMachine(tvm.runtime.load_module(self._library), tvm.cpu())
+        self._main = self._machine["main"]
+        self._result = self._main(*self._inputs)
+        return {"settings": "relax VM"}
+
+    def op_block(self, count: int) -> float:
+        """Seconds for `count` calls, after one untimed call if there was a rest (unless calls are long)."""
+        if time.perf_counter() - self._idle_since > _IDLE_S and self._call_s < _LONG_CALL_S:
+            self._main(*self._inputs)
+        start = time.perf_counter()
+        for _ in range(count):
+            self._result = self._main(*self._inputs)
+        self._idle_since = time.perf_counter()
+        self._call_s = (self._idle_since - start) / count
+        return self._idle_since - start
+
+    def op_outputs(self, path: str) -> int:
+        """Write the outputs of the last call to `path` (.npz: arr_0, arr_1, ...); how many there are."""
+        results = [self._result] if hasattr(self._result, "numpy") else list(self._result)
+        with open(path, "wb") as file:
+            np.savez(file, *[r.numpy() for r in results])
+        return len(results)

@@ -1,0 +1,192 @@
+"""What timing samples say: median, its interval, when to stop, and which of two is faster. Pure functions."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.protocols import Policy
+from tuner.records import Tier
+
+MEANINGFUL = 0.005
+"""A difference under 0.5 % is no difference: rebuilding the same source moves code placement by as much."""
+
+_RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
+_FEW_PAIRS = 6  # the fewest for which order statistics reach 95 %: 1 - 2 * 2**-6 = 0.969
+
+# NVIDIA nvbench, stdrel_criterion: the noise of an inherently noisy benchmark that has settled will not shrink.
+_NOISE_WINDOW = 512
+_NOISE_LEAST = 64
+_NOISE_THRESHOLD = 0.05
+_NOISE_FIRST = 5  # nvbench gives no deviation for fewer samples
+
+
+class Label(enum.StrEnum):
+    """What a comparison found, said of the first against the second."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ratio` is the median of first / second in time (below 1: the first is faster), `interval` its 95 %
+    interval; both None when there were fewer than three pairs."""
+
+    label: Label
+    ratio: float | None
+    interval: tuple[float, float] | None
+
+
+def median(samples: Sequence[float]) -> float:
+    """The median. Raises ValueError when there are no samples."""
+    if not len(samples):
+        raise ValueError("no samples, no median")
+    return float(np.median(samples))
+
+
+@functools.lru_cache(maxsize=4096)
+def _interval_rank(count: int, confidence: float) -> int:
+    """The largest k with P(Binomial(count, 1/2) < k) <= (1 - confidence) / 2; 0 when there is none."""
+    tail, k = 0.0, 0
+    while k <= count // 2:
+        log_choose = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+        tail += math.exp(log_choose - count * math.log(2.0))
+        if tail > (1.0 - confidence) / 2.0:
+            break
+        k += 1
+    return k
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """A distribution-free interval of the median: the k-th smallest and the k-th largest sample.
+
+    The number of samples below the true median is Binomial(n, 1/2) whatever the distribution, so the
+    chance to miss is at most 2 P(Binomial(n, 1/2) < k) (David and Nagaraja, Order Statistics, 2003,
+    section 7.1). None when even (smallest, largest) is not wide enough: under six samples for 95 %.
+    """
+    rank = _interval_rank(len(samples), confidence)
+    if rank == 0:
+        return None
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    return float(ordered[rank - 1]), float(ordered[-rank])
+
+
+def relative_half_width(samples: Sequence[float]) -> float:
+    """Half the width of the median's 95 % interval over the median; infinite where there is no interval."""
+    interval = median_interval(samples)
+    if interval is None:
+        return math.inf
+    return 0.5 * (interval[1] - interval[0]) / median(samples)
+
+
+def noise_is_stable(samples: Sequence[float]) -> bool:
+    """nvbench's second way to stop: over the last <= 512 running relative deviations (of the first n samples,
+    for each n), more than 64 of them, their own deviation is under 5 % of their mean."""
+    values = np.asarray(samples, dtype=np.float64)
+    if values.size <= _NOISE_LEAST:
+        return False
+    shifted = values - values[0]  # keeps the sums of squares from cancelling
+    counts = np.arange(1, values.size + 1)
+    means = np.cumsum(shifted) / counts
+    variances = np.maximum(np.cumsum(shifted**2) / counts - means**2, 0.0)
+    deviations = np.sqrt(variances) / (means + values[0])
+    tail = deviations[_NOISE_FIRST - 1 :][-_NOISE_WINDOW:]
+    if tail.size <= _NOISE_LEAST:
+        return False
+    return bool(tail.std() < _NOISE_THRESHOLD * tail.mean())
+
+
+def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str | None:
+    """Why sampling may end now, or None. `elapsed` is the seconds of timed work so far, dropped samples included."""
+    if not len(samples):
+        return None
+    if elapsed >= policy.max_time_s:
+        return "time limit"
+    if len(samples) < policy.min_samples or elapsed < policy.min_time_s:
+        return None
+    if policy.half_width <= 0:
+        return "enough samples"
+    if relative_half_width(samples) <= policy.half_width:
+        return "half-width"
+    if policy.tier is Tier.CERTIFY and noise_is_stable(samples):
+        return "noise stable"
+    return None
+
+
+def without_disturbed(samples: Sequence[float], disturbed: Sequence[bool], minimum: int) -> list[float]:
+    """The samples during which nothing from outside interfered.
+
+    When fewer than `minimum`, or fewer than half, would be left, all are kept: on a machine that is always
+    disturbed, disturbance is the condition measured, and no guard may leave an empty table.
+    """
+    clean = [sample for sample, bad in zip(samples, disturbed, strict=True) if not bad]
+    enough = len(clean) >= minimum and 2 * len(clean) >= len(samples)
+    return clean if enough else list(samples)
+
+
+def log_ratio_interval(ratios: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the median of log ratios, by a seeded percentile bootstrap.
+
+    With three to five of them no resampling can see the tails: there the range is widened by its own width
+    on both sides, which for three is Student's interval (2.48 deviations against 2.54) and wider beyond.
+    Raises ValueError under three.
+    """
+    if ratios.size < 3:
+        raise ValueError(f"{ratios.size} pairs say nothing about their own spread")
+    if ratios.size < _FEW_PAIRS:
+        low, high = float(ratios.min()), float(ratios.max())
+        return low - (high - low), high + (high - low)
+    picks = np.random.default_rng(seed).integers(0, ratios.size, (_RESAMPLES, ratios.size))
+    low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def noise_floor(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
+    """How far the median log ratio of one thing against itself may be from 0: the outer bound of its interval.
+
+    Infinite under three pairs: a run that did not measure its own noise can decide nothing.
+    """
+    if len(first) < 3:
+        return math.inf
+    low, high = log_ratio_interval(_log_ratios(first, second), seed)
+    return max(abs(low), abs(high))
+
+
+def verdict(a_blocks: Sequence[float], b_blocks: Sequence[float], noise_floor: float, seed: int = 0) -> Verdict:
+    """Whether `a` is faster than `b`, from paired blocks (the i-th of each measured in the same round).
+
+    FASTER or SLOWER only if the 95 % interval of the median log ratio lies beyond +-0.5 % and twice the
+    A/A noise floor, SAME if it lies inside, else UNDECIDED. A verdict is never forced. Raises ValueError
+    when the lengths differ.
+    """
+    if len(a_blocks) != len(b_blocks):
+        raise ValueError(f"{len(a_blocks)} blocks against {len(b_blocks)}: a paired comparison needs pairs")
+    if len(a_blocks) < 3:
+        return Verdict(Label.UNDECIDED, None, None)
+    ratios = _log_ratios(a_blocks, b_blocks)
+    low, high = log_ratio_interval(ratios, seed)
+    threshold = max(math.log1p(MEANINGFUL), 2.0 * noise_floor)
+    return Verdict(_label(low, high, threshold), math.exp(np.median(ratios)), (math.exp(low), math.exp(high)))
+
+
+def _label(low: float, high: float, threshold: float) -> Label:
+    if high < -threshold:
+        return Label.FASTER
+    if low > threshold:
+        return Label.SLOWER
+    if -threshold <= low and high <= threshold and math.isfinite(threshold):
+        return Label.SAME
+    return Label.UNDECIDED
+
+
+def _log_ratios(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
+    return np.log(np.asarray(first, dtype=np.float64)) - np.log(np.asarray(second, dtype=np.float64))

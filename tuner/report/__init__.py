@@ -1,0 +1,63 @@
+"""The report of a run: computed from summary.json and the records alone; it measures and compiles nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import UserError
+from tuner.records import Record
+from tuner.report import summary as summary_file
+
+FORMATS = ("html", "md", "csv")
+
+
+def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = FORMATS) -> list[Path]:
+    """Write the report of the run in `run_dir` and return the paths written, each replaced atomically.
+
+    `formats` are among html (report.html), md (report.md with figures/*.png) and csv (kernels.csv).
+    `records` are the trials the run made or reused, in the order they were made. Works for a partial
+    run and says what is missing. Raises UserError for a broken summary or an unknown format,
+    OutputError when a file cannot be written.
+    """
+    from tuner.report import tables  # light; the pictures below are what costs
+
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise UserError(f"unknown report format {unknown[0]!r}", f"choose among {', '.join(FORMATS)}")
+    summary = summary_file.load(run_dir)
+    written: dict[Path, bytes] = {}
+    if "html" in formats or "md" in formats:
+        from tuner.report import document, html, markdown
+
+        report = document.build(
+            summary, records, _read_json(run_dir / "environment.json"), _read_text(run_dir / "config.yaml")
+        )
+        written |= {run_dir / "figures" / f"{picture.name}.png": picture.png for picture in report.pictures}
+        if "md" in formats:
+            written[run_dir / "report.md"] = markdown.render(report).encode(errors="replace")
+        if "html" in formats:
+            written[run_dir / "report.html"] = html.render(report).encode(errors="replace")
+    if "csv" in formats:
+        written[run_dir / "kernels.csv"] = tables.kernels_csv(tables.kernels(summary))
+    for path, content in written.items():
+        summary_file.write_aside(path, content)
+    return list(written)
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    text = _read_text(path)
+    try:
+        data = json.loads(text) if text is not None else None
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,258 @@
+"""summary.json, schema 1: the one file that the whole report is computed from, with `records`.
+
+Any number may be null (it was not measured: the run was interrupted, a rival was missing). Unknown
+extra keys are kept, so a later version may add some; a missing or broken one is an error that names
+the file and the field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tuner.errors import OutputError, UserError
+
+SCHEMA = 1
+FILE = "summary.json"
+VERDICTS = ("FASTER", "SLOWER", "SAME", "UNDECIDED", "NOT TUNED")
+
+Check = Callable[[str, object], None]
+"""Looks at one value; the first argument is its path, for the error."""
+
+
+class _Invalid(Exception):
+    """A field is not what the schema says; becomes a UserError with the file's name."""
+
+
+def validate(data: Mapping[str, Any], file: str = FILE) -> None:
+    """Raise UserError, naming `file` and the first wrong field, unless `data` is a summary of schema 1."""
+    try:
+        if isinstance(data, Mapping) and "schema" in data and data["schema"] != SCHEMA:
+            _fail("schema", f"{SCHEMA}, the only one this version reads", data["schema"])
+        _SUMMARY("", data)
+    except _Invalid as error:
+        raise UserError(
+            f"{file}: {error}", "the file is damaged or of another version; run the command again"
+        ) from None
+
+
+def save(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Check `summary` and write it as strict JSON, atomically. Raises UserError or OutputError."""
+    path = run_dir / FILE
+    validate(summary, str(path))
+    try:
+        text = json.dumps(summary, indent=1, allow_nan=False)
+    except ValueError as error:  # a NaN or an infinity in a field the schema leaves open
+        raise UserError(f"{path}: {error}", "write null for a number that does not exist") from error
+    write_aside(path, text.encode() + b"\n")
+    return path
+
+
+def load(run_dir: Path) -> dict[str, Any]:
+    """The checked summary of a run. Raises UserError, naming the file, when there is none or it is broken."""
+    path = run_dir / FILE
+    try:
+        data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", "is this the folder of a run?") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply to be a summary") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError included
+        raise UserError(f"{path}: not JSON: {error}", "the file is damaged; run the command again") from error
+    validate(data, str(path))
+    return dict(data)
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` so that a reader, or a crash, sees the old file or the new one, whole.
+
+    Raises OutputError.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself must survive a power cut
+        finally:
+            os.close(folder)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+# --- the schema ---------------------------------------------------------------------------------
+
+
+def _fail(path: str, expected: str, value: object) -> NoReturn:
+    found = repr(value)
+    found = found if len(found) <= 60 else f"{found[:57]}..."
+    raise _Invalid(f"{path or 'the file'}: expected {expected}, found {found}")
+
+
+# No measurement lies outside, and products and ratios of numbers inside cannot overflow. NaN fails both.
+_SMALLEST, _LARGEST = 1e-15, 1e30
+
+
+def _text(path: str, value: object) -> None:
+    if not isinstance(value, str):
+        _fail(path, "text", value)
+
+
+def _flag(path: str, value: object) -> None:
+    if not isinstance(value, bool):
+        _fail(path, "true or false", value)
+
+
+def _number(path: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST:
+        _fail(path, "a finite number >= 0", value)
+
+
+def _positive(path: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _SMALLEST <= value <= _LARGEST:
+        _fail(path, "a finite number > 0", value)
+
+
+def _count(path: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        _fail(path, "a whole number >= 0", value)
+
+
+def _interval(path: str, value: object) -> None:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        _fail(path, "two numbers, low and high", value)
+    for index, end in enumerate(value):
+        _positive(f"{path}[{index}]", end)
+    if value[0] > value[1]:
+        _fail(path, "low <= high", value)
+
+
+def _verdict(path: str, value: object) -> None:
+    if value not in VERDICTS:
+        _fail(path, f"one of {', '.join(VERDICTS)}", value)
+
+
+def _any_mapping(path: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        _fail(path, "a mapping", value)
+
+
+def _maybe(check: Check) -> Check:
+    def run(path: str, value: object) -> None:
+        if value is not None:
+            check(path, value)
+
+    return run
+
+
+def _list_of(check: Check) -> Check:
+    def run(path: str, value: object) -> None:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            _fail(path, "a list", value)
+        for index, item in enumerate(value):
+            check(f"{path}[{index}]", item)
+
+    return run
+
+
+def _mapping_of(check: Check) -> Check:
+    def run(path: str, value: object) -> None:
+        if not isinstance(value, Mapping):
+            _fail(path, "a mapping", value)
+        for key, item in value.items():
+            check(f"{path}.{key}", item)
+
+    return run
+
+
+def _fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+    extra = optional or {}
+
+    def run(path: str, value: object) -> None:
+        if not isinstance(value, Mapping):
+            _fail(path, "a mapping", value)
+        prefix = f"{path}." if path else ""
+        for key in required:
+            if key not in value:
+                raise _Invalid(f"{prefix}{key}: missing")
+        for key, check in (*required.items(), *extra.items()):
+            if key in value:
+                check(f"{prefix}{key}", value[key])
+
+    return run
+
+
+_MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
+_TARGET = {
+    "kind": _text,
+    "device": _maybe(_text),
+    "threads": _maybe(_count),
+    "features": _maybe(_list_of(_text)),
+}
+_SEARCH = {
+    "strategy": _text,
+    "trials": _maybe(_count),
+    "measured": _maybe(_count),
+    "reused": _maybe(_count),
+    "failed": _mapping_of(_maybe(_count)),
+    "wall_s": _maybe(_number),
+    "stopped_by": _maybe(_text),
+}
+_KERNEL = {
+    "task": _text,
+    "name": _text,
+    "weight": _maybe(_number),
+    "flops": _maybe(_number),
+    "bytes": _maybe(_number),
+    "untuned_s": _maybe(_positive),
+    "tuned_s": _maybe(_positive),
+    "interval_s": _maybe(_interval),
+    "baselines": _mapping_of(_maybe(_positive)),
+    "verified": _maybe(_flag),
+    "verdict": _maybe(_verdict),
+    "candidate": _maybe(_text),
+}
+_RIVAL = _fields({"median_s": _maybe(_positive), "interval_s": _maybe(_interval)}, {"verdict": _maybe(_verdict)})
+_END_TO_END = {
+    "untuned_s": _maybe(_positive),
+    "tuned_s": _maybe(_positive),
+    "interval_s": _maybe(_interval),
+    "baselines": _mapping_of(_maybe(_RIVAL)),
+    "verified": _maybe(_flag),
+    "max_abs_error": _maybe(_number),
+    "max_rel_error": _maybe(_number),
+}
+_SUMMARY = _fields(
+    {
+        "schema": _count,
+        "run_id": _text,
+        "command": _text,
+        "seed": _maybe(_count),
+        "model": _fields(_MODEL),
+        "target": _fields(_TARGET),
+        "search": _fields(_SEARCH),
+        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text)})),
+        "end_to_end": _maybe(_fields(_END_TO_END)),
+        "export": _maybe(_fields({"path": _text, "sha256": _text})),
+        "environment": _maybe(_any_mapping),
+    },
+    {
+        "ceilings": _maybe(
+            _fields({"peak_flops_per_s": _maybe(_positive), "bandwidth_bytes_per_s": _maybe(_positive)})
+        ),
+        "notes": _list_of(_text),
+    },
+)

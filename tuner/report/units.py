@@ -1,0 +1,78 @@
+"""Numbers as people read them: three significant digits, a unit that fits, names written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MISSING = "–"
+
+_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_KNOWN_RIVALS = {
+    "untuned": "untuned TVM",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch channels_last",
+    "torch_compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+}
+
+
+def rival_name(key: str) -> str:
+    """A baseline's key in words; an unknown key stands for itself."""
+    return _KNOWN_RIVALS.get(key, key)
+
+
+def digits(value: float | None) -> str:
+    """Three significant digits: 0.0123, 1.20, 43.1, 1,230."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 999.5:
+        return f"{value:#.3g}".removesuffix(".")
+    if 999.5 <= abs(value) < 1e7:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
+def seconds(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A time in the unit that fits it, with its interval in the same unit: `43.1 ms [42.8, 43.5]`."""
+    if value is None:
+        return MISSING
+    scale, unit = time_unit(value)
+    text = f"{digits(value / scale)} {unit}"
+    if interval is None:
+        return text
+    return f"{text} [{digits(interval[0] / scale)}, {digits(interval[1] / scale)}]"
+
+
+def time_unit(value: float) -> tuple[float, str]:
+    """Seconds in one unit, and its name: the largest unit in which `value` is at least 1."""
+    for scale, unit in _TIME_UNITS:
+        if value >= scale * 0.9995:
+            return scale, unit
+    return _TIME_UNITS[-1]
+
+
+def duration(value: float | None) -> str:
+    """A stretch of wall-clock time: `45.2 s`, `10 min 3 s`, `1 h 2 min`."""
+    if value is None:
+        return MISSING
+    if value < 99.5:
+        return seconds(value) if value > 0 else "0 s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def ratio(value: float | None) -> str:
+    """How many times as fast: `×1.05`."""
+    return MISSING if value is None else f"×{digits(value)}"
+
+
+def percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}"

@@ -1,0 +1,184 @@
+"""Which task gets the next batch of trials: the one where a second of tuning is expected to save most.
+
+The end-to-end time is the sum over tasks of weight times best time. A batch for a task is worth
+
+    weight * best_s * expected relative improvement / expected seconds of the batch
+
+The improvement is the mean of what the last batches brought and of an optimistic guess that falls
+with the number of batches (as in Ansor's task scheduler, Zheng et al., OSDI 2020, section 6), so that a
+task with few trials is not given up for one unlucky batch. It never exceeds what is left above the
+task's physical floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+IMPROVEMENT = 0.01
+"""A best time must fall by more than this share to count as progress for the early stop."""
+
+_WINDOW = 3
+"""Batches over which the recent improvement is taken."""
+
+_OPTIMISM = 0.5
+"""The guess: batch n of a task improves it by this over n. A task's first batch typically halves its time."""
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is known of a task before it is tuned.
+
+    `weight`: calls an inference. `untuned_s`: time of the default schedule, if measured. `floor_s`: no
+    implementation can be faster.
+    """
+
+    key: str
+    weight: int = 1
+    flops: float = 0.0
+    untuned_s: float | None = None
+    floor_s: float = 0.0
+
+
+@dataclass
+class TaskState:
+    """Where a task stands. `history` has (trials, seconds spent, best seconds or None) after each batch."""
+
+    info: TaskInfo
+    trials: int = 0
+    seconds: float = 0.0
+    best_s: float | None = None
+    progress_at: int = 0
+    progress_s: float | None = None
+    finished: str = ""
+    history: list[tuple[int, float, float | None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """One row of `explain`: all that a report says about how a task was scheduled."""
+
+    key: str
+    trials: int
+    batches: int
+    seconds: float
+    best_s: float | None
+    gain_per_s: float
+    sentence: str
+
+
+class TaskScheduler:
+    """Hands out tasks, one batch at a time. Deterministic: ties go to the task listed first.
+
+    A task is finished when `early_stop` trials in a row brought no improvement of over 1 %, or when it
+    is reported exhausted.
+    """
+
+    def __init__(self, tasks: Sequence[TaskInfo], early_stop: int) -> None:
+        if len({t.key for t in tasks}) != len(tasks):
+            raise ValueError("two tasks have the same key")
+        if early_stop < 1:
+            raise ValueError(f"early_stop is a positive number of trials, not {early_stop}")
+        self._tasks = {t.key: TaskState(t) for t in tasks}
+        self._early_stop = early_stop
+
+    def next(self) -> str | None:
+        """The key of the task to spend the next batch on; None when all are finished."""
+        open_tasks = [s for s in self._tasks.values() if not s.finished]
+        if not open_tasks:
+            return None
+        untried = [s for s in open_tasks if not s.history]
+        if untried:
+            return max(untried, key=self._share_s).info.key
+        return max(open_tasks, key=self._gain_per_s).info.key
+
+    def report(
+        self, key: str, trials: int, best_s: float | None, seconds_spent: float, exhausted: bool = False
+    ) -> None:
+        """What one batch took and brought.
+
+        `trials` and `seconds_spent` are those of this batch; `best_s` is the best time the task has
+        ever had, None when no candidate worked yet.
+        """
+        state = self._tasks[key]
+        state.trials += trials
+        state.seconds += seconds_spent
+        if best_s is not None and (state.best_s is None or best_s < state.best_s):
+            state.best_s = best_s
+        if state.best_s is not None and (
+            state.progress_s is None or state.best_s < state.progress_s * (1 - IMPROVEMENT)
+        ):
+            state.progress_s, state.progress_at = state.best_s, state.trials
+        state.history.append((state.trials, state.seconds, state.best_s))
+        if exhausted:
+            self.finish(key, "its space is used up")
+        elif state.trials - state.progress_at >= self._early_stop:
+            idle = state.trials - state.progress_at
+            self.finish(key, f"{idle} trials without 1 % of improvement")
+
+    def finish(self, key: str, reason: str) -> None:
+        """Give this task no more batches. The first reason stays."""
+        self._tasks[key].finished = self._tasks[key].finished or reason
+
+    @property
+    def finished(self) -> bool:
+        return all(s.finished for s in self._tasks.values())
+
+    def explain(self) -> list[TaskView]:
+        """One row a task, those with the most time in the model first."""
+        ordered = sorted(self._tasks.values(), key=self._share_s, reverse=True)
+        total = sum(self._share_s(s) for s in ordered)
+        return [
+            TaskView(
+                key=s.info.key,
+                trials=s.trials,
+                batches=len(s.history),
+                seconds=s.seconds,
+                best_s=s.best_s,
+                gain_per_s=self._gain_per_s(s),
+                sentence=self._sentence(s, self._share_s(s) / total if total else 0.0),
+            )
+            for s in ordered
+        ]
+
+    # --- estimates --------------------------------------------------------------------------------
+
+    def _share_s(self, state: TaskState) -> float:
+        """Seconds of one inference spent in the task: measured if possible, else by its flops."""
+        time_s = state.best_s if state.best_s is not None else state.info.untuned_s
+        if time_s is None:
+            time_s = max(state.info.flops, 1.0) * self._seconds_per_flop()
+        return state.info.weight * time_s
+
+    def _seconds_per_flop(self) -> float:
+        """Of the tasks with a time, all together; 1 ns while there is none (only the order matters then)."""
+        timed = [
+            (s.best_s or s.info.untuned_s or 0.0, s.info.flops)
+            for s in self._tasks.values()
+            if s.info.flops > 0 and (s.best_s or s.info.untuned_s)
+        ]
+        return sum(t for t, _ in timed) / sum(f for _, f in timed) if timed else 1e-9
+
+    def _gain_per_s(self, state: TaskState) -> float:
+        """Seconds of inference saved a second of tuning, if this task gets the next batch."""
+        if state.finished or not state.history:
+            return 0.0 if state.finished else self._share_s(state)
+        cost_s = state.seconds / len(state.history)
+        return self._share_s(state) * _improvement(state) / max(cost_s, 1e-3)
+
+    def _sentence(self, state: TaskState, share: float) -> str:
+        head = f"{state.trials} trials in {state.seconds:.0f} s, now {share:.0%} of the model's kernel time"
+        return f"{head}; stopped: {state.finished}" if state.finished else f"{head}; still open"
+
+
+def _improvement(state: TaskState) -> float:
+    """The expected relative improvement by the next batch, from 0 to 1."""
+    batches = len(state.history)
+    guess = _OPTIMISM / batches
+    if state.best_s is None:
+        return guess
+    before = state.history[max(batches - 1 - _WINDOW, 0)]
+    span = min(_WINDOW, batches - 1)
+    recent = 1 - (state.best_s / before[2]) ** (1 / span) if span and before[2] else guess
+    room = max(1 - state.info.floor_s / state.best_s, 0.0)
+    return min(0.5 * (recent + guess), room)

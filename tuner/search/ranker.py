@@ -1,0 +1,99 @@
+"""One cost model for all tasks of a run, and the rows it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from costmodel.base import CostModel
+from costmodel.dataset import Dataset, Outcome
+from numpy.typing import NDArray
+
+from tuner.protocols import Featurizer
+
+if TYPE_CHECKING:
+    from kernels.space import Candidate
+
+MIN_ROWS = 16
+"""Rows before a model is fitted at all, and new rows before it is fitted again: one batch."""
+
+_MAX_ROWS = 2000
+"""Only the newest rows are learned from: fitting more would take over half a second a batch."""
+
+
+class Ranker:
+    """A cost model shared by all tasks, so that what one task learns helps the next.
+
+    Earlier records are added like new ones, before the search starts.
+    """
+
+    def __init__(self, model: CostModel) -> None:
+        self._model = model
+        self._data = Dataset()
+        self._groups: dict[str, int] = {}
+        self._fitted = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def task(self, key: str) -> TaskRanker:
+        """The ranker as one task sees it; the same task key is always the same group."""
+        return TaskRanker(self, self._groups.setdefault(key, len(self._groups)))
+
+    def add(self, group: int, row: NDArray[np.float32], outcome: Outcome) -> None:
+        """Raises ValueError when the row's length is not that of the rows before it."""
+        self._data.add(group, row, outcome)
+
+    def count(self, group: int) -> int:
+        return self._data.count(group)
+
+    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores [n], higher for faster; fits first when a batch of news has come in."""
+        if len(self._data) - self._fitted >= MIN_ROWS:
+            self._model.fit(*self._data.arrays(last=_MAX_ROWS))
+            self._fitted = len(self._data)
+        return self._model.predict(rows)
+
+
+class TaskRanker:
+    """A shared ranker, bound to the group of one task. Made by `Ranker.task`."""
+
+    def __init__(self, ranker: Ranker, group: int) -> None:
+        self._ranker = ranker
+        self._group = group
+
+    def __len__(self) -> int:
+        """How many rows of this task there are."""
+        return self._ranker.count(self._group)
+
+    def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
+        self._ranker.add(self._group, row, outcome)
+
+    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._ranker.predict(rows)
+
+
+class FeatureCache:
+    """A featurizer that computes no row twice, and knows which rows it has."""
+
+    def __init__(self, featurizer: Featurizer) -> None:
+        self._featurizer = featurizer
+        self._known: dict[Candidate, NDArray[np.float32] | None] = {}
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        missing = [c for c in dict.fromkeys(candidates) if c not in self._known]
+        if missing:
+            self._known.update(zip(missing, self._featurizer.rows(missing), strict=True))
+        return [self._known[c] for c in candidates]
+
+    def put(self, candidate: Candidate, row: NDArray[np.float32]) -> None:
+        """Remember a row computed before, e.g. one stored with a record."""
+        self._known[candidate] = row
+
+    def get(self, candidate: Candidate) -> NDArray[np.float32] | None:
+        """The row when it is known already; None when it is not, or when there is none to be had."""
+        return self._known.get(candidate)
+
+    def __contains__(self, candidate: Candidate) -> bool:
+        return candidate in self._known

@@ -1,0 +1,172 @@
+"""The search over all tasks of a model within one budget: probe graph configurations, then spend trials where they pay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tuner.graph import Lowered
+from tuner.progress import Progress
+from tuner.protocols import Task
+from tuner.records import Status
+from tuner.scheduler import TaskInfo, TaskScheduler
+from tuner.session import Ledger, TaskSession
+
+PROBE_TRIALS = 4
+"""Trials a task gets for each graph configuration before one is chosen: its best analytical guesses."""
+
+FIRST_BATCH = 4
+"""Trials of a task's first batch: its best analytical guesses. Breadth before depth, since a task that was never reached
+runs untuned, some fifty times slower."""
+
+_RANK_SHARE = 0.12
+_RANK_TASK_S = 1.2
+"""Seconds kept back for ranking one task's finalists: five builds are there, each runs some 0.2 s."""
+
+
+@dataclass
+class Budget:
+    """When to stop. `stop` is also true after an interrupt. Seconds of the monotonic clock."""
+
+    deadline: float
+    trials: int | None
+    ledger: Ledger
+    interrupted: Callable[[], bool]
+
+    def spent(self) -> str:
+        """Why no further trial may start; empty while one may."""
+        if self.interrupted():
+            return "interrupt"
+        if time.monotonic() >= self.deadline:
+            return "time budget"
+        if self.trials is not None and self.ledger.trials >= self.trials:
+            return "trial budget"
+        return ""
+
+    def stop(self) -> bool:
+        return bool(self.spent())
+
+
+@dataclass
+class SearchResult:
+    """The graph configuration chosen, a session for each of its tasks, and why the search ended."""
+
+    lowered: Lowered
+    sessions: dict[str, TaskSession]
+    stopped_by: str
+    explanations: list[str] = field(default_factory=list)
+
+
+class SearchPhase:
+    """Runs sessions until the budget is spent or every task is finished."""
+
+    def __init__(
+        self,
+        make_session: Callable[[Task], TaskSession],
+        budget: Budget,
+        progress: Progress,
+        batch: int,
+        early_stop: int,
+        floors: Callable[[Task], float],
+    ) -> None:
+        self._make_session = make_session
+        self._budget = budget
+        self._progress = progress
+        self._batch = batch
+        self._early_stop = early_stop
+        self._floors = floors
+        self._sessions: dict[str, TaskSession] = {}
+
+    def run(self, variants: Sequence[Lowered]) -> SearchResult:
+        """Choose among lowered variants of the model, then search the tasks of the chosen one."""
+        began = time.monotonic()
+        explanations: list[str] = []
+        chosen = variants[0] if len(variants) == 1 else self._choose(variants, explanations)
+        sessions = {task.key: self._session(task) for task in chosen.tasks}
+        reserve = min(_RANK_TASK_S * len(sessions), _RANK_SHARE * max(self._budget.deadline - began, 0.0))
+        full_deadline = self._budget.deadline
+        self._budget.deadline -= reserve
+        scheduler = self._scheduler(chosen, sessions)
+        while not self._budget.stop():
+            key = scheduler.next()
+            if key is None:
+                break
+            self._step(key, sessions, scheduler)
+        stopped_by = self._budget.spent() or "every task finished"
+        self._budget.deadline = full_deadline
+        explanations.extend(
+            f"{sessions[view.key].task.name}: {view.sentence}" for view in scheduler.explain() if view.key in sessions
+        )
+        return SearchResult(chosen, sessions, stopped_by, explanations)
+
+    def _step(self, key: str, sessions: Mapping[str, TaskSession], scheduler: TaskScheduler) -> None:
+        session = sessions[key]
+        began = time.monotonic()
+        first = session.trials == 0
+        if not first:
+            session.measure_default()
+        count = min(self._batch, FIRST_BATCH) if first else self._batch
+        if self._budget.trials is not None:
+            count = min(count, max(self._budget.trials - self._budget.ledger.trials, 0))
+        step = session.step(count, self._budget.stop) if count else None
+        scheduler.report(
+            key, step.trials if step else 0, session.best_s, time.monotonic() - began, bool(step and step.exhausted)
+        )
+        self._show(session)
+
+    def _session(self, task: Task) -> TaskSession:
+        if task.key not in self._sessions:
+            self._sessions[task.key] = self._make_session(task)
+        return self._sessions[task.key]
+
+    def _scheduler(self, lowered: Lowered, sessions: Mapping[str, TaskSession]) -> TaskScheduler:
+        """A scheduler that has seen what earlier runs (and the probing) did."""
+        infos = [
+            TaskInfo(t.key, t.weight, t.workload.flops, sessions[t.key].untuned_s, self._floors(t)) for t in lowered.tasks
+        ]
+        scheduler = TaskScheduler(infos, self._early_stop)
+        for task in lowered.tasks:
+            history = sessions[task.key].history()
+            for start in range(0, len(history), self._batch):
+                part = history[start : start + self._batch]
+                scheduler.report(task.key, len(part), part[-1], sessions[task.key].known_cost_s * len(part) / len(history))
+        return scheduler
+
+    def _choose(self, variants: Sequence[Lowered], explanations: list[str]) -> Lowered:
+        """The variant whose kernels' best times, weighted by use, add up to the least after a few trials each."""
+        totals: list[float] = []
+        for lowered in variants:
+            total = 0.0
+            for task in lowered.tasks:
+                session = self._session(task)
+                if session.trials <= PROBE_TRIALS and not self._budget.stop():
+                    session.step(PROBE_TRIALS, self._budget.stop)
+                    self._show(session)
+                total += task.weight * (session.best_s if session.best_s is not None else float("inf"))
+            totals.append(total)
+            explanations.append(f"graph configuration {lowered.config.to_text()}: kernels take {1e3 * total:.3g} ms after probing")
+        best = min(range(len(variants)), key=totals.__getitem__)
+        explanations.append(f"chosen: {variants[best].config.to_text()}")
+        return variants[best]
+
+    def _show(self, session: TaskSession) -> None:
+        ledger = self._budget.ledger
+        self._progress.task_update(
+            session.task.name,
+            ledger.trials,
+            session.best_s,
+            session.untuned_s,
+            dict(ledger.failed),
+            max(self._budget.deadline - time.monotonic(), 0.0),
+        )
+
+
+def failures(sessions: Mapping[str, TaskSession]) -> dict[str, int]:
+    """How many screenings of these tasks failed, by kind, earlier runs included."""
+    counts: dict[str, int] = {}
+    for session in sessions.values():
+        for measurement in session.screened.values():
+            if measurement.status not in (Status.OK, Status.CENSORED):
+                counts[measurement.status.value] = counts.get(measurement.status.value, 0) + 1
+    return counts

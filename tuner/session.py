@@ -1,0 +1,328 @@
+"""One task: ask, build, check, measure, tell, record. What is known from earlier runs is not measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kernels.space import Candidate, DesignSpace
+
+from tuner.build import LocalBuilder
+from tuner.measure.kernel import KernelBench, job_of
+from tuner.measure.stats import median_interval
+from tuner.protocols import CERTIFY, RANK, SCREEN, Artifact, BuildFailure, Policy, Proposal, RecordStore, Strategy, Task
+from tuner.records import Measurement, Record, Status, Tier
+from tuner.search.ranker import FeatureCache
+
+GIVE_UP = 3.0
+"""A first sample this many times slower than the task's best is not worth another."""
+
+FINALISTS = 5
+_KEEP_BUILT = 8
+_CHUNK = 8
+"""Candidates built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline."""
+
+_RANK_KERNEL = dataclasses.replace(RANK, max_time_s=1.0)
+"""Several finalists a task, dozens of tasks: what has not settled within a second is left to certification."""
+
+_CERTIFY_KERNEL = dataclasses.replace(CERTIFY, max_time_s=1.5)
+"""Per kernel. A run certifies dozens of them; the end-to-end figure has the full protocol's time."""
+
+Known = Mapping[tuple[str, Tier], Measurement]
+
+
+@dataclass
+class Ledger:
+    """Writes records as they come in, and counts. One for a whole run."""
+
+    store: RecordStore
+    run_id: str
+    scope: str
+    seed: int
+    trials: int = 0
+    measured: int = 0
+    reused: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def write(self, task: Task, proposal: Proposal, measurement: Measurement, features: Sequence[float] = ()) -> None:
+        """Store one measurement durably, and count it as a trial when it was a screening."""
+        if measurement.tier is Tier.SCREEN:
+            self.trials += 1
+            if not measurement.ok and measurement.status is not Status.CENSORED:
+                self.failed[measurement.status.value] += 1
+        self.measured += 1
+        self.store.append(
+            [
+                Record(
+                    run_id=self.run_id,
+                    task_key=task.key,
+                    task_name=task.name,
+                    scope=self.scope,
+                    trial=self.trials,
+                    candidate=proposal.candidate.to_text(),
+                    proposer=proposal.proposer,
+                    measurement=measurement,
+                    seed=self.seed,
+                    created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    features=tuple(features),
+                )
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch came to. `trials` counts what was measured or failed now, not what was known."""
+
+    trials: int
+    seconds: float
+    exhausted: bool
+
+
+class TaskSession:
+    """The search for one task's best kernel, and its final measurements."""
+
+    def __init__(
+        self,
+        task: Task,
+        space: DesignSpace,
+        strategy: Strategy,
+        features: FeatureCache,
+        builder: LocalBuilder,
+        bench: KernelBench,
+        ledger: Ledger,
+        folder: Path,
+        known: Known,
+        floor_s: float = 0.0,
+    ) -> None:
+        self.task = task
+        self.space = space
+        self._strategy = strategy
+        self._features = features
+        self._builder = builder
+        self._bench = bench
+        self._ledger = ledger
+        self._folder = folder
+        self._known = known
+        self._floor_s = floor_s
+        self._references: dict[int, tuple[Path, int]] = {}
+        self._artifacts: dict[Candidate, Artifact] = {}
+        self._code: dict[str, Measurement] = {}
+        self.screened: dict[Candidate, Measurement] = {}
+        self.ranked: dict[Candidate, Measurement] = {}
+        self.certified: dict[Candidate, Measurement] = {}
+        self.unverified = ""
+        for (text, tier), measurement in known.items():
+            if tier is Tier.SCREEN:
+                candidate = Candidate.from_text(text)
+                self.screened[candidate] = measurement
+                if not candidate.is_default:
+                    strategy.tell(candidate, measurement)
+
+    # --- what is known ------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Candidate | None:
+        """The fastest verified candidate that is not the default: by rank where ranked, else by screening."""
+        pool = {c: m for c, m in (self.ranked or self.screened).items() if m.ok and not c.is_default}
+        return min(pool, key=lambda c: pool[c].median_s, default=None)
+
+    @property
+    def best_s(self) -> float | None:
+        times = [m.median_s for m in self.screened.values() if m.ok]
+        return min(times, default=None)
+
+    @property
+    def untuned_s(self) -> float | None:
+        for measured in (self.certified, self.ranked, self.screened):
+            default = measured.get(self.space.default())
+            if default is not None and default.ok:
+                return default.median_s
+        return None
+
+    @property
+    def trials(self) -> int:
+        return len(self.screened)
+
+    @property
+    def known_cost_s(self) -> float:
+        """Seconds of search that the screenings took, those of earlier runs included."""
+        return sum(float(m.conditions.get("cost_s", 0.0)) for m in self.screened.values())
+
+    def history(self) -> list[float | None]:
+        """Best seconds so far after each screening, in order."""
+        best: float | None = None
+        curve = []
+        for measurement in self.screened.values():
+            if measurement.ok and (best is None or measurement.median_s < best):
+                best = measurement.median_s
+            curve.append(best)
+        return curve
+
+    # --- the search ---------------------------------------------------------------------------------
+
+    def measure_default(self) -> None:
+        """Measure the untuned program, unless that is known."""
+        if self.space.default() not in self.screened:
+            self._prepare_reference(self._ledger.seed)
+            self._screen([Proposal(self.space.default(), "default")], lambda: False)
+
+    def step(self, count: int, stop: Callable[[], bool]) -> Step:
+        """One batch of at most `count` new candidates; ends early once `stop()` is true."""
+        began = time.monotonic()
+        proposals = self._strategy.ask(count)
+        if not proposals:
+            return Step(0, time.monotonic() - began, exhausted=True)
+        self._prepare_reference(self._ledger.seed)
+        asking_s = (time.monotonic() - began) / len(proposals)
+        done = 0
+        for start in range(0, len(proposals), _CHUNK):
+            done += self._screen(proposals[start : start + _CHUNK], stop, asking_s)
+        return Step(done, time.monotonic() - began, exhausted=False)
+
+    def _screen(self, proposals: Sequence[Proposal], stop: Callable[[], bool], asking_s: float = 0.0) -> int:
+        began = time.monotonic()
+        made = self._builder.build(self.task, [p.candidate for p in proposals], stop)
+        share_s = asking_s + (time.monotonic() - began) / max(len(made), 1)
+        done = 0
+        for proposal, built in zip(proposals, made, strict=False):
+            if stop():
+                break
+            measurement = self._measure(proposal.candidate, built, self._screen_policy(), self._ledger.seed)
+            measurement = dataclasses.replace(
+                measurement,
+                build_s=built.build_s,
+                conditions={**measurement.conditions, "cost_s": share_s + measurement.run_s},
+            )
+            self.screened[proposal.candidate] = measurement
+            row = self._features.get(proposal.candidate)
+            self._ledger.write(self.task, proposal, measurement, () if row is None else row.tolist())
+            if not proposal.candidate.is_default:
+                self._strategy.tell(proposal.candidate, measurement)
+            done += 1
+        self._drop_losers()
+        return done
+
+    def _screen_policy(self) -> Policy:
+        best = self.best_s
+        return dataclasses.replace(SCREEN, give_up_above_s=None if best is None else GIVE_UP * best)
+
+    def _measure(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
+        if isinstance(built, BuildFailure):
+            return Measurement(built.status, tier=policy.tier, reason=built.reason)
+        self._artifacts[candidate] = built
+        same = self._code.get(built.sha256) if policy.tier is Tier.SCREEN else None
+        if same is not None:
+            return dataclasses.replace(same, conditions={**same.conditions, "same_code": True}, run_s=0.0)
+        if seed not in self._references:
+            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"no reference to check against: {self.unverified}")
+        reference, reduction = self._references[seed]
+        workload = self.task.workload
+        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, reference, reduction)
+        if candidate.is_default:
+            policy = dataclasses.replace(policy, give_up_above_s=None)
+        measurement = self._bench.measure(job, policy)
+        if measurement.ok and measurement.median_s < self._floor_s:
+            measurement = Measurement(
+                Status.SUSPECT,
+                tier=policy.tier,
+                reason=f"{measurement.median_s:.3g} s is under the physical floor of {self._floor_s:.3g} s",
+                run_s=measurement.run_s,
+            )
+        self._code[built.sha256] = measurement
+        return measurement
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def rank(self, stop: Callable[[], bool]) -> None:
+        """Measure the finalists again, longer. Known ranks are taken over."""
+        screened = [(m.median_s, i, c) for i, (c, m) in enumerate(self.screened.items()) if m.ok and not c.is_default]
+        finalists = [c for _, _, c in sorted(screened)[:FINALISTS]]
+        self.ranked = self._again(finalists, _RANK_KERNEL, self._ledger.seed, "finalist", stop)
+
+    def certify(self, stop: Callable[[], bool]) -> None:
+        """Measure the winner and the untuned program on fresh inputs. Run it after the bench was renewed."""
+        winner = self.best
+        candidates = [c for c in (self.space.default(), winner) if c is not None]
+        self.certified = self._again(candidates, _CERTIFY_KERNEL, self._ledger.seed + 1, "winner", stop)
+
+    def _again(
+        self, candidates: Sequence[Candidate], policy: Policy, seed: int, proposer: str, stop: Callable[[], bool]
+    ) -> dict[Candidate, Measurement]:
+        results: dict[Candidate, Measurement] = {}
+        missing = []
+        for candidate in candidates:
+            known = self._known.get((candidate.to_text(), policy.tier))
+            if known is None:
+                missing.append(candidate)
+            else:
+                results[candidate] = known
+        if missing and not stop():
+            self._prepare_reference(seed)
+            for candidate, built in zip(missing, self._built(missing, stop), strict=False):
+                if stop():
+                    break
+                measurement = self._measure(candidate, built, policy, seed)
+                results[candidate] = measurement
+                self._ledger.write(self.task, Proposal(candidate, proposer), measurement)
+        return {c: results[c] for c in candidates if c in results}
+
+    def object_of(self, candidate: Candidate) -> tuple[str, Path] | None:
+        """(symbol, object file) of a candidate, built again when it is no longer there; None when that fails."""
+        [built] = self._built([candidate], lambda: False) or [None]
+        return (built.entry, built.path.with_suffix(".o")) if isinstance(built, Artifact) else None
+
+    def interval_of(self, candidate: Candidate) -> tuple[float, float] | None:
+        """The 95 % interval of the certified median; None where there are too few samples."""
+        measurement = self.certified.get(candidate)
+        return median_interval(measurement.samples_s) if measurement is not None and measurement.ok else None
+
+    # --- files --------------------------------------------------------------------------------------
+
+    def _built(self, candidates: Sequence[Candidate], stop: Callable[[], bool]) -> list[Artifact | BuildFailure]:
+        gone = [c for c in candidates if c not in self._artifacts or not self._artifacts[c].path.exists()]
+        made = dict(zip(gone, self._builder.build(self.task, gone, stop), strict=False)) if gone else {}
+        self._artifacts.update({c: b for c, b in made.items() if isinstance(b, Artifact)})
+        found: list[Artifact | BuildFailure] = []
+        for candidate in candidates:
+            built = made.get(candidate) or self._artifacts.get(candidate)
+            if built is None:
+                break
+            found.append(built)
+        return found
+
+    def _drop_losers(self) -> None:
+        """Delete what was built, save for the default and the few fastest."""
+        timed = sorted((m.median_s, i, c) for i, (c, m) in enumerate(self.screened.items()) if m.ok)
+        keep = {c for _, _, c in timed[:_KEEP_BUILT]} | {self.space.default()}
+        for candidate in [c for c in self._artifacts if c not in keep]:
+            artifact = self._artifacts.pop(candidate)
+            artifact.path.unlink(missing_ok=True)
+            artifact.path.with_suffix(".o").unlink(missing_ok=True)
+
+    def _prepare_reference(self, seed: int) -> None:
+        """Independent results for the inputs of a seed; the untuned build's where there is no other."""
+        if seed in self._references or (self.unverified and "untuned" not in self.unverified):
+            return
+        found = self._builder.reference(self.task, [seed], self._folder)
+        if not isinstance(found, str):
+            self._references.update(found)
+            return
+        self.unverified = f"untuned build as reference: {found}"
+        [built] = self._built([self.space.default()], lambda: False) or [None]
+        if not isinstance(built, Artifact):
+            self.unverified = f"nothing to check against: {found}"
+            return
+        path = self._folder / f"{self.task.key}-{seed}.npz"
+        workload = self.task.workload
+        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, path, 1)
+        failure = self._bench.store_outputs(job, path)
+        if failure is None:
+            self._references[seed] = (path, 1)
+        else:
+            self.unverified = f"nothing to check against: {failure}"
