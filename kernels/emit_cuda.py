@@ -119,7 +119,7 @@ def emit(module: tvm.IRModule, target: Target) -> CudaProgram:
         [(device_target, device)] = devices.items()
         source = str(codegen_build(finalize_device()(device), device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
-        raise EmitFailed(str(error).strip().splitlines()[-1][:300]) from error
+        raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
     plan = _Plan(host["main"], num_args)
     return CudaProgram(source, tuple(plan.launches), num_args, tuple(plan.workspaces))
 

@@ -150,6 +150,16 @@ class DesignSpace:
 
     # --- legality that needs no TVM --------------------------------------------------------------
 
+    def contains(self, candidate: Candidate) -> bool:
+        """Whether the candidate names a sketch of this space and one of the choices of each of its knobs."""
+        if candidate.is_default:
+            return not candidate.decisions
+        if not 0 <= candidate.sketch < len(self.sketches):
+            return False
+        knobs = self.sketches[candidate.sketch].knobs
+        chosen = candidate.decisions
+        return len(chosen) == len(knobs) and all(d in k.index for k, d in zip(knobs, chosen, strict=True))
+
     def legal(self, candidate: Candidate) -> bool:
         """Whether the candidate respects the limits that are products of its decisions."""
         if candidate.is_default:
@@ -497,6 +507,8 @@ class Replayer:
 
         Raises InvalidCandidate when the decisions do not apply or a target limit is exceeded.
         """
+        if not self.space.contains(candidate):  # TVM would take some of them, and crash on others
+            raise InvalidCandidate("no point of this design space")
         schedule = Schedule(self.module, seed=1, error_render_level="none")
         if candidate.is_default:
             return schedule
@@ -512,5 +524,5 @@ class Replayer:
                 if not postproc.apply(schedule):
                     raise InvalidCandidate(f"rejected by {type(postproc).__name__}")
         except (RuntimeError, ValueError) as error:
-            raise InvalidCandidate(str(error).strip().splitlines()[-1][:300]) from error
+            raise InvalidCandidate((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
         return schedule

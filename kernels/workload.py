@@ -35,7 +35,7 @@ class Workload:
     keys are.
     """
 
-    name: str
+    name: str = field(compare=False)
     key: str
     tir_json: str = field(repr=False, compare=False)
     args: tuple[TensorSpec, ...] = field(compare=False)

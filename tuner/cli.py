@@ -111,7 +111,7 @@ def _tasks(arguments: argparse.Namespace, argv: list[str]) -> int:
     with _progress() as progress:
         tasks = experiment.tasks(config, progress)
     columns = ("name", "key", "weight", "flops", "bytes")
-    _table([columns, *([str(task[column]) for column in columns] for task in tasks)])
+    _table([columns, *([_cell(task[column]) for column in columns] for task in tasks)])
     return 0
 
 
@@ -147,6 +147,10 @@ def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
 
     _say(str(experiment.reexport(folder.name, arguments.out)))
     return 0
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
 # --- speaking ------------------------------------------------------------------------------------

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from tuner.session import Ledger, TaskSession
     from tuner.store import SqlStore
 
-_CONTEST_S = {"quick": 15.0, "standard": 40.0, "thorough": 90.0}
+_CONTEST_S = {"quick": 8.0, "standard": 40.0, "thorough": 90.0}
+_CERTIFY_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
+"""Seconds for certifying all kernels, and as much again for their PyTorch counterparts."""
+
 _CONTEST_INTERRUPTED_S = 8.0
-_KERNEL_BASELINE = dataclasses.replace(RANK, max_time_s=0.5)
 _WORK = ".work"
 
 
@@ -243,16 +245,17 @@ class _Run:
         if not self.config.baselines.kernels or self.interrupted():
             return {}
         self.progress.phase("timing PyTorch's kernels")
+        counterparts = [task for task in found.lowered.tasks if task.workload.origin]
+        each_s = min(0.5, _CERTIFY_S[self.config.search.effort] / (2 * max(len(counterparts), 1)))
+        policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
         times: dict[str, dict[str, float]] = {}
         settings = {"threads": self.target.threads, "runner": "tuner.measure.cpu:CpuRunner"}
         with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(self.target.threads)) as child:
-            for task in found.lowered.tasks:
-                if not task.workload.origin or self.interrupted():
-                    continue
+            for task in counterparts:
+                if self.interrupted():
+                    break
                 try:
-                    answer = child.call(
-                        "time", 60.0, origin=dict(task.workload.origin), policy=dataclasses.asdict(_KERNEL_BASELINE)
-                    )
+                    answer = child.call("time", 60.0, origin=dict(task.workload.origin), policy=policy)
                 except ChildError as error:
                     self.notes.append(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
                     continue
@@ -357,8 +360,10 @@ class _Searcher:
         """Certify winners in a fresh process, on fresh inputs."""
         self._run.progress.phase("certifying the winners")
         self._bench.close()
+        total_s = _CERTIFY_S[self._config.search.effort]
+        each_s = min(max(total_s / (2 * len(found.sessions)), 0.05), 1.5)
         for session in found.sessions.values():
-            session.certify(self._run.interrupted)
+            session.certify(self._run.interrupted, each_s)
 
     def _floor(self, task: Task) -> float:
         from tuner.measure.ceilings import physical_floor_s

@@ -4,25 +4,26 @@ The end-to-end time is the sum over tasks of weight times best time. A batch for
 
     weight * best_s * expected relative improvement / expected seconds of the batch
 
-The improvement is the mean of what the last batches brought and of an optimistic guess that falls
-with the number of batches (as in Ansor's task scheduler, Zheng et al., OSDI 2020, section 6), so that a
-task with few trials is not given up for one unlucky batch. It never exceeds what is left above the
-task's physical floor.
+where, as in Ansor (Zheng et al., OSDI 2020, section 6), the improvement blends what was seen with an
+optimistic guess, so that a task is not given up for one unlucky batch. What was seen is d, the
+log ratio of the best time after half of the batches to the best time now. Best times fall roughly like a
+power of the number of batches n; then doubling n brings d again, and the next batch d / (n ln 2). The guess
+counts like two batches and loses its say as evidence comes in. No task is expected to fall below its
+physical floor.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 IMPROVEMENT = 0.01
 """A best time must fall by more than this share to count as progress for the early stop."""
 
-_WINDOW = 3
-"""Batches over which the recent improvement is taken."""
-
-_OPTIMISM = 0.5
-"""The guess: batch n of a task improves it by this over n. A task's first batch typically halves its time."""
+_GUESS = 0.35
+_GUESS_WEIGHT = 2.0
+"""The optimistic guess of d (doubling the trials saves 30 %), and how many batches of evidence it counts like."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,14 @@ class TaskScheduler:
 
 
 def _improvement(state: TaskState) -> float:
-    """The expected relative improvement by the next batch, from 0 to 1."""
+    """The expected relative improvement by the next batch, from 0 to 1; the module docstring derives it."""
     batches = len(state.history)
-    guess = _OPTIMISM / batches
-    if state.best_s is None:
-        return guess
-    before = state.history[max(batches - 1 - _WINDOW, 0)]
-    span = min(_WINDOW, batches - 1)
-    recent = 1 - (state.best_s / before[2]) ** (1 / span) if span and before[2] else guess
-    room = max(1 - state.info.floor_s / state.best_s, 0.0)
-    return min(0.5 * (recent + guess), room)
+    half_s = state.history[batches // 2 - 1][2] if batches > 1 else None
+    seen, weight = 0.0, 0.0
+    if state.best_s is not None and half_s is not None:
+        seen, weight = math.log(half_s / state.best_s), (batches + 1) // 2
+    elif state.best_s is None:
+        weight = batches  # batch after batch in which nothing works is evidence too
+    doubling = (seen * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT)
+    room = 1.0 if state.best_s is None else max(1 - state.info.floor_s / state.best_s, 0.0)
+    return min(doubling / (batches * math.log(2)), room)

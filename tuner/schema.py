@@ -33,7 +33,7 @@ class ReadBy:
 
 def check_keys(root: Any, value: Any) -> None:
     """Raises ConfigError when a section of `value`, read as the dataclass `root`, has a key that it does not know."""
-    known_paths = {path.rpartition(".")[2]: path for path in _paths(root)}
+    known_paths = {path.rpartition(".")[2]: path for path in paths(root)}
 
     def visit(kind: Any, value: Any, prefix: str) -> None:
         names = _names(kind)
@@ -165,9 +165,9 @@ def _required(kind: Any) -> set[str]:
     return {spec.name for spec in fields(kind) if spec.default is MISSING and spec.default_factory is MISSING}
 
 
-def _paths(kind: Any, prefix: str = "") -> Iterator[str]:
+def paths(kind: Any, prefix: str = "") -> Iterator[str]:
     """Every dotted path below a dataclass; its own keys last, so that they win where a name is used twice."""
     for spelling, name in _names(kind).items():
         if is_dataclass(_hints(kind)[name]):
-            yield from _paths(_hints(kind)[name], f"{prefix}{spelling}.")
+            yield from paths(_hints(kind)[name], f"{prefix}{spelling}.")
     yield from (f"{prefix}{spelling}" for spelling in _names(kind))

@@ -30,9 +30,6 @@ _CHUNK = 8
 _RANK_KERNEL = dataclasses.replace(RANK, max_time_s=1.0)
 """Several finalists a task, dozens of tasks: what has not settled within a second is left to certification."""
 
-_CERTIFY_KERNEL = dataclasses.replace(CERTIFY, max_time_s=1.5)
-"""Per kernel. A run certifies dozens of them; the end-to-end figure has the full protocol's time."""
-
 Known = Mapping[tuple[str, Tier], Measurement]
 
 
@@ -245,11 +242,15 @@ class TaskSession:
         finalists = [c for _, _, c in sorted(screened)[:FINALISTS]]
         self.ranked = self._again(finalists, _RANK_KERNEL, self._ledger.seed, "finalist", stop)
 
-    def certify(self, stop: Callable[[], bool]) -> None:
-        """Measure the winner and the untuned program on fresh inputs. Run it after the bench was renewed."""
+    def certify(self, stop: Callable[[], bool], most_s: float) -> None:
+        """Measure the winner and the untuned program on fresh inputs, each for at most `most_s` seconds.
+
+        Run it after the bench was renewed: a fresh process is part of what is certified.
+        """
+        policy = dataclasses.replace(CERTIFY, max_time_s=most_s, min_time_s=min(CERTIFY.min_time_s, most_s))
         winner = self.best
         candidates = [c for c in (self.space.default(), winner) if c is not None]
-        self.certified = self._again(candidates, _CERTIFY_KERNEL, self._ledger.seed + 1, "winner", stop)
+        self.certified = self._again(candidates, policy, self._ledger.seed + 1, "winner", stop)
 
     def _again(
         self, candidates: Sequence[Candidate], policy: Policy, seed: int, proposer: str, stop: Callable[[], bool]

@@ -116,7 +116,7 @@ def _kernel(facts: RunFacts, session: TaskSession) -> dict[str, Any]:
         "weight": task.weight,
         "flops": task.workload.flops,
         "bytes": task.workload.bytes,
-        "shape": ", ".join("x".join(map(str, spec.shape)) for spec in task.workload.args),
+        "shape": "" if task.workload.origin else ", ".join("x".join(map(str, s.shape)) for s in task.workload.args),
         "untuned_s": session.untuned_s,
         "tuned_s": None if tuned is None else tuned.median_s,
         "interval_s": None if interval is None else list(interval),

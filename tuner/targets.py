@@ -121,18 +121,18 @@ def _host_cpu(threads: int) -> ResolvedTarget:
 
     mcpu = str(codegen.llvm_get_system_cpu())
     spec: dict[str, Any] = {"kind": "llvm", "mcpu": mcpu, "num-cores": threads}
-    if masked := _masked_features(spec):
+    if masked := masked_features(spec):
         spec["mattr"] = masked
-    return ResolvedTarget("llvm", _canonical(spec), threads, cpu_model(), _features(spec))
+    return ResolvedTarget("llvm", _canonical(spec), threads, cpu_model(), features_of(spec))
 
 
-def _masked_features(spec: Mapping[str, Any]) -> list[str]:
+def masked_features(spec: Mapping[str, Any]) -> list[str]:
     """What LLVM expects of a CPU of this name and this one lacks: a hypervisor may hide instruction sets."""
     flags = cpu_flags()
-    return [f"-{name}" for name in _features(spec) if name in LINUX_FLAGS and LINUX_FLAGS[name] not in flags]
+    return [f"-{name}" for name in features_of(spec) if name in LINUX_FLAGS and LINUX_FLAGS[name] not in flags]
 
 
-def _features(spec: Mapping[str, Any]) -> tuple[str, ...]:
+def features_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """The instruction sets that code for this target may use; of x86 only those that numbers need."""
     from tvm.target import Target, codegen
 
@@ -162,7 +162,7 @@ def _from_llvm(spec: Mapping[str, Any], wanted: int | None) -> ResolvedTarget:
     threads = _threads(wanted) if cores is None else _threads(cores, "target.spec.num-cores")
     full = {**spec, "num-cores": threads}
     _check_cpu(full)
-    return ResolvedTarget("llvm", _canonical(full), threads, cpu_model(), _features(full))
+    return ResolvedTarget("llvm", _canonical(full), threads, cpu_model(), features_of(full))
 
 
 def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:

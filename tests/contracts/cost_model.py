@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from costmodel.base import CostModel
 from costmodel.dataset import FAILURE, Outcome
-from numpy.typing import NDArray
 
 Sample = tuple[NDArray[np.float32], list[Outcome], NDArray[np.int64]]
 
@@ -29,12 +30,13 @@ def synthetic(count: int, seed: int = 0, columns: int = 40, groups: int = 2) -> 
 
 
 def fails(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return rows[:, 3] == 2
+    return np.equal(rows[:, 3], 2)
 
 
 def synthetic_seconds(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     distance = np.abs(rows[:, 0] - 4) + 0.5 * np.abs(rows[:, 1] - rows[:, 2])
-    return 1e-3 * np.exp(0.4 * distance.astype(np.float64))
+    seconds: NDArray[np.float64] = 1e-3 * np.exp(0.4 * distance.astype(np.float64))
+    return seconds
 
 
 class CostModelContract:

@@ -1,5 +1,4 @@
 from costmodel.base import ConstantModel, CostModel
-
 from tests.contracts.cost_model import CostModelContract
 
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+
 from costmodel.dataset import FAILURE, Dataset, Outcome, normalised_throughput
 
 
 def throughput(outcomes: list[Outcome], groups: list[int] | None = None) -> list[float]:
-    return normalised_throughput(outcomes, np.array(groups or [0] * len(outcomes))).tolist()
+    return [float(t) for t in normalised_throughput(outcomes, np.array(groups or [0] * len(outcomes)))]
 
 
 def test_fastest_is_one_and_failure_zero() -> None:
@@ -33,7 +34,7 @@ def test_group_without_a_time() -> None:
 
 @pytest.mark.parametrize(("seconds", "slower_than"), [(0.0, None), (-1.0, None), (None, float("inf")), (1.0, 1.0)])
 def test_impossible_outcomes_are_refused(seconds: float | None, slower_than: float | None) -> None:
-    with pytest.raises(ValueError, match="positive|not both"):
+    with pytest.raises(ValueError, match=r"positive|not both"):
         Outcome(seconds, slower_than)
 
 

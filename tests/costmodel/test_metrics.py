@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from costmodel.metrics import pairwise_accuracy, rank_correlation, regret_at_k, top_k_recall
 
 SECONDS = [4.0, 1.0, 3.0, 2.0]

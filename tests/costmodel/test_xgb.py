@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from costmodel.base import CostModel
 from costmodel.metrics import rank_correlation
 from costmodel.xgb import XgbRanker
-from numpy.typing import NDArray
-
 from tests.contracts.cost_model import CostModelContract, fails, synthetic, synthetic_seconds
 
 

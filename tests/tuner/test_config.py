@@ -144,8 +144,9 @@ def test_defaults_are_the_dataclasses_own() -> None:
 def test_the_reference_names_every_key_with_its_default() -> None:
     reference = load(str(CONFIGS / "reference.yaml"))
     assert reference == RunConfig(reference.model)
-    said = {line.split("#")[0].strip().partition(":")[0] for line in (CONFIGS / "reference.yaml").read_text().splitlines()}
-    assert {path.rpartition(".")[2] for path in schema._paths(RunConfig)} <= said
+    lines = (CONFIGS / "reference.yaml").read_text().splitlines()
+    said = {line.split("#")[0].strip().partition(":")[0] for line in lines}
+    assert {path.rpartition(".")[2] for path in schema.paths(RunConfig)} <= said
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
@@ -209,7 +210,9 @@ def test_durations(text: str | float, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "10 m", "10x", "-5s", "1m2", "1e3", None, True, [], 0, -1, 10**400, "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "m", "10 m", "10x", "-5s", "1m2", "1e3", None, True, [], 0, -1, 10**400, "9" * 400]
+)
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ConfigError):
         parse_duration(text, "search.time_budget")
@@ -230,7 +233,7 @@ _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 _DATA = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
 )
-_KEYS = st.sampled_from(sorted(schema._paths(RunConfig)))
+_KEYS = st.sampled_from(sorted(schema.paths(RunConfig)))
 
 
 @settings(max_examples=150, deadline=None)

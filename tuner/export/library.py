@@ -44,6 +44,7 @@ library = folder / manifest["library"]
 if hashlib.sha256(library.read_bytes()).hexdigest() != manifest["sha256"]:
     sys.exit(f"{library} is not the library of manifest.json (its SHA-256 differs): not loaded")
 os.environ.setdefault("TVM_NUM_THREADS", str(manifest["threads"]))  # read when tvm is imported
+os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned workers can end up on the caller's core
 
 import numpy as np
 import tvm

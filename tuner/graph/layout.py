@@ -47,8 +47,14 @@ class Packed:
 
 
 def block_of(channels: int, lanes: int) -> int:
-    """The largest divisor of `channels` that is at most `lanes`."""
-    return max(d for d in range(1, lanes + 1) if channels % d == 0)
+    """How many channels to put into one block: a power of two that divides them and fits `lanes`.
+
+    A vector register is best filled whole or to a half. Where that is less than four, the largest
+    divisor (all three channels of an image).
+    """
+    divisors = [d for d in range(1, lanes + 1) if channels % d == 0]
+    power = max(d for d in divisors if d & (d - 1) == 0)
+    return power if power >= 4 else max(divisors)
 
 
 class Pack(Rewriter):

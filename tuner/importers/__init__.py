@@ -86,7 +86,7 @@ def torch_module(recipe: Recipe) -> tuple[torch.nn.Module, tuple[torch.Tensor, .
     from tuner.importers.onnx_in_torch import to_module
 
     model = clean_proto(recipe)
-    return to_module(model, recipe["source"], model_inputs(input_specs(model, recipe["source"]), recipe, 0))
+    return to_module(model, recipe["source"], model_inputs(input_specs(model), recipe, 0))
 
 
 def onnx_bytes(recipe: Recipe) -> onnx.ModelProto:

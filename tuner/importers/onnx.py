@@ -57,7 +57,7 @@ def load(recipe: Mapping[str, Any]) -> ImportedModel:
     """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
     source = recipe["source"]
     model = clean_proto(recipe)
-    specs = input_specs(model, source)
+    specs = input_specs(model)
     ranges = _integer_ranges(model)
     module = _to_relax(model, source)
     name = Path(source.removeprefix("onnx:")).stem
@@ -111,8 +111,12 @@ def _to_relax(model: onnx.ModelProto, source: str) -> Any:
     # The frontend prints and warns about names that are not identifiers and about what it then raises.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        importer = NamingImporter(None, "float32")
         try:
-            module = NamingImporter(None, "float32").from_onnx(model.graph, opset)
+            module = importer.from_onnx(model.graph, opset)
+        except ModelError:
+            importer.bb._end_block()  # noqa: SLF001  a builder that dies with an open block prints a warning
+            raise
         except CONVERTER_ERRORS as error:
             raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
     return module

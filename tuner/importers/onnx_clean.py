@@ -15,13 +15,13 @@ from onnx.reference import ReferenceEvaluator
 
 from tuner.importers.onnx_shapes import Shapes, known_shapes
 
-KEPT = frozenset(
-    (
-        *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"),
-        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan"),
-    )
+FOLDED = frozenset(
+    "Abs Add And Cast Ceil Concat Div Equal Exp Expand Flatten Floor Gather Greater Identity Less Max Min Mul Neg Not "
+    "Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape Shape Slice Split Sqrt Squeeze Sub Tile "
+    "Transpose Unsqueeze Where".split()
 )
-"""Never computed ahead: random ones, control flow, and quantization, whose point is to stay integer."""
+"""Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
+convolutions are slow and its LRN is wrong for small batches, so the list is of what may be trusted."""
 
 
 def materialise_constants(model: onnx.ModelProto) -> None:
@@ -109,7 +109,7 @@ def _folded(
     node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], shapes: Shapes, opset: int
 ) -> list[onnx.TensorProto] | None:
     """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
-    if node.op_type in KEPT or any(name and name not in shapes for name in node.output):
+    if node.op_type not in FOLDED or any(name and name not in shapes for name in node.output):
         return None  # an output of unknown size is not worth the risk
     if node.op_type == "Shape" and node.input[0] in shapes:
         bounds = {attribute.name: attribute.i for attribute in node.attribute}

@@ -35,6 +35,10 @@ def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[
     values = true_inputs(graph)
     if not values:
         raise ModelError(source, "the graph has no input")
+    for value in values:
+        dtype = _dtype(value)
+        if dtype is None or dtype.kind not in "fiub":
+            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers")
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:
@@ -58,15 +62,10 @@ def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[
     return model
 
 
-def input_specs(model: onnx.ModelProto, source: str) -> tuple[InputSpec, ...]:
-    """The inputs of a model whose shapes are fixed. Raises ModelError for an input that is not numeric."""
-    specs = []
-    for value in true_inputs(model.graph):
-        dtype = _dtype(value)
-        if dtype is None or dtype.kind not in "fiub":
-            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers")
-        specs.append(InputSpec(value.name, static_shape(value) or (), str(dtype)))
-    return tuple(specs)
+def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """The inputs of a model whose shapes are fixed."""
+    values = true_inputs(model.graph)
+    return tuple(InputSpec(value.name, static_shape(value) or (), str(_dtype(value))) for value in values)
 
 
 def known_shapes(graph: onnx.GraphProto) -> Shapes:
@@ -101,7 +100,7 @@ def _input_shapes(
         given, stored = inputs.get(value.name), _dims(value)
         if given is None:
             continue
-        if value.type.tensor_type.HasField("shape") and len(given) != len(stored):
+        if len(given) != len(stored):
             raise ModelError(
                 source, f"model.inputs.{value.name} has {len(given)} dimensions, the model has {len(stored)}: {stored}"
             )
@@ -116,10 +115,10 @@ def _input_shapes(
         if extents and (not isinstance(extents[0], int) or extents[0] == stored_batch):
             extents[0] = batch
         fixed = tuple(extent for extent in extents if isinstance(extent, int))
-        if len(fixed) != len(stored) or not value.type.tensor_type.HasField("shape"):
+        if len(fixed) != len(stored):
             raise ModelError(
                 source,
-                f"input {value.name!r} has the dynamic shape {[e or '?' for e in stored] or 'of unknown rank'}",
+                f"input {value.name!r} has the dynamic shape {[extent or '?' for extent in stored]}",
                 f"fix it by model.inputs.{value.name}: [...], all extents",
             )
         shapes[value.name] = fixed

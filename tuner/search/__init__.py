@@ -1,4 +1,4 @@
-"""Search strategies by name. Optuna is imported only when one of its samplers is asked for."""
+"""Search strategies by name. Optuna and XGBoost are imported when a strategy that needs them is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from tuner.protocols import Strategy
 
 if TYPE_CHECKING:
     from kernels.space import DesignSpace
-
     from tuner.search.ranker import FeatureCache, TaskRanker
 
     Factory = Callable[[DesignSpace, FeatureCache, TaskRanker, int], Strategy]
@@ -31,10 +30,14 @@ def _sampler(name: str) -> Factory:
 
 
 def _guided(space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int) -> Strategy:
+    from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
     from tuner.search.optuna import OptunaStrategy
+    from tuner.search.ranker import Ranker
 
-    return GuidedStrategy(space, features, ranker, OptunaStrategy(space, "tpe", seed), seed)
+    # of this task alone: what an encoding is worth depends on the workload, which it does not contain
+    screen = Ranker(XgbRanker("encoding", seed)).task("")
+    return GuidedStrategy(space, features, ranker, screen, OptunaStrategy(space, "tpe", seed), seed)
 
 
 STRATEGIES: Mapping[str, Factory] = {

@@ -26,22 +26,23 @@ _STARTUP = 16
 _ASKS = 3
 """Trials that may repeat known candidates before the rest of the batch is mutations of the last of them."""
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True),
-    "cmaes": lambda seed: CmaEsSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False),
-    "gp": lambda seed: _gp(seed),
-    "qmc": lambda seed: QMCSampler(
-        seed=seed, scramble=True, warn_asynchronous_seeding=False, warn_independent_sampling=False
-    ),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
-
 
 def _gp(seed: int) -> GPSampler:
     """Slow beside the others (0.1 to 0.3 s a trial on one core), so with fewer starts of its inner search."""
     sampler = GPSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False)
     sampler._n_local_search = 4  # noqa: SLF001 - Optuna has no public name for it; its own value is 10
     return sampler
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False),
+    "gp": _gp,
+    "qmc": lambda seed: QMCSampler(
+        seed=seed, scramble=True, warn_asynchronous_seeding=False, warn_independent_sampling=False
+    ),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
 
 
 class OptunaStrategy:

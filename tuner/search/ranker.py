@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from costmodel.base import CostModel
-from costmodel.dataset import Dataset, Outcome
 from numpy.typing import NDArray
 
+from costmodel.base import CostModel
+from costmodel.dataset import Dataset, Outcome
 from tuner.protocols import Featurizer
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from kernels.space import DesignSpace, generate
-from kernels.workload import Workload, from_prim_func
 from tvm import te
 from tvm.target import Target
+
+from kernels.space import DesignSpace, generate
+from kernels.workload import Workload, from_prim_func
 
 
 def batch_matmul(batch: int, n: int, m: int, k: int) -> Workload:

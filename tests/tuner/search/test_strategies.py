@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import statistics
 
-import numpy as np
 import pytest
+
 from costmodel.base import ConstantModel
 from costmodel.xgb import XgbRanker
 from kernels.space import DesignSpace
+from tests.contracts.strategy import EncodingFeaturizer, StrategyContract, drive, synthetic_seconds, timed
 from tuner.protocols import Strategy
 from tuner.search import STRATEGIES, create
 from tuner.search.ranker import FeatureCache, Ranker
-
-from tests.contracts.strategy import EncodingFeaturizer, StrategyContract, drive, synthetic_seconds
 
 
 def make(name: str, space: DesignSpace, seed: int) -> Strategy:
     ranker = Ranker(XgbRanker("encoding/1", seed=seed))
     return create(name, space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), seed)
-
-
-def best_of(name: str, space: DesignSpace, seed: int, batches: int) -> float:
-    return min(synthetic_seconds(space, p.candidate) for p in drive(make(name, space, seed), space, batches))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -32,6 +27,7 @@ class TestStrategies(StrategyContract):
     @pytest.fixture(autouse=True)
     def _named(self, name: str) -> None:
         self.name = name
+        self.batches = 3 if name == "gp" else 6  # it takes a tenth of a second a trial
 
     def make(self, space: DesignSpace, seed: int) -> Strategy:
         return make(self.name, space, seed)
@@ -51,26 +47,20 @@ def test_unknown_name(space: DesignSpace) -> None:
         make("magic", space, 1)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", ["guided", "tpe"])
-def test_learning_beats_luck(name: str, space: DesignSpace) -> None:
-    seeds = range(3)
-    learned = statistics.median(best_of(name, space, seed, batches=12) for seed in seeds)
-    lucky = statistics.median(best_of("random", space, seed, batches=12) for seed in seeds)
-    assert learned < lucky
+def test_learning_beats_luck(name: str, seed: int, space: DesignSpace) -> None:
+    learned, lucky = (proposed_seconds(n, space, seed) for n in (name, "random"))
+    assert min(learned) <= 1.1 * min(lucky)
+    # in the end its usual proposal is far better than a random one
+    assert statistics.median(learned[-32:]) < 0.5 * statistics.median(lucky)
 
 
-def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
-    ranker = Ranker(XgbRanker("encoding/1"))
-    features = FeatureCache(EncodingFeaturizer(space))
-    drive(create("random", space, features, ranker.task("first"), 1), space, batches=1)
-    rng = np.random.default_rng(0)
-    from costmodel.dataset import Outcome
-
-    for _ in range(200):
-        candidate = space.sample(rng)
-        ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
-    tests = [space.sample(rng) for _ in range(100)]
-    scores = ranker.task("second").predict(np.stack([space.encode(c) for c in tests]))
-    from costmodel.metrics import rank_correlation
-
-    assert rank_correlation(scores, [synthetic_seconds(space, c) for c in tests]) > 0.7
+def proposed_seconds(name: str, space: DesignSpace, seed: int) -> list[float]:
+    strategy = make(name, space, seed)
+    seconds = []
+    for _ in range(8):
+        for proposal in strategy.ask(16):
+            seconds.append(synthetic_seconds(space, proposal.candidate))
+            strategy.tell(proposal.candidate, timed(space, proposal.candidate))
+    return seconds

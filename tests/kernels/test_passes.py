@@ -1,0 +1,143 @@
+"""Every pass: its text round-trips, each of its variants builds and is right, and it does what it says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import given
+from hypothesis import strategies as st
+from tvm.target import Target
+
+from kernels import reference
+from kernels.passes import PASSES, PassConfig
+from kernels.passes.base import Pass
+from kernels.space import Candidate, DesignSpace, Replayer, generate
+from kernels.workload import seeded_inputs
+from tests.kernels.programs import LLVM, llvm, small_conv
+
+VARIANTS = [variant for kind in PASSES.values() for variant in kind.variants("llvm")]
+
+configurations = st.builds(
+    lambda settings: PassConfig(tuple(settings)),
+    st.tuples(*(st.sampled_from(kind.variants("llvm")) for kind in PASSES.values())),
+)
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+@given(configurations)
+def test_a_configuration_is_one_line_of_text(config: PassConfig) -> None:
+    text = config.to_text()
+    assert "\n" not in text
+    assert PassConfig.from_text(text) == config
+
+
+@pytest.mark.parametrize("setting", VARIANTS, ids=Pass.to_text)
+def test_a_setting_is_text(setting: Pass) -> None:
+    config = PassConfig().replace(setting)
+    assert PassConfig.from_text(setting.to_text()) == config
+    assert (config.to_text() == "") == (config == PassConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("unrol{depth=64}", "unknown pass 'unrol'"),
+        ("unroll{deep=64}", "no option 'deep'"),
+        ("unroll{depth=many}", "many"),
+        ("unroll{depth=}", "invalid literal"),
+        ("unroll{depth=64", "not a pass configuration"),
+        ("unroll{depth=64} and more", "not a pass configuration"),
+        ("unroll", "not a pass configuration"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(text: str, names: str) -> None:
+    with pytest.raises(ValueError, match=names):
+        PassConfig.from_text(text)
+
+
+# --- variants ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llvm", "cuda"])
+@pytest.mark.parametrize("name", PASSES)
+def test_the_default_comes_first_and_no_variant_twice(name: str, kind: str) -> None:
+    variants = PASSES[name].variants(kind)
+    assert variants[0] == PASSES[name]()
+    assert len(set(variants)) == len(variants)
+    assert all(v.name == name for v in variants)
+    assert len({v.number() for v in variants}) == len(variants), "the cost model can tell them apart"
+
+
+@pytest.fixture(scope="module")
+def tuned() -> tuple[DesignSpace, Replayer, list[np.ndarray], np.ndarray]:
+    workload, target = small_conv(), llvm()
+    space = generate(workload, target)
+    inputs = seeded_inputs(workload.inputs, 1)
+    [expected] = reference.evaluate(workload.module()["main"], inputs)
+    return space, Replayer(workload, space, target), inputs, expected
+
+
+def build(replayer: Replayer, candidate: Candidate) -> tvm.runtime.Executable:
+    """As the builder does: the schedule, then the lowering and target options of the passes."""
+    module = replayer.apply(candidate).mod
+    target = Target(candidate.passes.target_options(json.loads(json.dumps(LLVM))))
+    with target, tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
+        return tvm.compile(module, target)
+
+
+@pytest.mark.parametrize("setting", VARIANTS, ids=Pass.to_text)
+def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
+    space, replayer, inputs, expected = tuned
+    seed = space.seeds(limit=1)[0]
+    library = build(replayer, Candidate(seed.sketch, seed.decisions, PassConfig().replace(setting)))
+    output = tvm.runtime.empty(expected.shape, "float32")
+    library(*map(tvm.runtime.tensor, inputs), output)
+    right, _, _, reason = reference.compare(output.numpy(), expected, "float32", 72)
+    assert right, reason
+
+
+def test_random_candidates_are_right(tuned: tuple) -> None:
+    space, replayer, inputs, expected = tuned
+    rng = np.random.default_rng(5)
+    for _ in range(4):
+        candidate = space.sample(rng, vary_passes=0.8)
+        output = tvm.runtime.empty(expected.shape, "float32")
+        build(replayer, candidate)(*map(tvm.runtime.tensor, inputs), output)
+        right, _, _, reason = reference.compare(output.numpy(), expected, "float32", 72)
+        assert right, f"{candidate.to_text()}: {reason}"
+
+
+# --- effects ------------------------------------------------------------------------------------------
+
+
+def script(tuned: tuple, text: str) -> str:
+    space, replayer, _, _ = tuned
+    seed = space.seeds(limit=1)[0]
+    return replayer.apply(Candidate(seed.sketch, seed.decisions, PassConfig.from_text(text))).mod["main"].script()
+
+
+@pytest.mark.parametrize("text", ["unroll{depth=0}", "unroll{depth=16}", "vectorize{extent=0}", "noalias{on=0}"])
+def test_a_pass_on_the_schedule_changes_the_program(text: str, tuned: tuple) -> None:
+    assert script(tuned, text) != script(tuned, "")
+
+
+def test_options_reach_the_lowering_and_the_target() -> None:
+    text = "cse{on=0} storage_rewrite{on=0} llvm_opt{level=2} vector_width{bits=512} fast_math{on=1}"
+    config = PassConfig.from_text(text)
+    assert config.context_options() == {"tirx.disable_cse_tir": True, "tirx.disable_storage_rewrite": True}
+    target = config.target_options({**LLVM, "mattr": ["+avx2"]})
+    assert target == {**LLVM, "mattr": ["+avx2", "-prefer-256-bit"], "opt-level": 2, "fast-math": True}
+    assert PassConfig().context_options() == {}
+    assert PassConfig().target_options(LLVM) == LLVM
+
+
+def test_every_lowering_option_is_known_to_tvm() -> None:
+    known = set(tvm.transform.PassContext.list_configs())
+    used = {key for setting in VARIANTS for key in setting.context_options()}
+    assert used
+    assert used <= known

@@ -1,0 +1,135 @@
+"""Cleaning, packing and putting back keep what the model computes; PyTorch is the judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from kernels.passes import PASSES
+from torch import nn
+from tuner import importers
+from tuner.build import LocalBuilder
+from tuner.graph import GraphConfig, assemble, clean, lower, output_specs
+from tuner.graph.layout import block_of
+from tuner.protocols import Artifact
+from tvm import relax
+from tvm.target import Target
+
+TARGET = {"kind": "llvm", "num-cores": 2}
+
+
+class Small(nn.Module):
+    """One of everything that layouts must get right: odd channels, strides, groups, depthwise, a residual, a concat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(16)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.left = nn.Conv2d(16, 16, 1)
+        self.left_norm = nn.BatchNorm2d(16)
+        self.grouped = nn.Conv2d(16, 32, 3, padding=(1, 0), groups=2)
+        self.odd = nn.Conv2d(32, 20, (1, 3), dilation=(1, 2))
+        self.head = nn.Linear(20, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem_norm(self.stem(x)))
+        x = nn.functional.max_pool2d(x, 3, 2, 1)
+        y = torch.relu(self.depthwise(x))
+        x = torch.relu(self.left_norm(self.left(y)) + x)
+        x = torch.sigmoid(self.grouped(torch.cat([x[:, :8], y[:, 8:]], dim=1)))
+        x = self.odd(x)
+        return self.head(x.mean((2, 3)))
+
+
+def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Small().eval(), (torch.randn(1, 3, 33, 33),)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return importers.load("torch:tests.tuner.graph.test_graph:small", 1, {}, "random", 3)
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    module, _ = importers.torch_module(model.recipe)
+    inputs = importers.model_inputs(model.inputs, model.recipe, 5)
+    with torch.no_grad():
+        return inputs, module(*[torch.from_numpy(a) for a in inputs]).numpy()
+
+
+def _run(executable, inputs) -> np.ndarray:
+    return relax.VirtualMachine(executable, tvm.cpu())["main"](*[tvm.runtime.tensor(a) for a in inputs]).numpy()
+
+
+def _operators(module: tvm.IRModule) -> list[str]:
+    return [
+        str(b.value.op.name)
+        for block in module["main"].body.blocks
+        for b in block.bindings
+        if isinstance(b.value, tvm.ir.Call) and isinstance(b.value.op, tvm.ir.Op)
+    ]
+
+
+def test_clean_folds_batch_norms_and_keeps_the_answer(model, expected) -> None:
+    inputs, answer = expected
+    cleaned = clean(model.module)
+    assert "relax.nn.batch_norm" in _operators(model.module)
+    names = _operators(cleaned)
+    assert "relax.nn.batch_norm" not in names
+    assert "relax.permute_dims" not in names  # the weights of the linear layer are transposed already
+    assert _operators(cleaned).count("relax.nn.conv2d") == 5
+    np.testing.assert_allclose(_run(tvm.compile(cleaned, Target(TARGET)), inputs), answer, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW4c", "NCHW8c", "NCHW16c"])
+@pytest.mark.parametrize("depth", [-1, 0, 2])
+def test_every_graph_configuration_keeps_the_answer(model, expected, layout: str, depth: int) -> None:
+    inputs, answer = expected
+    lowered = lower(clean(model.module), GraphConfig(layout, depth), Target(TARGET))
+    np.testing.assert_allclose(_run(assemble(lowered, {}, Target(TARGET)), inputs), answer, rtol=1e-4, atol=1e-5)
+    assert output_specs(lowered) == [([1, 7], "float32")]
+
+
+def test_convolution_bias_residual_and_activation_are_one_kernel(model) -> None:
+    lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
+    names = [t.name for t in lowered.tasks]
+    assert any(name.startswith("conv2d_1x1") and name.endswith("_add_add_relu") for name in names), names
+
+
+def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> None:
+    inputs, answer = expected
+    lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
+    builder = LocalBuilder(json.dumps(TARGET), tmp_path / "built", 2, 60)
+    winners = {}
+    try:
+        for task in lowered.tasks:
+            space = builder.space(task, tuple(PASSES))
+            [built] = builder.build(task, space.seeds()[:1])
+            assert isinstance(built, Artifact), built
+            winners[task.key] = (built.entry, built.path.with_suffix(".o"))
+    finally:
+        builder.close()
+    library = tmp_path / "model.so"
+    assemble(lowered, winners, Target(TARGET)).export_library(str(library))
+    text = library.read_bytes()
+    assert all(entry.encode() in text for entry, _ in winners.values())
+    np.testing.assert_allclose(_run(tvm.runtime.load_module(str(library)), inputs), answer, rtol=1e-4, atol=1e-5)
+
+
+def test_tasks_merge_duplicates_and_count_calls() -> None:
+    model = importers.load("onnx:light_squeezenet", 1, {}, "random", 0)
+    lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
+    assert sum(t.weight for t in lowered.tasks) > len(lowered.tasks)
+    assert len({t.key for t in lowered.tasks}) == len(lowered.tasks)
+    assert set(lowered.kernels.values()) == {t.key for t in lowered.tasks}
+
+
+@pytest.mark.parametrize(("channels", "lanes", "block"), [(64, 16, 16), (1000, 16, 8), (3, 16, 3), (136, 16, 8), (17, 16, 1), (6, 16, 6)])
+def test_blocks_fill_registers(channels: int, lanes: int, block: int) -> None:
+    assert block_of(channels, lanes) == block

@@ -1,0 +1,136 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm.target import Target
+
+from costmodel.base import ConstantModel
+from costmodel.xgb import XgbRanker
+from kernels.features import SCHEMA, FeatureExtractor
+from kernels.space import Candidate, DesignSpace, Replayer
+from kernels.workload import Workload
+from tests.contracts.strategy import EncodingFeaturizer, drive, timed
+from tuner.protocols import Strategy
+from tuner.records import Measurement, Status
+from tuner.search.guided import GuidedStrategy
+from tuner.search.random import RandomStrategy
+from tuner.search.ranker import FeatureCache, Ranker, TaskRanker
+
+
+class Unschedulable(EncodingFeaturizer):
+    """A featurizer that can schedule only even-numbered sketches."""
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        return [r if c.sketch % 2 == 0 else None for c, r in zip(candidates, super().rows(candidates), strict=True)]
+
+
+class Remembering(RandomStrategy):
+    """Random search that keeps what it was told."""
+
+    def __init__(self, space: DesignSpace, seed: int) -> None:
+        super().__init__(space, seed)
+        self.told: list[tuple[Candidate, Measurement]] = []
+
+    def tell(self, candidate: Candidate, measurement: Measurement) -> None:
+        super().tell(candidate, measurement)
+        self.told.append((candidate, measurement))
+
+
+def guided(space: DesignSpace, ranker: TaskRanker, seed: int = 1) -> GuidedStrategy:
+    return assembled(space, FeatureCache(EncodingFeaturizer(space)), ranker, RandomStrategy(space, seed), seed)
+
+
+def assembled(
+    space: DesignSpace, features: FeatureCache, ranker: TaskRanker, inner: Strategy, seed: int = 1, pool_size: int = 64
+) -> GuidedStrategy:
+    screen = Ranker(XgbRanker("encoding/1")).task("")
+    return GuidedStrategy(space, features, ranker, screen, inner, seed, pool_size)
+
+
+def test_first_batch_is_half_seeds(space: DesignSpace) -> None:
+    proposals = guided(space, Ranker(ConstantModel()).task("a")).ask(16)
+    assert [p.proposer for p in proposals] == ["seed", "random"] * 8
+    assert proposals[0].candidate == space.seeds()[0]
+
+
+def test_every_outcome_reaches_the_ranker_and_the_inner_strategy(space: DesignSpace) -> None:
+    ranker = Ranker(ConstantModel()).task("a")
+    inner = Remembering(space, 1)
+    strategy = assembled(space, FeatureCache(EncodingFeaturizer(space)), ranker, inner, seed=1)
+    proposals = drive(strategy, space, batches=5)
+    assert {p.candidate for p in proposals} == {c for c, _ in inner.told}
+    suspects = sum(m.status is Status.SUSPECT for _, m in inner.told)
+    assert suspects == 0
+    assert len(ranker) == len(proposals) == 40
+
+
+def test_a_doubtful_time_teaches_nothing(space: DesignSpace) -> None:
+    ranker = Ranker(ConstantModel()).task("a")
+    strategy = guided(space, ranker)
+    [proposal] = strategy.ask(1)
+    strategy.tell(proposal.candidate, Measurement(Status.SUSPECT))
+    assert len(ranker) == 0
+
+
+def test_what_cannot_be_scheduled_is_not_proposed_and_told_as_invalid(space: DesignSpace) -> None:
+    inner = Remembering(space, 1)
+    ranker = Ranker(ConstantModel()).task("a")
+    strategy = assembled(space, FeatureCache(Unschedulable(space)), ranker, inner, seed=1)
+    proposals = drive(strategy, space, batches=5)
+    assert len(proposals) >= 30  # a first batch may come out short
+    assert all(p.candidate.sketch % 2 == 0 for p in proposals)
+    invalid = [c for c, m in inner.told if m.reason == "cannot be scheduled"]
+    assert invalid
+    assert all(c.sketch % 2 for c in invalid)
+
+
+def test_nothing_schedulable_ends(small_space: DesignSpace) -> None:
+    class Never(EncodingFeaturizer):
+        def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+            return [None] * len(candidates)
+
+    ranker = Ranker(ConstantModel()).task("a")
+    inner = RandomStrategy(small_space, 1)
+    strategy = assembled(small_space, FeatureCache(Never(small_space)), ranker, inner, seed=1)
+    assert strategy.ask(8) == []
+
+
+def test_known_records_start_the_search(space: DesignSpace) -> None:
+    """Told 32 earlier outcomes, the first batch is already the model's, and none of it is known."""
+    ranker = Ranker(XgbRanker("encoding/1")).task("a")
+    strategy = guided(space, ranker)
+    rng = np.random.default_rng(0)
+    known = [space.sample(rng) for _ in range(32)]
+    for candidate in known:
+        strategy.tell(candidate, timed(space, candidate))
+    proposals = strategy.ask(16)
+    assert len(ranker) == 32
+    assert {"mutate", "neighbour"} <= {p.proposer for p in proposals}
+    assert not {p.candidate for p in proposals} & set(known)
+
+
+def test_a_batch_is_not_one_schedule_with_many_passes(space: DesignSpace) -> None:
+    strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
+    drive(strategy, space, batches=4)
+    batch = [(p.candidate.sketch, p.candidate.decisions) for p in strategy.ask(16)]
+    assert max(batch.count(s) for s in batch) <= 4  # two by rank, and explorers may hit it again
+
+
+class ScheduleFeaturizer:
+    """TVM's features of the scheduled program, in this process."""
+
+    def __init__(self, workload: Workload, space: DesignSpace, target: Target) -> None:
+        self._extractor = FeatureExtractor(workload, Replayer(workload, space, target))
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        return [self._extractor.row(c) for c in candidates]
+
+
+def test_with_the_features_of_scheduled_programs(workload: Workload, space: DesignSpace, target: Target) -> None:
+    features = FeatureCache(ScheduleFeaturizer(workload, space, target))
+    ranker = Ranker(XgbRanker(SCHEMA)).task(workload.key)
+    strategy = assembled(space, features, ranker, RandomStrategy(space, 1), seed=1, pool_size=24)
+    strategy.tell(space.default(), Measurement(Status.OK, samples_s=(0.5,)))
+    first = drive(strategy, space, batches=3)
+    assert len({p.candidate for p in first}) == 24
+    assert len(ranker) == 24 + 1

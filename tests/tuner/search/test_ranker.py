@@ -1,0 +1,82 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.base import ConstantModel
+from costmodel.dataset import FAILURE, Outcome
+from costmodel.metrics import rank_correlation
+from costmodel.xgb import XgbRanker
+from kernels.space import Candidate, DesignSpace
+from tests.contracts.strategy import EncodingFeaturizer, synthetic_seconds
+from tuner.search.ranker import MIN_ROWS, FeatureCache, Ranker
+
+
+class CountingModel(ConstantModel):
+    """The constant model, which remembers how many rows it was fitted on."""
+
+    def __init__(self) -> None:
+        self.fits: list[int] = []
+
+    def fit(self, rows: NDArray[np.float32], outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> None:
+        self.fits.append(len(rows))
+
+
+class CountingFeaturizer(EncodingFeaturizer):
+    """Encodings, except for one candidate that cannot be scheduled; remembers what it was asked."""
+
+    def __init__(self, space: DesignSpace, bad: Candidate) -> None:
+        super().__init__(space)
+        self._bad = bad
+        self.asked: list[Candidate] = []
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        self.asked += candidates
+        return [None if c == self._bad else r for c, r in zip(candidates, super().rows(candidates), strict=True)]
+
+
+def test_fits_when_a_batch_of_news_is_in() -> None:
+    model = CountingModel()
+    ranker = Ranker(model)
+    task, row = ranker.task("a"), np.zeros(3, dtype=np.float32)
+    for _ in range(2 * MIN_ROWS):
+        task.add(row, FAILURE)
+        task.predict(row[None])
+        task.predict(row[None])
+    assert model.fits == [MIN_ROWS, 2 * MIN_ROWS]
+
+
+def test_a_task_key_is_one_group() -> None:
+    ranker = Ranker(ConstantModel())
+    for key in ("a", "b", "a"):
+        ranker.task(key).add(np.zeros(3, dtype=np.float32), FAILURE)
+    assert (len(ranker.task("a")), len(ranker.task("b")), len(ranker)) == (2, 1, 3)
+
+
+def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
+    ranker = Ranker(XgbRanker("encoding/1"))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        candidate = space.sample(rng)
+        ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
+    fresh = [space.sample(rng) for _ in range(100)]
+    scores = ranker.task("second").predict(np.stack([space.encode(c) for c in fresh]))
+    assert rank_correlation(scores, [synthetic_seconds(space, c) for c in fresh]) > 0.7
+
+
+def test_no_row_is_computed_twice(space: DesignSpace) -> None:
+    rng = np.random.default_rng(0)
+    a, bad, stored = (space.sample(rng) for _ in range(3))
+    featurizer = CountingFeaturizer(space, bad)
+    cache = FeatureCache(featurizer)
+    cache.put(stored, np.ones(2, dtype=np.float32))
+    for _ in range(2):
+        row, none, old, again = cache.rows([a, bad, stored, a])
+        assert row is again
+        assert none is None
+        assert old is not None
+        assert old.tolist() == [1, 1]
+    assert featurizer.asked == [a, bad]
+    assert cache.get(a) is row
+    assert cache.get(bad) is None
+    assert bad in cache

@@ -1,0 +1,170 @@
+"""The whole program on a small real model: run, run again, interrupt, rebuild the report, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tuner.export.library import read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+model: {{source: "torch:tests.tuner.graph.test_graph:small"}}
+target: llvm
+search: {{trials: {trials}, time_budget: {budget}, effort: quick}}
+baselines: {{models: [untuned, torch, onnxruntime]}}
+measure: {{database: "sqlite:///{folder}/records.db"}}
+out: {folder}/runs
+"""
+
+
+def _config(folder: Path, trials: int = 60, budget: str = "40s") -> Path:
+    path = folder / "small.yaml"
+    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget))
+    return path
+
+
+def _tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tuner", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL
+    )
+
+
+def _ours() -> set[int]:
+    """Processes of children and their fork server, by what their command lines say."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            except OSError:
+                continue
+            if b"forkserver" in line and state != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(folder of the configuration, folder of the finished run)"""
+    folder = tmp_path_factory.mktemp("run")
+    before = _ours()
+    done = _tuner("run", str(_config(folder)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    time.sleep(0.5)
+    assert _ours() <= before
+    [run] = (folder / "runs").iterdir()
+    return folder, run
+
+
+def _summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_everything_is_written(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    for name in ("config.yaml", "environment.json", "summary.json", "kernels.csv", "report.md", "report.html"):
+        assert (run / name).stat().st_size > 0, name
+    assert not (run / ".work").exists()
+
+
+def test_the_result_is_verified_and_compared(finished: tuple[Path, Path]) -> None:
+    summary = _summary(finished[1])
+    whole = summary["end_to_end"]
+    assert whole["verified"] is True
+    assert whole["max_rel_error"] < 1e-3
+    assert set(whole["baselines"]) == {"torch", "onnxruntime"}
+    assert whole["untuned_s"] > 0
+    assert whole["tuned_s"] > 0
+    tuned = [k for k in summary["kernels"] if k["verdict"] == "FASTER"]
+    assert tuned
+    assert all(k["verified"] and k["candidate"] for k in tuned)
+    assert summary["search"]["trials"] >= 1
+    assert sum(k["weight"] for k in summary["kernels"]) >= len(summary["kernels"])
+
+
+def test_trial_budget_is_kept(finished: tuple[Path, Path]) -> None:
+    assert _summary(finished[1])["search"]["trials"] <= 60 + len(_summary(finished[1])["kernels"])
+
+
+def test_the_export_runs_in_a_fresh_process(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = finished[1] / "export"
+    manifest = read_manifest(folder)
+    assert manifest["sha256"] == _summary(finished[1])["export"]["sha256"]
+    np.savez(tmp_path / "in.npz", np.random.default_rng(0).standard_normal((1, 3, 33, 33), dtype=np.float32))
+    done = subprocess.run(
+        [sys.executable, "-P", str(folder / "run_model.py"), str(tmp_path / "in.npz")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(1, 7)" in done.stdout
+
+
+def test_list_show_report_export(finished: tuple[Path, Path]) -> None:
+    folder, run = finished
+    out = str(folder / "runs")
+    assert run.name in _tuner("list", "--out", out).stdout
+    assert "verified" in _tuner("show", run.name, "--out", out).stdout
+    (run / "report.html").unlink()
+    assert _tuner("report", run.name, "--out", out).returncode == 0
+    assert (run / "report.html").exists()
+    before = (run / "export" / "model.so").read_bytes()
+    done = _tuner("export", run.name, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert len((run / "export" / "model.so").read_bytes()) == pytest.approx(len(before), rel=0.05)
+
+
+def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> None:
+    folder, first = finished
+    done = _tuner("run", str(folder / "small.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [second] = [r for r in (folder / "runs").iterdir() if r != first]
+    a, b = _summary(first), _summary(second)
+    assert b["search"]["reused"] >= 60
+    assert b["search"]["measured"] == 0
+    assert {k["task"]: k["candidate"] for k in a["kernels"]} == {k["task"]: k["candidate"] for k in b["kernels"]}
+    assert "not measured again" in done.stderr
+
+
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
+    before = _ours()
+    config = _config(tmp_path, trials=100_000, budget="20m")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    database = tmp_path / "records.db"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _has_records(database, 8):
+        time.sleep(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 130, out + err
+    [run] = (tmp_path / "runs").iterdir()
+    assert (run / "report.html").exists()
+    assert _summary(run)["search"]["stopped_by"] == "interrupt"
+    assert _summary(run)["end_to_end"]["verified"] is True
+    assert (run / "export" / "model.so").exists()
+    time.sleep(0.5)
+    assert _ours() <= before
+
+
+def _has_records(database: Path, count: int) -> bool:
+    import sqlite3
+
+    if not database.exists():
+        return False
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return connection.execute("select count(*) from records").fetchone()[0] >= count
+    except sqlite3.OperationalError:
+        return False
