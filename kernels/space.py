@@ -281,7 +281,9 @@ class DesignSpace:
     def _flat_seeds(self, sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
         middle = [len(k.choices) // 2 for k in sketch.knobs]
         for score, position in enumerate((0, -1, None)):
-            indices = [m if position is None else position % len(k.choices) for m, k in zip(middle, sketch.knobs, strict=True)]
+            indices = [
+                m if position is None else position % len(k.choices) for m, k in zip(middle, sketch.knobs, strict=True)
+            ]
             yield score + 0.1 * sketch.number, self.from_indices(sketch.number, indices + [0] * len(self.pass_names))
 
     def _tiled_seeds(self, sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
@@ -300,7 +302,10 @@ class DesignSpace:
                         continue
                     if rows * registers > 32:
                         continue
-                    for second, more in [(axis, rows), *((b, 2) for b in wide if b != axis and extents[b] % 2 == 0 and rows * 2 * registers <= 28)]:
+                    for second, more in [
+                        (axis, rows),
+                        *((b, 2) for b in wide if b != axis and extents[b] % 2 == 0 and rows * 2 * registers <= 28),
+                    ]:
                         inner = [1] * len(spatial)
                         inner[last] = lane
                         if wide:
@@ -324,20 +329,23 @@ class DesignSpace:
             for position, ((i, knob), extent, tile) in enumerate(zip(spatial, extents, inner, strict=True)):
                 rest = extent // tile
                 first = rest if outer == "parallel" or position <= 1 else 1
-                parts = (first, rest // first, 1, tile)
-                decisions[i] = _nearest(knob, parts)
+                decisions[i] = _nearest(knob, (first, rest // first, 1, tile))
             for position, (i, knob) in enumerate(reduce):
                 extent = math.prod(_parts(knob))
                 whole = position > 0 or len(reduce) == 1
-                parts = (1, extent) if whole and extent <= 64 else (max(extent // 16, 1), min(extent, 16)) if whole else (extent, 1)
-                decisions[i] = _nearest(knob, parts)
+                inside = 1 if not whole else extent if extent <= 64 else 16
+                decisions[i] = _nearest(knob, (max(extent // inside, 1), inside))
             for i, knob in enumerate(sketch.knobs):
                 if knob.role == "location":
                     decisions[i] = knob.choices[min(1, len(knob.choices) - 1)]
             candidate = Candidate(sketch.number, tuple(decisions))
             if self.legal(candidate):
                 # 12 to 16 accumulators hide the latency of two FMA units and leave registers for operands
-                score = abs(math.log2(accumulators / 14)) + (0.0 if sketch.number == 1 else 0.3) + (0.05 if outer == "cached" else 0)
+                score = (
+                    abs(math.log2(accumulators / 14))
+                    + (0.0 if sketch.number == 1 else 0.3)
+                    + (0.05 if outer == "cached" else 0)
+                )
                 yield score, candidate
 
     # --- as data --------------------------------------------------------------------------------
@@ -348,13 +356,14 @@ class DesignSpace:
             "pass_names": list(self.pass_names),
             "vector_lanes": self.vector_lanes,
             "sketches": [
-                {"trace": s.trace, "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs]} for s in self.sketches
+                {"trace": s.trace, "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs]}
+                for s in self.sketches
             ],
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> DesignSpace:
-        sketches = []
+        sketches: list[Sketch] = []
         for number, s in enumerate(data["sketches"]):
             knobs = tuple(
                 Knob(role, tuple(tuple(c) if isinstance(c, list) else c for c in choices), instruction)
@@ -388,7 +397,7 @@ def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tup
     The target must carry its limits (`num-cores` on a CPU). Takes 20 to 200 ms.
     """
     context = _context(workload, target)
-    sketches = []
+    sketches: list[Sketch] = []
     for schedule in context.generate_design_space():
         sketch = _sketch(len(sketches), schedule.trace)
         if sketch is not None and sketch.trace not in {s.trace for s in sketches}:
@@ -437,7 +446,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float)) or value is None:
         return value
     if hasattr(value, "value"):
-        return value.value if not isinstance(value.value, (bool, int, float)) else float(value.value) if "float" in str(getattr(value, "dtype", "")) else int(value.value)
+        return (
+            value.value
+            if not isinstance(value.value, (bool, int, float))
+            else float(value.value)
+            if "float" in str(getattr(value, "dtype", ""))
+            else int(value.value)
+        )
     return [_plain(v) for v in value]
 
 
@@ -467,7 +482,7 @@ def _factorizations(extent: int, parts: int, innermost: int) -> tuple[tuple[int,
     """
     if parts == 1:
         return ((extent,),)
-    found = []
+    found: list[tuple[int, ...]] = []
     for last in _divisors(extent):
         if last <= innermost:
             found.extend((*head, last) for head in _factorizations(extent // last, parts - 1, extent))
@@ -486,7 +501,9 @@ def _nearest(knob: Knob, wanted: tuple[int, ...]) -> Decision:
     """The choice of a tile knob closest to the wanted factors, in log space."""
     if wanted in knob.index:
         return wanted
-    return min(knob.choices, key=lambda c: sum(abs(math.log2(a / b)) for a, b in zip(_as_parts(c), wanted, strict=False)))
+    return min(
+        knob.choices, key=lambda c: sum(abs(math.log2(a / b)) for a, b in zip(_as_parts(c), wanted, strict=False))
+    )
 
 
 class Replayer:
@@ -517,7 +534,9 @@ class Replayer:
         for knob, decision in zip(self.space.sketches[candidate.sketch].knobs, candidate.decisions, strict=True):
             chosen[knob.instruction] = list(decision) if isinstance(decision, tuple) else decision
         try:
-            tvm.s_tir.schedule.Trace.apply_json_to_schedule([instructions, [[i, d] for i, d in sorted(chosen.items())]], schedule)
+            tvm.s_tir.schedule.Trace.apply_json_to_schedule(
+                [instructions, [[i, d] for i, d in sorted(chosen.items())]], schedule
+            )
             candidate.passes.on_schedule(schedule)
             schedule.enter_postproc()
             for postproc in self._postprocs:

@@ -28,7 +28,7 @@ def meta_schedule() -> ModuleType:
     reads the source of every frame: 22 s on a small machine. With frames only it takes 3 s.
     """
     original = inspect.stack
-    inspect.stack = _stack_without_source  # type: ignore[assignment]
+    inspect.stack = _stack_without_source
     try:
         import tvm.s_tir.meta_schedule
         import tvm.s_tir.tensor_intrin

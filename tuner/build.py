@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import InfrastructureError
-from tuner.protocols import Artifact, BuildFailure, Task
+from tuner.protocols import Artifact, BuildFailure, Reference, Task
 from tuner.records import Status
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
@@ -51,9 +51,10 @@ class BuildService:
         """The design space of a workload, as data."""
         import json
 
+        from tvm.target import Target
+
         from kernels.space import generate
         from kernels.workload import Workload
-        from tvm.target import Target
 
         return generate(Workload.from_json(workload), Target(json.loads(self._target)), pass_names).to_json()
 
@@ -61,22 +62,23 @@ class BuildService:
         """Get ready for candidates of a workload."""
         import json
 
+        from tvm.target import Target
+
         from kernels.features import FeatureExtractor
         from kernels.space import DesignSpace, Replayer
         from kernels.workload import Workload
-        from tvm.target import Target
 
         loaded = Workload.from_json(workload)
         self._workloads[loaded.key] = loaded
         replayer = Replayer(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
         self._tasks[loaded.key] = (replayer, FeatureExtractor(loaded, replayer))
 
-    def op_reference(self, task: str, seed: int, path: str) -> int:
-        """Store what the workload answers on seeded inputs, by numpy in fp64; returns the reduction length.
+    def op_reference(self, task: str, seed: int, path: str) -> dict[str, Any]:
+        """Store what the workload answers on seeded inputs, by numpy in fp64; returns what `compare` needs to know.
 
         Raises kernels.reference.Unsupported where there is no rule for the program.
         """
-        from kernels.reference import evaluate, reduction_length
+        from kernels.reference import evaluate, reduction_length, working_dtype
         from kernels.workload import seeded_inputs
 
         function = self._tasks[task][0].module["main"]
@@ -84,7 +86,7 @@ class BuildService:
         outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
         with open(path, "wb") as file:
             np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, workload.outputs, strict=True)])
-        return reduction_length(function)
+        return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
         """Feature rows; None for a candidate that cannot be scheduled."""
@@ -99,8 +101,9 @@ class BuildService:
         import json
 
         import tvm
-        from kernels.space import Candidate, InvalidCandidate
         from tvm.target import Target
+
+        from kernels.space import Candidate, InvalidCandidate
 
         started = time.perf_counter()
         parsed = Candidate.from_text(candidate)
@@ -116,7 +119,7 @@ class BuildService:
                 library = tvm.compile(tvm.IRModule({entry: function}), target=target)
             made = self._folder / f"{entry}.o"
             library.mod.write_to_file(str(made))
-        except (tvm.error.TVMError, tvm.error.InternalError, RuntimeError, ValueError) as error:
+        except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
             return {
                 "status": Status.BUILD_FAILED,
                 "reason": str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__,
@@ -150,7 +153,7 @@ class LocalBuilder:
     def __init__(self, target: str, folder: Path, workers: int, timeout_s: float) -> None:
         self._target = target
         self._folder = folder
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._workers = workers
         self._pool: list[Child] = []
         self._loaded: list[set[str]] = []
@@ -179,20 +182,21 @@ class LocalBuilder:
                 rows.extend([None] * len(part))
         return rows
 
-    def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, tuple[Path, int]] | str:
-        """Independent results for each seed, computed side by side: seed -> (file, reduction length).
+    def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
+        """Independent results for each seed, computed side by side: by seed.
 
         The reason, as text, when there is no independent evaluation of this program.
         """
         paths = [folder / f"{task.key}-{seed}.npz" for seed in seeds]
         jobs = [
-            ("reference", {"task": task.key, "seed": seed, "path": str(path)}) for seed, path in zip(seeds, paths, strict=True)
+            ("reference", {"task": task.key, "seed": seed, "path": str(path)})
+            for seed, path in zip(seeds, paths, strict=True)
         ]
         found = {}
         for seed, path, (answer, _) in zip(seeds, paths, self._map(task.key, jobs, _REFERENCE_TIMEOUT_S), strict=True):
-            if not isinstance(answer, int):
+            if not isinstance(answer, dict):
                 return str(answer)
-            found[seed] = (path, answer)
+            found[seed] = Reference(path, answer["dtype"], answer["reduction"])
         return found
 
     def build(
@@ -205,7 +209,7 @@ class LocalBuilder:
         """
         jobs = [("build", {"task": task.key, "candidate": c.to_text()}) for c in candidates]
         made: list[Artifact | BuildFailure] = []
-        for answer, seconds in self._map(task.key, jobs, self._timeout_s, deadline):
+        for answer, seconds in self._map(task.key, jobs, self.timeout_s, deadline):
             if answer is None:
                 break
             made.append(_outcome(answer, seconds))
@@ -286,4 +290,10 @@ def _outcome(answer: Any, seconds: float) -> Artifact | BuildFailure:
         return BuildFailure(Status.BUILD_FAILED, str(answer), seconds)
     if "status" in answer:
         return BuildFailure(Status(answer["status"]), answer["reason"], answer["build_s"])
-    return Artifact(Path(answer["path"]), answer["entry"], answer["sha256"], answer["build_s"], {"bytes": os.path.getsize(answer["path"])})
+    return Artifact(
+        Path(answer["path"]),
+        answer["entry"],
+        answer["sha256"],
+        answer["build_s"],
+        {"bytes": os.path.getsize(answer["path"])},
+    )

@@ -63,8 +63,8 @@ def compete(
     """Start every entrant in a child of its own, check the tuned outputs, and time all in turn.
 
     `references` name the entrants whose outputs the tuned ones must equal; at least one of them must
-    answer for the result to count as verified, and all that answer must agree. An entrant that does not start is noted and
-    left out.
+    answer for the result to count as verified, and all that answer must agree. An entrant that does not
+    start is noted and left out.
     """
     stored = folder / "inputs.npz"
     with open(stored, "wb") as file:
@@ -77,7 +77,9 @@ def compete(
             progress(f"preparing {entrant.name}")
             child = Child(entrant.service, entrant.settings, env=thread_env(threads))
             try:
-                outcome.settings[entrant.name] = child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))["settings"]
+                outcome.settings[entrant.name] = child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))[
+                    "settings"
+                ]
                 path = folder / f"outputs-{entrant.name}.npz"
                 child.call("outputs", _PREPARE_TIMEOUT_S, path=str(path))
             except (ChildDied, ChildTimeout, ChildError) as error:

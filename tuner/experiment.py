@@ -26,7 +26,8 @@ from tuner.summarize import RunFacts, summarize
 
 if TYPE_CHECKING:
     from tuner.build import LocalBuilder
-    from tuner.endtoend import Entrant, Outcome as Contest
+    from tuner.endtoend import Entrant
+    from tuner.endtoend import Outcome as Contest
     from tuner.graph import Lowered
     from tuner.measure.kernel import KernelBench
     from tuner.search_phase import SearchResult
@@ -63,7 +64,8 @@ def run(config: RunConfig, command: str, progress: Progress, resume: str | None 
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
-            "this version compiles for CUDA but has no runner for it yet", "use `target: llvm` to tune for this machine's CPU"
+            "this version compiles for CUDA but has no runner for it yet",
+            "use `target: llvm` to tune for this machine's CPU",
         )
     folder = _run_folder(config, resume)
     with Interrupts(progress.message) as interrupted:
@@ -149,7 +151,9 @@ class _Run:
         ceilings = _ceilings(self.target.threads)
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, work / "kernels", workers, self.config.measure.build_timeout_s)
-        bench = KernelBench(self.config.measure.mode, thread_env(self.target.threads), self.config.measure.run_timeout_s)
+        bench = KernelBench(
+            self.config.measure.mode, thread_env(self.target.threads), self.config.measure.run_timeout_s
+        )
         try:
             searcher = _Searcher(self, store, builder, bench, work, ceilings)
             began = time.monotonic()
@@ -191,18 +195,29 @@ class _Run:
         budget = _CONTEST_INTERRUPTED_S if self.interrupted() else _CONTEST_S[self.config.search.effort]
         self.progress.phase("verifying and comparing whole models")
         contest = compete(
-            entrants, ("onnxruntime", "torch"), inputs, work, self.target.threads, budget, self.config.search.seed, self.progress.message
+            entrants,
+            ("onnxruntime", "torch"),
+            inputs,
+            work,
+            self.target.threads,
+            budget,
+            self.config.search.seed,
+            self.progress.message,
         )
         self._check_original_weights(lowered, objects, work, contest)
         keep = contest.verified and self.config.export.enabled and not facts.slower_than_untuned(contest)
         if not keep:
             reason = "it is slower than untuned TVM" if contest.verified else "its outputs are not verified"
-            contest.notes.append("not exported: " + (reason if self.config.export.enabled else "export.enabled is false"))
+            contest.notes.append(
+                "not exported: " + (reason if self.config.export.enabled else "export.enabled is false")
+            )
             return contest, None
         _publish(work / "export", self.folder / "export")
         return contest, manifest
 
-    def _check_original_weights(self, lowered: Lowered, objects: Mapping[str, Any], work: Path, contest: Contest) -> None:
+    def _check_original_weights(
+        self, lowered: Lowered, objects: Mapping[str, Any], work: Path, contest: Contest
+    ) -> None:
         """The same kernels with the model's own weights, against the outputs that onnx ships."""
         import numpy as np
 
@@ -220,10 +235,14 @@ class _Run:
         original = dataclasses.replace(self.config, model=dataclasses.replace(self.config.model, weights="original"))
         _, [twin] = _lowered(original, self.target, self.progress, only=lowered.config)
         if {t.key for t in twin.tasks} != {t.key for t in lowered.tasks}:
-            contest.notes.append("original weights give other kernels (constants fold differently); not checked with them")
+            contest.notes.append(
+                "original weights give other kernels (constants fold differently); not checked with them"
+            )
             return
         library = work / "original.so"
-        assemble(twin, {k: o for k, o in objects.items() if o is not None}, _tvm_target(self.target)).export_library(str(library))
+        assemble(twin, {k: o for k, o in objects.items() if o is not None}, _tvm_target(self.target)).export_library(
+            str(library)
+        )
         outputs = run_once(library, [np.asarray(i) for i in inputs], work, self.target.threads)
         if isinstance(outputs, str):
             contest.verified = False
@@ -231,10 +250,11 @@ class _Run:
             return
         check = check_outputs(outputs, expected, rtol, atol)
         contest.verified = contest.verified and check.ok
+        with_own = "with its original weights the tuned model"
         contest.notes.append(
-            f"with its original weights the tuned model gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
+            f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
             if check.ok
-            else f"with its original weights the tuned model differs from the shipped outputs: {check.reason}"
+            else f"{with_own} differs from the outputs that onnx ships: {check.reason}"
         )
 
     def _kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, float]]:
@@ -247,7 +267,9 @@ class _Run:
         self.progress.phase("timing PyTorch's kernels")
         counterparts = [task for task in found.lowered.tasks if task.workload.origin]
         each_s = min(0.5, _CERTIFY_S[self.config.search.effort] / (2 * max(len(counterparts), 1)))
-        policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
+        policy = dataclasses.asdict(
+            dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s))
+        )
         times: dict[str, dict[str, float]] = {}
         settings = {"threads": self.target.threads, "runner": "tuner.measure.cpu:CpuRunner"}
         with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(self.target.threads)) as child:
@@ -299,11 +321,16 @@ class _Searcher:
     """Makes sessions with what is known of their tasks, and runs the phases of the search."""
 
     def __init__(
-        self, run: _Run, store: SqlStore, builder: LocalBuilder, bench: KernelBench, work: Path, ceilings: Mapping[str, Any]
+        self,
+        run: _Run,
+        store: SqlStore,
+        builder: LocalBuilder,
+        bench: KernelBench,
+        work: Path,
+        ceilings: Mapping[str, Any],
     ) -> None:
         from costmodel.xgb import XgbRanker
         from kernels.features import SCHEMA
-
         from tuner.search.ranker import Ranker
         from tuner.session import Ledger
 
@@ -372,9 +399,9 @@ class _Searcher:
 
     def _session(self, task: Task) -> TaskSession:
         import numpy as np
+
         from kernels.features import FEATURE_LENGTH
         from kernels.space import Candidate
-
         from tuner import search
         from tuner.measure.ceilings import PLAUSIBLE
         from tuner.search.ranker import FeatureCache
@@ -419,7 +446,6 @@ def _lowered(
 ) -> tuple[ImportedModel, list[Lowered]]:
     """The imported model, and its lowered variants, one for each graph configuration."""
     from kernels.space import vector_lanes
-
     from tuner import importers
     from tuner.graph import GraphConfig, clean, lower, preferred_layout
 
@@ -458,11 +484,14 @@ def _export(
 
 
 def _rebuild_export(
-    config: RunConfig, target: targets.ResolvedTarget, folder: Path, winners: Mapping[str, str], summary: Mapping[str, Any]
+    config: RunConfig,
+    target: targets.ResolvedTarget,
+    folder: Path,
+    winners: Mapping[str, str],
+    summary: Mapping[str, Any],
 ) -> Path:
     from kernels.passes import PASSES
     from kernels.space import Candidate
-
     from tuner.build import LocalBuilder
     from tuner.protocols import Artifact
 
@@ -479,7 +508,9 @@ def _rebuild_export(
                 builder.space(task, tuple(PASSES))
                 [built] = builder.build(task, [Candidate.from_text(winners[task.key])])
                 if not isinstance(built, Artifact):
-                    raise UserError(f"{folder.name}: {task.name} does not build any more: {built.reason}", "run it again")
+                    raise UserError(
+                        f"{folder.name}: {task.name} does not build any more: {built.reason}", "run it again"
+                    )
                 objects[task.key] = (built.entry, built.path.with_suffix(".o"))
         _export(model, lowered, objects, work, target, summary["environment"].get("versions", {}))
         _publish(work / "export", folder / "export")
@@ -507,7 +538,9 @@ def _untuned(model: ImportedModel, work: Path, target: targets.ResolvedTarget) -
     return path
 
 
-def _entrants(config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path | None, threads: int) -> list[Entrant]:
+def _entrants(
+    config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path | None, threads: int
+) -> list[Entrant]:
     from tuner.endtoend import TUNED, UNTUNED, Entrant
 
     host = "tuner.measure.model:ModelHost"
@@ -555,7 +588,9 @@ def _run_folder(config: RunConfig, resume: str | None) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}", "choose another folder with --out") from error
+            raise OutputError(
+                f"{folder}: cannot be made: {error.strerror}", "choose another folder with --out"
+            ) from error
         return folder
     raise OutputError(f"{out}: a hundred runs began in this second", "try again")
 
@@ -564,4 +599,3 @@ def _write(path: Path, text: str) -> None:
     from tuner.report.summary import write_aside
 
     write_aside(path, text.encode())
-

@@ -46,9 +46,7 @@ class Policy:
 
 SCREEN = Policy(Tier.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)
 RANK = Policy(Tier.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, half_width=0.02)
-CERTIFY = Policy(
-    Tier.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05
-)
+CERTIFY = Policy(Tier.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05)
 
 
 class Prepared(Protocol):
@@ -105,6 +103,18 @@ class Artifact:
     sha256: str
     build_s: float
     resources: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a workload must answer on its seeded inputs: a .npz file (arr_0, arr_1, ...).
+
+    `dtype` is that of the arithmetic and `reduction` the longest sum; both set the tolerance.
+    """
+
+    path: Path
+    dtype: str
+    reduction: int
 
 
 @dataclass(frozen=True)
@@ -202,4 +212,6 @@ class Baseline(Protocol):
 class RecordStore(Protocol):
     def append(self, records: Sequence[Record]) -> None: ...
 
-    def read(self, *, scope: str | None = None, task_key: str | None = None, run_id: str | None = None) -> list[Record]: ...
+    def read(
+        self, *, scope: str | None = None, task_key: str | None = None, run_id: str | None = None
+    ) -> list[Record]: ...

@@ -1,4 +1,4 @@
-"""The search over all tasks of a model within one budget: probe graph configurations, then spend trials where they pay."""
+"""The search over all tasks of a model within one budget: breadth first, then trials where they pay."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PROBE_TRIALS = 4
 """Trials a task gets for each graph configuration before one is chosen: its best analytical guesses."""
 
 FIRST_BATCH = 4
-"""Trials of a task's first batch: its best analytical guesses. Breadth before depth, since a task that was never reached
-runs untuned, some fifty times slower."""
+"""Trials of a task's first batch: its best analytical guesses. Breadth before depth, since a task that was
+never reached runs untuned, some fifty times slower."""
 
 _RANK_SHARE = 0.12
 _RANK_TASK_S = 1.2
@@ -123,14 +123,17 @@ class SearchPhase:
     def _scheduler(self, lowered: Lowered, sessions: Mapping[str, TaskSession]) -> TaskScheduler:
         """A scheduler that has seen what earlier runs (and the probing) did."""
         infos = [
-            TaskInfo(t.key, t.weight, t.workload.flops, sessions[t.key].untuned_s, self._floors(t)) for t in lowered.tasks
+            TaskInfo(t.key, t.weight, t.workload.flops, sessions[t.key].untuned_s, self._floors(t))
+            for t in lowered.tasks
         ]
         scheduler = TaskScheduler(infos, self._early_stop)
         for task in lowered.tasks:
             history = sessions[task.key].history()
             for start in range(0, len(history), self._batch):
                 part = history[start : start + self._batch]
-                scheduler.report(task.key, len(part), part[-1], sessions[task.key].known_cost_s * len(part) / len(history))
+                scheduler.report(
+                    task.key, len(part), part[-1], sessions[task.key].known_cost_s * len(part) / len(history)
+                )
         return scheduler
 
     def _choose(self, variants: Sequence[Lowered], explanations: list[str]) -> Lowered:
@@ -145,7 +148,9 @@ class SearchPhase:
                     self._show(session)
                 total += task.weight * (session.best_s if session.best_s is not None else float("inf"))
             totals.append(total)
-            explanations.append(f"graph configuration {lowered.config.to_text()}: kernels take {1e3 * total:.3g} ms after probing")
+            explanations.append(
+                f"graph configuration {lowered.config.to_text()}: kernels take {1e3 * total:.3g} ms after probing"
+            )
         best = min(range(len(variants)), key=totals.__getitem__)
         explanations.append(f"chosen: {variants[best].config.to_text()}")
         return variants[best]

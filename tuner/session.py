@@ -11,11 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kernels.space import Candidate, DesignSpace
-
 from tuner.build import LocalBuilder
 from tuner.measure.kernel import KernelBench, job_of
 from tuner.measure.stats import median_interval
-from tuner.protocols import CERTIFY, RANK, SCREEN, Artifact, BuildFailure, Policy, Proposal, RecordStore, Strategy, Task
+from tuner.protocols import (
+    CERTIFY,
+    RANK,
+    SCREEN,
+    Artifact,
+    BuildFailure,
+    Policy,
+    Proposal,
+    RecordStore,
+    Reference,
+    Strategy,
+    Task,
+)
 from tuner.records import Measurement, Record, Status, Tier
 from tuner.search.ranker import FeatureCache
 
@@ -25,7 +36,8 @@ GIVE_UP = 3.0
 FINALISTS = 5
 _KEEP_BUILT = 8
 _CHUNK = 8
-"""Candidates built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline."""
+"""Candidates built before they are measured: enough to keep all workers busy, few enough to lose little at
+a deadline."""
 
 _RANK_KERNEL = dataclasses.replace(RANK, max_time_s=1.0)
 """Several finalists a task, dozens of tasks: what has not settled within a second is left to certification."""
@@ -107,7 +119,7 @@ class TaskSession:
         self._folder = folder
         self._known = known
         self._floor_s = floor_s
-        self._references: dict[int, tuple[Path, int]] = {}
+        self._references: dict[int, Reference] = {}
         self._artifacts: dict[Candidate, Artifact] = {}
         self._code: dict[str, Measurement] = {}
         self.screened: dict[Candidate, Measurement] = {}
@@ -217,10 +229,11 @@ class TaskSession:
         if same is not None:
             return dataclasses.replace(same, conditions={**same.conditions, "same_code": True}, run_s=0.0)
         if seed not in self._references:
-            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"no reference to check against: {self.unverified}")
-        reference, reduction = self._references[seed]
+            return Measurement(
+                Status.RUN_FAILED, tier=policy.tier, reason=f"no reference to check against: {self.unverified}"
+            )
         workload = self.task.workload
-        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, reference, reduction)
+        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, self._references[seed])
         if candidate.is_default:
             policy = dataclasses.replace(policy, give_up_above_s=None)
         measurement = self._bench.measure(job, policy)
@@ -275,7 +288,7 @@ class TaskSession:
 
     def object_of(self, candidate: Candidate) -> tuple[str, Path] | None:
         """(symbol, object file) of a candidate, built again when it is no longer there; None when that fails."""
-        [built] = self._built([candidate], lambda: False) or [None]
+        built = next(iter(self._built([candidate], lambda: False)), None)
         return (built.entry, built.path.with_suffix(".o")) if isinstance(built, Artifact) else None
 
     def interval_of(self, candidate: Candidate) -> tuple[float, float] | None:
@@ -315,15 +328,15 @@ class TaskSession:
             self._references.update(found)
             return
         self.unverified = f"untuned build as reference: {found}"
-        [built] = self._built([self.space.default()], lambda: False) or [None]
+        built = next(iter(self._built([self.space.default()], lambda: False)), None)
         if not isinstance(built, Artifact):
             self.unverified = f"nothing to check against: {found}"
             return
-        path = self._folder / f"{self.task.key}-{seed}.npz"
         workload = self.task.workload
-        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, path, 1)
-        failure = self._bench.store_outputs(job, path)
+        reference = Reference(self._folder / f"{self.task.key}-{seed}.npz", workload.outputs[-1].dtype, 1)
+        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, reference)
+        failure = self._bench.store_outputs(job, reference.path)
         if failure is None:
-            self._references[seed] = (path, 1)
+            self._references[seed] = reference
         else:
             self.unverified = f"nothing to check against: {failure}"

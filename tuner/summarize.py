@@ -11,7 +11,6 @@ from tuner.records import Measurement
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
-
     from tuner.config import RunConfig
     from tuner.endtoend import Outcome
     from tuner.protocols import ImportedModel
@@ -66,14 +65,23 @@ class RunFacts:
         whole = summary["end_to_end"]
         if whole["tuned_s"] is None:
             return ["the tuned model was not timed; see the notes in the report"]
-        lines = [f"{summary['model']['name']}: {1e3 * whole['tuned_s']:.4g} ms" + (", verified" if whole["verified"] else ", NOT verified")]
+        lines = [
+            f"{summary['model']['name']}: {1e3 * whole['tuned_s']:.4g} ms"
+            + (", verified" if whole["verified"] else ", NOT verified")
+        ]
         if whole["untuned_s"]:
-            lines.append(f"  {whole['untuned_s'] / whole['tuned_s']:.3g}x as fast as untuned TVM ({1e3 * whole['untuned_s']:.4g} ms)")
+            lines.append(
+                f"  {whole['untuned_s'] / whole['tuned_s']:.3g}x as fast as untuned TVM "
+                f"({1e3 * whole['untuned_s']:.4g} ms)"
+            )
         for name, rival in whole["baselines"].items():
-            lines.append(f"  {rival['median_s'] / whole['tuned_s']:.3g}x as fast as {name} ({1e3 * rival['median_s']:.4g} ms)")
+            lines.append(
+                f"  {rival['median_s'] / whole['tuned_s']:.3g}x as fast as {name} ({1e3 * rival['median_s']:.4g} ms)"
+            )
         search = summary["search"]
         lines.append(
-            f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, stopped by {search['stopped_by']}"
+            f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
+            f"stopped by {search['stopped_by']}"
         )
         return lines
 
@@ -178,9 +186,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
 
     kernels = [_kernel(facts, session) for session in facts.found.sessions.values()]
     contest_notes = list(facts.contest.notes) if facts.contest is not None else []
-    unverified = [
-        f"{s.task.name}: {s.unverified}" for s in facts.found.sessions.values() if s.unverified
-    ]
+    unverified = [f"{s.task.name}: {s.unverified}" for s in facts.found.sessions.values() if s.unverified]
     return {
         "schema": 1,
         "run_id": facts.run_id,
@@ -209,7 +215,9 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
         },
         "kernels": kernels,
         "end_to_end": _end_to_end(facts),
-        "export": None if facts.manifest is None else {"path": facts.manifest["path"], "sha256": facts.manifest["sha256"]},
+        "export": None
+        if facts.manifest is None
+        else {"path": facts.manifest["path"], "sha256": facts.manifest["sha256"]},
         "environment": facts.environment,
         "ceilings": {
             "peak_flops_per_s": facts.ceilings["peak_flops_per_s"],

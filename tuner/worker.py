@@ -66,11 +66,17 @@ class Child:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOAD)
         self._pipe, far_end = context.Pipe()
-        self._log = tempfile.NamedTemporaryFile(prefix="tuner-child-", suffix=".log", delete=False)
-        self._log.close()
+        handle, self._log = tempfile.mkstemp(prefix="tuner-child-", suffix=".log")
+        os.close(handle)
         arguments = json.dumps(
-            {"service": service, "settings": dict(settings or {}), "env": dict(env or {}), "cpus": cpus,
-             "log": self._log.name, "parent": os.getpid()}
+            {
+                "service": service,
+                "settings": dict(settings or {}),
+                "env": dict(env or {}),
+                "cpus": cpus,
+                "log": self._log,
+                "parent": os.getpid(),
+            }
         )
         self._process = context.Process(target=_serve, args=(far_end, arguments), daemon=True)
         self._process.start()
@@ -132,7 +138,7 @@ class Child:
         self._process.join()
         self._process.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._log.name)
+            os.unlink(self._log)
 
     def close(self) -> None:
         """End the child. Its state is disposable, so this is `kill`."""
@@ -147,7 +153,7 @@ class Child:
     def _obituary(self) -> str:
         self._process.join(timeout=5)
         code = self._process.exitcode
-        last = _last_lines(self._log.name)
+        last = _last_lines(self._log)
         self.kill()
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}{last}"

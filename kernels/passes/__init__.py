@@ -69,7 +69,7 @@ class PassConfig:
         for name, body in _TEXT.findall(text):
             if name not in PASSES:
                 raise ValueError(f"unknown pass {name!r}; known: {', '.join(PASSES)}")
-            kinds = {f.name: type(f.default) for f in fields(PASSES[name])}
+            kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(PASSES[name])}
             options = {}
             for item in filter(None, body.split(",")):
                 key, _, value = item.partition("=")

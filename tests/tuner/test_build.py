@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import te
+
 from kernels.passes import PASSES, FastMath, LlvmOpt, PassConfig
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import Workload, from_prim_func
 from tuner.build import LocalBuilder, entry_of
 from tuner.protocols import Artifact, BuildFailure, Task
 from tuner.records import Status
-from tvm import te
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
 
@@ -79,11 +80,11 @@ def test_a_build_that_takes_too_long_is_a_status(tmp_path: Path, task: Task) -> 
         space = builder.space(task, tuple(PASSES))
         [fine] = builder.build(task, space.seeds()[:1])
         assert isinstance(fine, Artifact)
-        builder._timeout_s = 0.001
+        builder.timeout_s = 0.001
         [late] = builder.build(task, space.seeds()[1:2])
         assert isinstance(late, BuildFailure)
         assert late.status is Status.BUILD_TIMEOUT
-        builder._timeout_s = 60
+        builder.timeout_s = 60
         [again] = builder.build(task, space.seeds()[2:3])
         assert isinstance(again, Artifact)
     finally:
@@ -99,10 +100,9 @@ def test_features_and_references(builder: LocalBuilder, task: Task, space: Desig
     assert all(row is not None and np.isfinite(row).all() for row in rows)
     found = builder.reference(task, [1, 2], tmp_path)
     assert not isinstance(found, str)
-    path, reduction = found[1]
-    assert reduction == 64
+    assert (found[1].dtype, found[1].reduction) == ("float32", 64)
     from kernels.workload import seeded_inputs
 
     a, b = seeded_inputs(task.workload.inputs, 1)
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(found[1].path, allow_pickle=False) as stored:
         np.testing.assert_allclose(stored["arr_0"], a.astype(np.float64) @ b.astype(np.float64), rtol=1e-5, atol=1e-5)

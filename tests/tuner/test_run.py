@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tuner.export.library import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,12 @@ def _config(folder: Path, trials: int = 60, budget: str = "40s") -> Path:
 
 def _tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tuner", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "tuner", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -103,7 +109,10 @@ def test_the_export_runs_in_a_fresh_process(finished: tuple[Path, Path], tmp_pat
     assert manifest["sha256"] == _summary(finished[1])["export"]["sha256"]
     np.savez(tmp_path / "in.npz", np.random.default_rng(0).standard_normal((1, 3, 33, 33), dtype=np.float32))
     done = subprocess.run(
-        [sys.executable, "-P", str(folder / "run_model.py"), str(tmp_path / "in.npz")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-P", str(folder / "run_model.py"), str(tmp_path / "in.npz")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "(1, 7)" in done.stdout
@@ -139,8 +148,8 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     before = _ours()
     config = _config(tmp_path, trials=100_000, budget="20m")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, start_new_session=True,
     )  # fmt: skip
     database = tmp_path / "records.db"
     deadline = time.monotonic() + 120

@@ -30,7 +30,9 @@ class _CallObjects(relax.PyExprMutator):  # type: ignore[misc]
         symbol = self._symbols.get(call.args[0].name_hint)
         if symbol is None:
             return call
-        return Call(call.op.get("relax.call_dps_packed"), [relax.ExternFunc(symbol), *call.args[1:]], call.attrs, call.ty_args)
+        return Call(
+            call.op.get("relax.call_dps_packed"), [relax.ExternFunc(symbol), *call.args[1:]], call.attrs, call.ty_args
+        )
 
 
 def assemble(lowered: Lowered, winners: Mapping[str, tuple[str, Path]], target: Target) -> Any:
@@ -45,7 +47,8 @@ def assemble(lowered: Lowered, winners: Mapping[str, tuple[str, Path]], target: 
     kept = {var: f for var, f in module.functions.items() if var.name_hint not in symbols and var.name_hint != "main"}
     kept[module.get_global_var("main")] = main
     libraries = [
-        tvm.runtime.load_static_library(str(path), [symbol]) for symbol, path in {s: p for s, p in winners.values()}.items()
+        tvm.runtime.load_static_library(str(path), [symbol])
+        for symbol, path in {s: p for s, p in winners.values()}.items()
     ]
     module = tvm.IRModule(kept, attrs=module.attrs).with_attr("external_mods", libraries)
     with target, tvm.transform.PassContext(opt_level=3):

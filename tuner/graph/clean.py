@@ -126,7 +126,9 @@ class Clean(Rewriter):
             dtype = str(call.args[0].ty.dtype)
             spread = [1] * len(shape)
             spread[int(call.attrs.axis)] = -1
-            scaled = self.emit(relax.op.multiply(self.materialize(args[0]), relax.const(scale.reshape(spread).astype(dtype))))
+            scaled = self.emit(
+                relax.op.multiply(self.materialize(args[0]), relax.const(scale.reshape(spread).astype(dtype)))
+            )
             result = self.emit(relax.op.add(scaled, relax.const(shift.reshape(spread).astype(dtype))))
         return (result, args[3], args[4])
 
@@ -171,5 +173,9 @@ def clean(module: tvm.IRModule) -> tvm.IRModule:
     """The same function with less in it. Numerics change only by the rounding of folded weights."""
     module = Clean(module).run()
     return tvm.transform.Sequential(
-        [relax.transform.CanonicalizeBindings(), relax.transform.EliminateCommonSubexpr(), relax.transform.DeadCodeElimination()]
+        [
+            relax.transform.CanonicalizeBindings(),
+            relax.transform.EliminateCommonSubexpr(),
+            relax.transform.DeadCodeElimination(),
+        ]
     )(module)

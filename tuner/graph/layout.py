@@ -89,7 +89,9 @@ class Pack(Rewriter):
 
     # --- conversions --------------------------------------------------------------------------
 
-    def _kernel(self, compute: Callable[..., Any], *args: Any, hint: str, origin: Mapping[str, Any] | None = None) -> Any:
+    def _kernel(
+        self, compute: Callable[..., Any], *args: Any, hint: str, origin: Mapping[str, Any] | None = None
+    ) -> Any:
         call = self.builder.call_te(compute, *args, primfunc_name_hint=hint)
         if origin:
             self.origins[call.args[0].name_hint] = {**origin, "hint": hint}
@@ -102,10 +104,14 @@ class Pack(Rewriter):
         if constant is not None:
             return Packed(relax.const(pack_array(constant, block)), block, plain)
         if c == block:  # one block: moving the axis is all there is to do
-            packed = self._kernel(lambda x: te.compute((n, 1, h, w, c), lambda i, _, y, z, k: x[i, k, y, z], "pack"), value, hint="pack")
+            packed = self._kernel(
+                lambda x: te.compute((n, 1, h, w, c), lambda i, _, y, z, k: x[i, k, y, z], "pack"), value, hint="pack"
+            )
         else:
             packed = self._kernel(
-                lambda x: te.compute((n, c // block, h, w, block), lambda i, j, y, z, k: x[i, j * block + k, y, z], "pack"),
+                lambda x: te.compute(
+                    (n, c // block, h, w, block), lambda i, j, y, z, k: x[i, j * block + k, y, z], "pack"
+                ),
                 value,
                 hint="pack",
             )
@@ -152,7 +158,9 @@ class Pack(Rewriter):
             packed_weight = pack_weight(weight, data.block, out_block)
             compute = geometry.dense(data.block, out_block)
             hint += f"g{groups}" if groups > 1 else ""
-        result = self._kernel(compute, data.expr, relax.const(np.ascontiguousarray(packed_weight)), hint=hint, origin=origin)
+        result = self._kernel(
+            compute, data.expr, relax.const(np.ascontiguousarray(packed_weight)), hint=hint, origin=origin
+        )
         return Packed(result, out_block, shape_of(call))
 
     def _binary(self, name: str, call: Call, args: Sequence[Any]) -> Packed | None:
@@ -192,7 +200,8 @@ class Pack(Rewriter):
         def compute(x: Any) -> Any:
             return topi.nn.pool2d(
                 x, ints["pool_size"], ints["strides"], ints["dilation"], padding, kind,
-                ceil_mode=bool(attrs.ceil_mode), layout=f"NCHW{data.block}c", count_include_pad=bool(attrs.count_include_pad),
+                ceil_mode=bool(attrs.ceil_mode), layout=f"NCHW{data.block}c",
+                count_include_pad=bool(attrs.count_include_pad),
             )  # fmt: skip
 
         result = self._kernel(compute, data.expr, hint=f"{kind}_pool2d")
@@ -216,7 +225,9 @@ class Pack(Rewriter):
         block = max(f.block for f in fields if isinstance(f, Packed))
         if any(f.plain[1] % block if isinstance(f, Packed) else shape_of(f)[1] % block for f in fields):
             return None
-        same = [f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields]
+        same = [
+            f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields
+        ]
         return Packed(self.emit(relax.op.concat([f.expr for f in same], axis=1)), block, shape_of(call))
 
 
@@ -275,7 +286,7 @@ class Geometry:
 
     def dense(self, in_block: int, out_block: int) -> Callable[[Any, Any], Any]:
         """TE of an ordinary or grouped convolution on packed data and packed weights."""
-        n, c, _, _ = self.data
+        n = self.data[0]
         o, group_c, kh, kw = self.weight
         rows, columns = self.out_hw
         (sy, sx), (dy, dx) = self.strides, self.dilation

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
-from kernels.workload import Workload, from_prim_func
 from tvm import relax
 from tvm.ir import Call
 from tvm.target import Target
 
+from kernels.workload import Workload, from_prim_func
 from tuner.graph.layout import Pack
 from tuner.protocols import Task
 
@@ -129,7 +129,9 @@ def _extract(
     return Lowered(module, config, tasks, kernels)
 
 
-def _describe(parts: Sequence[str], workload_args: Sequence[Any], origins: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+def _describe(
+    parts: Sequence[str], workload_args: Sequence[Any], origins: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, dict[str, Any]]:
     """A readable name for a kernel, and what its main operator is and what follows it.
 
     `["conv2d_3x3s27", "add1", "relu"]` becomes `conv2d_3x3s2_64x56x56_to_128_add_relu`: digits that

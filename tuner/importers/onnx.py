@@ -21,10 +21,10 @@ except ModuleNotFoundError as error:
 
 from onnx import numpy_helper
 
-from tuner.importers.onnx_clean import clean, materialise_constants
+from tuner.importers.onnx_clean import clean, with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, first_line, nodes, read
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
-from tuner.importers.onnx_weights import randomise
+from tuner.importers.onnx_weights import draws
 from tuner.protocols import Array, ImportedModel
 from tuner.schema import did_you_mean
 
@@ -42,10 +42,7 @@ def model_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:
     source = recipe["source"]
     model = read(source)
     model = fix_shapes(model, source, recipe["batch"], recipe["inputs"])
-    materialise_constants(model)
-    if recipe["weights"] == "random":
-        randomise(model, recipe["seed"])
-    return model
+    return with_constants(model, draws(model, recipe["seed"]) if recipe["weights"] == "random" else {})
 
 
 def clean_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:

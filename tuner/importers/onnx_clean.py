@@ -6,46 +6,75 @@ depends on constants alone is computed. Batch norms stay: the graph passes fold 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tuner.importers.onnx_shapes import Shapes, known_shapes
 
 FOLDED = frozenset(
-    "Abs Add And Cast Ceil Concat Div Equal Exp Expand Flatten Floor Gather Greater Identity Less Max Min Mul Neg Not "
-    "Or Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape Shape Slice Split Sqrt Squeeze Sub Tile "
-    "Transpose Unsqueeze Where".split()
+    (
+        *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather"),
+        *("Greater", "Identity", "Less", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
+        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze"),
+        *("Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
+    )
 )
 """Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
 convolutions are slow and its LRN is wrong for small batches, so the list is of what may be trusted."""
 
 
-def materialise_constants(model: onnx.ModelProto) -> None:
-    """Turn, in place, Constant and constant ConstantOfShape nodes into initializers, which then are no
-    longer graph inputs (so that every runtime may fold them), and drop initializers nobody reads."""
+def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDArray[Any]]]) -> onnx.ModelProto:
+    """A new model in which Constant and constant ConstantOfShape nodes are initializers.
+
+    `drawn` gives the values of some of them anew; each is called when its turn has come, so that weights
+    are in memory once. Initializers are no longer graph inputs (so that every runtime may fold them), and
+    those that nobody reads are gone.
+    """
     graph = model.graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    values: dict[str, Callable[[], NDArray[Any]]] = {
+        tensor.name: functools.partial(numpy_helper.to_array, tensor) for tensor in graph.initializer
+    }
     kept = []
     for node in graph.node:
-        value = _constant_value(node, stored)
+        value = _constant(node, values)
         if value is None:
             kept.append(node)
-            continue
-        stored[node.output[0]] = value
+        else:
+            values[node.output[0]] = value
     used = {name for node in kept for name in _read(node)} | {output.name for output in graph.output}
-    _replace(graph.node, kept)
-    _replace(graph.initializer, [tensor for name, tensor in stored.items() if name in used])
-    _replace(graph.input, [value for value in graph.input if value.name not in stored])
-    model.ir_version = max(model.ir_version, 4)  # before 4, initializers had to be inputs
+    result = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # before 4, initializers had to be inputs
+    result.opset_import.extend(model.opset_import)
+    result.graph.name = graph.name
+    result.graph.node.extend(kept)
+    result.graph.input.extend(value for value in graph.input if value.name not in values)
+    result.graph.output.extend(graph.output)
+    result.graph.value_info.extend(graph.value_info)
+    for name, value in values.items():
+        if name in used:
+            store(result.graph.initializer.add(), name, drawn.get(name, value)())
+    return result
+
+
+def store(tensor: onnx.TensorProto, name: str, values: NDArray[Any]) -> None:
+    """Fill an empty tensor; only one copy of `values` is made on the way."""
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor.dims.extend(values.shape)
+    if values.dtype == object:
+        tensor.string_data.extend(str(text).encode() for text in values.flat)
+    else:
+        tensor.raw_data = values.tobytes()
 
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The simplified model; `model`, whose shapes must be inferred, is used up."""
-    materialise_constants(model)
+    """The model made simpler, in place; its shapes must be inferred and its constants be initializers."""
     graph = model.graph
     shapes = known_shapes(graph)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
@@ -66,9 +95,13 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             _explicit_padding(node, shapes)
             kept.append(node)
+    used = {name for node in kept for name in _read(node)} | outputs
     _replace(graph.node, kept)
-    _replace(graph.initializer, list(stored.values()))
-    materialise_constants(model)
+    before = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(t for name, t in stored.items() if name in used and name not in before)
+    for index in reversed(range(len(graph.initializer))):  # in place: the weights are not copied
+        if graph.initializer[index].name not in used:
+            del graph.initializer[index]
     return model
 
 
@@ -90,19 +123,16 @@ def _chain_of_add(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     return chain
 
 
-def _constant_value(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> onnx.TensorProto | None:
-    """The tensor that a Constant or ConstantOfShape node stands for, under the name of its output."""
+def _constant(node: onnx.NodeProto, values: Mapping[str, Callable[[], NDArray[Any]]]) -> Callable[[], Any] | None:
+    """What a Constant or ConstantOfShape node stands for, or None when it is neither or not constant."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Constant" and "value" in attributes:
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(attributes["value"].t)
-        tensor.name = node.output[0]
-        return tensor
-    if node.op_type == "ConstantOfShape" and node.input[0] in stored:
-        shape = numpy_helper.to_array(stored[node.input[0]])
-        fill = numpy_helper.to_array(attributes["value"].t) if "value" in attributes else np.zeros(1, np.float32)
-        return numpy_helper.from_array(np.full(tuple(shape), fill[0], fill.dtype), node.output[0])
-    return None
+        return functools.partial(numpy_helper.to_array, attributes["value"].t)
+    if node.op_type != "ConstantOfShape" or node.input[0] not in values:
+        return None
+    shape = tuple(values[node.input[0]]())
+    fill = numpy_helper.to_array(attributes["value"].t) if "value" in attributes else np.zeros(1, np.float32)
+    return functools.partial(np.broadcast_to, fill.reshape(-1)[0], shape)
 
 
 def _folded(

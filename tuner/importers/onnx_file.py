@@ -43,6 +43,10 @@ def read(source: str) -> onnx.ModelProto:
         raise ModelError(source, "not an ONNX file, or a broken or truncated one") from error
     if not model.ir_version or not model.graph.node:
         raise ModelError(source, "no ONNX graph in this file; it is broken, truncated or something else")
+    if model.graph.sparse_initializer:
+        raise ModelError(
+            source, f"the sparse tensor {model.graph.sparse_initializer[0].values.name!r} is not supported"
+        )
     check_sizes(model, source)
     _load_external_data(model, path.parent, source)
     return _checked(model, source)

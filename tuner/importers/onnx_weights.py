@@ -8,15 +8,16 @@ Every parameter has its own generator, from the seed and its name, so the order 
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from tuner.importers.onnx_shapes import Shapes, known_shapes
 
@@ -24,7 +25,12 @@ Draw = Callable[[np.random.Generator, tuple[int, ...], float], NDArray[np.float3
 
 
 def _normal(scale: float) -> Draw:
-    return lambda rng, shape, gain: np.float32(scale * gain) * rng.standard_normal(shape, dtype=np.float32)
+    def draw(rng: np.random.Generator, shape: tuple[int, ...], gain: float) -> NDArray[np.float32]:
+        values = rng.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(scale * gain)  # in place: the largest matrices have hundreds of megabytes
+        return values
+
+    return draw
 
 
 def _uniform(low: float, high: float) -> Draw:
@@ -52,6 +58,7 @@ ROLES: dict[str, dict[int, Draw]] = {
     "Mul": {0: SCALE, 1: SCALE},
     "Div": {1: SCALE},
 }
+SCALED_BY_SCALARS = ("Add", "Sub", "Mul", "Div", "Gather")
 RESHAPING = ("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity", "Cast", "Flatten")
 
 
@@ -85,29 +92,48 @@ LARGEST_OF_WINDOW = 1.5
 independent rectified normals."""
 
 
-def randomise(model: onnx.ModelProto, seed: int) -> None:
-    """Replace, in place, every floating parameter that has a known role. Scalars of Add, Mul and their
-    like are constants of the formula and stay, and so do integers."""
+def draws(model: onnx.ModelProto, seed: int) -> dict[str, Callable[[], NDArray[Any]]]:
+    """For every floating parameter with a known role, a function that draws it.
+
+    Parameters are initializers and what Constant and ConstantOfShape nodes make; shapes must be inferred.
+    Scalars of Add, Mul and their like are constants of the formula and stay, and so do integers.
+    """
     graph = model.graph
     shapes = known_shapes(graph)
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored = _parameter_dtypes(graph)
     maker = {output: node for node in graph.node for output in node.output}
     moments = {value.name: UNIT for value in graph.input}
-    drawn: set[str] = set()
+    drawn: dict[str, Callable[[], NDArray[Any]]] = {}
     for node in graph.node:
-        incoming = next((moments[name] for name in node.input if name in moments), UNIT)
+        data = [name for name in node.input if _root(name, maker, stored) is None]
+        incoming = next((moments[name] for name in data if name in moments), UNIT)
         for index, draw in ROLES.get(node.op_type, {}).items():
             root = _root(node.input[index], maker, stored) if index < len(node.input) else None
-            if root is None or root in drawn or not _is_parameter(stored[root], node.op_type):
+            if root is None or root in drawn or root not in shapes:
                 continue
-            gain = 1.0 / math.sqrt(_fan_in(node, index, shapes) * incoming.square) if draw is WEIGHT else 1.0
-            _fill(stored[root], draw, seed, gain)
-            drawn.add(root)
-        after = _moments_after(node, [moments.get(name) for name in node.input], shapes)
-        moments.update({name: after for name in node.output if _root(name, maker, stored) is None})
+            if stored[root].kind == "f" and (math.prod(shapes[root]) > 1 or node.op_type not in SCALED_BY_SCALARS):
+                gain = 1.0 / math.sqrt(_fan_in(node, index, shapes) * incoming.square) if draw is WEIGHT else 1.0
+                drawn[root] = functools.partial(_drawn, draw, seed, root, shapes[root], gain, stored[root])
+        after = _moments_after(node, [moments.get(name) if name in data else None for name in node.input], shapes)
+        moments.update({name: after for name in node.output})
+    return drawn
 
 
-def _root(name: str, maker: dict[str, onnx.NodeProto], stored: dict[str, onnx.TensorProto]) -> str | None:
+def _drawn(draw: Draw, seed: int, name: str, shape: tuple[int, ...], gain: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return draw(rng, shape, gain).astype(dtype, copy=False)
+
+
+def _parameter_dtypes(graph: onnx.GraphProto) -> dict[str, np.dtype[Any]]:
+    dtypes = {tensor.name: helper.tensor_dtype_to_np_dtype(tensor.data_type) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            code = next((attribute.t.data_type for attribute in node.attribute if attribute.name == "value"), 0)
+            dtypes[node.output[0]] = helper.tensor_dtype_to_np_dtype(code or onnx.TensorProto.FLOAT)
+    return dtypes
+
+
+def _root(name: str, maker: Mapping[str, onnx.NodeProto], stored: Container[str]) -> str | None:
     """The parameter that a tensor is a view of."""
     while name not in stored:
         node = maker.get(name)
@@ -115,12 +141,6 @@ def _root(name: str, maker: dict[str, onnx.NodeProto], stored: dict[str, onnx.Te
             return None
         name = node.input[0]
     return name
-
-
-def _is_parameter(tensor: onnx.TensorProto, op_type: str) -> bool:
-    if helper.tensor_dtype_to_np_dtype(tensor.data_type).kind != "f":
-        return False
-    return math.prod(tensor.dims) > 1 or op_type not in ("Add", "Sub", "Mul", "Div", "Gather")
 
 
 def _fan_in(node: onnx.NodeProto, index: int, shapes: Shapes) -> int:
@@ -135,13 +155,6 @@ def _fan_in(node: onnx.NodeProto, index: int, shapes: Shapes) -> int:
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         return max(1, shape[1] if transposed else shape[0])
     return max(1, shape[-1] if index == 0 else shape[max(0, len(shape) - 2)])
-
-
-def _fill(tensor: onnx.TensorProto, draw: Draw, seed: int, gain: float) -> None:
-    rng = np.random.default_rng([seed, zlib.crc32(tensor.name.encode())])
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    values = draw(rng, tuple(tensor.dims), gain).astype(dtype)
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def _moments_after(node: onnx.NodeProto, inputs: Sequence[Moments | None], shapes: Shapes) -> Moments:

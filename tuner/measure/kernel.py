@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from kernels.reference import compare
 from kernels.workload import TensorSpec, seeded_inputs
-
 from tuner.measure.cpu import CpuRunner
-from tuner.protocols import Array, Artifact, Policy
+from tuner.protocols import Array, Artifact, Policy, Reference
 from tuner.records import Measurement, Status, Tier
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
@@ -110,9 +110,11 @@ class KernelService:
         first_call_s = time.perf_counter() - start
         verdict = self._check(job, prepared)
         tier = Tier(policy["tier"])
-        errors = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
+        errors: dict[str, Any] = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
         if not verdict[0]:
-            wrong = Measurement(Status.WRONG_RESULT, tier=tier, reason=verdict[3], run_s=time.perf_counter() - began, **errors)
+            wrong = Measurement(
+                Status.WRONG_RESULT, tier=tier, reason=verdict[3], run_s=time.perf_counter() - began, **errors
+            )
             return measurement_to_json(wrong)
         if first_call_s > _SLOW_CALL_S:
             return measurement_to_json(self._slow(first_call_s, policy, began, errors))
@@ -125,12 +127,16 @@ class KernelService:
                 measured = Measurement(Status.WRONG_RESULT, tier=tier, reason="the kernel changed its inputs")
         return measurement_to_json(dataclasses.replace(measured, run_s=time.perf_counter() - began, **errors))
 
-    def _slow(self, first_call_s: float, policy: Mapping[str, Any], began: float, errors: Mapping[str, Any]) -> Measurement:
+    def _slow(
+        self, first_call_s: float, policy: Mapping[str, Any], began: float, errors: Mapping[str, Any]
+    ) -> Measurement:
         limit = policy["give_up_above_s"]
         tier = Tier(policy["tier"])
         spent = time.perf_counter() - began
         if limit is not None and first_call_s > limit:
-            return Measurement(Status.CENSORED, tier=tier, reason=f"over {limit:.3g} s", censored_at_s=limit, run_s=spent, **errors)
+            return Measurement(
+                Status.CENSORED, tier=tier, reason=f"over {limit:.3g} s", censored_at_s=limit, run_s=spent, **errors
+            )
         return Measurement(Status.OK, (first_call_s,), tier, "one call is long enough", run_s=spent, **errors)
 
     def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
@@ -153,7 +159,7 @@ class KernelService:
                 self._references[path] = [stored[name] for name in stored.files]
         worst_abs, worst_rel = 0.0, 0.0
         for actual, expected in zip(prepared.outputs(), self._references[path], strict=True):
-            ok, absolute, relative, reason = compare(actual, expected, str(actual.dtype), job["reduction"])
+            ok, absolute, relative, reason = compare(actual, expected, job["dtype"], job["reduction"])
             if not ok:
                 return False, absolute, relative, reason
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
@@ -185,7 +191,12 @@ def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
 def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
     fields = dict(data)
     return Measurement(
-        **{**fields, "status": Status(fields["status"]), "tier": Tier(fields["tier"]), "samples_s": tuple(fields["samples_s"])}
+        **{
+            **fields,
+            "status": Status(fields["status"]),
+            "tier": Tier(fields["tier"]),
+            "samples_s": tuple(fields["samples_s"]),
+        }
     )
 
 
@@ -238,7 +249,7 @@ class KernelBench:
 
 
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-           seed: int, reference: Path, reduction: int) -> dict[str, Any]:  # fmt: skip
+           seed: int, reference: Reference) -> dict[str, Any]:  # fmt: skip
     """What the child needs to know to run an artifact."""
     return {
         "task": task_key,
@@ -247,7 +258,7 @@ def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outp
         "inputs": [[list(s.shape), s.dtype] for s in inputs],
         "outputs": [[list(s.shape), s.dtype] for s in outputs],
         "seed": seed,
-        "reference": str(reference),
-        "reduction": reduction,
+        "reference": str(reference.path),
+        "dtype": reference.dtype,
+        "reduction": reference.reduction,
     }
-

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from kernels.passes import PASSES
 from torch import nn
+from tvm import relax
+from tvm.target import Target
+
+from kernels.passes import PASSES
 from tuner import importers
 from tuner.build import LocalBuilder
 from tuner.graph import GraphConfig, assemble, clean, lower, output_specs
 from tuner.graph.layout import block_of
 from tuner.protocols import Artifact
-from tvm import relax
-from tvm.target import Target
 
 TARGET = {"kind": "llvm", "num-cores": 2}
 
@@ -130,6 +131,8 @@ def test_tasks_merge_duplicates_and_count_calls() -> None:
     assert set(lowered.kernels.values()) == {t.key for t in lowered.tasks}
 
 
-@pytest.mark.parametrize(("channels", "lanes", "block"), [(64, 16, 16), (1000, 16, 8), (3, 16, 3), (136, 16, 8), (17, 16, 1), (6, 16, 6)])
+@pytest.mark.parametrize(
+    ("channels", "lanes", "block"), [(64, 16, 16), (1000, 16, 8), (3, 16, 3), (136, 16, 8), (17, 16, 1), (6, 16, 6)]
+)
 def test_blocks_fill_registers(channels: int, lanes: int, block: int) -> None:
     assert block_of(channels, lanes) == block

@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from kernels.passes import PASSES
 from kernels.workload import TensorSpec
+from tests.tuner.test_build import matmul
 from tuner.build import LocalBuilder, linker
 from tuner.measure.contest import thread_env
 from tuner.measure.kernel import KernelBench, job_of
-from tuner.protocols import SCREEN, Artifact, Task
+from tuner.protocols import SCREEN, Artifact, Reference, Task
 from tuner.records import Status
-
-from tests.tuner.test_build import matmul
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Path, int]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Reference]:
     folder = tmp_path_factory.mktemp("kernel")
     task = Task(matmul(), TARGET)
     builder = LocalBuilder(TARGET, folder / "built", 1, 60)
@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Pat
         builder.close()
     assert isinstance(artifact, Artifact)
     assert not isinstance(found, str)
-    return task, artifact, *found[0]
+    return task, artifact, found[0]
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def bench() -> Iterator[KernelBench]:
     made.close()
 
 
-def _job(built: tuple[Task, Artifact, Path, int], **changes: Any) -> dict[str, Any]:
-    task, artifact, reference, reduction = built
-    job = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, reference, reduction)
+def _job(built: tuple[Task, Artifact, Reference], **changes: Any) -> dict[str, Any]:
+    task, artifact, reference = built
+    job = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, reference)
     return {**job, **changes}
 
 
@@ -61,7 +61,7 @@ def test_a_good_kernel_is_timed(built: Any, bench: KernelBench) -> None:
 
 
 def test_a_wrong_result_is_never_timed(built: Any, bench: KernelBench, tmp_path: Path) -> None:
-    with np.load(built[2], allow_pickle=False) as stored:
+    with np.load(built[2].path, allow_pickle=False) as stored:
         expected = stored["arr_0"].copy()
     expected[5, 7] += 0.01 * np.abs(expected).max()
     other = tmp_path / "other.npz"
