@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from tests.contracts.importer import ImporterContract
 from tests.tuner.importers import graphs
 from tuner import importers
 from tuner.errors import ModelError
 from tuner.importers.onnx import clean, input_specs, model_proto
 from tuner.importers.onnx_file import LIGHT_MODELS
 from tuner.importers.onnx_in_torch import to_module
+
+
+class TestSmallModel(ImporterContract):
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> str:
+        return graphs.save(graphs.conv_net(), tmp_path)
 
 
 @pytest.mark.parametrize("name", LIGHT_MODELS)
@@ -76,7 +82,7 @@ def test_batch_reaches_reshapes() -> None:
 
 
 def test_load_gives_clean_relax(tmp_path: Path) -> None:
-    """All that is not the model's own arithmetic is gone, weights are constants, and the answer is right."""
+    """All that is not the model's own arithmetic is gone, and weights are constants."""
     import tvm
     from tvm import relax
 
@@ -84,7 +90,6 @@ def test_load_gives_clean_relax(tmp_path: Path) -> None:
     model = importers.load(source, 2, {}, "random", 3)
     assert model.name == "model"
     assert [(spec.name, spec.shape, spec.dtype) for spec in model.inputs] == [("x", (2, 3, 17, 17), "float32")]
-    assert json.loads(json.dumps(model.recipe)) == model.recipe
     called: list[str] = []
 
     def note(node: object) -> None:
@@ -99,13 +104,6 @@ def test_load_gives_clean_relax(tmp_path: Path) -> None:
     assert called.count("relax.nn.conv2d") == 2
     assert "relax.nn.batch_norm" in called
     assert not {"relax.stack", "relax.sum", "relax.broadcast_to", "relax.nn.dropout"}.intersection(called)
-    inputs = importers.model_inputs(model.inputs, model.recipe, 0)
-    machine = relax.VirtualMachine(tvm.compile(model.module, "llvm"), tvm.cpu())
-    answer = machine["main"](tvm.runtime.tensor(inputs[0])).numpy()
-    graphs.close([answer], graphs.by_onnxruntime(importers.onnx_bytes(model.recipe), inputs), 1e-4)
-    module, _ = importers.torch_module(model.recipe)
-    with torch.inference_mode():
-        graphs.close([module(torch.from_numpy(inputs[0])).numpy()], [answer], 1e-4)
 
 
 def test_cleaning_leaves_only_arithmetic(tmp_path: Path) -> None:

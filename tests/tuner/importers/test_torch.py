@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from tests.tuner.importers import graphs
+from tests.contracts.importer import ImporterContract
 from tuner import importers
 from tuner.errors import ModelError
 
 MODELS = "torch:tests.tuner.importers.torch_models"
 
 
-@pytest.mark.parametrize(("name", "batch"), [("conv_net", 1), ("conv_net", 3), ("encoder", 1), ("encoder", 2)])
-def test_relax_torch_and_onnxruntime_agree(name: str, batch: int) -> None:
-    import tvm
-    from tvm import relax
+class TestConvNet(ImporterContract):
+    @pytest.fixture
+    def source(self) -> str:
+        return f"{MODELS}:conv_net"
 
-    model = importers.load(f"{MODELS}:{name}", batch, {}, "random", 5)
-    recipe = json.loads(json.dumps(model.recipe))
-    inputs = importers.model_inputs(model.inputs, recipe, 1)
-    assert all(value.shape[0] == batch for value in inputs)
-    module, examples = importers.torch_module(recipe)
-    assert [tuple(example.shape) for example in examples] == [spec.shape for spec in model.inputs]
-    with torch.inference_mode():
-        result = module(*map(torch.from_numpy, inputs))
-    expected = [part.numpy() for part in ((result,) if isinstance(result, torch.Tensor) else result)]
-    machine = relax.VirtualMachine(tvm.compile(model.module, "llvm"), tvm.cpu())
-    answer = machine["main"](*map(tvm.runtime.tensor, inputs))
-    ours = [part.numpy() for part in (answer if len(expected) > 1 else [answer])]
-    graphs.close(ours, expected, 1e-4)
-    graphs.close(graphs.by_onnxruntime(importers.onnx_bytes(recipe), inputs), expected, 1e-4)
+
+class TestEncoder(ImporterContract):
+    """Integer inputs, a mask, and two outputs in a mapping."""
+
+    @pytest.fixture
+    def source(self) -> str:
+        return f"{MODELS}:encoder"
 
 
 def test_inputs_are_named_by_forward() -> None:
