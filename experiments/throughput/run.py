@@ -24,8 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 def conv_workload():
     """The 3x3 convolution of ResNet-50's first stage, NCHW, with ReLU."""
-    from kernels.workload import from_prim_func
     from tvm import te, topi
+
+    from kernels.workload import from_prim_func
 
     data, weight = te.placeholder((1, 64, 56, 56), name="data"), te.placeholder((64, 64, 3, 3), name="weight")
     out = topi.nn.relu(topi.nn.conv2d_nchw(data, weight, 1, 1, 1))
@@ -34,8 +35,9 @@ def conv_workload():
 
 def matmul_workload():
     """A 1024 x 1024 x 1024 fp32 product."""
-    from kernels.workload import from_prim_func
     from tvm import te
+
+    from kernels.workload import from_prim_func
 
     a, b = te.placeholder((1024, 1024), name="a"), te.placeholder((1024, 1024), name="b")
     k = te.reduce_axis((0, 1024), "k")
@@ -99,8 +101,9 @@ def repaired_import() -> None:
 def metaschedule(workload, target: dict, threads: int, trials: int) -> dict:
     """TVM's own tuner with its defaults, on as many build workers as there are cores."""
     os.environ["TVM_NUM_THREADS"] = str(threads)
-    from kernels.warm import meta_schedule
     from tvm.target import Target
+
+    from kernels.warm import meta_schedule
 
     ms = meta_schedule()
     with tempfile.TemporaryDirectory() as folder:
