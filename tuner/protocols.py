@@ -173,9 +173,9 @@ class InputSpec:
 
 
 class Importer(Protocol):
-    """Loads a model as relax, with a way to compute what it should answer."""
+    """Loads the model that a recipe describes, as relax."""
 
-    def load(self) -> ImportedModel: ...
+    def __call__(self, recipe: Mapping[str, Any]) -> ImportedModel: ...
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,6 @@ class RunFacts:
         found = self.environment.get("packages", {})
         return {str(name): str(version) for name, version in found.items()} if isinstance(found, Mapping) else {}
 
-    def slower_than_untuned(self, contest: Outcome) -> bool:
-        from tuner.endtoend import TUNED, UNTUNED
-
-        return contest.result.verdict(TUNED, UNTUNED).label.value == "SLOWER"
-
     def headline(self, summary: Mapping[str, Any]) -> list[str]:
         """A few lines for the terminal."""
         whole = summary["end_to_end"]

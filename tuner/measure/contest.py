@@ -14,6 +14,9 @@ from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 PAUSE_S = (0.010, 0.030)
 """Between blocks: OpenMP and ONNX Runtime threads go on spinning for a while after a call, on our cores."""
 
+LONG_CALL_S = 0.5
+"""A call this long warms itself up within a few per cent of its time: hosts run no warm call before it."""
+
 LEAST_SAMPLES = 3
 _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; more rounds buy nothing
 _LONG_CALL_S = 0.5  # no outside disturbance changes the length of such a call by much
@@ -177,7 +180,8 @@ def _qualify(
             return
         per_call = min(per_call, again)
     result.calls_per_block[name] = max(1, math.ceil(block_s / per_call))
-    costs[name] = per_call * (result.calls_per_block[name] + 1)  # with the warm call
+    warm_calls = 1 if per_call < LONG_CALL_S else 0
+    costs[name] = per_call * (result.calls_per_block[name] + warm_calls)
 
 
 def _block(name: str, child: Child, result: ContestResult, timeout_s: float) -> float | None:

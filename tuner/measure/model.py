@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tuner.measure.contest import LONG_CALL_S
+
 _IDLE_S = 0.02
-_LONG_CALL_S = 0.5
 
 
 class ModelHost:
@@ -36,7 +37,7 @@ class ModelHost:
 
     def op_block(self, count: int) -> float:
         """Seconds for `count` calls, after one untimed call if there was a rest (unless calls are long)."""
-        if time.perf_counter() - self._idle_since > _IDLE_S and self._call_s < _LONG_CALL_S:
+        if time.perf_counter() - self._idle_since > _IDLE_S and self._call_s < LONG_CALL_S:
             self._main(*self._inputs)
         start = time.perf_counter()
         for _ in range(count):

@@ -1,0 +1,174 @@
+"""The experiment runner and composition root: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import config as config_file
+from tuner import environment, targets
+from tuner.config import RunConfig
+from tuner.errors import TargetError, UserError
+from tuner.experiment.prepare import RunContext, ceilings, lowered, open_store, run_folder, write
+from tuner.experiment.searcher import Searcher
+from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
+from tuner.interrupts import Interrupts
+from tuner.progress import Progress
+from tuner.protocols import ImportedModel
+from tuner.records import Record
+from tuner.summarize import RunFacts, summarize
+
+if TYPE_CHECKING:
+    from tuner.graph import Lowered
+    from tuner.store import SqlStore
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command line needs of a finished run."""
+
+    run_dir: Path
+    exit_code: int
+    lines: list[str]
+
+
+def run(config: RunConfig, command: str, progress: Progress, resume: str | None = None) -> Outcome:
+    """Tune, verify, compare, report and export the configured model.
+
+    With `resume` the run of that id is continued with the configuration it was started with. Raises TunerError
+    for what the user or the machine got wrong; an interrupt ends the search, and the rest is done with
+    what there is.
+    """
+    environment.check_versions()
+    if resume is not None:
+        config = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+    target = targets.resolve(config.target)
+    if target.kind == "cuda":
+        raise TargetError(
+            "this version compiles for CUDA but has no runner for it yet",
+            "use `target: llvm` to tune for this machine's CPU",
+        )
+    with Interrupts(progress.message) as interrupted:
+        return _Run(config, command, progress, target, Path(config.out), interrupted, resume=resume).execute()
+
+
+def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
+    """The tasks of the configured model: name, key, weight, flops, least bytes."""
+    environment.check_versions()
+    target = targets.resolve(config.target, to_run=False)
+    _, variants = lowered(config, target, progress)
+    return [
+        {"name": t.name, "key": t.key, "weight": t.weight, "flops": t.workload.flops, "bytes": t.workload.bytes}
+        for t in variants[0].tasks
+    ]
+
+
+def rebuild_report(run: str, out: str) -> Path:
+    """Write the report of a finished run again, from its summary and records. Returns its folder."""
+    from tuner import report
+
+    folder = Path(out) / run
+    config = config_file.load(str(folder / "config.yaml"))
+    with open_store(config) as store:
+        report.render(folder, store.read(run_id=run), config.report.formats)
+    return folder
+
+
+def reexport(run: str, out: str) -> Path:
+    """Build and export a finished run's winners again. Returns the export folder. Nothing is measured."""
+    from tuner.report import summary as summary_file
+
+    folder = Path(out) / run
+    config = config_file.load(str(folder / "config.yaml"))
+    summary = summary_file.load(folder)
+    target = targets.resolve(config.target)
+    if not summary["end_to_end"]["verified"]:
+        raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
+    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"] and k["verdict"] == "FASTER"}
+    return rebuild_export(config, target, folder, winners, summary)
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run(RunContext):
+    resume: str | None = None
+
+    def execute(self) -> Outcome:
+        began = time.monotonic()
+        model, variants = lowered(self.config, self.target, self.progress)
+        self.folder = run_folder(self.config, self.resume)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        write(self.folder / "config.yaml", config_file.to_yaml(self.config))
+        captured = environment.capture()
+        write(self.folder / "environment.json", json.dumps(captured, indent=1))
+        try:
+            with open_store(self.config) as store:
+                facts = self._search_and_finish(model, variants, store, captured)
+                facts.wall_s = time.monotonic() - began
+                return self._report(facts, store)
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def _search_and_finish(
+        self, model: ImportedModel, variants: list[Lowered], store: SqlStore, captured: dict[str, Any]
+    ) -> RunFacts:
+        from tuner.build import LocalBuilder
+        from tuner.measure.contest import thread_env
+        from tuner.measure.kernel import KernelBench
+
+        self.progress.phase("measuring this machine's ceilings")
+        found_ceilings = ceilings(self.target.threads)
+        workers = self.config.measure.workers or environment.usable_threads()
+        builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
+        bench = KernelBench(
+            self.config.measure.mode, thread_env(self.target.threads), self.config.measure.run_timeout_s
+        )
+        try:
+            searcher = Searcher(self, store, builder, bench, found_ceilings)
+            began = time.monotonic()
+            found = searcher.search(variants)
+            search_s = time.monotonic() - began
+            searcher.finish(found)
+            baselines = kernel_baselines(self, found)
+            facts = RunFacts(
+                run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
+                found=found, ledger=searcher.ledger, ceilings=found_ceilings, environment=captured, search_s=search_s,
+                kernel_baselines=baselines, notes=[*self.notes, *found.explanations],
+            )  # fmt: skip
+            winners = facts.winners()
+            objects = {key: found.sessions[key].object_of(candidate) for key, candidate in winners.items()}
+        finally:
+            builder.close()
+            bench.close()
+        facts.contest, facts.manifest = whole_model(self, model, found.lowered, objects, facts.versions())
+        return facts
+
+    def _report(self, facts: RunFacts, store: SqlStore) -> Outcome:
+        from tuner import report
+        from tuner.report import summary as summary_file
+
+        self.progress.phase("writing the report")
+        if facts.manifest is not None:
+            facts.manifest["path"] = "export"
+        summary = summarize(facts)
+        summary_file.save(self.folder, summary)
+        report.render(self.folder, _records_of(facts, store), self.config.report.formats)
+        lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
+        if facts.manifest is not None:
+            lines.append(f"export: {self.folder / 'export'}")
+        return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
+
+
+def _records_of(facts: RunFacts, store: SqlStore) -> list[Record]:
+    """All records that the run's tasks rest on, those of earlier runs first."""
+    found: list[Record] = []
+    for key in facts.found.sessions:
+        found.extend(store.read(scope=facts.ledger.scope, task_key=key))
+    return found

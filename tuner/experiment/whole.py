@@ -1,0 +1,231 @@
+"""The whole model: linked, exported, verified, and compared with its rivals."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import environment
+from tuner.config import RunConfig
+from tuner.errors import UserError
+from tuner.experiment.prepare import RunContext, lowered, tvm_target
+from tuner.progress import Progress
+from tuner.protocols import RANK, ImportedModel
+from tuner.targets import ResolvedTarget
+
+if TYPE_CHECKING:
+    from tuner.endtoend import Entrant
+    from tuner.endtoend import Outcome as Contest
+    from tuner.graph import Lowered
+    from tuner.search_phase import SearchResult
+
+_CONTEST_S = {"quick": 8.0, "standard": 40.0, "thorough": 90.0}
+_CONTEST_INTERRUPTED_S = 8.0
+_KERNEL_BASELINES_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
+"""Seconds by effort: for comparing whole models, and for all of PyTorch's kernels together."""
+
+
+def whole_model(
+    run: RunContext, model: ImportedModel, graph: Lowered, objects: Mapping[str, Any], versions: Mapping[str, str]
+) -> tuple[Contest, dict[str, Any] | None]:
+    """Link the winners into the model, check and time it beside its rivals, and export it if it is right and faster.
+
+    Returns what the comparison found, and the export's manifest or None. `objects` maps workload keys to
+    (symbol, object file), or None for a kernel that could not be had.
+    """
+    from tuner.endtoend import TUNED, UNTUNED, compete
+    from tuner.importers import model_inputs
+
+    run.progress.phase("linking the tuned model")
+    work = run.work
+    manifest = export(model, graph, objects, work, run.target, versions)
+    inputs = model_inputs(model.inputs, model.recipe, run.config.search.seed)
+    plain = None
+    if "untuned" in run.config.baselines.models and not run.interrupted():
+        run.progress.phase("compiling untuned TVM for comparison")
+        plain = untuned(model, work, run.target)
+    rivals = entrants(run.config, model, work / "export" / "model.so", plain, run.target.threads)
+    if run.interrupted():
+        rivals = [e for e in rivals if e.name in (TUNED, UNTUNED, "onnxruntime", "torch")]
+    budget = _CONTEST_INTERRUPTED_S if run.interrupted() else _CONTEST_S[run.config.search.effort]
+    run.progress.phase("verifying and comparing whole models")
+    contest = compete(
+        rivals,
+        ("onnxruntime", "torch"),
+        inputs,
+        work,
+        run.target.threads,
+        budget,
+        run.config.search.seed,
+        run.progress.message,
+    )
+    check_original_weights(run, graph, objects, contest)
+    why_not = ""
+    if not run.config.export.enabled:
+        why_not = "export.enabled is false"
+    elif not contest.verified:
+        why_not = "its outputs are not verified"
+    elif contest.result.verdict(TUNED, UNTUNED).label == "SLOWER":
+        why_not = "it is slower than untuned TVM"
+    if why_not:
+        contest.notes.append(f"not exported: {why_not}")
+        return contest, None
+    publish(work / "export", run.folder / "export")
+    return contest, manifest
+
+
+def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str, Any], contest: Contest) -> None:
+    """The same kernels with the model's own weights, against the outputs that onnx ships."""
+    import numpy as np
+
+    from tuner.endtoend import run_once
+    from tuner.graph import assemble
+    from tuner.importers import original_check
+    from tuner.measure.cpu import check_outputs
+
+    name = run.config.model.source.removeprefix("onnx:")
+    shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs
+    if not shipped or run.config.model.weights != "random" or run.interrupted():
+        return
+    run.progress.phase("checking the original weights against the shipped outputs")
+    inputs, expected, rtol, atol = original_check(name)
+    original = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, weights="original"))
+    _, [twin] = lowered(original, run.target, run.progress, only=graph.config)
+    if {t.key for t in twin.tasks} != {t.key for t in graph.tasks}:
+        contest.notes.append("original weights give other kernels (constants fold differently); not checked with them")
+        return
+    library = run.work / "original.so"
+    assemble(twin, {k: o for k, o in objects.items() if o is not None}, tvm_target(run.target)).export_library(
+        str(library)
+    )
+    outputs = run_once(library, [np.asarray(i) for i in inputs], run.work, run.target.threads)
+    if isinstance(outputs, str):
+        contest.verified = False
+        contest.notes.append(f"with the original weights the tuned model fails: {outputs}")
+        return
+    check = check_outputs(outputs, expected, rtol, atol)
+    contest.verified = contest.verified and check.ok
+    with_own = "with its original weights the tuned model"
+    contest.notes.append(
+        f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
+        if check.ok
+        else f"{with_own} differs from the outputs that onnx ships: {check.reason}"
+    )
+
+
+def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str, float]]:
+    """PyTorch's time for each kernel that has a counterpart there."""
+    from tuner.measure.contest import thread_env
+    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+
+    if not run.config.baselines.kernels or run.interrupted():
+        return {}
+    run.progress.phase("timing PyTorch's kernels")
+    counterparts = [task for task in found.lowered.tasks if task.workload.origin]
+    each_s = min(0.5, _KERNEL_BASELINES_S[run.config.search.effort] / (2 * max(len(counterparts), 1)))
+    policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
+    times: dict[str, dict[str, float]] = {}
+    settings = {"threads": run.target.threads, "runner": "tuner.measure.cpu:CpuRunner"}
+    with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(run.target.threads)) as child:
+        for task in counterparts:
+            if run.interrupted():
+                break
+            try:
+                answer = child.call("time", 60.0, origin=dict(task.workload.origin), policy=policy)
+            except ChildError as error:
+                run.notes.append(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
+                continue
+            except (ChildDied, ChildTimeout) as error:
+                run.notes.append(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
+                break
+            if answer is not None:
+                times[task.key] = {answer["name"]: answer["median_s"]}
+    return times
+
+
+def export(
+    model: ImportedModel, graph: Lowered, objects: Mapping[str, Any], folder: Path, target: ResolvedTarget,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Link the model and lay it out as a deployable folder under `folder`/export. Returns the manifest."""
+    from tuner.export import library
+    from tuner.graph import assemble, output_specs
+
+    executable = assemble(graph, {k: o for k, o in objects.items() if o is not None}, tvm_target(target))
+    return library.export(executable, folder, model, output_specs(graph), target.text, target.threads, versions)
+
+
+def rebuild_export(
+    config: RunConfig,
+    target: ResolvedTarget,
+    folder: Path,
+    winners: Mapping[str, str],
+    summary: Mapping[str, Any],
+) -> Path:
+    from kernels.passes import PASSES
+    from kernels.space import Candidate
+    from tuner.build import LocalBuilder
+    from tuner.protocols import Artifact
+
+    model, variants = lowered(config, target, Progress())
+    graph = next((v for v in variants if {t.key for t in v.tasks} >= set(winners)), None)
+    if graph is None:
+        raise UserError(f"{folder.name}: its kernels are not those of the model any more", "run it again")
+    work = folder / ".work"
+    builder = LocalBuilder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
+    objects: dict[str, Any] = {}
+    try:
+        for task in graph.tasks:
+            if task.key in winners:
+                builder.space(task, tuple(PASSES))
+                [built] = builder.build(task, [Candidate.from_text(winners[task.key])])
+                if not isinstance(built, Artifact):
+                    raise UserError(
+                        f"{folder.name}: {task.name} does not build any more: {built.reason}", "run it again"
+                    )
+                objects[task.key] = (built.entry, built.path.with_suffix(".o"))
+        export(model, graph, objects, work, target, summary["environment"].get("versions", {}))
+        publish(work / "export", folder / "export")
+    finally:
+        builder.close()
+        shutil.rmtree(work, ignore_errors=True)
+    return folder / "export"
+
+
+def publish(made: Path, final: Path) -> None:
+    """Move a finished export into place, an earlier one out of the way first."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(made, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def untuned(model: ImportedModel, work: Path, target: ResolvedTarget) -> Path:
+    from tuner.graph import build_untuned
+
+    path = work / "untuned.so"
+    build_untuned(model.module, tvm_target(target)).export_library(str(path))
+    return path
+
+
+def entrants(config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path | None, threads: int) -> list[Entrant]:
+    from tuner.endtoend import TUNED, UNTUNED, Entrant
+
+    host = "tuner.measure.model:ModelHost"
+    found = [Entrant(TUNED, host, {"library": str(tuned)})]
+    for name in config.baselines.models:
+        if name == "untuned":
+            if untuned is not None:
+                found.append(Entrant(UNTUNED, host, {"library": str(untuned)}))
+            continue
+        provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
+        settings = {"baseline": name, "recipe": dict(model.recipe), "threads": threads, "provider": provider}
+        found.append(Entrant(name, "tuner.baselines.host:Host", settings))
+    return found
