@@ -30,8 +30,9 @@ Decision = int | tuple[int, ...]
 DEFAULT_SKETCH = -1
 """The sketch number of the untuned program: TVM's lowering with no schedule at all."""
 
-MAX_TILE_STEPS = 4096
-"""Register tiles with more scalar accumulators than this (256 AVX-512 registers' worth) only spill."""
+MAX_TILE_STEPS = 1024
+"""Register tiles with more scalar accumulators than this (twice all AVX-512 registers) only spill, and LLVM takes
+seconds over them."""
 
 
 class InvalidCandidate(Exception):

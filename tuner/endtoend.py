@@ -133,7 +133,9 @@ def run_once(library: Path, inputs: Sequence[Array], folder: Path, threads: int)
     stored, answers = folder / "once-inputs.npz", folder / "once-outputs.npz"
     with open(stored, "wb") as file:
         np.savez(file, *inputs)
-    with Child("tuner.measure.model:ModelHost", {"library": str(library)}, env=thread_env(threads)) as child:
+    with Child(
+        "tuner.measure.model:ModelHost", {"library": str(library), "threads": threads}, env=thread_env(threads)
+    ) as child:
         try:
             child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))
             child.call("outputs", _PREPARE_TIMEOUT_S, path=str(answers))

@@ -20,6 +20,11 @@ FIRST_BATCH = 4
 """Trials of a task's first batch: its best analytical guesses. Breadth before depth, since a task that was
 never reached runs untuned, some fifty times slower."""
 
+_BREADTH_SHARE = 0.5
+_TRIAL_S = 0.4
+"""First batches are smaller where a model has so many tasks that they would take more than this share of the
+budget, at this many seconds a trial."""
+
 _RANK_SHARE = 0.12
 _RANK_TASK_S = 1.2
 """Seconds kept back for ranking one task's finalists: five builds are there, each runs some 0.2 s."""
@@ -77,6 +82,7 @@ class SearchPhase:
         self._early_stop = early_stop
         self._floors = floors
         self._sessions: dict[str, TaskSession] = {}
+        self._first_batch = FIRST_BATCH
 
     def run(self, variants: Sequence[Lowered]) -> SearchResult:
         """Choose among lowered variants of the model, then search the tasks of the chosen one."""
@@ -88,6 +94,8 @@ class SearchPhase:
         full_deadline = self._budget.deadline
         self._budget.deadline -= reserve
         scheduler = self._scheduler(chosen, sessions)
+        left_s = max(self._budget.deadline - time.monotonic(), 0.0)
+        self._first_batch = int(min(max(_BREADTH_SHARE * left_s / (_TRIAL_S * len(sessions)), 1), FIRST_BATCH))
         while not self._budget.stop():
             key = scheduler.next()
             if key is None:
@@ -106,7 +114,7 @@ class SearchPhase:
         first = session.trials == 0
         if not first:
             session.measure_default()
-        count = min(self._batch, FIRST_BATCH) if first else self._batch
+        count = min(self._batch, self._first_batch) if first else self._batch
         if self._budget.trials is not None:
             count = min(count, max(self._budget.trials - self._budget.ledger.trials, 0))
         step = session.step(count, self._budget.stop) if count else None

@@ -69,7 +69,7 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
     task = Task(workload, json.dumps(target))
     with tempfile.TemporaryDirectory() as folder:
         builder = LocalBuilder(task.target, Path(folder, "built"), len(os.sched_getaffinity(0)), 30.0)
-        bench = KernelBench("hot", thread_env(threads), 20.0)
+        bench = KernelBench("hot", threads, thread_env(threads), 20.0)
         builder.space(task, tuple(PASSES))  # starts the warm process: MetaSchedule's imports are not counted either
         with SqlStore(f"sqlite:///{folder}/records.db") as store:
             began = time.monotonic()

@@ -14,14 +14,18 @@ _KEY = "meta_schedule.unroll_explicit"
 
 @dataclass(frozen=True)
 class Unroll(Pass):
-    """Unroll loop nests of at most `depth` steps; 0 leaves all loops rolled."""
+    """Unroll loop nests of at most `depth` steps; 0 leaves all loops rolled.
+
+    64 unrolls a register tile but not the reduction around it: on packed convolutions as fast as 512 or
+    faster, and compiled in half the time (experiments/unroll).
+    """
 
     name: ClassVar[str] = "unroll"
-    depth: int = 512
+    depth: int = 64
 
     @classmethod
     def variants(cls, target_kind: str) -> tuple[Pass, ...]:
-        return tuple(cls(depth) for depth in (512, 0, 16, 64, 256, 1024))
+        return tuple(cls(depth) for depth in (64, 16, 256, 0, 512))
 
     def on_schedule(self, schedule: Schedule) -> None:
         root = schedule.get_sblock("root", func_name="main")

@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.baselines import BASELINES
 from tuner.errors import InfrastructureError
+from tuner.pinning import pin_workers
 from tuner.protocols import Prepared
 
 IDLE_S = 0.020
@@ -48,6 +49,7 @@ class Host:
             inputs = [stored[name] for name in stored.files]
         self._prepared = self._baseline.load(self._recipe, self._threads).prepare(inputs)
         self._prepared.launch(1)
+        pin_workers(lambda: self._ready().launch(2), self._threads)
         return {"settings": f"{self._baseline.settings}, {self._threads} threads"}
 
     def op_block(self, count: int) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tuner.baselines.host import named
 from tuner.baselines.torch import PreparedTorch, use_threads
+from tuner.pinning import pin_workers
 from tuner.protocols import Policy, Runner
 from tuner.records import Tier
 
@@ -51,6 +52,8 @@ class KernelHost:
 
     def __init__(self, threads: int, runner: str) -> None:
         use_threads(threads)
+        self._threads = threads
+        self._pinned = False
         self._runner: Runner = named(runner)()
 
     def op_time(self, origin: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -67,6 +70,10 @@ class KernelHost:
         calls = [OperatorCall("torch", origin)]
         if origin["op"] == "conv2d":
             calls.append(OperatorCall("torch_channels_last", origin, channels_last=True))
+        if not self._pinned:
+            sample = calls[0].prepare(inputs)
+            sample.launch(1)
+            self._pinned = pin_workers(lambda: sample.launch(20), self._threads)
         timed = [(call.key, self._runner.run(call, inputs, wanted).samples_s) for call in calls]
         name, samples = min(timed, key=lambda entry: statistics.median(entry[1]))
         return {"name": name, "median_s": statistics.median(samples), "samples_s": list(samples)}

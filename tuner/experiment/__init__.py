@@ -128,7 +128,10 @@ class _Run(RunContext):
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
         bench = KernelBench(
-            self.config.measure.mode, thread_env(self.target.threads), self.config.measure.run_timeout_s
+            self.config.measure.mode,
+            self.target.threads,
+            thread_env(self.target.threads),
+            self.config.measure.run_timeout_s,
         )
         try:
             searcher = Searcher(self, store, builder, bench, found_ceilings)

@@ -219,11 +219,11 @@ def entrants(config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path
     from tuner.endtoend import TUNED, UNTUNED, Entrant
 
     host = "tuner.measure.model:ModelHost"
-    found = [Entrant(TUNED, host, {"library": str(tuned)})]
+    found = [Entrant(TUNED, host, {"library": str(tuned), "threads": threads})]
     for name in config.baselines.models:
         if name == "untuned":
             if untuned is not None:
-                found.append(Entrant(UNTUNED, host, {"library": str(untuned)}))
+                found.append(Entrant(UNTUNED, host, {"library": str(untuned), "threads": threads}))
             continue
         provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
         settings = {"baseline": name, "recipe": dict(model.recipe), "threads": threads, "provider": provider}

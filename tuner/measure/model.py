@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tuner.measure.contest import LONG_CALL_S
+from tuner.pinning import pin_workers
 
 _IDLE_S = 0.02
 
@@ -15,8 +16,9 @@ _IDLE_S = 0.02
 class ModelHost:
     """A library made by relax, in a process with the model's thread count. See `baselines.host.Host`."""
 
-    def __init__(self, library: str) -> None:
+    def __init__(self, library: str, threads: int) -> None:
         self._library = library
+        self._threads = threads
         self._main: Any = None
         self._inputs: list[Any] = []
         self._outputs: list[np.ndarray[Any, Any]] = []
@@ -32,19 +34,23 @@ class ModelHost:
             self._inputs = [tvm.runtime.tensor(stored[name]) for name in stored.files]
         self._machine = relax.VirtualMachine(tvm.runtime.load_module(self._library), tvm.cpu())
         self._main = self._machine["main"]
-        self._result = self._main(*self._inputs)
-        return {"settings": "relax VM"}
+        self._call()
+        pin_workers(self._call, self._threads)
+        return {"settings": f"relax VM, {self._threads} threads"}
 
     def op_block(self, count: int) -> float:
         """Seconds for `count` calls, after one untimed call if there was a rest (unless calls are long)."""
         if time.perf_counter() - self._idle_since > _IDLE_S and self._call_s < LONG_CALL_S:
-            self._main(*self._inputs)
+            self._call()
         start = time.perf_counter()
         for _ in range(count):
-            self._result = self._main(*self._inputs)
+            self._call()
         self._idle_since = time.perf_counter()
         self._call_s = (self._idle_since - start) / count
         return self._idle_since - start
+
+    def _call(self) -> None:
+        self._result = self._main(*self._inputs)
 
     def op_outputs(self, path: str) -> int:
         """Write the outputs of the last call to `path` (.npz: arr_0, arr_1, ...); how many there are."""

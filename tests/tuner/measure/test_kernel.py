@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Ref
 
 @pytest.fixture
 def bench() -> Iterator[KernelBench]:
-    made = KernelBench("hot", thread_env(1), timeout_s=20)
+    made = KernelBench("hot", 1, thread_env(1), timeout_s=20)
     yield made
     made.close()
 
@@ -113,7 +113,7 @@ def _hostile(folder: Path, body: str) -> str:
 def test_hostile_kernels_become_statuses(built: Any, tmp_path: Path, body: str, status: Status, says: str) -> None:
     from dataclasses import replace
 
-    bench = KernelBench("hot", thread_env(1), timeout_s=6)
+    bench = KernelBench("hot", 1, thread_env(1), timeout_s=6)
     try:
         job = _job(built, path=_hostile(tmp_path, body), entry="hostile")
         measurement = bench.measure(job, replace(SCREEN, max_time_s=0.1))

@@ -1,0 +1,56 @@
+"""Threads on CPUs of their own.
+
+Left to the scheduler, the two threads of a kernel can share one CPU for seconds while another idles: the same kernel
+then takes twice as long, and a measurement is of the scheduler. Every host of something timed, tuned or rival,
+therefore pins the threads that do the work, after they have shown themselves by working.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+_BUSY_SHARE = 0.1
+"""A thread that used less than this share of the busiest one's CPU time is no worker."""
+
+
+def pin_workers(work: Callable[[], None], threads: int) -> bool:
+    """Run `work` and pin the `threads` busiest threads of this process to a CPU each.
+
+    False, with nothing pinned, when fewer threads than that were busy: a serial kernel shows no workers. Nothing
+    is pinned either where there are fewer CPUs than threads, or one thread only; then the answer is True.
+    """
+    cpus = _allowed()
+    if threads < 2 or threads > len(cpus):
+        work()
+        return True
+    before = _cpu_times()
+    work()
+    used = {thread: after - before.get(thread, 0) for thread, after in _cpu_times().items()}
+    busiest = sorted(used, key=lambda thread: used[thread], reverse=True)[:threads]
+    if len(busiest) < threads or used[busiest[-1]] < _BUSY_SHARE * max(used[busiest[0]], 1):
+        return False
+    for thread, cpu in zip(sorted(busiest), cpus, strict=False):
+        with contextlib.suppress(OSError):  # the thread may have ended, or the CPU been taken away
+            os.sched_setaffinity(thread, {cpu})
+    return True
+
+
+def _allowed() -> list[int]:
+    """CPUs that any thread of this process may use, as the process was started."""
+    allowed: set[int] = set()
+    for entry in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            allowed |= os.sched_getaffinity(int(entry.name))
+    return sorted(allowed)
+
+
+def _cpu_times() -> dict[int, int]:
+    """Nanoseconds of CPU time of each thread of this process."""
+    times = {}
+    for entry in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            times[int(entry.name)] = int((entry / "schedstat").read_text().split()[0])
+    return times
