@@ -167,9 +167,11 @@ class DesignSpace:
             return True
         sketch = self.sketches[candidate.sketch]
         spatial = [_as_parts(candidate.decisions[i]) for i, k in sketch.tiles if k.role == "spatial"]
-        if spatial and len(spatial[0]) >= 3:
-            return math.prod(parts[-1] for parts in spatial) <= MAX_TILE_STEPS
-        return True
+        if not spatial or len(spatial[0]) < 3:
+            return True
+        if math.prod(parts[-1] for parts in spatial) > MAX_TILE_STEPS:
+            return False
+        return self.target_kind != "llvm" or spatial[-1][-1] >= _least_vector(math.prod(spatial[-1]))
 
     # --- moves ----------------------------------------------------------------------------------
 
@@ -473,6 +475,16 @@ def _boundaries(spatial_parts: int, spatial: int, reduce_parts: Sequence[int]) -
 @functools.lru_cache(maxsize=4096)
 def _divisors(n: int) -> tuple[int, ...]:
     return tuple(d for d in range(1, n + 1) if n % d == 0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _least_vector(extent: int) -> int:
+    """The least innermost factor of the last spatial loop of a CPU kernel: 4, where the extent has such a divisor.
+
+    That loop is the one along which outputs lie next to each other. With a shorter one, vectorization takes
+    the loop before it: strided loads and stores lane by lane, which are slow, and slow to compile.
+    """
+    return 4 if any(4 <= d <= 64 for d in _divisors(extent)) else 1
 
 
 @functools.lru_cache(maxsize=4096)

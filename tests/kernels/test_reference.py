@@ -321,3 +321,21 @@ def test_integers_shapes_and_nothing() -> None:
     zeros = np.zeros(3)
     assert reference.compare(zeros, zeros, "float32", 1)[0]
     assert not reference.compare(np.array([0, 1e-9, 0]), zeros, "float32", 1)[0], "nothing but zero is zero"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_an_expectation_judges_as_compare_does(scale: float) -> None:
+    rng = np.random.default_rng(3)
+    expected = (rng.standard_normal((40, 50)) * scale).astype(np.float32)
+    expectation = reference.Expectation(expected, "float32", 64)
+    for error in (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2):
+        actual = expected.copy()
+        actual[7, 9] += error * scale
+        assert expectation.judge(actual)[0] == reference.compare(actual, expected, "float32", 64)[0], error
+    broken = expected.copy()
+    broken[0, 0] = np.nan
+    assert not expectation.judge(broken)[0]
+    assert not expectation.judge(expected[:, :49])[0]
+    constant = np.zeros((3, 3), np.float32)
+    assert reference.Expectation(constant, "float32", 4).judge(constant)[0]
+    assert not reference.Expectation(constant, "float32", 4).judge(constant + 1)[0]

@@ -7,6 +7,7 @@ import threading
 import zlib
 
 import pytest
+
 from tuner.worker import Child
 
 SERVICE = "tests.tuner.test_pinning:Pinner"

@@ -76,13 +76,16 @@ class CpuRunner:
         self._flush = np.zeros(2 * last_level_cache_bytes(), dtype=np.uint8) if mode == "cold" else None
         self._mode = mode
 
-    def run(self, launchable: Launchable, inputs: Sequence[Array], policy: Policy) -> Measurement:
+    def run(
+        self, launchable: Launchable, inputs: Sequence[Array], policy: Policy, called_before: bool = False
+    ) -> Measurement:
         """Raw seconds per call, one per block; status ok, or censored when the first sample is over
-        `policy.give_up_above_s`."""
+        `policy.give_up_above_s`. `called_before`: what `prepare` returns had its first call already."""
         began = time.perf_counter()
         load = os.getloadavg()[0]
         prepared = launchable.prepare(inputs)
-        prepared.launch(1)  # first call: allocation, page faults, thread start
+        if not called_before:
+            prepared.launch(1)  # first call: allocation, page faults, thread start
         _warm_up(prepared, policy.warmup_s)
         before = resource.getrusage(resource.RUSAGE_SELF)
         sampling_began = time.perf_counter()

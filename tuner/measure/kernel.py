@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference import compare
+from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
 from tuner.measure.cpu import CpuRunner
 from tuner.pinning import pin_workers
@@ -94,7 +94,7 @@ class KernelService:
         self._threads = threads
         self._pinned = False
         self._inputs: dict[tuple[str, int], list[Array]] = {}
-        self._references: dict[str, list[Array]] = {}
+        self._references: dict[str, list[Expectation]] = {}
 
     def op_outputs(self, job: Mapping[str, Any], path: str) -> None:
         """Store what a kernel computes, as the reference where no independent one can be had."""
@@ -114,7 +114,8 @@ class KernelService:
         start = time.perf_counter()
         prepared.launch(1)
         first_call_s = time.perf_counter() - start
-        verdict = self._check(job, prepared)
+        answer = prepared.outputs()
+        verdict = self._check(job, answer)
         tier = Tier(policy["tier"])
         errors: dict[str, Any] = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
         if not verdict[0]:
@@ -126,9 +127,13 @@ class KernelService:
             self._pinned = pin_workers(lambda: prepared.launch(1 + int(_PIN_AFTER_S / first_call_s)), self._threads)
         if first_call_s > _SLOW_CALL_S:
             return measurement_to_json(self._slow(first_call_s, policy, began, errors))
-        measured = self._runner.run(_Ready(library.key, prepared), inputs, Policy(**{**policy, "tier": tier}))
+        measured = self._runner.run(
+            _Ready(library.key, prepared), inputs, Policy(**{**policy, "tier": tier}), called_before=True
+        )
         if measured.ok:
-            again = self._check(job, prepared)
+            after = prepared.outputs()
+            changed = any(not np.array_equal(a, b) for a, b in zip(answer, after, strict=True))
+            again = self._check(job, after) if changed else verdict
             if not again[0]:
                 measured = Measurement(Status.WRONG_RESULT, tier=tier, reason=f"after timing: {again[3]}")
             elif any(not np.array_equal(a, b) for a, b in zip(inputs, prepared.inputs(), strict=True)):
@@ -158,16 +163,18 @@ class KernelService:
             self._inputs[key] = seeded_inputs(tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"]), job["seed"])
         return self._inputs[key]
 
-    def _check(self, job: Mapping[str, Any], prepared: LoadedKernel) -> tuple[bool, float | None, float | None, str]:
+    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> tuple[bool, float | None, float | None, str]:
         path = job["reference"]
         if path not in self._references:
             while len(self._references) >= _MOST_TASKS_CACHED:
                 self._references.pop(next(iter(self._references)))
             with np.load(path, allow_pickle=False) as stored:
-                self._references[path] = [stored[name] for name in stored.files]
+                self._references[path] = [
+                    Expectation(stored[name], job["dtype"], job["reduction"]) for name in stored.files
+                ]
         worst_abs, worst_rel = 0.0, 0.0
-        for actual, expected in zip(prepared.outputs(), self._references[path], strict=True):
-            ok, absolute, relative, reason = compare(actual, expected, job["dtype"], job["reduction"])
+        for actual, expected in zip(answer, self._references[path], strict=True):
+            ok, absolute, relative, reason = expected.judge(actual)
             if not ok:
                 return False, absolute, relative, reason
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)

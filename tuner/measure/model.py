@@ -34,7 +34,6 @@ class ModelHost:
             self._inputs = [tvm.runtime.tensor(stored[name]) for name in stored.files]
         self._machine = relax.VirtualMachine(tvm.runtime.load_module(self._library), tvm.cpu())
         self._main = self._machine["main"]
-        self._call()
         pin_workers(self._call, self._threads)
         return {"settings": f"relax VM, {self._threads} threads"}
 
