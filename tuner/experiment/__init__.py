@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,15 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
 def rebuild_report(run: str, out: str) -> Path:
     """Write the report of a finished run again, from its summary and records. Returns its folder."""
     from tuner import report
+    from tuner.report import summary as summary_file
 
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
+    target = targets.resolve(config.target, to_run=False)
+    scope = environment.scope_key(target.text, target.threads, config.measure.mode)
+    keys = [kernel["task"] for kernel in summary_file.load(folder)["kernels"]]
     with open_store(config) as store:
-        report.render(folder, store.read(run_id=run), config.report.formats)
+        report.render(folder, _records_of(keys, scope, store), config.report.formats)
     return folder
 
 
@@ -162,16 +167,17 @@ class _Run(RunContext):
             facts.manifest["path"] = "export"
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        report.render(self.folder, _records_of(facts, store), self.config.report.formats)
+        records = _records_of(facts.found.sessions, facts.ledger.scope, store)
+        report.render(self.folder, records, self.config.report.formats)
         lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
 
 
-def _records_of(facts: RunFacts, store: SqlStore) -> list[Record]:
-    """All records that the run's tasks rest on, those of earlier runs first."""
+def _records_of(keys: Iterable[str], scope: str, store: SqlStore) -> list[Record]:
+    """All records that the tasks with these keys rest on, in the order they were made."""
     found: list[Record] = []
-    for key in facts.found.sessions:
-        found.extend(store.read(scope=facts.ledger.scope, task_key=key))
-    return found
+    for key in keys:
+        found.extend(store.read(scope=scope, task_key=key))
+    return sorted(found, key=lambda record: record.created_at)
