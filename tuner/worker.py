@@ -30,6 +30,7 @@ from tuner.errors import TunerError
 
 _PRELOAD = ["kernels.preload"]
 _PR_SET_PDEATHSIG = 1
+_LEAVE_S = 2.0
 
 
 class ChildTimeout(Exception):
@@ -141,7 +142,10 @@ class Child:
             os.unlink(self._log)
 
     def close(self) -> None:
-        """End the child. Its state is disposable, so this is `kill`."""
+        """Let an idle child leave by itself, which lets libraries tidy up; kill it when it does not."""
+        if not self._closed:
+            self._pipe.close()
+            self._process.join(timeout=_LEAVE_S)
         self.kill()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -33,29 +34,29 @@ def _config(folder: Path, trials: int = 40, budget: str = "30s", rivals: str = "
     return path
 
 
+MARK = f"TUNER_TEST_RUN={uuid.uuid4()}"
+ENVIRONMENT = {**os.environ, "TUNER_TEST_RUN": MARK.partition("=")[2]}
+"""Marks every process that these tests start, and what those start in turn."""
+
+
 def _tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tuner", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        stdin=subprocess.DEVNULL,
-    )
+        [sys.executable, "-m", "tuner", *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=280, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
-def _ours() -> set[int]:
-    """Processes of children and their fork server, by what their command lines say."""
-    found = set()
+def _left_running() -> list[str]:
+    """Command lines of marked processes that are still there a second later."""
+    time.sleep(1)
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if MARK.encode() in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
             except OSError:
                 continue
-            if b"forkserver" in line and state != "Z":
-                found.add(int(entry.name))
     return found
 
 
@@ -63,12 +64,10 @@ def _ours() -> set[int]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(folder of the configuration, folder of the finished run)"""
     folder = tmp_path_factory.mktemp("run")
-    before = _ours()
     done = _tuner("run", str(_config(folder, rivals="untuned, torch, onnxruntime")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    time.sleep(0.5)
-    assert _ours() <= before
+    assert not _left_running()
     [run] = (folder / "runs").iterdir()
     return folder, run
 
@@ -145,11 +144,10 @@ def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> 
 
 
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
-    before = _ours()
     config = _config(tmp_path, trials=100_000, budget="20m")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, start_new_session=True,
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     database = tmp_path / "records.db"
     deadline = time.monotonic() + 120
@@ -163,8 +161,7 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     assert _summary(run)["search"]["stopped_by"] == "interrupt"
     assert _summary(run)["end_to_end"]["verified"] is True
     assert (run / "export" / "model.so").exists()
-    time.sleep(0.5)
-    assert _ours() <= before
+    assert not _left_running()
 
 
 def _has_records(database: Path, count: int) -> bool:
@@ -177,3 +174,18 @@ def _has_records(database: Path, count: int) -> bool:
             return connection.execute("select count(*) from records").fetchone()[0] >= count
     except sqlite3.OperationalError:
         return False
+
+
+def test_a_killed_run_leaves_no_process_and_keeps_its_records(tmp_path: Path) -> None:
+    config = _config(tmp_path, trials=100_000, budget="20m")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _has_records(tmp_path / "records.db", 4):
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert not _left_running()
+    assert _has_records(tmp_path / "records.db", 4)

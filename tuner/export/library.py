@@ -133,12 +133,18 @@ def export(
         raise OutputError(f"{run_dir / FOLDER} cannot be written: {error.strerror or error}") from error
     except RuntimeError as error:  # how TVM reports that the linker is missing or failed
         raise OutputError(
-            f"{run_dir / FOLDER}: the library cannot be linked: {str(error).strip()[:300]}",
-            "exporting needs a C++ compiler (g++ or clang++) on the PATH",
+            f"{run_dir / FOLDER}: the library cannot be linked: {_reason(error)}",
+            "exporting needs a C++ compiler (g++ or clang++) on the PATH, and room on the disk",
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+def _reason(error: RuntimeError) -> str:
+    """What the linker said, without the command that follows it."""
+    said = str(error).strip().partition("\nCommand line:")[0].strip()
+    return said[-300:] if said else type(error).__name__
 
 
 def _input(spec: InputSpec) -> dict[str, Any]:
