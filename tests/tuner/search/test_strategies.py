@@ -52,7 +52,7 @@ def test_unknown_name(space: DesignSpace) -> None:
 def test_learning_beats_luck(name: str, seed: int, space: DesignSpace) -> None:
     learned, lucky = (proposed_seconds(n, space, seed) for n in (name, "random"))
     # The best of each is a matter of luck on one seed; what is proposed in the end is not.
-    assert statistics.median(learned[-32:]) < 0.5 * statistics.median(lucky)
+    assert statistics.median(learned[-32:]) < 0.75 * statistics.median(lucky)
 
 
 def proposed_seconds(name: str, space: DesignSpace, seed: int) -> list[float]:
