@@ -13,8 +13,11 @@ from tuner.records import Status
 from tuner.scheduler import TaskInfo, TaskScheduler
 from tuner.session import Ledger, TaskSession
 
-PROBE_TRIALS = 4
-"""Trials a task gets for each graph configuration before one is chosen: its best analytical guesses."""
+PROBE_TRIALS = 2
+"""Analytical guesses a task gets for each graph configuration before one is chosen."""
+
+_PROBE_SHARE = 0.4
+"""The share of the budget that choosing among graph configurations may take."""
 
 FIRST_BATCH = 4
 """Trials of a task's first batch: its best analytical guesses. Breadth before depth, since a task that was
@@ -51,6 +54,10 @@ class Budget:
 
     def stop(self) -> bool:
         return bool(self.spent())
+
+    def before(self, moment: float) -> Callable[[], bool]:
+        """A `stop` that is also true from a moment on."""
+        return lambda: self.stop() or time.monotonic() >= moment
 
 
 @dataclass
@@ -145,20 +152,25 @@ class SearchPhase:
         return scheduler
 
     def _choose(self, variants: Sequence[Lowered], explanations: list[str]) -> Lowered:
-        """The variant whose kernels' best times, weighted by use, add up to the least after a few trials each."""
+        """The variant whose kernels' best times, weighted by use, add up to the least after a few guesses each.
+
+        Each variant has the same share of the probing time; one whose tasks did not all get a time is not chosen,
+        unless there is no other.
+        """
+        share_s = _PROBE_SHARE * max(self._budget.deadline - time.monotonic(), 0.0) / len(variants)
         totals: list[float] = []
         for lowered in variants:
+            until = time.monotonic() + share_s
             total = 0.0
-            for task in lowered.tasks:
+            for task in sorted(lowered.tasks, key=lambda t: -t.weight * t.workload.flops):
                 session = self._session(task)
-                if session.trials <= PROBE_TRIALS and not self._budget.stop():
-                    session.step(PROBE_TRIALS, self._budget.stop)
+                if time.monotonic() < until:
+                    session.probe(PROBE_TRIALS, self._budget.before(until))
                     self._show(session)
                 total += task.weight * (session.best_s if session.best_s is not None else float("inf"))
             totals.append(total)
-            explanations.append(
-                f"graph configuration {lowered.config.to_text()}: kernels take {1e3 * total:.3g} ms after probing"
-            )
+            said = f"kernels take {1e3 * total:.3g} ms" if total < float("inf") else "not all kernels got a time"
+            explanations.append(f"graph configuration {lowered.config.to_text()}: {said} in the probing")
         best = min(range(len(variants)), key=totals.__getitem__)
         explanations.append(f"chosen: {variants[best].config.to_text()}")
         return variants[best]

@@ -35,7 +35,7 @@ GIVE_UP = 3.0
 
 FINALISTS = 5
 _KEEP_BUILT = 8
-_CHUNK = 8
+_CHUNK = 16
 """Candidates built before they are measured: enough to keep all workers busy, few enough to lose little at
 a deadline."""
 
@@ -180,6 +180,13 @@ class TaskSession:
         if self.space.default() not in self.screened:
             self._prepare_reference(self._ledger.seed)
             self._screen([Proposal(self.space.default(), "default")], lambda: False)
+
+    def probe(self, count: int, stop: Callable[[], bool]) -> None:
+        """Measure up to `count` analytical first guesses, whatever the strategy is; those known are not repeated."""
+        guesses = [c for c in self.space.seeds()[:count] if c not in self.screened]
+        if guesses:
+            self._prepare_reference(self._ledger.seed)
+            self._screen([Proposal(c, "seed") for c in guesses], stop)
 
     def step(self, count: int, stop: Callable[[], bool]) -> Step:
         """One batch of at most `count` new candidates; ends early once `stop()` is true."""
