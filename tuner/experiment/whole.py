@@ -189,7 +189,7 @@ def rebuild_export(
                         f"{folder.name}: {task.name} does not build any more: {built.reason}", "run it again"
                     )
                 objects[task.key] = (built.entry, built.path.with_suffix(".o"))
-        export(model, graph, objects, work, target, summary["environment"].get("versions", {}))
+        export(model, graph, objects, work, target, summary["environment"].get("packages", {}))
         publish(work / "export", folder / "export")
     finally:
         builder.close()
