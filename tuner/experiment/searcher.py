@@ -86,12 +86,14 @@ class Searcher:
             lambda task: sessions[task.key], budget, self._run.progress, search.batch, search.early_stop, self._floor
         )
         found = phase.run(variants)
-        if found.stopped_by == "time budget" and left == 0.0:
-            found.stopped_by = "time budget, spent in earlier runs"
+        spent = left == 0.0 or trials == 0
+        if spent and found.stopped_by in ("time budget", "trial budget"):
+            found.stopped_by += ", spent in earlier runs"
         late = began + left + 0.02 * search.time_budget_s
         self._run.progress.phase("ranking the finalists")
-        for session in found.sessions.values():
-            session.rank(lambda: self._run.interrupted() or (left > 0 and time.monotonic() > late))
+        # A budget spent in earlier runs leaves their ranking, and so their winners, as they were.
+        for session in sorted(found.sessions.values(), key=lambda s: -s.task.weight * (s.best_s or 0.0)):
+            session.rank(lambda: spent or self._run.interrupted() or time.monotonic() > late)
         return found
 
     def finish(self, found: SearchResult) -> None:
