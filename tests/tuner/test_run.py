@@ -47,8 +47,14 @@ def _tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _left_running() -> list[str]:
-    """Command lines of marked processes that are still there a second later."""
-    time.sleep(1)
+    """Command lines of marked processes that are still there ten seconds later (death takes a moment)."""
+    deadline = time.monotonic() + 10
+    while (found := _marked()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def _marked() -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

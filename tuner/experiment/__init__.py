@@ -93,7 +93,7 @@ def reexport(run: str, out: str) -> Path:
     target = targets.resolve(config.target)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
-    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"] and k["verdict"] == "FASTER"}
+    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
     return rebuild_export(config, target, folder, winners, summary)
 
 
