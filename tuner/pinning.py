@@ -1,8 +1,8 @@
 """Threads on CPUs of their own.
 
-Left to the scheduler, or to TVM's own binding, the two threads of a kernel can share one CPU while another idles: the
-same kernel then takes twice as long, and a measurement is of the scheduler. Every host of something timed, tuned or rival,
-therefore pins the threads that do the work, after they have shown themselves by working.
+Left to the scheduler, or to TVM's own binding, the two threads of a kernel can share one CPU while another
+idles: the same kernel then takes twice as long, and a measurement is of the scheduler. Every host of something
+timed, tuned or rival, therefore pins the threads that do the work, after they have shown themselves by working.
 """
 
 from __future__ import annotations
