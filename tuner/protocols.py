@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tuner.records import Measurement, Record, Status, Tier
 
 if TYPE_CHECKING:
-    from kernels.space import Candidate, DesignSpace
+    from kernels.space import Candidate
     from kernels.workload import Workload
 
 Array = NDArray[Any]
@@ -47,6 +47,13 @@ class Policy:
 SCREEN = Policy(Tier.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)
 RANK = Policy(Tier.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, half_width=0.02)
 CERTIFY = Policy(Tier.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05)
+
+
+IDLE_S = 0.02
+"""After a longer rest the caches, the clock and sleeping threads are no longer as they are in use."""
+
+LONG_CALL_S = 0.5
+"""A call this long warms itself up within a few per cent of its time: hosts run no warm call before it."""
 
 
 class Prepared(Protocol):
@@ -149,10 +156,6 @@ class Featurizer(Protocol):
 
     def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         """One row of fixed length a candidate; None where the candidate cannot be scheduled."""
-
-
-class StrategyFactory(Protocol):
-    def __call__(self, space: DesignSpace, featurizer: Featurizer, seed: int) -> Strategy: ...
 
 
 class Builder(Protocol):

@@ -13,7 +13,6 @@ from pathlib import Path
 from kernels.space import Candidate, DesignSpace
 from tuner.build import LocalBuilder
 from tuner.measure.kernel import KernelBench, job_of
-from tuner.measure.stats import median_interval
 from tuner.protocols import (
     CERTIFY,
     RANK,
@@ -297,11 +296,6 @@ class TaskSession:
         """(symbol, object file) of a candidate, built again when it is no longer there; None when that fails."""
         built = next(iter(self._built([candidate], lambda: False)), None)
         return (built.entry, built.path.with_suffix(".o")) if isinstance(built, Artifact) else None
-
-    def interval_of(self, candidate: Candidate) -> tuple[float, float] | None:
-        """The 95 % interval of the certified median; None where there are too few samples."""
-        measurement = self.certified.get(candidate)
-        return median_interval(measurement.samples_s) if measurement is not None and measurement.ok else None
 
     # --- files --------------------------------------------------------------------------------------
 

@@ -108,9 +108,8 @@ def kernel_verdict(session: TaskSession) -> str:
     return "UNDECIDED" if tuned.median_s < untuned.median_s else "SAME"
 
 
-def _kernel(facts: RunFacts, session: TaskSession) -> dict[str, Any]:
+def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> dict[str, Any]:
     task = session.task
-    winner = facts.winners().get(task.key)
     tuned = _final(session, winner)
     interval = median_interval(tuned.samples_s) if tuned is not None else None
     return {
@@ -179,7 +178,8 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
     """The summary of a run, as JSON-able data."""
     from tuner.search_phase import failures
 
-    kernels = [_kernel(facts, session) for session in facts.found.sessions.values()]
+    winners = facts.winners()
+    kernels = [_kernel(facts, session, winners.get(key)) for key, session in facts.found.sessions.items()]
     contest_notes = list(facts.contest.notes) if facts.contest is not None else []
     unverified = [f"{s.task.name}: {s.unverified}" for s in facts.found.sessions.values() if s.unverified]
     return {

@@ -12,13 +12,7 @@ import numpy as np
 from tuner.baselines import BASELINES
 from tuner.errors import InfrastructureError
 from tuner.pinning import pin_workers
-from tuner.protocols import Prepared
-
-IDLE_S = 0.020
-"""After a longer rest the caches, the clock and sleeping threads are no longer as they are in use."""
-
-_LONG_CALL_S = 0.5
-"""A call this long warms itself up within a few per cent of its time; a warm call would only double its cost."""
+from tuner.protocols import IDLE_S, LONG_CALL_S, Prepared
 
 
 def named(path: str) -> Any:
@@ -55,7 +49,7 @@ class Host:
     def op_block(self, count: int) -> float:
         """Seconds for `count` calls, after one untimed call if there was a rest (unless calls are long)."""
         prepared = self._ready()
-        if time.perf_counter() - self._idle_since > IDLE_S and self._call_s < _LONG_CALL_S:
+        if time.perf_counter() - self._idle_since > IDLE_S and self._call_s < LONG_CALL_S:
             prepared.launch(1)
         start = time.perf_counter()
         prepared.launch(count)

@@ -9,17 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuner.measure.stats import Verdict, noise_floor, verdict
+from tuner.protocols import LONG_CALL_S
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
 PAUSE_S = (0.010, 0.030)
 """Between blocks: OpenMP and ONNX Runtime threads go on spinning for a while after a call, on our cores."""
 
-LONG_CALL_S = 0.5
-"""A call this long warms itself up within a few per cent of its time: hosts run no warm call before it."""
-
 LEAST_SAMPLES = 3
 _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; more rounds buy nothing
-_LONG_CALL_S = 0.5  # no outside disturbance changes the length of such a call by much
+_STEADY_CALL_S = 0.5  # no outside disturbance changes the length of such a call by much
 _SLOW = 4.0  # a contender whose block costs over four times the cheapest one's is a slow one
 _SHADOW = "\0incumbent again"  # the incumbent's second entry; no contender can have this name
 
@@ -173,7 +171,7 @@ def _qualify(
     per_call = _block(name, child, result, timeout_s)
     if per_call is None:
         return
-    if per_call < max(10 * block_s, _LONG_CALL_S):
+    if per_call < max(10 * block_s, _STEADY_CALL_S):
         result.calls_per_block[name] = max(1, math.ceil(block_s / per_call))
         again = _block(name, child, result, timeout_s)
         if again is None:

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.measure.contest import LONG_CALL_S
 from tuner.pinning import pin_workers
-
-_IDLE_S = 0.02
+from tuner.protocols import IDLE_S, LONG_CALL_S
 
 
 class ModelHost:
@@ -39,7 +37,7 @@ class ModelHost:
 
     def op_block(self, count: int) -> float:
         """Seconds for `count` calls, after one untimed call if there was a rest (unless calls are long)."""
-        if time.perf_counter() - self._idle_since > _IDLE_S and self._call_s < LONG_CALL_S:
+        if time.perf_counter() - self._idle_since > IDLE_S and self._call_s < LONG_CALL_S:
             self._call()
         start = time.perf_counter()
         for _ in range(count):
