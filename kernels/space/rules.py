@@ -11,6 +11,7 @@ import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
+from kernels.space.constraints import limits_of
 from kernels.space.data import Decision, Knob, Sketch
 from kernels.space.design import DesignSpace
 from kernels.space.tiles import factorizations
@@ -38,8 +39,8 @@ def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tup
     context = tune_context(workload, target)
     sketches: list[Sketch] = []
     for schedule in context.generate_design_space():
-        sketch = _sketch(len(sketches), schedule.trace)
-        if sketch is not None and sketch.trace not in {s.trace for s in sketches}:
+        sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
+        if sketch.trace not in {s.trace for s in sketches}:
             sketches.append(sketch)
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
@@ -54,7 +55,8 @@ def vector_lanes(target: Target) -> int:
     return max(bits // 32, 4) if bits > 0 else 4
 
 
-def _sketch(number: int, trace: Any) -> Sketch | None:
+def sketch_of(number: int, trace: Any, target_kind: str) -> Sketch:
+    """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = _plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
     tile_parts = [len(chosen[i]) for i, ins in enumerate(instructions) if ins[0] == "SamplePerfectTile"]
@@ -75,7 +77,7 @@ def _sketch(number: int, trace: Any) -> Sketch | None:
             if _feeds(instructions, instruction[3][0], "meta_schedule.unroll_explicit"):
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
-    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs))
+    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind))
 
 
 def _plain(value: Any) -> Any:

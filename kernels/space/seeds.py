@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kernels.space.constraints import legal
 from kernels.space.data import Candidate, Decision, Knob, Sketch, parts_of
 from kernels.space.tiles import divisors, nearest
 
 
-def first_guesses(sketches: Sequence[Sketch], target_kind: str, vector_lanes: int) -> list[Candidate]:
+def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
     """Analytical first guesses, the most promising first.
 
     For tiled sketches: the last spatial loop whole in vector registers, one or two further loops
@@ -22,7 +21,7 @@ def first_guesses(sketches: Sequence[Sketch], target_kind: str, vector_lanes: in
     for sketch in sketches:
         tiled = sketch.levels[0] >= 4
         for score, candidate in _tiled_seeds(sketch, vector_lanes) if tiled else _flat_seeds(sketch):
-            if legal(sketch, candidate.decisions, target_kind):
+            if all(limit.kept(candidate.decisions) for limit in sketch.limits):
                 scored.append((score, len(scored), candidate))
     scored.sort(key=lambda item: item[:2])
     return list(dict.fromkeys(c for _, _, c in scored))
