@@ -14,7 +14,14 @@ MAX_TILE_STEPS = 1024
 seconds over them."""
 
 
-def limits_of(knobs: Sequence[Knob], target_kind: str) -> tuple[Limit, ...]:
+PACKED_TILE_STEPS = 512
+"""A packed product's tile: as many accumulators as AVX-512 has registers."""
+
+L2_BYTES = 1 << 20
+"""A second-level cache: 1 to 2 MiB on the x86 servers made since 2017."""
+
+
+def limits_of(knobs: Sequence[Knob], target_kind: str, rule: str = "tvm") -> tuple[Limit, ...]:
     """The limits of a sketch with these knobs on a kind of target."""
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
     if not spatial or len(parts_of(knobs[spatial[0]])) < 3:
@@ -25,6 +32,11 @@ def limits_of(knobs: Sequence[Knob], target_kind: str) -> tuple[Limit, ...]:
         last = spatial[-1]
         least = least_vector(math.prod(parts_of(knobs[last])))
         limits.append(Limit("vector length", (Term(((last, (-1,)),)),), least=least))
+    if rule.startswith("packed"):
+        reduction = math.prod(parts_of(knobs[-1]))
+        panel = Term(((last, (-1,)),), scale=4 * reduction)
+        limits[0] = Limit("register tile", (tile,), most=PACKED_TILE_STEPS)
+        limits.append(Limit("panel in the second-level cache", (panel,), most=L2_BYTES))
     return tuple(limits)
 
 

@@ -146,12 +146,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class Sketch:
-    """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON."""
+    """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON.
+
+    `rule` names what made it: TVM's own rules, or one of our recipes.
+    """
 
     number: int
     trace: str = field(repr=False)
     knobs: tuple[Knob, ...]
     limits: tuple[Limit, ...] = ()
+    rule: str = "tvm"
 
     @property
     def tiles(self) -> tuple[tuple[int, Knob], ...]:

@@ -181,6 +181,7 @@ class DesignSpace:
                     "trace": s.trace,
                     "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs],
                     "limits": [dataclasses.asdict(limit) for limit in s.limits],
+                    "rule": s.rule,
                 }
                 for s in self.sketches
             ],
@@ -194,5 +195,5 @@ class DesignSpace:
                 Knob(role, tuple(tuple(c) if isinstance(c, list) else c for c in choices), instruction)
                 for role, choices, instruction in s["knobs"]
             )
-            sketches.append(Sketch(number, s["trace"], knobs, tuple(map(Limit.from_json, s["limits"]))))
+            sketches.append(Sketch(number, s["trace"], knobs, tuple(map(Limit.from_json, s["limits"])), s["rule"]))
         return DesignSpace(data["target_kind"], tuple(sketches), tuple(data["pass_names"]), data["vector_lanes"])

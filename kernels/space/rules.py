@@ -1,4 +1,4 @@
-"""Sketches from TVM's schedule rules."""
+"""The design space of a workload: sketches from TVM's schedule rules, and our own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kernels.passes import PASSES
 from kernels.space.constraints import limits_of
 from kernels.space.data import Decision, Knob, Sketch
 from kernels.space.design import DesignSpace
+from kernels.space.recipes import own_traces
 from kernels.space.tiles import factorizations
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
@@ -32,7 +33,7 @@ def tune_context(workload: Workload, target: Target) -> Any:
 
 
 def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES)) -> DesignSpace:
-    """The design space that TVM's schedule rules span, the same in every process.
+    """The design space that TVM's schedule rules and our recipes span, the same in every process.
 
     The target must carry its limits (`num-cores` on a CPU). Takes 20 to 200 ms.
     """
@@ -42,6 +43,8 @@ def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tup
         sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
         if sketch.trace not in {s.trace for s in sketches}:
             sketches.append(sketch)
+    for rule, trace in own_traces(workload, target):
+        sketches.append(sketch_of(len(sketches), trace, target.kind.name, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
     return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
@@ -55,7 +58,7 @@ def vector_lanes(target: Target) -> int:
     return max(bits // 32, 4) if bits > 0 else 4
 
 
-def sketch_of(number: int, trace: Any, target_kind: str) -> Sketch:
+def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> Sketch:
     """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = _plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
@@ -77,7 +80,9 @@ def sketch_of(number: int, trace: Any, target_kind: str) -> Sketch:
             if _feeds(instructions, instruction[3][0], "meta_schedule.unroll_explicit"):
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
-    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind))
+    return Sketch(
+        number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind, rule), rule
+    )
 
 
 def _plain(value: Any) -> Any:

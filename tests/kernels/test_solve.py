@@ -102,7 +102,7 @@ def test_a_count_out_of_reach_is_an_estimate_with_its_error(monkeypatch: pytest.
 
 
 def test_a_gpu_sized_space_is_counted_exactly() -> None:
-    """Threads, virtual threads and two tiles in shared memory of a 1024^3 product: far more points than can be walked."""
+    """Threads and two tiles in shared memory of a 1024^3 product: far more points than can be walked."""
     i, j = (Knob("spatial", factorizations(1024, 5, 64), n) for n in (0, 1))
     k = Knob("reduce", factorizations(1024, 3, 64), 2)
     threads = Term(((0, (2,)), (1, (2,))))
