@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.records import Record, Status
+from tuner.records import Record, Status, Tier
 from tuner.report import units
 
 
@@ -150,6 +150,7 @@ def failure_table(summary: Mapping[str, Any], records: Sequence[Record]) -> Tabl
 
 def proposer_table(rows: Sequence[Kernel], records: Sequence[Record]) -> Table:
     """What each proposer tried, how much of it could be timed, and which kernels it won."""
+    records = [record for record in records if record.measurement.tier is Tier.SCREEN]  # no second measurements
     tried = Counter(record.proposer for record in records)
     timed = Counter(record.proposer for record in records if record.measurement.ok)
     proposer_of = {(r.task_key, r.candidate): r.proposer for r in reversed(records) if r.measurement.ok}

@@ -241,7 +241,7 @@ class TestVerdict:
 
 
 def grouped(
-    rng: np.random.Generator, processes: int, between: float, within: float, each: int = 10
+    rng: np.random.Generator, processes: int, between: float, within: float, each: int = 20
 ) -> tuple[list[float], list[float], list[int]]:
     """Blocks of one thing against itself, in processes that each put it a little differently into memory."""
     offsets = np.repeat(rng.normal(0, between, processes), each)
@@ -251,7 +251,7 @@ def grouped(
 
 
 class TestProcesses:
-    @pytest.mark.parametrize(("processes", "between"), [(3, 0.01), (5, 0.01), (5, 0.0), (12, 0.03)])
+    @pytest.mark.parametrize(("processes", "between"), [(3, 0.02), (5, 0.02), (5, 0.0), (12, 0.03)])
     def test_what_differs_from_process_to_process_is_no_false_alarm(self, processes: int, between: float) -> None:
         rng = np.random.default_rng(3)
         runs, alarms, naive = 120, 0, 0
