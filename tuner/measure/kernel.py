@@ -12,14 +12,13 @@ import numpy as np
 
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
-from tuner.measure.cpu import CpuRunner
+from tuner.measure.cpu import Check, CpuRunner
+from tuner.measure.pooled import Shadow
+from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
 from tuner.pinning import pin_workers
-from tuner.protocols import Array, Artifact, Policy, Reference
+from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
-
-_SLOW_CALL_S = 0.5
-"""A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
@@ -90,7 +89,7 @@ class KernelService:
     """Runs in a child with the thread count the model will have."""
 
     def __init__(self, mode: str, threads: int) -> None:
-        self._runner = CpuRunner(mode)
+        self.runner = CpuRunner(mode)
         self._threads = threads
         self._pinned = False
         self._inputs: dict[tuple[str, int], list[Array]] = {}
@@ -103,54 +102,59 @@ class KernelService:
         _save(path, prepared.outputs())
 
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time. The answer is a Measurement as data, see `measurement_from_json`.
-
-        `job` is what `job_of` makes.
-        """
+        """Check, then time. The answer is a Measurement as data. `job` is what `job_of` makes."""
         began = time.perf_counter()
+        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        trial = self.begin(job)
+        reason = trial.check.reason if not trial.check.ok else ""
+        if not reason:
+            self.pin(trial)
+            measured = self._time(trial, stops)
+            reason = self.verify(trial) if measured.ok else ""
+        found = trial.wrong(reason, stops.tier) if reason else trial.right(measured)
+        return dataclasses.replace(found, run_s=time.perf_counter() - began).to_json()
+
+    def _time(self, trial: Trial, policy: Policy) -> Measurement:
+        if trial.first_call_s <= SLOW_CALL_S:
+            return self.runner.run(_Ready(trial.prepared), trial.inputs, policy, called_before=True)
+        limit = policy.give_up_above_s
+        if limit is not None and trial.first_call_s > limit:
+            return Measurement(Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit)
+        return trial.one_call(policy.tier)
+
+    def op_side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
+    ) -> dict[str, Any]:
+        """Check several kernels, then time them in turn: see `side_by_side`."""
+        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        return side_by_side(self, jobs, stops, budget_s, seed)
+
+    def begin(self, job: Mapping[str, Any]) -> Trial:
+        """Load a kernel, call it once on seeded inputs, and compare its answer with the reference."""
         inputs = self._seeded(job)
-        library = self._library(job)
-        prepared = library.prepare(inputs)
+        prepared = self._library(job).prepare(inputs)
         start = time.perf_counter()
         prepared.launch(1)
         first_call_s = time.perf_counter() - start
         answer = prepared.outputs()
-        verdict = self._check(job, answer)
-        tier = Tier(policy["tier"])
-        errors: dict[str, Any] = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
-        if not verdict[0]:
-            wrong = Measurement(
-                Status.WRONG_RESULT, tier=tier, reason=verdict[3], run_s=time.perf_counter() - began, **errors
-            )
-            return measurement_to_json(wrong)
-        if not self._pinned and first_call_s < _SLOW_CALL_S:
-            self._pinned = pin_workers(lambda: prepared.launch(1 + int(_PIN_AFTER_S / first_call_s)), self._threads)
-        if first_call_s > _SLOW_CALL_S:
-            return measurement_to_json(self._slow(first_call_s, policy, began, errors))
-        measured = self._runner.run(
-            _Ready(library.key, prepared), inputs, Policy(**{**policy, "tier": tier}), called_before=True
-        )
-        if measured.ok:
-            after = prepared.outputs()
-            changed = any(not np.array_equal(a, b) for a, b in zip(answer, after, strict=True))
-            again = self._check(job, after) if changed else verdict
-            if not again[0]:
-                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason=f"after timing: {again[3]}")
-            elif any(not np.array_equal(a, b) for a, b in zip(inputs, prepared.inputs(), strict=True)):
-                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason="the kernel changed its inputs")
-        return measurement_to_json(dataclasses.replace(measured, run_s=time.perf_counter() - began, **errors))
+        return Trial(job, inputs, prepared, first_call_s, answer, self._check(job, answer))
 
-    def _slow(
-        self, first_call_s: float, policy: Mapping[str, Any], began: float, errors: Mapping[str, Any]
-    ) -> Measurement:
-        limit = policy["give_up_above_s"]
-        tier = Tier(policy["tier"])
-        spent = time.perf_counter() - began
-        if limit is not None and first_call_s > limit:
-            return Measurement(
-                Status.CENSORED, tier=tier, reason=f"over {limit:.3g} s", censored_at_s=limit, run_s=spent, **errors
-            )
-        return Measurement(Status.OK, (first_call_s,), tier, "one call is long enough", run_s=spent, **errors)
+    def verify(self, trial: Trial) -> str:
+        """What the timing showed to be wrong; empty when nothing. Outputs must be the same still, or right again."""
+        after = trial.prepared.outputs()
+        if any(not np.array_equal(a, b) for a, b in zip(trial.answer, after, strict=True)):
+            again = self._check(trial.job, after)
+            if not again.ok:
+                return f"after timing: {again.reason}"
+        if any(not np.array_equal(a, b) for a, b in zip(trial.inputs, trial.prepared.inputs(), strict=True)):
+            return "the kernel changed its inputs"
+        return ""
+
+    def pin(self, trial: Trial) -> None:
+        """Pin this process's threads, once, while a kernel that uses them all works."""
+        if not self._pinned and trial.first_call_s < SLOW_CALL_S:
+            calls = 1 + int(_PIN_AFTER_S / trial.first_call_s)
+            self._pinned = pin_workers(lambda: trial.prepared.launch(calls), self._threads)
 
     def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
         return KernelLibrary(job["path"], job["entry"], [TensorSpec(tuple(s), d) for s, d in job["outputs"]])
@@ -163,7 +167,7 @@ class KernelService:
             self._inputs[key] = seeded_inputs(tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"]), job["seed"])
         return self._inputs[key]
 
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> tuple[bool, float | None, float | None, str]:
+    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Check:
         path = job["reference"]
         if path not in self._references:
             while len(self._references) >= _MOST_TASKS_CACHED:
@@ -176,43 +180,26 @@ class KernelService:
         for actual, expected in zip(answer, self._references[path], strict=True):
             ok, absolute, relative, reason = expected.judge(actual)
             if not ok:
-                return False, absolute, relative, reason
+                return Check(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
-        return True, worst_abs, worst_rel, ""
+        return Check(True, worst_abs, worst_rel)
 
 
 class _Ready:
     """A prepared kernel as a launchable, so that what was checked is what is timed."""
 
-    def __init__(self, key: str, prepared: LoadedKernel) -> None:
-        self.key = key
+    key = ""
+
+    def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
 
-    def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
+    def prepare(self, inputs: Sequence[Array]) -> Prepared:
         return self._prepared
 
 
 def _save(path: str, arrays: Sequence[Array]) -> None:
     with open(path, "wb") as file:
         np.savez(file, *arrays)
-
-
-def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    data = dataclasses.asdict(measurement)
-    data["samples_s"] = list(measurement.samples_s)
-    return data
-
-
-def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
-    fields = dict(data)
-    return Measurement(
-        **{
-            **fields,
-            "status": Status(fields["status"]),
-            "tier": Tier(fields["tier"]),
-            "samples_s": tuple(fields["samples_s"]),
-        }
-    )
 
 
 class KernelBench:
@@ -233,12 +220,33 @@ class KernelBench:
         timeout = self._timeout_s + policy.max_time_s
         try:
             answer = self._ready().call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
-            return measurement_from_json(answer)
+            return Measurement.from_json(answer)
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
             status, reason = Status.RUN_FAILED, str(error)
         return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began)
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], Shadow | None]:
+        """Check and time several kernels of one task in turn, in this bench's process; `budget_s` for all of it.
+
+        When one of them takes the process down, nothing of the turn is kept: each is measured alone, so that
+        only the culprit is blamed, and there is no second entry of the incumbent.
+        """
+        timeout = self._timeout_s * (1 + len(jobs)) + budget_s
+        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        try:
+            answer = self._ready().call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+            return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"]
+        except (ChildTimeout, ChildDied, ChildError):
+            alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
+            return [self.measure(job, alone) for job in jobs], None
+
+    def renew(self) -> None:
+        """What is measured next runs in a fresh process."""
+        self.close()
 
     def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
