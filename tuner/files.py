@@ -52,15 +52,28 @@ def sync(path: Path) -> None:
 def replace_folder(made: Path, final: Path) -> None:
     """Move a finished folder into place of an earlier one. Raises OSError.
 
-    A kill between the two renames leaves the earlier one beside it as `.NAME.old`; the next call finds it there.
+    A kill between the two renames leaves the earlier one beside it as `.NAME.old`; `finish_replacing` puts it back.
     """
-    old = final.with_name(f".{final.name}.old")
+    old = _old(final)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(final, old)
     os.replace(made, final)
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def finish_replacing(final: Path) -> None:
+    """After a kill in the middle of `replace_folder`: the earlier folder is back, or what was left of it is gone."""
+    old = _old(final)
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, final)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
 
 
 def set_aside(path: Path, *beside: str) -> Path:
@@ -109,7 +122,7 @@ def require_temporary_folder() -> None:
 
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path`, a file made for it. The system drops it when this process dies, however it dies.
+    """Hold an exclusive lock on `path`, a file made for it. The system drops it when this process dies, however.
 
     `doing` names what the lock is for, in the message for who comes second. Raises OutputError.
     """
@@ -130,7 +143,9 @@ def locked(path: Path, doing: str) -> Iterator[None]:
                 "wait for it or end it; two at once would disturb each other's timings. Or choose another folder",
             ) from None
         except OSError as error:
-            raise OutputError(f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk") from error
+            raise OutputError(
+                f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk"
+            ) from error
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)

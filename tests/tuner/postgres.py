@@ -34,7 +34,8 @@ def server() -> Iterator[str]:
     programs = Path(shutil.which("postgres") or "").resolve().parent  # initdb looks for postgres beside itself
     subprocess.run(
         [programs / "initdb", "-D", data, "-U", "tuner", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        check=True, capture_output=True, user=user, cwd=folder, timeout=120, env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        check=True, capture_output=True, user=user, cwd=folder, timeout=120,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
     )  # fmt: skip
     log = folder / "log"
     with open(log, "wb") as out:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
-from tuner import environment, targets
+from tuner import environment, files, targets
 from tuner.config import RunConfig
 from tuner.errors import TargetError, UserError
-from tuner.experiment.prepare import RunContext, ceilings, lowered, open_store, run_folder, write
+from tuner.experiment.prepare import RunContext, ceilings, hold, lowered, open_store, run_folder, tidy
 from tuner.experiment.searcher import Searcher
 from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
-from tuner.records import Record
 from tuner.summarize import RunFacts, summarize
 
 if TYPE_CHECKING:
@@ -37,12 +36,14 @@ class Outcome:
     lines: list[str]
 
 
-def run(config: RunConfig, command: str, progress: Progress, resume: str | None = None) -> Outcome:
+def run(
+    config: RunConfig, command: str, progress: Progress, resume: str | None = None, replay: Path | None = None
+) -> Outcome:
     """Tune, verify, compare, report and export the configured model.
 
-    With `resume` the run of that id is continued with the configuration it was started with. Raises TunerError
-    for what the user or the machine got wrong; an interrupt ends the search, and the rest is done with
-    what there is.
+    With `resume` the run of that id is continued with the configuration it was started with. With `replay`, a file
+    of recorded measurements, kernels are built and checked but not timed. Raises TunerError for what the user or the
+    machine got wrong; an interrupt ends the search, and the rest is done with what there is.
     """
     environment.check_versions()
     if resume is not None:
@@ -53,8 +54,9 @@ def run(config: RunConfig, command: str, progress: Progress, resume: str | None 
             "this version compiles for CUDA but has no runner for it yet",
             "use `target: llvm` to tune for this machine's CPU",
         )
-    with Interrupts(progress.message) as interrupted:
-        return _Run(config, command, progress, target, Path(config.out), interrupted, resume=resume).execute()
+    with Interrupts(progress.message) as interrupted, hold(config), open_store(config, progress.message) as store:
+        context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
+        return context.execute(store)
 
 
 def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
@@ -72,14 +74,15 @@ def rebuild_report(run: str, out: str) -> Path:
     """Write the report of a finished run again, from its summary and records. Returns its folder."""
     from tuner import report
     from tuner.report import summary as summary_file
+    from tuner.store import SqlStore
 
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
     target = targets.resolve(config.target, to_run=False)
     scope = environment.scope_key(target.text, target.threads, config.measure.mode)
     keys = [kernel["task"] for kernel in summary_file.load(folder)["kernels"]]
-    with open_store(config) as store:
-        report.render(folder, _records_of(keys, scope, store), config.report.formats)
+    with SqlStore(config.measure.database) as store:
+        report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
     return folder
 
 
@@ -94,7 +97,8 @@ def reexport(run: str, out: str) -> Path:
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
     winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
-    return rebuild_export(config, target, folder, winners, summary)
+    with hold(dataclasses.replace(config, out=out)):
+        return rebuild_export(config, target, folder, winners, summary)
 
 
 # --- one run --------------------------------------------------------------------------------------
@@ -104,20 +108,25 @@ def reexport(run: str, out: str) -> Path:
 class _Run(RunContext):
     resume: str | None = None
 
-    def execute(self) -> Outcome:
+    def execute(self, store: SqlStore) -> Outcome:
         began = time.monotonic()
+        tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
         self.folder = run_folder(self.config, self.resume)
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
-        write(self.folder / "config.yaml", config_file.to_yaml(self.config))
+        if self.resume is None:
+            files.write_aside(self.folder / "config.yaml", config_file.to_yaml(self.config).encode())
         captured = environment.capture()
-        write(self.folder / "environment.json", json.dumps(captured, indent=1))
+        files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
-            with open_store(self.config) as store:
-                facts = self._search_and_finish(model, variants, store, captured)
-                facts.wall_s = time.monotonic() - began
-                return self._report(facts, store)
+            self.work.mkdir(parents=True)
+            facts = self._search_and_finish(model, variants, store, captured)
+            facts.wall_s = time.monotonic() - began
+            return self._report(facts, store)
+        except OSError as error:
+            # Of the machine, or of this program? A disk that is full or read-only now says which.
+            files.require_room(self.folder)
+            files.require_temporary_folder()
+            raise error
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -129,7 +138,7 @@ class _Run(RunContext):
         from tuner.measure.kernel import KernelBench
 
         self.progress.phase("measuring this machine's ceilings")
-        found_ceilings = ceilings(self.target.threads)
+        found_ceilings = ceilings(self.target.threads, self.replay)
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
         bench = KernelBench(
@@ -137,6 +146,7 @@ class _Run(RunContext):
             self.target.threads,
             thread_env(self.target.threads),
             self.config.measure.run_timeout_s,
+            self.replay,
         )
         try:
             searcher = Searcher(self, store, builder, bench, found_ceilings)
@@ -165,19 +175,13 @@ class _Run(RunContext):
         self.progress.phase("writing the report")
         if facts.manifest is not None:
             facts.manifest["path"] = "export"
+        if store.quarantined:
+            facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        records = _records_of(facts.found.sessions, facts.ledger.scope, store)
+        records = store.read(scope=self.scope, task_key=list(facts.found.sessions))
         report.render(self.folder, records, self.config.report.formats)
         lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
-
-
-def _records_of(keys: Iterable[str], scope: str, store: SqlStore) -> list[Record]:
-    """All records that the tasks with these keys rest on, in the order they were made."""
-    found: list[Record] = []
-    for key in keys:
-        found.extend(store.read(scope=scope, task_key=key))
-    return sorted(found, key=lambda record: record.created_at)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner import environment, files, runs
 from tuner.config import RunConfig
 from tuner.errors import OutputError
 from tuner.interrupts import Interrupts
@@ -18,11 +22,15 @@ from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered
+    from tuner.store import SqlStore
 
 
 @dataclass
 class RunContext:
-    """What every part of one run needs. `notes` are plain sentences for the report."""
+    """What every part of one run needs. `notes` are plain sentences for the report.
+
+    `replay`: a file of recorded measurements (`tuner.measure.replay`) that stand in for the timing of kernels.
+    """
 
     config: RunConfig
     command: str
@@ -31,6 +39,13 @@ class RunContext:
     folder: Path
     interrupted: Interrupts
     notes: list[str] = field(default_factory=list)
+    replay: Path | None = None
+
+    @property
+    def scope(self) -> str:
+        """Of this run's records. What was replayed is never taken for what was measured."""
+        mode = self.config.measure.mode if self.replay is None else "replay"
+        return environment.scope_key(self.target.text, self.target.threads, mode)
 
     @property
     def work(self) -> Path:
@@ -68,22 +83,34 @@ def tvm_target(target: ResolvedTarget) -> Any:
     return Target(json.loads(target.text))
 
 
-def ceilings(threads: int) -> dict[str, Any]:
+def ceilings(threads: int, replay: Path | None = None) -> dict[str, Any]:
+    """What this machine can do at most, measured now; with `replay`, as it was when that was recorded."""
     from tuner.measure.contest import thread_env
     from tuner.worker import Child
 
+    if replay is not None:
+        from tuner.measure.replay import Recording
+
+        return dict(Recording.load(replay).ceilings)
     with Child("tuner.measure.ceilings:Ceilings", {"threads": threads}, env=thread_env(threads)) as child:
         found: dict[str, Any] = child.call("measure", 120.0)
     return found
 
 
-def open_store(config: RunConfig) -> Any:
-    """A context manager around the record store."""
-    from contextlib import closing
+def open_store(config: RunConfig, say: Callable[[str], None]) -> SqlStore:
+    """The record store; a damaged file is set aside, and `say` is told."""
+    from tuner.store.salvage import open_store
 
-    from tuner.store import SqlStore
+    return open_store(config.measure.database, say)
 
-    return closing(SqlStore(config.measure.database))
+
+def hold(config: RunConfig) -> AbstractContextManager[None]:
+    """Where runs are kept, for this one alone until it ends; and what every run needs is there.
+
+    Raises OutputError: another run is going on there, or nothing can be written there, or no temporary file.
+    """
+    files.require_temporary_folder()
+    return files.locked(Path(config.out) / ".lock", "a run is going on")
 
 
 def run_folder(config: RunConfig, resume: str | None) -> Path:
@@ -103,11 +130,16 @@ def run_folder(config: RunConfig, resume: str | None) -> Path:
             raise OutputError(
                 f"{folder}: cannot be made: {error.strerror}", "choose another folder with --out"
             ) from error
+        files.require_room(folder)
         return folder
     raise OutputError(f"{out}: a hundred runs began in this second", "try again")
 
 
-def write(path: Path, text: str) -> None:
-    from tuner.report.summary import write_aside
+def tidy(out: Path) -> None:
+    """Put right what killed runs left: their scratch space goes, an export caught between two renames is put back.
 
-    write_aside(path, text.encode())
+    Only while `out` is held.
+    """
+    for folder in runs.folders(str(out)):
+        shutil.rmtree(folder / ".work", ignore_errors=True)
+        files.finish_replacing(folder / "export")

@@ -13,6 +13,7 @@ import numpy as np
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
 from tuner.measure.cpu import CpuRunner
+from tuner.measure.replay import Recording, ReplayRunner
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Reference
 from tuner.records import Measurement, Status, Tier
@@ -89,8 +90,8 @@ def _poison(spec: TensorSpec) -> Array:
 class KernelService:
     """Runs in a child with the thread count the model will have."""
 
-    def __init__(self, mode: str, threads: int) -> None:
-        self._runner = CpuRunner(mode)
+    def __init__(self, mode: str, threads: int, replay: str | None = None) -> None:
+        self._runner = CpuRunner(mode) if replay is None else ReplayRunner(Recording.load(Path(replay)))
         self._threads = threads
         self._pinned = False
         self._inputs: dict[tuple[str, int], list[Array]] = {}
@@ -220,8 +221,10 @@ class KernelBench:
 
     _RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
 
-    def __init__(self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float) -> None:
-        self._settings = {"mode": mode, "threads": threads}
+    def __init__(
+        self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float, replay: Path | None = None
+    ) -> None:
+        self._settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
         self._env = dict(env)
         self._timeout_s = timeout_s
         self._child: Child | None = None

@@ -8,12 +8,12 @@ the file and the field.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tuner.errors import OutputError, UserError
+from tuner.errors import UserError
+from tuner.files import write_aside
 
 SCHEMA = 1
 FILE = "summary.json"
@@ -64,29 +64,6 @@ def load(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON: {error}", "the file is damaged; run the command again") from error
     validate(data, str(path))
     return dict(data)
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` so that a reader, or a crash, sees the old file or the new one, whole.
-
-    Raises OutputError.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must survive a power cut
-        finally:
-            os.close(folder)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -117,7 +117,7 @@ class SqlStore:
             return frozenset(connection.scalars(sa.select(runs.c.id).where(runs.c.ended == 1)))
 
     def check(self) -> None:
-        """Read every page of a SQLite file (0.2 s a GB from memory). Raises DamagedStore where one is damaged."""
+        """Read every page of a SQLite file (about a second a GB). Raises DamagedStore where one is damaged."""
         if self._engine.dialect.name != "sqlite":
             return  # a server looks after its own pages
         with self._failures_named(), self._engine.connect() as connection:

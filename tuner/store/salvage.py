@@ -11,9 +11,7 @@ from typing import Any
 from tuner.errors import DamagedStore
 from tuner.files import locked, set_aside
 from tuner.records import Record
-from tuner.store import SqlStore, rows
-
-_APPENDED_AT_ONCE = 500
+from tuner.store import SqlStore, engine, rows
 
 
 def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
@@ -33,18 +31,11 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
             return _checked(url)  # another process was quicker
         aside = set_aside(path, "-wal", "-shm")
         store = SqlStore(url)
-        kept = 0
-        batch: list[Record] = []
-        for record in readable(aside):
-            batch.append(record)
-            if len(batch) == _APPENDED_AT_ONCE:
-                store.append(batch)
-                kept += len(batch)
-                batch = []
-        store.append(batch)
+        kept = list(readable(aside))
+        store.append(kept)  # one transaction: all that could be saved, or an empty one beside the file set aside
         for run in _ended(aside):
             store.end(run)
-        say(f"{reason}; set aside as {aside.name}. A new one was begun with the {kept + len(batch)} records that could be read")
+        say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(kept)} records that can be read")
         return store
 
 
@@ -59,8 +50,6 @@ def _checked(url: str) -> SqlStore:
 
 
 def _file(url: str) -> Path | None:
-    from tuner.store import engine
-
     parsed, *_ = engine.make(url)
     return engine.file_of(parsed)
 
