@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,19 +76,24 @@ def _old(final: Path) -> Path:
     return final.with_name(f".{final.name}.old")
 
 
-def set_aside(path: Path, *beside: str) -> Path:
+def set_aside(path: Path, beside: Sequence[str] = (), instead: Path | None = None) -> Path:
     """Rename a damaged file to `NAME.damaged-N`, with those beside it (`NAME` + suffix); nothing is overwritten.
 
-    Returns its new path. Raises OutputError.
+    `instead` takes its place in the same moment. Returns the new path. Raises OutputError.
     """
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     try:
+        if instead is not None:
+            os.link(path, aside)
         for suffix in beside:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-        os.rename(path, aside)
+        if instead is None:
+            os.rename(path, aside)
+        else:
+            os.replace(instead, path)
         sync(path.parent)
     except OSError as error:
         raise OutputError(f"{path} is damaged and cannot be set aside: {error.strerror}", "move it away") from error

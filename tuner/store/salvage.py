@@ -19,24 +19,28 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
 
     `say` is told about it. Raises StoreError as `SqlStore` does, and OutputError when the file cannot be renamed.
     """
+    parsed, *_ = engine.make(url)
+    path = engine.file_of(parsed)
     try:
         return _checked(url)
     except DamagedStore as error:
-        path = _file(url)
         if path is None:
             raise
         reason = error.message
     with locked(path.with_name(f".{path.name}.lock"), "a damaged database is being set aside"):
         with contextlib.suppress(DamagedStore):
             return _checked(url)  # another process was quicker
-        aside = set_aside(path, "-wal", "-shm")
-        store = SqlStore(url)
-        kept = list(readable(aside))
-        store.append(kept)  # one transaction: all that could be saved, or an empty one beside the file set aside
-        for run in _ended(aside):
-            store.end(run)
-        say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(kept)} records that can be read")
-        return store
+        fresh = path.with_name(f".{path.name}.salvage")
+        for left in path.parent.glob(f"{fresh.name}*"):
+            left.unlink()  # of an attempt that was killed
+        kept = list(readable(path))
+        with SqlStore(parsed.set(database=str(fresh)).render_as_string(hide_password=False)) as store:
+            store.append(kept)
+            for run in _ended(path):
+                store.end(run)
+        aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
+    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(kept)} records that can be read")
+    return SqlStore(url)
 
 
 def _checked(url: str) -> SqlStore:
@@ -47,11 +51,6 @@ def _checked(url: str) -> SqlStore:
         store.close()
         raise
     return store
-
-
-def _file(url: str) -> Path | None:
-    parsed, *_ = engine.make(url)
-    return engine.file_of(parsed)
 
 
 def readable(path: Path) -> Iterator[Record]:
