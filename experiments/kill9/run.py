@@ -6,14 +6,17 @@ A small model is tuned once for real; its measurements are recorded and replayed
 so that every run of the same seed must come to the same result. Then runs are killed: in a random stage, after a random
 time of it, and gone on with, now by `--resume`, now by a plain second run, until they end; then another one begins.
 
-A killed process is a whole run of the program, forked from this script, which has imported what a run imports, and whose
-fork server it uses: starting a Python with TVM in it for each of 200 lives would take most of the time.
+A killed process is a whole run of the program, forked from this script, which has imported what a run imports, and
+whose fork server it uses: starting a Python with TVM in it for each of 200 lives would take most of the time.
+
+`--short` times the real run briefly: the form that tests/tuner/test_kill.py runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import hashlib
 import json
 import os
@@ -36,7 +39,8 @@ from tuner.errors import TunerError  # noqa: E402
 from tuner.progress import Progress  # noqa: E402
 
 STAGES = {
-    "start": 1, "importing": 1, "searching": 5, "ranking": 2, "certifying": 2, "linking": 2, "verifying": 2, "writing": 2,
+    "start": 1, "importing": 1, "searching": 5, "ranking": 2, "certifying": 2, "linking": 2, "verifying": 2,
+    "writing": 2,
 }  # fmt: skip
 """The first words of the phases that a run announces, and how often each is chosen to be killed in."""
 
@@ -108,7 +112,17 @@ def warm() -> None:
     forkserver.set_forkserver_preload(["kernels.preload"])
     forkserver.ensure_running()
     # A fork of this process is not the server's parent and cannot ask whether it lives.
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+    forkserver._forkserver.ensure_running = lambda: None  # noqa: SLF001
+
+
+def hurry() -> None:
+    """Time little: what is measured matters less than that it is replayed."""
+    from tuner import session
+    from tuner.experiment import searcher, whole
+
+    session._RANK_KERNEL = dataclasses.replace(session._RANK_KERNEL, max_time_s=0.02, min_time_s=0.01)  # noqa: SLF001
+    searcher._CERTIFY_S = dict.fromkeys(searcher._CERTIFY_S, 0.1)  # noqa: SLF001
+    whole._CONTEST_S = dict.fromkeys(whole._CONTEST_S, 0.2)  # noqa: SLF001
 
 
 def live(config: Path, recording: Path | None, resume: str | None, kill: tuple[str, float] | None) -> dict[str, Any]:
@@ -271,11 +285,9 @@ class Experiment:
         no_double(self.wanted_facts)
         real = facts(self.folder / "real" / "records.db")
         missing = [row for row in self.wanted_facts if row[3] == "run failed"]
-        print(
-            f"an unkilled replay took {ended['seconds']:.1f} s ({_rounded(self.spent)}); {len(self.wanted_facts)} records"
-            f" ({len(missing)} of them failed runs), {_same(_sorted(real) == _sorted(self.wanted_facts))} as the real run's",
-            flush=True,
-        )  # fmt: skip
+        print(f"an unkilled replay took {ended['seconds']:.1f} s ({_rounded(self.spent)})")
+        same = _same(_sorted(real) == _sorted(self.wanted_facts))
+        print(f"{len(real)} records, {len(missing)} of them failed runs; {same} as the real run's", flush=True)
 
     def one_run(self, kills_left: int) -> None:
         """One run from its beginning to its end, through as many deaths as it has."""
@@ -347,11 +359,14 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strategy", default="random")
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder to work in")
     given = parser.parse_args()
     given.folder.mkdir(parents=True)
     experiment = Experiment(given.folder.resolve(), given.trials, given.seed, given.strategy)
     warm()
+    if given.short:
+        hurry()
     experiment.record()
     experiment.reference()
     began = time.monotonic()

@@ -47,14 +47,20 @@ def run(
     """
     environment.check_versions()
     if resume is not None:
-        config = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+        started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+        config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
+    with hold(config):  # before anything slow: a second run is refused at once
+        return _run(config, command, progress, resume, replay)
+
+
+def _run(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
             "this version compiles for CUDA but has no runner for it yet",
             "use `target: llvm` to tune for this machine's CPU",
         )
-    with Interrupts(progress.message) as interrupted, hold(config), open_store(config, progress.message) as store:
+    with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
         context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
         return context.execute(store)
 
@@ -93,12 +99,11 @@ def reexport(run: str, out: str) -> Path:
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
     summary = summary_file.load(folder)
-    target = targets.resolve(config.target)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
     winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
     with hold(dataclasses.replace(config, out=out)):
-        return rebuild_export(config, target, folder, winners, summary)
+        return rebuild_export(config, targets.resolve(config.target), folder, winners, summary)
 
 
 # --- one run --------------------------------------------------------------------------------------
