@@ -9,7 +9,8 @@ time of it, and gone on with, now by `--resume`, now by a plain second run, unti
 A killed process is a whole run of the program, forked from this script, which has imported what a run imports, and
 whose fork server it uses: starting a Python with TVM in it for each of 200 lives would take most of the time.
 
-`--short` times the real run briefly: the form that tests/tuner/test_kill.py runs.
+`--disk`: and the disk is filled up in each stage. `--short` times the real run briefly: the form that
+tests/tuner/test_kill.py runs.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import select
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,26 @@ def write_model(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+@dataclasses.dataclass(frozen=True)
+class Strike:
+    """What happens to a run, and when: the stage, and the seconds in it. `blow` is given its process id."""
+
+    stage: str
+    after_s: float
+    blow: Callable[[int], object] = lambda child: os.kill(child, signal.SIGKILL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Life:
+    """`code` is -9 after a kill; `struck_in` the stage of the strike; `spent` seconds by stage; `said` its stderr."""
+
+    code: int
+    struck_in: str
+    spent: dict[str, float]
+    said: str
+    seconds: float
+
+
 # --- lives ----------------------------------------------------------------------------------------
 
 
@@ -125,11 +148,8 @@ def hurry() -> None:
     whole._CONTEST_S = dict.fromkeys(whole._CONTEST_S, 0.2)  # noqa: SLF001
 
 
-def live(config: Path, recording: Path | None, resume: str | None, kill: tuple[str, float] | None) -> dict[str, Any]:
-    """One run in a process of its own. `kill`: the stage and the seconds in it after which it dies.
-
-    Returns the exit code (-9 after the kill), the stages with their seconds, and what it said.
-    """
+def live(config: Path, recording: Path | None, resume: str | None = None, strike: Strike | None = None) -> Life:
+    """One run in a process of its own, and what becomes of it when it is struck."""
     far, near = os.pipe()
     child = os.fork()
     if child == 0:
@@ -140,16 +160,16 @@ def live(config: Path, recording: Path | None, resume: str | None, kill: tuple[s
         os._exit(_run(config, recording, resume))
     os.close(near)
     began = at = time.monotonic()
-    stage, said, spent = "start", b"", collections.Counter()
+    stage, struck_in, said, spent = "start", "", b"", collections.Counter()
     while True:
         left = None
-        if kill is not None and stage == kill[0]:
-            left = max(kill[1] - (time.monotonic() - at), 0.0)
-            if left == 0.0:
-                os.kill(child, signal.SIGKILL)
-        if left == 0.0 or not select.select([far], [], [], left)[0]:
-            if left == 0.0:
-                break
+        if strike is not None and stage == strike.stage:
+            left = max(at + strike.after_s - time.monotonic(), 0.0)
+        if left == 0.0:
+            strike.blow(child)
+            strike, struck_in = None, stage
+            continue
+        if not select.select([far], [], [], left)[0]:
             continue
         chunk = os.read(far, 65536)
         if not chunk:
@@ -163,10 +183,8 @@ def live(config: Path, recording: Path | None, resume: str | None, kill: tuple[s
     os.close(far)
     _, status = os.waitpid(child, 0)
     spent[stage] += time.monotonic() - at
-    return {
-        "code": os.waitstatus_to_exitcode(status), "stage": stage, "spent": dict(spent),
-        "said": said.decode(errors="replace"), "seconds": time.monotonic() - began,
-    }  # fmt: skip
+    code = os.waitstatus_to_exitcode(status)
+    return Life(code, struck_in, dict(spent), said.decode(errors="replace"), time.monotonic() - began)
 
 
 def _run(config: Path, recording: Path | None, resume: str | None) -> int:
@@ -263,9 +281,9 @@ class Experiment:
         from tuner.store import SqlStore
 
         write_model(self.folder / "small.onnx")
-        ended = live(self.config("real"), None, None, None)
-        assert ended["code"] == 0, ended["said"]
-        print(f"the real run took {ended['seconds']:.0f} s", flush=True)
+        ended = live(self.config("real"), None)
+        assert ended.code == 0, ended.said
+        print(f"the real run took {ended.seconds:.0f} s", flush=True)
         [run] = (f for f in (self.folder / "real" / "runs").iterdir() if f.is_dir())
         ceilings = json.loads((run / "summary.json").read_text())["ceilings"]
         with SqlStore(f"sqlite:///{self.folder}/real/records.db") as store:
@@ -277,15 +295,15 @@ class Experiment:
 
     def reference(self) -> None:
         """The run that nobody kills."""
-        ended = live(self.config("unkilled"), self.recording, None, None)
-        assert ended["code"] == 0, ended["said"]
+        ended = live(self.config("unkilled"), self.recording)
+        assert ended.code == 0, ended.said
         [run] = (f for f in (self.folder / "unkilled" / "runs").iterdir() if f.is_dir())
         self.wanted, self.wanted_facts = result(run), facts(self.folder / "unkilled" / "records.db")
-        self.spent = ended["spent"]
+        self.spent = ended.spent
         no_double(self.wanted_facts)
         real = facts(self.folder / "real" / "records.db")
         missing = [row for row in self.wanted_facts if row[3] == "run failed"]
-        print(f"an unkilled replay took {ended['seconds']:.1f} s ({_rounded(self.spent)})")
+        print(f"an unkilled replay took {ended.seconds:.1f} s ({_rounded(self.spent)})")
         same = _same(_sorted(real) == _sorted(self.wanted_facts))
         print(f"{len(real)} records, {len(missing)} of them failed runs; {same} as the real run's", flush=True)
 
@@ -297,10 +315,7 @@ class Experiment:
         resume: str | None = None
         self.runs += 1
         while True:
-            kill = None
-            if kills_left > 0 and self.rng.random() < _KILLED_SHARE:
-                stage = self.rng.choices(list(STAGES), list(STAGES.values()))[0]
-                kill = (stage, self.rng.uniform(0.0, 1.1 * max(self.spent.get(stage, 0.1), 0.02)))
+            kill = self.strike() if kills_left > 0 and self.rng.random() < _KILLED_SHARE else None
             ended = live(config, self.recording, resume, kill)
             self.lives += 1
             after = stored(database) if database.exists() else {}
@@ -308,10 +323,10 @@ class Experiment:
             before = after
             if database.exists() and after:
                 no_double(facts(database))
-            if ended["code"] == 0:
+            if ended.code == 0:
                 break
-            assert ended["code"] == -signal.SIGKILL, f"{name}: exit code {ended['code']}\n{ended['said']}"
-            self.kills[ended["stage"]] += 1
+            assert ended.code == -signal.SIGKILL, f"{name}: exit code {ended.code}\n{ended.said}"
+            self.kills[ended.struck_in] += 1
             kills_left -= 1
             folders = sorted(f for f in (self.folder / name / "runs").glob("*") if f.is_dir())
             usable = [f for f in folders if (f / "config.yaml").exists()]
@@ -320,6 +335,45 @@ class Experiment:
         run = max(summaries, key=lambda path: path.stat().st_mtime_ns).parent
         self._compare(name, run, facts(database))
         shutil.rmtree(self.folder / name)
+
+    def strike(self) -> Strike:
+        """SIGKILL at a random moment."""
+        stage = self.rng.choices(list(STAGES), list(STAGES.values()))[0]
+        return Strike(stage, self.rng.uniform(0.0, 1.1 * max(self.spent.get(stage, 0.1), 0.02)))
+
+    def full_disk(self, stage: str) -> str:
+        """The disk fills up in a stage: exit code 3 and a clear message; with room again the run goes on."""
+        name = f"full-{stage}"
+        config = self.config(name)
+        disk = self.folder / name
+        if (
+            subprocess.run(
+                [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)]
+            ).returncode
+            != 0
+        ):
+            return "not tried: it needs a file system of its own, so root"
+        ballast = disk / "ballast"
+        try:
+            after_s = self.rng.uniform(0.0, 0.7) * self.spent.get(stage, 0.0)
+            ended = live(config, self.recording, strike=Strike(stage, after_s, lambda _: _fill(ballast)))
+            first = ended.code, stored(disk / "records.db")
+            assert ended.code in (0, 3), f"{name}: exit code {ended.code}\n{ended.said}"
+            assert "Traceback" not in ended.said, ended.said
+            said = next((line for line in ended.said.splitlines() if "space" in line or "full" in line), "ended well")
+            assert (ended.code == 3) == (said != "ended well"), ended.said
+            blamed = [row for row in facts(disk / "records.db") if row[3] in ("build failed", "run failed")]
+            assert not blamed, f"{name}: candidates were blamed for the disk: {blamed[:3]}"
+            ballast.unlink(missing_ok=True)
+            again = live(config, self.recording)
+            assert again.code == 0, again.said
+            assert first[1].items() <= stored(disk / "records.db").items()
+            run = max((disk / "runs").glob("*/summary.json"), key=lambda path: path.stat().st_mtime_ns).parent
+            self._compare(name, run, facts(disk / "records.db"))
+            self.runs += 1
+            return f"exit code {first[0]} with {len(first[1])} records ({said.strip()[:150]}); then went on to the end"
+        finally:
+            subprocess.run([shutil.which("umount") or "umount", str(disk)])
 
     def _compare(self, name: str, run: Path, found: list[tuple[Any, ...]]) -> None:
         screens = sum(row[2] == "screen" for row in found)
@@ -345,6 +399,17 @@ def _sorted(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(rows, key=repr)
 
 
+def _fill(path: Path) -> None:
+    """Take all the room there is, to the last kilobyte."""
+    with open(path, "wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1 << 10):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
 def _same(same: bool) -> str:
     return "the same" if same else "NOT the same"
 
@@ -359,6 +424,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strategy", default="random")
+    parser.add_argument("--disk", action="store_true", help="fill the disk, too (needs root)")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder to work in")
     given = parser.parse_args()
@@ -374,6 +440,9 @@ def main() -> int:
         experiment.one_run(given.kills - experiment.kills.total())
         print(experiment.report(time.monotonic() - began).splitlines()[0], flush=True)
     print(experiment.report(time.monotonic() - began))
+    if given.disk:
+        for stage in ("searching", "ranking", "certifying", "linking", "verifying", "writing"):
+            print(f"disk full while {stage}: {experiment.full_disk(stage)}", flush=True)
     return 0 if experiment.same_result == experiment.runs and experiment.same_trials == experiment.runs else 1
 
 

@@ -14,7 +14,7 @@ from tuner import config as config_file
 from tuner import environment, files, targets
 from tuner.config import RunConfig
 from tuner.errors import TargetError, UserError
-from tuner.experiment.prepare import RunContext, ceilings, hold, lowered, open_store, run_folder, tidy
+from tuner.experiment.prepare import RunContext, ceilings, hold, lowered, open_store, run_folder, start, tidy
 from tuner.experiment.searcher import Searcher
 from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
 from tuner.interrupts import Interrupts
@@ -119,7 +119,7 @@ class _Run(RunContext):
         model, variants = lowered(self.config, self.target, self.progress)
         self.folder = run_folder(self.config, self.resume)
         if self.resume is None:
-            files.write_aside(self.folder / "config.yaml", config_file.to_yaml(self.config).encode())
+            start(self.folder, config_file.to_yaml(self.config))
         captured = environment.capture()
         files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
