@@ -169,3 +169,23 @@ def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
     prepare.tidy(tmp_path)
     assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "export", "notes.txt"]
     assert (folder / "export" / "model.so").read_text() == "whole"
+
+
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_a_damaged_summary_is_set_aside_and_can_be_made_again(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = add_run(tmp_path, "r1", '{"schema": 1, "run')
+    assert cli.main([command, "r1", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "summary.json" in said
+    assert "set aside as summary.json.damaged-1" in said
+    assert f"{folder}/config.yaml --resume r1" in said
+    assert (folder / "summary.json.damaged-1").read_text() == '{"schema": 1, "run'
+    assert not (folder / "summary.json").exists()
+    for other in ({"schema": 2}, None):  # of a newer program; missing: left as it is
+        if other is not None:
+            (folder / "summary.json").write_text(json.dumps(other))
+        assert cli.main([command, "r1", "--out", str(tmp_path)]) == 2
+        assert (folder / "summary.json").exists() == (other is not None)
+        (folder / "summary.json").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -79,14 +80,13 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
 def rebuild_report(run: str, out: str) -> Path:
     """Write the report of a finished run again, from its summary and records. Returns its folder."""
     from tuner import report
-    from tuner.report import summary as summary_file
     from tuner.store import SqlStore
 
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
+    keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
     target = targets.resolve(config.target, to_run=False)
     scope = environment.scope_key(target.text, target.threads, config.measure.mode)
-    keys = [kernel["task"] for kernel in summary_file.load(folder)["kernels"]]
     with SqlStore(config.measure.database) as store:
         report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
     return folder
@@ -94,16 +94,30 @@ def rebuild_report(run: str, out: str) -> Path:
 
 def reexport(run: str, out: str) -> Path:
     """Build and export a finished run's winners again. Returns the export folder. Nothing is measured."""
-    from tuner.report import summary as summary_file
-
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
-    summary = summary_file.load(folder)
+    summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
     winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
     with hold(dataclasses.replace(config, out=out)):
         return rebuild_export(config, targets.resolve(config.target), folder, winners, summary)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The summary of a run; a damaged one is set aside. Raises UserError."""
+    from tuner.report import summary as summary_file
+
+    try:
+        return summary_file.load(folder)
+    except UserError as error:
+        if not summary_file.damaged(folder):
+            raise
+        aside = files.set_aside(folder / summary_file.FILE)
+        again = f"python -m tuner run {shlex.quote(str(folder / 'config.yaml'))} --resume {shlex.quote(folder.name)}"
+        raise UserError(
+            f"{error.message}; set aside as {aside.name}", f"make it again, from what is recorded: {again}"
+        ) from error
 
 
 # --- one run --------------------------------------------------------------------------------------

@@ -131,16 +131,17 @@ class Searcher:
         space = self._builder.space(task, self._pass_names)
         features = FeatureCache(_Features(self._builder, task))
         known: dict[tuple[str, Tier], Measurement] = {}
-        if self._config.search.reuse:
-            for record in self._store.read(scope=self.ledger.scope, task_key=task.key):
-                try:
-                    candidate = Candidate.from_text(record.candidate)
-                except (ValueError, OverflowError, RecursionError):
-                    continue  # damaged, or of a version with other candidates; it stays where it is
-                self._used.add(record.run_id)
-                known[(record.candidate, record.measurement.tier)] = record.measurement
-                if len(record.features) == FEATURE_LENGTH:
-                    features.put(candidate, np.asarray(record.features, dtype=np.float32))
+        # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
+        own = None if self._config.search.reuse else self.ledger.run_id
+        for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
+            try:
+                candidate = Candidate.from_text(record.candidate)
+            except (ValueError, OverflowError, RecursionError):
+                continue  # damaged, or of a version with other candidates; it stays where it is
+            self._used.add(record.run_id)
+            known[(record.candidate, record.measurement.tier)] = record.measurement
+            if len(record.features) == FEATURE_LENGTH:
+                features.put(candidate, np.asarray(record.features, dtype=np.float32))
         strategy = search.create(
             self._config.search.strategy, space, features, self._ranker.task(task.key), self._config.search.seed
         )

@@ -66,6 +66,21 @@ def load(run_dir: Path) -> dict[str, Any]:
     return dict(data)
 
 
+def damaged(run_dir: Path) -> bool:
+    """Whether there is a summary that cannot be read: not one that is missing, and not one of another schema."""
+    try:
+        load(run_dir)
+    except UserError:
+        try:
+            stated = json.loads((run_dir / FILE).read_bytes())
+        except OSError:
+            return False
+        except (ValueError, RecursionError):
+            return True
+        return not isinstance(stated, dict) or stated.get("schema") == SCHEMA
+    return False
+
+
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
 
