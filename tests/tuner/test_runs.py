@@ -162,7 +162,7 @@ def test_a_later_run_is_the_latest_though_the_clock_was_set_back(tmp_path: Path)
 
 def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
     folder = add_run(tmp_path, "r1")
-    (folder / ".work" / "kernels").mkdir(parents=True)
+    (folder / ".work-123" / "kernels").mkdir(parents=True)
     (folder / ".export.old").mkdir()
     (folder / ".export.old" / "model.so").write_text("whole")
     (folder / "notes.txt").write_text("of the user")

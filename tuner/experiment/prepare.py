@@ -51,7 +51,7 @@ class RunContext:
     @property
     def work(self) -> Path:
         """Scratch space of this run, gone when it ends."""
-        return self.folder / ".work"
+        return scratch(self.folder)
 
 
 def lowered(
@@ -146,11 +146,17 @@ def start(folder: Path, config: str) -> None:
         os.utime(file, (latest + 1.0, latest + 1.0))
 
 
+def scratch(folder: Path) -> Path:
+    """Where a run or an export keeps what it builds. Children of one that was killed may still be writing to its own."""
+    return folder / f".work-{os.getpid()}"
+
+
 def tidy(out: Path) -> None:
     """Put right what killed runs left: their scratch space goes, an export caught between two renames is put back.
 
     Only while `out` is held.
     """
     for folder in runs.folders(str(out)):
-        shutil.rmtree(folder / ".work", ignore_errors=True)
+        for left in folder.glob(".work-*"):
+            shutil.rmtree(left, ignore_errors=True)
         files.finish_replacing(folder / "export")

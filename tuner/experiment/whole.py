@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import environment, files
 from tuner.config import RunConfig
 from tuner.errors import UserError
-from tuner.experiment.prepare import RunContext, lowered, tvm_target
+from tuner.experiment.prepare import RunContext, lowered, scratch, tvm_target
 from tuner.progress import Progress
 from tuner.protocols import RANK, ImportedModel
 from tuner.targets import ResolvedTarget
@@ -178,7 +178,7 @@ def rebuild_export(
     graph = next((v for v in variants if {t.key for t in v.tasks} >= set(winners)), None)
     if graph is None:
         raise UserError(f"{folder.name}: its kernels are not those of the model any more", "run it again")
-    work = folder / ".work"
+    work = scratch(folder)
     builder = LocalBuilder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
     objects: dict[str, Any] = {}
     try:
