@@ -147,7 +147,7 @@ def start(folder: Path, config: str) -> None:
 
 
 def scratch(folder: Path) -> Path:
-    """Where a run or an export keeps what it builds. Children of one that was killed may still be writing to its own."""
+    """Where a run or an export keeps what it builds. Children of one that was killed may still write to its own."""
     return folder / f".work-{os.getpid()}"
 
 
