@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.errors import OutputError, UserError
+from tuner.files import replace_folder, sync
 from tuner.protocols import ImportedModel, InputSpec
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def export(
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (aside / LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
         for path in aside.iterdir():
-            _flush(path)
-        _replace(aside, run_dir / FOLDER)
+            sync(path)
+        sync(aside)
+        replace_folder(aside, run_dir / FOLDER)
     except OSError as error:
         raise OutputError(f"{run_dir / FOLDER} cannot be written: {error.strerror or error}") from error
     except RuntimeError as error:  # how TVM reports that the linker is missing or failed
@@ -149,24 +151,6 @@ def _reason(error: RuntimeError) -> str:
 
 def _input(spec: InputSpec) -> dict[str, Any]:
     return {"name": spec.name, "shape": [int(extent) for extent in spec.shape], "dtype": spec.dtype}
-
-
-def _replace(aside: Path, folder: Path) -> None:
-    """Move `aside` to `folder`; an earlier export is there until the new one is complete."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.is_dir():
-        os.replace(folder, old)
-    os.replace(aside, folder)
-    _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

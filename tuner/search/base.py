@@ -46,7 +46,8 @@ class Pool:
     def draw(self) -> Candidate | None:
         """A random candidate that is not claimed (nor claimed by drawing it); None when there is none left."""
         if not self._small:
-            for _ in range(_DRAWS):
+            # A resumed search draws again what was drawn before, and must come out where it was.
+            for _ in range(_DRAWS + len(self._claimed)):
                 candidate = self.space.sample(self.rng)
                 if candidate in self:
                     return candidate

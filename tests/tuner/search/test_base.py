@@ -6,6 +6,7 @@ import pytest
 from kernels.space import Candidate, DesignSpace
 from tuner.records import Measurement, Status
 from tuner.search.base import Pool, belongs, teaches, time_or_bound
+from tuner.search.random import RandomStrategy
 
 
 def illegal(space: DesignSpace) -> Candidate:
@@ -80,3 +81,13 @@ def test_time_or_bound(measurement: Measurement, expected: float | None) -> None
 
 def test_a_doubtful_clock_teaches_nothing() -> None:
     assert not teaches(Measurement(Status.SUSPECT))
+
+
+def test_a_resumed_random_search_goes_on_where_it_was(space: DesignSpace) -> None:
+    """However many candidates are known: a resumed search draws them all again before the first new one."""
+    whole = [p.candidate for p in RandomStrategy(space, seed=3).ask(200)]
+    for known in (10, 150):
+        resumed = RandomStrategy(space, seed=3)
+        for candidate in whole[:known]:
+            resumed.tell(candidate, Measurement(Status.OK, (1e-3,)))
+        assert [p.candidate for p in resumed.ask(200 - known)] == whole[known:]
