@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
+from tuner.limits import large_files, memory_growth
 from tuner.measure.cpu import CpuRunner
+from tuner.measure.guard import GuardedBuffers
+from tuner.measure.keeper import Keeper
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Reference
 from tuner.records import Measurement, Status, Tier
-from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.worker import ChildDied, ChildError, ChildTimeout
 
 _SLOW_CALL_S = 0.5
 """A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
@@ -27,21 +31,32 @@ _LOOP_IN_PYTHON = 8
 _PIN_AFTER_S = 0.05
 """Work enough for the threads of a pool to show themselves."""
 
-_MOST_TASKS_CACHED = 4
+_MOST_CACHED = 8
+"""Sets of inputs, and references: each task has two of either."""
+
+_MOST_HELD = 1 << 30
+"""Bytes of inputs that are kept, save that two sets always are: making them again takes longer than most trials."""
+
+_MEMORY_BESIDE = 1 << 30
+_MEMORY_TIMES = 8
+"""A kernel may allocate this many bytes, and this many times its own tensors: packed layouts need copies of them."""
+
+Verdict = tuple[bool, float | None, float | None, str]
+"""Right or not, the greatest absolute and relative error where there is one, why not."""
 
 
 class LoadedKernel:
     """A kernel of a shared library on fixed inputs. Implements `protocols.Prepared`."""
 
-    def __init__(self, module: Any, entry: str, arrays: Sequence[Any], num_outputs: int) -> None:
+    def __init__(self, module: Any, entry: str, buffers: GuardedBuffers) -> None:
         import tvm
 
         self._module = module
         self._entry = entry
         self._function = module[entry]
         self._device = tvm.cpu()
-        self._arrays = list(arrays)
-        self._num_outputs = num_outputs
+        self._arrays = buffers.tensors
+        self.buffers = buffers
 
     def launch(self, count: int) -> None:
         if count <= _LOOP_IN_PYTHON:
@@ -50,11 +65,8 @@ class LoadedKernel:
             return
         self._module.time_evaluator(self._entry, self._device, number=count - 1, repeat=1)(*self._arrays)
 
-    def inputs(self) -> list[Array]:
-        return [a.numpy() for a in self._arrays[: len(self._arrays) - self._num_outputs]]
-
     def outputs(self) -> list[Array]:
-        return [a.numpy() for a in self._arrays[len(self._arrays) - self._num_outputs :]]
+        return [a.copy() for a in self.buffers.outputs]
 
 
 class KernelLibrary:
@@ -72,18 +84,8 @@ class KernelLibrary:
     def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
         import tvm
 
-        poisoned = [_poison(spec) for spec in self._outputs]
-        arrays = [tvm.runtime.tensor(a) for a in (*inputs, *poisoned)]
-        return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, arrays, len(self._outputs))
-
-
-def _poison(spec: TensorSpec) -> Array:
-    """What an output holds before it is written: NaN, or a value no kernel should produce."""
-    if np.dtype(spec.dtype).kind == "f":
-        return np.full(spec.shape, np.nan, dtype=spec.dtype)
-    if spec.dtype == "bool":
-        return np.zeros(spec.shape, dtype=bool)
-    return np.full(spec.shape, np.iinfo(spec.dtype).min + 77, dtype=spec.dtype)
+        buffers = GuardedBuffers(inputs, self._outputs)
+        return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, buffers)
 
 
 class KernelService:
@@ -102,11 +104,25 @@ class KernelService:
         prepared.launch(1)
         _save(path, prepared.outputs())
 
-    def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time. The answer is a Measurement as data, see `measurement_from_json`.
+    def op_health(self, job: Mapping[str, Any] | None) -> str:
+        """Whether this worker still does what it should: "", or what is wrong. `job` is one that was right before."""
+        if job is None:
+            return "" if float(np.ones(1000, np.float32).sum()) == 1000 else "it cannot add"
+        inputs = self._seeded(job)
+        prepared = self._library(job).prepare(inputs)
+        prepared.launch(1)
+        return prepared.buffers.fault(inputs) or self._check(job, prepared.outputs())[3]
 
-        `job` is what `job_of` makes.
+    def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
+        """Check, then time, then check again. The answer is a Measurement as data, see `measurement_from_json`.
+
+        `job` is what `job_of` makes. Allocations far beyond the size of the kernel's tensors fail.
         """
+        tensors = sum(TensorSpec(tuple(s), d).nbytes for s, d in (*job["inputs"], *job["outputs"]))
+        with memory_growth(_MEMORY_BESIDE + _MEMORY_TIMES * tensors + _thread_memory()):
+            return self._run(job, policy)
+
+    def _run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         inputs = self._seeded(job)
         library = self._library(job)
@@ -115,7 +131,8 @@ class KernelService:
         prepared.launch(1)
         first_call_s = time.perf_counter() - start
         answer = prepared.outputs()
-        verdict = self._check(job, answer)
+        fault = prepared.buffers.fault(inputs)
+        verdict: Verdict = (False, None, None, fault) if fault else self._check(job, answer)
         tier = Tier(policy["tier"])
         errors: dict[str, Any] = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
         if not verdict[0]:
@@ -131,14 +148,28 @@ class KernelService:
             _Ready(library.key, prepared), inputs, Policy(**{**policy, "tier": tier}), called_before=True
         )
         if measured.ok:
-            after = prepared.outputs()
-            changed = any(not np.array_equal(a, b) for a, b in zip(answer, after, strict=True))
-            again = self._check(job, after) if changed else verdict
-            if not again[0]:
-                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason=f"after timing: {again[3]}")
-            elif any(not np.array_equal(a, b) for a, b in zip(inputs, prepared.inputs(), strict=True)):
-                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason="the kernel changed its inputs")
+            reason = self._fault_after_timing(job, prepared, inputs, answer)
+            if reason:
+                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason=reason)
         return measurement_to_json(dataclasses.replace(measured, run_s=time.perf_counter() - began, **errors))
+
+    def _fault_after_timing(
+        self, job: Mapping[str, Any], prepared: LoadedKernel, inputs: Sequence[Array], answer: Sequence[Array]
+    ) -> str:
+        """What is wrong with the buffers as timing left them, or with the answer to other inputs; "" if nothing is."""
+        buffers = prepared.buffers
+        if fault := buffers.fault(inputs):
+            return f"after timing: {fault}"
+        if any(not np.array_equal(a, b) for a, b in zip(answer, buffers.outputs, strict=True)):
+            right, _, _, reason = self._check(job, buffers.outputs)
+            if not right:
+                return f"after timing: {reason}"
+        other = {**job, **job["again"]}
+        inputs = self._seeded(other)
+        buffers.fill(inputs)
+        prepared.launch(1)
+        reason = buffers.fault(inputs) or self._check(other, buffers.outputs)[3]
+        return f"on other inputs, after timing: {reason}" if reason else ""
 
     def _slow(
         self, first_call_s: float, policy: Mapping[str, Any], began: float, errors: Mapping[str, Any]
@@ -158,15 +189,20 @@ class KernelService:
     def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
         key = (job["task"], job["seed"])
         if key not in self._inputs:
-            while len(self._inputs) >= _MOST_TASKS_CACHED:
+            specs = tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"])
+            size = sum(spec.nbytes for spec in specs)
+            while len(self._inputs) >= _MOST_CACHED or (len(self._inputs) > 1 and size + self._held() > _MOST_HELD):
                 self._inputs.pop(next(iter(self._inputs)))
-            self._inputs[key] = seeded_inputs(tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"]), job["seed"])
+            self._inputs[key] = seeded_inputs(specs, job["seed"])
         return self._inputs[key]
 
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> tuple[bool, float | None, float | None, str]:
+    def _held(self) -> int:
+        return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
+
+    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Verdict:
         path = job["reference"]
         if path not in self._references:
-            while len(self._references) >= _MOST_TASKS_CACHED:
+            while len(self._references) >= _MOST_CACHED:
                 self._references.pop(next(iter(self._references)))
             with np.load(path, allow_pickle=False) as stored:
                 self._references[path] = [
@@ -192,8 +228,13 @@ class _Ready:
         return self._prepared
 
 
+def _thread_memory() -> int:
+    """What the stacks of a pool of threads may take: it is started by the first kernel that needs it. Bytes."""
+    return (os.cpu_count() or 1) * (16 << 20)
+
+
 def _save(path: str, arrays: Sequence[Array]) -> None:
-    with open(path, "wb") as file:
+    with large_files(), open(path, "wb") as file:
         np.savez(file, *arrays)
 
 
@@ -216,56 +257,49 @@ def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
 
 
 class KernelBench:
-    """The parent's side: one disposable child, replaced when it hangs, dies, or has run long enough."""
-
-    _RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
+    """The parent's side: whatever a kernel does to the child it runs in is a status."""
 
     def __init__(self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float) -> None:
-        self._settings = {"mode": mode, "threads": threads}
-        self._env = dict(env)
-        self._timeout_s = timeout_s
-        self._child: Child | None = None
-        self._runs = 0
+        settings = {"mode": mode, "threads": threads}
+        self._keeper = Keeper("tuner.measure.kernel:KernelService", settings, env, timeout_s)
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        """Check and time one artifact. Whatever goes wrong is a status with a reason."""
+        """Check and time one artifact. Whatever goes wrong is a status with a reason.
+
+        Raises InfrastructureError when a kernel that was right before is so no longer.
+        """
         began = time.perf_counter()
-        timeout = self._timeout_s + policy.max_time_s
         try:
-            answer = self._ready().call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
-            return measurement_from_json(answer)
+            measurement = measurement_from_json(self._keeper.run(job, policy))
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
             status, reason = Status.RUN_FAILED, str(error)
+        else:
+            if measurement.status is Status.WRONG_RESULT:
+                self._keeper.replace()  # it may have written anywhere
+            elif measurement.ok:
+                self._keeper.remember(measurement.median_s, job)
+            return measurement
         return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began)
 
     def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         try:
-            self._ready().call("outputs", self._timeout_s, job=dict(job), path=str(path))
+            self._keeper.call("outputs", job=dict(job), path=str(path))
         except (ChildTimeout, ChildDied, ChildError) as error:
             return str(error)
         return None
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.close()
-            self._child = None
-
-    def _ready(self) -> Child:
-        if self._child is not None and (not self._child.alive() or self._runs >= self._RUNS_BEFORE_REPLACEMENT):
-            self.close()
-        if self._child is None:
-            self._child = Child("tuner.measure.kernel:KernelService", self._settings, env=self._env)
-            self._runs = 0
-        self._runs += 1
-        return self._child
+        self._keeper.close()
 
 
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-           seed: int, reference: Reference) -> dict[str, Any]:  # fmt: skip
-    """What the child needs to know to run an artifact."""
+           seed: int, reference: Reference, again: tuple[int, Reference] | None = None) -> dict[str, Any]:  # fmt: skip
+    """What the child needs to know to run an artifact. `again`: the seed and the reference of the check after timing;
+    without them it has the same inputs, which a stale output still does not survive."""
+    other_seed, other = again or (seed, reference)
     return {
         "task": task_key,
         "path": str(artifact.path),
@@ -276,4 +310,5 @@ def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outp
         "reference": str(reference.path),
         "dtype": reference.dtype,
         "reduction": reference.reduction,
+        "again": {"seed": other_seed, "reference": str(other.path)},
     }
