@@ -309,7 +309,7 @@ class LocalBuilder:
 
 def _outcome(answer: Any, seconds: float) -> Artifact | BuildFailure:
     if isinstance(answer, ChildTimeout):
-        return BuildFailure(Status.BUILD_TIMEOUT, str(answer), seconds)
+        return BuildFailure(Status.BUILD_TIMEOUT, f"not built within {seconds:.3g} s", seconds)
     if isinstance(answer, (ChildDied, ChildError)):
         return BuildFailure(Status.BUILD_FAILED, str(answer), seconds)
     if "status" in answer:

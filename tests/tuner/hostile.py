@@ -55,7 +55,7 @@ class Hostile:
         """A process whose own parent has gone, as a compiler's helper may be."""
         orphan = [sys.executable, "-c", "import time; time.sleep(60)"]
         middle = f"import subprocess; print(subprocess.Popen({orphan!r}, stdout=subprocess.DEVNULL).pid)"
-        return int(subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True).stdout)
+        return int(subprocess.run([sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True).stdout)
 
     def op_hang_in_native_code(self) -> None:
         ctypes.PyDLL(None).sleep(1000)  # keeps the interpreter lock

@@ -71,4 +71,4 @@ def _around_tolerance(reference: Path) -> tuple[float, float]:
         expected = stored["arr_0"].astype(np.float64)
     relative, absolute = tolerance("float32", N)
     scale = float(np.sqrt(np.mean(expected**2)))
-    return 1.1 * (relative * abs(expected.flat[77]) + absolute * scale), 0.9 * absolute * scale
+    return 1.1 * (relative * abs(float(expected.flat[77])) + absolute * scale), 0.9 * absolute * scale

@@ -54,7 +54,7 @@ def test_memory_in_all() -> None:
         assert child.call("allocate", 60, size=64 << 20)
 
 
-def test_no_crash_leaves_a_core(tmp_path: pytest.TempPathFactory) -> None:
+def test_no_crash_leaves_a_core() -> None:
     with Child(SERVICE) as child:
         assert child.call("core_limit", 60) == [0, 0]
         with pytest.raises(ChildDied):
