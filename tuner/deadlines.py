@@ -6,7 +6,8 @@ A fixed limit that suits the slowest task makes every hanging candidate of the o
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Sequence
 
 QUANTILE = 0.9
 FACTOR = 4.0
@@ -14,6 +15,9 @@ FACTOR = 4.0
 
 LEAST_KNOWN = 8
 """Durations of a task before they are trusted over the configured limit."""
+
+NEWEST = 32
+"""Only so many are looked back at: searches move to candidates that take longer to build."""
 
 LEAST_BUILD_S = 5.0
 LEAST_RUN_S = 3.0
@@ -35,7 +39,7 @@ class Durations:
 
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
-        self._known: defaultdict[str, list[float]] = defaultdict(list)
+        self._known: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=NEWEST))
 
     def add(self, task: str, seconds: float) -> None:
         self._known[task].append(seconds)
@@ -48,7 +52,7 @@ class Durations:
         return min(most_s, max(self._least_s, FACTOR * quantile(known, QUANTILE)))
 
 
-def quantile(values: list[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
     """The smallest of the values that at least `share` of them do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 

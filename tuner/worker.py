@@ -54,7 +54,7 @@ class ChildTimeout(Exception):
 class ChildDied(Exception):
     """The child ended without answering; the message says how (signal or exit code).
 
-    `killed`: by SIGKILL, which no code does to itself by mistake: the system or a person did it.
+    `killed`: in a way that no code comes to by mistake: the system or a person did it.
     """
 
     def __init__(self, message: str, killed: bool = False) -> None:
@@ -189,7 +189,8 @@ class Child:
             return ChildDied(f"stopped in the middle of an answer and was killed{last}")
         if code < 0:
             return ChildDied(f"killed by {_signal_name(-code)}{last}", killed=-code == signal.SIGKILL)
-        return ChildDied(f"exited with code {code}{last}")
+        # 255 is also what is left when the warm process was killed, and all its children with it.
+        return ChildDied(f"exited with code {code}{last}", killed=code == 255)
 
 
 def _start(order: str) -> tuple[Connection, Connection, multiprocessing.context.ForkServerProcess]:
