@@ -19,10 +19,10 @@ from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
 
-POOL_SIZE = 64
-"""New candidates considered for a batch. A row takes some 15 ms, so this is half a second on two workers."""
+POOL_SIZE = 32
+"""New candidates considered for a batch. A row takes some 15 ms, so this is a quarter of a second on two workers."""
 
-SCREENED = 8
+SCREENED = 16
 """Candidates proposed for each that is given a row: their encodings take 0.03 ms, and a model of encodings alone
 orders the candidates of one task about as well as one that knows the program (rank correlation 0.82 and 0.79
 after 64 trials of a matmul and a convolution, against 0.82 and 0.80)."""

@@ -1,0 +1,146 @@
+"""Analytical first guesses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from kernels.space.data import Candidate, Decision, Knob, Sketch, as_parts, parts_of
+from kernels.space.tiles import divisors, nearest
+
+
+def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
+    """Analytical first guesses, the most promising first.
+
+    For tiled sketches: the last spatial loop whole in vector registers, one or two further loops
+    as a register tile of 6 to 28 accumulators, the reduction innermost in one piece, whatever is
+    left outermost (parallel). After the register-blocking argument of Goto and van de Geijn,
+    "Anatomy of High-Performance Matrix Multiplication" (2008).
+    """
+    scored: list[tuple[float, int, Candidate]] = []
+    for sketch in sketches:
+        for score, candidate in _guesses(sketch, vector_lanes):
+            if all(limit.kept(candidate.decisions) for limit in sketch.limits):
+                scored.append((score, len(scored), candidate))
+    scored.sort(key=lambda item: item[:2])
+    return list(dict.fromkeys(c for _, _, c in scored))
+
+
+def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Candidates of a sketch, each with a score that is lower for the more promising."""
+    if sketch.rule.startswith("packed"):
+        return _packed_seeds(sketch, vector_lanes)
+    if sketch.rule == "rows":
+        return _row_seeds(sketch)
+    return _tiled_seeds(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat_seeds(sketch)
+
+
+def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Tiles of 8 to 28 accumulators that load little for each multiply-add; rows or columns shared out to threads."""
+    rows, columns, depth = (math.prod(parts_of(k)) for k in sketch.knobs)
+    for vectors in (1, 2, 3, 4):
+        width = vectors * vector_lanes
+        if columns % width:
+            continue
+        for height in divisors(rows):
+            accumulators = height * vectors
+            if not 8 <= accumulators <= 28:
+                continue
+            loads = (height + vectors) / accumulators
+            panels, tiles = columns // width, rows // height
+            for grain, (share, each) in enumerate(((panels, tiles), (tiles, panels))):
+                for parts in (2, 4, 8):
+                    if share % parts:
+                        continue
+                    cut_columns = (parts, panels // parts, width) if grain == 0 else (1, panels, width)
+                    cut_rows = (1, each, height) if grain == 0 else (parts, tiles // parts, height)
+                    candidate = Candidate(sketch.number, (cut_rows, cut_columns, (depth, 1)))
+                    # a panel is copied once for all the rows that a thread goes through with it
+                    copying = 8 / (rows if grain == 0 else rows // parts)
+                    yield loads + copying + 0.02 * parts + 0.1 * grain, candidate
+
+
+def _row_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
+    """Every vector as long as one, two or four registers."""
+    for score, longest in enumerate((64, 32, 16)):
+        decisions = tuple(
+            max((c for c in k.choices if as_parts(c)[-1] <= longest), key=_innermost) for k in sketch.knobs
+        )
+        yield 0.1 * score - 1, Candidate(sketch.number, decisions)
+
+
+def _innermost(choice: Decision) -> int:
+    return as_parts(choice)[-1]
+
+
+def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
+    middle = [len(k.choices) // 2 for k in sketch.knobs]
+    for score, position in enumerate((0, -1, None)):
+        indices = [
+            m if position is None else position % len(k.choices) for m, k in zip(middle, sketch.knobs, strict=True)
+        ]
+        decisions = tuple(k.choices[i] for k, i in zip(sketch.knobs, indices, strict=True))
+        yield score + 0.1 * sketch.number, Candidate(sketch.number, decisions)
+
+
+def _tiled_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    spatial = [(i, k) for i, k in sketch.tiles if k.role == "spatial"]
+    reduce = [(i, k) for i, k in sketch.tiles if k.role == "reduce"]
+    extents = [math.prod(parts_of(k)) for _, k in spatial]
+    last = len(spatial) - 1
+    lanes = max((d for d in divisors(extents[last]) if d <= 4 * vector_lanes), default=1)
+    vectors = sorted({lanes, max(d for d in divisors(extents[last]) if d <= vector_lanes)})
+    wide = [a for a in range(last) if extents[a] > 1]
+    for lane in vectors:
+        registers = max(1, math.ceil(lane / vector_lanes))
+        for axis in wide or [last]:
+            for rows in divisors(extents[axis]) if wide else [1]:
+                if not (4 <= rows * registers <= 28) and rows != extents[axis]:
+                    continue
+                if rows * registers > 32:
+                    continue
+                for second, more in [
+                    (axis, rows),
+                    *((b, 2) for b in wide if b != axis and extents[b] % 2 == 0 and rows * 2 * registers <= 28),
+                ]:
+                    inner = [1] * len(spatial)
+                    inner[last] = lane
+                    if wide:
+                        inner[axis] = rows
+                    if second != axis:
+                        inner[second] = more
+                    yield from _fill(sketch, spatial, reduce, extents, inner, vector_lanes)
+
+
+def _fill(
+    sketch: Sketch,
+    spatial: Sequence[tuple[int, Knob]],
+    reduce: Sequence[tuple[int, Knob]],
+    extents: Sequence[int],
+    inner: Sequence[int],
+    vector_lanes: int,
+) -> Iterator[tuple[float, Candidate]]:
+    """Complete a register tile: outer loops parallel, the reduction whole or with its first loop outside."""
+    accumulators = math.prod(inner) / vector_lanes
+    for outer in ("parallel", "cached"):
+        decisions: list[Decision] = [k.choices[0] for k in sketch.knobs]
+        for position, ((i, knob), extent, tile) in enumerate(zip(spatial, extents, inner, strict=True)):
+            rest = extent // tile
+            first = rest if outer == "parallel" or position <= 1 else 1
+            decisions[i] = nearest(knob, (first, rest // first, 1, tile))
+        for position, (i, knob) in enumerate(reduce):
+            extent = math.prod(parts_of(knob))
+            whole = position > 0 or len(reduce) == 1
+            inside = 1 if not whole else extent if extent <= 64 else 16
+            decisions[i] = nearest(knob, (max(extent // inside, 1), inside))
+        for i, knob in enumerate(sketch.knobs):
+            if knob.role == "location":
+                decisions[i] = knob.choices[min(1, len(knob.choices) - 1)]
+        candidate = Candidate(sketch.number, tuple(decisions))
+        # 12 to 16 accumulators hide the latency of two FMA units and leave registers for operands
+        score = (
+            abs(math.log2(accumulators / 14))
+            + (0.0 if sketch.number == 1 else 0.3)
+            + (0.05 if outer == "cached" else 0)
+        )
+        yield score, candidate
