@@ -181,7 +181,7 @@ class Child:
         self.close()
 
     def _obituary(self) -> ChildDied:
-        self._process.join(timeout=5)
+        self._process.join(timeout=_LEAVE_S)
         code = self._process.exitcode
         last = _last_words(self._log.fileno())
         self.kill()
@@ -243,7 +243,10 @@ def _serve(pipe: Connection, log: Connection, arguments: str) -> None:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     log.close()
-    process_limits.apply(Limits(**order["limits"]))
+    allowed = Limits(**order["limits"])
+    if allowed != Limits():
+        _close_all_but(pipe.fileno())
+    process_limits.apply(allowed)
     module, _, name = order["service"].partition(":")
     service: Any = None
     while True:
@@ -264,3 +267,14 @@ def _serve(pipe: Connection, log: Connection, arguments: str) -> None:
         with contextlib.suppress(OSError):  # the log may be full
             sys.stdout.flush()
         pipe.send_bytes(json.dumps(reply).encode())
+
+
+def _close_all_but(pipe: int) -> None:
+    """Close what a child of the fork server is given for children of its own: it will have none.
+
+    As long as any child holds them the fork server believes that the parent lives, and whoever writes to them ends it.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != pipe:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(name))
