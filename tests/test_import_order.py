@@ -25,7 +25,7 @@ FLOORS = (
     ("limits", "guardian", "deadlines"),
     ("worker", "graph", "pinning"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("certification", "session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
     ("experiment",),
     ("cli",),
     ("__main__",),

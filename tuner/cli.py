@@ -149,6 +149,39 @@ def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from pathlib import Path
+
+    from tuner import environment
+    from tuner.experiment import machine
+
+    environment.check_versions()
+    threads = _whole("--threads", arguments.threads) if arguments.threads else environment.usable_threads()
+    with _progress() as progress:
+        found = machine.ceilings(Path(arguments.out), threads, progress, again=arguments.again)
+    _table(machine.rows(found))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.config import parse_duration
+    from tuner.experiment import compare
+
+    budget_s = parse_duration(arguments.time_budget, "--time-budget")
+    with _progress() as progress:
+        table, sentences = compare.compare(arguments.a, arguments.b, arguments.out, budget_s, progress)
+    _table(table)
+    for sentence in sentences:
+        _say(sentence)
+    return 0
+
+
+def _whole(flag: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 4096):
+        raise ConfigError(flag, f"expected a whole number from 1 to 4096, not {text!r}")
+    return int(text)
+
+
 def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -259,6 +292,8 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "list": (_list, "list the runs"),
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
+    "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
+    "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
 }
 
@@ -281,6 +316,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
         if name in ("show", "report", "export"):
             command.add_argument("run", metavar="RUN", help="a run's id, the beginning of it, or `latest`")
+        if name == "compare":
+            for letter in "ab":
+                text = "a run, a run's trial (RUN:TRIAL), or the folder of an exported model"
+                command.add_argument(letter, metavar=letter.upper(), help=text)
+            command.add_argument(
+                "--time-budget", metavar="TIME", default="30s", help="time them for so long (default: 30s)"
+            )
+        if name == "machine":
+            command.add_argument("--threads", metavar="N", help="default: every core this process may use")
+            command.add_argument("--again", action="store_true", help="measure even if it is known")
         if name == "show":
             command.add_argument("--records", action="store_true", help="every trial, failures included")
     return parser

@@ -40,8 +40,8 @@ def capture() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores_usable": usable_threads(),
         "cores_total": os.cpu_count(),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "smt": {"1": True, "0": False}.get(_first_line("/sys/devices/system/cpu/smt/active") or ""),
+        "governor": governor(),
+        "smt": smt(),
         "memory_bytes": _memory("MemTotal"),
         "memory_available_bytes": _memory("MemAvailable"),
         "load_average": list(os.getloadavg()),
@@ -87,6 +87,36 @@ def cpu_model() -> str:
 def cpu_flags() -> frozenset[str]:
     """The instruction sets that the kernel says this CPU has, in Linux's spelling; empty when unknown."""
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
+
+
+def governor() -> str | None:
+    """How the first CPU's clock is set, e.g. `performance`; None where Linux does not say."""
+    return _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def smt() -> bool | None:
+    """Whether two threads share a core; None where Linux does not say."""
+    return {"1": True, "0": False}.get(_first_line("/sys/devices/system/cpu/smt/active") or "")
+
+
+def frequency_mhz() -> float | None:
+    """The clock of the first CPU that this process may use, now; a virtual machine may state a nominal one."""
+    cpu = min(os.sched_getaffinity(0))
+    stated = _first_line(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
+    if stated is not None and stated.isdigit():
+        return int(stated) / 1000.0
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            start = file.read(4096).decode(
+                errors="replace"
+            )  # the first CPU: all of them take long where there are many
+    except OSError:
+        return None
+    for line in start.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "cpu MHz":
+            return float(value)
+    return None
 
 
 def _cpuinfo(field: str) -> str:

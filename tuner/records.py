@@ -6,11 +6,12 @@ All times are seconds.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 PROTOCOL_VERSION = 1
 """Version of the timing protocol. Records of another version are not comparable and not reused."""
@@ -82,6 +83,28 @@ class Measurement:
             return ordered[middle]
         return 0.5 * (ordered[middle - 1] + ordered[middle])
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a pipe or a database; `from_json` is the inverse."""
+        stated = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return stated | {"samples_s": list(self.samples_s), "conditions": dict(self.conditions)}
+
+    @classmethod
+    def from_json(cls, stated: Mapping[str, Any]) -> Self:
+        """Raises ValueError, TypeError or KeyError on what `to_json` cannot have made: the source may be damaged."""
+        return cls(
+            status=Status(stated["status"]),
+            samples_s=tuple(_number(sample) for sample in stated["samples_s"]),
+            tier=Tier(stated["tier"]),
+            stopped_by=_text(stated["stopped_by"]),
+            reason=_text(stated["reason"]),
+            censored_at_s=_number_or_none(stated["censored_at_s"]),
+            max_abs_error=_number_or_none(stated["max_abs_error"]),
+            max_rel_error=_number_or_none(stated["max_rel_error"]),
+            build_s=_number(stated["build_s"]),
+            run_s=_number(stated["run_s"]),
+            conditions=dict(stated["conditions"]),
+        )
+
 
 @dataclass(frozen=True)
 class Record:
@@ -103,3 +126,20 @@ class Record:
     seed: int
     created_at: str
     features: tuple[float, ...] = ()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, got {type(value).__name__}")
+    value.encode()  # refuses the stand-ins for bytes that are no UTF-8
+    return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"a number expected, got {type(value).__name__}")
+    return float(value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)

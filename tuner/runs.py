@@ -68,7 +68,7 @@ def description(folder: Path, with_records: bool = False) -> list[Table]:
     from tuner.report import summary as summaries
 
     summary = summaries.load(folder)
-    tables = [_facts(summary), _kernels(summary)]
+    tables = [_facts(summary), _kernels(summary), *_certificates(summary)]
     return [*tables, _trials(folder)] if with_records else tables
 
 
@@ -93,24 +93,40 @@ def _facts(summary: Mapping[str, Any]) -> Table:
 
 
 def _kernels(summary: Mapping[str, Any]) -> Table:
-    rows = [["kernel", "calls", "untuned", "tuned", "verdict"]]
+    rows = [["kernel", "calls", "untuned", "tuned", "re-measured", "ties", "verdict"]]
     for kernel in summary["kernels"]:
         times = [_time(kernel["untuned_s"]), _time(kernel["tuned_s"])]
-        rows.append([kernel["name"], _cell(kernel["weight"]), *times, _cell(kernel["verdict"])])
+        shrank = kernel.get("shrank")
+        certified = ["-" if shrank is None else f"{shrank:+.1%}", str(len(kernel.get("ties", ())))]
+        rows.append([kernel["name"], _cell(kernel["weight"]), *times, *certified, _cell(kernel["verdict"])])
     return rows
+
+
+def _certificates(summary: Mapping[str, Any]) -> list[Table]:
+    """How each result was measured: a table of what differs among the kernels, and one of what is the same for all."""
+    found = {k["name"]: k["certificate"] for k in summary["kernels"] if k.get("certificate")}
+    if not found:
+        return []
+    names = list(dict.fromkeys(name for certificate in found.values() for name in certificate))
+    common = [n for n in names if len(found) > 1 and len({certificate.get(n) for certificate in found.values()}) == 1]
+    varied = [n for n in names if n not in common]
+    rows = [[kernel, *(certificate.get(n, "-") for n in varied)] for kernel, certificate in found.items()]
+    shared = next(iter(found.values()))
+    return [[["certificate of", *varied], *rows], *([[[n, shared[n]] for n in common]] if common else [])]
 
 
 def _trials(folder: Path) -> Table:
     from tuner import config
+    from tuner.measure.certificate import sentence
     from tuner.store import SqlStore
 
     database = config.load(str(folder / "config.yaml")).measure.database
-    rows = [["trial", "kernel", "status", "median", "proposer", "candidate", "reason"]]
+    rows = [["trial", "kernel", "status", "median", "proposer", "candidate", "reason", "certificate"]]
     for record in SqlStore(database).read(run_id=folder.name):
         found = record.measurement
         time = _time(found.median_s if found.ok else None)
         start = [str(record.trial), record.task_name, str(found.status), time]
-        rows.append([*start, record.proposer, record.candidate, found.reason])
+        rows.append([*start, record.proposer, record.candidate, found.reason, sentence(found)])
     return rows
 
 

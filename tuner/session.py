@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from kernels.space import Candidate, DesignSpace
 from tuner.build import LocalBuilder
+from tuner.certification import Certification
 from tuner.measure.kernel import KernelBench, job_of
+from tuner.measure.pooled import fastest, tied
 from tuner.protocols import (
-    CERTIFY,
     RANK,
     SCREEN,
     Artifact,
@@ -124,6 +126,7 @@ class TaskSession:
         self.screened: dict[Candidate, Measurement] = {}
         self.ranked: dict[Candidate, Measurement] = {}
         self.certified: dict[Candidate, Measurement] = {}
+        self._certification: Certification | None = None
         self.unverified = ""
         for (text, tier), measurement in known.items():
             if tier is Tier.SCREEN:
@@ -136,7 +139,12 @@ class TaskSession:
 
     @property
     def best(self) -> Candidate | None:
-        """The fastest verified candidate that is not the default: by rank where ranked, else by screening."""
+        """The fastest verified candidate that is not the default: as certified where that was done (one that failed
+        there gives way to the next), else by rank where ranked, else by screening."""
+        if self.certified:
+            order = [c for c in self.certified if not c.is_default]
+            winner = fastest([self.certified[c] for c in order])
+            return None if winner is None else order[winner]
         pool = {c: m for c, m in (self.ranked or self.screened).items() if m.ok and not c.is_default}
         return min(pool, key=lambda c: pool[c].median_s, default=None)
 
@@ -151,6 +159,18 @@ class TaskSession:
             default = measured.get(self.space.default())
             if default is not None and default.ok:
                 return default.median_s
+        return None
+
+    def ties(self) -> list[Candidate]:
+        """The certified finalists that cannot be told from the winner."""
+        order = [c for c in self.certified if not c.is_default]
+        return [order[i] for i in tied([self.certified[c] for c in order], order.index(self.best))] if self.best else []
+
+    def searched_s(self, candidate: Candidate) -> float | None:
+        """The seconds that the search believed a candidate to take, before it was certified."""
+        for measured in (self.ranked, self.screened):
+            if candidate in measured and measured[candidate].ok:
+                return measured[candidate].median_s
         return None
 
     @property
@@ -234,14 +254,9 @@ class TaskSession:
         same = self._code.get(built.sha256) if policy.tier is Tier.SCREEN else None
         if same is not None:
             return dataclasses.replace(same, conditions={**same.conditions, "same_code": True}, run_s=0.0)
-        if seed not in self._references:
-            return Measurement(
-                Status.RUN_FAILED, tier=policy.tier, reason=f"no reference to check against: {self.unverified}"
-            )
-        workload = self.task.workload
-        other = self._other_seed(seed)
-        again = (other, self._references[other]) if other in self._references else None
-        job = job_of(built, self.task.key, workload.inputs, workload.outputs, seed, self._references[seed], again)
+        job = self._job(built, policy.tier, seed)
+        if isinstance(job, Measurement):
+            return job
         if candidate.is_default:
             policy = dataclasses.replace(policy, give_up_above_s=None)
         measurement = self._bench.measure(job, policy)
@@ -255,23 +270,71 @@ class TaskSession:
         self._code[built.sha256] = measurement
         return measurement
 
+    def _job(self, built: Artifact, tier: Tier, seed: int) -> dict[str, Any] | Measurement:
+        """What the bench needs to run an artifact, or the failure where there is nothing to check it against."""
+        if seed not in self._references:
+            return Measurement(Status.RUN_FAILED, tier=tier, reason=f"no reference to check against: {self.unverified}")
+        workload = self.task.workload
+        other = self._other_seed(seed)
+        again = (other, self._references[other]) if other in self._references else None
+        return job_of(built, self.task.key, workload.inputs, workload.outputs, seed, self._references[seed], again)
+
     # --- the end ------------------------------------------------------------------------------------
 
     def rank(self, stop: Callable[[], bool]) -> None:
         """Measure the finalists again, longer. Known ranks are taken over."""
-        screened = [(m.median_s, i, c) for i, (c, m) in enumerate(self.screened.items()) if m.ok and not c.is_default]
-        finalists = [c for _, _, c in sorted(screened)[:FINALISTS]]
-        self.ranked = self._again(finalists, _RANK_KERNEL, self._ledger.seed, "finalist", stop)
+        self.ranked = self._again(self._finalists(), _RANK_KERNEL, self._ledger.seed, "finalist", stop)
 
-    def certify(self, stop: Callable[[], bool], most_s: float) -> None:
-        """Measure the winner and the untuned program on fresh inputs, each for at most `most_s` seconds.
+    def _finalists(self) -> list[Candidate]:
+        """The fastest screened ones, no machine code twice."""
+        screened = [
+            (m.median_s, i, c)
+            for i, (c, m) in enumerate(self.screened.items())
+            if m.ok and not c.is_default and not m.conditions.get("same_code")
+        ]
+        return [c for _, _, c in sorted(screened)[:FINALISTS]]
 
-        Run it after the bench was renewed: a fresh process is part of what is certified.
+    def certify(self, stop: Callable[[], bool], budget_s: float) -> None:
+        """One process's part of measuring the finalists and the untuned program again, on fresh inputs.
+
+        Call it once for each of several processes (the bench renewed before each), then `settle`. `budget_s` is
+        for this part. Nothing is measured where an earlier run did it all.
         """
-        policy = dataclasses.replace(CERTIFY, max_time_s=most_s, min_time_s=min(CERTIFY.min_time_s, most_s))
-        winner = self.best
-        candidates = [c for c in (self.space.default(), winner) if c is not None]
-        self.certified = self._again(candidates, policy, self._ledger.seed + 1, "winner", stop)
+        if stop() or self.certified:
+            return
+        if self._certification is None:
+            self._begin_certification(stop)
+        if self._certification is not None:
+            self._certification.measure(self._bench, budget_s)
+
+    def settle(self) -> None:
+        """Pool what the processes found, store it, and let it decide on the winner."""
+        if self._certification is None or not self._certification.processes:
+            return
+        self.certified = self._certification.settle(self._floor_s)
+        for candidate, measurement in self.certified.items():
+            self._ledger.write(self.task, Proposal(candidate, "certification"), measurement)
+
+    def _begin_certification(self, stop: Callable[[], bool]) -> None:
+        wanted = [*sorted((c for c, m in self.ranked.items() if m.ok), key=lambda c: self.ranked[c].median_s)]
+        wanted = [*(wanted or self._finalists()), self.space.default()]
+        known = {c: m for c in wanted if (m := self._known.get((c.to_text(), Tier.CERTIFY))) is not None}
+        occasions = {m.conditions.get("certification") for m in known.values() if m.ok}
+        if len(known) == len(wanted) and len(occasions) <= 1 and None not in occasions:
+            self.certified = known
+            return
+        seed = self._ledger.seed + 1
+        self._prepare_reference(seed)
+        jobs: dict[Candidate, dict[str, Any]] = {}
+        failed: dict[Candidate, Measurement] = {}
+        for candidate, built in zip(wanted, self._built(wanted, stop), strict=False):
+            if isinstance(built, BuildFailure):
+                failed[candidate] = Measurement(built.status, tier=Tier.CERTIFY, reason=built.reason)
+            elif isinstance(job := self._job(built, Tier.CERTIFY, seed), Measurement):
+                failed[candidate] = job
+            else:
+                jobs[candidate] = job
+        self._certification = Certification(f"{self._ledger.run_id}/{self.task.key}", wanted, jobs, failed)
 
     def _again(
         self, candidates: Sequence[Candidate], policy: Policy, seed: int, proposer: str, stop: Callable[[], bool]

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tuner.errors import StoreError
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Measurement, Record
 
 SCHEMA_VERSION = 1
 
@@ -234,9 +234,7 @@ def _store_error(shown: str, error: SQLAlchemyError) -> StoreError:
 
 def _encode(record: Record) -> dict[str, Any]:
     row = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    measurement = {f.name: getattr(record.measurement, f.name) for f in dataclasses.fields(Measurement)}
-    measurement["conditions"] = dict(measurement["conditions"])
-    row["measurement"] = json.dumps(measurement)
+    row["measurement"] = json.dumps(record.measurement.to_json())
     row["features"] = struct.pack(f"<{len(record.features)}f", *record.features)
     return row
 
@@ -255,26 +253,10 @@ def _decode(row: Mapping[Any, Any]) -> Record:
         trial=_whole(row["trial"]),
         candidate=_text(row["candidate"]),
         proposer=_text(row["proposer"]),
-        measurement=_decode_measurement(json.loads(_text(row["measurement"]))),
+        measurement=Measurement.from_json(json.loads(_text(row["measurement"]))),
         seed=_whole(row["seed"]),
         created_at=_text(row["created_at"]),
         features=struct.unpack(f"<{len(features) // 4}f", features),
-    )
-
-
-def _decode_measurement(stated: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        status=Status(stated["status"]),
-        samples_s=tuple(_number(sample) for sample in stated["samples_s"]),
-        tier=Tier(stated["tier"]),
-        stopped_by=_text(stated["stopped_by"]),
-        reason=_text(stated["reason"]),
-        censored_at_s=_number_or_none(stated["censored_at_s"]),
-        max_abs_error=_number_or_none(stated["max_abs_error"]),
-        max_rel_error=_number_or_none(stated["max_rel_error"]),
-        build_s=_number(stated["build_s"]),
-        run_s=_number(stated["run_s"]),
-        conditions=dict(stated["conditions"]),
     )
 
 
@@ -289,13 +271,3 @@ def _whole(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"a whole number expected, got {type(value).__name__}")
     return value
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"a number expected, got {type(value).__name__}")
-    return float(value)
-
-
-def _number_or_none(value: object) -> float | None:
-    return None if value is None else _number(value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuner.measure.stats import median, median_interval
+from tuner.measure.certificate import lines
+from tuner.measure.pooled import compare
+from tuner.measure.stats import Label, Verdict, median, median_interval, unpaired_verdict
 from tuner.records import Measurement
 
 if TYPE_CHECKING:
@@ -17,9 +20,6 @@ if TYPE_CHECKING:
     from tuner.search_phase import SearchResult
     from tuner.session import Ledger, TaskSession
     from tuner.targets import ResolvedTarget
-
-MARGIN = 0.005
-"""Intervals must be apart by this much before one kernel is called faster than another."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class RunFacts:
     ceilings: dict[str, Any]
     environment: dict[str, Any]
     search_s: float
-    kernel_baselines: Mapping[str, Mapping[str, float]]
+    kernel_baselines: Mapping[str, Mapping[str, Sequence[float]]]
     notes: list[str] = field(default_factory=list)
     contest: Outcome | None = None
     manifest: dict[str, Any] | None = None
@@ -47,7 +47,10 @@ class RunFacts:
         chosen = {}
         for key, session in self.found.sessions.items():
             best = session.best
-            if best is not None and kernel_verdict(session) in ("FASTER", "UNDECIDED"):
+            if best is None:
+                continue
+            verdict = kernel_verdict(session)
+            if verdict.label == "FASTER" or (verdict.label == "UNDECIDED" and (verdict.ratio or 1.0) < 1.0):
                 chosen[key] = best
         return chosen
 
@@ -67,11 +70,12 @@ class RunFacts:
         if whole["untuned_s"]:
             lines.append(
                 f"  {whole['untuned_s'] / whole['tuned_s']:.3g}x as fast as untuned TVM "
-                f"({1e3 * whole['untuned_s']:.4g} ms)"
+                f"({1e3 * whole['untuned_s']:.4g} ms): {whole['verdicts'].get('untuned', 'UNDECIDED')}"
             )
         for name, rival in whole["baselines"].items():
             lines.append(
-                f"  {rival['median_s'] / whole['tuned_s']:.3g}x as fast as {name} ({1e3 * rival['median_s']:.4g} ms)"
+                f"  {rival['median_s'] / whole['tuned_s']:.3g}x as fast as {name} ({1e3 * rival['median_s']:.4g} ms): "
+                f"{whole['verdicts'].get(name, 'UNDECIDED')}"
             )
         search = summary["search"]
         lines.append(
@@ -92,26 +96,20 @@ def _final(session: TaskSession, candidate: Candidate | None) -> Measurement | N
     return None
 
 
-def kernel_verdict(session: TaskSession) -> str:
-    """The winner against the default schedule, from the intervals of their medians."""
+def kernel_verdict(session: TaskSession) -> Verdict:
+    """The winner against the default schedule; FASTER, with no ratio, where the default does not even run."""
     tuned, untuned = _final(session, session.best), _final(session, session.space.default())
     if tuned is None:
-        return "NOT TUNED"
-    if untuned is None:
-        return "FASTER"  # the default does not even run
-    a = median_interval(tuned.samples_s) or (min(tuned.samples_s), max(tuned.samples_s))
-    b = median_interval(untuned.samples_s) or (min(untuned.samples_s), max(untuned.samples_s))
-    if a[1] < b[0] * (1 - MARGIN):
-        return "FASTER"
-    if a[0] > b[1] * (1 + MARGIN):
-        return "SLOWER"
-    return "UNDECIDED" if tuned.median_s < untuned.median_s else "SAME"
+        return Verdict(Label.UNDECIDED, None, None)
+    return compare(tuned, untuned) if untuned is not None else Verdict(Label.FASTER, None, None)
 
 
 def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> dict[str, Any]:
     task = session.task
     tuned = _final(session, winner)
     interval = median_interval(tuned.samples_s) if tuned is not None else None
+    searched_s = None if winner is None else session.searched_s(winner)
+    rivals = facts.kernel_baselines.get(task.key, {})
     return {
         "task": task.key,
         "name": task.name,
@@ -122,10 +120,18 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "untuned_s": session.untuned_s,
         "tuned_s": None if tuned is None else tuned.median_s,
         "interval_s": None if interval is None else list(interval),
-        "baselines": dict(facts.kernel_baselines.get(task.key, {})),
+        "baselines": {name: median(samples) for name, samples in rivals.items()},
+        "baseline_verdicts": {
+            name: unpaired_verdict(tuned.samples_s if tuned else (), samples).label.value
+            for name, samples in rivals.items()
+        },
         "verified": tuned is not None and not session.unverified,
-        "verdict": kernel_verdict(session),
+        "verdict": "NOT TUNED" if session.best is None else kernel_verdict(session).label.value,
         "candidate": None if winner is None else winner.to_text(),
+        "searched_s": searched_s,
+        "shrank": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
+        "ties": [] if winner is None else [tie.to_text() for tie in session.ties()],
+        "certificate": None if tuned is None else dict(lines(tuned)),
     }
 
 
@@ -155,6 +161,8 @@ def _end_to_end(facts: RunFacts) -> dict[str, Any]:
         "verified": contest.verified,
         "max_abs_error": contest.max_abs_error,
         "max_rel_error": contest.max_rel_error,
+        "verdicts": {n: contest.result.verdict(TUNED, n).label.value for n in seconds if n != TUNED and tuned},
+        "noise_floor": contest.result.noise_floor if math.isfinite(contest.result.noise_floor) else None,
     }
 
 
@@ -217,6 +225,8 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
         "ceilings": {
             "peak_flops_per_s": facts.ceilings["peak_flops_per_s"],
             "bandwidth_bytes_per_s": facts.ceilings["bandwidth_bytes_per_s"],
+            "peaks": facts.ceilings["peaks"],
+            "levels": facts.ceilings["levels"],
         },
         "notes": [
             f"graph configuration: {facts.found.lowered.config.to_text()}",

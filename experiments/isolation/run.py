@@ -52,13 +52,14 @@ def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[di
 
 
 def in_process(jobs: list[dict], threads: int) -> dict:
-    from tuner.measure.kernel import KernelService, measurement_from_json
+    from tuner.measure.kernel import KernelService
     from tuner.protocols import SCREEN
+    from tuner.records import Measurement
 
     began = time.perf_counter()
     service = KernelService("hot", threads)
     policy = dataclasses.asdict(SCREEN)
-    found = [measurement_from_json(service.op_run(job, policy)) for job in jobs]
+    found = [Measurement.from_json(service.op_run(job, policy)) for job in jobs]
     return _result(began, found)
 
 

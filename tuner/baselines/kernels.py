@@ -57,7 +57,7 @@ class KernelHost:
         self._runner: Runner = named(runner)()
 
     def op_time(self, origin: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any] | None:
-        """`{name, median_s, samples_s}` of the faster layout, or None where PyTorch has no counterpart.
+        """`{name, samples_s}` of the faster layout, or None where PyTorch has no counterpart.
 
         `origin` is `Workload.origin`; `policy` has the fields of `Policy`.
         """
@@ -76,7 +76,7 @@ class KernelHost:
             self._pinned = pin_workers(lambda: sample.launch(20), self._threads)
         timed = [(call.key, self._runner.run(call, inputs, wanted).samples_s) for call in calls]
         name, samples = min(timed, key=lambda entry: statistics.median(entry[1]))
-        return {"name": name, "median_s": statistics.median(samples), "samples_s": list(samples)}
+        return {"name": name, "samples_s": list(samples)}
 
 
 def operand_shapes(origin: Mapping[str, Any]) -> list[tuple[int, ...]] | None:

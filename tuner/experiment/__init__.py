@@ -14,7 +14,8 @@ from tuner import config as config_file
 from tuner import environment, targets
 from tuner.config import RunConfig
 from tuner.errors import TargetError, UserError
-from tuner.experiment.prepare import RunContext, ceilings, lowered, open_store, run_folder, write
+from tuner.experiment.machine import ceilings
+from tuner.experiment.prepare import RunContext, lowered, open_store, run_folder, write
 from tuner.experiment.searcher import Searcher
 from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
 from tuner.interrupts import Interrupts
@@ -128,8 +129,7 @@ class _Run(RunContext):
         from tuner.measure.contest import thread_env
         from tuner.measure.kernel import KernelBench
 
-        self.progress.phase("measuring this machine's ceilings")
-        found_ceilings = ceilings(self.target.threads)
+        found_ceilings = ceilings(self.folder.parent, self.target.threads, self.progress)
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
         bench = KernelBench(

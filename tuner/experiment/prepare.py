@@ -1,4 +1,4 @@
-"""What a run needs before it can search: the lowered model, the machine's ceilings, a folder, the store."""
+"""What a run needs before it can search: the lowered model, a folder, the store."""
 
 from __future__ import annotations
 
@@ -66,15 +66,6 @@ def tvm_target(target: ResolvedTarget) -> Any:
     from tvm.target import Target
 
     return Target(json.loads(target.text))
-
-
-def ceilings(threads: int) -> dict[str, Any]:
-    from tuner.measure.contest import thread_env
-    from tuner.worker import Child
-
-    with Child("tuner.measure.ceilings:Ceilings", {"threads": threads}, env=thread_env(threads)) as child:
-        found: dict[str, Any] = child.call("measure", 120.0)
-    return found
 
 
 def open_store(config: RunConfig) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tuner import environment
 from tuner.experiment.prepare import RunContext
 from tuner.protocols import Task
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 _CERTIFY_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
 """Seconds by effort for certifying all kernels together."""
+
+_SAME_FOR_ALL = 0.3
+"""The share of the certification that is divided evenly; the rest goes by the kernels' part of the model's time."""
+
+_LEAST_CERTIFY_S = 0.05
+"""For one kernel in one process, beyond loading and checking: three rounds are run in any case."""
 
 _SMALL_CHANGE, _SMALL_CHANGE_S = 0.1, 5.0
 """A rest of an earlier run's budget below this share or these seconds counts as spent: it is what that run kept
@@ -97,22 +105,43 @@ class Searcher:
         return found
 
     def finish(self, found: SearchResult) -> None:
-        """Certify winners in a fresh process, on fresh inputs."""
-        self._run.progress.phase("certifying the winners")
-        self._bench.close()
-        total_s = _CERTIFY_S[self._config.search.effort]
-        each_s = min(max(total_s / (2 * len(found.sessions)), 0.05), 1.5)
-        for session in found.sessions.values():
-            session.certify(self._run.interrupted, each_s)
+        """Certify finalists and untuned programs: several fresh processes, fresh inputs.
+
+        All kernels go through a process before the next one starts. Time goes by what a kernel is to the model; a
+        part of it is the same for all. When the time is over, what is left of the later processes is left out: the
+        certificate says in how many a kernel was measured.
+        """
+        from tuner.certification import PROCESSES
+
+        self._run.progress.phase("certifying the finalists")
+        spent = {key: session.task.weight * (session.best_s or 0.0) for key, session in found.sessions.items()}
+        sessions = sorted(found.sessions.values(), key=lambda session: -spent[session.task.key])
+        total = sum(spent.values()) or 1.0
+        shares = {key: _SAME_FOR_ALL / len(sessions) + (1 - _SAME_FOR_ALL) * s / total for key, s in spent.items()}
+        began = time.monotonic()
+        for process in range(PROCESSES):
+            self._bench.renew()
+            owed = float(PROCESSES - process)
+            for session in sessions:
+                left_s = began + _CERTIFY_S[self._config.search.effort] - time.monotonic()
+                share = shares[session.task.key]
+                if process and left_s <= 0.0:
+                    break
+                session.certify(self._run.interrupted, max(left_s * share / owed, _LEAST_CERTIFY_S))
+                owed -= share
+        for session in sessions:
+            session.settle()
 
     def _floor(self, task: Task) -> float:
-        from tuner.measure.ceilings import physical_floor_s
+        from tuner.measure.ceilings import least_bytes, physical_floor_s
 
-        return physical_floor_s(task.workload.flops, task.workload.bytes, dict(self._ceilings))
+        workload = task.workload
+        dtype = workload.outputs[0].dtype
+        inputs, output = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
+        moved = least_bytes(inputs, output, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
+        return physical_floor_s(workload.flops, moved, self._ceilings, dtype)
 
     def _session(self, task: Task) -> TaskSession:
-        import numpy as np
-
         from kernels.features import FEATURE_LENGTH
         from kernels.space import Candidate
         from tuner import search

@@ -118,8 +118,8 @@ def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str
     )
 
 
-def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str, float]]:
-    """PyTorch's time for each kernel that has a counterpart there."""
+def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str, list[float]]]:
+    """PyTorch's samples (seconds per call) for each kernel that has a counterpart there."""
     from tuner.measure.contest import thread_env
     from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
@@ -129,7 +129,7 @@ def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str
     counterparts = [task for task in found.lowered.tasks if task.workload.origin]
     each_s = min(0.5, _KERNEL_BASELINES_S[run.config.search.effort] / (2 * max(len(counterparts), 1)))
     policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
-    times: dict[str, dict[str, float]] = {}
+    times: dict[str, dict[str, list[float]]] = {}
     settings = {"threads": run.target.threads, "runner": "tuner.measure.cpu:CpuRunner"}
     with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(run.target.threads)) as child:
         for task in counterparts:
@@ -144,7 +144,7 @@ def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str
                 run.notes.append(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
                 break
             if answer is not None:
-                times[task.key] = {answer["name"]: answer["median_s"]}
+                times[task.key] = {answer["name"]: answer["samples_s"]}
     return times
 
 

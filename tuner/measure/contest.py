@@ -34,12 +34,13 @@ class Contender:
 @dataclass
 class ContestResult:
     """Seconds per call of each contender by round, why contenders were dropped, and the A/A noise floor (a log
-    ratio; infinite when the incumbent could not be measured against itself)."""
+    ratio; infinite when the incumbent could not be measured against itself), from the pairs of `again`."""
 
     blocks: dict[str, dict[int, float]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     calls_per_block: dict[str, int] = field(default_factory=dict)
     noise_floor: float = math.inf
+    again: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
 
     @property
     def seconds(self) -> dict[str, list[float]]:
@@ -158,7 +159,8 @@ def contest(
         if late and number + 1 >= min_rounds and _all_have_enough(result):
             break
     both = sorted(shadow.keys() & result.blocks.get(incumbent, {}).keys())
-    result.noise_floor = noise_floor([result.blocks[incumbent][r] for r in both], [shadow[r] for r in both])
+    result.again = [result.blocks[incumbent][r] for r in both], [shadow[r] for r in both]
+    result.noise_floor = noise_floor(*result.again)
     return result
 
 

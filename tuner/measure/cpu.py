@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.measure.certificate import process_conditions, usage, used_since
 from tuner.measure.stats import should_stop, without_disturbed
 from tuner.protocols import Launchable, Policy, Prepared
 from tuner.records import Measurement, Status
@@ -74,7 +74,7 @@ class CpuRunner:
         if mode not in ("hot", "cold"):
             raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
         self._flush = np.zeros(2 * last_level_cache_bytes(), dtype=np.uint8) if mode == "cold" else None
-        self._mode = mode
+        self.mode = mode
 
     def run(
         self, launchable: Launchable, inputs: Sequence[Array], policy: Policy, called_before: bool = False
@@ -87,13 +87,12 @@ class CpuRunner:
         if not called_before:
             prepared.launch(1)  # first call: allocation, page faults, thread start
         _warm_up(prepared, policy.warmup_s)
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        sampling_began = time.perf_counter()
-        first = self._sample(prepared, 1)
+        before = usage()
+        first = self.sample(prepared, 1)
         limit = policy.give_up_above_s
         if limit is not None and limit < first < _HICCUP_S:
-            first = min(first, self._sample(prepared, 1))  # one lost time slice must not condemn a candidate
-        conditions: dict[str, Any] = {"mode": self._mode, "load_before": load}
+            first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
+        conditions: dict[str, Any] = {"mode": self.mode, "load_before": load}
         if limit is not None and first > limit:
             return Measurement(
                 Status.CENSORED,
@@ -103,14 +102,12 @@ class CpuRunner:
                 run_s=time.perf_counter() - began,
                 conditions=conditions,
             )
-        calls = self._calls_per_block(prepared, first, policy.block_s)
+        calls = self.calls_per_block(prepared, first, policy.block_s)
         samples, disturbed, stopped_by = self._collect(prepared, calls, policy)
         kept = without_disturbed(samples, disturbed, policy.min_samples)
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        conditions |= process_conditions(self.mode)
+        conditions |= used_since(before)
         conditions |= {
-            "wall_s": time.perf_counter() - sampling_began,
-            "cpu_s": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
-            "involuntary_switches": after.ru_nivcsw - before.ru_nivcsw,
             "calls_per_block": calls,
             "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
             "samples_disturbed": sum(disturbed),
@@ -120,16 +117,21 @@ class CpuRunner:
             Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
         )
 
-    def _sample(self, prepared: Prepared, calls: int) -> float:
+    @property
+    def hot(self) -> bool:
+        return self._flush is None
+
+    def sample(self, prepared: Prepared, calls: int) -> float:
         """Seconds per call of one block."""
         if self._flush is not None:
             np.add(self._flush, 1, out=self._flush)
         start = time.perf_counter_ns()
         prepared.launch(calls)
         elapsed = time.perf_counter_ns() - start
-        return max(elapsed * 1e-9, clock().resolution_s) / calls
+        # Seven digits: far below what the clock can tell, and half the room in the database.
+        return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
 
-    def _calls_per_block(self, prepared: Prepared, first_s: float, block_s: float) -> int:
+    def calls_per_block(self, prepared: Prepared, first_s: float, block_s: float) -> int:
         """Enough calls for the block to last `block_s` and to dwarf the clock; one call in cold mode."""
         if self._flush is not None:
             return 1
@@ -137,8 +139,8 @@ class CpuRunner:
         if first_s >= 10 * wanted:
             return 1
         calls = max(1, math.ceil(wanted / first_s))
-        while True:  # the first sample may have been slow for its own reasons: trust only a block of this length
-            seconds = self._sample(prepared, calls) * calls
+        while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
+            seconds = min(self.sample(prepared, calls), self.sample(prepared, calls)) * calls
             if seconds >= wanted:
                 return calls
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
@@ -148,9 +150,9 @@ class CpuRunner:
         disturbed: list[bool] = []
         elapsed = 0.0
         while True:
-            switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-            samples.append(self._sample(prepared, calls))
-            disturbed.append(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches)
+            switches = usage().switches
+            samples.append(self.sample(prepared, calls))
+            disturbed.append(usage().switches > switches)
             elapsed += samples[-1] * calls
             if len(samples) > 64 and len(samples) % _LOOK_EVERY and elapsed < policy.max_time_s:
                 continue

@@ -51,9 +51,9 @@ class Keeper:
             self.replace()
             raise
 
-    def call(self, op: str, **arguments: Any) -> Any:
+    def call(self, op: str, timeout_s: float, **arguments: Any) -> Any:
         """Any other operation. Raises ChildTimeout, ChildDied or ChildError."""
-        return self._ready().call(op, self._timeout_s, **arguments)
+        return self._ready().call(op, timeout_s, **arguments)
 
     def remember(self, seconds: float, job: Mapping[str, Any]) -> None:
         """A kernel was right: the fastest of those whose files are still there is what health is checked with."""
@@ -66,7 +66,7 @@ class Keeper:
         for _ in range(2):
             self._kill()
             try:
-                reason = self.call("health", job=self._good_job())
+                reason = self.call("health", self._timeout_s, job=self._good_job())
             except (ChildTimeout, ChildDied, ChildError) as error:
                 reason = str(error)
             if not reason:

@@ -14,16 +14,15 @@ import numpy as np
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
 from tuner.limits import large_files, memory_growth
-from tuner.measure.cpu import CpuRunner
+from tuner.measure.cpu import Check, CpuRunner
 from tuner.measure.guard import GuardedBuffers
 from tuner.measure.keeper import Keeper
+from tuner.measure.pooled import Shadow
+from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
 from tuner.pinning import pin_workers
-from tuner.protocols import Array, Artifact, Policy, Reference
+from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier
 from tuner.worker import ChildDied, ChildError, ChildTimeout
-
-_SLOW_CALL_S = 0.5
-"""A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
@@ -40,9 +39,6 @@ _MOST_HELD = 1 << 30
 _MEMORY_BESIDE = 1 << 30
 _MEMORY_TIMES = 8
 """A kernel may allocate this many bytes, and this many times its own tensors: packed layouts need copies of them."""
-
-Verdict = tuple[bool, float | None, float | None, str]
-"""Right or not, the greatest absolute and relative error where there is one, why not."""
 
 
 class LoadedKernel:
@@ -92,7 +88,7 @@ class KernelService:
     """Runs in a child with the thread count the model will have."""
 
     def __init__(self, mode: str, threads: int) -> None:
-        self._runner = CpuRunner(mode)
+        self.runner = CpuRunner(mode)
         self._threads = threads
         self._pinned = False
         self._inputs: dict[tuple[str, int], list[Array]] = {}
@@ -108,88 +104,88 @@ class KernelService:
         """Whether this worker still does what it should: "", or what is wrong. `job` is one that was right before."""
         if job is None:
             return "" if float(np.ones(1000, np.float32).sum()) == 1000 else "it cannot add"
-        inputs = self._seeded(job)
-        prepared = self._library(job).prepare(inputs)
-        prepared.launch(1)
-        return prepared.buffers.fault(inputs) or self._check(job, prepared.outputs())[3]
+        return self.begin(job).check.reason
 
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time, then check again. The answer is a Measurement as data, see `measurement_from_json`.
-
-        `job` is what `job_of` makes. Allocations far beyond the size of the kernel's tensors fail.
-        """
-        tensors = sum(TensorSpec(tuple(s), d).nbytes for s, d in (*job["inputs"], *job["outputs"]))
-        with memory_growth(_MEMORY_BESIDE + _MEMORY_TIMES * tensors + _thread_memory()):
+        """Check, then time, then check again. The answer is a Measurement as data. `job` is what `job_of` makes."""
+        with memory_growth(_memory_for([job])):
             return self._run(job, policy)
 
     def _run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
+        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        trial = self.begin(job)
+        reason = trial.check.reason if not trial.check.ok else ""
+        if not reason:
+            self.pin(trial)
+            measured = self._time(trial, stops)
+            reason = self.verify(trial) if measured.ok else ""
+        found = trial.wrong(reason, stops.tier) if reason else trial.right(measured)
+        return dataclasses.replace(found, run_s=time.perf_counter() - began).to_json()
+
+    def _time(self, trial: Trial, policy: Policy) -> Measurement:
+        if trial.first_call_s <= SLOW_CALL_S:
+            return self.runner.run(_Ready(trial.prepared), trial.inputs, policy, called_before=True)
+        limit = policy.give_up_above_s
+        if limit is not None and trial.first_call_s > limit:
+            return Measurement(Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit)
+        return trial.one_call(policy.tier)
+
+    def op_side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
+    ) -> dict[str, Any]:
+        """Check several kernels, then time them in turn: see `side_by_side`."""
+        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        with memory_growth(_memory_for([*jobs, jobs[0]])):
+            return side_by_side(self, jobs, stops, budget_s, seed)
+
+    def begin(self, job: Mapping[str, Any]) -> Trial:
+        """Load a kernel, call it once on seeded inputs, and compare its answer with the reference."""
         inputs = self._seeded(job)
-        library = self._library(job)
-        prepared = library.prepare(inputs)
+        prepared = self._library(job).prepare(inputs)
         start = time.perf_counter()
         prepared.launch(1)
         first_call_s = time.perf_counter() - start
         answer = prepared.outputs()
         fault = prepared.buffers.fault(inputs)
-        verdict: Verdict = (False, None, None, fault) if fault else self._check(job, answer)
-        tier = Tier(policy["tier"])
-        errors: dict[str, Any] = {"max_abs_error": verdict[1], "max_rel_error": verdict[2]}
-        if not verdict[0]:
-            wrong = Measurement(
-                Status.WRONG_RESULT, tier=tier, reason=verdict[3], run_s=time.perf_counter() - began, **errors
-            )
-            return measurement_to_json(wrong)
-        if not self._pinned and first_call_s < _SLOW_CALL_S:
-            self._pinned = pin_workers(lambda: prepared.launch(1 + int(_PIN_AFTER_S / first_call_s)), self._threads)
-        if first_call_s > _SLOW_CALL_S:
-            return measurement_to_json(self._slow(first_call_s, policy, began, errors))
-        measured = self._runner.run(
-            _Ready(library.key, prepared), inputs, Policy(**{**policy, "tier": tier}), called_before=True
-        )
-        if measured.ok:
-            reason = self._fault_after_timing(job, prepared, inputs, answer)
-            if reason:
-                measured = Measurement(Status.WRONG_RESULT, tier=tier, reason=reason)
-        return measurement_to_json(dataclasses.replace(measured, run_s=time.perf_counter() - began, **errors))
+        check = Check(False, None, None, fault) if fault else self._check(job, answer)
+        return Trial(job, inputs, prepared, first_call_s, answer, check)
 
-    def _fault_after_timing(
-        self, job: Mapping[str, Any], prepared: LoadedKernel, inputs: Sequence[Array], answer: Sequence[Array]
-    ) -> str:
-        """What is wrong with the buffers as timing left them, or with the answer to other inputs; "" if nothing is."""
-        buffers = prepared.buffers
-        if fault := buffers.fault(inputs):
+    def verify(self, trial: Trial) -> str:
+        """What the timing showed to be wrong, or the answer to other inputs; empty when nothing.
+
+        Outputs must be the same still, or right again. A call that is a sample by itself is the one that was checked:
+        it is not made again.
+        """
+        buffers, job = trial.prepared.buffers, trial.job
+        if fault := buffers.fault(trial.inputs):
             return f"after timing: {fault}"
-        if any(not np.array_equal(a, b) for a, b in zip(answer, buffers.outputs, strict=True)):
-            right, _, _, reason = self._check(job, buffers.outputs)
-            if not right:
-                return f"after timing: {reason}"
+        if any(not np.array_equal(a, b) for a, b in zip(trial.answer, buffers.outputs, strict=True)):
+            again = self._check(job, buffers.outputs)
+            if not again.ok:
+                return f"after timing: {again.reason}"
+        if trial.first_call_s > SLOW_CALL_S:
+            return ""
         other = {**job, **job["again"]}
         inputs = self._seeded(other)
         buffers.fill(inputs)
-        prepared.launch(1)
-        reason = buffers.fault(inputs) or self._check(other, buffers.outputs)[3]
+        trial.prepared.launch(1)
+        reason = buffers.fault(inputs) or self._check(other, buffers.outputs).reason
         return f"on other inputs, after timing: {reason}" if reason else ""
 
-    def _slow(
-        self, first_call_s: float, policy: Mapping[str, Any], began: float, errors: Mapping[str, Any]
-    ) -> Measurement:
-        limit = policy["give_up_above_s"]
-        tier = Tier(policy["tier"])
-        spent = time.perf_counter() - began
-        if limit is not None and first_call_s > limit:
-            return Measurement(
-                Status.CENSORED, tier=tier, reason=f"over {limit:.3g} s", censored_at_s=limit, run_s=spent, **errors
-            )
-        return Measurement(Status.OK, (first_call_s,), tier, "one call is long enough", run_s=spent, **errors)
+    def pin(self, trial: Trial) -> None:
+        """Pin this process's threads, once, while a kernel that uses them all works."""
+        if not self._pinned and trial.first_call_s < SLOW_CALL_S:
+            calls = 1 + int(_PIN_AFTER_S / trial.first_call_s)
+            self._pinned = pin_workers(lambda: trial.prepared.launch(calls), self._threads)
 
     def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
-        return KernelLibrary(job["path"], job["entry"], [TensorSpec(tuple(s), d) for s, d in job["outputs"]])
+        return KernelLibrary(job["path"], job["entry"], _specs(job["outputs"]))
 
     def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
         key = (job["task"], job["seed"])
         if key not in self._inputs:
-            specs = tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"])
+            specs = _specs(job["inputs"])
             size = sum(spec.nbytes for spec in specs)
             while len(self._inputs) >= _MOST_CACHED or (len(self._inputs) > 1 and size + self._held() > _MOST_HELD):
                 self._inputs.pop(next(iter(self._inputs)))
@@ -199,7 +195,7 @@ class KernelService:
     def _held(self) -> int:
         return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
 
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Verdict:
+    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Check:
         path = job["reference"]
         if path not in self._references:
             while len(self._references) >= _MOST_CACHED:
@@ -212,25 +208,32 @@ class KernelService:
         for actual, expected in zip(answer, self._references[path], strict=True):
             ok, absolute, relative, reason = expected.judge(actual)
             if not ok:
-                return False, absolute, relative, reason
+                return Check(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
-        return True, worst_abs, worst_rel, ""
+        return Check(True, worst_abs, worst_rel)
 
 
 class _Ready:
     """A prepared kernel as a launchable, so that what was checked is what is timed."""
 
-    def __init__(self, key: str, prepared: LoadedKernel) -> None:
-        self.key = key
+    key = ""
+
+    def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
 
-    def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
+    def prepare(self, inputs: Sequence[Array]) -> Prepared:
         return self._prepared
 
 
-def _thread_memory() -> int:
-    """What the stacks of a pool of threads may take: it is started by the first kernel that needs it. Bytes."""
-    return (os.cpu_count() or 1) * (16 << 20)
+def _specs(data: Sequence[Sequence[Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in data)
+
+
+def _memory_for(jobs: Sequence[Mapping[str, Any]]) -> int:
+    """Bytes that checking and timing these may need beyond what the process has. A pool of threads, with their
+    stacks, is started by the first kernel that needs it."""
+    tensors = sum(spec.nbytes for job in jobs for spec in _specs([*job["inputs"], *job["outputs"]]))
+    return _MEMORY_BESIDE + _MEMORY_TIMES * tensors + (os.cpu_count() or 1) * (16 << 20)
 
 
 def _save(path: str, arrays: Sequence[Array]) -> None:
@@ -238,29 +241,12 @@ def _save(path: str, arrays: Sequence[Array]) -> None:
         np.savez(file, *arrays)
 
 
-def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    data = dataclasses.asdict(measurement)
-    data["samples_s"] = list(measurement.samples_s)
-    return data
-
-
-def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
-    fields = dict(data)
-    return Measurement(
-        **{
-            **fields,
-            "status": Status(fields["status"]),
-            "tier": Tier(fields["tier"]),
-            "samples_s": tuple(fields["samples_s"]),
-        }
-    )
-
-
 class KernelBench:
     """The parent's side: whatever a kernel does to the child it runs in is a status."""
 
     def __init__(self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float) -> None:
         settings = {"mode": mode, "threads": threads}
+        self._timeout_s = timeout_s
         self._keeper = Keeper("tuner.measure.kernel:KernelService", settings, env, timeout_s)
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
@@ -270,29 +256,58 @@ class KernelBench:
         """
         began = time.perf_counter()
         try:
-            measurement = measurement_from_json(self._keeper.run(job, policy))
+            measurement = Measurement.from_json(self._keeper.run(job, policy))
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
             status, reason = Status.RUN_FAILED, str(error)
         else:
-            if measurement.status is Status.WRONG_RESULT:
-                self._keeper.replace()  # it may have written anywhere
-            elif measurement.ok:
-                self._keeper.remember(measurement.median_s, job)
+            self._learn([measurement], [job])
             return measurement
         return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began)
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], Shadow | None]:
+        """Check and time several kernels of one task in turn, in this bench's process; `budget_s` for all of it.
+
+        When one of them takes the process down, nothing of the turn is kept: each is measured alone, so that
+        only the culprit is blamed, and there is no second entry of the incumbent.
+        """
+        timeout = self._timeout_s * (1 + len(jobs)) + budget_s
+        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        try:
+            answer = self._keeper.call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+            found = [Measurement.from_json(m) for m in answer["measurements"]]
+            self._learn(found, jobs)
+            return found, answer["shadow"]
+        except (ChildTimeout, ChildDied, ChildError):
+            self._keeper.replace()
+            alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
+            return [self.measure(job, alone) for job in jobs], None
+
+    def renew(self) -> None:
+        """What is measured next runs in a fresh process."""
+        self.close()
 
     def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         try:
-            self._keeper.call("outputs", job=dict(job), path=str(path))
+            self._keeper.call("outputs", self._timeout_s, job=dict(job), path=str(path))
         except (ChildTimeout, ChildDied, ChildError) as error:
             return str(error)
         return None
 
     def close(self) -> None:
         self._keeper.close()
+
+    def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Which kernels are right; after a wrong one, which may have written anywhere, a new child."""
+        for measurement, job in zip(measurements, jobs, strict=True):
+            if measurement.ok:
+                self._keeper.remember(measurement.median_s, job)
+        if any(measurement.status is Status.WRONG_RESULT for measurement in measurements):
+            self._keeper.replace()
 
 
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],

@@ -18,6 +18,9 @@ MEANINGFUL = 0.005
 """A difference under 0.5 % is no difference: rebuilding the same source moves code placement by as much."""
 
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
+_STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
+"""Student's t at 97.5 % by the number of values (one more than the degrees of freedom)."""
+
 _FEW_PAIRS = 6  # the fewest for which order statistics reach 95 %: 1 - 2 * 2**-6 = 0.969
 
 # NVIDIA nvbench, stdrel_criterion: the noise of an inherently noisy benchmark that has settled will not shrink.
@@ -122,26 +125,53 @@ def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str
     return None
 
 
-def without_disturbed(samples: Sequence[float], disturbed: Sequence[bool], minimum: int) -> list[float]:
-    """The samples during which nothing from outside interfered.
+def undisturbed(disturbed: Sequence[bool], minimum: int) -> list[int]:
+    """Which samples to keep: those during which nothing from outside interfered.
 
     When fewer than `minimum`, or fewer than half, would be left, all are kept: on a machine that is always
     disturbed, disturbance is the condition measured, and no guard may leave an empty table.
     """
-    clean = [sample for sample, bad in zip(samples, disturbed, strict=True) if not bad]
-    enough = len(clean) >= minimum and 2 * len(clean) >= len(samples)
-    return clean if enough else list(samples)
+    clean = [index for index, bad in enumerate(disturbed) if not bad]
+    enough = len(clean) >= minimum and 2 * len(clean) >= len(disturbed)
+    return clean if enough else list(range(len(disturbed)))
 
 
-def log_ratio_interval(ratios: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+def without_disturbed(samples: Sequence[float], disturbed: Sequence[bool], minimum: int) -> list[float]:
+    """The samples that `undisturbed` keeps."""
+    if len(samples) != len(disturbed):
+        raise ValueError(f"{len(samples)} samples, {len(disturbed)} marks")
+    return [samples[index] for index in undisturbed(disturbed, minimum)]
+
+
+def log_ratio_interval(
+    ratios: NDArray[np.float64], seed: int = 0, groups: Sequence[int] | None = None
+) -> tuple[float, float]:
     """The 95 % interval of the median of log ratios, by a seeded percentile bootstrap.
 
     With three to five of them no resampling can see the tails: there the range is widened by its own width
     on both sides, which for three is Student's interval (2.48 deviations against 2.54) and wider beyond.
-    Raises ValueError under three.
+
+    `groups` says from which process each ratio is. Where things lie in memory is settled once a process, so ratios
+    of one process are no independent witnesses: with two processes or more the interval also holds that of the
+    processes' medians (Student's for under ten, the bootstrap beyond). Raises ValueError under three ratios.
     """
     if ratios.size < 3:
         raise ValueError(f"{ratios.size} pairs say nothing about their own spread")
+    low, high = _pooled_interval(ratios, seed)
+    kinds = np.unique(groups) if groups is not None else np.zeros(1)
+    if kinds.size < 2:
+        return low, high
+    labels = np.asarray(groups)
+    medians = np.array([np.median(ratios[labels == kind]) for kind in kinds])
+    if kinds.size in _STUDENT:
+        reach = _STUDENT[kinds.size] * float(medians.std(ddof=1)) / math.sqrt(kinds.size)
+        middle = float(medians.mean())
+        return min(low, middle - reach), max(high, middle + reach)
+    between = _pooled_interval(medians, seed)
+    return min(low, between[0]), max(high, between[1])
+
+
+def _pooled_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, float]:
     if ratios.size < _FEW_PAIRS:
         low, high = float(ratios.min()), float(ratios.max())
         return low - (high - low), high + (high - low)
@@ -150,32 +180,54 @@ def log_ratio_interval(ratios: NDArray[np.float64], seed: int = 0) -> tuple[floa
     return float(low), float(high)
 
 
-def noise_floor(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
+def noise_floor(
+    first: Sequence[float], second: Sequence[float], seed: int = 0, groups: Sequence[int] | None = None
+) -> float:
     """How far the median log ratio of one thing against itself may be from 0: the outer bound of its interval.
 
     Infinite under three pairs: a run that did not measure its own noise can decide nothing.
     """
     if len(first) < 3:
         return math.inf
-    low, high = log_ratio_interval(_log_ratios(first, second), seed)
+    low, high = log_ratio_interval(_log_ratios(first, second), seed, groups)
     return max(abs(low), abs(high))
 
 
-def verdict(a_blocks: Sequence[float], b_blocks: Sequence[float], noise_floor: float, seed: int = 0) -> Verdict:
+def verdict(
+    a_blocks: Sequence[float],
+    b_blocks: Sequence[float],
+    noise_floor: float,
+    seed: int = 0,
+    groups: Sequence[int] | None = None,
+) -> Verdict:
     """Whether `a` is faster than `b`, from paired blocks (the i-th of each measured in the same round).
 
     FASTER or SLOWER only if the 95 % interval of the median log ratio lies beyond +-0.5 % and twice the
-    A/A noise floor, SAME if it lies inside, else UNDECIDED. A verdict is never forced. Raises ValueError
-    when the lengths differ.
+    A/A noise floor, SAME if it lies inside, else UNDECIDED. A verdict is never forced. `groups` as in
+    `log_ratio_interval`. Raises ValueError when the lengths differ.
     """
     if len(a_blocks) != len(b_blocks):
         raise ValueError(f"{len(a_blocks)} blocks against {len(b_blocks)}: a paired comparison needs pairs")
     if len(a_blocks) < 3:
         return Verdict(Label.UNDECIDED, None, None)
     ratios = _log_ratios(a_blocks, b_blocks)
-    low, high = log_ratio_interval(ratios, seed)
+    low, high = log_ratio_interval(ratios, seed, groups)
     threshold = max(math.log1p(MEANINGFUL), 2.0 * noise_floor)
     return Verdict(_label(low, high, threshold), math.exp(np.median(ratios)), (math.exp(low), math.exp(high)))
+
+
+def unpaired_verdict(a_samples: Sequence[float], b_samples: Sequence[float]) -> Verdict:
+    """Whether `a` is faster than `b` where they were not measured in turn: nothing tells the machine's drift from a
+    difference, so it is never SAME, and FASTER or SLOWER only where the medians' intervals lie 0.5 % apart (where
+    there are too few samples for an interval, their whole range stands for it). `interval` is the extreme ratios.
+    """
+    if not len(a_samples) or not len(b_samples):
+        return Verdict(Label.UNDECIDED, None, None)
+    a, b = (median_interval(s) or (min(s), max(s)) for s in (a_samples, b_samples))
+    low, high = a[0] / b[1], a[1] / b[0]
+    found = _label(math.log(low), math.log(high), math.log1p(MEANINGFUL))
+    label = Label.UNDECIDED if found is Label.SAME else found
+    return Verdict(label, median(a_samples) / median(b_samples), (low, high))
 
 
 def _label(low: float, high: float, threshold: float) -> Label:

@@ -136,7 +136,7 @@ def _verdict(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> tu
     for bar, text in ((bars[1], "{}"), (best, f"the best baseline ({{}}, {units.seconds(best[1] if best else None)})")):
         if bar is None or bar[1] is None:
             continue
-        verdicts.append(_given(whole, bar[0]) or compare(ours, interval, bar[1], bar[2]))
+        verdicts.append(_against(whole, bar))
         phrases.append(_phrase(verdicts[-1], bar[1] / ours, text.format(bar[0])))
     missing = "" if rivals else " No baseline was measured."
     against = f": {', and '.join(phrases)}" if phrases else ", with nothing to compare it with"
@@ -151,10 +151,19 @@ def _verdict(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> tu
 
 def _given(whole: Mapping[str, Any], shown: str) -> str | None:
     """The verdict of a paired comparison where the run made one; it is sharper than two intervals."""
-    for name, value in whole["baselines"].items():
-        if value and units.rival_name(name) == shown and value.get("verdict") not in (None, "NOT TUNED"):
-            return str(value["verdict"])
+    given = {name: value.get("verdict") for name, value in whole["baselines"].items() if value}
+    for name, verdict in {**given, **whole.get("verdicts", {})}.items():
+        if units.rival_name(name) == shown and verdict not in (None, "NOT TUNED"):
+            return str(verdict)
     return None
+
+
+def _against(whole: Mapping[str, Any], bar: figures.Bar) -> str:
+    """Ours against one bar; empty where one of them was not timed."""
+    ours = whole["tuned_s"]
+    if ours is None or bar[1] is None:
+        return ""
+    return _given(whole, bar[0]) or compare(ours, whole["interval_s"], bar[1], bar[2])
 
 
 def _verified(whole: Mapping[str, Any]) -> str:
@@ -184,7 +193,12 @@ def _end_to_end(summary: Mapping[str, Any]) -> Section:
     picture = figures.end_to_end(bars)
     if picture is None:
         return Section(title, ("The whole model was not timed.",))
-    return Section(title, (), (picture,), tables.end_to_end_table(bars, bars[0][1]))
+    whole = summary["end_to_end"]
+    verdicts = [_against(whole, bar) if bar is not bars[0] else "" for bar in bars]
+    floor = whole.get("noise_floor")
+    text = () if floor is None else (f"Differences within {2 * floor:.1%}, twice what the tuned model differs from"
+                                     " itself by, are not called differences.",)  # fmt: skip
+    return Section(title, text, (picture,), tables.end_to_end_table(bars, bars[0][1], verdicts))
 
 
 def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Section:
@@ -192,7 +206,9 @@ def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Se
         return Section("Kernels", ("No kernel reached the report.",))
     text = (
         "Sorted by share of the model's kernel time. Ratios above ×1 mean that the tuned kernel is faster."
-        " A kernel that is not faster than its default schedule keeps the default.",
+        " A kernel that is not faster than its default schedule keeps the default."
+        " `re-measured`: by how much the certified time is above the one that the search believed; `ties`: other"
+        " finalists that are as fast, as far as this machine can tell.",
     )
     return Section("Kernels", text, (), tables.kernel_table(kernels))
 

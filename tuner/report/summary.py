@@ -121,6 +121,11 @@ def _number(path: str, value: object) -> None:
         _fail(path, "a finite number >= 0", value)
 
 
+def _change(path: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1 <= value <= _LARGEST:
+        _fail(path, "a finite number >= -1", value)
+
+
 def _positive(path: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _SMALLEST <= value <= _LARGEST:
         _fail(path, "a finite number > 0", value)
@@ -195,6 +200,15 @@ def _fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
     return run
 
 
+_MEASURED = {
+    "searched_s": _maybe(_positive),
+    "shrank": _maybe(_change),
+    "ties": _list_of(_text),
+    "certificate": _maybe(_mapping_of(_text)),
+    "baseline_verdicts": _mapping_of(_verdict),
+}
+"""How a kernel's result was certified: by how much of itself the re-measured time is above the one that the search
+believed, which finalists are as fast, and under which conditions."""
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {
     "kind": _text,
@@ -244,8 +258,8 @@ _SUMMARY = _fields(
         "model": _fields(_MODEL),
         "target": _fields(_TARGET),
         "search": _fields(_SEARCH),
-        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text)})),
-        "end_to_end": _maybe(_fields(_END_TO_END)),
+        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED})),
+        "end_to_end": _maybe(_fields(_END_TO_END, {"verdicts": _mapping_of(_verdict), "noise_floor": _maybe(_number)})),
         "export": _maybe(_fields({"path": _text, "sha256": _text})),
         "environment": _maybe(_any_mapping),
     },

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.records import Record, Status
+from tuner.records import Record, Status, Tier
 from tuner.report import units
 
 
@@ -89,7 +89,7 @@ def baseline_names(rows: Sequence[Kernel]) -> list[str]:
 def kernel_table(rows: Sequence[Kernel]) -> Table:
     rivals = baseline_names(rows)
     headers = ("kernel", "calls", "share of time", "tuned [95 %]", "untuned", *map(units.rival_name, rivals),
-               "vs untuned", "vs best baseline", "GFLOP/s", "of peak", "verdict")  # fmt: skip
+               "vs untuned", "vs best baseline", "GFLOP/s", "of peak", "re-measured", "ties", "verdict")  # fmt: skip
     return Table(headers, tuple(_kernel_cells(row, rivals) for row in rows), frozenset({0, len(headers) - 1}))
 
 
@@ -107,21 +107,29 @@ def _kernel_cells(row: Kernel, rivals: Sequence[str]) -> tuple[str, ...]:
         units.seconds(data["untuned_s"]),
         *(units.seconds(data["baselines"].get(name)) for name in rivals),
         units.ratio(row.ratio_to_untuned),
-        units.ratio(row.ratio_to_best),
+        _ratio_and_verdict(row.ratio_to_best, data.get("baseline_verdicts", {}).get(row.best_baseline)),
         units.digits(row.flops_per_s / 1e9 if row.flops_per_s else None),
         units.percent(row.share_of_peak),
+        units.change(data.get("shrank")),
+        units.MISSING if data["tuned_s"] is None or "ties" not in data else units.count(len(data["ties"])),
         verdict,
     )
 
 
-def end_to_end_table(bars: Sequence[tuple[str, float | None, Sequence[float] | None]], tuned_s: float | None) -> Table:
-    """One row per way to run the model: its time, and how many times as fast the tuned model is."""
+def _ratio_and_verdict(ratio: float | None, verdict: str | None) -> str:
+    return units.ratio(ratio) + (f" {verdict}" if ratio is not None and verdict else "")
+
+
+def end_to_end_table(
+    bars: Sequence[tuple[str, float | None, Sequence[float] | None]], tuned_s: float | None, verdicts: Sequence[str]
+) -> Table:
+    """One row per way to run the model: its time, how many times as fast the tuned model is, and what of it holds."""
     rows = tuple(
         (name, units.seconds(value, interval) if value is not None else "not measured",
-         units.ratio(value / tuned_s if value is not None and tuned_s else None))
-        for name, value, interval in bars
+         units.ratio(value / tuned_s if value is not None and tuned_s else None), verdict)
+        for (name, value, interval), verdict in zip(bars, verdicts, strict=True)
     )  # fmt: skip
-    return Table(("run by", "median [95 % interval]", "tuned is faster by"), rows)
+    return Table(("run by", "median [95 % interval]", "tuned is faster by", "verdict"), rows, frozenset({0, 3}))
 
 
 def failure_table(summary: Mapping[str, Any], records: Sequence[Record]) -> Table:
@@ -142,6 +150,7 @@ def failure_table(summary: Mapping[str, Any], records: Sequence[Record]) -> Tabl
 
 def proposer_table(rows: Sequence[Kernel], records: Sequence[Record]) -> Table:
     """What each proposer tried, how much of it could be timed, and which kernels it won."""
+    records = [record for record in records if record.measurement.tier is Tier.SCREEN]  # no second measurements
     tried = Counter(record.proposer for record in records)
     timed = Counter(record.proposer for record in records if record.measurement.ok)
     proposer_of = {(r.task_key, r.candidate): r.proposer for r in reversed(records) if r.measurement.ok}
@@ -205,6 +214,9 @@ def _csv_row(row: Kernel, rivals: Sequence[str]) -> dict[str, Any]:
         "tuned_s": data["tuned_s"],
         "tuned_low_s": low,
         "tuned_high_s": high,
+        "searched_s": data.get("searched_s"),
+        "shrank": data.get("shrank"),
+        "ties": None if data["tuned_s"] is None else len(data.get("ties", ())),
         "untuned_s": data["untuned_s"],
         **{f"{name}_s": data["baselines"].get(name) for name in rivals},
         "ratio_to_untuned": row.ratio_to_untuned,

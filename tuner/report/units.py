@@ -70,6 +70,11 @@ def ratio(value: float | None) -> str:
     return MISSING if value is None else f"×{digits(value)}"
 
 
+def change(value: float | None) -> str:
+    """A part gained or lost, with its sign: `+1.2 %`."""
+    return MISSING if value is None else f"{100 * value:+.1f} %"
+
+
 def percent(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.1f} %"
 

@@ -86,5 +86,5 @@ def test_a_child_times_the_better_layout() -> None:
         nothing = child.call("time", 60, origin={}, policy=policy)
     assert conv["name"] in ("torch", "torch_channels_last")
     assert matmul["name"] == "torch"
-    assert all(0 < timed["median_s"] < 0.1 and len(timed["samples_s"]) >= 3 for timed in (conv, matmul))
+    assert all(0 < max(timed["samples_s"]) < 1 and len(timed["samples_s"]) >= 3 for timed in (conv, matmul))
     assert nothing is None

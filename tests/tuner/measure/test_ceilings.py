@@ -17,6 +17,12 @@ def test_ceilings_are_measured_and_plausible() -> None:
     assert 1e8 < found["bandwidth_bytes_per_s"] < 1e12
     assert found["cache_bytes"] >= 1 << 15
     assert "1 threads" in found["method"]
+    peaks = found["peaks"]
+    assert found["peak_flops_per_s"] == peaks["float32"] > peaks["float64"] > 1e8
+    rates = [level["bytes_per_s"] for level in found["levels"]]
+    assert all(rate > 1e9 for rate in rates)
+    if len(rates) > 1:
+        assert rates[0] > rates[-1]  # the innermost cache is the fastest
 
 
 def test_a_kernel_in_cache_is_bound_by_arithmetic_alone() -> None:

@@ -21,6 +21,8 @@ from tuner.measure.stats import (
     noise_is_stable,
     relative_half_width,
     should_stop,
+    undisturbed,
+    unpaired_verdict,
     verdict,
     without_disturbed,
 )
@@ -236,6 +238,73 @@ class TestVerdict:
             for seed in range(runs)
         )
         assert alarms <= 0.08 * runs
+
+
+def grouped(
+    rng: np.random.Generator, processes: int, between: float, within: float, each: int = 20
+) -> tuple[list[float], list[float], list[int]]:
+    """Blocks of one thing against itself, in processes that each put it a little differently into memory."""
+    offsets = np.repeat(rng.normal(0, between, processes), each)
+    a = np.exp(offsets + rng.normal(0, within, processes * each))
+    b = np.exp(rng.normal(0, within, processes * each))
+    return a.tolist(), b.tolist(), np.repeat(np.arange(processes), each).tolist()
+
+
+class TestProcesses:
+    @pytest.mark.parametrize(("processes", "between"), [(3, 0.02), (5, 0.02), (5, 0.0), (12, 0.03)])
+    def test_what_differs_from_process_to_process_is_no_false_alarm(self, processes: int, between: float) -> None:
+        rng = np.random.default_rng(3)
+        runs, alarms, naive = 120, 0, 0
+        for _ in range(runs):
+            a, b, groups = grouped(rng, processes, between, 0.005)
+            decided = (Label.FASTER, Label.SLOWER)
+            alarms += verdict(a, b, 0.0, groups=groups).label in decided
+            naive += verdict(a, b, 0.0).label in decided
+        # 5 % is promised; a margin of 0.5 % must also be cleared, three standard errors are allowed for.
+        assert alarms <= (0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)) * runs
+        if between:
+            assert naive > 0.08 * runs, "blocks of one process taken as independent: the simulation must show the harm"
+
+    def test_five_per_cent_are_seen_all_the_same(self) -> None:
+        rng = np.random.default_rng(4)
+        seen = 0
+        for _ in range(60):
+            a, b, groups = grouped(rng, 5, 0.003, 0.01)
+            floor = noise_floor(*grouped(rng, 5, 0.001, 0.01)[:2], groups=groups)
+            seen += verdict([1.05 * s for s in a], b, floor, groups=groups).label is Label.SLOWER
+        assert seen >= 57
+
+    @given(st.lists(st.tuples(seconds, seconds), min_size=6, max_size=30), st.integers(1, 6))
+    def test_processes_only_widen_the_interval(self, pairs: list[tuple[float, float]], processes: int) -> None:
+        ratios = np.log([p[0] / p[1] for p in pairs])
+        groups = [i % processes for i in range(len(pairs))]
+        low, high = log_ratio_interval(ratios)
+        wide_low, wide_high = log_ratio_interval(ratios, groups=groups)
+        assert wide_low <= low <= high <= wide_high
+        assert log_ratio_interval(ratios, groups=[0] * len(pairs)) == (low, high)
+
+
+class TestUnpaired:
+    def test_only_intervals_that_are_apart_decide(self) -> None:
+        assert unpaired_verdict([1.0] * 8, [1.1] * 8).label is Label.FASTER
+        assert unpaired_verdict([1.1] * 8, [1.0] * 8).label is Label.SLOWER
+        assert unpaired_verdict([1.0, 1.2] * 4, [1.1, 1.3] * 4).label is Label.UNDECIDED
+        assert unpaired_verdict([1.0] * 8, []).ratio is None
+
+    @given(samples, samples)
+    def test_it_is_never_the_same_and_never_against_its_ratio(self, a: list[float], b: list[float]) -> None:
+        found = unpaired_verdict(a, b)
+        assert found.label is not Label.SAME
+        assert found.ratio is not None and found.interval is not None
+        assert found.interval[0] <= found.ratio * (1 + 1e-12) and found.ratio <= found.interval[1] * (1 + 1e-12)
+        assert (found.label is Label.FASTER) <= (found.ratio < 1)
+        assert (found.label is Label.SLOWER) <= (found.ratio > 1)
+
+
+@given(st.lists(st.booleans(), min_size=1), st.integers(0, 10))
+def test_what_is_kept_is_clean_or_everything(disturbed: list[bool], minimum: int) -> None:
+    kept = undisturbed(disturbed, minimum)
+    assert len(kept) == len(disturbed) or (not any(disturbed[i] for i in kept) and len(kept) >= minimum)
 
 
 def test_the_noise_floor_bounds_the_median_log_ratio() -> None:

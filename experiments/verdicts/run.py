@@ -1,0 +1,193 @@
+"""How often do verdicts err? A/A comparisons of real kernels, and kernels that do 5 % more work.
+
+    python experiments/verdicts/run.py build FOLDER
+    python experiments/verdicts/run.py aa FOLDER [--count 200] [--seconds 200]
+    python experiments/verdicts/run.py slow FOLDER [--count 100] [--seconds 200]
+    python experiments/verdicts/run.py say FOLDER
+
+`aa` and `slow` go on where an earlier call ended, and stop after `--seconds`; run them on an idle machine. Each
+comparison is that of `python -m tuner compare`: five fresh processes, both kernels and the first one again in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+BUDGET_S = 1.25  # for one comparison, loading and checking included
+KERNELS = 8
+SLOWER_BY = 20  # one iteration more in twenty: 5 %
+
+
+def workloads():
+    from tvm import te, topi
+
+    from kernels.workload import from_prim_func
+
+    a, b = te.placeholder((640, 256), name="a"), te.placeholder((256, 320), name="b")
+    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 640x256x320")
+    data, weight = te.placeholder((1, 32, 40, 40), name="data"), te.placeholder((40, 32, 3, 3), name="weight")
+    conv = topi.nn.relu(topi.nn.conv2d_nchw(data, weight, 1, 1, 1))
+    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 32x40x40 to 40")
+    x, y = te.placeholder((320, 2000), name="x"), te.placeholder((320, 2000), name="y")
+    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x2000")
+
+
+def more_work(function):
+    """The function with 5 % more iterations of its outermost loop, which compute what the first ones did; None
+    where that loop does not divide, or where something stands beside it (then the loop is not all of the work)."""
+    import tvm
+
+    root = function.body.block
+    loop = root.body
+    parts = 2 * SLOWER_BY  # for two threads alike
+    if not isinstance(loop, tvm.tirx.For) or int(loop.extent) % parts:
+        return None
+    extent = int(loop.extent)
+    again = tvm.tirx.Var(loop.loop_var.name, loop.loop_var.ty)
+    body = tvm.tirx.stmt_functor.substitute(loop.body, {loop.loop_var: tvm.tirx.floormod(again, extent)})
+    longer = tvm.tirx.For(again, 0, extent + extent // SLOWER_BY, loop.kind, body, None, loop.annotations)
+    block = tvm.s_tir.SBlock if hasattr(tvm.s_tir, "SBlock") else type(root)
+    made = block(
+        root.iter_vars, root.reads, root.writes, root.name_hint, longer, root.init, root.alloc_buffers,
+        root.match_buffers, root.annotations,
+    )  # fmt: skip
+    realize = type(function.body)(function.body.iter_values, function.body.predicate, made)
+    return function.with_body(realize)
+
+
+def build(folder: Path) -> None:
+    import numpy as np
+    import tvm
+    from tvm.target import Target
+
+    from kernels.reference import evaluate, reduction_length, working_dtype
+    from kernels.space import InvalidCandidate, Replayer, generate
+    from kernels.workload import seeded_inputs
+    from tuner.build import linker
+    from tuner.config import TargetConfig
+    from tuner.targets import resolve
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target = Target(json.loads(resolve(TargetConfig()).text))
+    jobs = []
+    for number, work in enumerate(workloads()):
+        space = generate(work, target)
+        replayer = Replayer(work, space, target)
+        rng = np.random.default_rng(number)
+        found = 0
+        path = folder / f"reference-{number}.npz"
+        function = replayer.module["main"]
+        outputs = evaluate(function, seeded_inputs(work.inputs, 1), work.num_outputs)
+        with open(path, "wb") as file:
+            np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, work.outputs, strict=True)])
+        for _ in range(600):
+            if found == -(-KERNELS // 3) or len(jobs) == KERNELS:
+                break
+            candidate = space.sample(rng)
+            try:
+                scheduled = replayer.apply(candidate).mod["main"]
+            except InvalidCandidate:
+                continue
+            slowed = more_work(scheduled)
+            if slowed is None:
+                continue
+            job = {
+                "name": work.name, "task": work.key, "entry": f"kernel_{len(jobs)}", "seed": 1,
+                "inputs": [[list(s.shape), s.dtype] for s in work.inputs],
+                "outputs": [[list(s.shape), s.dtype] for s in work.outputs],
+                "reference": str(path), "dtype": working_dtype(function), "reduction": reduction_length(function),
+            }  # fmt: skip
+            for kind, body in (("path", scheduled), ("slowed", slowed)):
+                named = body.with_attr("global_symbol", job["entry"])
+                made = folder / f"{job['entry']}-{kind}.o"
+                with target, tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
+                    tvm.compile(tvm.IRModule({job["entry"]: named}), target=target).mod.write_to_file(str(made))
+                subprocess.run([*linker(), "-o", str(made.with_suffix(".so")), str(made)], check=True)
+                job[kind] = str(made.with_suffix(".so"))
+            jobs.append(job)
+            found += 1
+        print(f"{work.name}: {found} kernels")
+    (folder / "jobs.json").write_text(json.dumps(jobs, indent=1))
+
+
+def compare(folder: Path, kind: str, count: int, seconds: float) -> None:
+    from tuner.experiment.compare import rematch
+    from tuner.measure.contest import thread_env
+    from tuner.measure.kernel import KernelBench
+    from tuner.measure.pooled import compare as verdict_of
+    from tuner.progress import Progress
+
+    jobs = json.loads((folder / "jobs.json").read_text())
+    threads = len(os.sched_getaffinity(0))
+    bench = KernelBench("hot", threads, thread_env(threads), 20.0)
+    out = folder / f"{kind}.jsonl"
+    done = len(out.read_text().splitlines()) if out.exists() else 0
+    deadline = time.monotonic() + seconds
+    try:
+        while done < count and time.monotonic() < deadline:
+            job = jobs[done % len(jobs)]
+            rival = job if kind == "aa" else {**job, "path": job["slowed"]}
+            began = time.monotonic()
+            ours, theirs = rematch(bench, [job, rival], BUDGET_S, Progress())
+            found = verdict_of(theirs, ours)  # the rival against the incumbent
+            row = {
+                "kernel": job["name"], "label": found.label.value, "ratio": found.ratio, "interval": found.interval,
+                "floor": ours.conditions.get("aa_floor"), "pairs": len(theirs.samples_s), "median_s": ours.median_s,
+                "load": os.getloadavg()[0], "seconds": time.monotonic() - began,
+                "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
+            }  # fmt: skip
+            with open(out, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            done += 1
+    finally:
+        bench.close()
+    print(f"{kind}: {done} of {count} done")
+
+
+def say(folder: Path) -> None:
+    for kind in ("aa", "slow"):
+        path = folder / f"{kind}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not rows:
+            continue
+        floors = sorted(row["floor"] if row["floor"] is not None else math.inf for row in rows)
+        print(f"{kind}: {len(rows)} comparisons, {dict(Counter(row['label'] for row in rows))}")
+        print(f"  A/A floor: median {floors[len(floors) // 2]:.2%}, worst {floors[-1]:.2%}")
+        print(f"  {sum(row['seconds'] for row in rows) / len(rows):.1f} s each")
+        for name in dict.fromkeys(row["kernel"] for row in rows):
+            own = [row for row in rows if row["kernel"] == name]
+            ratios = sorted(row["ratio"] for row in own if row["ratio"] is not None)
+            print(
+                f"  {name}: {len(own)}, {dict(Counter(row['label'] for row in own))}, median ratio "
+                f"{ratios[len(ratios) // 2]:.4f} ({ratios[0]:.4f} to {ratios[-1]:.4f})"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("build", "aa", "slow", "say"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--seconds", type=float, default=200.0)
+    given = parser.parse_args()
+    if given.what == "build":
+        build(given.folder)
+    elif given.what == "say":
+        say(given.folder)
+    else:
+        compare(given.folder, given.what, given.count or {"aa": 200, "slow": 100}[given.what], given.seconds)
+
+
+if __name__ == "__main__":
+    main()
