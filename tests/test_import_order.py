@@ -22,6 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 FLOORS = (
     ("errors",),
     ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts", "files"),
+    ("limits", "guardian", "deadlines"),
     ("worker", "graph", "pinning"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
     ("certification", "session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),

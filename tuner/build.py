@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.deadlines import LEAST_BUILD_S, Durations
 from tuner.errors import InfrastructureError
+from tuner.limits import for_compilers
 from tuner.protocols import Artifact, BuildFailure, Reference, Task
 from tuner.records import Status
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -157,6 +159,7 @@ class LocalBuilder:
         self._target = target
         self._folder = folder
         self.timeout_s = timeout_s
+        self._durations = Durations(LEAST_BUILD_S)
         self._workers = workers
         self._pool: list[Child] = []
         self._loaded: list[set[str]] = []
@@ -207,14 +210,17 @@ class LocalBuilder:
     ) -> list[Artifact | BuildFailure]:
         """Build candidates in parallel; the order of the results is that of the candidates.
 
-        Once `deadline()` is true nothing more is started, and the list is cut at the first
-        candidate that was not built.
+        A build may take a multiple of what this task's builds took, and never more than `timeout_s`. Once
+        `deadline()` is true nothing more is started, and the list is cut at the first candidate that was not built.
         """
         jobs = [("build", {"task": task.key, "candidate": c.to_text()}) for c in candidates]
         made: list[Artifact | BuildFailure] = []
-        for answer, seconds in self._map(task.key, jobs, self.timeout_s, deadline):
+        limit_s = self._durations.limit(task.key, self.timeout_s)
+        for answer, seconds in self._map(task.key, jobs, limit_s, deadline):
             if answer is None:
                 break
+            if isinstance(answer, (dict, ChildTimeout)):
+                self._durations.add(task.key, seconds)
             made.append(_outcome(answer, seconds))
         return made
 
@@ -241,6 +247,7 @@ class LocalBuilder:
             "tuner.build:BuildService",
             {"target": self._target, "folder": str(self._folder)},
             env={"TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            limits=for_compilers(),
         )
 
     def _ready(self, slot: int, key: str) -> Child:
@@ -259,17 +266,35 @@ class LocalBuilder:
         timeout_s: float,
         deadline: Callable[[], bool] = lambda: False,
     ) -> list[tuple[Any, float]]:
-        """Run jobs over the pool: (answer or the exception that ended it, seconds); None if never started."""
+        """Run jobs over the pool: (answer or the exception that ended it, seconds); None if never started.
+
+        A job whose child was killed from outside is done once more, in another child.
+        """
         answers: list[tuple[Any, float]] = [(None, 0.0)] * len(jobs)
         waiting = list(range(len(jobs)))[::-1]
         busy: dict[int, tuple[int, float]] = {}
+        repeated: set[int] = set()
+
+        def ended(job: int, error: ChildTimeout | ChildDied | ChildError, seconds: float) -> None:
+            answers[job] = (error, seconds)
+            if isinstance(error, ChildDied) and error.killed and job not in repeated:
+                repeated.add(job)
+                waiting.append(job)
+
         while waiting or busy:
             for slot in range(self._workers):
                 if slot not in busy and waiting and not deadline():
                     job = waiting.pop()
-                    self._ready(slot, key).submit(jobs[job][0], **jobs[job][1])
-                    busy[slot] = (job, time.monotonic())
+                    started = time.monotonic()
+                    try:
+                        self._ready(slot, key).submit(jobs[job][0], **jobs[job][1])
+                    except (ChildTimeout, ChildDied, ChildError) as error:
+                        ended(job, error, time.monotonic() - started)
+                    else:
+                        busy[slot] = (job, time.monotonic())
             if not busy:
+                if waiting and not deadline():
+                    continue
                 break
             first_due = min(started for _, started in busy.values()) + timeout_s
             connection.wait([self._pool[s].connection for s in busy], max(0.0, first_due - time.monotonic()))
@@ -277,18 +302,17 @@ class LocalBuilder:
                 left = started + timeout_s - time.monotonic()
                 if left > 0 and not self._pool[slot].ready():
                     continue
-                try:
-                    answer: Any = self._pool[slot].result(max(left, 0.0))
-                except (ChildTimeout, ChildDied, ChildError) as error:
-                    answer = error
-                answers[job] = (answer, time.monotonic() - started)
                 del busy[slot]
+                try:
+                    answers[job] = (self._pool[slot].result(max(left, 0.0)), time.monotonic() - started)
+                except (ChildTimeout, ChildDied, ChildError) as error:
+                    ended(job, error, time.monotonic() - started)
         return answers
 
 
 def _outcome(answer: Any, seconds: float) -> Artifact | BuildFailure:
     if isinstance(answer, ChildTimeout):
-        return BuildFailure(Status.BUILD_TIMEOUT, str(answer), seconds)
+        return BuildFailure(Status.BUILD_TIMEOUT, f"not built within {seconds:.3g} s", seconds)
     if isinstance(answer, (ChildDied, ChildError)):
         return BuildFailure(Status.BUILD_FAILED, str(answer), seconds)
     if "status" in answer:

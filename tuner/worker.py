@@ -1,8 +1,9 @@
 """Disposable children: what can hang or crash runs in one, and the deadline lives in the parent.
 
 Children are forked from one warm process (TVM imported, no thread pool started), each in a process
-group of its own. They die with the parent, and a child that is late is killed with its whole group.
-Messages are JSON on a pipe; nothing a child says is unpickled.
+group of its own. They die with the parent, and a child that is late is killed with its whole group; what a child
+started dies with it, by the parent's hand or, when the parent itself was killed, by the guardian's.
+Messages are JSON on a pipe; nothing a child says is unpickled. What a child prints goes to a file without a name.
 
 A *service* is a class named as `module:Class`; it is made in the child with keyword arguments and its
 methods whose names begin with `op_` can be called.
@@ -12,25 +13,38 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
+import fcntl
 import importlib
 import json
 import multiprocessing
-import multiprocessing.connection
+import multiprocessing.context
 import os
 import signal
+import socket
+import struct
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from tuner.errors import TunerError
+from tuner import limits as process_limits
+from tuner.errors import InfrastructureError, TunerError
+from tuner.guardian import Guardian
+from tuner.limits import Limits
 
 _PRELOAD = ["kernels.preload"]
 _PR_SET_PDEATHSIG = 1
 _LEAVE_S = 2.0
+_SEND_S, _RECEIVE_S = 30, 10
+"""A message that has begun must be over by then: a child may stop in the middle of one. It may also be busy with its
+imports when the next is sent."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_GUARDIAN = Guardian(_CONTEXT)
 
 
 class ChildTimeout(Exception):
@@ -38,7 +52,14 @@ class ChildTimeout(Exception):
 
 
 class ChildDied(Exception):
-    """The child ended without answering; the message says how (signal or exit code)."""
+    """The child ended without answering; the message says how (signal or exit code).
+
+    `killed`: in a way that no code comes to by mistake: the system or a person did it.
+    """
+
+    def __init__(self, message: str, killed: bool = False) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 class ChildError(Exception):
@@ -54,7 +75,8 @@ class Child:
     """One child process that serves operations.
 
     `env` is set in the child before the service is imported (thread counts are read from it at
-    import). `cpus` pins the child.
+    import). `cpus` pins the child. `limits` bound what it may take from the machine.
+    Raises InfrastructureError when no process can be started.
     """
 
     def __init__(
@@ -63,26 +85,27 @@ class Child:
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         cpus: Sequence[int] | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOAD)
-        self._pipe, far_end = context.Pipe()
-        handle, self._log = tempfile.mkstemp(prefix="tuner-child-", suffix=".log")
-        os.close(handle)
-        arguments = json.dumps(
-            {
-                "service": service,
-                "settings": dict(settings or {}),
-                "env": dict(env or {}),
-                "cpus": cpus,
-                "log": self._log,
-                "parent": os.getpid(),
-            }
-        )
-        self._process = context.Process(target=_serve, args=(far_end, arguments), daemon=True)
-        self._process.start()
-        far_end.close()
+        order = {
+            "service": service,
+            "settings": dict(settings or {}),
+            "env": dict(env or {}),
+            "cpus": cpus,
+            "limits": dataclasses.asdict(limits or Limits()),
+        }
+        try:
+            self._pipe, self._log, self._process = _start(json.dumps(order))
+        except (EOFError, OSError):  # the warm process was killed: another is started at the next attempt
+            try:
+                self._pipe, self._log, self._process = _start(json.dumps(order))
+            except (EOFError, OSError) as error:
+                raise InfrastructureError(
+                    f"no worker process could be started: {error or type(error).__name__}",
+                    "look for limits on processes, open files (ulimit -a) and memory",
+                ) from error
         self._closed = False
+        _GUARDIAN.watch(self.pid)
 
     @property
     def pid(self) -> int:
@@ -92,15 +115,15 @@ class Child:
         """Send an operation; its answer is fetched by `result`. One at a time."""
         try:
             self._pipe.send_bytes(json.dumps([op, arguments]).encode())
-        except (BrokenPipeError, ConnectionResetError, OSError) as error:
-            raise ChildDied(self._obituary()) from error
+        except OSError as error:
+            raise self._obituary() from error
 
     def ready(self, timeout_s: float = 0.0) -> bool:
         """Whether an answer (or the child's death) is there to be fetched."""
         return self._pipe.poll(timeout_s)
 
     @property
-    def connection(self) -> multiprocessing.connection.Connection:
+    def connection(self) -> Connection:
         """For `multiprocessing.connection.wait` over several children."""
         return self._pipe
 
@@ -110,12 +133,15 @@ class Child:
             self.kill()
             raise ChildTimeout(f"no answer within {timeout_s:.3g} s")
         try:
-            reply = json.loads(self._pipe.recv_bytes())
-        except (EOFError, ConnectionResetError, OSError) as error:
-            raise ChildDied(self._obituary()) from error
-        if "error" in reply:
-            raise ChildError(reply["kind"], reply["error"], reply["details"])
-        return reply["value"]
+            message = self._pipe.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise self._obituary() from error
+        try:
+            reply = json.loads(message)
+            return reply["value"] if "value" in reply else _raise(reply)
+        except (ValueError, KeyError, TypeError) as error:  # something wrote over the pipe, or over the answer
+            self.kill()
+            raise ChildDied("its answer could not be read") from error
 
     def call(self, op: str, timeout_s: float, **arguments: Any) -> Any:
         """`submit`, then `result`."""
@@ -126,7 +152,7 @@ class Child:
         return not self._closed and self._process.is_alive()
 
     def kill(self) -> None:
-        """Kill the child with everything it started, wait until it is gone, and drop its log."""
+        """Kill the child with everything it started, and wait until it is gone."""
         if self._closed:
             return
         self._closed = True
@@ -136,10 +162,10 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
+        _GUARDIAN.forget(self._process.pid or 0)
         self._process.join()
         self._process.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._log)
+        self._log.close()
 
     def close(self) -> None:
         """Let an idle child leave by itself, which lets libraries tidy up; kill it when it does not."""
@@ -154,27 +180,57 @@ class Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _obituary(self) -> str:
-        self._process.join(timeout=5)
+    def _obituary(self) -> ChildDied:
+        self._process.join(timeout=_LEAVE_S)
         code = self._process.exitcode
-        last = _last_lines(self._log)
+        last = _last_words(self._log.fileno())
         self.kill()
-        if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}{last}"
-        return f"exited with code {code}{last}"
+        if code is None:
+            return ChildDied(f"stopped in the middle of an answer and was killed{last}")
+        if code < 0:
+            return ChildDied(f"killed by {_signal_name(-code)}{last}", killed=-code == signal.SIGKILL)
+        # 255 is also what is left when the warm process was killed, and all its children with it.
+        return ChildDied(f"exited with code {code}{last}", killed=code == 255)
 
 
-def _last_lines(path: str, limit: int = 300) -> str:
+def _start(order: str) -> tuple[Connection, Connection, multiprocessing.context.ForkServerProcess]:
+    """A new child's pipe, its log, and the child."""
+    _CONTEXT.set_forkserver_preload(_PRELOAD)
+    pipe, far_end = _CONTEXT.Pipe()
+    with socket.socket(fileno=os.dup(pipe.fileno())) as same:  # the pipe is a socket pair: its options stay with it
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_S, 0))
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0))
+    # A connection is what can be handed to a child of the warm process; this one is only ever a file.
+    log = Connection(os.memfd_create("log"), readable=False)
+    process = _CONTEXT.Process(target=_serve, args=(far_end, log, order), daemon=True)
     try:
-        with open(path, "rb") as log:
-            log.seek(max(0, os.path.getsize(path) - limit))
-            text = log.read().decode(errors="replace").strip()
-    except OSError:
-        return ""
+        process.start()
+    except BaseException:
+        pipe.close()
+        log.close()
+        raise
+    finally:
+        far_end.close()
+    return pipe, log, process
+
+
+def _raise(reply: Mapping[str, Any]) -> Any:
+    raise ChildError(reply["kind"], reply["error"], reply["details"])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # the real-time signals have no names
+        return f"signal {number}"
+
+
+def _last_words(log: int, limit: int = 300) -> str:
+    text = os.pread(log, limit, max(0, os.fstat(log).st_size - limit)).decode(errors="replace").strip()
     return f"; it last said: {text}" if text else ""
 
 
-def _serve(pipe: multiprocessing.connection.Connection, arguments: str) -> None:
+def _serve(pipe: Connection, log: Connection, arguments: str) -> None:
     """The child's main loop."""
     order = json.loads(arguments)
     os.setpgid(0, 0)
@@ -183,10 +239,14 @@ def _serve(pipe: multiprocessing.connection.Connection, arguments: str) -> None:
     os.environ.update(order["env"])
     if order["cpus"] is not None:
         os.sched_setaffinity(0, order["cpus"])
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    log.close()
+    allowed = Limits(**order["limits"])
+    if allowed != Limits():
+        _close_all_but(pipe.fileno())
+    process_limits.apply(allowed)
     module, _, name = order["service"].partition(":")
     service: Any = None
     while True:
@@ -194,6 +254,7 @@ def _serve(pipe: multiprocessing.connection.Connection, arguments: str) -> None:
             op, args = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
+        os.ftruncate(1, 0)  # the last words of a child are about what it died of
         started = time.perf_counter()
         try:
             if service is None:
@@ -203,5 +264,17 @@ def _serve(pipe: multiprocessing.connection.Connection, arguments: str) -> None:
             message = error.message if isinstance(error, TunerError) else str(error)
             reply = {"kind": type(error).__name__, "error": message, "details": traceback.format_exc()[-4000:]}
         reply["seconds"] = time.perf_counter() - started
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # the log may be full
+            sys.stdout.flush()
         pipe.send_bytes(json.dumps(reply).encode())
+
+
+def _close_all_but(pipe: int) -> None:
+    """Close what a child of the fork server is given for children of its own: it will have none.
+
+    As long as any child holds them the fork server believes that the parent lives, and whoever writes to them ends it.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != pipe:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
+from tuner.limits import large_files, memory_growth
 from tuner.measure.cpu import Check, CpuRunner
+from tuner.measure.guard import GuardedBuffers
+from tuner.measure.keeper import Keeper
 from tuner.measure.pooled import Shadow
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier
-from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.worker import ChildDied, ChildError, ChildTimeout
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
@@ -27,21 +31,29 @@ _LOOP_IN_PYTHON = 8
 _PIN_AFTER_S = 0.05
 """Work enough for the threads of a pool to show themselves."""
 
-_MOST_TASKS_CACHED = 4
+_MOST_CACHED = 8
+"""Sets of inputs, and references: each task has two of either."""
+
+_MOST_HELD = 1 << 30
+"""Bytes of inputs that are kept, save that two sets always are: making them again takes longer than most trials."""
+
+_MEMORY_BESIDE = 1 << 30
+_MEMORY_TIMES = 8
+"""A kernel may allocate this many bytes, and this many times its own tensors: packed layouts need copies of them."""
 
 
 class LoadedKernel:
     """A kernel of a shared library on fixed inputs. Implements `protocols.Prepared`."""
 
-    def __init__(self, module: Any, entry: str, arrays: Sequence[Any], num_outputs: int) -> None:
+    def __init__(self, module: Any, entry: str, buffers: GuardedBuffers) -> None:
         import tvm
 
         self._module = module
         self._entry = entry
         self._function = module[entry]
         self._device = tvm.cpu()
-        self._arrays = list(arrays)
-        self._num_outputs = num_outputs
+        self._arrays = buffers.tensors
+        self.buffers = buffers
 
     def launch(self, count: int) -> None:
         if count <= _LOOP_IN_PYTHON:
@@ -50,11 +62,8 @@ class LoadedKernel:
             return
         self._module.time_evaluator(self._entry, self._device, number=count - 1, repeat=1)(*self._arrays)
 
-    def inputs(self) -> list[Array]:
-        return [a.numpy() for a in self._arrays[: len(self._arrays) - self._num_outputs]]
-
     def outputs(self) -> list[Array]:
-        return [a.numpy() for a in self._arrays[len(self._arrays) - self._num_outputs :]]
+        return [a.copy() for a in self.buffers.outputs]
 
 
 class KernelLibrary:
@@ -72,18 +81,8 @@ class KernelLibrary:
     def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
         import tvm
 
-        poisoned = [_poison(spec) for spec in self._outputs]
-        arrays = [tvm.runtime.tensor(a) for a in (*inputs, *poisoned)]
-        return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, arrays, len(self._outputs))
-
-
-def _poison(spec: TensorSpec) -> Array:
-    """What an output holds before it is written: NaN, or a value no kernel should produce."""
-    if np.dtype(spec.dtype).kind == "f":
-        return np.full(spec.shape, np.nan, dtype=spec.dtype)
-    if spec.dtype == "bool":
-        return np.zeros(spec.shape, dtype=bool)
-    return np.full(spec.shape, np.iinfo(spec.dtype).min + 77, dtype=spec.dtype)
+        buffers = GuardedBuffers(inputs, self._outputs)
+        return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, buffers)
 
 
 class KernelService:
@@ -103,8 +102,18 @@ class KernelService:
         prepared.launch(1)
         _save(path, prepared.outputs())
 
+    def op_health(self, job: Mapping[str, Any] | None) -> str:
+        """Whether this worker still does what it should: "", or what is wrong. `job` is one that was right before."""
+        if job is None:
+            return "" if float(np.ones(1000, np.float32).sum()) == 1000 else "it cannot add"
+        return self.begin(job).check.reason
+
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time. The answer is a Measurement as data. `job` is what `job_of` makes."""
+        """Check, then time, then check again. The answer is a Measurement as data. `job` is what `job_of` makes."""
+        with memory_growth(_memory_for([job])):
+            return self._run(job, policy)
+
+    def _run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
         trial = self.begin(job)
@@ -132,7 +141,8 @@ class KernelService:
         if self._replay is not None:
             return {"measurements": [self.op_run(job, policy) for job in jobs], "shadow": None}
         stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
-        return side_by_side(self, jobs, stops, budget_s, seed)
+        with memory_growth(_memory_for([*jobs, jobs[0]])):
+            return side_by_side(self, jobs, stops, budget_s, seed)
 
     def begin(self, job: Mapping[str, Any]) -> Trial:
         """Load a kernel, call it once on seeded inputs, and compare its answer with the reference."""
@@ -142,18 +152,31 @@ class KernelService:
         prepared.launch(1)
         first_call_s = time.perf_counter() - start
         answer = prepared.outputs()
-        return Trial(job, inputs, prepared, first_call_s, answer, self._check(job, answer))
+        fault = prepared.buffers.fault(inputs)
+        check = Check(False, None, None, fault) if fault else self._check(job, answer)
+        return Trial(job, inputs, prepared, first_call_s, answer, check)
 
     def verify(self, trial: Trial) -> str:
-        """What the timing showed to be wrong; empty when nothing. Outputs must be the same still, or right again."""
-        after = trial.prepared.outputs()
-        if any(not np.array_equal(a, b) for a, b in zip(trial.answer, after, strict=True)):
-            again = self._check(trial.job, after)
+        """What the timing showed to be wrong, or the answer to other inputs; empty when nothing.
+
+        Outputs must be the same still, or right again. A call that is a sample by itself is the one that was checked:
+        it is not made again.
+        """
+        buffers, job = trial.prepared.buffers, trial.job
+        if fault := buffers.fault(trial.inputs):
+            return f"after timing: {fault}"
+        if any(not np.array_equal(a, b) for a, b in zip(trial.answer, buffers.outputs, strict=True)):
+            again = self._check(job, buffers.outputs)
             if not again.ok:
                 return f"after timing: {again.reason}"
-        if any(not np.array_equal(a, b) for a, b in zip(trial.inputs, trial.prepared.inputs(), strict=True)):
-            return "the kernel changed its inputs"
-        return ""
+        if trial.first_call_s > SLOW_CALL_S:
+            return ""
+        other = {**job, **job["again"]}
+        inputs = self._seeded(other)
+        buffers.fill(inputs)
+        trial.prepared.launch(1)
+        reason = buffers.fault(inputs) or self._check(other, buffers.outputs).reason
+        return f"on other inputs, after timing: {reason}" if reason else ""
 
     def pin(self, trial: Trial) -> None:
         """Pin this process's threads, once, while a kernel that uses them all works."""
@@ -162,20 +185,25 @@ class KernelService:
             self._pinned = pin_workers(lambda: trial.prepared.launch(calls), self._threads)
 
     def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
-        return KernelLibrary(job["path"], job["entry"], [TensorSpec(tuple(s), d) for s, d in job["outputs"]])
+        return KernelLibrary(job["path"], job["entry"], _specs(job["outputs"]))
 
     def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
         key = (job["task"], job["seed"])
         if key not in self._inputs:
-            while len(self._inputs) >= _MOST_TASKS_CACHED:
+            specs = _specs(job["inputs"])
+            size = sum(spec.nbytes for spec in specs)
+            while len(self._inputs) >= _MOST_CACHED or (len(self._inputs) > 1 and size + self._held() > _MOST_HELD):
                 self._inputs.pop(next(iter(self._inputs)))
-            self._inputs[key] = seeded_inputs(tuple(TensorSpec(tuple(s), d) for s, d in job["inputs"]), job["seed"])
+            self._inputs[key] = seeded_inputs(specs, job["seed"])
         return self._inputs[key]
+
+    def _held(self) -> int:
+        return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
 
     def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Check:
         path = job["reference"]
         if path not in self._references:
-            while len(self._references) >= _MOST_TASKS_CACHED:
+            while len(self._references) >= _MOST_CACHED:
                 self._references.pop(next(iter(self._references)))
             with np.load(path, allow_pickle=False) as stored:
                 self._references[path] = [
@@ -201,36 +229,47 @@ class _Ready:
         return self._prepared
 
 
+def _specs(data: Sequence[Sequence[Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in data)
+
+
+def _memory_for(jobs: Sequence[Mapping[str, Any]]) -> int:
+    """Bytes that checking and timing these may need beyond what the process has. A pool of threads, with their
+    stacks, is started by the first kernel that needs it."""
+    tensors = sum(spec.nbytes for job in jobs for spec in _specs([*job["inputs"], *job["outputs"]]))
+    return _MEMORY_BESIDE + _MEMORY_TIMES * tensors + (os.cpu_count() or 1) * (16 << 20)
+
+
 def _save(path: str, arrays: Sequence[Array]) -> None:
-    with open(path, "wb") as file:
+    with large_files(), open(path, "wb") as file:
         np.savez(file, *arrays)
 
 
 class KernelBench:
-    """The parent's side: one disposable child, replaced when it hangs, dies, or has run long enough."""
-
-    _RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
+    """The parent's side: whatever a kernel does to the child it runs in is a status."""
 
     def __init__(
         self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float, replay: Path | None = None
     ) -> None:
-        self._settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
-        self._env = dict(env)
+        settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
         self._timeout_s = timeout_s
-        self._child: Child | None = None
-        self._runs = 0
+        self._keeper = Keeper("tuner.measure.kernel:KernelService", settings, env, timeout_s)
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        """Check and time one artifact. Whatever goes wrong is a status with a reason."""
+        """Check and time one artifact. Whatever goes wrong is a status with a reason.
+
+        Raises InfrastructureError when a kernel that was right before is so no longer.
+        """
         began = time.perf_counter()
-        timeout = self._timeout_s + policy.max_time_s
         try:
-            answer = self._ready().call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
-            return Measurement.from_json(answer)
+            measurement = Measurement.from_json(self._keeper.run(job, policy))
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
             status, reason = Status.RUN_FAILED, str(error)
+        else:
+            self._learn([measurement], [job])
+            return measurement
         return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began)
 
     def side_by_side(
@@ -244,9 +283,12 @@ class KernelBench:
         timeout = self._timeout_s * (1 + len(jobs)) + budget_s
         asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
         try:
-            answer = self._ready().call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
-            return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"]
+            answer = self._keeper.call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+            found = [Measurement.from_json(m) for m in answer["measurements"]]
+            self._learn(found, jobs)
+            return found, answer["shadow"]
         except (ChildTimeout, ChildDied, ChildError):
+            self._keeper.replace()
             alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
             return [self.measure(job, alone) for job in jobs], None
 
@@ -257,29 +299,28 @@ class KernelBench:
     def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         try:
-            self._ready().call("outputs", self._timeout_s, job=dict(job), path=str(path))
+            self._keeper.call("outputs", self._timeout_s, job=dict(job), path=str(path))
         except (ChildTimeout, ChildDied, ChildError) as error:
             return str(error)
         return None
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        self._keeper.close()
 
-    def _ready(self) -> Child:
-        if self._child is not None and (not self._child.alive() or self._runs >= self._RUNS_BEFORE_REPLACEMENT):
-            self.close()
-        if self._child is None:
-            self._child = Child("tuner.measure.kernel:KernelService", self._settings, env=self._env)
-            self._runs = 0
-        self._runs += 1
-        return self._child
+    def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Which kernels are right; after a wrong one, which may have written anywhere, a new child."""
+        for measurement, job in zip(measurements, jobs, strict=True):
+            if measurement.ok:
+                self._keeper.remember(measurement.median_s, job)
+        if any(measurement.status is Status.WRONG_RESULT for measurement in measurements):
+            self._keeper.replace()
 
 
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-           seed: int, reference: Reference) -> dict[str, Any]:  # fmt: skip
-    """What the child needs to know to run an artifact."""
+           seed: int, reference: Reference, again: tuple[int, Reference] | None = None) -> dict[str, Any]:  # fmt: skip
+    """What the child needs to know to run an artifact. `again`: the seed and the reference of the check after timing;
+    without them it has the same inputs, which a stale output still does not survive."""
+    other_seed, other = again or (seed, reference)
     return {
         "task": task_key,
         "path": str(artifact.path),
@@ -290,4 +331,5 @@ def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outp
         "reference": str(reference.path),
         "dtype": reference.dtype,
         "reduction": reference.reduction,
+        "again": {"seed": other_seed, "reference": str(other.path)},
     }

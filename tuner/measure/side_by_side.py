@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from tuner.measure.certificate import process_conditions, usage, used_since
 from tuner.measure.cpu import Check, CpuRunner, clock
+from tuner.measure.guard import GuardedBuffers
 from tuner.measure.stats import should_stop, undisturbed
 from tuner.protocols import Array, Policy, Prepared
 from tuner.records import Measurement, Status, Tier
@@ -32,10 +33,10 @@ _RARE = 4.0
 _LOOK_EVERY = 4
 
 
-class CheckedInputs(Prepared, Protocol):
-    """Something prepared whose inputs can be read back, to see that they are unchanged."""
+class Guarded(Prepared, Protocol):
+    """Something prepared on buffers that show what it did to them."""
 
-    def inputs(self) -> list[Array]: ...
+    buffers: GuardedBuffers
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Trial:
 
     job: Mapping[str, Any]
     inputs: list[Array]
-    prepared: CheckedInputs
+    prepared: Guarded
     first_call_s: float
     answer: list[Array]
     check: Check

@@ -1,0 +1,93 @@
+"""The buffers a kernel works on, with canary bytes on both sides, and what is looked at after a call.
+
+A kernel that writes past a buffer spoils whatever lies there, often without a crash and often in the process of the
+next candidate. One that leaves its output from the call before looks right as long as the inputs stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kernels.workload import TensorSpec
+from tuner.protocols import Array
+
+MARGIN = 1 << 16
+"""Bytes of canaries on each side: a few rows of an image, and whole pages, so that buffers lie in their pages as
+TVM's own do. What is written beyond them is not seen."""
+
+_CANARY = 0xA5
+
+
+class GuardedBuffers:
+    """Inputs and outputs of a kernel in memory of TVM's (numpy's own would have huge pages, which models have not).
+
+    `tensors` are what the kernel is called with; inputs first. Outputs hold NaN, or an unlikely value, before a call.
+    """
+
+    def __init__(self, inputs: Sequence[Array], outputs: Sequence[TensorSpec]) -> None:
+        self._guarded = [_Guarded(a.shape, a.dtype) for a in inputs]
+        self._guarded += [_Guarded(spec.shape, np.dtype(spec.dtype)) for spec in outputs]
+        self.tensors = [g.tensor for g in self._guarded]
+        self._count = len(inputs)
+        self.fill(inputs)
+
+    def fill(self, inputs: Sequence[Array]) -> None:
+        """New inputs, and outputs as if nothing had ever been written."""
+        for mine, given in zip(self.inputs, inputs, strict=True):
+            np.copyto(mine, given)
+        for output in self.outputs:
+            output.fill(poison_of(output.dtype))
+
+    @property
+    def inputs(self) -> list[Array]:
+        """Views, not copies."""
+        return [g.array for g in self._guarded[: self._count]]
+
+    @property
+    def outputs(self) -> list[Array]:
+        """Views, not copies."""
+        return [g.array for g in self._guarded[self._count :]]
+
+    def fault(self, inputs: Sequence[Array]) -> str:
+        """What the kernel did that it must not: written outside of a buffer, or changed the inputs it was given."""
+        for index, guarded in enumerate(self._guarded):
+            where = f"input {index}" if index < self._count else f"output {index - self._count}"
+            if side := guarded.trespass():
+                return f"the kernel wrote {side} {where}"
+        for index, (mine, given) in enumerate(zip(self.inputs, inputs, strict=True)):
+            if not np.array_equal(mine, given):
+                return f"the kernel changed input {index}"
+        return ""
+
+
+class _Guarded:
+    """One buffer between its canaries."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        import tvm
+
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        raw = np.from_dlpack(tvm.runtime.empty((MARGIN + size + MARGIN,), "uint8"))
+        self._before, self._after = raw[:MARGIN], raw[MARGIN + size :]
+        self._before.fill(_CANARY)
+        self._after.fill(_CANARY)
+        self.array = raw[MARGIN : MARGIN + size].view(dtype).reshape(shape)
+        self.tensor = tvm.runtime.from_dlpack(self.array)
+
+    def trespass(self) -> str:
+        for side, canaries in (("before", self._before), ("past", self._after)):
+            broken = np.flatnonzero(canaries != _CANARY)
+            if broken.size:
+                reach = MARGIN - int(broken[0]) if side == "before" else int(broken[-1]) + 1
+                return f"{reach} bytes before the start of" if side == "before" else f"{reach} bytes past the end of"
+        return ""
+
+
+def poison_of(dtype: np.dtype[Any]) -> Any:
+    """What an output holds before it is written: NaN, or a value no kernel should produce."""
+    if dtype.kind == "f":
+        return np.nan
+    return False if dtype.kind == "b" else np.iinfo(dtype).min + 77
