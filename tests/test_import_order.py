@@ -24,7 +24,7 @@ FLOORS = (
     ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
     ("worker", "graph", "pinning"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "doctor"),
     ("experiment",),
     ("cli",),
     ("__main__",),

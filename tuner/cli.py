@@ -149,6 +149,23 @@ def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from dataclasses import asdict, replace
+
+    from tuner import doctor
+    from tuner.config import ModelConfig, RunConfig, load
+
+    config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
+    found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
+    if arguments.json:
+        _say(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        rows = [[finding.state.upper(), finding.part, finding.found] for finding in found]
+        advice = [["", "", f"-> {finding.advice}"] if finding.advice else [] for finding in found]
+        _table([row for pair in zip(rows, advice, strict=True) for row in pair if row])
+    return doctor.exit_code(found)
+
+
 def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -260,6 +277,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
     "export": (_export, "export the model of a run again"),
+    "doctor": (_doctor, "check the set-up: packages, TVM, CUDA, memory, folders, database"),
 }
 
 
@@ -274,6 +292,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
+        elif name == "doctor":
+            command.add_argument("config", metavar="CONFIG", nargs="?", help="check for this run file")
+            command.add_argument("--out", metavar="DIR", help="check this folder for runs")
+            command.add_argument("--json", action="store_true", help="print the findings as JSON")
         else:
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +93,12 @@ class Step:
     exhausted: bool
 
 
+def cost_s(measurement: Measurement) -> float:
+    """Seconds of search that a screening took; 0 where its record does not say so in a number."""
+    stated = measurement.conditions.get("cost_s")
+    return float(stated) if isinstance(stated, int | float) and 0 <= stated < math.inf else 0.0
+
+
 class TaskSession:
     """The search for one task's best kernel, and its final measurements."""
 
@@ -160,7 +167,7 @@ class TaskSession:
     @property
     def known_cost_s(self) -> float:
         """Seconds of search that the screenings took, those of earlier runs included."""
-        return sum(float(m.conditions.get("cost_s", 0.0)) for m in self.screened.values())
+        return sum(cost_s(m) for m in self.screened.values())
 
     def history(self) -> list[float | None]:
         """Best seconds so far after each screening, in order."""

@@ -114,9 +114,9 @@ class Searcher:
         import numpy as np
 
         from kernels.features import FEATURE_LENGTH
-        from kernels.space import Candidate
         from tuner import search
         from tuner.measure.ceilings import PLAUSIBLE
+        from tuner.search.base import candidate_of
         from tuner.search.ranker import FeatureCache
         from tuner.session import TaskSession
 
@@ -125,9 +125,12 @@ class Searcher:
         known: dict[tuple[str, Tier], Measurement] = {}
         if self._config.search.reuse:
             for record in self._store.read(scope=self.ledger.scope, task_key=task.key):
-                known[(record.candidate, record.measurement.tier)] = record.measurement
+                candidate = candidate_of(space, record.candidate)
+                if candidate is None:
+                    continue
+                known[(candidate.to_text(), record.measurement.tier)] = record.measurement
                 if len(record.features) == FEATURE_LENGTH:
-                    features.put(Candidate.from_text(record.candidate), np.asarray(record.features, dtype=np.float32))
+                    features.put(candidate, np.asarray(record.features, dtype=np.float32))
         strategy = search.create(
             self._config.search.strategy, space, features, self._ranker.task(task.key), self._config.search.seed
         )
