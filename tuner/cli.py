@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__, runs
-from tuner.errors import ConfigError, TunerError, UserError
+from tuner.errors import ConfigError, InfrastructureError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
 
@@ -152,9 +152,13 @@ def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
 def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     from dataclasses import asdict, replace
 
-    from tuner import doctor
-    from tuner.config import ModelConfig, RunConfig, load
-
+    try:
+        from tuner import doctor
+        from tuner.config import ModelConfig, RunConfig, load
+    except ModuleNotFoundError as error:
+        raise InfrastructureError(
+            f"the package {error.name} is missing", "set up the environment: make setup"
+        ) from error
     config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
     found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
     if arguments.json:

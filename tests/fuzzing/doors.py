@@ -7,7 +7,10 @@ import functools
 import hashlib
 import io
 import json
+import os
+import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +74,9 @@ def _export_files() -> Files:
 def _open_export(folder: Path, name: str) -> None:
     from tuner.export import library
 
-    if name == library.LOADER:  # the other files are whole: only an untouched loader may be run
-        assert (folder / name).read_bytes() != _export_files()[name], "this one would be run"
+    if (folder / library.LOADER).read_bytes() != _export_files()[library.LOADER]:
         library.verify(folder, [], [], 0, 0)
+        raise AssertionError("a changed loader was run")
     manifest = library.read_manifest(folder)
     assert (folder / library.LIBRARY).read_bytes() == _export_files()[library.LIBRARY]
     for spec in (*manifest["inputs"], *manifest["outputs"]):
@@ -296,3 +299,23 @@ DOORS: Mapping[str, Door] = {
     "run folder": Door(_run_folder, _open_run_folder),
     "report": Door(_run_folder, _open_report),
 }
+
+
+# --- what the hunt must notice -------------------------------------------------------------------------
+
+
+def _bait(harm: Callable[[], object]) -> Door:
+    def opened(folder: Path, name: str) -> None:
+        if (folder / name).read_bytes() != bytes(64):
+            harm()
+
+    return Door(lambda: {"file": bytes(64)}, opened)
+
+
+BAITS: Mapping[str, Door] = {
+    "bug": _bait(lambda: {}["a bug"]),
+    "crash": _bait(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+    "greed": _bait(lambda: bytearray(2 << 30)),
+    "hang": _bait(lambda: time.sleep(600)),
+}
+"""Doors that do harm whenever a file is damaged."""

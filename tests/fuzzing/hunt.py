@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.fuzzing.doors import DOORS, Refused
+from tests.fuzzing.doors import BAITS, DOORS, Refused
 from tests.fuzzing.mutants import mutant
 from tuner.errors import TunerError
 
+_ALL = {**DOORS, **BAITS}
 ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 3 << 30
 """Address space that opening one file may add to what the child had when all specimens had been opened."""
@@ -59,15 +60,17 @@ class Tally:
         return f"{self.door}: {counted}; slowest {self.slowest_s:.2f} s, memory +{self.most_bytes / 2**20:.0f} MiB"
 
 
-def hunt(doors: Sequence[str], count: int, seed: int = 0, memory_bytes: int = MEMORY_BYTES) -> list[Tally]:
+def hunt(
+    doors: Sequence[str], count: int, seed: int = 0, memory_bytes: int = MEMORY_BYTES, deadline_s: float = DEADLINE_S
+) -> list[Tally]:
     """Open `count` mutants of the files of each door, by turns. The same seed gives the same mutants."""
     tallies, first, last = [Tally(door) for door in doors], 0, count * len(doors)
     while first < last:
-        first = _one_child(tallies, first, last, seed, memory_bytes)
+        first = _one_child(tallies, first, last, seed, memory_bytes, deadline_s)
     return tallies
 
 
-def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memory_bytes: int) -> int:
+def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memory_bytes: int, deadline_s: float) -> int:
     """Run a child from mutant `first` on; returns the number after the last one it dealt with."""
     reading, writing = os.pipe()
     order = [[tally.door for tally in tallies], seed, first, last, memory_bytes, writing]
@@ -81,7 +84,7 @@ def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memor
         with os.fdopen(reading, "rb") as pipe, selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while not hung:
-                hung = not selector.select(DEADLINE_S)
+                hung = not selector.select(deadline_s)
                 line = b"" if hung else pipe.readline()  # whole lines are written at once
                 if not line:
                     break
@@ -118,7 +121,7 @@ def _note(tally: Tally, said: Mapping[str, Any], now: int) -> None:
 def mutated(doors: Sequence[str], seed: int, number: int) -> tuple[str, str, bytes]:
     """Whose file mutant `number` damages, which one, and its damaged content."""
     door, turn = doors[number % len(doors)], number // len(doors)
-    files = DOORS[door].files()
+    files = _ALL[door].files()
     name = sorted(files)[turn % len(files)]
     return door, name, mutant(files[name], f"{seed}/{door}/{turn}")
 
@@ -126,9 +129,9 @@ def mutated(doors: Sequence[str], seed: int, number: int) -> tuple[str, str, byt
 def _serve(doors: Sequence[str], seed: int, first: int, last: int, memory_bytes: int, pipe: int) -> None:
     with tempfile.TemporaryDirectory(prefix="tuner-fuzz-") as scratch:
         for door in doors:
-            for name, content in DOORS[door].files().items():
+            for name, content in _ALL[door].files().items():
                 folder = _laid_out(door, Path(scratch, "whole"), name, content)
-                DOORS[door].open(folder, name)  # what is whole must be accepted, or nothing is tried
+                _ALL[door].open(folder, name)  # what is whole must be accepted, or nothing is tried
         allowed = _address_space() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -144,7 +147,7 @@ def _outcome(door: str, folder: Path, name: str) -> dict[str, Any]:
     before, said = time.process_time(), {}
     high_water = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        DOORS[door].open(folder, name)
+        _ALL[door].open(folder, name)
         outcome = "accepted"
     except (TunerError, Refused) as error:
         outcome = "refused" if len(str(error)) < LONGEST_MESSAGE else "finding"
@@ -160,7 +163,7 @@ def _laid_out(door: str, folder: Path, name: str, content: bytes) -> Path:
     """A folder with the door's files as they should be, but for one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for other, whole in DOORS[door].files().items():
+    for other, whole in _ALL[door].files().items():
         (folder / other).write_bytes(content if other == name else whole)
     return folder
 

@@ -15,7 +15,7 @@ from tuner.doctor import cuda, database, machine, software
 from tuner.doctor.finding import Finding, Look, State
 from tuner.errors import InfrastructureError, TunerError
 
-__all__ = ["Finding", "State", "examine", "exit_code"]
+__all__ = ["Finding", "State", "examine", "exit_code", "look"]
 
 
 def examine(config: RunConfig) -> list[Finding]:
@@ -37,15 +37,19 @@ def examine(config: RunConfig) -> list[Finding]:
         ("temp folder", lambda: machine.folder("temp folder", Path(tempfile.gettempdir()), "set the variable TMPDIR")),
         ("database", lambda: database.database(config.measure.database)),
     )
+    return [finding for part, findings in parts for finding in look(part, findings)]
+
+
+def look(part: str, findings: Callable[[], Look]) -> list[Finding]:
+    """The findings of one part; what it raises is the last of them."""
     found: list[Finding] = []
-    for part, look in parts:
-        try:
-            for finding in look():
-                found.append(finding)  # one by one: what was found before a failure is kept
-        except TunerError as error:
-            found.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
-        except (OSError, ImportError) as error:
-            found.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
+    try:
+        for finding in findings():
+            found.append(finding)  # one by one: what was found before a failure is kept
+    except TunerError as error:
+        found.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
+    except (OSError, ImportError) as error:
+        found.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
     return found
 
 

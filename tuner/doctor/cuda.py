@@ -75,7 +75,10 @@ def _pycuda(lacking: State, advice: str) -> Finding:
     if importlib.util.find_spec("pycuda") is None:
         return Finding("cuda", lacking, "missing: PyCUDA", f"pip install -e '.[cuda]'; {advice}")
     script = "import pycuda.driver as d; print('.'.join(map(str, d.get_version())))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return Finding("cuda", lacking, "PyCUDA is still being imported after 60 s", "see whether the driver hangs")
     if done.returncode == 0:
         return Finding("cuda", State.OK, f"PyCUDA, built for CUDA {done.stdout.strip()}")
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -16,7 +16,7 @@ _MOVE = "move it away, with its -wal and -shm files; a new one is started"
 
 
 def database(url: str) -> Look:
-    """A SQLite file is only read. Another database is opened as a run opens it: tables are made where there are none."""
+    """A SQLite file is only read; another database is opened as a run does it, which makes missing tables."""
     path = url.removeprefix("sqlite:///")
     if path == url or not path or path.startswith((":memory:", "file:")) or "?" in path:
         from tuner.store import SqlStore

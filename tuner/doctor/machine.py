@@ -55,7 +55,9 @@ def load() -> Look:
     else:
         yield Finding("load", State.OK, f"load average {busy:.1f} on {cores} usable core(s)")
     if governor == "powersave":
-        yield Finding("load", State.WARNING, "the frequency governor is powersave", "cpupower frequency-set -g performance")
+        yield Finding(
+            "load", State.WARNING, "the frequency governor is powersave", "cpupower frequency-set -g performance"
+        )
 
 
 def _soft(limit: int) -> int | None:

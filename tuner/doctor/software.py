@@ -22,7 +22,9 @@ _PROBE_TIMEOUT_S = 180.0
 def python() -> Look:
     name = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 13) and platform.system() == "Linux"
-    yield Finding("python", State.OK if fits else State.BROKEN, name, "" if fits else "use Python 3.11 or 3.12 on Linux")
+    yield Finding(
+        "python", State.OK if fits else State.BROKEN, name, "" if fits else "use Python 3.11 or 3.12 on Linux"
+    )
 
 
 def versions() -> Look:
@@ -104,13 +106,17 @@ def tvm(config: RunConfig) -> Look:
             said = child.call("try", _PROBE_TIMEOUT_S)
         resolved = targets.resolve(config.target)
     except (ChildDied, ChildError, ChildTimeout) as error:
-        yield Finding("tvm", State.BROKEN, f"cannot compile and run a kernel: {str(error)[:400]}",
-                      "set the environment up anew: make clean setup")  # fmt: skip
+        yield Finding("tvm", State.BROKEN, f"cannot compile and run a kernel: {' '.join(str(error).split())[:400]}",
+                      "see memory and limits; else set the environment up anew: make clean setup")  # fmt: skip
+        return
+    except (OSError, EOFError) as error:
+        yield Finding("tvm", State.BROKEN, f"no worker can be started: {error}",
+                      "see memory and limits; a long path in TMPDIR is another cause")  # fmt: skip
         return
     yield Finding("tvm", State.OK, f"compiles, links and runs a kernel with LLVM {said['llvm']} for {said['cpu']}")
     features = ", ".join(resolved.features) or "none"
     yield Finding("target", State.OK, f"{resolved.kind}, {resolved.device}, {resolved.threads} thread(s): {features}")
     hidden = targets.masked_features({"kind": "llvm", "mcpu": said["cpu"]})
     if hidden:
-        yield Finding("target", State.NOTE, f"LLVM expects of {said['cpu']} what this machine hides: {' '.join(hidden)}",
-                      "nothing: they are not used")  # fmt: skip
+        lacking = f"LLVM expects of {said['cpu']} what this machine lacks or hides: {' '.join(hidden)}"
+        yield Finding("target", State.NOTE, lacking, "nothing: they are not used")

@@ -214,6 +214,14 @@ def _extents(shape: tuple[int, ...]) -> str:
     return "" if all(0 <= extent < 2**31 for extent in shape) else "extents from 0 to 2^31"
 
 
+def _digest(text: str) -> str:
+    return "" if re.fullmatch("[0-9a-f]{64}", text) else "64 hexadecimal digits"
+
+
+def _some(count: int) -> str:
+    return "" if 1 <= count <= 4096 else "a value from 1 to 4096"
+
+
 @dataclass(frozen=True)
 class _Tensor:
     shape: Annotated[tuple[int, ...], _extents]
@@ -230,13 +238,13 @@ class _Manifest:
 
     model: str
     library: Literal["model.so"]
-    sha256: Annotated[str, lambda text: "" if re.fullmatch("[0-9a-f]{64}", text) else "64 hexadecimal digits"]
+    sha256: Annotated[str, _digest]
     function: str
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
     target: str
     device: Literal["cpu", "cuda"]
-    threads: Annotated[int, lambda count: "" if 1 <= count <= 4096 else "a value from 1 to 4096"]
+    threads: Annotated[int, _some]
     versions: Mapping[str, str]
 
 
