@@ -75,9 +75,9 @@ def _unsafe(node: ast.AST) -> Iterator[str]:
 def loads(path: str, source: str) -> Iterator[str]:
     """Where a file loads native code by a name that is not written there."""
     for node in ast.walk(ast.parse(source, path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOADERS:
-            if not node.args or not isinstance(node.args[0], ast.Constant):
-                yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"
+        loading = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOADERS
+        if loading and not (node.args and isinstance(node.args[0], ast.Constant)):
+            yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"
 
 
 def tree() -> Iterator[Path]:

@@ -281,12 +281,17 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
     "export": (_export, "export the model of a run again"),
-    "doctor": (_doctor, "check the set-up: packages, TVM, CUDA, memory, folders, database"),
+    "doctor": (_doctor, "check the set-up (packages, TVM, CUDA, memory, folders, database), and say what to do; 3 when a part is broken"),
 }
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tuner", description="Tunes machine-learning models on TVM.", allow_abbrev=False)
+    parser = _Parser(
+        prog="tuner",
+        description="Tunes machine-learning models on TVM.",
+        epilog="exit codes: 0 fine, 2 the request is wrong, 3 the machine or this program failed, 130 interrupted",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (call, words) in COMMANDS.items():
@@ -297,8 +302,8 @@ def _parser() -> argparse.ArgumentParser:
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
         elif name == "doctor":
-            command.add_argument("config", metavar="CONFIG", nargs="?", help="check for this run file")
-            command.add_argument("--out", metavar="DIR", help="check this folder for runs")
+            command.add_argument("config", metavar="CONFIG", nargs="?", help="check for what this run file names; without it, for its defaults")
+            command.add_argument("--out", metavar="DIR", help="check this folder instead of the one where runs are kept")
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
         else:
             text = "where the runs are (default: %(default)s)"

@@ -218,7 +218,7 @@ def test_no_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [found] = doctor.look("linker", software.linker)
     assert (found.state, found.found) == (State.BROKEN, "no linker found (ld, cc or gcc)")
     fake_program(tmp_path, "ld", "exit 0")
-    assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK, State.WARNING]
+    assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK, State.BROKEN]
 
 
 def test_optional_packages_count_when_the_model_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:

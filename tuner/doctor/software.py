@@ -10,13 +10,16 @@ import platform
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 from tuner import environment, targets
-from tuner.config import RunConfig
+from tuner.config import RunConfig, TargetConfig
 from tuner.doctor.finding import Finding, Look, State
-from tuner.errors import InfrastructureError
+from tuner.errors import InfrastructureError, TargetError
 
 _PROBE_TIMEOUT_S = 180.0
+
+_ANEW = "see memory, limits and temp folder (its path may be too long); else set up anew: make clean setup"
 
 
 def python() -> Look:
@@ -60,13 +63,17 @@ def packages(config: RunConfig) -> Look:
         yield Finding("packages", State.OK, f"{len(_REQUIRED)} required packages are there")
 
 
+_COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+"""Those that tvm.support.cc.get_cc looks for, where neither CXX nor CC names one."""
+
+
 def linker() -> Look:
     from tuner.build import linker
 
-    compiler = next((name for name in ("g++", "gcc", "clang++", "clang") if shutil.which(name)), None)
     yield Finding("linker", State.OK, linker()[0])
-    if compiler is None:
-        yield Finding("linker", State.WARNING, "no C++ compiler: nothing is exported", "install g++ or clang++")
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    if not any(map(shutil.which, [named] if named else _COMPILERS)):
+        yield Finding("linker", State.BROKEN, "no C++ compiler: no model can be linked", "install g++ or clang++")
 
 
 class Probe:
@@ -92,6 +99,15 @@ class Probe:
             raise RuntimeError("a compiled kernel computes wrong numbers")
         return {"llvm": str(codegen.llvm_version_major()), "cpu": str(codegen.llvm_get_system_cpu())}
 
+    def op_target(self, spec: Any, threads: int | None) -> dict[str, Any]:
+        """The target in words, and what LLVM expects of a CPU of this name and this one lacks. Raises TargetError."""
+        from tvm.target import codegen
+
+        found = targets.resolve(TargetConfig(spec, threads))
+        words = f"{found.kind}, {found.device}, {found.threads} thread(s): {', '.join(found.features) or 'no features'}"
+        cpu = {"kind": "llvm", "mcpu": str(codegen.llvm_get_system_cpu())}
+        return {"words": words, "masked": targets.masked_features(cpu)}
+
 
 def tvm(config: RunConfig) -> Look:
     from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -104,19 +120,19 @@ def tvm(config: RunConfig) -> Look:
     try:
         with Child("tuner.doctor.software:Probe") as child:
             said = child.call("try", _PROBE_TIMEOUT_S)
-        resolved = targets.resolve(config.target)
-    except (ChildDied, ChildError, ChildTimeout) as error:
-        yield Finding("tvm", State.BROKEN, f"cannot compile and run a kernel: {' '.join(str(error).split())[:400]}",
-                      "see memory and limits; else set the environment up anew: make clean setup")  # fmt: skip
+            words = f"compiles, links and runs a kernel with LLVM {said['llvm']} for {said['cpu']}"
+            yield Finding("tvm", State.OK, words)
+            target = child.call("target", _PROBE_TIMEOUT_S, spec=config.target.spec, threads=config.target.threads)
+    except ChildError as error:
+        wrong = error.kind == TargetError.__name__
+        part, advice = ("target", "change `target` in the run file") if wrong else ("tvm", _ANEW)
+        yield Finding(part, State.BROKEN, " ".join(str(error).split())[:400], advice)
         return
-    except (OSError, EOFError) as error:
-        yield Finding("tvm", State.BROKEN, f"no worker can be started: {error}",
-                      "see memory and limits; a long path in TMPDIR is another cause")  # fmt: skip
+    except (ChildDied, ChildTimeout, OSError, EOFError) as error:
+        words = " ".join(str(error).split())[:400] or type(error).__name__
+        yield Finding("tvm", State.BROKEN, f"the child that tries it failed: {words}", _ANEW)
         return
-    yield Finding("tvm", State.OK, f"compiles, links and runs a kernel with LLVM {said['llvm']} for {said['cpu']}")
-    features = ", ".join(resolved.features) or "none"
-    yield Finding("target", State.OK, f"{resolved.kind}, {resolved.device}, {resolved.threads} thread(s): {features}")
-    hidden = targets.masked_features({"kind": "llvm", "mcpu": said["cpu"]})
-    if hidden:
-        lacking = f"LLVM expects of {said['cpu']} what this machine lacks or hides: {' '.join(hidden)}"
+    yield Finding("target", State.OK, target["words"])
+    if target["masked"]:
+        lacking = f"LLVM expects of {said['cpu']} what this machine lacks or hides: {' '.join(target['masked'])}"
         yield Finding("target", State.NOTE, lacking, "nothing: they are not used")
