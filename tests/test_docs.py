@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 
 from tuner import cli
 
@@ -53,3 +57,17 @@ def test_every_file_that_is_named_exists() -> None:
     scripts = {(page, ROOT / path) for page, path in named(r"python (experiments/[\w/.]+)")}
     missing = {path.resolve() for _, path in links | paths | scripts if not path.exists()}
     assert missing <= {ROOT / path for path in ANNOUNCED}
+
+
+def test_the_workflow_runs_what_there_is() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text("utf-8"))
+    job = workflow["jobs"]["test"]
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
+    versions = SpecifierSet(required)
+    assert [v for v in ("3.10", "3.11", "3.12", "3.13", "3.14") if v in versions] == job["strategy"]["matrix"]["python"]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    lines = [step["run"].split() for step in job["steps"] if "run" in step]
+    assert [line[0] for line in lines] == ["make", "make", ".ci/run"]
+    assert {line[1] for line in lines if line[0] == "make"} <= targets
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert workflow["permissions"] == {"contents": "read"}

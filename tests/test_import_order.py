@@ -22,7 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 FLOORS = (
     ("errors",),
     ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
-    ("worker", "graph", "pinning"),
+    ("worker", "graph", "pinning", "outputs", "hosting"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
     ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "doctor"),
     ("experiment",),

@@ -281,7 +281,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
     "export": (_export, "export the model of a run again"),
-    "doctor": (_doctor, "check the set-up (packages, TVM, CUDA, memory, folders, database), and say what to do; 3 when a part is broken"),
+    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
 }
 
 
@@ -302,8 +302,8 @@ def _parser() -> argparse.ArgumentParser:
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
         elif name == "doctor":
-            command.add_argument("config", metavar="CONFIG", nargs="?", help="check for what this run file names; without it, for its defaults")
-            command.add_argument("--out", metavar="DIR", help="check this folder instead of the one where runs are kept")
+            command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
+            command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
         else:
             text = "where the runs are (default: %(default)s)"

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from tuner import targets
 from tuner.config import RunConfig
@@ -64,7 +65,9 @@ def _nvcc_version() -> str:
 
 def _nvrtc_version() -> str:
     major, minor = ctypes.c_int(), ctypes.c_int()
-    for name in ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"):
+    nvcc = shutil.which("nvcc")
+    beside = [] if nvcc is None else [str(Path(nvcc).resolve().parents[1] / "lib64" / "libnvrtc.so")]
+    for name in ("libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", *beside):
         with contextlib.suppress(OSError):
             if ctypes.CDLL(name).nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0:
                 return f"{major.value}.{minor.value}"

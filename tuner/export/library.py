@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from tuner.errors import ConfigError, OutputError, UserError
+from tuner.outputs import Check, check_outputs
 from tuner.protocols import ImportedModel, InputSpec
 from tuner.schema import read
 
@@ -83,20 +84,6 @@ print(f"{seconds * 1e3:.3g} ms for one call")
 if len(sys.argv) > 2:
     np.savez(sys.argv[2], *outputs)
 '''
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a fresh process made of an export. `reason` says why `ok` is false.
-
-    Errors are over all outputs, None when there was nothing to compare: `max_abs_error` in the
-    outputs' own unit, `max_rel_error` relative to the largest magnitude of the same expected output.
-    """
-
-    ok: bool
-    reason: str = ""
-    max_abs_error: float | None = None
-    max_rel_error: float | None = None
 
 
 def export(
@@ -264,7 +251,7 @@ def verify(
     atol: float,
     timeout_s: float = 120.0,
 ) -> Check:
-    """Run the exported loader in a fresh process and compare: |got - expected| <= atol + rtol * |expected|.
+    """Run the exported loader in a fresh process and compare its answers by `check_outputs`.
 
     `inputs` are in the manifest's order. A loader that crashes, hangs or answers wrong gives a Check
     that is not ok; a changed library is never loaded and raises UserError.
@@ -280,11 +267,11 @@ def verify(
         try:
             done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, text=True)
         except subprocess.TimeoutExpired:
-            return Check(False, f"no answer within {timeout_s:.3g} s")
+            return Check(False, None, None, f"no answer within {timeout_s:.3g} s")
         if done.returncode != 0 or not got.exists():
-            return Check(False, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+            return Check(False, None, None, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
         with np.load(got, allow_pickle=False) as answers:
-            return compare([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
+            return check_outputs([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
 
 
 def _is_ours(loader: Path) -> bool:
@@ -292,21 +279,3 @@ def _is_ours(loader: Path) -> bool:
         return loader.read_bytes() == LOADER_TEXT.encode()
     except OSError:
         return False
-
-
-def compare(outputs: Sequence[Array], expected: Sequence[Array], rtol: float, atol: float) -> Check:
-    if [output.shape for output in outputs] != [want.shape for want in expected]:
-        return Check(False, f"output shapes {[output.shape for output in outputs]}")
-    absolute, relative, ok = 0.0, 0.0, True
-    for output, want in zip(outputs, expected, strict=True):
-        got64, want64 = output.astype(np.float64), want.astype(np.float64)
-        if not np.isfinite(got64).all():
-            return Check(False, "an output holds NaN or an infinity")
-        if got64.size == 0:
-            continue
-        difference = np.abs(got64 - want64)
-        ok = ok and bool((difference <= atol + rtol * np.abs(want64)).all())
-        worst, scale = float(difference.max()), float(np.abs(want64).max())
-        absolute = max(absolute, worst)
-        relative = max(relative, worst / scale if scale else worst)
-    return Check(ok, "" if ok else "outputs differ from the reference", absolute, relative)
