@@ -106,6 +106,24 @@ def test_loader_itself_refuses_a_changed_library(export_folder: Path) -> None:
     assert "SHA-256 differs" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:50],
+        lambda content: b"[]",
+        lambda content: content.replace(b'"threads"', b'"thread"'),
+        lambda content: content.replace(b'"sha256": "', b'"sha256": "0'),
+        lambda content: b"[" * 100_000,
+    ],
+)
+def test_loader_itself_refuses_a_damaged_manifest(export_folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = export_folder / library.MANIFEST
+    path.write_bytes(damage(path.read_bytes()))
+    done = subprocess.run([sys.executable, export_folder / library.LOADER], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_changed_loader_is_not_run(export_folder: Path) -> None:
     marker = export_folder / "was-run"
     (export_folder / library.LOADER).write_text(f"open({str(marker)!r}, 'w')")
@@ -123,6 +141,12 @@ def test_changed_loader_is_not_run(export_folder: Path) -> None:
         {"schema": 2},
         {"sha256": None},
         {"inputs": {}},
+        {"inputs": [{"name": "x", "shape": [1, -1], "dtype": "float32"}]},
+        {"outputs": [{"shape": [1], "dtype": "object"}]},
+        {"threads": 0},
+        {"device": "cpu; rm -rf"},
+        {"versions": [1]},
+        {"sha256": "../x"},
     ],
 )
 def test_broken_manifest_is_refused(export_folder: Path, manifest: dict[str, Any], change: dict[str, Any]) -> None:
