@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import io
@@ -209,7 +210,9 @@ def _open_model(folder: Path, name: str) -> None:
 
     source = f"onnx:{folder / ('external.onnx' if name == 'data.bin' else name)}"
     for weights in ("random", "original"):
-        importers.load(source, 1, {}, weights, 0)
+        model = importers.load(source, 1, {}, weights, 0)
+        importers.model_inputs(model.inputs, model.recipe, 0)
+        json.dumps([dataclasses.asdict(spec) for spec in model.inputs], allow_nan=False)
 
 
 @functools.cache
@@ -233,6 +236,7 @@ def _open_cost_model(folder: Path, name: str) -> None:
     model = XgbRanker.load(folder / name, "fuzz/1")
     if model is None:
         raise Refused("ignored")
+    assert (folder / name).read_bytes() == _cost_models()[name]
     model.predict(synthetic(4)[0])
 
 
