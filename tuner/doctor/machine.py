@@ -18,7 +18,7 @@ _DISK_BYTES = 1 << 30
 """While a run works, up to four libraries hold the model's weights; those of ResNet-50 have 0.1 GiB."""
 
 _FILES = 256
-"""Descriptors: half of what a login shell usually allows is far more than a run on 16 cores opens."""
+"""Descriptors: a quarter of what a login shell usually allows."""
 
 
 def memory() -> Look:
