@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,12 @@ class Step:
     exhausted: bool
 
 
+def cost_s(measurement: Measurement) -> float:
+    """Seconds of search that a screening took; 0 where its record does not say so in a number."""
+    stated = measurement.conditions.get("cost_s")
+    return float(stated) if isinstance(stated, int | float) and 0 <= stated < math.inf else 0.0
+
+
 class TaskSession:
     """The search for one task's best kernel, and its final measurements."""
 
@@ -192,7 +199,7 @@ class TaskSession:
     @property
     def known_cost_s(self) -> float:
         """Seconds of search that the screenings took, those of earlier runs included."""
-        return sum(_cost_s(m) for m in self.screened.values())
+        return sum(cost_s(m) for m in self.screened.values())
 
     def batches(self) -> list[Batch]:
         """What the search of this task came to, batch by batch, earlier runs included.
@@ -207,7 +214,7 @@ class TaskSession:
                 best = measurement.median_s
             number = _batch_of(measurement) if "batch" in measurement.conditions else -1 - place // _CHUNK
             known = found.get(number, Batch(0, 0.0, None))
-            found[number] = Batch(known.trials + (not candidate.is_default), known.seconds + _cost_s(measurement), best)
+            found[number] = Batch(known.trials + (not candidate.is_default), known.seconds + cost_s(measurement), best)
         return list(found.values())
 
     @property
@@ -464,8 +471,3 @@ def _batch_of(measurement: Measurement) -> int:
     """The batch of its task in which a candidate was screened; 0 where it was probed, or where nothing says so."""
     number = measurement.conditions.get("batch")
     return number if isinstance(number, int) else 0
-
-
-def _cost_s(measurement: Measurement) -> float:
-    seconds = measurement.conditions.get("cost_s")
-    return float(seconds) if isinstance(seconds, int | float) else 0.0

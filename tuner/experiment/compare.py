@@ -116,8 +116,8 @@ def _record(run: Path, trial: str, progress: Progress) -> Record:
 def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
     from tuner.export.library import read_manifest
     from tuner.measure.contest import contest
-    from tuner.measure.cpu import check_outputs
     from tuner.measure.stats import noise_floor, verdict
+    from tuner.outputs import check_outputs
 
     manifests = [read_manifest(folder) for folder in (a, b)]
     for key in ("inputs", "threads"):

@@ -151,9 +151,9 @@ class Searcher:
 
     def _session(self, task: Task) -> TaskSession:
         from kernels.features import FEATURE_LENGTH
-        from kernels.space import Candidate
         from tuner import search
         from tuner.measure.ceilings import PLAUSIBLE
+        from tuner.search.base import candidate_of
         from tuner.search.ranker import FeatureCache
         from tuner.session import TaskSession
 
@@ -163,12 +163,11 @@ class Searcher:
         # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
         own = None if self._config.search.reuse else self.ledger.run_id
         for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
-            try:
-                candidate = Candidate.from_text(record.candidate)
-            except (ValueError, OverflowError, RecursionError):
-                continue  # damaged, or of a version with other candidates; it stays where it is
+            candidate = candidate_of(space, record.candidate)
+            if candidate is None:
+                continue  # damaged, or of a run with other passes; it stays where it is
             self._used.add(record.run_id)
-            known[(record.candidate, record.measurement.tier)] = record.measurement
+            known[(candidate.to_text(), record.measurement.tier)] = record.measurement
             if len(record.features) == FEATURE_LENGTH:
                 features.put(candidate, np.asarray(record.features, dtype=np.float32))
         strategy = search.create(

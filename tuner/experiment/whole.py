@@ -88,7 +88,7 @@ def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str
     from tuner.endtoend import run_once
     from tuner.graph import assemble
     from tuner.importers import original_check
-    from tuner.measure.cpu import check_outputs
+    from tuner.outputs import check_outputs
 
     name = run.config.model.source.removeprefix("onnx:")
     shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs

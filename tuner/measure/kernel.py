@@ -14,12 +14,13 @@ import numpy as np
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
 from tuner.limits import large_files, memory_growth
-from tuner.measure.cpu import Check, CpuRunner
+from tuner.measure.cpu import CpuRunner
 from tuner.measure.guard import GuardedBuffers
 from tuner.measure.keeper import Keeper
 from tuner.measure.pooled import Shadow
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
+from tuner.outputs import Check
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier

@@ -79,6 +79,20 @@ def belongs(space: DesignSpace, candidate: Candidate) -> bool:
         return False
 
 
+def candidate_of(space: DesignSpace, text: str) -> Candidate | None:
+    """The candidate that a stored record names; None when this space has no such point.
+
+    The text may be damaged, or name a pass that this run does not allow.
+    """
+    from kernels.space import Candidate
+
+    try:
+        candidate = Candidate.from_text(text)
+    except ValueError:
+        return None
+    return candidate if candidate == space.default() or belongs(space, candidate) else None
+
+
 def _scattered_points(space: DesignSpace, seed: int) -> Iterator[Candidate]:
     """Every point of the space in a scattered order, over and over, without holding them in memory.
 

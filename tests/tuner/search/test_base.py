@@ -1,11 +1,13 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
+from kernels.passes import PASSES
 from kernels.space import Candidate, DesignSpace
 from tuner.records import Measurement, Status
-from tuner.search.base import Pool, belongs, teaches, time_or_bound
+from tuner.search.base import Pool, belongs, candidate_of, teaches, time_or_bound
 from tuner.search.random import RandomStrategy
 
 
@@ -33,6 +35,19 @@ def test_pass_setting_outside_the_space_is_foreign(small_space: DesignSpace, spa
     unroll = space.pass_variants[space.pass_names.index("unroll")][2]
     assert belongs(small_space, base)
     assert not belongs(small_space, Candidate(0, base.decisions, base.passes.replace(unroll)))
+
+
+def test_stored_candidates_of_this_space_only(small_space: DesignSpace, space: DesignSpace) -> None:
+    known = space.sample(np.random.default_rng(1))
+    assert candidate_of(space, known.to_text()) == known
+    assert candidate_of(space, space.default().to_text()) == space.default()
+    assert candidate_of(small_space, known.to_text()) is None
+    allowed = dataclasses.replace(space, pass_names=tuple(n for n in space.pass_names if n != "fast_math"))
+    fast = Candidate(known.sketch, known.decisions, known.passes.replace(PASSES["fast_math"](True)))
+    assert candidate_of(space, fast.to_text()) == fast
+    assert candidate_of(allowed, fast.to_text()) is None, "this run does not allow fast math"
+    for damaged in ("", "[0,[", '[1e999,[],""]', '[0,"12",""]', "[" * 100_000, '[0,[Infinity],""]', '[9,[],""]'):
+        assert candidate_of(space, damaged) is None
 
 
 def test_claim_once(space: DesignSpace) -> None:
