@@ -42,15 +42,12 @@ def schedule_packed(schedule: Schedule, operands: Sequence[int]) -> bool:
     schedule.reorder(*batch, i0, j0, j1, i1, k0, k1, i2, j2)
     outer = schedule.fuse(*batch, i0, j0)
     schedule.parallel(outer)
-    schedule.compute_at(copies[1], j1)
+    schedule.compute_at(copies[1], j1, preserve_unit_loops=True)
     if 0 in copies:
-        schedule.compute_at(copies[0], outer)
-    schedule.reverse_compute_at(written, i1)
-    first = schedule.decompose_reduction(block, k0)
-    for tile in (block, first):
-        *_, rows, columns = schedule.get_loops(tile)
-        schedule.unroll(rows)
-        schedule.vectorize(columns)
+        schedule.compute_at(copies[0], outer, preserve_unit_loops=True)
+    schedule.reverse_compute_at(written, i1, preserve_unit_loops=True)
+    schedule.unroll(i2)
+    schedule.vectorize(j2)
     for copy in (written, copies[1]):
         schedule.vectorize(schedule.get_loops(copy)[-1])
     return True
