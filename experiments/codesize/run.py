@@ -69,10 +69,11 @@ def main() -> None:
             )
         print(f"{name}: {refused} of {args.draws} refused")
     size, bytes_, seconds, told = np.array(rows).T
+    by_size, by_seconds = (np.corrcoef(ranks(size), ranks(other))[0, 1] for other in (bytes_, seconds))
     print(
-        f"{len(rows)} candidates: rank correlation with the object's size {np.corrcoef(ranks(size), ranks(bytes_))[0, 1]:.2f}, "
-        f"with build seconds {np.corrcoef(ranks(size), ranks(seconds))[0, 1]:.2f}; foretelling takes {1e3 * np.median(told):.1f} ms"
+        f"{len(rows)} candidates: rank correlation with the object's size {by_size:.2f}, with build s {by_seconds:.2f}"
     )
+    print(f"foretelling takes {1e3 * np.median(told):.1f} ms (median)")
     for half, chosen in (("smaller", size <= np.median(size)), ("larger", size > np.median(size))):
         print(f"{half} half: {seconds[chosen].mean():.2f} s to build on average, {seconds[chosen].max():.2f} at most")
 

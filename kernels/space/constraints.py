@@ -33,10 +33,18 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     if len(spatial) > 1:  # a vector shorter than a register takes a whole one
         rows = Term(tuple((i, (-1,)) for i in spatial[:-1]))
         limits.append(Limit("rows in registers", (rows,), most=registers(lanes)))
-    if rule.startswith("packed"):
+    if rule == "packed":
         panel = Term(vector.parts, scale=4 * math.prod(parts_of(knobs[-1])))
         limits.append(Limit("panel in the second-level cache", (panel,), most=L2_BYTES))
     return tuple(limits)
+
+
+def is_vector(rule: str, position: int) -> bool:
+    """Whether the innermost part of a knob of one of our sketches is a vector as it stands.
+
+    Then it has to be a power of two: LLVM takes a vector of 48 lanes apart, one by one, and is 20 times slower.
+    """
+    return rule == "rows" or (rule == "packed" and position == 1)
 
 
 def registers(lanes: int) -> int:

@@ -11,7 +11,7 @@ import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
-from kernels.space.constraints import limits_of
+from kernels.space.constraints import is_vector, limits_of
 from kernels.space.data import Decision, Knob, Sketch
 from kernels.space.design import DesignSpace
 from kernels.space.recipes import own_traces
@@ -73,7 +73,10 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
             parts, innermost = instruction[2]
             extent = math.prod(chosen[i])
             role = "spatial" if parts == spatial_parts else "reduce"
-            knobs.append(Knob(role, factorizations(extent, parts, innermost), i))
+            choices = factorizations(extent, parts, innermost)
+            if is_vector(rule, len(knobs)):
+                choices = tuple(c for c in choices if c[-1] & (c[-1] - 1) == 0)
+            knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))
         elif kind == "SampleCategorical":

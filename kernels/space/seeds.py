@@ -28,7 +28,7 @@ def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candida
 
 def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
     """Candidates of a sketch, each with a score that is lower for the more promising."""
-    if sketch.rule.startswith("packed"):
+    if sketch.rule == "packed":
         return _packed_seeds(sketch, vector_lanes)
     if sketch.rule == "rows":
         return _row_seeds(sketch)
@@ -38,7 +38,7 @@ def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candida
 def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
     """Tiles of 8 to 28 accumulators that load little for each multiply-add; rows or columns shared out to threads."""
     rows, columns, depth = (math.prod(parts_of(k)) for k in sketch.knobs)
-    for vectors in (1, 2, 3, 4):
+    for vectors in (1, 2, 4):
         width = vectors * vector_lanes
         if columns % width:
             continue
