@@ -12,6 +12,9 @@ from kernels.space.tiles import divisors
 GPU_TILE_STEPS = 1024
 """Accumulators of one thread: four times the registers it can have."""
 
+MAX_LANES = 64
+"""Of one vector: four AVX-512 registers of fp32."""
+
 L2_BYTES = 1 << 20
 """A second-level cache: 1 to 2 MiB on the x86 servers made since 2017."""
 
@@ -19,7 +22,7 @@ L2_BYTES = 1 << 20
 def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "tvm") -> tuple[Limit, ...]:
     """The limits of a sketch with these knobs on a kind of target whose vector registers hold `lanes` fp32 numbers."""
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
-    if not spatial or len(parts_of(knobs[spatial[0]])) < 3:
+    if rule == "rows" or not spatial or len(parts_of(knobs[spatial[0]])) < 3:
         return ()
     tile = Term(tuple((i, (-1,)) for i in spatial))
     if target_kind != "llvm":
@@ -39,12 +42,20 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     return tuple(limits)
 
 
-def is_vector(rule: str, position: int) -> bool:
-    """Whether the innermost part of a knob of one of our sketches is a vector as it stands.
+def vector_of(rule: str, position: int, choice: Sequence[int]) -> int:
+    """The lanes of the vector that a choice of one of our sketches makes; 1 where it makes none."""
+    if rule == "rows":
+        return math.prod(choice[1:])
+    return choice[-1] if rule == "packed" and position == 1 else 1
 
-    Then it has to be a power of two: LLVM takes a vector of 48 lanes apart, one by one, and is 20 times slower.
+
+def is_vector(lanes: int) -> bool:
+    """Whether a vector of so many lanes is worth trying.
+
+    LLVM takes one of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four registers full
+    gain nothing.
     """
-    return rule == "rows" or (rule == "packed" and position == 1)
+    return lanes <= MAX_LANES and lanes & (lanes - 1) == 0
 
 
 def registers(lanes: int) -> int:

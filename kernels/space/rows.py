@@ -30,13 +30,13 @@ def schedule_rows(schedule: Schedule) -> bool:
         return False
     if [len(schedule.get_consumers(b)) == 0 for b in blocks] != [False] * (len(blocks) - 1) + [True]:
         return False
+    reductions = [block for block, kind in zip(blocks, kinds, strict=True) if kind.endswith("R")]
+    if not all(_along_rows(schedule.get(block)) for block in reductions):
+        return False
     output = blocks[-1]
     for block, kind in zip(blocks[:-1], kinds, strict=False):
         if "R" not in kind and not _is_dear(schedule.get(block)):
             schedule.compute_inline(block)
-    reductions = [block for block, kind in zip(blocks, kinds, strict=True) if kind.endswith("R")]
-    if not all(_along_rows(schedule.get(block)) for block in reductions):
-        return False
     partial = [lanes for block in reductions for lanes in _deal_out(schedule, block)]
     ordered = schedule.get_child_blocks(root)
     loops = schedule.get_loops(output)
@@ -61,11 +61,12 @@ def _deal_out(schedule: Schedule, block: Any) -> list[Any]:
 
     Answers the first two, whose first variable is the lane.
     """
-    made = []
-    for widest in (_MAX_LANES, _VECTOR):
-        loop = schedule.get_loops(block)[-1]
-        _, lanes = schedule.split(loop, schedule.sample_perfect_tile(loop, 2, widest))
-        made.append(schedule.rfactor(lanes, len(schedule.get(block).writes[0].region)))
+    loop = schedule.get_loops(block)[-1]
+    steps, _, vector = schedule.sample_perfect_tile(loop, 3, _VECTOR)
+    _, lanes = schedule.split(loop, [steps, None])
+    made = [schedule.rfactor(lanes, len(schedule.get(block).writes[0].region))]
+    _, lanes = schedule.split(schedule.get_loops(block)[-1], [None, vector])
+    made.append(schedule.rfactor(lanes, len(schedule.get(block).writes[0].region)))
     return made
 
 

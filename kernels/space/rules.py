@@ -11,7 +11,7 @@ import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
-from kernels.space.constraints import is_vector, limits_of
+from kernels.space.constraints import is_vector, limits_of, vector_of
 from kernels.space.data import Decision, Knob, Sketch
 from kernels.space.design import DesignSpace
 from kernels.space.recipes import own_traces
@@ -74,8 +74,7 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
             extent = math.prod(chosen[i])
             role = "spatial" if parts == spatial_parts else "reduce"
             choices = factorizations(extent, parts, innermost)
-            if is_vector(rule, len(knobs)):
-                choices = tuple(c for c in choices if c[-1] & (c[-1] - 1) == 0)
+            choices = tuple(c for c in choices if is_vector(vector_of(rule, len(knobs), c)))
             knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))
