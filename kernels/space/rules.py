@@ -11,7 +11,7 @@ import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
-from kernels.space.constraints import limits_of
+from kernels.space.constraints import is_vector, limits_of, vector_of
 from kernels.space.data import Decision, Knob, Sketch
 from kernels.space.design import DesignSpace
 from kernels.space.recipes import own_traces
@@ -40,11 +40,11 @@ def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tup
     context = tune_context(workload, target)
     sketches: list[Sketch] = []
     for schedule in context.generate_design_space():
-        sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
+        sketch = sketch_of(len(sketches), schedule.trace, target)
         if sketch.trace not in {s.trace for s in sketches}:
             sketches.append(sketch)
     for rule, trace in own_traces(workload, target):
-        sketches.append(sketch_of(len(sketches), trace, target.kind.name, rule))
+        sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
     return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
@@ -58,7 +58,7 @@ def vector_lanes(target: Target) -> int:
     return max(bits // 32, 4) if bits > 0 else 4
 
 
-def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> Sketch:
+def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Sketch:
     """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = _plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
@@ -73,7 +73,9 @@ def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> S
             parts, innermost = instruction[2]
             extent = math.prod(chosen[i])
             role = "spatial" if parts == spatial_parts else "reduce"
-            knobs.append(Knob(role, factorizations(extent, parts, innermost), i))
+            choices = factorizations(extent, parts, innermost)
+            choices = tuple(c for c in choices if is_vector(vector_of(rule, len(knobs), c)))
+            knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))
         elif kind == "SampleCategorical":
@@ -81,7 +83,11 @@ def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> S
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
     return Sketch(
-        number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind, rule), rule
+        number,
+        json.dumps([instructions, decisions]),
+        tuple(knobs),
+        limits_of(knobs, target.kind.name, vector_lanes(target), rule),
+        rule,
     )
 
 
