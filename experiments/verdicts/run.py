@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -44,26 +45,22 @@ def workloads():
 
 
 def more_work(function):
-    """The function with 5 % more iterations of its outermost loop, which compute what the first ones did; None
-    where that loop does not divide, or where something stands beside it (then the loop is not all of the work)."""
-    import tvm
+    """The function with 5 % more iterations of its one outermost loop, which compute again what the first ones did;
+    None where that loop does not divide so, or where something stands beside it."""
+    import tvm.script
 
     root = function.body.block
-    loop = root.body
-    parts = 2 * SLOWER_BY  # for two threads alike
-    if not isinstance(loop, tvm.tirx.For) or int(loop.extent) % parts:
+    if not isinstance(root.body, tvm.tirx.For) or int(root.body.extent) % (2 * SLOWER_BY):  # twice: for two threads
         return None
-    extent = int(loop.extent)
-    again = tvm.tirx.Var(loop.loop_var.name, loop.loop_var.ty)
-    body = tvm.tirx.stmt_functor.substitute(loop.body, {loop.loop_var: tvm.tirx.floormod(again, extent)})
-    longer = tvm.tirx.For(again, 0, extent + extent // SLOWER_BY, loop.kind, body, None, loop.annotations)
-    block = tvm.s_tir.SBlock if hasattr(tvm.s_tir, "SBlock") else type(root)
-    made = block(
-        root.iter_vars, root.reads, root.writes, root.name_hint, longer, root.init, root.alloc_buffers,
-        root.match_buffers, root.annotations,
-    )  # fmt: skip
-    realize = type(function.body)(function.body.iter_values, function.body.predicate, made)
-    return function.with_body(realize)
+    name, extent = root.body.loop_var.name, int(root.body.extent)
+    header = re.compile(rf"^( *)for {name} in T\.(\w+)\({extent}(.*)$", re.MULTILINE)
+    text = function.script()
+    found = header.search(text)
+    if found is None:
+        return None
+    before, after = text[: found.start()], text[found.end() :]
+    line = f"{found[1]}for again in T.{found[2]}({extent + extent // SLOWER_BY}{found[3]}"
+    return tvm.script.from_source(before + line + re.sub(rf"\b{name}\b", f"(again % {extent})", after))
 
 
 def build(folder: Path) -> None:
