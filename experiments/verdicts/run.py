@@ -5,8 +5,9 @@
     python experiments/verdicts/run.py slow FOLDER [--count 100] [--seconds 200]
     python experiments/verdicts/run.py say FOLDER
 
-`aa` and `slow` go on where an earlier call ended, and stop after `--seconds`; run them on an idle machine. Each
-comparison is that of `python -m tuner compare`: five fresh processes, both kernels and the first one again in turn.
+`aa` and `slow` go on where an earlier call ended, and stop after `--seconds`; run them on an idle machine. Comparisons
+are those of `python -m tuner compare`: five fresh processes, both kernels and the first one again in turn. To save
+starting so many, a process serves all kernels, one after another, as in the certification of a run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-BUDGET_S = 1.25  # for one comparison, loading and checking included
+BUDGET_S = 0.32  # for one comparison in one process, loading and checking included
 KERNELS = 8
 SLOWER_BY = 20  # one iteration more in twenty: 5 %
 
@@ -35,13 +36,13 @@ def workloads():
 
     from kernels.workload import from_prim_func
 
-    a, b = te.placeholder((640, 256), name="a"), te.placeholder((256, 320), name="b")
-    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 640x256x320")
-    data, weight = te.placeholder((1, 32, 40, 40), name="data"), te.placeholder((40, 32, 3, 3), name="weight")
+    a, b = te.placeholder((320, 128), name="a"), te.placeholder((128, 160), name="b")
+    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 320x128x160")
+    data, weight = te.placeholder((1, 8, 40, 40), name="data"), te.placeholder((40, 8, 3, 3), name="weight")
     conv = topi.nn.relu(topi.nn.conv2d_nchw(data, weight, 1, 1, 1))
-    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 32x40x40 to 40")
-    x, y = te.placeholder((320, 2000), name="x"), te.placeholder((320, 2000), name="y")
-    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x2000")
+    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 8x40x40 to 40")
+    x, y = te.placeholder((320, 500), name="x"), te.placeholder((320, 500), name="y")
+    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x500")
 
 
 def more_work(function):
@@ -118,35 +119,44 @@ def build(folder: Path) -> None:
     (folder / "jobs.json").write_text(json.dumps(jobs, indent=1))
 
 
-def compare(folder: Path, kind: str, count: int, seconds: float) -> None:
-    from tuner.experiment.compare import rematch
+def compare(folder: Path, kind: str, count: int, seconds: float, threads: int) -> None:
+    from tuner.experiment.compare import PROCESSES
     from tuner.measure.contest import thread_env
     from tuner.measure.kernel import KernelBench
     from tuner.measure.pooled import compare as verdict_of
-    from tuner.progress import Progress
+    from tuner.measure.pooled import pool_all
+    from tuner.protocols import CERTIFY
 
     jobs = json.loads((folder / "jobs.json").read_text())
-    threads = len(os.sched_getaffinity(0))
     bench = KernelBench("hot", threads, thread_env(threads), 20.0)
     out = folder / f"{kind}.jsonl"
     done = len(out.read_text().splitlines()) if out.exists() else 0
     deadline = time.monotonic() + seconds
     try:
         while done < count and time.monotonic() < deadline:
-            job = jobs[done % len(jobs)]
-            rival = job if kind == "aa" else {**job, "path": job["slowed"]}
             began = time.monotonic()
-            ours, theirs = rematch(bench, [job, rival], BUDGET_S, Progress())
-            found = verdict_of(theirs, ours)  # the rival against the incumbent
-            row = {
-                "kernel": job["name"], "label": found.label.value, "ratio": found.ratio, "interval": found.interval,
-                "floor": ours.conditions.get("aa_floor"), "pairs": len(theirs.samples_s), "median_s": ours.median_s,
-                "load": os.getloadavg()[0], "seconds": time.monotonic() - began,
-                "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
-            }  # fmt: skip
-            with open(out, "a") as file:
-                file.write(json.dumps(row) + "\n")
-            done += 1
+            found: list[list] = [[] for _ in jobs]
+            shadows: list[list] = [[] for _ in jobs]
+            for process in range(PROCESSES):
+                bench.renew()
+                for number, job in enumerate(jobs):
+                    rival = job if kind == "aa" else {**job, "path": job["slowed"]}
+                    measured, shadow = bench.side_by_side([job, rival], CERTIFY, BUDGET_S, seed=done + process)
+                    found[number].append(measured)
+                    shadows[number].append(shadow)
+            for number, job in enumerate(jobs[: count - done]):
+                ours, theirs = pool_all(found[number], shadows[number], "once")
+                verdict = verdict_of(theirs, ours)  # the rival against the incumbent
+                row = {
+                    "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,
+                    "interval": verdict.interval, "floor": ours.conditions.get("aa_floor"),
+                    "pairs": len(theirs.samples_s), "median_s": ours.median_s if ours.ok else None,
+                    "load": os.getloadavg()[0], "seconds": (time.monotonic() - began) / len(jobs),
+                    "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
+                }  # fmt: skip
+                with open(out, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+                done += 1
     finally:
         bench.close()
     print(f"{kind}: {done} of {count} done")
@@ -177,13 +187,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=200.0)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.what == "build":
         build(given.folder)
     elif given.what == "say":
         say(given.folder)
     else:
-        compare(given.folder, given.what, given.count or {"aa": 200, "slow": 100}[given.what], given.seconds)
+        count = given.count or {"aa": 200, "slow": 100}[given.what]
+        compare(given.folder, given.what, count, given.seconds, given.threads)
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
                 if not isinstance(artifact, Artifact):
                     raise UserError(f"{side.name} does not build: {artifact.reason}", "choose another trial")
                 jobs.append(job_of(artifact, task.key, work.inputs, work.outputs, seed, reference[seed]))
-            pair = rematch(bench, jobs, budget_s, progress)
+            pair = _rematch(bench, jobs, budget_s, progress)
         finally:
             bench.close()
             builder.close()
@@ -248,9 +248,9 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
     )
 
 
-def rematch(bench: Any, jobs: Sequence[Any], budget_s: float, progress: Progress) -> list[Measurement]:
+def _rematch(bench: Any, jobs: Sequence[Any], budget_s: float, progress: Progress) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
-    from tuner.measure.pooled import floor_of, pool, with_floor
+    from tuner.measure.pooled import pool_all
 
     found, shadows = [], []
     for process in range(PROCESSES):
@@ -259,6 +259,4 @@ def rematch(bench: Any, jobs: Sequence[Any], budget_s: float, progress: Progress
         measured, shadow = bench.side_by_side(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         found.append(measured)
         shadows.append(shadow)
-    pooled = [pool([measured[i] for measured in found], "rematch") for i in range(len(jobs))]
-    floor = floor_of([measured[0] for measured in found], shadows)
-    return [with_floor(measured, floor) for measured in pooled]
+    return pool_all(found, shadows, "rematch")
