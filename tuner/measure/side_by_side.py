@@ -1,7 +1,7 @@
 """Several kernels of one task timed in turn, in one process: what drifts, drifts for all of them.
 
-Every round runs one block of each, in random order. The incumbent, the first one that is right, is there twice, with
-buffers of its own each time: its difference from itself is the A/A noise of this process.
+Every round runs one block of each, in random order, all on the same buffers. The incumbent, the first one that is
+right, is there twice: its difference from itself is the A/A noise of this process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
 
 from tuner.measure.certificate import process_conditions, usage, used_since
 from tuner.measure.cpu import Check, CpuRunner, clock
@@ -33,9 +35,16 @@ _LOOK_EVERY = 4
 
 
 class CheckedInputs(Prepared, Protocol):
-    """Something prepared whose inputs can be read back, to see that they are unchanged."""
+    """Something prepared whose inputs can be read back, to see that they are unchanged, and whose outputs can be
+    made invalid, to see that they are written."""
 
     def inputs(self) -> list[Array]: ...
+
+    def forget(self) -> None: ...
+
+
+class InputsChanged(Exception):
+    """Some kernel wrote where it must not; which one shows when each is measured alone."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Bench(Protocol):
 
     runner: CpuRunner
 
-    def begin(self, job: Mapping[str, Any]) -> Trial: ...
+    def begin(self, job: Mapping[str, Any], like: Trial | None = None) -> Trial: ...
 
     def verify(self, trial: Trial) -> str: ...
 
@@ -98,21 +107,25 @@ def side_by_side(
     """`{measurements, shadow}`: one Measurement as data for each job, in order, and the incumbent's second entry.
 
     `budget_s` is for all of it, loading and checking included. Sampling ends when a rule of `policy` holds for every
-    kernel that takes part in every round, or with the budget, but not before three rounds.
+    kernel that takes part in every round, or with the budget, but not before three rounds. Raises InputsChanged.
     """
     began = time.perf_counter()
     before = usage()
     load = os.getloadavg()[0]
-    trials = [bench.begin(job) for job in jobs]
+    trials: list[Trial] = []
+    for job in jobs:
+        trials.append(bench.begin(job, like=trials[0] if trials else None))
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
     shadow: _Entry | None = None
     entries: dict[int, _Entry] = {}
     if timed:
         bench.pin(min(timed, key=lambda t: t.first_call_s))
         entries = {id(t): _enter(bench.runner, t.prepared, t.first_call_s, policy) for t in timed}
-        again = bench.begin(timed[0].job)
-        shadow = _enter(bench.runner, again.prepared, again.first_call_s, policy)
+        shadow = _enter(bench.runner, timed[0].prepared, timed[0].first_call_s, policy)
         take_turns(bench.runner, [*entries.values(), shadow], policy, began + budget_s, seed)
+    for trial in trials:
+        if any(not np.array_equal(a, b) for a, b in zip(trial.inputs, trial.prepared.inputs(), strict=True)):
+            raise InputsChanged("a kernel wrote into the inputs that all of them share")
     common = process_conditions(bench.runner.mode) | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
     found = []
@@ -175,6 +188,8 @@ def _finished(entry: _Entry, policy: Policy) -> bool:
 def _judge(bench: Bench, trial: Trial, entry: _Entry | None, policy: Policy, common: Mapping[str, Any]) -> Measurement:
     if not trial.check.ok:
         return trial.wrong(trial.check.reason, policy.tier)
+    trial.prepared.forget()  # the buffers hold what another one wrote
+    trial.prepared.launch(1)
     wrong = bench.verify(trial)
     if wrong:
         return trial.wrong(wrong, policy.tier)
