@@ -27,7 +27,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-BUDGET_S = 0.22  # for one comparison in one process, loading and checking included
 KERNELS = 8
 SLOWER_BY = 20  # one iteration more in twenty: 5 %
 
@@ -122,7 +121,7 @@ def build(folder: Path) -> None:
     (folder / "jobs.json").write_text(json.dumps(jobs, indent=1))
 
 
-def compare(folder: Path, kind: str, count: int, seconds: float, threads: int) -> None:
+def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, budget_s: float) -> None:
     from tuner.experiment.compare import PROCESSES
     from tuner.measure.contest import thread_env
     from tuner.measure.kernel import KernelBench
@@ -144,7 +143,7 @@ def compare(folder: Path, kind: str, count: int, seconds: float, threads: int) -
                 bench.renew()
                 for number, job in enumerate(jobs):
                     rival = {**job, "path": job["copy" if kind == "aa" else "slowed"]}
-                    measured, shadow = bench.side_by_side([job, rival], CERTIFY, BUDGET_S, seed=done + process)
+                    measured, shadow = bench.side_by_side([job, rival], CERTIFY, budget_s, seed=done + process)
                     found[number].append(measured)
                     shadows[number].append(shadow)
             for number, job in enumerate(jobs[: count - done]):
@@ -154,7 +153,7 @@ def compare(folder: Path, kind: str, count: int, seconds: float, threads: int) -
                     "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,
                     "interval": verdict.interval, "floor": ours.conditions.get("aa_floor"),
                     "pairs": len(theirs.samples_s), "median_s": ours.median_s if ours.ok else None,
-                    "load": os.getloadavg()[0], "seconds": (time.monotonic() - began) / len(jobs),
+                    "budget_s": budget_s, "load": os.getloadavg()[0], "seconds": (time.monotonic() - began) / len(jobs),
                     "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
                 }  # fmt: skip
                 with open(out, "a") as file:
@@ -191,6 +190,7 @@ def main() -> None:
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=0.6, help="seconds for one comparison in one process")
     given = parser.parse_args()
     if given.what == "build":
         build(given.folder)
@@ -198,7 +198,7 @@ def main() -> None:
         say(given.folder)
     else:
         count = given.count or {"aa": 200, "slow": 100}[given.what]
-        compare(given.folder, given.what, count, given.seconds, given.threads)
+        compare(given.folder, given.what, count, given.seconds, given.threads, given.budget)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ class KernelService:
         inputs = self._seeded(job)
         prepared = self._library(job).prepare(inputs)
         if like is not None:
+            assert isinstance(like.prepared, LoadedKernel)
             prepared.on_buffers_of(like.prepared)
             prepared.forget()
         start = time.perf_counter()
