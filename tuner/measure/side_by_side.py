@@ -201,13 +201,13 @@ def _judge(
 ) -> Measurement:
     if not trial.check.ok:
         return trial.wrong(trial.check.reason, policy.tier)
+    if entry is None:
+        return dataclasses.replace(trial.right(trial.one_call(policy.tier)), conditions=dict(common))
     trial.prepared.forget()  # the buffers hold what another one wrote
     trial.prepared.launch(1)
     wrong = bench.verify(trial)
     if wrong:
         return trial.wrong(wrong, policy.tier)
-    if entry is None:
-        return dataclasses.replace(trial.right(trial.one_call(policy.tier)), conditions=dict(common))
     pairs = _pairs_of(entry, quiet)
     conditions = {
         **common,
