@@ -5,8 +5,9 @@
     python experiments/verdicts/run.py slow FOLDER [--count 100] [--seconds 200]
     python experiments/verdicts/run.py say FOLDER
 
-`aa` and `slow` go on where an earlier call ended, and stop after `--seconds`; run them on an idle machine. Each
-comparison is that of `python -m tuner compare`: five fresh processes, both kernels and the first one again in turn.
+`aa` and `slow` go on where an earlier call ended, and stop after `--seconds`; run them on an idle machine. Comparisons
+are those of `python -m tuner compare`: five fresh processes, both kernels and the first one again in turn. To save
+starting so many, a process serves all kernels, one after another, as in the certification of a run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import json
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +27,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-BUDGET_S = 1.25  # for one comparison, loading and checking included
 KERNELS = 8
 SLOWER_BY = 20  # one iteration more in twenty: 5 %
 
@@ -34,36 +36,32 @@ def workloads():
 
     from kernels.workload import from_prim_func
 
-    a, b = te.placeholder((640, 256), name="a"), te.placeholder((256, 320), name="b")
-    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 640x256x320")
-    data, weight = te.placeholder((1, 32, 40, 40), name="data"), te.placeholder((40, 32, 3, 3), name="weight")
+    a, b = te.placeholder((320, 128), name="a"), te.placeholder((128, 160), name="b")
+    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 320x128x160")
+    data, weight = te.placeholder((1, 8, 40, 40), name="data"), te.placeholder((40, 8, 3, 3), name="weight")
     conv = topi.nn.relu(topi.nn.conv2d_nchw(data, weight, 1, 1, 1))
-    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 32x40x40 to 40")
-    x, y = te.placeholder((320, 2000), name="x"), te.placeholder((320, 2000), name="y")
-    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x2000")
+    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 8x40x40 to 40")
+    x, y = te.placeholder((320, 500), name="x"), te.placeholder((320, 500), name="y")
+    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x500")
 
 
 def more_work(function):
-    """The function with 5 % more iterations of its outermost loop, which compute what the first ones did; None
-    where that loop does not divide, or where something stands beside it (then the loop is not all of the work)."""
-    import tvm
+    """The function with 5 % more iterations of its one outermost loop, which compute again what the first ones did;
+    None where that loop does not divide so, or where something stands beside it."""
+    import tvm.script
 
     root = function.body.block
-    loop = root.body
-    parts = 2 * SLOWER_BY  # for two threads alike
-    if not isinstance(loop, tvm.tirx.For) or int(loop.extent) % parts:
+    if not isinstance(root.body, tvm.tirx.For) or int(root.body.extent) % (2 * SLOWER_BY):  # twice: for two threads
         return None
-    extent = int(loop.extent)
-    again = tvm.tirx.Var(loop.loop_var.name, loop.loop_var.ty)
-    body = tvm.tirx.stmt_functor.substitute(loop.body, {loop.loop_var: tvm.tirx.floormod(again, extent)})
-    longer = tvm.tirx.For(again, 0, extent + extent // SLOWER_BY, loop.kind, body, None, loop.annotations)
-    block = tvm.s_tir.SBlock if hasattr(tvm.s_tir, "SBlock") else type(root)
-    made = block(
-        root.iter_vars, root.reads, root.writes, root.name_hint, longer, root.init, root.alloc_buffers,
-        root.match_buffers, root.annotations,
-    )  # fmt: skip
-    realize = type(function.body)(function.body.iter_values, function.body.predicate, made)
-    return function.with_body(realize)
+    name, extent = root.body.loop_var.name, int(root.body.extent)
+    header = re.compile(rf"^( *)for {name} in T\.(\w+)\({extent}(.*)$", re.MULTILINE)
+    text = function.script()
+    found = header.search(text)
+    if found is None:
+        return None
+    before, after = text[: found.start()], text[found.end() :]
+    line = f"{found[1]}for again in T.{found[2]}({extent + extent // SLOWER_BY}{found[3]}"
+    return tvm.script.from_source(before + line + re.sub(rf"\b{name}\b", f"(again % {extent})", after))
 
 
 def build(folder: Path) -> None:
@@ -115,41 +113,52 @@ def build(folder: Path) -> None:
                     tvm.compile(tvm.IRModule({job["entry"]: named}), target=target).mod.write_to_file(str(made))
                 subprocess.run([*linker(), "-o", str(made.with_suffix(".so")), str(made)], check=True)
                 job[kind] = str(made.with_suffix(".so"))
+            job["copy"] = str(folder / f"{job['entry']}-copy.so")  # the same code, elsewhere in memory
+            shutil.copyfile(job["path"], job["copy"])
             jobs.append(job)
             found += 1
         print(f"{work.name}: {found} kernels")
     (folder / "jobs.json").write_text(json.dumps(jobs, indent=1))
 
 
-def compare(folder: Path, kind: str, count: int, seconds: float) -> None:
-    from tuner.experiment.compare import rematch
+def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, budget_s: float) -> None:
+    from tuner.experiment.compare import PROCESSES
     from tuner.measure.contest import thread_env
     from tuner.measure.kernel import KernelBench
     from tuner.measure.pooled import compare as verdict_of
-    from tuner.progress import Progress
+    from tuner.measure.pooled import pool_all
+    from tuner.protocols import CERTIFY
 
     jobs = json.loads((folder / "jobs.json").read_text())
-    threads = len(os.sched_getaffinity(0))
     bench = KernelBench("hot", threads, thread_env(threads), 20.0)
     out = folder / f"{kind}.jsonl"
     done = len(out.read_text().splitlines()) if out.exists() else 0
     deadline = time.monotonic() + seconds
     try:
         while done < count and time.monotonic() < deadline:
-            job = jobs[done % len(jobs)]
-            rival = job if kind == "aa" else {**job, "path": job["slowed"]}
             began = time.monotonic()
-            ours, theirs = rematch(bench, [job, rival], BUDGET_S, Progress())
-            found = verdict_of(theirs, ours)  # the rival against the incumbent
-            row = {
-                "kernel": job["name"], "label": found.label.value, "ratio": found.ratio, "interval": found.interval,
-                "floor": ours.conditions.get("aa_floor"), "pairs": len(theirs.samples_s), "median_s": ours.median_s,
-                "load": os.getloadavg()[0], "seconds": time.monotonic() - began,
-                "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
-            }  # fmt: skip
-            with open(out, "a") as file:
-                file.write(json.dumps(row) + "\n")
-            done += 1
+            found: list[list] = [[] for _ in jobs]
+            shadows: list[list] = [[] for _ in jobs]
+            for process in range(PROCESSES):
+                bench.renew()
+                for number, job in enumerate(jobs):
+                    rival = {**job, "path": job["copy" if kind == "aa" else "slowed"]}
+                    measured, shadow = bench.side_by_side([job, rival], CERTIFY, budget_s, seed=done + process)
+                    found[number].append(measured)
+                    shadows[number].append(shadow)
+            for number, job in enumerate(jobs[: count - done]):
+                ours, theirs = pool_all(found[number], shadows[number], "once")
+                verdict = verdict_of(theirs, ours)  # the rival against the incumbent
+                row = {
+                    "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,
+                    "interval": verdict.interval, "floor": ours.conditions.get("aa_floor"),
+                    "pairs": len(theirs.samples_s), "median_s": ours.median_s if ours.ok else None,
+                    "budget_s": budget_s, "load": os.getloadavg()[0], "seconds": (time.monotonic() - began) / len(jobs),
+                    "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,
+                }  # fmt: skip
+                with open(out, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+                done += 1
     finally:
         bench.close()
     print(f"{kind}: {done} of {count} done")
@@ -180,13 +189,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=200.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=0.6, help="seconds for one comparison in one process")
     given = parser.parse_args()
     if given.what == "build":
         build(given.folder)
     elif given.what == "say":
         say(given.folder)
     else:
-        compare(given.folder, given.what, given.count or {"aa": 200, "slow": 100}[given.what], given.seconds)
+        count = given.count or {"aa": 200, "slow": 100}[given.what]
+        compare(given.folder, given.what, count, given.seconds, given.threads, given.budget)
 
 
 if __name__ == "__main__":

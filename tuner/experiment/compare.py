@@ -21,7 +21,10 @@ from tuner.protocols import CERTIFY, Artifact, InputSpec
 from tuner.records import Measurement, Record, Tier
 
 if TYPE_CHECKING:
+    from tuner.measure.contest import Contender
+    from tuner.measure.kernel import KernelBench
     from tuner.protocols import Array
+    from tuner.worker import Child
 
 PROCESSES = 5
 """Fresh processes for each of the two: with as many, what differs from process to process is known from itself."""
@@ -121,9 +124,13 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
 
     manifests = [read_manifest(folder) for folder in (a, b)]
     for key in ("inputs", "threads"):
-        if manifests[0][key] != manifests[1][key]:
+        if manifests[0].get(key) != manifests[1].get(key):
             raise UserError(f"{a} and {b}: their {key} differ", "compare models of the same kind")
-    specs = [InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in manifests[0]["inputs"]]
+    try:
+        inputs = _inputs([InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in manifests[0]["inputs"]])
+        threads = int(manifests[0]["threads"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{a}: its manifest does not say what the model takes: {error}", "export it again") from error
     first: list[float] = []
     second: list[float] = []
     again: tuple[list[float], list[float], list[int]] = ([], [], [])
@@ -132,10 +139,10 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as scratch:
         stored = Path(scratch, "inputs.npz")
         with open(stored, "wb") as file:
-            np.savez(file, *_inputs(specs))
+            np.savez(file, *inputs)
         for process in range(PROCESSES):
             progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
-            with _hosts([a / manifests[0]["library"], b / manifests[1]["library"]], stored, manifests[0]) as both:
+            with _hosts([a / manifests[0]["library"], b / manifests[1]["library"]], stored, threads) as both:
                 if not process:
                     outputs = [_outputs(contender.child, Path(scratch, f"{contender.name}.npz")) for contender in both]
                     agree = check_outputs(outputs[0], outputs[1], _RTOL, _ATOL)
@@ -166,11 +173,10 @@ def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
 
 
 @contextlib.contextmanager
-def _hosts(libraries: Sequence[Path], inputs: Path, manifest: Any) -> Iterator[list[Any]]:
+def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[Contender]]:
     from tuner.measure.contest import Contender, thread_env
     from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
-    threads = manifest["threads"]
     with contextlib.ExitStack() as stack:
         made = []
         for name, library in zip("AB", libraries, strict=True):
@@ -184,7 +190,7 @@ def _hosts(libraries: Sequence[Path], inputs: Path, manifest: Any) -> Iterator[l
         yield made
 
 
-def _outputs(child: Any, path: Path) -> list[Array]:
+def _outputs(child: Child, path: Path) -> list[Array]:
     child.call("outputs", _PREPARE_S, path=str(path))
     with np.load(path, allow_pickle=False) as stored:
         return [stored[name] for name in stored.files]
@@ -235,7 +241,7 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
                 if not isinstance(artifact, Artifact):
                     raise UserError(f"{side.name} does not build: {artifact.reason}", "choose another trial")
                 jobs.append(job_of(artifact, task.key, work.inputs, work.outputs, seed, reference[seed]))
-            pair = rematch(bench, jobs, budget_s, progress)
+            pair = _rematch(bench, jobs, budget_s, progress)
         finally:
             bench.close()
             builder.close()
@@ -248,9 +254,11 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
     )
 
 
-def rematch(bench: Any, jobs: Sequence[Any], budget_s: float, progress: Progress) -> list[Measurement]:
+def _rematch(
+    bench: KernelBench, jobs: Sequence[dict[str, Any]], budget_s: float, progress: Progress
+) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
-    from tuner.measure.pooled import floor_of, pool, with_floor
+    from tuner.measure.pooled import pool_all
 
     found, shadows = [], []
     for process in range(PROCESSES):
@@ -259,6 +267,4 @@ def rematch(bench: Any, jobs: Sequence[Any], budget_s: float, progress: Progress
         measured, shadow = bench.side_by_side(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         found.append(measured)
         shadows.append(shadow)
-    pooled = [pool([measured[i] for measured in found], "rematch") for i in range(len(jobs))]
-    floor = floor_of([measured[0] for measured in found], shadows)
-    return [with_floor(measured, floor) for measured in pooled]
+    return pool_all(found, shadows, "rematch")

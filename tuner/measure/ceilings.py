@@ -101,13 +101,17 @@ class Ceilings:
         cpus = sorted(os.sched_getaffinity(0))
         if self._threads < len(cpus):  # numpy's thread count was fixed when it was imported; the CPUs are not
             os.sched_setaffinity(0, cpus[: self._threads])
-        peaks, methods = {}, []
+        peaks: dict[str, float] = {}
+        methods = []
+        widths: tuple[int, ...] = _WIDTHS  # the best for one dtype is the best for all
         for dtype in DTYPES:
             # On a busy machine all threads are seldom free at once, but one is for a millisecond: a ceiling that is
             # too low would call honest kernels impossible, one that is a little too high only judges less.
+            alone, width = fma_rate(1, dtype, widths)
+            widths = (width,)
             rates = {
-                "multiply-adds in registers, one thread times threads": self._threads * fma_rate(1, dtype),
-                "multiply-adds in registers": fma_rate(self._threads, dtype),
+                "multiply-adds in registers, one thread times threads": self._threads * alone,
+                "multiply-adds in registers": fma_rate(self._threads, dtype, widths)[0],
             }
             if dtype != "float16":  # numpy has no library for it
                 rates["numpy matmul"] = matmul_rate(dtype)
@@ -120,7 +124,7 @@ class Ceilings:
             "peaks": peaks,
             "bandwidth_bytes_per_s": bandwidth,
             "levels": [
-                {**level, "bytes_per_s": read_rate(self._threads, level["probe_bytes"])}
+                {**level, "bytes_per_s": read_rate(self._threads, level["probe_bytes"], widths[0])}
                 for level in cache_levels(self._threads)
             ],
             "cache_bytes": last_level_cache_bytes(),
@@ -161,37 +165,36 @@ def _cpus(text: str) -> int:
     return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
 
 
-def fma_rate(threads: int, dtype: str = "float32") -> float:
-    """Flops per second of multiply-adds that never leave the registers, on `threads` of TVM's threads."""
+def fma_rate(threads: int, dtype: str, widths: Sequence[int]) -> tuple[float, int]:
+    """Flops per second of multiply-adds that never leave the registers, on `threads` of TVM's threads, and the best of
+    `widths`, the bytes of a vector."""
     import tvm
 
     x = tvm.runtime.tensor(np.array([0.5, 0.5], dtype=dtype))  # 0.5 x + 0.5: stays a normal number
-    best = 0.0
-    for lanes in (width // np.dtype(dtype).itemsize for width in _WIDTHS):
+    best = (0.0, widths[0])
+    for vector in widths:
+        lanes = vector // np.dtype(dtype).itemsize
         width = lanes * _ACCUMULATORS
         steps = _STEPS // (8 if dtype == "float16" else 1)  # without instructions of its own it is slow
         run = _compiled(_ARITHMETIC, tasks=threads, width=width, lanes=lanes, steps=steps, dtype=dtype)
         out = tvm.runtime.tensor(np.zeros((threads, width), dtype=dtype))
         seconds = _least_seconds(lambda run=run, out=out: run(x, out), 0.2)  # type: ignore[misc]
-        best = max(best, 2.0 * threads * width * steps / seconds)
+        best = max(best, (2.0 * threads * width * steps / seconds, vector))
     return best
 
 
-def read_rate(threads: int, probe_bytes: int) -> float:
+def read_rate(threads: int, probe_bytes: int, vector: int) -> float:
     """Bytes per second that `threads` threads read together, each from `probe_bytes` of its own, again and again."""
     import tvm
 
-    best = 0.0
-    for lanes in (width // 4 for width in _WIDTHS):
-        width = lanes * _ACCUMULATORS
-        count = max(probe_bytes // 4 // width, 1) * width
-        steps = max(1, _PASS_BYTES // (4 * count))
-        run = _compiled(_READING, tasks=threads, width=width, lanes=lanes, steps=steps, count=count)
-        x = tvm.runtime.tensor(np.ones((threads, count), dtype=np.float32))
-        out = tvm.runtime.tensor(np.zeros((threads, width), dtype=np.float32))
-        seconds = _least_seconds(lambda run=run, x=x, out=out: run(x, out), 0.1)  # type: ignore[misc]
-        best = max(best, 4.0 * threads * count * steps / seconds)
-    return best
+    lanes = vector // 4
+    width = lanes * _ACCUMULATORS
+    count = max(probe_bytes // 4 // width, 1) * width
+    steps = max(1, _PASS_BYTES // (4 * count))
+    run = _compiled(_READING, tasks=threads, width=width, lanes=lanes, steps=steps, count=count)
+    x = tvm.runtime.tensor(np.ones((threads, count), dtype=np.float32))
+    out = tvm.runtime.tensor(np.zeros((threads, width), dtype=np.float32))
+    return 4.0 * threads * count * steps / _least_seconds(lambda: run(x, out), 0.2)
 
 
 def _compiled(text: str, **parts: Any) -> Any:

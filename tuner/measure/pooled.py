@@ -89,6 +89,14 @@ def with_floor(measured: Measurement, floor: float) -> Measurement:
     return dataclasses.replace(measured, conditions={**measured.conditions, "aa_floor": known})
 
 
+def pool_all(
+    found: Sequence[Sequence[Measurement]], shadows: Sequence[Shadow | None], certification: str
+) -> list[Measurement]:
+    """One measurement for each kernel from `found`, a list for each process, the incumbent first in each."""
+    floor = floor_of([measured[0] for measured in found], shadows)
+    return [with_floor(pool(passes, certification), floor) for passes in zip(*found, strict=True)]
+
+
 def compare(first: Measurement, second: Measurement) -> Verdict:
     """Whether `first` is faster than `second`.
 

@@ -1,7 +1,7 @@
 """Several kernels of one task timed in turn, in one process: what drifts, drifts for all of them.
 
-Every round runs one block of each, in random order. The incumbent, the first one that is right, is there twice, with
-buffers of its own each time: its difference from itself is the A/A noise of this process.
+Every round runs one block of each, in random order, all on the same buffers. The incumbent, the first one that is
+right, is there twice: its difference from itself is the A/A noise of this process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,6 +38,10 @@ class Guarded(Prepared, Protocol):
     """Something prepared on buffers that show what it did to them."""
 
     buffers: GuardedBuffers
+
+
+class BuffersSpoiled(Exception):
+    """Some kernel wrote where it must not; which one shows when each is measured alone."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Bench(Protocol):
 
     runner: CpuRunner
 
-    def begin(self, job: Mapping[str, Any]) -> Trial: ...
+    def begin(self, job: Mapping[str, Any], like: Trial | None = None) -> Trial: ...
 
     def verify(self, trial: Trial) -> str: ...
 
@@ -86,12 +90,13 @@ class _Entry:
     period: int = 1
     rounds: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    disturbed: list[bool] = field(default_factory=list)
+    disturbed: int = 0
     elapsed_s: float = 0.0
     stopped_by: str = "time limit"
 
-    def kept(self, minimum: int) -> list[int]:
-        return undisturbed(self.disturbed, minimum)
+    def kept(self, quiet: Set[int]) -> list[int]:
+        """Which of its samples are from quiet rounds; all of them where none is."""
+        return [i for i, number in enumerate(self.rounds) if number in quiet] or list(range(len(self.rounds)))
 
 
 def side_by_side(
@@ -100,28 +105,37 @@ def side_by_side(
     """`{measurements, shadow}`: one Measurement as data for each job, in order, and the incumbent's second entry.
 
     `budget_s` is for all of it, loading and checking included. Sampling ends when a rule of `policy` holds for every
-    kernel that takes part in every round, or with the budget, but not before three rounds.
+    kernel that takes part in every round, or with the budget, but not before three rounds. Raises BuffersSpoiled.
     """
     began = time.perf_counter()
     before = usage()
     load = os.getloadavg()[0]
-    trials = [bench.begin(job) for job in jobs]
+    trials: list[Trial] = []
+    for job in jobs:
+        trials.append(bench.begin(job, like=trials[0] if trials else None))
+        _require_unspoiled(trials[0])
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
     shadow: _Entry | None = None
     entries: dict[int, _Entry] = {}
+    quiet: Set[int] = set()
     if timed:
         bench.pin(min(timed, key=lambda t: t.first_call_s))
         entries = {id(t): _enter(bench.runner, t.prepared, t.first_call_s, policy) for t in timed}
-        again = bench.begin(timed[0].job)
-        shadow = _enter(bench.runner, again.prepared, again.first_call_s, policy)
-        take_turns(bench.runner, [*entries.values(), shadow], policy, began + budget_s, seed)
+        shadow = _enter(bench.runner, timed[0].prepared, timed[0].first_call_s, policy)
+        quiet = take_turns(bench.runner, [*entries.values(), shadow], policy, began + budget_s, seed)
+    _require_unspoiled(trials[0])
     common = process_conditions(bench.runner.mode) | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
     found = []
     for trial in trials:
-        measured = _judge(bench, trial, entries.get(id(trial)), policy, common)
+        measured = _judge(bench, trial, entries.get(id(trial)), quiet, policy, common)
         found.append(dataclasses.replace(measured, run_s=run_s).to_json())
-    return {"measurements": found, "shadow": None if shadow is None else _pairs_of(shadow, policy)}
+    return {"measurements": found, "shadow": None if shadow is None else _pairs_of(shadow, quiet)}
+
+
+def _require_unspoiled(trial: Trial) -> None:
+    if fault := trial.prepared.buffers.fault(trial.inputs):
+        raise BuffersSpoiled(f"on buffers that all of them share, {fault}")
 
 
 def _enter(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy) -> _Entry:
@@ -130,8 +144,10 @@ def _enter(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy
     return _Entry(prepared, calls, per_call * (calls + 1))
 
 
-def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, deadline: float, seed: int) -> None:
-    """Fill `entries` with samples. `deadline` is a moment of time.perf_counter."""
+def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, deadline: float, seed: int) -> Set[int]:
+    """Fill `entries` with samples; `deadline` is a moment of time.perf_counter. Returns the rounds to keep: a round in
+    which something from outside interfered is dropped for all of them, so that what is left still pairs up.
+    """
     cheapest = min(entry.cost_s for entry in entries)
     often = [entry for entry in entries if entry.cost_s <= _RARE * cheapest]
     all_rounds_s = sum(entry.cost_s for entry in often)
@@ -140,54 +156,65 @@ def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, dea
             entry.period = max(1, round(2.0 * entry.cost_s / all_rounds_s))
     rng = random.Random(seed)
     number = 0
+    disturbed: list[bool] = []
     while True:
         taking_part = [entry for entry in entries if number % entry.period == 0]
         rng.shuffle(taking_part)
-        for entry in taking_part:
-            _block(runner, entry, number)
+        disturbed.append(any([_block(runner, entry, number) for entry in taking_part]))
         number += 1
         if number < LEAST_ROUNDS:
             continue
-        if number % _LOOK_EVERY == 0 and all(_finished(entry, policy) for entry in often):
-            break
+        if number % _LOOK_EVERY == 0:
+            quiet = set(undisturbed(disturbed, policy.min_samples))
+            if all(_finished(entry, quiet, policy) for entry in often):
+                break
         if time.perf_counter() >= deadline:
             break
+    quiet = set(undisturbed(disturbed, policy.min_samples))
     for entry in entries:
-        _finished(entry, policy)
+        _finished(entry, quiet, policy)
+    return quiet
 
 
-def _block(runner: CpuRunner, entry: _Entry, number: int) -> None:
+def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
+    """Add one sample; whether the process was switched out meanwhile."""
     if runner.hot:
         entry.prepared.launch(1)  # what it needs was driven out by the others
     switches = usage().switches
     seconds = runner.sample(entry.prepared, entry.calls)
-    entry.disturbed.append(usage().switches > switches)
+    disturbed = usage().switches > switches
+    entry.disturbed += disturbed
     entry.seconds.append(seconds)
     entry.rounds.append(number)
     entry.elapsed_s += seconds * entry.calls
+    return disturbed
 
 
-def _finished(entry: _Entry, policy: Policy) -> bool:
-    kept = [entry.seconds[i] for i in entry.kept(policy.min_samples)]
+def _finished(entry: _Entry, quiet: Set[int], policy: Policy) -> bool:
+    kept = [entry.seconds[i] for i in entry.kept(quiet)]
     rule = should_stop(kept, policy, entry.elapsed_s)
     entry.stopped_by = rule or "time limit"
     return rule is not None
 
 
-def _judge(bench: Bench, trial: Trial, entry: _Entry | None, policy: Policy, common: Mapping[str, Any]) -> Measurement:
+def _judge(
+    bench: Bench, trial: Trial, entry: _Entry | None, quiet: Set[int], policy: Policy, common: Mapping[str, Any]
+) -> Measurement:
     if not trial.check.ok:
         return trial.wrong(trial.check.reason, policy.tier)
+    if entry is None:
+        return dataclasses.replace(trial.right(trial.one_call(policy.tier)), conditions=dict(common))
+    trial.prepared.buffers.fill(trial.inputs)  # they hold what another one wrote
+    trial.prepared.launch(1)
     wrong = bench.verify(trial)
     if wrong:
         return trial.wrong(wrong, policy.tier)
-    if entry is None:
-        return dataclasses.replace(trial.right(trial.one_call(policy.tier)), conditions=dict(common))
-    pairs = _pairs_of(entry, policy)
+    pairs = _pairs_of(entry, quiet)
     conditions = {
         **common,
         "calls_per_block": entry.calls,
         "clock_share": max(clock().empty_s, clock().resolution_s) / (entry.calls * min(pairs["seconds"])),
-        "samples_disturbed": sum(entry.disturbed),
+        "samples_disturbed": entry.disturbed,
         "samples_dropped": len(entry.seconds) - len(pairs["seconds"]),
         "round": pairs["rounds"],
     }
@@ -196,6 +223,6 @@ def _judge(bench: Bench, trial: Trial, entry: _Entry | None, policy: Policy, com
     )
 
 
-def _pairs_of(entry: _Entry, policy: Policy) -> dict[str, Any]:
-    kept = entry.kept(policy.min_samples)
+def _pairs_of(entry: _Entry, quiet: Set[int]) -> dict[str, Any]:
+    kept = entry.kept(quiet)
     return {"rounds": [entry.rounds[i] for i in kept], "seconds": [entry.seconds[i] for i in kept]}

@@ -59,7 +59,7 @@ def test_claim_once(space: DesignSpace) -> None:
 
 def test_drawing_does_not_claim(small_space: DesignSpace) -> None:
     pool = Pool(small_space, 0)
-    points = math.prod([*small_space.sizes(0), len(small_space.sketches)])
+    points = sum(c == small_space.default() or small_space.legal(c) for c in every(small_space))
     for _ in range(5 * points):
         assert pool.draw() is not None
     drawn = []
