@@ -20,6 +20,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import random
 import select
@@ -129,11 +130,15 @@ def warm() -> None:
     for name in (
         "costmodel.xgb", "kernels.features", "kernels.space", "tuner.build", "tuner.endtoend", "tuner.experiment",
         "tuner.export.library", "tuner.graph", "tuner.importers.onnx", "tuner.measure.kernel", "tuner.report.document",
-        "tuner.search.optuna", "tuner.store.salvage",
+        "tuner.report.figures", "tuner.report.markdown", "tuner.report.tables", "tuner.search.optuna",
+        "tuner.store.salvage", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas",
     ):  # fmt: skip
         importlib.import_module(name)
     forkserver.set_forkserver_preload(["kernels.preload"])
     forkserver.ensure_running()
+    from tuner import endtoend
+
+    endtoend._MIN_ROUNDS = 2  # noqa: SLF001 - whole models are timed for real; their times are not compared
     # A fork of this process is not the server's parent and cannot ask whether it lives.
     forkserver._forkserver.ensure_running = lambda: None  # noqa: SLF001
 
@@ -422,6 +427,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after this long")
     parser.add_argument("--strategy", default="random")
     parser.add_argument("--disk", action="store_true", help="fill the disk, too (needs root)")
     parser.add_argument("--short", action="store_true")
@@ -435,7 +441,7 @@ def main() -> int:
     experiment.record()
     experiment.reference()
     began = time.monotonic()
-    while experiment.kills.total() < given.kills:
+    while experiment.kills.total() < given.kills and time.monotonic() - began < 60 * given.minutes:
         experiment.one_run(given.kills - experiment.kills.total())
         print(experiment.report(time.monotonic() - began).splitlines()[0], flush=True)
     print(experiment.report(time.monotonic() - began))
