@@ -365,7 +365,7 @@ class Experiment:
             first = ended.code, stored(disk / "records.db")
             assert ended.code in (0, 3), f"{name}: exit code {ended.code}\n{ended.said}"
             assert "Traceback" not in ended.said, ended.said
-            said = " ".join(line for line in ended.said.splitlines()[-2:] if not line.startswith("["))
+            said = " ".join(line for line in ended.said.splitlines() if not line.startswith(("[", "        ")))
             assert (ended.code == 3) == ("space" in said or "full" in said), ended.said
             blamed = [row for row in facts(disk / "records.db") if row[3] in ("build failed", "run failed")]
             assert not blamed, f"{name}: candidates were blamed for the disk: {blamed[:3]}"
