@@ -145,7 +145,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise OutputError(
                 f"{path.parent}: {doing} in it already (process {holder})",
-                "wait for it or end it; two at once would disturb each other's timings. Or choose another folder",
+                "wait for it, end it, or choose another folder: two at once would disturb each other",
             ) from None
         except OSError as error:
             raise OutputError(

@@ -237,7 +237,7 @@ class TaskSession:
         guesses = [c for c in self.space.seeds()[:count] if c not in self.screened]
         if guesses:
             self._prepare_reference(self._ledger.seed)
-            self._screen([Proposal(c, "seed") for c in guesses], stop, {"batch": self._batch})
+            self._screen([Proposal(c, "seed") for c in guesses], stop, {"batch": 0})
 
     def step(self, count: int, stop: Callable[[], bool]) -> Step:
         """One batch of at most `count` new candidates; ends early once `stop()` is true.

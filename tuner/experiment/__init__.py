@@ -23,6 +23,7 @@ from tuner.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
 from tuner.summarize import RunFacts, summarize
+from tuner.worker import ChildDied, ChildError
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered
@@ -52,10 +53,10 @@ def run(
         started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
         config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
     with hold(config):  # before anything slow: a second run is refused at once
-        return _run(config, command, progress, resume, replay)
+        return _run_alone(config, command, progress, resume, replay)
 
 
-def _run(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
+def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
@@ -142,11 +143,11 @@ class _Run(RunContext):
             facts = self._search_and_finish(model, variants, store, captured)
             facts.wall_s = time.monotonic() - began
             return self._report(facts, store)
-        except OSError as error:
+        except (OSError, ChildDied, ChildError):
             # Of the machine, or of this program? A disk that is full or read-only now says which.
             files.require_room(self.folder)
             files.require_temporary_folder()
-            raise error
+            raise
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
 
