@@ -16,6 +16,8 @@ seconds over them."""
 
 def legal(sketch: Sketch, decisions: Sequence[Decision], target_kind: str) -> bool:
     """Whether the decisions respect the limits of the kind of target."""
+    if sketch.gpu is not None:
+        return sketch.gpu.legal(decisions)
     spatial = [as_parts(decisions[i]) for i, k in sketch.tiles if k.role == "spatial"]
     if not spatial or len(spatial[0]) < 3:
         return True

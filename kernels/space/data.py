@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kernels.passes import PassConfig
-
-Decision = int | tuple[int, ...]
+from kernels.space.gpu import Decision, GpuModel, as_parts
 
 
 DEFAULT_SKETCH = -1
@@ -69,11 +68,15 @@ class Knob:
 
 @dataclass(frozen=True)
 class Sketch:
-    """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON."""
+    """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON.
+
+    `gpu` are the formulas of what a tiled GPU sketch takes; None on a CPU, and where nothing is tiled.
+    """
 
     number: int
     trace: str = field(repr=False)
     knobs: tuple[Knob, ...]
+    gpu: GpuModel | None = None
 
     @property
     def tiles(self) -> tuple[tuple[int, Knob], ...]:
@@ -90,7 +93,3 @@ class Sketch:
 
 def parts_of(knob: Knob) -> tuple[int, ...]:
     return as_parts(knob.choices[0])
-
-
-def as_parts(decision: Decision) -> tuple[int, ...]:
-    return decision if isinstance(decision, tuple) else (decision,)

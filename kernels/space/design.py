@@ -15,6 +15,8 @@ from kernels.passes import PASSES, PassConfig
 from kernels.space.constraints import legal
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Sketch
 from kernels.space.encoding import encode
+from kernels.space.gpu import GpuModel
+from kernels.space.solver import draw
 from kernels.space.seeds import first_guesses
 
 
@@ -88,7 +90,7 @@ class DesignSpace:
         """A random legal candidate. Each pass leaves its default with probability `vary_passes`."""
         for _ in range(100):
             sketch = int(rng.integers(len(self.sketches)))
-            indices = [int(rng.integers(len(k.choices))) for k in self.sketches[sketch].knobs]
+            indices = draw(self.sketches[sketch], rng)
             for variants in self.pass_variants:
                 indices.append(int(rng.integers(len(variants))) if rng.random() < vary_passes else 0)
             candidate = self.from_indices(sketch, indices)
@@ -157,7 +159,11 @@ class DesignSpace:
             "pass_names": list(self.pass_names),
             "vector_lanes": self.vector_lanes,
             "sketches": [
-                {"trace": s.trace, "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs]}
+                {
+                    "trace": s.trace,
+                    "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs],
+                    "gpu": s.gpu.to_json() if s.gpu else None,
+                }
                 for s in self.sketches
             ],
         }
@@ -170,5 +176,5 @@ class DesignSpace:
                 Knob(role, tuple(tuple(c) if isinstance(c, list) else c for c in choices), instruction)
                 for role, choices, instruction in s["knobs"]
             )
-            sketches.append(Sketch(number, s["trace"], knobs))
+            sketches.append(Sketch(number, s["trace"], knobs, GpuModel.from_json(s["gpu"]) if s["gpu"] else None))
         return DesignSpace(data["target_kind"], tuple(sketches), tuple(data["pass_names"]), data["vector_lanes"])

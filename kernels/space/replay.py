@@ -23,7 +23,7 @@ class Replayer:
         self.space = space
         self.context = tune_context(workload, target)
         self.module = self.context.mod
-        self._postprocs = ms.Postproc.create("llvm" if target.kind.name == "llvm" else "cuda")
+        self._postprocs = ms.Postproc.create("llvm" if target.kind.name == "llvm" else "cuda-tensorcore")
         for postproc in self._postprocs:
             postproc._initialize_with_tune_context(self.context)  # noqa: SLF001 - TVM has no public name for it
         self._traces = [json.loads(s.trace) for s in space.sketches]
