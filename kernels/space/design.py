@@ -89,14 +89,17 @@ class DesignSpace:
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
         """A random legal candidate. Each pass leaves its default with probability `vary_passes`."""
         for _ in range(100):
-            sketch = int(rng.integers(len(self.sketches)))
-            indices = draw(self.sketches[sketch], rng)
-            for variants in self.pass_variants:
-                indices.append(int(rng.integers(len(variants))) if rng.random() < vary_passes else 0)
-            candidate = self.from_indices(sketch, indices)
+            candidate = self.sample_sketch(int(rng.integers(len(self.sketches))), rng, vary_passes)
             if self.legal(candidate):
                 return candidate
         return candidate
+
+    def sample_sketch(self, sketch: int, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
+        """A random candidate of one sketch, within a GPU's limits; on a CPU it may be illegal."""
+        indices = draw(self.sketches[sketch], rng)
+        for variants in self.pass_variants:
+            indices.append(int(rng.integers(len(variants))) if rng.random() < vary_passes else 0)
+        return self.from_indices(sketch, indices)
 
     def mutate(self, candidate: Candidate, rng: np.random.Generator, changes: int = 1) -> Candidate:
         """Change `changes` coordinates: half the time to a neighbour, otherwise to any choice."""
