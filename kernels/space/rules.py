@@ -41,7 +41,7 @@ def generate(
     """The design space that TVM's schedule rules span, the same in every process.
 
     The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
-    for float32 only where `tf32` allows them. Takes 20 to 200 ms.
+    for float32 only where `tf32` allows them. Passes with one setting on the target are left out. Takes 20 to 200 ms.
     """
     sketches: list[Sketch] = []
     for schedule in _schedules(workload, target, tf32):
@@ -54,7 +54,8 @@ def generate(
             sketches.append(sketch)
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
-    return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
+    searched = tuple(name for name in pass_names if len(PASSES[name].variants(target.kind.name)) > 1)
+    return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
 
 
 def _schedules(workload: Workload, target: Target, tf32: bool) -> Iterator[Any]:
