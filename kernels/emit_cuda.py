@@ -15,7 +15,6 @@ from tvm.tirx.build import codegen_build, split_host_device_mods
 from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
-
 _MERGE = "tirx.merge_static_smem"
 
 

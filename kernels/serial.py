@@ -2,7 +2,7 @@
 
 Before lowering, a schedule with its loops bound to threads is a legal loop nest still: with the bindings taken away it
 computes the same, copies into shared memory included (each thread then copies all of a tile). Tensor-core blocks are
-taken before tensorization, when they still are what the intrinsics' descriptions say. What this cannot see is what lowering
+taken before tensorization, when they still are what the intrinsics' descriptions say. This cannot see what lowering
 adds: barriers, fragment layouts, asynchronous copies.
 """
 

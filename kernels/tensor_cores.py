@@ -125,8 +125,6 @@ def reveal(source: str, dtype: str) -> str:
         r"(nvcuda::wmma::fragment<nvcuda::wmma::matrix_[ab], [\d, ]+, )half\b", rf"\g<1>{_FRAGMENTS[dtype]}", source
     )
     if dtype == "float32":
-        rounding = (
-            r"\g<0> for (auto& operand : \g<1>.x) operand = nvcuda::wmma::__float_to_tf32(operand);"
-        )
+        rounding = r"\g<0> for (auto& operand : \g<1>.x) operand = nvcuda::wmma::__float_to_tf32(operand);"
         source = re.sub(r"nvcuda::wmma::load_matrix_sync\((\w+\[[^\]]*\]), .*?;$", rounding, source, flags=re.MULTILINE)
     return source

@@ -1,8 +1,8 @@
 """What a pass is: a frozen dataclass whose fields are its options, one line of text that round-trips.
 
 A pass may act in four places: on the schedule before post-processing, as options of the lowering
-(`PassContext`), as options of the target, and as options of the CUDA compiler. `variants` lists what is worth searching, the
-default first.
+(`PassContext`), as options of the target, and as options of the CUDA compiler. `variants` lists what
+is worth searching, the default first.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class MergedShared(Pass):
-    """Put all shared memory of a kernel into one dynamic allocation, where parts that live apart share room; CUDA only."""
+    """Put a kernel's shared memory into one dynamic allocation, where what lives apart shares room; CUDA only."""
 
     name: ClassVar[str] = "merged_shared"
     on: bool = False

@@ -27,7 +27,6 @@ STATIC_SHARED = 48 * 1024
 """What a kernel may declare itself; more must be dynamic (CUDA programming guide, compute capabilities)."""
 
 
-
 def as_parts(decision: Decision) -> tuple[int, ...]:
     return decision if isinstance(decision, tuple) else (decision,)
 
@@ -128,12 +127,18 @@ class GpuModel:
             return 1
         return math.prod(as_parts(decisions[k])[self.vthread_part] for k in self.spatial)
 
+    def tile(self, knob: int, choice: Decision) -> dict[int, int]:
+        """How far a knob's loop runs inside a tile in shared memory, and in ~knob how many threads share it."""
+        parts = as_parts(choice)
+        if knob in self.reduce:
+            return {knob: math.prod(parts[1:])}
+        return {knob: math.prod(parts[self.tile_part :]), ~knob: parts[self.thread_part]}
+
     def tiles(self, decisions: Sequence[Decision]) -> dict[int, int]:
-        """How far each knob's loop runs inside a tile in shared memory."""
-        found = {k: math.prod(as_parts(decisions[k])[1:]) for k in self.reduce}
-        for k in self.spatial:
-            parts = as_parts(decisions[k])
-            found[k], found[~k] = math.prod(parts[self.tile_part :]), parts[self.thread_part]
+        """`tile` of every knob."""
+        found: dict[int, int] = {}
+        for k in (*self.spatial, *self.reduce):
+            found.update(self.tile(k, decisions[k]))
         return found
 
     def accumulators(self, decisions: Sequence[Decision]) -> int:
@@ -161,7 +166,9 @@ class GpuModel:
 
     def vector_fits(self, staged: Staged, choice: Decision) -> bool:
         assert isinstance(choice, int)
-        return staged.widths[choice] <= (MAX_BYTE_LANES if staged.itemsize == 1 else MAX_VECTOR_BYTES // staged.itemsize)
+        return staged.widths[choice] <= (
+            MAX_BYTE_LANES if staged.itemsize == 1 else MAX_VECTOR_BYTES // staged.itemsize
+        )
 
     # --- as data --------------------------------------------------------------------------------
 

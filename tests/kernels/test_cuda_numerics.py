@@ -29,7 +29,8 @@ def candidates(space: DesignSpace, replayer: Replayer, count: int) -> dict[str, 
     found: dict[str, tuple[Candidate, tvm.IRModule]] = {}
     for attempt in range(3 * count):
         sketch = space.sketches[attempt % len(space.sketches)]
-        candidate = space.sample_sketch(sketch.number, rng, vary_passes=0.0)
+        candidate = space.sample_sketch(sketch.number, rng)
+        assert candidate is not None
         try:
             schedule = replayer.apply(candidate, tensorize=False)
         except InvalidCandidate:
@@ -84,7 +85,9 @@ def shortened(module: tvm.IRModule) -> tvm.IRModule:
     """The program with the guard of every copy tightened by one element."""
     graph: Any = json.loads(tvm.ir.save_json(module))
     nodes = graph["nodes"]
-    guards = [n for n in nodes if n["type"] == "s_tir.SBlockRealize" and nodes[n["data"]["predicate"]]["type"] == "prim.LT"]
+    guards = [
+        n for n in nodes if n["type"] == "s_tir.SBlockRealize" and nodes[n["data"]["predicate"]]["type"] == "prim.LT"
+    ]
     assert guards
     for guard in guards:
         bound = nodes[nodes[guard["data"]["predicate"]]["data"]["b"]]

@@ -44,6 +44,8 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
                                       check=False).stderr.partition("TOP=")[2].split("\n")[0])  # fmt: skip
     except MissingCompiler as error:
         pytest.skip(str(error))
+    plan = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    toolkit = Path(plan.partition("TOP=")[2].split("\n")[0])
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None or not (toolkit / "include" / "cuda_occupancy.h").exists():
         pytest.skip("no host compiler, or a toolkit without cuda_occupancy.h")
@@ -52,7 +54,12 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
     subprocess.run([compiler, "-I", toolkit / "include", "-o", binary, tmp_path / "oracle.cpp"], check=True)
     rng = random.Random(0)
     cases = [
-        (sm, rng.randint(1, 1024), rng.randint(1, 255), rng.choice((0, rng.randint(1, 50_000), rng.randint(1, 240_000))))
+        (
+            sm,
+            rng.randint(1, 1024),
+            rng.randint(1, 255),
+            rng.choice((0, rng.randint(1, 50_000), rng.randint(1, 240_000))),
+        )
         for sm in MULTIPROCESSORS
         for _ in range(500)
     ]
@@ -65,7 +72,9 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
         )
     answer = subprocess.run([binary], input="\n".join(lines), capture_output=True, text=True, check=True).stdout.split()
     ours = [occupancy(f"sm_{sm}", t, r, s).blocks for sm, t, r, s in cases]
-    differ = [(case, mine, int(theirs)) for case, mine, theirs in zip(cases, ours, answer, strict=True) if mine != int(theirs)]
+    differ = [
+        (case, mine, int(theirs)) for case, mine, theirs in zip(cases, ours, answer, strict=True) if mine != int(theirs)
+    ]
     assert not differ, f"{len(differ)} of {len(cases)}: {differ[:5]}"
 
 
