@@ -16,6 +16,7 @@ from kernels.passes import PASSES, PassConfig
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
 from kernels.space.gpu import GpuModel
+from kernels.space.gpu_seeds import Judged, judged
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.seeds import first_guesses
 from kernels.space.solve import Count, Solver
@@ -102,11 +103,12 @@ class DesignSpace:
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
         """A random legal candidate: any sketch that has one, then each of its legal decisions as likely as any other.
 
-        Each pass leaves its default with probability `vary_passes`.
+        On a GPU less likely where the static judge sees no hope. Each pass leaves its default with probability
+        `vary_passes`.
         """
         drawn = None
         for sketch in rng.permutation(len(self.sketches)):
-            drawn = self._solvers[sketch].draw(rng)
+            drawn = self._draw(int(sketch), rng)
             if drawn is not None:
                 break
         if drawn is None:
@@ -118,6 +120,18 @@ class DesignSpace:
         """A random legal candidate of one sketch, with the default passes; None where it has none."""
         drawn = self._solvers[sketch].draw(rng)
         return None if drawn is None else self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+
+    def _draw(self, sketch: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+        """A legal set of decisions; up to four hopeless ones are drawn again."""
+        drawn = self._solvers[sketch].draw(rng)
+        for _ in range(4):
+            if drawn is None or self.sketches[sketch].gpu is None:
+                break
+            candidate = self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+            if not self._judged.hopeless(self.sketches[sketch], candidate.decisions):
+                break
+            drawn = self._solvers[sketch].draw(rng)
+        return drawn
 
     def mutate(self, candidate: Candidate, rng: np.random.Generator, changes: int = 1) -> Candidate:
         """Change `changes` coordinates: half the time to a neighbour, otherwise to any choice."""
@@ -174,7 +188,13 @@ class DesignSpace:
 
     def seeds(self, limit: int = 24) -> list[Candidate]:
         """Analytical first guesses, the most promising first."""
-        return first_guesses(self.sketches, self.vector_lanes)[:limit]
+        tiled = self._judged.seeds(limit)
+        rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
+        return [*tiled, *rest][:limit]
+
+    @functools.cached_property
+    def _judged(self) -> Judged:
+        return judged(self.sketches)
 
     # --- as data --------------------------------------------------------------------------------
 

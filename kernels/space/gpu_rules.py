@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from kernels.launch_plan import ITEM_BYTES
 from kernels.space.data import Knob
 from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, Staged, Term
 from kernels.warm import meta_schedule
+from kernels.workload import Workload
 
 VECTOR_WIDTHS = (1, 2, 3, 4, 8, 16)
 """Elements that a thread may copy at once, TVM's own list for tensor cores."""
@@ -54,7 +56,7 @@ def uses_tensor_cores(schedule: Schedule) -> bool:
     return any(_TENSORIZE in block.annotations for block, _ in blocks(schedule.mod["main"].body))
 
 
-def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel | None:
+def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: Workload) -> GpuModel | None:
     """The formulas of a sketch, read off the program it makes; None where it is not a tiled one."""
     func = schedule.mod["main"]
     found = list(blocks(func.body))
@@ -109,6 +111,11 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel
         lanes=int(target.attrs["thread_warp_size"]) if tensor else 1,
         intrinsic=_intrinsic(anchor) if tensor else (1, 1, 1),
         min_steps=(2 if pipelined else 1, 2 if pipelined and tensor else 1),
+        arch=str(target.attrs["arch"]),
+        flops=workload.flops,
+        nbytes=workload.bytes,
+        batch=math.prod(int(v.dom.extent) for v in anchor.iter_vars if owner[v.var] is None),
+        out_itemsize=ITEM_BYTES[workload.outputs[0].dtype],
     )
 
 

@@ -51,7 +51,7 @@ def generate(
         sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
         if sketch.trace not in {s.trace for s in sketches}:
             if target.kind.name == "cuda":
-                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target))
+                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
             if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
                 continue
             sketches.append(sketch)
