@@ -15,10 +15,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kernels import nvrtc
+from kernels.launch_plan import Launch, LaunchPlan
+from kernels.occupancy import occupancy
 
 
 class MissingCompiler(Exception):
@@ -45,11 +48,27 @@ class Usage:
 
 @dataclass(frozen=True)
 class Cubin:
-    """A compiled program: the file, its SHA-256, and the usage of each kernel by name."""
+    """A compiled program: the file, its SHA-256, the usage of each kernel by name, and its architecture."""
 
     path: Path
     sha256: str
     kernels: Mapping[str, Usage]
+    arch: str = ""
+
+    def accounts(self, plan: LaunchPlan) -> list[dict[str, Any]]:
+        """For each launch, as JSON-able data: its kernel, usage, shared memory and occupancy with its limiter.
+
+        Without occupancy for an architecture that has no rules.
+        """
+        return [self._account(launch) for launch in plan.launches]
+
+    def _account(self, launch: Launch) -> dict[str, Any]:
+        usage = self.kernels[launch.kernel]
+        shared = max(usage.shared_bytes, launch.static_shared_bytes) + launch.dynamic_shared_bytes
+        found: dict[str, Any] = {"kernel": launch.kernel, **asdict(usage), "shared_bytes": shared}
+        with contextlib.suppress(ValueError):
+            found["occupancy"] = asdict(occupancy(self.arch, launch.threads, usage.registers, shared))
+        return found
 
     def resources(self) -> dict[str, int]:
         """The worst of each resource over the kernels; spills are added up."""
@@ -121,7 +140,7 @@ def compile_cubin(source: str, arch: str, folder: Path, timeout_s: float = 60.0,
         made = Path(scratch) / "made.cubin"
         made.write_bytes(content)
         os.replace(made, path)
-    return Cubin(path, digest, parse_usage(log))
+    return Cubin(path, digest, parse_usage(log), arch)
 
 
 def _through_nvcc(

@@ -99,8 +99,8 @@ class GpuModel:
 
     Each of the `spatial` and `reduce` knobs cuts a loop; `thread_part` and `vthread_part` are the parts of a spatial
     cut that are bound to threads and virtual threads (-1: none), and a tile in shared memory spans the parts from
-    `tile_part` on (from 1 on for reductions). One "thread" of a tensor-core sketch is a warp: `lanes` threads. The first
-    and second parts of all reductions make at least `min_steps` steps: TVM cannot pipeline a single one.
+    `tile_part` on (from 1 on for reductions). One "thread" of a tensor-core sketch is a warp: `lanes` threads.
+    The first and second parts of all reductions make at least `min_steps` steps: TVM cannot pipeline a single one.
 
     What the static judge needs besides: the architecture, the workload's flops and least bytes, the extent of what is
     not tiled (`batch`), and the bytes of one result.
