@@ -22,9 +22,9 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 FLOORS = (
     ("errors",),
     ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
-    ("worker", "graph", "pinning"),
+    ("worker", "graph", "pinning", "bundle", "cubin"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "remote"),
     ("experiment",),
     ("cli",),
     ("__main__",),
@@ -42,6 +42,7 @@ HOMES = {
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/measure/cuda.py",),
+    "pynvml": ("tuner/measure/nvml.py",),
     "sqlalchemy": ("tuner/store.py",),
     "torch": (
         "tuner/baselines/kernels.py",
