@@ -111,7 +111,10 @@ class BuildService:
         if self._cuda:
             from tuner import cubin
 
-            return cubin.build(schedule, parsed, Target(json.loads(self._target)), self._folder, entry, started)
+            outputs = self._workloads[task].num_outputs
+            return cubin.build(
+                schedule, parsed, Target(json.loads(self._target)), outputs, self._folder, entry, started
+            )
         function = schedule.mod["main"].with_attr("global_symbol", entry)
         target = Target(parsed.passes.target_options(json.loads(self._target)))
         try:

@@ -15,21 +15,24 @@ _NVCC_TIMEOUT_S = 600.0
 """A compiler that hangs beyond any build timeout of a run file; the run's own is kept by whoever called us."""
 
 
-def build(schedule: Any, candidate: Candidate, target: Any, folder: Path, entry: str, started: float) -> dict[str, Any]:
+def build(
+    schedule: Any, candidate: Candidate, target: Any, num_outputs: int, folder: Path, entry: str, started: float
+) -> dict[str, Any]:
     """Compile for `target.arch` into `folder`; an answer as `BuildService.op_build` gives it.
 
     The untuned program binds no loop to threads: it gets TVM's default GPU schedule, as an untuned model does.
     """
     import tvm
 
-    from kernels import emit_cuda
+    from kernels.cubin import CompileFailed, compile_cubin
+    from kernels.emit_cuda import EmitFailed, emit
 
     try:
         module = default_schedule(schedule.mod, target) if candidate.is_default else schedule.mod
         with tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
-            program = emit_cuda.emit(module, target)
-        made = emit_cuda.compile_cubin(program.source, str(target.arch), folder, _NVCC_TIMEOUT_S)
-    except (emit_cuda.EmitFailed, emit_cuda.CompileFailed, RuntimeError, ValueError) as error:
+            program = emit(module, target, num_outputs)
+        made = compile_cubin(program.source, str(target.arch), folder, _NVCC_TIMEOUT_S)
+    except (EmitFailed, CompileFailed, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
         return {"status": Status.BUILD_FAILED, "reason": reason, "build_s": time.perf_counter() - started}
     return {
@@ -37,7 +40,7 @@ def build(schedule: Any, candidate: Candidate, target: Any, folder: Path, entry:
         "entry": entry,
         "sha256": made.sha256,
         "build_s": time.perf_counter() - started,
-        "resources": {"plan": program.plan(), **made.resources()},
+        "resources": {"plan": program.plan.to_json(), **made.resources()},
     }
 
 

@@ -193,7 +193,7 @@ class _Measuring:
         ]  # fmt: skip
         return {
             "task": task.key, "candidate": item.candidate, "seed": task.seed, "flops": task.flops,
-            "path": str(self._folder / item.cubin), "plan": dataclasses.asdict(item.plan),
+            "path": str(self._folder / item.cubin), "plan": dict(item.plan),
             "inputs": [[list(a.shape), a.dtype] for a in task.input_args],
             "outputs": [[list(a.shape), a.dtype] for a in task.output_args],
             "inputs_sha256": list(task.inputs), "expected": expected,

@@ -2,9 +2,8 @@
 
 from tuner.bundle.archive import Bundle, write
 from tuner.bundle.expected import Expected, Judge, expect
-from tuner.bundle.manifest import FORMAT, Argument, Item, Launch, Manifest, Plan, TaskEntry, read_manifest, read_plan
+from tuner.bundle.manifest import FORMAT, Item, Manifest, TaskEntry, read_manifest
 
 __all__ = [
-    "FORMAT", "Argument", "Bundle", "Expected", "Item", "Judge", "Launch", "Manifest", "Plan", "TaskEntry", "expect",
-    "read_manifest", "read_plan", "write",
+    "FORMAT", "Bundle", "Expected", "Item", "Judge", "Manifest", "TaskEntry", "expect", "read_manifest", "write",
 ]  # fmt: skip

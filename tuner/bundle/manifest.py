@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from kernels.launch_plan import ITEM_BYTES, BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec
 from tuner.errors import BundleError, ConfigError
 from tuner.schema import Rule, read
@@ -17,10 +18,7 @@ FORMAT = 1
 
 MAX_TENSOR_BYTES = 4 << 30
 MAX_TASK_BYTES = 16 << 30
-MAX_BLOCK_THREADS = 1024
-MAX_SHARED_BYTES = 232448
-"""Limits of what CUDA and today's GPUs can do (227 KiB of shared memory a block on sm_90 and sm_100), so that a
-nonsensical plan is refused before anything is allocated for it."""
+"""More than this a bundle does not make a host allocate."""
 
 
 def _matching(words: str, pattern: str) -> Rule:
@@ -32,58 +30,15 @@ def _between(low: int, high: int) -> Rule:
     return lambda value: "" if low <= value <= high else f"a value from {low} to {high}"
 
 
-def _three(value: tuple[int, ...]) -> str:
-    return "" if len(value) == 3 and all(1 <= n < 2**31 for n in value) else "three positive numbers"
-
-
 Digest = Annotated[str, _matching("a SHA-256 in hex", r"[0-9a-f]{64}")]
-Name = Annotated[str, _matching("the name of a kernel", r"[A-Za-z_]\w{0,511}")]
 Key = Annotated[str, _matching("16 hex digits", r"[0-9a-f]{16}")]
 Text = Annotated[str, lambda value: "" if len(value) <= 4096 and value.isprintable() else "one short printable line"]
-Three = Annotated[tuple[int, ...], _three]
-Dtype = Literal["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32",
-                "uint16", "uint8", "bool"]  # fmt: skip
-_WIDTHS = {"float64": 8, "int64": 8, "uint64": 8, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int8": 1,
-           "uint8": 1, "bool": 1}  # fmt: skip
+Dtype = Annotated[str, lambda value: "" if value in ITEM_BYTES else f"one of {', '.join(ITEM_BYTES)}"]
 Extent = Annotated[int, _between(1, 2**40)]
-Bytes = Annotated[int, _between(0, MAX_TENSOR_BYTES)]
 
 
 @dataclass(frozen=True)
-class Launch:
-    """One kernel launch. `args` are positions among the arguments followed by the workspaces."""
-
-    kernel: Name
-    args: tuple[Annotated[int, _between(0, 4096)], ...]
-    grid: Three
-    block: Three
-    dynamic_shared_bytes: Annotated[int, _between(0, MAX_SHARED_BYTES)] = 0
-    cluster: Three = (1, 1, 1)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to run a cubin: its launches in order on one stream, and the bytes of each workspace between them."""
-
-    launches: tuple[Launch, ...]
-    num_args: Annotated[int, _between(1, 256)]
-    workspaces: tuple[Bytes, ...] = ()
-
-    def problem(self) -> str:
-        """Why this cannot be run, in words; "" when it can."""
-        slots = self.num_args + len(self.workspaces)
-        for launch in self.launches:
-            if any(slot >= slots for slot in launch.args):
-                return f"{launch.kernel} takes argument {max(launch.args)} of {slots}"
-            if math.prod(launch.block) > MAX_BLOCK_THREADS:
-                return f"{launch.kernel} wants {math.prod(launch.block)} threads a block"
-            if max(launch.grid[1:]) > 65535:
-                return f"{launch.kernel} wants a grid of {launch.grid}"
-        return "" if self.launches else "no launch"
-
-
-@dataclass(frozen=True)
-class Argument:
+class ArgumentEntry:
     """Shape and dtype of one argument of a task."""
 
     shape: tuple[Extent, ...]
@@ -95,7 +50,7 @@ class Argument:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * _WIDTHS.get(self.dtype, 4)
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -117,17 +72,17 @@ class TaskEntry:
     name: Text
     weight: Annotated[int, _between(1, 2**31)]
     flops: float
-    args: tuple[Argument, ...]
+    args: tuple[ArgumentEntry, ...]
     seed: Annotated[int, _between(0, 2**63)]
     inputs: tuple[Digest, ...]
     expected: tuple[ExpectedEntry, ...]
 
     @property
-    def input_args(self) -> tuple[Argument, ...]:
+    def input_args(self) -> tuple[ArgumentEntry, ...]:
         return self.args[: len(self.inputs)]
 
     @property
-    def output_args(self) -> tuple[Argument, ...]:
+    def output_args(self) -> tuple[ArgumentEntry, ...]:
         return self.args[len(self.inputs) :]
 
     @property
@@ -144,13 +99,13 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Item:
-    """One compiled candidate of a task. `build_s` is what compiling it took, in seconds."""
+    """One compiled candidate of a task. `plan` is a LaunchPlan as data; `build_s` the seconds that compiling took."""
 
     task: Key
     candidate: Text
     proposer: Text
     cubin: Digest
-    plan: Plan
+    plan: Mapping[str, Any]
     build_s: Annotated[float, lambda value: "" if value >= 0 else "seconds"] = 0.0
     usage: Mapping[str, Any] = field(default_factory=dict)
 
@@ -190,17 +145,6 @@ def read_manifest(data: Any, where: str) -> Manifest:
     return manifest
 
 
-def read_plan(data: Mapping[str, Any]) -> Plan:
-    """A launch plan as `kernels.emit_cuda` makes it, or as a bundle holds it. Raises BundleError."""
-    try:
-        plan: Plan = read(Plan, data)
-    except ConfigError as error:
-        raise BundleError("launch plan", error.message) from error
-    if problem := plan.problem():
-        raise BundleError("launch plan", problem)
-    return plan
-
-
 def _problem(manifest: Manifest) -> str:
     tasks = {task.key: task for task in manifest.tasks}
     if len(tasks) != len(manifest.tasks):
@@ -212,7 +156,7 @@ def _problem(manifest: Manifest) -> str:
     for item in manifest.items:
         if item.task not in tasks:
             return f"an item of a task {item.task} that is not there"
-        if problem := item.plan.problem() or _arguments(item.plan, tasks[item.task]):
+        if problem := _plan_problem(item.plan, tasks[item.task]):
             return f"item {item.cubin[:12]}: {problem}"
         used.add(item.cubin)
     if used != set(manifest.blobs):
@@ -220,7 +164,13 @@ def _problem(manifest: Manifest) -> str:
     return ""
 
 
-def _arguments(plan: Plan, task: TaskEntry) -> str:
-    if plan.num_args != len(task.args):
-        return f"a plan for {plan.num_args} arguments, the task has {len(task.args)}"
+def _plan_problem(data: Mapping[str, Any], task: TaskEntry) -> str:
+    try:
+        plan = LaunchPlan.from_json(data)
+    except BadPlan as error:
+        return str(error)
+    if [(a.shape, a.dtype) for a in plan.arguments] != [(a.shape, a.dtype) for a in task.args]:
+        return "its plan is for other arguments than the task's"
+    if plan.num_outputs != len(task.expected):
+        return f"its plan writes {plan.num_outputs} outputs, the task has {len(task.expected)}"
     return "" if sum(plan.workspaces) <= MAX_TASK_BYTES else f"workspaces of {sum(plan.workspaces)} bytes"

@@ -21,6 +21,7 @@ MAX_LINE_BYTES = 4 << 20
 MAX_CONDITIONS = 64
 
 _STATUSES = tuple(status.value for status in Status)
+_StatusName = Annotated[str, lambda value: "" if value in _STATUSES else f"one of {', '.join(_STATUSES)}"]
 Count = Annotated[int, lambda value: "" if 0 <= value < 2**63 else "a count"]
 
 
@@ -59,7 +60,7 @@ class Row:
 class _Measured:
     """A Measurement as its line holds it: seconds throughout, None spelt null."""
 
-    status: Annotated[str, lambda value: "" if value in _STATUSES else f"one of {', '.join(_STATUSES)}"]
+    status: _StatusName
     tier: Literal["screen", "rank", "certify"]
     samples_s: tuple[float, ...] = ()
     stopped_by: str = ""

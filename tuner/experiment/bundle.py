@@ -61,7 +61,7 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
 
 
 def _check_compiler() -> None:
-    from kernels.emit_cuda import MissingCompiler, find_nvcc
+    from kernels.cubin import MissingCompiler, find_nvcc
 
     try:
         find_nvcc()

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pycuda.driver as cuda
 
+from kernels.launch_plan import Launch, LaunchPlan
 from kernels.tensors import TensorSpec, poison
-from tuner.bundle import Plan
 from tuner.measure.gpu import GpuError, Timing
 from tuner.protocols import Array
 
@@ -161,7 +161,9 @@ class CudaGpu:
 
     # --- kernels -------------------------------------------------------------------------------------
 
-    def kernel(self, cubin: bytes, plan: Plan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]) -> CudaKernel:
+    def kernel(
+        self, cubin: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
+    ) -> CudaKernel:
         """A compiled program on fixed inputs, ready to be enqueued; its outputs hold NaN."""
         with _named():
             return CudaKernel(self, cubin, plan, inputs, outputs)
@@ -212,7 +214,7 @@ class CudaKernel:
     """Implements `gpu.GpuPrepared`: a plan's launches on one or more copies of its arguments."""
 
     def __init__(
-        self, gpu: CudaGpu, cubin: bytes, plan: Plan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
+        self, gpu: CudaGpu, cubin: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
     ) -> None:
         self._gpu = gpu
         self._inputs = list(inputs)
@@ -275,10 +277,12 @@ class CudaKernel:
                 buffer.free()
         self._copies.clear()
 
-    def _ready(self, launch: Any) -> _Launch:
+    def _ready(self, launch: Launch) -> _Launch:
+        if launch.cluster != (1, 1, 1) or launch.cooperative:
+            raise GpuError(f"{launch.kernel} wants a launch with clusters or a cooperative one, which PyCUDA has not")
         function = self._module.get_function(launch.kernel)
-        if launch.dynamic_shared_bytes > _STATIC_SHARED_BYTES:
+        if launch.shared_bytes > _STATIC_SHARED_BYTES:
             limit = cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
             function.set_attribute(limit, launch.dynamic_shared_bytes)
         function.prepare("P" * len(launch.args))
-        return _Launch(function, launch.args, tuple(launch.grid), tuple(launch.block), launch.dynamic_shared_bytes)
+        return _Launch(function, launch.args, launch.grid, launch.block, launch.dynamic_shared_bytes)

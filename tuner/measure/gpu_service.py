@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.launch_plan import LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
-from tuner.bundle import read_plan
 from tuner.bundle.expected import Judge, from_bytes
 from tuner.measure.cuda import CudaGpu, CudaKernel
 from tuner.measure.gpu import GpuError, GpuRunner
@@ -70,7 +70,7 @@ class GpuService:
 
     def _checked_and_timed(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         inputs = self._seeded(job)
-        plan = read_plan(job["plan"])
+        plan = LaunchPlan.from_json(job["plan"])
         outputs = [TensorSpec(tuple(shape), dtype) for shape, dtype in job["outputs"]]
         kernel = self._gpu.kernel(Path(job["path"]).read_bytes(), plan, inputs, outputs)
         try:
