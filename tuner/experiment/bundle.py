@@ -254,7 +254,7 @@ class _Packer:
             "proposer": proposal.proposer,
             "cubin": packed.add(built.path.read_bytes()),
             "plan": resources.pop("plan"),
-            "build_s": built.build_s,
+            "build": built.build_s,
             "usage": resources,
         }
 

@@ -40,7 +40,7 @@ def content(candidates: int = 3) -> tuple[dict[str, Any], dict[str, bytes]]:
     }  # fmt: skip
     items = [
         {"task": KEY, "candidate": f'[{number - 1},[],""]', "proposer": "random" if number else "default",
-         "cubin": digest(cubin), "plan": plan(), "build_s": 1.5, "usage": {"registers": 32}}
+         "cubin": digest(cubin), "plan": plan(), "build": 1.5, "usage": {"registers": 32}}
         for number, cubin in enumerate(cubins)
     ]  # fmt: skip
     manifest = {"created_by": "a test", "target": '{"kind":"cuda"}', "arch": "sm_90a", "protocol": 1, "mode": "cold",
