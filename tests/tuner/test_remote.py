@@ -89,9 +89,7 @@ def test_everything_is_screened_the_best_ranked_winner_and_default_certified(tmp
     assert bench.closed
 
 
-def test_what_is_far_slower_than_the_best_is_given_up_but_the_default_is_timed(
-    tmp_path: Path, bench: Counting
-) -> None:
+def test_what_is_far_slower_than_the_best_is_given_up_but_the_default_is_timed(tmp_path: Path, bench: Counting) -> None:
     run(tmp_path, "counting")
     first, second, *_ = bench.policies
     assert bench.jobs[0] == ('[-1,[],""]', Tier.SCREEN)
