@@ -47,6 +47,7 @@ HOMES = {
     "torch": (
         "tuner/baselines/kernels.py",
         "tuner/baselines/torch.py",
+        "tuner/baselines/torch_cuda.py",
         "tuner/importers/onnx_in_torch.py",
         "tuner/importers/onnx_operators.py",
         "tuner/importers/torch.py",

@@ -25,6 +25,7 @@ def build(
     import tvm
 
     from kernels.cubin import CompileFailed, compile_cubin
+    from kernels.default_gpu import default_schedule
     from kernels.emit_cuda import EmitFailed, emit
 
     try:
@@ -42,14 +43,3 @@ def build(
         "build_s": time.perf_counter() - started,
         "resources": {"plan": program.plan.to_json(), **made.resources()},
     }
-
-
-def default_schedule(module: Any, target: Any) -> Any:
-    """The module with TVM's default GPU schedules (DLight) in place of loops that nothing is bound to."""
-    from tvm.s_tir import dlight
-
-    with target:
-        return dlight.ApplyDefaultSchedule(
-            dlight.gpu.Matmul(), dlight.gpu.GEMV(), dlight.gpu.Reduction(), dlight.gpu.GeneralReduction(),
-            dlight.gpu.Transpose(), dlight.gpu.Fallback(),
-        )(module)  # fmt: skip

@@ -114,7 +114,7 @@ class GpuBench:
 
         A failure in a child that others ran in before may be theirs: it is tried again alone before it is believed.
         """
-        with self._locked():
+        with locked(self._settings["bus_id"]):
             alone = self._runs == 0 or self._child is None or not self._child.alive()
             measured, broken = self._once(job, policy)
             if broken and not alone and measured.status is Status.RUN_FAILED:
@@ -179,23 +179,20 @@ class GpuBench:
             self._runs = 0
         return self._child
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """This GPU for us alone among all tuners of this machine, whoever runs them. Waits; the kernel gives a dead
-        owner's lock back."""
-        name = re.sub(r"[^0-9A-Za-z]", "-", str(self._settings.get("bus_id") or self._number))
-        path = os.path.join(tempfile.gettempdir(), f"tuner-gpu-{name}.lock")
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise InfrastructureError(
-                f"{path}: cannot be locked: {error.strerror}", "remove it, or set TMPDIR"
-            ) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(file)
+
+@contextlib.contextmanager
+def locked(bus_id: str) -> Iterator[None]:
+    """A GPU for us alone among all tuners of this machine, whoever runs them. Waits; a dead owner's lock is free."""
+    path = os.path.join(tempfile.gettempdir(), f"tuner-gpu-{re.sub('[^0-9A-Za-z]', '-', bus_id)}.lock")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InfrastructureError(f"{path}: cannot be locked: {error.strerror}", "remove it, or set TMPDIR") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _measurement(data: Mapping[str, Any]) -> Measurement:

@@ -93,14 +93,14 @@ def test_an_expectation_of_another_size_is_refused(large: np.ndarray) -> None:
 def test_positions_are_distinct_and_leave_no_wide_gap(size: int) -> None:
     found = np.sort(positions(size))
     assert len(np.unique(found)) == min(size, SAMPLES)
-    assert 0 <= found[0]
+    assert found[0] >= 0
     assert found[-1] < size
     if size > SAMPLES:
         assert np.diff(found).max() <= 4 * size / SAMPLES
 
 
 def test_the_scale_is_the_references_own() -> None:
-    from kernels.reference.tolerance import _scale  # noqa: PLC2701 - two homes of one formula: they must agree
+    from kernels.reference.tolerance import _scale
 
     values = np.random.default_rng(0).standard_normal(1000)
     values[5] = -3e38

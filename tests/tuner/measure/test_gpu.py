@@ -19,7 +19,7 @@ from tuner.records import Status, Tier, barred
 
 @dataclass
 class SimulatedGpu:
-    """Times in seconds. `host` and `device` are the two clocks: work begins when both the stream and the host got there."""
+    """Times in seconds. `host` and `device` are two clocks: work begins when both the stream and the host got there."""
 
     launch_s: float = 8e-6
     l2_bytes: int = 1 << 20
@@ -124,7 +124,7 @@ def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() ->
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 3e-6, nbytes=1 << 17)
     conditions = runner(gpu).run(kernel, [], SCREEN).conditions
-    assert 3e-6 < SHORT_S
+    assert SHORT_S > 3e-6
     assert conditions["calls_per_sample"] == 67  # 200 us
     assert conditions["copies"] == 5 * 8 + 1
     assert kernel.used == set(range(41))
