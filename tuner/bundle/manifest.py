@@ -66,7 +66,8 @@ class ExpectedEntry:
 @dataclass(frozen=True)
 class TaskEntry:
     """One tensor program. `args` are the inputs, then the outputs; `inputs` the SHA-256 of the seeded inputs' bytes,
-    `expected` is one entry an output. `flops` and `bytes` are of one call."""
+    `expected` is one entry an output. `flops` and `bytes` are of one call. `origin` says which operator it came from,
+    for rivals."""
 
     key: Key
     name: Text
@@ -76,6 +77,7 @@ class TaskEntry:
     seed: Annotated[int, _between(0, 2**63)]
     inputs: tuple[Digest, ...]
     expected: tuple[ExpectedEntry, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_args(self) -> tuple[ArgumentEntry, ...]:

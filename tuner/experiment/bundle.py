@@ -290,7 +290,7 @@ class _Packer:
             "key": task.key, "name": task.name, "weight": task.weight, "flops": workload.flops, "seed": seed,
             "args": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in workload.args],
             "inputs": [hashlib.sha256(a.tobytes()).hexdigest() for a in seeded_inputs(workload.inputs, seed)],
-            "expected": entries,
+            "expected": entries, "origin": dict(workload.origin),
         }  # fmt: skip
 
 

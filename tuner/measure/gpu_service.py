@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.launch_plan import LaunchPlan
+from kernels.launch_plan import BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.bundle.expected import Judge, from_bytes
 from tuner.measure.cuda import CudaGpu, CudaKernel
@@ -61,7 +61,7 @@ class GpuService:
         retire = False
         try:
             measured = self._checked_and_timed(job, Policy(**{**policy, "tier": tier}))
-        except GpuError as error:
+        except (GpuError, BadPlan) as error:
             retire = not self._gpu.healthy()
             reason = f"{error}; {_BROKEN}" if retire else str(error)
             measured = Measurement(Status.RUN_FAILED, tier=tier, reason=reason[:300])
@@ -89,13 +89,15 @@ class GpuService:
             kernel.free()
 
     def _after(self, job: Mapping[str, Any], kernel: CudaKernel, answer: Sequence[Array]) -> str:
-        """What is wrong after the timing, or ""."""
+        """What is wrong after the timing, or "": damage first, which wrong outputs may only follow from."""
+        if reason := kernel.damage():
+            return reason
         again = kernel.outputs()
         if any(a.tobytes() != b.tobytes() for a, b in zip(answer, again, strict=True)):
             right, _, _, reason = self._check(job, again)
             if not right:
                 return f"after timing: {reason}"
-        return kernel.damage()
+        return ""
 
     def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
         """The task's inputs. Raises GpuError when this host draws others than the one that compiled."""
