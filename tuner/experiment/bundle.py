@@ -17,7 +17,7 @@ from tuner.experiment.prepare import Features, lowered, open_store
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Proposal, Task
-from tuner.records import PROTOCOL_VERSION, Measurement, Record, Tier
+from tuner.records import PROTOCOL_VERSION, Measurement, Record, Tier, barred
 from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ class _Known:
         self.device = device or next(iter(devices), "")
 
     def of(self, task: Task) -> list[Record]:
-        """The task's records of this device, oldest first."""
+        """The task's records of this device, oldest first. What was throttled counts as unknown: it is tried again."""
         found = self._records.get(task.key, [])
-        return [record for record in found if record.measurement.conditions.get("device") == self.device]
+        mine = [record for record in found if record.measurement.conditions.get("device") == self.device]
+        return [record for record in mine if not barred(record.measurement)]
 
     def best_s(self, task: Task) -> float | None:
         return min((r.measurement.median_s for r in self.of(task) if r.measurement.ok), default=None)

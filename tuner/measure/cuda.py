@@ -64,12 +64,15 @@ again:
 _CANARY_THREADS = 256
 
 
+_ERRORS = (cuda.Error, cuda.MemoryError, cuda.LogicError, cuda.LaunchError, cuda.RuntimeError)
+
+
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
     """PyCUDA's errors as ours, so that nobody else needs PyCUDA to catch them."""
     try:
         yield
-    except (cuda.Error, cuda.MemoryError, cuda.LogicError, cuda.LaunchError, cuda.RuntimeError) as error:
+    except _ERRORS as error:
         raise GpuError(str(error) or type(error).__name__) from error
 
 
@@ -106,7 +109,7 @@ class CudaGpu:
 
     def close(self) -> None:
         """Give everything back. Errors are past telling anyone: the context may be broken."""
-        with contextlib.suppress(cuda.Error, cuda.LogicError, cuda.LaunchError):
+        with contextlib.suppress(*_ERRORS):
             self._flush_buffer.free()
             self._context.pop()
             self._context.detach()
@@ -247,11 +250,14 @@ class CudaKernel:
     def enqueue(self, copy: int) -> None:
         """Put one call on the stream, on the given copy of the arguments."""
         buffers = self._copies[copy]
-        for launch in self._launches:
-            pointers = [buffers[slot].pointer for slot in launch.args]
-            launch.function.prepared_async_call(
-                launch.grid, launch.block, None, *pointers, shared_size=launch.shared_bytes
-            )
+        try:  # not `_named`, whose context manager would cost the host a microsecond a call
+            for launch in self._launches:
+                pointers = [buffers[slot].pointer for slot in launch.args]
+                launch.function.prepared_async_call(
+                    launch.grid, launch.block, None, *pointers, shared_size=launch.shared_bytes
+                )
+        except _ERRORS as error:
+            raise GpuError(str(error) or type(error).__name__) from error
 
     def outputs(self) -> list[Array]:
         """Of the last call on the first copy."""
@@ -272,7 +278,7 @@ class CudaKernel:
         return ""
 
     def free(self) -> None:
-        with contextlib.suppress(cuda.Error, cuda.LogicError, cuda.LaunchError):
+        with contextlib.suppress(*_ERRORS):
             for buffer in (buffer for buffers in self._copies for buffer in buffers):
                 buffer.free()
         self._copies.clear()

@@ -164,7 +164,7 @@ class GpuRunner:
         return max(timing.device_s, 1e-9) / calls, late
 
     def _warm_up(self, prepared: GpuPrepared, call_s: float, seconds: float) -> None:
-        for _ in range(max(1, min(math.ceil(seconds / max(call_s, 1e-6)), 20_000))):
+        for _ in range(max(1, math.ceil(seconds / max(call_s, _LAUNCH_S)))):  # no more than the host launches meanwhile
             prepared.enqueue(0)
         self._gpu.synchronize()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
 import re
 import tempfile
@@ -22,6 +23,9 @@ _OPEN_TIMEOUT_S = 120.0
 _CANARY_TIMEOUT_S = 20.0
 _CANARY_PAUSES_S = (0.0, 2.0, 10.0)
 """Before each look at a GPU after a failure: the driver takes seconds to clear away what a killed process left."""
+
+_ELEMENTS_PER_S = 1e7
+"""How fast inputs are drawn, copied and judged at the very least."""
 
 _SERVICE = "tuner.measure.gpu_service:GpuService"
 
@@ -136,9 +140,8 @@ class GpuBench:
         try:
             child = self._ready()
             self._runs += 1
-            answer = child.call(
-                "run", RUN_TIMEOUT_S + policy.max_time_s, job=dict(job), policy=dataclasses.asdict(policy)
-            )
+            timeout = RUN_TIMEOUT_S + policy.max_time_s + _elements(job) / _ELEMENTS_PER_S
+            answer = child.call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
             if answer["retire"]:
                 self._retire()
             return _measurement(answer["measurement"]), bool(answer["retire"])
@@ -193,6 +196,10 @@ def locked(bus_id: str) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _elements(job: Mapping[str, Any]) -> int:
+    return sum(math.prod(shape) for shape, _ in (*job["inputs"], *job["outputs"]))
 
 
 def _measurement(data: Mapping[str, Any]) -> Measurement:

@@ -6,6 +6,7 @@ Only read. Clocks, limits and modes of the card are never set.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +65,8 @@ def barring(before: Certificate | None, after: Certificate | None) -> str:
 class Nvml:
     """Readings of one GPU. `missing` says why there are none, "" when there are.
 
-    Process ids mean nothing across containers, so strangers are counted: open it before this process has a context,
-    and call `ours` when it has one.
+    Where the driver does not know this process by its own number (in a container) strangers are counted: open it before
+    this process has a context, and call `ours` when it has one.
     """
 
     def __init__(self, bus_id: str) -> None:
@@ -80,14 +81,14 @@ class Nvml:
         try:
             pynvml.nvmlInit()
             self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
-            self._before = self._processes()
+            self._before = len(self._processes())
         except pynvml.NVMLError as error:
             self.missing = f"NVML: {error}"
 
     def ours(self) -> None:
         """Whoever came since this was opened is this process."""
         if not self.missing:
-            self._ours = max(self._processes() - self._before, 0)
+            self._ours = max(len(self._processes()) - self._before, 0)
 
     def read(self) -> Certificate | None:
         """A reading, or None where there is no NVML."""
@@ -101,7 +102,7 @@ class Nvml:
             self._ask(lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU)),
             None if power is None else power / 1000.0,
             int(self._ask(self._reasons) or 0),
-            max(self._processes() - self._ours, 0),
+            self._strangers(),
         )
 
     def close(self) -> None:
@@ -114,9 +115,13 @@ class Nvml:
         older = self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons
         return int((named or older)(self._handle))
 
-    def _processes(self) -> int:
+    def _strangers(self) -> int:
+        processes = self._processes()
+        return len(processes) - 1 if os.getpid() in processes else max(len(processes) - self._ours, 0)
+
+    def _processes(self) -> list[int]:
         found = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        return 0 if found is None else len(found)
+        return [int(process.pid) for process in found or ()]
 
     def _ask(self, question: Any) -> Any:
         """An answer, or None where this driver or this card does not tell."""
