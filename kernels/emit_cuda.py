@@ -12,7 +12,11 @@ from tvm import tirx
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
+from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
+
+
+_MERGE = "tirx.merge_static_smem"
 
 
 class EmitFailed(Exception):
@@ -27,11 +31,21 @@ class CudaProgram:
     plan: LaunchPlan
 
 
-def emit(module: tvm.IRModule, target: Target, num_outputs: int = 1) -> CudaProgram:
+def emit(
+    module: tvm.IRModule, target: Target, num_outputs: int = 1, options: Mapping[str, Any] | None = None
+) -> CudaProgram:
     """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    Raises EmitFailed when TVM refuses the schedule.
+    `options` are those of TVM's PassContext. Raises EmitFailed when TVM refuses the schedule.
     """
+    options = dict(options or {})
+    if "wmma." in module.script():
+        options[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
+    with tvm.transform.PassContext(config=options):
+        return _emit(module, target, num_outputs)
+
+
+def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> CudaProgram:
     arguments = _arguments(module["main"])
     try:
         module = tirx.transform.BindTarget(target.with_host(Target("llvm")))(module)
@@ -40,10 +54,13 @@ def emit(module: tvm.IRModule, target: Target, num_outputs: int = 1) -> CudaProg
         if len(devices) != 1:
             raise EmitFailed("no loop of the program is bound to threads")
         [(device_target, device)] = devices.items()
-        source = str(codegen_build(finalize_device()(device), device_target).inspect_source())
+        plain, dtype = tensor_cores.disguise(finalize_device()(device))
+        source = str(codegen_build(plain, device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
         raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
     shared = {gv.name_hint: _declared_shared(func) for gv, func in device.functions.items()}
+    if dtype is not None:
+        source = tensor_cores.reveal(source, dtype)
     reader = _Reader(host["main"], len(arguments), shared)
     return CudaProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
 

@@ -1,0 +1,37 @@
+"""The design space of one workload: sketches, their decisions, and a pass configuration.
+
+Everything here is plain data that replays exactly: a sketch is TVM's trace as JSON, a candidate names
+a sketch, one value for each of its knobs, and a pass configuration. A live schedule exists only
+inside `Replayer.apply`.
+
+| module | is |
+|---|---|
+| data | Candidate, Knob, Sketch |
+| tiles | ways to cut a loop into parts |
+| constraints | what is legal, known without TVM |
+| encoding | a candidate as numbers |
+| seeds | analytical first guesses |
+| design | DesignSpace: structure, moves, JSON |
+| rules | sketches from TVM's schedule rules |
+| replay | candidate -> schedule |
+"""
+
+from kernels.space.data import DEFAULT_SKETCH, Candidate, Decision, InvalidCandidate, Knob, Sketch
+from kernels.space.design import DesignSpace
+from kernels.space.encoding import ENCODING_LENGTH
+from kernels.space.replay import Replayer
+from kernels.space.rules import generate, vector_lanes
+
+__all__ = [
+    "DEFAULT_SKETCH",
+    "ENCODING_LENGTH",
+    "Candidate",
+    "Decision",
+    "DesignSpace",
+    "InvalidCandidate",
+    "Knob",
+    "Replayer",
+    "Sketch",
+    "generate",
+    "vector_lanes",
+]

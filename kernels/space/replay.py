@@ -1,0 +1,59 @@
+"""From a candidate back to a live schedule."""
+
+from __future__ import annotations
+
+import json
+
+import tvm
+from tvm.s_tir import Schedule
+from tvm.target import Target
+
+from kernels.space.data import Candidate, InvalidCandidate
+from kernels.space.design import DesignSpace
+from kernels.space.rules import tune_context
+from kernels.warm import meta_schedule
+from kernels.workload import Workload
+
+
+class Replayer:
+    """Turns candidates of one workload into schedules. Made once a process and workload (20 ms)."""
+
+    def __init__(self, workload: Workload, space: DesignSpace, target: Target) -> None:
+        ms = meta_schedule()
+        self.space = space
+        self.context = tune_context(workload, target)
+        self.module = self.context.mod
+        self._postprocs = ms.Postproc.create("llvm" if target.kind.name == "llvm" else "cuda-tensorcore")
+        for postproc in self._postprocs:
+            postproc._initialize_with_tune_context(self.context)  # noqa: SLF001 - TVM has no public name for it
+        self._traces = [json.loads(s.trace) for s in space.sketches]
+
+    def apply(self, candidate: Candidate, tensorize: bool = True) -> Schedule:
+        """The scheduled program of a candidate.
+
+        Without `tensorize` the blocks that an intrinsic would replace stay what the intrinsic is described to do.
+        Raises InvalidCandidate when the decisions do not apply or a target limit is exceeded.
+        """
+        if not self.space.contains(candidate):  # TVM would take some of them, and crash on others
+            raise InvalidCandidate("no point of this design space")
+        schedule = Schedule(self.module, seed=1, error_render_level="none")
+        if candidate.is_default:
+            return schedule
+        instructions, decisions = self._traces[candidate.sketch]
+        chosen = {i: d for i, d in decisions}
+        for knob, decision in zip(self.space.sketches[candidate.sketch].knobs, candidate.decisions, strict=True):
+            chosen[knob.instruction] = list(decision) if isinstance(decision, tuple) else decision
+        try:
+            tvm.s_tir.schedule.Trace.apply_json_to_schedule(
+                [instructions, [[i, d] for i, d in sorted(chosen.items())]], schedule
+            )
+            candidate.passes.on_schedule(schedule)
+            schedule.enter_postproc()
+            for postproc in self._postprocs:
+                if not tensorize and type(postproc).__name__ == "RewriteTensorize":
+                    continue
+                if not postproc.apply(schedule):
+                    raise InvalidCandidate(f"rejected by {type(postproc).__name__}")
+        except (RuntimeError, ValueError) as error:
+            raise InvalidCandidate((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
+        return schedule

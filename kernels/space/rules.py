@@ -1,0 +1,130 @@
+"""Sketches from TVM's schedule rules."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import tvm
+from tvm.target import Target
+
+from kernels.passes import PASSES
+from kernels.space import gpu_rules
+from kernels.space.data import Decision, Knob, Sketch
+from kernels.space.design import DesignSpace
+from kernels.space.solver import solvable
+from kernels.space.tiles import factorizations
+from kernels.warm import meta_schedule
+from kernels.workload import Workload
+
+
+def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None = None) -> Any:
+    """TVM's context of a workload, with the rules that it has for the target unless others are given."""
+    ms = meta_schedule()
+    space = ms.space_generator.PostOrderApply
+    return ms.TuneContext(
+        mod=workload.module(),
+        target=target,
+        space_generator=space() if rules is None else space(sch_rules=list(rules), postprocs=[], mutator_probs={}),
+        search_strategy="evolutionary",
+        num_threads=1,
+        rand_state=1,
+    )
+
+
+def generate(
+    workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES), tf32: bool = False
+) -> DesignSpace:
+    """The design space that TVM's schedule rules span, the same in every process.
+
+    The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
+    for float32 only where `tf32` allows them. Takes 20 to 200 ms.
+    """
+    sketches: list[Sketch] = []
+    for schedule in _schedules(workload, target, tf32):
+        sketch = _sketch(len(sketches), schedule.trace)
+        if sketch.trace not in {s.trace for s in sketches}:
+            if target.kind.name == "cuda":
+                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target))
+                if not solvable(sketch):
+                    continue
+            sketches.append(sketch)
+    if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
+        sketches = [Sketch(0, json.dumps([[], []]), ())]
+    return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
+
+
+def _schedules(workload: Workload, target: Target, tf32: bool) -> Iterator[Any]:
+    if target.kind.name != "cuda":
+        yield from tune_context(workload, target).generate_design_space()
+        return
+    plain, *tensor = gpu_rules.rule_sets(target, tf32)
+    yield from tune_context(workload, target, plain).generate_design_space()
+    for rules in tensor:  # where no intrinsic fits, TVM falls back to what the first set has made
+        schedules = tune_context(workload, target, rules).generate_design_space()
+        yield from (s for s in schedules if gpu_rules.uses_tensor_cores(s))
+
+
+def vector_lanes(target: Target) -> int:
+    """fp32 lanes of the target's vector registers (32 threads of a warp on a GPU)."""
+    if target.kind.name != "llvm":
+        return 32
+    bits = int(tvm.target.codegen.llvm_get_vector_width(target))
+    return max(bits // 32, 4) if bits > 0 else 4
+
+
+def _sketch(number: int, trace: Any) -> Sketch:
+    instructions, decisions = _plain(trace.as_json())
+    chosen = {i: d for i, d in decisions}
+    tile_parts = [len(chosen[i]) for i, ins in enumerate(instructions) if ins[0] == "SamplePerfectTile"]
+    spatial_parts = max(tile_parts, default=0)
+    spatial_count = sum(parts == spatial_parts for parts in tile_parts)
+    boundaries = _boundaries(spatial_parts, spatial_count, [p for p in tile_parts if p != spatial_parts])
+    knobs = []
+    for i, instruction in enumerate(instructions):
+        kind = instruction[0]
+        if kind == "SamplePerfectTile":
+            parts, innermost = instruction[2]
+            extent = math.prod(chosen[i])
+            role = "spatial" if parts == spatial_parts else "reduce"
+            knobs.append(Knob(role, factorizations(extent, parts, innermost), i))
+        elif kind == "SampleComputeLocation":
+            knobs.append(Knob("location", boundaries, i))
+        elif kind == "SampleCategorical":
+            if _feeds(instructions, instruction[3][0], "meta_schedule.unroll_explicit"):
+                continue  # the Unroll pass owns this decision
+            knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
+    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs))
+
+
+def _plain(value: Any) -> Any:
+    """TVM containers and scalars as JSON-able Python."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, float)) or value is None:
+        return value
+    if hasattr(value, "value"):
+        return (
+            value.value
+            if not isinstance(value.value, (bool, int, float))
+            else float(value.value)
+            if "float" in str(getattr(value, "dtype", ""))
+            else int(value.value)
+        )
+    return [_plain(v) for v in value]
+
+
+def _feeds(instructions: Sequence[Any], variable: str, annotation: str) -> bool:
+    return any(ins[0] == "Annotate" and variable in ins[1] and annotation in ins[2] for ins in instructions)
+
+
+def _boundaries(spatial_parts: int, spatial: int, reduce_parts: Sequence[int]) -> tuple[Decision, ...]:
+    """Loop indices at the end of each level of S..S R S R S tiling, after -1 (the root)."""
+    if spatial_parts < 3:
+        return tuple(range(-1, 6))
+    reduce = len(reduce_parts)
+    ends = [spatial, 2 * spatial, 2 * spatial + reduce, 3 * spatial + reduce, 3 * spatial + 2 * reduce]
+    return (-1, *(end - 1 for end in ends))

@@ -1,0 +1,101 @@
+"""Analytical first guesses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from kernels.space.constraints import legal
+from kernels.space.data import Candidate, Decision, Knob, Sketch, parts_of
+from kernels.space.tiles import divisors, nearest
+
+
+def first_guesses(sketches: Sequence[Sketch], target_kind: str, vector_lanes: int) -> list[Candidate]:
+    """Analytical first guesses, the most promising first.
+
+    For tiled sketches: the last spatial loop whole in vector registers, one or two further loops
+    as a register tile of 6 to 28 accumulators, the reduction innermost in one piece, whatever is
+    left outermost (parallel). After the register-blocking argument of Goto and van de Geijn,
+    "Anatomy of High-Performance Matrix Multiplication" (2008).
+    """
+    scored: list[tuple[float, int, Candidate]] = []
+    for sketch in sketches:
+        tiled = sketch.levels[0] >= 4
+        for score, candidate in _tiled_seeds(sketch, vector_lanes) if tiled else _flat_seeds(sketch):
+            if legal(sketch, candidate.decisions, target_kind):
+                scored.append((score, len(scored), candidate))
+    scored.sort(key=lambda item: item[:2])
+    return list(dict.fromkeys(c for _, _, c in scored))
+
+
+def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
+    middle = [len(k.choices) // 2 for k in sketch.knobs]
+    for score, position in enumerate((0, -1, None)):
+        indices = [
+            m if position is None else position % len(k.choices) for m, k in zip(middle, sketch.knobs, strict=True)
+        ]
+        decisions = tuple(k.choices[i] for k, i in zip(sketch.knobs, indices, strict=True))
+        yield score + 0.1 * sketch.number, Candidate(sketch.number, decisions)
+
+
+def _tiled_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    spatial = [(i, k) for i, k in sketch.tiles if k.role == "spatial"]
+    reduce = [(i, k) for i, k in sketch.tiles if k.role == "reduce"]
+    extents = [math.prod(parts_of(k)) for _, k in spatial]
+    last = len(spatial) - 1
+    lanes = max((d for d in divisors(extents[last]) if d <= 4 * vector_lanes), default=1)
+    vectors = sorted({lanes, max(d for d in divisors(extents[last]) if d <= vector_lanes)})
+    wide = [a for a in range(last) if extents[a] > 1]
+    for lane in vectors:
+        registers = max(1, math.ceil(lane / vector_lanes))
+        for axis in wide or [last]:
+            for rows in divisors(extents[axis]) if wide else [1]:
+                if not (4 <= rows * registers <= 28) and rows != extents[axis]:
+                    continue
+                if rows * registers > 32:
+                    continue
+                for second, more in [
+                    (axis, rows),
+                    *((b, 2) for b in wide if b != axis and extents[b] % 2 == 0 and rows * 2 * registers <= 28),
+                ]:
+                    inner = [1] * len(spatial)
+                    inner[last] = lane
+                    if wide:
+                        inner[axis] = rows
+                    if second != axis:
+                        inner[second] = more
+                    yield from _fill(sketch, spatial, reduce, extents, inner, vector_lanes)
+
+
+def _fill(
+    sketch: Sketch,
+    spatial: Sequence[tuple[int, Knob]],
+    reduce: Sequence[tuple[int, Knob]],
+    extents: Sequence[int],
+    inner: Sequence[int],
+    vector_lanes: int,
+) -> Iterator[tuple[float, Candidate]]:
+    """Complete a register tile: outer loops parallel, the reduction whole or with its first loop outside."""
+    accumulators = math.prod(inner) / vector_lanes
+    for outer in ("parallel", "cached"):
+        decisions: list[Decision] = [k.choices[0] for k in sketch.knobs]
+        for position, ((i, knob), extent, tile) in enumerate(zip(spatial, extents, inner, strict=True)):
+            rest = extent // tile
+            first = rest if outer == "parallel" or position <= 1 else 1
+            decisions[i] = nearest(knob, (first, rest // first, 1, tile))
+        for position, (i, knob) in enumerate(reduce):
+            extent = math.prod(parts_of(knob))
+            whole = position > 0 or len(reduce) == 1
+            inside = 1 if not whole else extent if extent <= 64 else 16
+            decisions[i] = nearest(knob, (max(extent // inside, 1), inside))
+        for i, knob in enumerate(sketch.knobs):
+            if knob.role == "location":
+                decisions[i] = knob.choices[min(1, len(knob.choices) - 1)]
+        candidate = Candidate(sketch.number, tuple(decisions))
+        # 12 to 16 accumulators hide the latency of two FMA units and leave registers for operands
+        score = (
+            abs(math.log2(accumulators / 14))
+            + (0.0 if sketch.number == 1 else 0.3)
+            + (0.05 if outer == "cached" else 0)
+        )
+        yield score, candidate
