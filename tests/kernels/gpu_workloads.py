@@ -60,7 +60,9 @@ def softmax(rows: int, columns: int) -> Any:
 
 
 def layer_norm(rows: int, columns: int) -> Any:
-    data, gamma, beta = (te.placeholder(s, name=n) for s, n in (((rows, columns), "x"), ((columns,), "g"), ((columns,), "b")))
+    data, gamma, beta = (
+        te.placeholder(s, name=n) for s, n in (((rows, columns), "x"), ((columns,), "g"), ((columns,), "b"))
+    )
     return te.create_prim_func([data, gamma, beta, topi.nn.layer_norm(data, gamma, beta, [1], 1e-5)])
 
 

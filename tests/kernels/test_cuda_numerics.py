@@ -84,7 +84,9 @@ def shortened(module: tvm.IRModule) -> tvm.IRModule:
     """The program with the guard of every copy tightened by one element."""
     graph: Any = json.loads(tvm.ir.save_json(module))
     nodes = graph["nodes"]
-    guards = [n for n in nodes if n["type"] == "s_tir.SBlockRealize" and nodes[n["data"]["predicate"]]["type"] == "prim.LT"]
+    guards = [
+        n for n in nodes if n["type"] == "s_tir.SBlockRealize" and nodes[n["data"]["predicate"]]["type"] == "prim.LT"
+    ]
     assert guards
     for guard in guards:
         bound = nodes[nodes[guard["data"]["predicate"]]["data"]["b"]]

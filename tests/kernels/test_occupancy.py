@@ -52,7 +52,12 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
     subprocess.run([compiler, "-I", toolkit / "include", "-o", binary, tmp_path / "oracle.cpp"], check=True)
     rng = random.Random(0)
     cases = [
-        (sm, rng.randint(1, 1024), rng.randint(1, 255), rng.choice((0, rng.randint(1, 50_000), rng.randint(1, 240_000))))
+        (
+            sm,
+            rng.randint(1, 1024),
+            rng.randint(1, 255),
+            rng.choice((0, rng.randint(1, 50_000), rng.randint(1, 240_000))),
+        )
         for sm in MULTIPROCESSORS
         for _ in range(500)
     ]
@@ -65,7 +70,9 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
         )
     answer = subprocess.run([binary], input="\n".join(lines), capture_output=True, text=True, check=True).stdout.split()
     ours = [occupancy(f"sm_{sm}", t, r, s).blocks for sm, t, r, s in cases]
-    differ = [(case, mine, int(theirs)) for case, mine, theirs in zip(cases, ours, answer, strict=True) if mine != int(theirs)]
+    differ = [
+        (case, mine, int(theirs)) for case, mine, theirs in zip(cases, ours, answer, strict=True) if mine != int(theirs)
+    ]
     assert not differ, f"{len(differ)} of {len(cases)}: {differ[:5]}"
 
 

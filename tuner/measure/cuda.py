@@ -92,13 +92,15 @@ class CudaGpu:
             self._device = cuda.Device(number)
             self._context = self._device.retain_primary_context()
             self._context.push()
-            attribute = self._device.get_attribute
+            attribute, names = self._device.get_attribute, cuda.device_attribute
             self.name = str(self._device.name())
             major, minor = self._device.compute_capability()
             self.arch = f"sm_{major}{minor}"
             self.bus_id = str(self._device.pci_bus_id())
             self.driver = int(cuda.get_driver_version())
-            self.l2_bytes = int(attribute(cuda.device_attribute.L2_CACHE_SIZE))
+            self.l2_bytes = int(attribute(names.L2_CACHE_SIZE))
+            khz, bits = attribute(names.MEMORY_CLOCK_RATE), attribute(names.GLOBAL_MEMORY_BUS_WIDTH)
+            self.peak_bytes_per_s = 2e3 * khz * bits / 8  # double data rate; 0 where the driver does not tell
             self._flush_buffer = cuda.mem_alloc(2 * self.l2_bytes)
             self._flushes = 0
             self._begin, self._end = cuda.Event(), cuda.Event()

@@ -31,6 +31,19 @@ _LAUNCH_S = 10e-6  # of the host for one launch through PyCUDA; measured again w
 _LOOK_EVERY = 16
 
 
+PLAUSIBLE = 0.95
+"""A time under this share of the physical floor is suspect."""
+
+
+def floor_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
+    """The least seconds a kernel can take: what cannot have been in the L2, at the memory's peak rate.
+
+    `nbytes` are the arguments, each touched once. The peak is clock times bus width, which no kernel reaches; 0 where
+    it is not known, and then there is no floor. Arithmetic is left out: what tensor cores do of it depends on the kernel.
+    """
+    return max(0, nbytes - l2_bytes) / peak_bytes_per_s if peak_bytes_per_s > 0 else 0.0
+
+
 class GpuError(Exception):
     """The driver refused something, or a kernel failed. Whether the context survived is for the canary to say."""
 

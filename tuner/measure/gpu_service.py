@@ -18,7 +18,7 @@ from kernels.launch_plan import BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.bundle.expected import Judge, from_bytes
 from tuner.measure.cuda import CudaGpu, CudaKernel
-from tuner.measure.gpu import GpuError, GpuRunner
+from tuner.measure.gpu import PLAUSIBLE, GpuError, GpuRunner, floor_s
 from tuner.measure.nvml import Nvml
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status, Tier
@@ -82,6 +82,10 @@ class GpuService:
                 return Measurement(Status.WRONG_RESULT, tier=policy.tier, reason=reason, max_abs_error=absolute,
                                    max_rel_error=relative)  # fmt: skip
             measured = self._runner.run(_Ready(kernel), inputs, policy)
+            floor = floor_s(sum(a.nbytes for a in (*inputs, *answer)), self._gpu.l2_bytes, self._gpu.peak_bytes_per_s)
+            if measured.ok and measured.median_s < PLAUSIBLE * floor:
+                reason = f"{measured.median_s:.3g} s is under the physical floor of {floor:.3g} s"
+                return Measurement(Status.SUSPECT, tier=policy.tier, reason=reason)
             if reason := self._after(job, kernel, answer):
                 return Measurement(Status.WRONG_RESULT, tier=policy.tier, reason=reason)
             return dataclasses.replace(measured, max_abs_error=absolute, max_rel_error=relative)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.measure.gpu import SHORT_S, GpuRunner, Timing
+from tuner.measure.gpu import SHORT_S, GpuRunner, Timing, floor_s
 from tuner.measure.nvml import Certificate, barring
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
 from tuner.records import Status, Tier, barred
@@ -192,3 +192,9 @@ def test_what_comes_from_outside_bars_a_time_from_winning(
     if after is not None:
         assert measured.conditions["after"]["clock_reasons"] == after.data()["clock_reasons"]
         assert None not in measured.conditions["after"].values()
+
+
+def test_the_floor_counts_what_the_l2_cannot_hold() -> None:
+    assert floor_s(150 << 20, 50 << 20, 1e12) == pytest.approx(100 * 2**20 / 1e12)
+    assert floor_s(40 << 20, 50 << 20, 1e12) == 0.0
+    assert floor_s(1 << 30, 50 << 20, 0.0) == 0.0, "no floor where the driver does not tell"
