@@ -39,7 +39,7 @@ def floor_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
     """The least seconds a kernel can take: what cannot have been in the L2, at the memory's peak rate.
 
     `nbytes` are the arguments, each touched once. The peak is clock times bus width, which no kernel reaches; 0 where
-    it is not known, and then there is no floor. Arithmetic is left out: what tensor cores do of it depends on the kernel.
+    it is not known, and then there is no floor. Arithmetic is left out: tensor cores do much of it or none.
     """
     return max(0, nbytes - l2_bytes) / peak_bytes_per_s if peak_bytes_per_s > 0 else 0.0
 
