@@ -83,6 +83,11 @@ class Measurement:
         return 0.5 * (ordered[middle - 1] + ordered[middle])
 
 
+def barred(measurement: Measurement) -> str:
+    """Why a time may not win though it is kept: the GPU was throttled, or not ours alone. Empty when it may."""
+    return str(measurement.conditions.get("barred", ""))
+
+
 @dataclass(frozen=True)
 class Record:
     """One trial as it is stored: append-only, never rewritten.

@@ -50,8 +50,8 @@ def run(config: RunConfig, command: str, progress: Progress, resume: str | None 
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
-            "this version compiles for CUDA but has no runner for it yet",
-            "use `target: llvm` to tune for this machine's CPU",
+            "`run` tunes for CPUs; for CUDA its three steps are commands of their own, also on one machine",
+            "python -m tuner bundle CONFIG, measure bundle.tar, absorb measurements.jsonl, and again",
         )
     with Interrupts(progress.message) as interrupted:
         return _Run(config, command, progress, target, Path(config.out), interrupted, resume=resume).execute()

@@ -13,10 +13,11 @@ from tuner.config import RunConfig
 from tuner.errors import OutputError
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
+from tuner.protocols import ImportedModel, Task
 from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
+    from tuner.build import LocalBuilder
     from tuner.graph import Lowered
 
 
@@ -111,3 +112,14 @@ def write(path: Path, text: str) -> None:
     from tuner.report.summary import write_aside
 
     write_aside(path, text.encode())
+
+
+@dataclass(frozen=True)
+class Features:
+    """The builder's feature rows for one task, as a Featurizer."""
+
+    builder: LocalBuilder
+    task: Task
+
+    def rows(self, candidates: Any) -> Any:
+        return self.builder.features(self.task, candidates)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
-from tuner.experiment.prepare import RunContext
+from tuner.experiment.prepare import Features, RunContext
 from tuner.protocols import Task
 from tuner.records import Measurement, Tier
 
@@ -121,7 +120,7 @@ class Searcher:
         from tuner.session import TaskSession
 
         space = self._builder.space(task, self._pass_names)
-        features = FeatureCache(_Features(self._builder, task))
+        features = FeatureCache(Features(self._builder, task))
         known: dict[tuple[str, Tier], Measurement] = {}
         if self._config.search.reuse:
             for record in self._store.read(scope=self.ledger.scope, task_key=task.key):
@@ -139,14 +138,3 @@ class Searcher:
         self._known_cost_s += sum(m.run_s for (_, tier), m in known.items() if tier is Tier.RANK)
         self._known_trials += session.trials
         return session
-
-
-@dataclass(frozen=True)
-class _Features:
-    """The builder's feature rows for one task, as a Featurizer."""
-
-    builder: LocalBuilder
-    task: Task
-
-    def rows(self, candidates: Any) -> Any:
-        return self.builder.features(self.task, candidates)

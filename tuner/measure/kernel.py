@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels.reference import Expectation
-from kernels.workload import TensorSpec, seeded_inputs
+from kernels.tensors import TensorSpec, poison, seeded_inputs
 from tuner.measure.cpu import CpuRunner
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Reference
@@ -72,18 +72,9 @@ class KernelLibrary:
     def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
         import tvm
 
-        poisoned = [_poison(spec) for spec in self._outputs]
+        poisoned = [poison(spec) for spec in self._outputs]
         arrays = [tvm.runtime.tensor(a) for a in (*inputs, *poisoned)]
         return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, arrays, len(self._outputs))
-
-
-def _poison(spec: TensorSpec) -> Array:
-    """What an output holds before it is written: NaN, or a value no kernel should produce."""
-    if np.dtype(spec.dtype).kind == "f":
-        return np.full(spec.shape, np.nan, dtype=spec.dtype)
-    if spec.dtype == "bool":
-        return np.zeros(spec.shape, dtype=bool)
-    return np.full(spec.shape, np.iinfo(spec.dtype).min + 77, dtype=spec.dtype)
 
 
 class KernelService:
