@@ -2,8 +2,9 @@
 
 A roofline over every level a block uses (arithmetic, shared memory, L2, device memory), each derated by what keeps it
 from its peak: idle multiprocessors in the last wave, too few independent operations in flight (Little's law: Volkov,
-"Understanding latency hiding on GPUs", 2016), bank conflicts, uncoalesced access, spilled registers. It orders candidates
-before the first measurement and prunes the hopeless; its seconds are no measurement and never reach a report.
+"Understanding latency hiding on GPUs", 2016), bank conflicts, uncoalesced access, spilled registers. It orders
+candidates before the first measurement and prunes the hopeless; its seconds are no measurement and never reach a
+report.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class Work:
     """What one launch does. Bytes and flops are those of one block, unless said otherwise.
 
     `l2_bytes` is what a block reads and writes beyond its multiprocessor, `shared_bytes` what its threads move to and
-    from shared memory, `conflicts` how many times over that is served because of bank conflicts, and `coalesced` the share
-    of each transaction that is used. `steps` are the rounds of loading and waiting; `in_flight` of them overlap
-    (pipelining). `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued for
-    each of them. `spilled` registers of a thread live in memory. `least_dram_bytes` is of the whole launch.
+    from shared memory, `conflicts` how many times over that is served because of bank conflicts, and `coalesced` the
+    share of each transaction that is used. `steps` are the rounds of loading and waiting; `in_flight` of them overlap
+    (pipelining). `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued
+    for each of them. `spilled` registers of a thread live in memory. `least_dram_bytes` is of the whole launch.
     """
 
     blocks: int
