@@ -120,23 +120,47 @@ class TargetConfig:
 
 @dataclass(frozen=True)
 class PassesConfig:
-    """What is searched besides schedules. `fast_math` must be both allowed and listed in `kernel` to be searched; it allows
-    `cuda_math`, too. Passes that do nothing on the target are not searched."""
+    """What is searched besides schedules. `fast_math` and `cuda_math` must be both allowed and listed in `kernel`.
+
+    Passes that do nothing on the target are not searched.
+    """
 
     layouts: Annotated[tuple[Literal["auto", "NCHW", "NHWC", "NCHW8c", "NCHW16c"], ...], _some, _distinct] = ("auto",)
     fusion_depths: Annotated[tuple[Annotated[int, _between(-1, 256)], ...], _some, _distinct] = (-1,)
     kernel: Annotated[
         tuple[
             Literal[
-                "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math",
-                "async_copy", "merged_shared", "cuda_math", "ptxas_opt", "register_cap"
+                "unroll",
+                "vectorize",
+                "vector_width",
+                "llvm_opt",
+                "storage_rewrite",
+                "cse",
+                "noalias",
+                "fast_math",
+                "async_copy",
+                "merged_shared",
+                "cuda_math",
+                "ptxas_opt",
+                "register_cap",
             ],
             ...,
         ],
         _distinct,
     ] = (
-        "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math",
-        "async_copy", "merged_shared", "cuda_math", "ptxas_opt", "register_cap",
+        "unroll",
+        "vectorize",
+        "vector_width",
+        "llvm_opt",
+        "storage_rewrite",
+        "cse",
+        "noalias",
+        "fast_math",
+        "async_copy",
+        "merged_shared",
+        "cuda_math",
+        "ptxas_opt",
+        "register_cap",
     )
     fast_math: bool = False
 

@@ -32,7 +32,7 @@ def candidates(space: DesignSpace, replayer: Replayer, count: int) -> dict[str, 
         candidate = space.sample_sketch(sketch.number, rng)
         assert candidate is not None
         try:
-            schedule = replayer.apply(candidate, tensorize=False)
+            schedule = replayer.apply(candidate, described=True)
         except InvalidCandidate:
             continue
         found[f"candidate_{len(found)}"] = candidate, serial(schedule.mod)
@@ -91,5 +91,6 @@ def shortened(module: tvm.IRModule) -> tvm.IRModule:
     assert guards
     for guard in guards:
         bound = nodes[nodes[guard["data"]["predicate"]]["data"]["b"]]
-        bound["data"]["value"] -= 1
+        nodes.append({"type": "int", "data": nodes[bound["data"]["value"]]["data"] - 1})
+        bound["data"]["value"] = len(nodes) - 1
     return tvm.ir.load_json(json.dumps(graph))
