@@ -1,4 +1,4 @@
-"""Are CUDA candidates right? The long form of tests/kernels/test_cuda_numerics.py: more candidates, every seed asked for.
+"""Are CUDA candidates right? The long form of tests/kernels/test_cuda_numerics.py: more candidates, any seed.
 
 python experiments/cuda_numerics/run.py [-n CANDIDATES_A_WORKLOAD] [--seed SEED]
 """

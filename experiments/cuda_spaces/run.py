@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--tvm", type=int, default=0, help="also draw this many candidates as TVM does")
     asked = parser.parse_args()
     print(
-        "| workload | sketches | of them tensor cores | pass VerifyGPUCode | a proposal | its replay | TVM's own draws |"
+        "| workload | sketches | with tensor cores | pass VerifyGPUCode | a proposal | its replay | TVM's own draws |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, make in WORKLOADS.items():

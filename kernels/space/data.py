@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from kernels.passes import PassConfig
-from kernels.space.gpu import Decision, GpuModel, as_parts
+from kernels.space.decision import Decision, as_parts
+from kernels.space.gpu import GpuModel
 
 DEFAULT_SKETCH = -1
 """The sketch number of the untuned program: TVM's lowering with no schedule at all."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Decision = int | tuple[int, ...]
+from kernels.space.decision import Decision, as_parts
 
 MAX_VTHREAD = 8
 MAX_VECTOR_BYTES = 16
@@ -25,10 +25,6 @@ MAX_ACCUMULATORS = 256
 
 STATIC_SHARED = 48 * 1024
 """What a kernel may declare itself; more must be dynamic (CUDA programming guide, compute capabilities)."""
-
-
-def as_parts(decision: Decision) -> tuple[int, ...]:
-    return decision if isinstance(decision, tuple) else (decision,)
 
 
 @dataclass(frozen=True)

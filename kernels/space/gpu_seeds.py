@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.space.data import Candidate, Decision, Sketch
+from kernels.space.data import Candidate, Sketch
+from kernels.space.decision import Decision
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.gpu_work import judge
 from kernels.static_judge import HOPELESS

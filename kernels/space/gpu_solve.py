@@ -15,7 +15,8 @@ from collections.abc import Generator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.space.data import Decision, Knob, parts_of
+from kernels.space.data import Knob, parts_of
+from kernels.space.decision import Decision
 from kernels.space.gpu import MAX_ACCUMULATORS, MAX_VTHREAD, GpuModel
 from kernels.space.solve import Count
 from kernels.space.tiles import divisors

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from kernels.gpus import gpu_of
-from kernels.space.gpu import Decision, GpuModel, Staged, as_parts
+from kernels.space.decision import Decision, as_parts
+from kernels.space.gpu import GpuModel, Staged
 from kernels.static_judge import Estimate, Work, estimate
 
 _WARP = 32

@@ -15,7 +15,8 @@ from tvm.target import Target
 from kernels.passes import PASSES
 from kernels.space import gpu_rules
 from kernels.space.constraints import limits_of
-from kernels.space.data import Decision, Knob, Sketch
+from kernels.space.data import Knob, Sketch
+from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.recipes import own_traces
