@@ -17,8 +17,7 @@ MAX_VTHREAD = 8
 MAX_VECTOR_BYTES = 16
 """As TVM's VerifyGPUCode has them; 16 bytes is also the widest access of a CUDA thread."""
 
-MAX_BYTE_LANES = 4
-"""Wider vectors of single bytes are refused by VerifyGPUCode, though they would have room."""
+_INDEX_BYTES = 4
 
 MAX_ACCUMULATORS = 256
 """A thread has 255 registers: a larger register tile can only spill."""
@@ -70,7 +69,8 @@ class Staged:
     """A buffer staged in shared memory: `copies` of a tile, rows padded as TVM's StorageAlign (factor, offset) does.
 
     `vector` is the position of the knob that picks one of `widths`, the elements a thread copies at once; -1 without.
-    `is_output` marks a staging area for results, which is used when those for operands are not any more.
+    `is_output` marks a staging area for results, which is used when those for operands are not any more. Where the
+    source is not `contiguous` along the tile's rows, a vector of indices is loaded, and those have 4 bytes each.
     """
 
     itemsize: int
@@ -80,6 +80,7 @@ class Staged:
     vector: int = -1
     widths: tuple[int, ...] = ()
     is_output: bool = False
+    contiguous: bool = True
 
     def nbytes(self, tiles: Mapping[int, int]) -> int:
         extents = [d.extent(tiles) for d in self.dimensions]
@@ -171,9 +172,8 @@ class GpuModel:
 
     def vector_fits(self, staged: Staged, choice: Decision) -> bool:
         assert isinstance(choice, int)
-        return staged.widths[choice] <= (
-            MAX_BYTE_LANES if staged.itemsize == 1 else MAX_VECTOR_BYTES // staged.itemsize
-        )
+        each = staged.itemsize if staged.contiguous else max(staged.itemsize, _INDEX_BYTES)
+        return staged.widths[choice] * each <= MAX_VECTOR_BYTES
 
     # --- as data --------------------------------------------------------------------------------
 

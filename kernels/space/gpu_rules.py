@@ -70,13 +70,13 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: W
     if owner is None:
         return None
     tensor = _TENSORIZE in anchor.annotations
-    vectors = iter([i for i, k in enumerate(knobs) if k.role == "choice"])
+    vectors = _fetch_knobs(schedule, knobs)
     produced = {b.writes[0].source: b for b, _ in found if b.writes}
     staged, static = [], False
     for block, loops in found:
         if _FETCH not in block.annotations:
             continue
-        vector = next(vectors, -1)
+        vector = vectors.get(str(block.name_hint), -1)
         buffer = block.writes[0].source
         if buffer.scope().startswith("shared"):
             region = _region(anchor.reads, buffer, produced)
@@ -95,6 +95,7 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: W
                 vector,
                 _widths(schedule, knobs[vector].instruction),
                 is_output=region is None,
+                contiguous=region is None or _contiguous(block),
             )
         )
     pipelined = any(s.copies > 1 for s in staged)
@@ -117,6 +118,19 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: W
         batch=math.prod(int(v.dom.extent) for v in anchor.iter_vars if owner[v.var] is None),
         out_itemsize=ITEM_BYTES[workload.outputs[0].dtype],
     )
+
+
+def _fetch_knobs(schedule: Schedule, knobs: Sequence[Knob]) -> dict[str, int]:
+    """The knob that picks the vector width of each copy, by the copying block's name."""
+    instructions = schedule.trace.insts
+    knob_of = {k.instruction: position for position, k in enumerate(knobs)}
+    found = {}
+    for annotate in instructions:
+        if annotate.kind.name == "Annotate" and str(annotate.attrs[0]) == _FETCH:
+            block, width = annotate.inputs
+            [made] = [i for i, x in enumerate(instructions) if any(width.same_as(o) for o in x.outputs)]
+            found[str(schedule.get(block).name_hint)] = knob_of[made]
+    return found
 
 
 def _owners(anchor: Any, spatial: Sequence[int], reduce: Sequence[int]) -> dict[Any, int | None] | None:
@@ -171,6 +185,21 @@ def _copies(loops: Sequence[Any]) -> int:
             stages = [int(s) for s in loop.annotations[_STAGES]]
             return max(stages) - min(stages) + 1
     return 1
+
+
+def _contiguous(copy: Any) -> bool:
+    """Whether neighbours in the copy's last dimension are neighbours in its source, as far as the indices tell."""
+    last = copy.writes[0].region[-1].min
+    if not copy.reads or not isinstance(last, tirx.Var):
+        return False
+    owner: dict[Any, int | None] = {v.var: number for number, v in enumerate(copy.iter_vars)}
+    if owner.get(last) is None:
+        return False
+    *others, row = [_terms(part.min, owner) for part in copy.reads[0].region]
+    if row is None or any(terms is None for terms in others):
+        return False
+    moving = [t for terms in others for t in terms or () if t.knob == owner[last]]
+    return not moving and [t for t in row if t.knob == owner[last]] == [Term(int(owner[last] or 0))]
 
 
 def _align(block: Any) -> tuple[int, int]:
