@@ -16,6 +16,7 @@ from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
 _MERGE = "tirx.merge_static_smem"
+_ASYNC = "tirx.use_async_copy"
 
 
 class EmitFailed(Exception):
@@ -35,10 +36,11 @@ def emit(
 ) -> CudaProgram:
     """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    `options` are added to those of the current PassContext. Raises EmitFailed when TVM refuses the schedule.
+    `options` are added to those of the current PassContext; pipelined copies are asynchronous unless these
+    say otherwise. Raises EmitFailed when TVM refuses the schedule.
     """
     current = tvm.transform.PassContext.current()
-    config = {**current.config, **(options or {})}
+    config = {_ASYNC: True, **current.config, **(options or {})}
     if "wmma." in tvm.ir.save_json(module):
         config[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
     with tvm.transform.PassContext(opt_level=current.opt_level, config=config):

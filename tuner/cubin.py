@@ -32,9 +32,8 @@ def build(
         module = default_schedule(schedule.mod, target) if candidate.is_default else schedule.mod
         with tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
             program = emit(module, target, num_outputs)
-        made = compile_cubin(
-            program.source, str(target.arch), folder, _NVCC_TIMEOUT_S, candidate.passes.compiler_options()
-        )
+        source = candidate.passes.on_source(program.source)
+        made = compile_cubin(source, str(target.arch), folder, _NVCC_TIMEOUT_S, candidate.passes.compiler_options())
     except (EmitFailed, CompileFailed, MissingCompiler, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
         return {"status": Status.BUILD_FAILED, "reason": reason, "build_s": time.perf_counter() - started}

@@ -72,6 +72,11 @@ class PassConfig:
                 merged[key] = [*merged.get(key, ()), *value] if isinstance(value, list) else value
         return merged
 
+    def on_source(self, source: str) -> str:
+        for setting in self.settings:
+            source = setting.on_source(source)
+        return source
+
     def compiler_options(self) -> tuple[str, ...]:
         return tuple(option for s in self.settings for option in s.compiler_options())
 

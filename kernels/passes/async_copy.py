@@ -11,14 +11,17 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class AsyncCopy(Pass):
-    """Let copies into shared memory run beside the arithmetic (cp.async, sm_80 and newer); CUDA only."""
+    """Let the copies of pipelined CUDA sketches run beside the arithmetic (cp.async, sm_80 and newer).
+
+    `emit_cuda` turns them on; without, the same pipeline copies through registers.
+    """
 
     name: ClassVar[str] = "async_copy"
-    on: bool = False
+    on: bool = True
 
     @classmethod
     def variants(cls, target_kind: str) -> tuple[Pass, ...]:
-        return (cls(False), cls(True)) if target_kind == "cuda" else (cls(False),)
+        return (cls(True), cls(False)) if target_kind == "cuda" else (cls(True),)
 
     def context_options(self) -> Mapping[str, Any]:
-        return {"tirx.use_async_copy": True} if self.on else {}
+        return {} if self.on else {"tirx.use_async_copy": False}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
 
 from kernels import cubin, emit_cuda
 from kernels.features import FEATURE_LENGTH, FeatureExtractor
+from kernels.passes import PassConfig
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer, generate
 from kernels.space.gpu_work import judge
 from kernels.workload import Workload, from_prim_func
@@ -117,8 +120,10 @@ def test_tensor_cores_are_offered_where_the_hardware_has_them() -> None:
         ("float32", "float32", "16, 16, 8, nvcuda::wmma::precision::tf32"),
     ],
 )
-def test_tensor_cores_of_every_dtype_compile(dtype: str, out: str, fragment: str, tmp_path: Path) -> None:
-    workload = made(matmul(128, 128, 128, dtype, out))
+def test_tensor_cores_of_every_dtype_are_emitted_and_ours_compile(
+    dtype: str, out: str, fragment: str, tmp_path: Path
+) -> None:
+    workload = made(matmul(64, 64, 64, dtype, out))
     space = generate(workload, gpu(), tf32=True)
     replayer = Replayer(workload, space, gpu())
     tensor = [s for s in space.sketches if s.gpu and s.gpu.tensor_cores]
@@ -130,6 +135,8 @@ def test_tensor_cores_of_every_dtype_compile(dtype: str, out: str, fragment: str
         program = emit_cuda.emit(replayer.apply(candidate).mod, gpu())
         assert f"matrix_a, {fragment}" in program.source
         assert (dtype == "float32") == ("__float_to_tf32" in program.source)
+    if dtype in ("float16", "int8"):
+        return  # TVM's own fragments; nvcc takes two seconds for each
     try:
         compiled = cubin.compile_cubin(program.source, "sm_90a", tmp_path)
     except cubin.MissingCompiler as error:
@@ -141,10 +148,6 @@ def test_tensor_cores_of_every_dtype_compile(dtype: str, out: str, fragment: str
 
 def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
     """Asynchronous copies in the source, and a register cap that ptxas keeps."""
-    from tvm.transform import PassContext
-
-    from kernels.passes import PassConfig
-
     workload = made(matmul(256, 256, 256))
     space = generate(workload, gpu())
     pipelined = next(s for s in space.sketches if s.gpu and max(x.copies for x in s.gpu.staged) > 1)
@@ -152,14 +155,17 @@ def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
         (c for c in drawn(space, 20) if c.sketch == pipelined.number),
         key=lambda c: judge(pipelined.gpu, c.decisions).seconds,  # type: ignore[arg-type]
     )
-    passes = PassConfig.from_text("async_copy{on=1} register_cap{registers=64} ptxas_opt{level=2} cuda_math{fast=1}")
+    passes = PassConfig.from_text("async_copy{on=0} register_cap{registers=64} ptxas_opt{level=2} cuda_math{fast=1}")
     module = Replayer(workload, space, gpu()).apply(Candidate(best.sketch, best.decisions, passes)).mod
-    with PassContext(config=passes.context_options()):
+    with tvm.transform.PassContext(config=passes.context_options()):
         program = emit_cuda.emit(module, gpu())
-    assert "cp.async" in program.source
-    assert "cp.async" not in emit_cuda.emit(module, gpu()).source
+    copies = r"cp\.async\.c[ag]\."
+    assert not re.search(copies, program.source)
+    assert re.search(copies, emit_cuda.emit(module, gpu()).source), "asynchronous is the default of pipelined sketches"
     try:
-        compiled = cubin.compile_cubin(program.source, "sm_90a", tmp_path, options=passes.compiler_options())
+        compiled = cubin.compile_cubin(
+            passes.on_source(program.source), "sm_90a", tmp_path, options=passes.compiler_options()
+        )
     except cubin.MissingCompiler as error:
         pytest.skip(str(error))
     assert compiled.resources()["registers"] <= 64
