@@ -53,6 +53,12 @@ def resnet50() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return _seeded(lambda: Logits(ResNetForImageClassification(config))), (torch.zeros(IMAGE),)
 
 
+def resnet50_half() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """ResNet-50 in float16, for GPUs."""
+    module, (image,) = resnet50()
+    return module.half(), (image.half(),)
+
+
 def encoder() -> tuple[nn.Module, tuple[Tensor, ...]]:
     """A transformer encoder: 4 layers, hidden size 256, 4 heads, on one sequence of 128 embedded tokens."""
     config = BertConfig(

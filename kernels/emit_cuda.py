@@ -1,115 +1,54 @@
-"""Scheduled TensorIR -> CUDA source and launch plan -> cubin and what it uses.
-
-`emit` needs neither a GPU nor a CUDA toolkit; `compile_cubin` needs nvcc, and a host C++ compiler for it.
-"""
+"""Scheduled TensorIR -> CUDA source and launch plan. Needs neither a GPU nor a CUDA toolkit."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import math
-import os
-import re
-import shutil
-import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
+
+from kernels import tensor_cores
+from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
+
+_MERGE = "tirx.merge_static_smem"
+_ASYNC = "tirx.use_async_copy"
 
 
 class EmitFailed(Exception):
     """TVM cannot lower the program to CUDA, e.g. because a loop is not bound to threads."""
 
 
-class MissingCompiler(Exception):
-    """There is no nvcc here; the message says what to install."""
-
-
-class CompileFailed(Exception):
-    """nvcc refused the source; the message is its last lines."""
-
-
-class CompileTimeout(CompileFailed):
-    """nvcc was not done in time and was killed with everything it had started."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel launch. `args` are positions in the list of arguments followed by workspaces."""
-
-    kernel: str
-    args: tuple[int, ...]
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    dynamic_shared_bytes: int = 0
-
-
 @dataclass(frozen=True)
 class CudaProgram:
-    """CUDA source and how to run it: the launches in order, on one stream.
-
-    A launch's pointers are the function's `num_args` arguments in their order, then one device
-    allocation for each of `workspaces` (bytes).
-    """
+    """CUDA source and how to run it."""
 
     source: str
-    launches: tuple[Launch, ...]
-    num_args: int
-    workspaces: tuple[int, ...] = ()
-
-    def plan(self) -> dict[str, Any]:
-        """All but the source, as JSON-able data."""
-        launches = [asdict(launch) for launch in self.launches]
-        return {"launches": launches, "num_args": self.num_args, "workspaces": list(self.workspaces)}
+    plan: LaunchPlan
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What one kernel takes, as ptxas reports it. Registers a thread; bytes otherwise."""
+def emit(
+    module: tvm.IRModule, target: Target, num_outputs: int = 1, options: Mapping[str, Any] | None = None
+) -> CudaProgram:
+    """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    registers: int
-    spill_bytes: int
-    stack_bytes: int
-    shared_bytes: int
-
-
-@dataclass(frozen=True)
-class Cubin:
-    """A compiled program: the file, its SHA-256, and the usage of each kernel by name."""
-
-    path: Path
-    sha256: str
-    kernels: Mapping[str, Usage]
-
-    def resources(self) -> dict[str, int]:
-        """The worst of each resource over the kernels; spills are added up."""
-        used = list(self.kernels.values())
-        return {
-            "registers": max((u.registers for u in used), default=0),
-            "spill_bytes": sum(u.spill_bytes for u in used),
-            "stack_bytes": max((u.stack_bytes for u in used), default=0),
-            "shared_bytes": max((u.shared_bytes for u in used), default=0),
-        }
-
-
-# --- TensorIR to source ---------------------------------------------------------------------------
-
-
-def emit(module: tvm.IRModule, target: Target) -> CudaProgram:
-    """Lower the scheduled function `main` for a CUDA target, as `tvm.compile` does (30 to 70 ms).
-
-    Raises EmitFailed when TVM refuses the schedule.
+    `options` are added to those of the current PassContext; pipelined copies are asynchronous unless these
+    say otherwise. Raises EmitFailed when TVM refuses the schedule.
     """
-    num_args = len(module["main"].params)
+    current = tvm.transform.PassContext.current()
+    config = {_ASYNC: True, **current.config, **(options or {})}
+    if "wmma." in tvm.ir.save_json(module):
+        config[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
+    with tvm.transform.PassContext(opt_level=current.opt_level, config=config):
+        return _emit(module, target, num_outputs)
+
+
+def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> CudaProgram:
+    arguments = _arguments(module["main"])
     try:
         module = tirx.transform.BindTarget(target.with_host(Target("llvm")))(module)
         pipeline, _, finalize_device = tirx.get_default_tir_pipeline(target)
@@ -117,20 +56,45 @@ def emit(module: tvm.IRModule, target: Target) -> CudaProgram:
         if len(devices) != 1:
             raise EmitFailed("no loop of the program is bound to threads")
         [(device_target, device)] = devices.items()
-        source = str(codegen_build(finalize_device()(device), device_target).inspect_source())
+        plain, dtype = tensor_cores.disguise(finalize_device()(device))
+        source = str(codegen_build(plain, device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
         raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
-    plan = _Plan(host["main"], num_args)
-    return CudaProgram(source, tuple(plan.launches), num_args, tuple(plan.workspaces))
+    shared = {gv.name_hint: _declared_shared(func) for gv, func in device.functions.items()}
+    if dtype is not None:
+        source = tensor_cores.reveal(source, dtype)
+    reader = _Reader(host["main"], len(arguments), shared)
+    return CudaProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
 
 
-class _Plan:
+def _arguments(func: tirx.PrimFunc) -> tuple[Argument, ...]:
+    try:
+        return tuple(Argument(tuple(int(n) for n in p.shape), str(p.dtype)) for p in func.params)
+    except (TypeError, ValueError) as error:
+        raise EmitFailed("an argument has a symbolic shape") from error
+
+
+def _declared_shared(func: tirx.PrimFunc) -> int:
+    """Bytes of shared memory that a kernel declares itself."""
+    return sum(
+        _nbytes(s.buffer)
+        for s in _statements(func.body)
+        if isinstance(s, tirx.AllocBuffer) and s.buffer.scope() == "shared"
+    )
+
+
+def _nbytes(buffer: Any) -> int:
+    return math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES[str(buffer.dtype)]
+
+
+class _Reader:
     """Reads launches, their arguments and the workspaces out of the host function."""
 
-    def __init__(self, host: tirx.PrimFunc, num_args: int) -> None:
+    def __init__(self, host: tirx.PrimFunc, num_args: int, shared: Mapping[str, int]) -> None:
         self.launches: list[Launch] = []
         self.workspaces: list[int] = []
         self._num_args = num_args
+        self._shared = shared
         self._packed = host.params[1]
         self._slots: dict[Any, int] = {}
         for statement in _statements(host.body):
@@ -142,9 +106,8 @@ class _Plan:
         elif isinstance(statement, tirx.DeclBuffer):
             self._alias(statement.buffer, statement.data)
         elif isinstance(statement, tirx.AllocBuffer):
-            elements = math.prod(int(extent) for extent in statement.buffer.shape)
             self._slots[statement.buffer] = self._num_args + len(self.workspaces)
-            self.workspaces.append(elements * _itemsize(str(statement.buffer.dtype)))
+            self.workspaces.append(_nbytes(statement.buffer))
         elif isinstance(statement, tirx.Evaluate) and _calls(statement.value, "call_ffi_kernel"):
             self.launches.append(self._launch(statement.value))
 
@@ -165,10 +128,12 @@ class _Plan:
         pointers, sizes = call.args[1 : len(call.args) - len(params)], call.args[len(call.args) - len(params) :]
         extents = dict(zip(params, (int(size) for size in sizes), strict=True))
         dynamic = extents.pop("tirx.use_dyn_shared_memory", 0)
-        grid, block = _three(extents, "blockIdx"), _three(extents, "threadIdx")
+        cooperative = bool(extents.pop("tirx.use_cooperative_launch", 0))
+        grid, block, cluster = (_three(extents, name) for name in ("blockIdx", "threadIdx", "clusterCtaIdx"))
         if extents:
             raise EmitFailed(f"launch parameters without a rule: {', '.join(extents)}")
-        return Launch(call.args[0].value, tuple(map(self._slot, pointers)), grid, block, dynamic)
+        kernel, slots = str(call.args[0].value), tuple(map(self._slot, pointers))
+        return Launch(kernel, slots, grid, block, dynamic, self._shared.get(kernel, 0), cluster, cooperative)
 
     def _slot(self, pointer: Any) -> int:
         for part in _subexpressions(pointer):
@@ -177,7 +142,7 @@ class _Plan:
         raise EmitFailed(f"a launch argument that is no argument and no workspace: {pointer}")
 
 
-def _three(extents: dict[str, int], name: str) -> tuple[int, int, int]:
+def _three(extents: dict[str, int], name: str) -> Extent:
     """Take the x, y and z extents of a thread hierarchy out of the launch parameters."""
     return extents.pop(f"{name}.x", 1), extents.pop(f"{name}.y", 1), extents.pop(f"{name}.z", 1)
 
@@ -203,120 +168,3 @@ def _subexpressions(expr: Any) -> Iterator[Any]:
 
 def _calls(expr: Any, name: str) -> bool:
     return isinstance(expr, tvm.ir.Call) and str(getattr(expr.op, "name", "")).rpartition(".")[2] == name
-
-
-def _itemsize(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-
-
-# --- source to cubin --------------------------------------------------------------------------------
-
-_ENTRY = re.compile(r"Compiling entry function '(\w+)'")
-_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_REGISTERS = re.compile(r"Used (\d+) registers")
-_SHARED = re.compile(r"(\d+) bytes smem")
-
-
-def find_nvcc() -> str:
-    """The compiler of CUDA_HOME, else the one on the PATH. Raises MissingCompiler."""
-    home = os.environ.get("CUDA_HOME")
-    candidate = str(Path(home) / "bin" / "nvcc") if home else ""
-    found = shutil.which(candidate) if candidate else None
-    found = found or shutil.which("nvcc")
-    if found is None:
-        raise MissingCompiler(
-            "compiling CUDA kernels needs nvcc: install the CUDA toolkit and put its bin folder on the PATH, "
-            "or set CUDA_HOME to the toolkit"
-        )
-    return found
-
-
-def compile_cubin(source: str, arch: str, folder: Path, timeout_s: float = 60.0, options: Sequence[str] = ()) -> Cubin:
-    """Compile CUDA source for one architecture (`sm_90a`) into `folder`; the file is named by its content.
-
-    Raises MissingCompiler, CompileFailed or CompileTimeout, and ValueError for a malformed `arch`.
-    """
-    if not re.fullmatch(r"sm_\d{2,3}[af]?", arch):
-        raise ValueError(f"not a CUDA architecture: {arch!r}")
-    nvcc = find_nvcc()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="nvcc-", dir=folder) as scratch:
-        code, cubin = Path(scratch) / "kernel.cu", Path(scratch) / "kernel.cubin"
-        code.write_text(source)
-        command = [
-            nvcc,
-            "-cubin",
-            f"-arch={arch}",
-            "-std=c++17",
-            "-Xptxas",
-            "-v",
-            *options,
-            "-o",
-            str(cubin),
-            str(code),
-        ]
-        log = _run(command, scratch, timeout_s)
-        content = cubin.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        path = folder / f"{digest[:16]}.cubin"
-        os.replace(cubin, path)
-    return Cubin(path, digest, parse_usage(log))
-
-
-def parse_usage(log: str) -> dict[str, Usage]:
-    """What `ptxas -v` says, by kernel. Spills count stores and loads."""
-    kernels = {}
-    for name, text in _sections(log):
-        frame, registers, shared = _FRAME.search(text), _REGISTERS.search(text), _SHARED.search(text)
-        if frame is None or registers is None:
-            raise CompileFailed(f"ptxas says nothing about the usage of {name}")
-        stack, stores, loads = map(int, frame.groups())
-        kernels[name] = Usage(int(registers[1]), stores + loads, stack, int(shared[1]) if shared else 0)
-    return kernels
-
-
-def _sections(log: str) -> Iterator[tuple[str, str]]:
-    pieces = _ENTRY.split(log)[1:]
-    yield from zip(pieces[::2], pieces[1::2], strict=True)
-
-
-def _run(command: Sequence[str], scratch: str, timeout_s: float) -> str:
-    """What the command said. It stays in our process group, so that whoever kills us kills it too."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": scratch},
-        text=True,
-        errors="replace",
-    )
-    try:
-        log, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise CompileTimeout(f"nvcc was not done after {timeout_s:.3g} s") from error
-    finally:
-        _kill_tree(process)
-    if process.returncode != 0:
-        lines = log.replace(scratch + os.sep, "").strip().splitlines()[-12:]
-        raise CompileFailed("\n".join(lines)[-2000:] or f"nvcc ended with code {process.returncode} and said nothing")
-    return str(log)
-
-
-def _kill_tree(process: subprocess.Popen[str]) -> None:
-    """End a process that still runs, with its descendants, and wait for it."""
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGSTOP)  # so that it starts nothing more while we list its children
-    for pid in [*_descendants(process.pid), process.pid]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.communicate()
-
-
-def _descendants(pid: int) -> list[int]:
-    try:
-        children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [d for child in children for d in (child, *_descendants(child))]

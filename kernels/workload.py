@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm.s_tir import analysis
 from tvm_ffi import structural_hash
 
+from kernels.tensors import TensorSpec, seeded_inputs
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """Shape and dtype of one argument of a tensor program."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+__all__ = ["TensorSpec", "Workload", "from_prim_func", "seeded_inputs"]
 
 
 @dataclass(frozen=True)
@@ -105,20 +96,3 @@ def from_prim_func(
         flops=flops,
         origin=json.loads(json.dumps(dict(origin or {}))),
     )
-
-
-def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
-    """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
-
-    Never zeros or constants, which can make arithmetic faster than it will be in use.
-    """
-    rng = np.random.default_rng(seed)
-    arrays: list[np.ndarray[Any, Any]] = []
-    for spec in specs:
-        if np.dtype(spec.dtype).kind == "f":
-            arrays.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(spec.dtype))
-        elif spec.dtype == "bool":
-            arrays.append(rng.integers(0, 2, spec.shape).astype(bool))
-        else:
-            arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
-    return arrays

@@ -7,6 +7,7 @@ very objects that were measured.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -46,13 +47,12 @@ class BuildService:
     def __init__(self, target: str, folder: str) -> None:
         self._target = target
         self._folder = Path(folder)
+        self._cuda = json.loads(target).get("kind") == "cuda"
         self._tasks: dict[str, tuple[Any, Any]] = {}
         self._workloads: dict[str, Any] = {}
 
     def op_space(self, workload: Mapping[str, Any], pass_names: Sequence[str]) -> dict[str, Any]:
         """The design space of a workload, as data."""
-        import json
-
         from tvm.target import Target
 
         from kernels.space import generate
@@ -62,8 +62,6 @@ class BuildService:
 
     def op_load(self, workload: Mapping[str, Any], space: Mapping[str, Any]) -> None:
         """Get ready for candidates of a workload."""
-        import json
-
         from tvm.target import Target
 
         from kernels.features import FeatureExtractor
@@ -99,9 +97,7 @@ class BuildService:
         return [None if row is None else row.tolist() for row in rows]
 
     def op_build(self, task: str, candidate: str) -> dict[str, Any]:
-        """Compile one candidate to an object and a shared library."""
-        import json
-
+        """Compile one candidate to an object and a shared library, or to a cubin."""
         import tvm
         from tvm.target import Target
 
@@ -114,6 +110,13 @@ class BuildService:
         except InvalidCandidate as error:
             return {"status": Status.INVALID, "reason": str(error), "build_s": time.perf_counter() - started}
         entry = entry_of(task, parsed)
+        if self._cuda:
+            from tuner import cubin
+
+            outputs = self._workloads[task].num_outputs
+            return cubin.build(
+                schedule, parsed, Target(json.loads(self._target)), outputs, self._folder, entry, started
+            )
         function = schedule.mod["main"].with_attr("global_symbol", entry)
         target = Target(parsed.passes.target_options(json.loads(self._target)))
         # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
@@ -322,5 +325,5 @@ def _outcome(answer: Any, seconds: float) -> Artifact | BuildFailure:
         answer["entry"],
         answer["sha256"],
         answer["build_s"],
-        {"bytes": os.path.getsize(answer["path"])},
+        {"bytes": os.path.getsize(answer["path"]), **answer.get("resources", {})},
     )

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__, runs
@@ -203,6 +204,45 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     return doctor.exit_code(found)
 
 
+def _bundle(arguments: argparse.Namespace, argv: list[str]) -> int:
+    config = _load(arguments)
+    from tuner.experiment.bundle import bundle
+
+    with _progress() as progress:
+        lines = bundle(config, _count(arguments.count, "-n"), Path(arguments.output), progress, arguments.device)
+    for line in lines:
+        _say(line)
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.remote import measure
+
+    chosen = None if arguments.gpus == "all" else [_count(n, "--gpus", 0) for n in arguments.gpus.split(",")]
+    with _progress() as progress:
+        lines, code = measure(Path(arguments.bundle), Path(arguments.output), arguments.runner, chosen, progress)
+    for line in lines:
+        _say(line)
+    return code
+
+
+def _absorb(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.config import MeasureConfig
+    from tuner.experiment.absorb import absorb
+
+    with _progress() as progress:
+        lines = absorb(Path(arguments.measurements), arguments.database or MeasureConfig.database, progress)
+    for line in lines:
+        _say(line)
+    return 0
+
+
+def _count(text: str, flag: str, least: int = 1) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= 100_000:
+        raise UserError(f"{flag}: expected a whole number from {least} to 100000, not {text[:20]!r}")
+    return int(text)
+
+
 def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -294,7 +334,7 @@ def _flag_value(path: str, text: str) -> Any:
 
 
 def _refuse_unknown(parser: argparse.ArgumentParser, word: str, argv: list[str]) -> NoReturn:
-    near = did_you_mean(word.partition("=")[0], FLAGS) if argv[0] in ("run", "config", "tasks") else ""
+    near = did_you_mean(word.partition("=")[0], FLAGS) if argv[0] in CONFIGURED else ""
     parser.error(f"unknown argument {word!r}" + (f"; {near}" if near else ""))
 
 
@@ -317,6 +357,35 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
     "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
+    "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
+    "measure": (_measure, "check and time a bundle on this machine's GPUs"),
+    "absorb": (_absorb, "bring what was measured elsewhere into the record database"),
+}
+
+CONFIGURED = ("run", "config", "tasks", "bundle")
+"""The commands that take a run file, and its flags."""
+
+DEFAULT = "(default: %(default)s)"
+
+OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
+    "bundle": (
+        (("-n",), {"dest": "count", "metavar": "N", "default": "200", "help": f"how many candidates {DEFAULT}"}),
+        (("-o",), {"dest": "output", "metavar": "FILE", "default": "bundle.tar", "help": f"where to {DEFAULT}"}),
+        (("--device",), {"metavar": "NAME", "help": "go on from what was absorbed from this kind of GPU"}),
+    ),
+    "measure": (
+        (("bundle",), {"metavar": "BUNDLE", "help": "what `bundle` made"}),
+        (
+            ("-o",),
+            {"dest": "output", "metavar": "FILE", "default": "measurements.jsonl", "help": f"where to {DEFAULT}"},
+        ),
+        (("--runner",), {"metavar": "R", "default": "cuda", "help": "cuda, or replay:FILE with recorded measurements"}),
+        (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
+    ),
+    "absorb": (
+        (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
+        (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
+    ),
 }
 
 
@@ -332,7 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, (call, words) in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
         command.set_defaults(call=call)
-        if name in ("run", "config", "tasks"):
+        if name in CONFIGURED:
             command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
@@ -340,7 +409,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
             command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
-        else:
+        elif name in ("list", "show", "report", "export", "compare", "machine"):
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)
         if name == "run":
@@ -357,6 +426,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "machine":
             command.add_argument("--threads", metavar="N", help="default: every core this process may use")
             command.add_argument("--again", action="store_true", help="measure even if it is known")
+        for flags, options in OPTIONS.get(name, ()):
+            command.add_argument(*flags, **options)
         if name == "show":
             command.add_argument("--records", action="store_true", help="every trial, failures included")
     return parser

@@ -70,6 +70,12 @@ def scope_key(target: str, threads: int, mode: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def gpu_scope_key(target: str, device: str, mode: str) -> str:
+    """As `scope_key`, of kernels on a GPU: its name instead of the CPU and the threads, wherever they were compiled."""
+    parts = ["cuda", target, device, mode, {name: _version(name) for name in PINNED}, PROTOCOL_VERSION]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def usable_threads() -> int:
     """How many cores this process may use: its affinity, and the CPU quota of its control group."""
     allowed = len(os.sched_getaffinity(0))

@@ -5,6 +5,7 @@
     |  |- ConfigError               a key of the run file, or a flag
     |  |- ModelError                a model file, a model source, or an operator in it
     |  |- TargetError               a target that does not exist here
+    |  |- BundleError               a bundle, or a file of measurements, that cannot be used
     |  `- MissingPackage            an optional package that the request needs
     `- InfrastructureError          exit 3: the machine failed us (disk, database, worker pool)
        |- StoreError                the record database
@@ -56,6 +57,14 @@ class ModelError(UserError):
 
 class TargetError(UserError):
     """A target that is unknown, or that this machine cannot serve."""
+
+
+class BundleError(UserError):
+    """A bundle or a file of measurements. `source` names it."""
+
+    def __init__(self, source: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{source}: {message}", hint)
+        self.source = source
 
 
 class MissingPackage(UserError):

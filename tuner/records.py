@@ -108,6 +108,11 @@ class Measurement:
         )
 
 
+def barred(measurement: Measurement) -> str:
+    """Why a time may not win though it is kept: the GPU was throttled, or not ours alone. Empty when it may."""
+    return str(measurement.conditions.get("barred", ""))
+
+
 @dataclass(frozen=True)
 class Record:
     """One trial as it is stored: append-only, never rewritten.

@@ -19,6 +19,12 @@ from tuner.errors import TargetError
 from tuner.schema import did_you_mean
 
 INSTEAD = "use `target: llvm` to tune for this machine's CPU"
+ELSEWHERE = (
+    "compile here for a GPU elsewhere: name it, e.g. target: {tag: nvidia/nvidia-h100}, then\n"
+    "python -m tuner bundle CONFIG -o bundle.tar, and `tuner measure bundle.tar` on the machine that has it\n"
+    f"or {INSTEAD}"
+)
+"""What can be done where there is no GPU."""
 
 LINUX_FLAGS = {
     "avx": "avx", "f16c": "f16c", "fma": "fma", "bmi": "bmi1", "bmi2": "bmi2", "avx2": "avx2", "avxvnni": "avx_vnni",
@@ -111,7 +117,7 @@ def find_gpu() -> Gpu | str:
 def _local_gpu(threads: int) -> ResolvedTarget:
     gpu = find_gpu()
     if (missing := cuda_missing()) or isinstance(gpu, str):
-        raise TargetError(f"target cuda: missing here: {'; '.join(missing)}", INSTEAD)
+        raise TargetError(f"target cuda: missing here: {'; '.join(missing)}", ELSEWHERE)
     spec = {"kind": "cuda", "arch": gpu.arch, **gpu.limits, "max_num_threads": gpu.limits["max_threads_per_block"]}
     return ResolvedTarget("cuda", _canonical(spec), threads, gpu.name, (gpu.arch,))
 
@@ -150,7 +156,7 @@ def _from_mapping(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -> 
     if full["kind"] == "llvm":
         return _from_llvm(full, wanted)
     if to_run and (missing := cuda_missing()):
-        raise TargetError(f"target.spec: missing here to run on CUDA: {'; '.join(missing)}", INSTEAD)
+        raise TargetError(f"target.spec: missing here to run on CUDA: {'; '.join(missing)}", ELSEWHERE)
     device = gpu.name if isinstance(gpu, Gpu) else "no GPU here (compiling only)"
     return ResolvedTarget("cuda", _canonical(full), _threads(wanted), device, (str(full["arch"]),))
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from kernels.passes import PassConfig
-
-Decision = int | tuple[int, ...]
-
+from kernels.space.decision import Decision, as_parts
+from kernels.space.gpu import GpuModel
 
 DEFAULT_SKETCH = -1
 """The sketch number of the untuned program: TVM's lowering with no schedule at all."""
@@ -150,7 +149,8 @@ class Limit:
 class Sketch:
     """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON.
 
-    `rule` names what made it: TVM's own rules, or one of our recipes.
+    `rule` names what made it: TVM's own rules, or one of our recipes. `gpu` are the formulas of what a tiled GPU sketch
+    takes, in place of `limits`; None on a CPU, and where nothing is tiled.
     """
 
     number: int
@@ -158,6 +158,7 @@ class Sketch:
     knobs: tuple[Knob, ...]
     limits: tuple[Limit, ...] = ()
     rule: str = "tvm"
+    gpu: GpuModel | None = None
 
     @property
     def tiles(self) -> tuple[tuple[int, Knob], ...]:
@@ -174,10 +175,6 @@ class Sketch:
 
 def parts_of(knob: Knob) -> tuple[int, ...]:
     return as_parts(knob.choices[0])
-
-
-def as_parts(decision: Decision) -> tuple[int, ...]:
-    return decision if isinstance(decision, tuple) else (decision,)
 
 
 @functools.lru_cache(maxsize=4096)

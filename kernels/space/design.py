@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from kernels.passes import PASSES, PassConfig
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
+from kernels.space.gpu import GpuModel
+from kernels.space.gpu_seeds import Judged, judged
+from kernels.space.gpu_solve import GpuSolver
 from kernels.space.seeds import first_guesses
 from kernels.space.solve import Count, Solver
 
@@ -70,8 +73,8 @@ class DesignSpace:
         return Count(points * passes, error)
 
     @functools.cached_property
-    def _solvers(self) -> tuple[Solver, ...]:
-        return tuple(Solver(s.knobs, s.limits) for s in self.sketches)
+    def _solvers(self) -> tuple[Solver | GpuSolver, ...]:
+        return tuple(GpuSolver(s.knobs, s.gpu) if s.gpu else Solver(s.knobs, s.limits) for s in self.sketches)
 
     # --- legality that needs no TVM --------------------------------------------------------------
 
@@ -100,17 +103,35 @@ class DesignSpace:
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
         """A random legal candidate: any sketch that has one, then each of its legal decisions as likely as any other.
 
-        Each pass leaves its default with probability `vary_passes`.
+        On a GPU less likely where the static judge sees no hope. Each pass leaves its default with probability
+        `vary_passes`.
         """
         drawn = None
         for sketch in rng.permutation(len(self.sketches)):
-            drawn = self._solvers[sketch].draw(rng)
+            drawn = self._draw(int(sketch), rng)
             if drawn is not None:
                 break
         if drawn is None:
             return self.default()
         passes = [int(rng.integers(len(v))) if rng.random() < vary_passes else 0 for v in self.pass_variants]
         return self.from_indices(int(sketch), (*drawn, *passes))
+
+    def sample_sketch(self, sketch: int, rng: np.random.Generator) -> Candidate | None:
+        """A random legal candidate of one sketch, with the default passes; None where it has none."""
+        drawn = self._solvers[sketch].draw(rng)
+        return None if drawn is None else self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+
+    def _draw(self, sketch: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+        """A legal set of decisions; up to four hopeless ones are drawn again."""
+        drawn = self._solvers[sketch].draw(rng)
+        for _ in range(4):
+            if drawn is None or self.sketches[sketch].gpu is None:
+                break
+            candidate = self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+            if not self._judged.hopeless(self.sketches[sketch], candidate.decisions):
+                break
+            drawn = self._solvers[sketch].draw(rng)
+        return drawn
 
     def mutate(self, candidate: Candidate, rng: np.random.Generator, changes: int = 1) -> Candidate:
         """Change `changes` coordinates: half the time to a neighbour, otherwise to any choice."""
@@ -167,7 +188,13 @@ class DesignSpace:
 
     def seeds(self, limit: int = 24) -> list[Candidate]:
         """Analytical first guesses, the most promising first."""
-        return first_guesses(self.sketches, self.vector_lanes)[:limit]
+        tiled = self._judged.seeds(limit)
+        rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
+        return [*tiled, *rest][:limit]
+
+    @functools.cached_property
+    def _judged(self) -> Judged:
+        return judged(self.sketches)
 
     # --- as data --------------------------------------------------------------------------------
 
@@ -182,6 +209,7 @@ class DesignSpace:
                     "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs],
                     "limits": [dataclasses.asdict(limit) for limit in s.limits],
                     "rule": s.rule,
+                    "gpu": s.gpu.to_json() if s.gpu else None,
                 }
                 for s in self.sketches
             ],
@@ -195,5 +223,7 @@ class DesignSpace:
                 Knob(role, tuple(tuple(c) if isinstance(c, list) else c for c in choices), instruction)
                 for role, choices, instruction in s["knobs"]
             )
-            sketches.append(Sketch(number, s["trace"], knobs, tuple(map(Limit.from_json, s["limits"])), s["rule"]))
+            model = GpuModel.from_json(s["gpu"]) if s["gpu"] else None
+            limits = tuple(map(Limit.from_json, s["limits"]))
+            sketches.append(Sketch(number, s["trace"], knobs, limits, s["rule"], model))
         return DesignSpace(data["target_kind"], tuple(sketches), tuple(data["pass_names"]), data["vector_lanes"])

@@ -4,50 +4,75 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
+from kernels.space import gpu_rules
 from kernels.space.constraints import is_vector, limits_of, vector_of
-from kernels.space.data import Decision, Knob, Sketch
+from kernels.space.data import Knob, Sketch
+from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
+from kernels.space.gpu_solve import GpuSolver
 from kernels.space.recipes import own_traces
 from kernels.space.tiles import factorizations
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 
-def tune_context(workload: Workload, target: Target) -> Any:
+def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None = None) -> Any:
+    """TVM's context of a workload, with the rules that it has for the target unless others are given."""
     ms = meta_schedule()
+    space = ms.space_generator.PostOrderApply
     return ms.TuneContext(
         mod=workload.module(),
         target=target,
-        space_generator=ms.space_generator.PostOrderApply(),
+        space_generator=space() if rules is None else space(sch_rules=list(rules), postprocs=[], mutator_probs={}),
         search_strategy="evolutionary",
         num_threads=1,
         rand_state=1,
     )
 
 
-def generate(workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES)) -> DesignSpace:
+def generate(
+    workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES), tf32: bool = False
+) -> DesignSpace:
     """The design space that TVM's schedule rules and our recipes span, the same in every process.
 
-    The target must carry its limits (`num-cores` on a CPU). Takes 20 to 200 ms.
+    The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
+    for float32 only where `tf32` allows them. Passes with one setting on the target are left out. Takes 20 to 200 ms.
     """
-    context = tune_context(workload, target)
     sketches: list[Sketch] = []
-    for schedule in context.generate_design_space():
+    for schedule in _schedules(workload, target, tf32):
         sketch = sketch_of(len(sketches), schedule.trace, target)
         if sketch.trace not in {s.trace for s in sketches}:
+            if target.kind.name == "cuda":
+                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
+            if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
+                continue
             sketches.append(sketch)
     for rule, trace in own_traces(workload, target):
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
-    return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
+    searched = tuple(name for name in pass_names if len(PASSES[name].variants(target.kind.name)) > 1)
+    return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
+
+
+def _schedules(workload: Workload, target: Target, tf32: bool) -> Iterator[Any]:
+    if target.kind.name != "cuda":
+        yield from tune_context(workload, target).generate_design_space()
+        return
+    plain, *tensor = gpu_rules.rule_sets(target, tf32)
+    yield from tune_context(workload, target, plain).generate_design_space()
+    for rules in tensor:  # where no intrinsic fits, TVM falls back to what the first set has made
+        schedules = tune_context(workload, target, rules).generate_design_space()
+        yield from (s for s in schedules if gpu_rules.uses_tensor_cores(s))
 
 
 def vector_lanes(target: Target) -> int:

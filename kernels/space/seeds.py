@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kernels.space.data import Candidate, Decision, Knob, Sketch, as_parts, parts_of
+from kernels.space.data import Candidate, Knob, Sketch, parts_of
+from kernels.space.decision import Decision, as_parts
 from kernels.space.tiles import divisors, nearest
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.space.data import Decision, Knob, Limit
+from kernels.space.data import Knob, Limit
+from kernels.space.decision import Decision
 
 MAX_STATES = 50_000
 """Distinct products held at one knob before counting gives way to an estimate: some seconds and 100 MB."""

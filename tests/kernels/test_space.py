@@ -276,7 +276,7 @@ def test_only_the_named_passes_are_coordinates() -> None:
     full, sketch = space(), tiled()
     narrow = DesignSpace(full.target_kind, full.sketches, ("unroll", "cse"), full.vector_lanes)
     assert len(narrow.sizes(sketch.number)) == len(sketch.knobs) + 2
-    assert len(full.sizes(sketch.number)) == len(sketch.knobs) + len(PASSES)
+    assert len(full.sizes(sketch.number)) == len(sketch.knobs) + len(full.pass_names)
     for seed in range(20):
         candidate = narrow.sample(np.random.default_rng(seed), vary_passes=1.0)
         names = {s.name for s in candidate.passes.settings if s != PASSES[s.name]()}

@@ -104,7 +104,9 @@ def test_cuda_without_a_gpu_says_what_is_missing_and_what_to_do(spec: Any) -> No
         resolve(TargetConfig(spec))
     assert "missing here" in caught.value.message
     assert "driver" in caught.value.message or "GPU" in caught.value.message
-    assert "target: llvm" in caught.value.hint
+    assert caught.value.exit_code == 2
+    for way in ("target: llvm", "tuner bundle", "nvidia/nvidia-h100", "tuner measure"):
+        assert way in caught.value.hint
 
 
 class FakeDriver:

@@ -42,9 +42,7 @@ class OperatorCall:
         tensors = [torch.from_numpy(np.array(array)) for array in inputs]
         if self.channels_last:
             tensors = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
-        main = _conv2d(self.origin) if self.origin["op"] == "conv2d" else _matmul
-        function = _with_epilogue(main, self.origin.get("epilogue", []))
-        return PreparedTorch(function, tensors, torch.inference_mode)
+        return PreparedTorch(operator(self.origin), tensors, torch.inference_mode)
 
 
 class KernelHost:
@@ -77,6 +75,12 @@ class KernelHost:
         timed = [(call.key, self._runner.run(call, inputs, wanted).samples_s) for call in calls]
         name, samples = min(timed, key=lambda entry: statistics.median(entry[1]))
         return {"name": name, "samples_s": list(samples)}
+
+
+def operator(origin: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
+    """The operator with its epilogue, to be called with tensors of `operand_shapes(origin)`."""
+    main = _conv2d(origin) if origin["op"] == "conv2d" else _matmul
+    return _with_epilogue(main, origin.get("epilogue", []))
 
 
 def operand_shapes(origin: Mapping[str, Any]) -> list[tuple[int, ...]] | None:

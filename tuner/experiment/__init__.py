@@ -60,8 +60,8 @@ def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str 
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
-            "this version compiles for CUDA but has no runner for it yet",
-            "use `target: llvm` to tune for this machine's CPU",
+            "`run` tunes for CPUs; for CUDA its three steps are commands of their own, also on one machine",
+            "python -m tuner bundle CONFIG, measure bundle.tar, absorb measurements.jsonl, and again",
         )
     with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
         context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)

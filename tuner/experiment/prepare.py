@@ -18,10 +18,11 @@ from tuner.config import RunConfig
 from tuner.errors import OutputError
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
+from tuner.protocols import ImportedModel, Task
 from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
+    from tuner.build import LocalBuilder
     from tuner.graph import Lowered
     from tuner.store import SqlStore
 
@@ -146,3 +147,14 @@ def tidy(out: Path) -> None:
         for left in folder.glob(".work-*"):
             shutil.rmtree(left, ignore_errors=True)
         files.finish_replacing(folder / "export")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The builder's feature rows for one task, as a Featurizer."""
+
+    builder: LocalBuilder
+    task: Task
+
+    def rows(self, candidates: Any) -> Any:
+        return self.builder.features(self.task, candidates)

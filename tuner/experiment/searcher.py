@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner import environment
-from tuner.experiment.prepare import RunContext
+from tuner.experiment.prepare import Features, RunContext
 from tuner.protocols import Task
 from tuner.records import Measurement, Tier
 
@@ -67,7 +66,7 @@ class Searcher:
         self.ledger: Ledger = Ledger(store, name, run.scope, seed, numbered)
         self._used: set[str] = set()
         passes = run.config.passes
-        self._pass_names = tuple(p for p in passes.kernel if p != "fast_math" or passes.fast_math)
+        self._pass_names = tuple(p for p in passes.kernel if p not in ("fast_math", "cuda_math") or passes.fast_math)
         self._known_cost_s = 0.0
         self._known_trials = 0
         (run.work / "references").mkdir(exist_ok=True)
@@ -158,7 +157,7 @@ class Searcher:
         from tuner.session import TaskSession
 
         space = self._builder.space(task, self._pass_names)
-        features = FeatureCache(_Features(self._builder, task))
+        features = FeatureCache(Features(self._builder, task))
         known: dict[tuple[str, Tier], Measurement] = {}
         # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
         own = None if self._config.search.reuse else self.ledger.run_id
@@ -181,14 +180,3 @@ class Searcher:
         self._known_cost_s += sum(m.run_s for (_, tier), m in known.items() if tier is Tier.RANK)
         self._known_trials += session.trials
         return session
-
-
-@dataclass(frozen=True)
-class _Features:
-    """The builder's feature rows for one task, as a Featurizer."""
-
-    builder: LocalBuilder
-    task: Task
-
-    def rows(self, candidates: Any) -> Any:
-        return self.builder.features(self.task, candidates)

@@ -11,8 +11,12 @@ from tvm import relax
 from tvm.ir import Call
 from tvm.target import Target
 
+from kernels.default_gpu import default_schedule
 from tuner.graph.lower import Lowered
 from tuner.graph.rewriter import op_name
+
+_SCHEDULED = "tirx.is_scheduled"
+"""What DLight leaves alone."""
 
 
 @relax.expr_functor.mutator
@@ -63,6 +67,26 @@ def _finish(target: Target) -> Any:
         from tvm.relax.backend.cpu_generic import pipeline
 
     return tvm.transform.Sequential([*pipeline.dataflow_lower_passes(target), *pipeline.finalize_passes(target)])
+
+
+def assemble_gpu(lowered: Lowered, winners: Mapping[str, Any], target: Target, graph: bool = True) -> Any:
+    """Compile the model for a GPU. `winners` maps workload keys to scheduled TensorIR functions.
+
+    Kernels without a winner get TVM's default GPU schedules. Memory is planned statically, and with `graph` the kernels
+    run as one captured CUDA graph. Needs no GPU. Unlike on a CPU the winners are compiled again, all in one
+    module: what was timed is the same program, not the same file.
+    """
+    functions = {}
+    for var, function in lowered.module.functions.items():
+        winner = winners.get(lowered.kernels.get(var.name_hint, ""))
+        if winner is not None:
+            kept = {name: value for name, value in function.attrs.items()}
+            function = winner.without_attr("global_symbol").with_attrs({**kept, _SCHEDULED: True})
+        functions[var] = function
+    module = default_schedule(tvm.IRModule(functions, attrs=lowered.module.attrs), target)
+    options = {"relax.backend.use_cuda_graph": graph}
+    with target, tvm.transform.PassContext(opt_level=3, config=options):
+        return relax.build(module, target=target, relax_pipeline=_finish(target))
 
 
 def build_untuned(module: tvm.IRModule, target: Target) -> Any:

@@ -15,6 +15,7 @@ from tvm.target import Target
 
 from kernels.workload import Workload, from_prim_func
 from tuner.graph.layout import Pack
+from tuner.graph.origins import ConvolutionOrigins
 from tuner.protocols import Task
 
 
@@ -58,6 +59,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         origins = pack.origins
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
+    plain = ConvolutionOrigins()
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
@@ -65,7 +67,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             [
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
-                relax.transform.LegalizeOps(),
+                relax.transform.LegalizeOps(plain.rules()),
                 relax.transform.AnnotateTIROpPattern(),
                 *fuse,
             ]
@@ -74,7 +76,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         if fuse:
             module = relax.transform.FuseTIR()(module)
         module = relax.transform.DeadCodeElimination()(module)
-    return _extract(module, config, target, origins, members)
+    return _extract(module, config, target, {**plain.found, **origins}, members)
 
 
 def _members(module: tvm.IRModule) -> dict[str, list[str]]:

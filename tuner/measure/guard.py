@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.workload import TensorSpec
+from kernels.tensors import TensorSpec, poison_value
 from tuner.protocols import Array
 
 MARGIN = 1 << 16
@@ -39,7 +39,7 @@ class GuardedBuffers:
         for mine, given in zip(self.inputs, inputs, strict=True):
             np.copyto(mine, given)
         for output in self.outputs:
-            output.fill(poison_of(output.dtype))
+            output.fill(poison_value(output.dtype))
 
     @property
     def inputs(self) -> list[Array]:
@@ -84,10 +84,3 @@ class _Guarded:
                 reach = MARGIN - int(broken[0]) if side == "before" else int(broken[-1]) + 1
                 return f"{reach} bytes before the start of" if side == "before" else f"{reach} bytes past the end of"
         return ""
-
-
-def poison_of(dtype: np.dtype[Any]) -> Any:
-    """What an output holds before it is written: NaN, or a value no kernel should produce."""
-    if dtype.kind == "f":
-        return np.nan
-    return False if dtype.kind == "b" else np.iinfo(dtype).min + 77

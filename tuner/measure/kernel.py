@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kernels.reference import Expectation
-from kernels.workload import TensorSpec, seeded_inputs
+from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.limits import large_files, memory_growth
 from tuner.measure.cpu import CpuRunner
 from tuner.measure.guard import GuardedBuffers

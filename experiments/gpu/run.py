@@ -1,0 +1,269 @@
+"""Everything that only a GPU can show, in one call of under ten minutes.
+
+    python experiments/gpu/run.py BUNDLE [--out results] [--seconds 540] [--model configs/resnet_cuda.yaml]
+
+Steps, each of which may fail without stopping the others: the GPU tests; the bundle's kernels; our timer against CUPTI
+on ten of them; PyTorch's kernels for the same operators; and, where TVM is here too, the whole model with the winners
+put back against PyTorch's. Writes OUT/<device>/gpu.json after every step, and gpu.md at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tuner.bundle import Bundle, Manifest, TaskEntry  # noqa: E402 - the checkout comes before anything installed
+from tuner.bundle.measurements import Row, read_measurements  # noqa: E402
+from tuner.protocols import CERTIFY, RANK  # noqa: E402
+from tuner.records import Tier  # noqa: E402
+
+SHARES = {"tests": 0.2, "kernels": 0.4, "timers": 0.05, "rivals": 0.15, "model": 0.2}
+"""Of the seconds, by step. What one leaves over the next may use."""
+
+
+def best_by_task(rows: list[Row]) -> dict[str, Row]:
+    """The fastest row of each task, of the most careful tier that it has."""
+    order = [Tier.CERTIFY, Tier.RANK, Tier.SCREEN]
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.measurement.ok:
+            held = found.get(row.task)
+            key = (order.index(row.measurement.tier), row.measurement.median_s)
+            if held is None or key < (order.index(held.measurement.tier), held.measurement.median_s):
+                found[row.task] = row
+    return found
+
+
+def table(manifest: Manifest, best: Mapping[str, Row], rivals: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Markdown rows of every task with the fastest rival of the same precision, and their ratio."""
+    lines = ["| kernel | weight | tuned, us | best rival | us | rival / tuned |", "|---|---|---|---|---|---|"]
+    ratios = []
+    for task in manifest.tasks:
+        row = best.get(task.key)
+        timed = {n: s for n, s in rivals.get(task.key, {}).items() if not n.endswith("_tf32")}
+        tuned = row.measurement.median_s if row else math.nan
+        name = min(timed, key=timed.__getitem__, default="")
+        if timed and row:
+            ratios.append(timed[name] / tuned)
+        rival = f"{name} | {1e6 * timed[name]:.2f} | {timed[name] / tuned:.2f}" if timed else "none | |"
+        lines.append(f"| {task.name} | {task.weight} | {1e6 * tuned:.2f} | {rival} |")
+    if ratios:
+        lines.append(f"\nGeometric mean over {len(ratios)} kernels: {statistics.geometric_mean(ratios):.3f}")
+    return lines
+
+
+class Suite:
+    def __init__(self, bundle: Path, out: Path, seconds: float, model: Path) -> None:
+        from tuner.measure.gpu_bench import open_gpus
+
+        self.bundle_path, self.model, self.seconds = bundle, model, seconds
+        self.work = Path(tempfile.mkdtemp(prefix="tuner-gpu-"))
+        self.bundle = Bundle(bundle)
+        self.manifest = self.bundle.manifest
+        [bench] = open_gpus([0], self.manifest.arch, self.manifest.mode)
+        self.description = bench.description
+        bench.close()
+        self.folder = out / re.sub(r"[^a-z0-9]+", "-", self.description["name"].lower()).strip("-")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.measurements = self.folder / "measurements.jsonl"
+        self.found: dict[str, Any] = {"device": self.description, "bundle_sha256": self.bundle.sha256, "steps": {}}
+        self._child: Any = None
+
+    def run(self) -> None:
+        steps: dict[str, Callable[[float], Any]] = {
+            "tests": self.tests, "kernels": self.kernels, "timers": self.timers, "rivals": self.rivals,
+            "model": self.whole_model,
+        }  # fmt: skip
+        began, share = time.monotonic(), 0.0
+        for name, step in steps.items():
+            share += SHARES[name]
+            until = began + share * self.seconds
+            start = time.monotonic()
+            try:
+                result = step(until)
+            except Exception as error:  # noqa: BLE001 - the other steps are still worth running
+                result = {"failed": f"{type(error).__name__}: {error}"[:1000]}
+            self.found["steps"][name] = {"seconds": time.monotonic() - start, "result": result}
+            (self.folder / "gpu.json").write_text(json.dumps(self.found, indent=1))
+            print(f"{name}: {time.monotonic() - start:.0f} s: {str(result)[:300]}", flush=True)
+        self.write_report()
+
+    # --- steps: each until a moment of time.monotonic() --------------------------------------------
+
+    def tests(self, until: float) -> Any:
+        """The tests marked gpu."""
+        done = self._command(until, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu")
+        return {"exit_code": done.returncode, "said": done.stdout[-3000:]}
+
+    def kernels(self, until: float) -> Any:
+        """The bundle, as a user would measure it; interrupted when its time is over."""
+        done = self._command(until, "-m", "tuner", "measure", str(self.bundle_path), "-o", str(self.measurements))
+        return {"exit_code": done.returncode, "said": done.stdout[-3000:] + done.stderr[-1000:]}
+
+    def timers(self, until: float) -> Any:
+        """Our events against CUPTI on the ten slowest winners: the relative differences."""
+        best = sorted(self._best().values(), key=lambda row: -row.measurement.median_s)[:10]
+        items = {(item.task, item.candidate): item for item in self.manifest.items}
+        found = {}
+        for row in best:
+            if time.monotonic() > until:
+                break
+            item, task = items[(row.task, row.candidate)], self.manifest.task(row.task)
+            path = self.work / item.cubin
+            path.write_bytes(self.bundle.blob(item.cubin))
+            job = {
+                "path": str(path), "plan": dict(item.plan), "seed": task.seed,
+                "inputs": [[list(a.shape), a.dtype] for a in task.input_args],
+                "outputs": [[list(a.shape), a.dtype] for a in task.output_args],
+            }  # fmt: skip
+            timed = self._rivals().call("timers", 60.0, job=job, policy=_policy(RANK))
+            found[task.name] = {**timed, "difference": timed["events_s"] / timed["cupti_s"] - 1.0}
+        return found
+
+    def rivals(self, until: float) -> Any:
+        """Seconds of each task's operator by PyTorch setting."""
+        found: dict[str, Any] = {}
+        for task in sorted(self.manifest.tasks, key=_heaviest):
+            if time.monotonic() > until:
+                break
+            if task.origin:
+                dtype = task.args[0].dtype
+                timed = self._rivals().call("kernel", 60.0, origin=dict(task.origin), dtype=dtype, policy=_policy(RANK))
+                found[task.key] = timed or {}
+        return found
+
+    def whole_model(self, until: float) -> Any:
+        """The model with the winners put back, where TVM is here, against PyTorch's."""
+        from tuner import config as run_files
+        from tuner import targets
+        from tuner.experiment.prepare import lowered, tvm_target
+        from tuner.graph.assemble import assemble_gpu
+        from tuner.graph.lower import output_specs
+        from tuner.progress import Progress
+
+        config = run_files.load(str(self.model))
+        target = targets.resolve(config.target, to_run=False)
+        model, [variant, *_] = lowered(config, target, Progress())
+        winners = self._scheduled(variant, tvm_target(target), config)
+        found: dict[str, Any] = {"winners": len(winners), "outputs": output_specs(variant)}
+        shapes = [list(spec.shape) for spec in model.inputs]
+        for name, chosen in (("tuned", winners), ("untuned", {})):
+            library = self.work / f"{name}.so"
+            assemble_gpu(variant, chosen, tvm_target(target)).export_library(str(library))
+            arguments = {"library": str(library), "shapes": shapes, "dtype": model.inputs[0].dtype, "count": 100}
+            found[name] = self._rivals().call("tuned_model", 120.0, **arguments)
+        half = model.inputs[0].dtype == "float16"
+        source = "configs.models:resnet50_half" if half else "configs.models:resnet50"
+        left = max(until - time.monotonic(), 60.0)
+        found["torch"] = self._rivals().call("model", left, source=source, half=half, policy=_policy(CERTIFY))
+        return found
+
+    # --- helpers ---------------------------------------------------------------------------------------
+
+    def _scheduled(self, variant: Any, target: Any, config: Any) -> dict[str, Any]:
+        """The winners of the measurements as scheduled functions, by task."""
+        from kernels.space import Candidate, Replayer, generate
+
+        passes = tuple(p for p in config.passes.kernel if p != "fast_math" or config.passes.fast_math)
+        best, found = self._best(), {}
+        for task in variant.tasks:
+            row = best.get(task.key)
+            candidate = None if row is None else Candidate.from_text(row.candidate)
+            if candidate is not None and not candidate.is_default:
+                space = generate(task.workload, target, passes)
+                found[task.key] = Replayer(task.workload, space, target).apply(candidate).mod["main"]
+        return found
+
+    def _best(self) -> dict[str, Row]:
+        return best_by_task(read_measurements(self.measurements)[1])
+
+    def _rivals(self) -> Any:
+        """A child of its own, made again when it died."""
+        from tuner.worker import Child
+
+        if self._child is None or not self._child.alive():
+            settings = {"device": 0, "mode": self.manifest.mode, "bus_id": self.description["bus_id"]}
+            self._child = Child("experiments.gpu.rivals:Rivals", settings)
+        return self._child
+
+    def _command(self, until: float, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python; what is not done by `until` is interrupted, and killed 60 s later."""
+        command = [sys.executable, *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            said = process.communicate(timeout=max(until - time.monotonic(), 10.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                said = process.communicate(timeout=60.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, *said)
+
+    def write_report(self) -> None:
+        steps = self.found["steps"]
+        rows = self._best() if self.measurements.exists() else {}
+        rivals = steps["rivals"]["result"]
+        rivals = {} if "failed" in rivals else rivals
+        command = f"python experiments/gpu/run.py {self.bundle_path.name}"
+        lines = [f"# {self.description['name']}", ""]
+        lines += [f"Driver {self.description['driver']}, bundle {self.bundle.sha256[:12]}, by `{command}`.", ""]
+        lines += table(self.manifest, rows, rivals)
+        for name, step in steps.items():
+            lines += [
+                "",
+                f"## {name}, {step['seconds']:.0f} s",
+                "",
+                "```",
+                json.dumps(step["result"], indent=1)[:4000],
+                "```",
+            ]
+        (self.folder / "gpu.md").write_text("\n".join(lines) + "\n")
+        print(f"report: {self.folder / 'gpu.md'}")
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self.bundle.close()
+
+
+def _policy(policy: Any) -> dict[str, Any]:
+    return dataclasses.asdict(policy)
+
+
+def _heaviest(task: TaskEntry) -> float:
+    return -task.weight * (task.flops + task.bytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    parser.add_argument("--seconds", type=float, default=540.0)
+    parser.add_argument("--model", type=Path, default=ROOT / "configs" / "resnet_cuda.yaml")
+    arguments = parser.parse_args()
+    suite = Suite(arguments.bundle, arguments.out, arguments.seconds, arguments.model)
+    try:
+        suite.run()
+    finally:
+        suite.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What a tensor program takes, and the numbers it is given. Needs numpy alone: hosts without TVM draw the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of one argument of a tensor program."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
+    """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
+
+    Never zeros or constants, which can make arithmetic faster than it will be in use.
+    """
+    rng = np.random.default_rng(seed)
+    arrays: list[np.ndarray[Any, Any]] = []
+    for spec in specs:
+        if np.dtype(spec.dtype).kind == "f":
+            arrays.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(spec.dtype))
+        elif spec.dtype == "bool":
+            arrays.append(rng.integers(0, 2, spec.shape).astype(bool))
+        else:
+            arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
+    return arrays
+
+
+def poison(spec: TensorSpec) -> np.ndarray[Any, Any]:
+    """An output before it is written."""
+    return np.full(spec.shape, poison_value(np.dtype(spec.dtype)), dtype=spec.dtype)
+
+
+def poison_value(dtype: np.dtype[Any]) -> Any:
+    """What an output holds before it is written: NaN, or a value no kernel should produce."""
+    if dtype.kind == "f":
+        return np.nan
+    return False if dtype.kind == "b" else np.iinfo(dtype).min + 77

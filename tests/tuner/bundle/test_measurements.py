@@ -1,0 +1,117 @@
+"""The file of measurements: what is written is read, a torn end is gone on with, a stranger's line is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tuner.bundle import small
+from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
+from tuner.errors import BundleError
+from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+
+HEADER = Header(FORMAT, "a" * 64, '{"kind":"cuda"}', "cold", PROTOCOL_VERSION, "replay", ("A GPU",))
+OK = Measurement(
+    Status.OK, (1e-5, 1.1e-5), Tier.RANK, "half-width", max_abs_error=1e-7, run_s=0.25,
+    conditions={"before": {"sm_clock_mhz": 1980}, "late": [True, False], "odd": None, "worse": float("nan")},
+)  # fmt: skip
+ROWS = [
+    Row(small.KEY, "double", '[0,[],""]', "random", 7, "A GPU", "2026-11-22T12:00:00.000+00:00", OK),
+    Row(small.KEY, "double", '[1,[],""]', "random", 7, "A GPU", "2026-11-22T12:00:01.000+00:00",
+        Measurement(Status.CENSORED, reason="over 1 s", censored_at_s=1.0)),
+    Row(small.KEY, "double", '[2,[],""]', "random", 7, "A GPU", "2026-11-22T12:00:02.000+00:00",
+        Measurement(Status.RUN_FAILED, reason="an illegal memory access")),
+]  # fmt: skip
+
+
+def written(path: Path, rows: list[Row] = ROWS) -> Path:
+    writer = Writer(path, HEADER)
+    for row in rows:
+        writer.add(row)
+    writer.close()
+    return path
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    header, rows = read_measurements(written(tmp_path / "m.jsonl"))
+    assert header == HEADER
+    known = {"before": {"sm_clock_mhz": 1980}, "late": [True, False]}
+    assert rows[0] == dataclasses.replace(ROWS[0], measurement=dataclasses.replace(OK, conditions=known))
+    assert rows[1:] == ROWS[1:]
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200])
+def test_a_torn_last_line_is_left_out_and_then_written_again(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path / "m.jsonl")
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert len(read_measurements(path)[1]) == 2
+    writer = Writer(path, HEADER)
+    assert [row.key for row in writer.done] == [row.key for row in ROWS[:2]]
+    writer.add(ROWS[2])
+    writer.close()
+    assert [row.key for row in read_measurements(path)[1]] == [row.key for row in ROWS]
+
+
+def test_measurements_of_another_bundle_are_not_mixed(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.jsonl")
+    with pytest.raises(BundleError, match="another bundle"):
+        Writer(path, dataclasses.replace(HEADER, bundle_sha256="b" * 64))
+
+
+def broken(line: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    measured = {**line["measurement"], **{k[2:]: v for k, v in changes.items() if k.startswith("m_")}}
+    return {**line, **{k: v for k, v in changes.items() if not k.startswith("m_")}, "measurement": measured}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "x"}, "16 hex digits"),
+        ({"candidate": "x\x1b[2J"}, "printable"),
+        ({"seed": -1}, "a count"),
+        ({"m_status": "best"}, "one of"),
+        ({"m_tier": "gold"}, "one of"),
+        ({"m_samples": []}, "with 0 samples"),
+        ({"m_samples": [0.0]}, "positive"),
+        ({"m_samples": [-1e-6]}, "positive"),
+        ({"m_samples": ["1"]}, "a number"),
+        ({"m_samples": [float("inf")]}, "a number"),
+        ({"m_status": "run failed"}, "with 2 samples"),
+        ({"m_censored_at": 1.0}, "censored"),
+        ({"m_conditions": {str(n): n for n in range(100)}}, "100 conditions"),
+        ({"m_conditions": {"x": None}}, "nothing"),
+    ],
+)
+def test_a_line_that_lies_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    path = written(tmp_path / "m.jsonl")
+    header, first, *_ = path.read_text().splitlines()
+    path.write_text("\n".join([header, json.dumps(broken(json.loads(first), **changes)), ""]))
+    with pytest.raises(BundleError, match=f"line 2: .*{words}"):
+        read_measurements(path)
+
+
+def test_a_candidate_that_is_none_is_named(tmp_path: Path) -> None:
+    def check(text: str) -> None:
+        raise ValueError(f"not a candidate: {text}")
+
+    with pytest.raises(BundleError, match="line 2: not a candidate"):
+        read_measurements(written(tmp_path / "m.jsonl"), check)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "{}\n", "[1]\n", "null\n", '{"format": 1}\n', "x" * 5_000_000 + "\n"])
+def test_what_is_no_file_of_measurements_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(content)
+    with pytest.raises(BundleError):
+        read_measurements(path)
+
+
+def test_another_timing_protocol_is_not_comparable(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    Writer(path, dataclasses.replace(HEADER, protocol=PROTOCOL_VERSION + 1)).close()
+    with pytest.raises(BundleError, match="protocol"):
+        read_measurements(path)

@@ -1,0 +1,134 @@
+"""Compile here, measure there, go on from it: the whole way, with recorded times in place of a GPU."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.cubin import MissingCompiler, find_nvcc
+from kernels.launch_plan import LaunchPlan
+from tuner import cli, environment
+from tuner.bundle import Bundle
+from tuner.bundle.measurements import FORMAT, Header, Row, Writer
+from tuner.experiment.bundle import shares
+from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.store import SqlStore
+
+CONFIG = """
+model: {{source: "torch:tests.tuner.bundle.models:small"}}
+target: {{tag: nvidia/nvidia-h100}}
+search: {{strategy: random}}
+measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout: 120s}}
+"""
+
+
+@pytest.fixture
+def nvcc() -> None:
+    try:
+        find_nvcc()
+    except MissingCompiler as error:
+        pytest.skip(str(error))
+
+
+def record(bundle: Path, path: Path, device: str) -> Path:
+    """Times that depend on the candidate alone, so that every bundle agrees on them; some fail."""
+    writer = Writer(path, Header(FORMAT, "0" * 64, "{}", "cold", PROTOCOL_VERSION, "cuda", (device,)))
+    with Bundle(bundle) as opened:
+        for item in opened.manifest.items:
+            number = sum(item.candidate.encode()) % 97
+            for tier in Tier:
+                measured = Measurement(Status.OK, ((10 + number) * 1e-6,), tier, conditions={"device": device})
+                if number % 5 == 0 and item.proposer != "default":
+                    measured = Measurement(Status.RUN_FAILED, tier=tier, reason="an illegal memory access")
+                row = Row(item.task, "", item.candidate, item.proposer, 0, device, "2026-11-22", measured)
+                writer.add(row)
+    writer.close()
+    return path
+
+
+def candidates(bundle: Path) -> set[tuple[str, str]]:
+    with Bundle(bundle) as opened:
+        return {(item.task, item.candidate) for item in opened.manifest.items}
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_from_what_was_measured_elsewhere(
+    nvcc: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, first, second = tmp_path / "c.yaml", tmp_path / "1.tar", tmp_path / "2.tar"
+    config.write_text(CONFIG.format(folder=tmp_path))
+    assert cli.main(["bundle", str(config), "-n", "6", "-o", str(first)]) == 0
+    said = capsys.readouterr().out
+    assert "6 kernels of 2 tasks for sm_90a" in said
+
+    with Bundle(first) as opened:
+        manifest = opened.manifest
+        assert {item.proposer for item in manifest.items} == {"default", "random"}
+        for item in manifest.items:
+            assert opened.blob(item.cubin)[:4] == b"\x7fELF"
+            assert {launch.kernel.encode() in opened.blob(item.cubin) for launch in plan(item).launches} == {True}
+            assert item.usage["registers"] > 0
+            assert item.build_s > 0
+        [softmax] = [task for task in manifest.tasks if "softmax" in task.name]
+        [expected] = softmax.expected
+        values = np.frombuffer(opened.blob(expected.values), "<f8").reshape(softmax.output_args[0].shape)
+        np.testing.assert_allclose(values.sum(axis=-1), 1.0, atol=1e-6)  # what a softmax answers, whatever it is given
+
+    results = tmp_path / "m.jsonl"
+    replay = f"replay:{record(first, tmp_path / 'recorded.jsonl', 'GPU A')}"
+    assert cli.main(["measure", str(first), "-o", str(results), "--runner", replay]) == 0
+    assert cli.main(["absorb", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert "on GPU A" in capsys.readouterr().out
+
+    with closing(SqlStore(f"sqlite:///{tmp_path}/records.db")) as store:
+        records = store.read()
+        scope = environment.gpu_scope_key(manifest.target, "GPU A", "cold")
+        assert {record.scope for record in records} == {scope}
+        screened = {(r.task_key, r.candidate) for r in records if r.measurement.tier is Tier.SCREEN}
+        assert screened == candidates(first)
+        assert Status.OK in {r.measurement.status for r in records}
+    assert cli.main(["absorb", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert "absorbed 0 of" in capsys.readouterr().out, "twice is once"
+
+    assert cli.main(["bundle", str(config), "-n", "4", "-o", str(second)]) == 0
+    assert not candidates(second) & candidates(first), "what is known is not proposed again"
+    with Bundle(second) as opened:
+        assert "default" not in {item.proposer for item in opened.manifest.items}
+
+
+def plan(item: object) -> LaunchPlan:
+    return LaunchPlan.from_json(json.loads(json.dumps(item.plan)))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "expected"),
+    [
+        ([1.0, 1.0], 4, [2, 2]),
+        ([3.0, 1.0], 4, [2, 2]),  # one each first, the other two by weight: 1.5 and 0.5
+        ([100.0, 1.0, 1.0], 10, [8, 1, 1]),
+        ([1.0, 5.0, 2.0], 2, [0, 1, 1]),
+        ([0.0, 0.0], 3, [2, 1]),
+    ],
+)
+def test_shares_follow_the_weights_and_leave_no_task_out(weights: list[float], count: int, expected: list[int]) -> None:
+    assert shares(weights, count) == expected
+    assert sum(shares(weights, count)) == count
+
+
+def test_a_bundle_for_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path).replace("target: {tag: nvidia/nvidia-h100}", "target: llvm"))
+    assert cli.main(["bundle", str(config)]) == 2
+    assert "name the GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["-n", "0"], ["-n", "ten"], ["-n", "9999999"]])
+def test_a_count_that_is_none_is_refused(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path))
+    assert cli.main(["bundle", str(config), *flags]) == 2
+    assert "-n: expected a whole number" in capsys.readouterr().err

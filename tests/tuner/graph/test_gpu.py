@@ -1,0 +1,68 @@
+"""Whole models for a GPU, compiled without one: the winners are in them, and everything else is scheduled too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from tvm.target import Target
+
+from kernels.space import DesignSpace, InvalidCandidate, Replayer, generate
+from tuner.graph import GraphConfig, clean, lower
+from tuner.graph.assemble import assemble_gpu
+from tuner.importers import load
+
+TARGET = Target({"tag": "nvidia/nvidia-h100"})
+
+
+@pytest.fixture(scope="module")
+def lowered() -> object:
+    model = load("torch:tests.tuner.graph.test_graph:small", 1, {}, "random", 0)
+    return lower(clean(model.module), GraphConfig("NCHW"), TARGET)
+
+
+def scheduled(task: object) -> tvm.tirx.PrimFunc:
+    """Some legal candidate of a task, as a scheduled function."""
+    space: DesignSpace = generate(task.workload, TARGET, ["unroll"])  # type: ignore[attr-defined]
+    replayer, rng = Replayer(task.workload, space, TARGET), np.random.default_rng(0)  # type: ignore[attr-defined]
+    for _ in range(300):
+        try:
+            return replayer.apply(space.sample(rng)).mod["main"]
+        except InvalidCandidate:
+            continue
+    raise AssertionError("no legal candidate in 300 draws")
+
+
+def sources(executable: object) -> str:
+    """All CUDA source in a compiled model."""
+    found, waiting = [], [executable.mod]  # type: ignore[attr-defined]
+    while waiting:
+        module = waiting.pop()
+        if module.kind == "cuda":
+            found.append(module.inspect_source())
+        waiting.extend(module.imports)
+    return "\n".join(found)
+
+
+def test_convolutions_in_plain_layout_know_where_they_came_from(lowered: object) -> None:
+    origins = [task.workload.origin for task in lowered.tasks if "conv2d" in task.name]  # type: ignore[attr-defined]
+    assert origins
+    for origin in origins:
+        assert origin["op"] == "conv2d"
+        assert {"data", "weight", "strides", "padding", "dilation", "groups", "epilogue"} <= origin.keys()
+
+
+def test_a_model_for_a_gpu_holds_the_winners_and_a_graph(lowered: object, tmp_path: Path) -> None:
+    winners = {task.key: scheduled(task) for task in lowered.tasks}  # type: ignore[attr-defined]
+    tuned = assemble_gpu(lowered, winners, TARGET)
+    default = assemble_gpu(lowered, {}, TARGET)
+    assert "__global__" in sources(tuned)
+    assert sources(tuned) != sources(default)
+    for name in lowered.kernels:  # type: ignore[attr-defined]
+        assert f"{name}_kernel" in sources(tuned), "a kernel that is not on the GPU"
+    assert "cuda_graph" in tuned.as_text()
+    assert "cuda_graph" not in assemble_gpu(lowered, winners, TARGET, graph=False).as_text()
+    tuned.export_library(str(tmp_path / "model.so"))
+    assert (tmp_path / "model.so").stat().st_size > 0

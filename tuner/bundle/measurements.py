@@ -1,0 +1,227 @@
+"""The file that `measure` writes and `absorb` reads: JSON, one object a line, a header first. Maybe a stranger's."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tuner.bundle.manifest import Digest, Key, Text
+from tuner.errors import BundleError, ConfigError, OutputError
+from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.schema import read
+
+FORMAT = 1
+MAX_FILE_BYTES = 1 << 30
+MAX_LINE_BYTES = 4 << 20
+MAX_CONDITIONS = 64
+
+_STATUSES = tuple(status.value for status in Status)
+_StatusName = Annotated[str, lambda value: "" if value in _STATUSES else f"one of {', '.join(_STATUSES)}"]
+Count = Annotated[int, lambda value: "" if 0 <= value < 2**63 else "a count"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Which bundle was measured, and how: with what runner (`cuda`, `replay`), and on which devices when it began."""
+
+    format: int
+    bundle_sha256: Digest
+    target: Text
+    mode: Literal["hot", "cold"]
+    protocol: int
+    runner: Text
+    devices: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement of one item, on `device`. `created_at` is ISO 8601."""
+
+    task: Key
+    task_name: Text
+    candidate: Text
+    proposer: Text
+    seed: Count
+    device: Text
+    created_at: Text
+    measurement: Measurement
+
+    @property
+    def key(self) -> tuple[str, str, Tier]:
+        return self.task, self.candidate, self.measurement.tier
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A Measurement as its line holds it: seconds throughout, None spelt null."""
+
+    status: _StatusName
+    tier: Literal["screen", "rank", "certify"]
+    samples_s: tuple[float, ...] = ()
+    stopped_by: str = ""
+    reason: str = ""
+    censored_at_s: float | None = None
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    build_s: float = 0.0
+    run_s: float = 0.0
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Line:
+    task: Key
+    task_name: Text
+    candidate: Text
+    proposer: Text
+    seed: Count
+    device: Text
+    created_at: Text
+    measurement: _Measured
+
+
+class Writer:
+    """Appends rows to a file, each durable before the next is measured. One that is there already is gone on with.
+
+    `done` holds the rows found in it. Raises BundleError when it holds another bundle's, and OutputError.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
+        self.done: list[Row] = []
+        try:
+            if path.exists() and path.stat().st_size:
+                found, self.done, whole = _read(path)
+                if (found.bundle_sha256, found.runner) != (header.bundle_sha256, header.runner):
+                    raise BundleError(str(path), "holds measurements of another bundle or runner",
+                                      "choose another file with -o")  # fmt: skip
+                os.truncate(path, whole)  # a line that was cut off when the power went is measured again
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+            if self._file.tell() == 0:
+                self._append(_header_data(header))
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}", "choose another with -o") from error
+
+    def add(self, row: Row) -> None:
+        data = {name: getattr(row, name) for name in _Line.__dataclass_fields__ if name != "measurement"}
+        self._append({**data, "measurement": _measurement_data(row.measurement)})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, data: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written: {error.strerror}", "what was written is kept"
+            ) from error
+
+
+def read_measurements(path: Path, check_candidate: Callable[[str], object] = str) -> tuple[Header, list[Row]]:
+    """Everything in the file, in order. `check_candidate` raises ValueError for a text that is no candidate.
+
+    A last line that was cut off is left out. Raises BundleError, naming the line, for anything else that is not ours.
+    """
+    header, rows, _ = _read(path, check_candidate)
+    if header.protocol != PROTOCOL_VERSION:
+        raise BundleError(str(path), f"measured by protocol {header.protocol}, this program's is {PROTOCOL_VERSION}",
+                          "measure the bundle again with this version")  # fmt: skip
+    return header, rows
+
+
+def _read(path: Path, check_candidate: Callable[[str], object] = str) -> tuple[Header, list[Row], int]:
+    """Header, rows, and how many bytes of whole lines there are."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BundleError(str(path), f"over {MAX_FILE_BYTES >> 30} GiB; this is no file of measurements")
+        header, rows, whole, number = None, [], 0, 0
+        with open(path, "rb") as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                where = f"{path}, line {number}"
+                if len(line) > MAX_LINE_BYTES:
+                    raise BundleError(where, "far too long")
+                if not line.endswith(b"\n"):
+                    break
+                data = _parse(line, where)
+                if header is None:
+                    header = _header(data, where)
+                else:
+                    rows.append(_row(data, where, check_candidate))
+                whole += len(line)
+    except OSError as error:
+        raise BundleError(str(path), f"cannot be read: {error.strerror}") from error
+    if header is None:
+        raise BundleError(str(path), "holds no measurements", "give the file that `python -m tuner measure` wrote")
+    return header, rows, whole
+
+
+def _parse(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(where, "not JSON") from error
+
+
+def _header(data: Any, where: str) -> Header:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise BundleError(where, "not the header of a file of measurements, or of another version's",
+                          "give the file that `python -m tuner measure` wrote")  # fmt: skip
+    return _checked(Header, data, where)  # type: ignore[no-any-return]
+
+
+def _row(data: Any, where: str, check_candidate: Callable[[str], object]) -> Row:
+    line: _Line = _checked(_Line, data, where)
+    stated = line.measurement
+    if len(stated.conditions) > MAX_CONDITIONS:
+        raise BundleError(where, f"{len(stated.conditions)} conditions")
+    try:
+        check_candidate(line.candidate)
+        fields = {name: getattr(stated, name) for name in _Measured.__dataclass_fields__}
+        fields |= {"status": Status(stated.status), "tier": Tier(stated.tier)}
+        measurement = Measurement(**fields)
+    except ValueError as error:
+        raise BundleError(where, str(error)) from error
+    same = {name: getattr(line, name) for name in _Line.__dataclass_fields__}
+    return Row(**{**same, "measurement": measurement})
+
+
+def _checked(kind: Any, data: Any, where: str) -> Any:
+    try:
+        return read(kind, data)
+    except ConfigError as error:
+        raise BundleError(where, error.message) from error
+    except RecursionError as error:
+        raise BundleError(where, "nested too deeply") from error
+
+
+def _header_data(header: Header) -> dict[str, Any]:
+    return {name: getattr(header, name) for name in Header.__dataclass_fields__}
+
+
+def _measurement_data(measurement: Measurement) -> dict[str, Any]:
+    """Spelt as `tuner.schema` reads it: no `_s` at the end of a name, nothing that JSON has no number for."""
+    data = {name: getattr(measurement, name) for name in _Measured.__dataclass_fields__}
+    data["conditions"] = _stripped(measurement.conditions)
+    return {name.removesuffix("_s"): _finite(value) for name, value in data.items()}
+
+
+def _stripped(value: Any) -> Any:
+    """Without what is None or not finite: conditions are what is known."""
+    if isinstance(value, Mapping):
+        return {str(key): _stripped(item) for key, item in value.items() if _finite(item) is not None}
+    return (
+        [_stripped(item) for item in value if _finite(item) is not None] if isinstance(value, list | tuple) else value
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

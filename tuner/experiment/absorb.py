@@ -1,0 +1,45 @@
+"""Bringing back what a GPU host measured: from its file into the record database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tuner import environment
+from tuner.progress import Progress
+from tuner.records import Record
+
+
+def absorb(measurements: Path, database: str, progress: Progress) -> list[str]:
+    """Bring what `measure` wrote into the record database; what to say about it. What is there is left alone."""
+    from kernels.space import Candidate
+    from tuner.bundle.measurements import read_measurements
+    from tuner.store import SqlStore
+
+    progress.phase(f"reading {measurements}")
+    header, rows = read_measurements(measurements, Candidate.from_text)
+    run_id = f"bundle-{header.bundle_sha256[:12]}"
+    with closing(SqlStore(database)) as store:
+        there = {(r.task_key, r.candidate, r.measurement.tier, r.scope) for r in store.read(run_id=run_id)}
+        new: list[Record] = []
+        for row in rows:
+            scope = environment.gpu_scope_key(header.target, row.device, header.mode)
+            conditions: Mapping[str, Any] = {**row.measurement.conditions, "device": row.device}
+            record = Record(
+                run_id=run_id, task_key=row.task, task_name=row.task_name, scope=scope, trial=len(there) + len(new) + 1,
+                candidate=row.candidate, proposer=row.proposer, seed=row.seed, created_at=row.created_at,
+                measurement=dataclasses.replace(row.measurement, conditions=conditions),
+            )  # fmt: skip
+            key = (record.task_key, record.candidate, record.measurement.tier, record.scope)
+            if key not in there:
+                there.add(key)
+                new.append(record)
+        store.append(new)
+    statuses = Counter(str(record.measurement.status) for record in new)
+    found = ", ".join(f"{n} {status}" for status, n in statuses.most_common()) or "nothing new"
+    devices = ", ".join(sorted({row.device for row in rows}))
+    return [f"absorbed {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {found}"]

@@ -1,0 +1,131 @@
+"""What the driver says of a GPU around a measurement: clock, temperature, what throttled it, who else is on it.
+
+Only read. Clocks, limits and modes of the card are never set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+OUTSIDE_REASONS = {
+    0x8: "hardware slowdown", 0x20: "software thermal slowdown", 0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}  # fmt: skip
+"""Bits of nvmlClocksEventReasons that come from outside the kernel and bar its time from winning."""
+
+OTHER_REASONS = {
+    0x1: "idle", 0x2: "application clocks", 0x4: "power cap", 0x10: "sync boost", 0x100: "display clocks",
+}  # fmt: skip
+"""Bits that are told but bar nothing: a kernel that reaches the power cap is limited by what it does itself."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One reading. MHz, degrees Celsius, watts; None where the driver does not tell. `strangers`: other processes
+    that compute on this GPU."""
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
+    reasons: int
+    strangers: int
+
+    def data(self) -> dict[str, Any]:
+        """As the conditions of a measurement hold it."""
+        words = {**OUTSIDE_REASONS, **OTHER_REASONS}
+        known = {
+            "sm_clock_mhz": self.sm_clock_mhz, "memory_clock_mhz": self.memory_clock_mhz,
+            "temperature_c": self.temperature_c, "power_w": self.power_w,
+        }  # fmt: skip
+        said = {name: value for name, value in known.items() if value is not None}
+        return {
+            **said,
+            "clock_reasons": [w for bit, w in words.items() if self.reasons & bit],
+            "strangers": self.strangers,
+        }
+
+
+def barring(before: Certificate | None, after: Certificate | None) -> str:
+    """Why a time between two readings may not win; "" when it may, or when there is nobody to ask."""
+    for reading in (before, after):
+        if reading is None:
+            continue
+        for bit, word in OUTSIDE_REASONS.items():
+            if reading.reasons & bit:
+                return f"throttled: {word}"
+        if reading.strangers:
+            return f"contended: {reading.strangers} other process(es) on this GPU"
+    return ""
+
+
+class Nvml:
+    """Readings of one GPU. `missing` says why there are none, "" when there are.
+
+    Where the driver does not know this process by its own number (in a container) strangers are counted: open it before
+    this process has a context, and call `ours` when it has one.
+    """
+
+    def __init__(self, bus_id: str) -> None:
+        self.missing = ""
+        self._ours = 0
+        try:
+            import pynvml
+        except ImportError:
+            self.missing = "the package nvidia-ml-py is not installed"
+            return
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
+            self._before = len(self._processes())
+        except pynvml.NVMLError as error:
+            self.missing = f"NVML: {error}"
+
+    def ours(self) -> None:
+        """Whoever came since this was opened is this process."""
+        if not self.missing:
+            self._ours = max(len(self._processes()) - self._before, 0)
+
+    def read(self) -> Certificate | None:
+        """A reading, or None where there is no NVML."""
+        if self.missing:
+            return None
+        nvml = self._nvml
+        power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(self._handle))
+        return Certificate(
+            self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)),
+            self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_MEM)),
+            self._ask(lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU)),
+            None if power is None else power / 1000.0,
+            int(self._ask(self._reasons) or 0),
+            self._strangers(),
+        )
+
+    def close(self) -> None:
+        if not self.missing:
+            with contextlib.suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+
+    def _reasons(self) -> int:
+        named = getattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+        older = self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+        return int((named or older)(self._handle))
+
+    def _strangers(self) -> int:
+        processes = self._processes()
+        return len(processes) - 1 if os.getpid() in processes else max(len(processes) - self._ours, 0)
+
+    def _processes(self) -> list[int]:
+        found = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        return [int(process.pid) for process in found or ()]
+
+    def _ask(self, question: Any) -> Any:
+        """An answer, or None where this driver or this card does not tell."""
+        try:
+            return question()
+        except self._nvml.NVMLError:
+            return None
