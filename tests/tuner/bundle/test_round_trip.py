@@ -108,7 +108,7 @@ def plan(item: object) -> LaunchPlan:
     ("weights", "count", "expected"),
     [
         ([1.0, 1.0], 4, [2, 2]),
-        ([3.0, 1.0], 4, [2, 2]),  # one each first, the other two by weight: 1.5 and 0.5
+        ([3.0, 1.0], 4, [3, 1]),  # one each first; 1.5 and 0.5 of the other two, a tie that the heavier wins
         ([100.0, 1.0, 1.0], 10, [8, 1, 1]),
         ([1.0, 5.0, 2.0], 2, [0, 1, 1]),
         ([0.0, 0.0], 3, [2, 1]),
