@@ -218,7 +218,7 @@ class _Packer:
         fruitless = 0
         while len(items) < wanted and fruitless < _FRUITLESS and not self._interrupted():
             missing = (wanted - len(items) - len(first)) << fruitless  # where few can be built, more are asked for
-            proposals = [*first, *strategy.ask(min(max(missing, 1), self._config.search.batch))]
+            proposals = [*first, *strategy.ask(min(missing, self._config.search.batch))]
             first = []
             if not proposals:
                 break
