@@ -1,4 +1,7 @@
-"""CUDA source -> cubin, and what its kernels use as ptxas reports it. Needs a CUDA compiler, no GPU."""
+"""CUDA source -> cubin, and what its kernels use as ptxas reports it. Needs a CUDA compiler, no GPU.
+
+The compiler is nvcc, or NVRTC where there is no nvcc.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,22 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from kernels import nvrtc
+from kernels.launch_plan import Launch, LaunchPlan
+from kernels.occupancy import occupancy
 
 
 class MissingCompiler(Exception):
-    """There is no nvcc here; the message says what to install."""
+    """There is neither nvcc nor NVRTC here; the message says what to install."""
 
 
 class CompileFailed(Exception):
-    """nvcc refused the source; the message is its last lines."""
+    """The compiler refused the source, or does not know the architecture; the message is its last lines."""
 
 
 class CompileTimeout(CompileFailed):
@@ -39,11 +48,27 @@ class Usage:
 
 @dataclass(frozen=True)
 class Cubin:
-    """A compiled program: the file, its SHA-256, and the usage of each kernel by name."""
+    """A compiled program: the file, its SHA-256, the usage of each kernel by name, and its architecture."""
 
     path: Path
     sha256: str
     kernels: Mapping[str, Usage]
+    arch: str = ""
+
+    def accounts(self, plan: LaunchPlan) -> list[dict[str, Any]]:
+        """For each launch, as JSON-able data: its kernel, usage, shared memory and occupancy with its limiter.
+
+        Without occupancy for an architecture that has no rules.
+        """
+        return [self._account(launch) for launch in plan.launches]
+
+    def _account(self, launch: Launch) -> dict[str, Any]:
+        usage = self.kernels[launch.kernel]
+        shared = max(usage.shared_bytes, launch.static_shared_bytes) + launch.dynamic_shared_bytes
+        found: dict[str, Any] = {"kernel": launch.kernel, **asdict(usage), "shared_bytes": shared}
+        with contextlib.suppress(ValueError):
+            found["occupancy"] = asdict(occupancy(self.arch, launch.threads, usage.registers, shared))
+        return found
 
     def resources(self) -> dict[str, int]:
         """The worst of each resource over the kernels; spills are added up."""
@@ -71,41 +96,68 @@ def find_nvcc() -> str:
     if found is None:
         raise MissingCompiler(
             "compiling CUDA kernels needs nvcc: install the CUDA toolkit and put its bin folder on the PATH, "
-            "or set CUDA_HOME to the toolkit"
+            f"or set CUDA_HOME to the toolkit; or, instead of nvcc, pip install {nvrtc.PACKAGES}"
         )
     return found
+
+
+def compile_cubins(
+    source: str, archs: Sequence[str], folder: Path, timeout_s: float = 60.0, options: Sequence[str] = (), jobs: int = 1
+) -> dict[str, Cubin | CompileFailed]:
+    """One source for several architectures, `jobs` at once; what fails for one does not stop the others.
+
+    Raises MissingCompiler, and ValueError for a malformed architecture.
+    """
+
+    def one(arch: str) -> Cubin | CompileFailed:
+        try:
+            return compile_cubin(source, arch, folder, timeout_s, options)
+        except CompileFailed as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(jobs, 1)) as pool:
+        return dict(zip(archs, pool.map(one, archs), strict=True))
 
 
 def compile_cubin(source: str, arch: str, folder: Path, timeout_s: float = 60.0, options: Sequence[str] = ()) -> Cubin:
     """Compile CUDA source for one architecture (`sm_90a`) into `folder`; the file is named by its content.
 
-    Raises MissingCompiler, CompileFailed or CompileTimeout, and ValueError for a malformed `arch`.
+    `options` are the compiler's own (`--use_fast_math`, `-maxrregcount=64`). NVRTC runs in this process and heeds no
+    timeout. Raises MissingCompiler, CompileFailed or CompileTimeout, and ValueError for a malformed `arch`.
     """
     if not re.fullmatch(r"sm_\d{2,3}[af]?", arch):
         raise ValueError(f"not a CUDA architecture: {arch!r}")
-    nvcc = find_nvcc()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nvcc-", dir=folder) as scratch:
-        code, cubin = Path(scratch) / "kernel.cu", Path(scratch) / "kernel.cubin"
-        code.write_text(source)
-        command = [
-            nvcc,
-            "-cubin",
-            f"-arch={arch}",
-            "-std=c++17",
-            "-Xptxas",
-            "-v",
-            *options,
-            "-o",
-            str(cubin),
-            str(code),
-        ]
-        log = _run(command, scratch, timeout_s)
-        content = cubin.read_bytes()
+        try:
+            content, log = _through_nvcc(find_nvcc(), source, arch, Path(scratch), timeout_s, options)
+        except MissingCompiler:
+            if nvrtc.library() is None:
+                raise
+            content, log = _through_nvrtc(source, arch, options)
         digest = hashlib.sha256(content).hexdigest()
         path = folder / f"{digest[:16]}.cubin"
-        os.replace(cubin, path)
-    return Cubin(path, digest, parse_usage(log))
+        made = Path(scratch) / "made.cubin"
+        made.write_bytes(content)
+        os.replace(made, path)
+    return Cubin(path, digest, parse_usage(log), arch)
+
+
+def _through_nvcc(
+    nvcc: str, source: str, arch: str, scratch: Path, timeout_s: float, options: Sequence[str]
+) -> tuple[bytes, str]:
+    code, cubin = scratch / "kernel.cu", scratch / "kernel.cubin"
+    code.write_text(source)
+    command = [nvcc, "-cubin", f"-arch={arch}", "-std=c++17", "-Xptxas", "-v", *options, "-o", str(cubin), str(code)]
+    log = _run(command, str(scratch), timeout_s)
+    return cubin.read_bytes(), log
+
+
+def _through_nvrtc(source: str, arch: str, options: Sequence[str]) -> tuple[bytes, str]:
+    try:
+        return nvrtc.compile_source(source, arch, options)
+    except nvrtc.NvrtcFailed as error:
+        raise CompileFailed("\n".join(str(error).splitlines()[-12:])[-2000:]) from error
 
 
 def parse_usage(log: str) -> dict[str, Usage]:

@@ -15,7 +15,6 @@ from tvm.tirx.build import codegen_build, split_host_device_mods
 from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
-
 _MERGE = "tirx.merge_static_smem"
 
 
@@ -36,12 +35,13 @@ def emit(
 ) -> CudaProgram:
     """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    `options` are those of TVM's PassContext. Raises EmitFailed when TVM refuses the schedule.
+    `options` are added to those of the current PassContext. Raises EmitFailed when TVM refuses the schedule.
     """
-    options = dict(options or {})
-    if "wmma." in module.script():
-        options[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
-    with tvm.transform.PassContext(config=options):
+    current = tvm.transform.PassContext.current()
+    config = {**current.config, **(options or {})}
+    if "wmma." in tvm.ir.save_json(module):
+        config[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
+    with tvm.transform.PassContext(opt_level=current.opt_level, config=config):
         return _emit(module, target, num_outputs)
 
 

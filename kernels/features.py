@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.space import ENCODING_LENGTH, Candidate, InvalidCandidate, Replayer
+from kernels.space.gpu_work import judge
+from kernels.static_judge import FEATURES as JUDGED
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 _PER_STORE = 164
 """Columns of TVM's per-store features, see tvm/s_tir/meta_schedule/feature_extractor/per_store_feature.py."""
 
-FEATURE_LENGTH = 2 * _PER_STORE + ENCODING_LENGTH + 3
-SCHEMA = f"per-store-{_PER_STORE}-max-sum/encoding-{ENCODING_LENGTH}/workload-3/1"
+FEATURE_LENGTH = 2 * _PER_STORE + ENCODING_LENGTH + 3 + JUDGED
+SCHEMA = f"per-store-{_PER_STORE}-max-sum/encoding-{ENCODING_LENGTH}/workload-3/judge-{JUDGED}/1"
 """Names the meaning of a row; rows and models of another schema are not used."""
 
 
@@ -34,7 +36,7 @@ class FeatureExtractor:
 
         Per-store features pooled over the program's stores by maximum and by sum (of what are
         already log-scaled values), then the candidate's own encoding, then log2 of the workload's
-        flops, bytes and intensity.
+        flops, bytes and intensity, then what the static judge says of a tiled GPU candidate (zeros otherwise).
         """
         try:
             schedule = self._replayer.apply(candidate)
@@ -44,4 +46,11 @@ class FeatureExtractor:
         [stores] = self._extractor.extract_from(self._replayer.context, [ms.MeasureCandidate(schedule, [])])
         table = np.asarray(stores.numpy(), dtype=np.float32)
         own = self._replayer.space.encode(candidate)
-        return np.concatenate([table.max(axis=0), table.sum(axis=0), own, self._shape]).astype(np.float32)
+        parts = [table.max(axis=0), table.sum(axis=0), own, self._shape, self._judged(candidate)]
+        return np.concatenate(parts).astype(np.float32)
+
+    def _judged(self, candidate: Candidate) -> NDArray[np.float32]:
+        model = None if candidate.is_default else self._replayer.space.sketches[candidate.sketch].gpu
+        if model is None:
+            return np.zeros(JUDGED, np.float32)
+        return np.array(judge(model, candidate.decisions).features(), np.float32)

@@ -1,6 +1,6 @@
 """How many blocks of a kernel one multiprocessor holds at once, and what keeps it from holding more.
 
-The rules are those of `cuda_occupancy.h` of the CUDA toolkit; tests compile that header and compare. Standard library only.
+The rules are those of `cuda_occupancy.h` of the CUDA toolkit; tests compile that header and compare.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def multiprocessor(arch: str) -> Multiprocessor:
 
 
 def occupancy(arch: str, threads: int, registers: int, shared_bytes: int) -> Occupancy:
-    """Occupancy of a kernel of `threads` a block, `registers` a thread and `shared_bytes` a block, static and dynamic."""
+    """Occupancy of a kernel: `threads` a block, `registers` a thread, `shared_bytes` a block, static and dynamic."""
     sm = multiprocessor(arch)
     warps = -(-threads // _WARP)
     limits = {

@@ -8,11 +8,9 @@ Floating Point").
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import tvm
 from tvm.tirx import PrimFunc
@@ -79,19 +77,11 @@ def _group(read: str, written: str, transposed: bool) -> Mapping[str, str]:
     return names
 
 
-@functools.cache
-def _registered() -> set[str]:
-    return set()
-
-
-def _register(name: str, make: Any) -> None:
+def _register(name: str, make: Callable[[], tuple[PrimFunc, PrimFunc]]) -> None:
     from tvm.s_tir import TensorIntrin
 
-    if name not in _registered() and TensorIntrin.get(name, allow_missing=True) is None:
-        desc, impl = make()
-        assert isinstance(desc, PrimFunc)
-        TensorIntrin.register(name, desc, impl)
-    _registered().add(name)
+    if TensorIntrin.get(name, allow_missing=True) is None:
+        TensorIntrin.register(name, *make())
 
 
 def disguise(module: tvm.IRModule) -> tuple[tvm.IRModule, str | None]:
@@ -125,8 +115,6 @@ def reveal(source: str, dtype: str) -> str:
         r"(nvcuda::wmma::fragment<nvcuda::wmma::matrix_[ab], [\d, ]+, )half\b", rf"\g<1>{_FRAGMENTS[dtype]}", source
     )
     if dtype == "float32":
-        rounding = (
-            r"\g<0> for (auto& operand : \g<1>.x) operand = nvcuda::wmma::__float_to_tf32(operand);"
-        )
+        rounding = r"\g<0> for (auto& operand : \g<1>.x) operand = nvcuda::wmma::__float_to_tf32(operand);"
         source = re.sub(r"nvcuda::wmma::load_matrix_sync\((\w+\[[^\]]*\]), .*?;$", rounding, source, flags=re.MULTILINE)
     return source

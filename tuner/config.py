@@ -15,7 +15,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 
@@ -118,21 +118,23 @@ class TargetConfig:
     threads: Annotated[int, _between(1, 4096)] | None = None
 
 
+KernelPass = Literal[
+    "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap",
+]  # fmt: skip
+"""The passes of `kernels.passes`, in its order."""
+
+
 @dataclass(frozen=True)
 class PassesConfig:
-    """What is searched besides schedules. `fast_math` must be both allowed and listed in `kernel` to be searched."""
+    """What is searched besides schedules. `fast_math` and `cuda_math` must be both allowed and listed in `kernel`.
+
+    Passes that do nothing on the target are not searched.
+    """
 
     layouts: Annotated[tuple[Literal["auto", "NCHW", "NHWC", "NCHW8c", "NCHW16c"], ...], _some, _distinct] = ("auto",)
     fusion_depths: Annotated[tuple[Annotated[int, _between(-1, 256)], ...], _some, _distinct] = (-1,)
-    kernel: Annotated[
-        tuple[
-            Literal[
-                "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math"
-            ],
-            ...,
-        ],
-        _distinct,
-    ] = ("unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math")
+    kernel: Annotated[tuple[KernelPass, ...], _distinct] = get_args(KernelPass)
     fast_math: bool = False
 
 

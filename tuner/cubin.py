@@ -24,7 +24,7 @@ def build(
     """
     import tvm
 
-    from kernels.cubin import CompileFailed, compile_cubin
+    from kernels.cubin import CompileFailed, MissingCompiler, compile_cubin
     from kernels.default_gpu import default_schedule
     from kernels.emit_cuda import EmitFailed, emit
 
@@ -32,8 +32,10 @@ def build(
         module = default_schedule(schedule.mod, target) if candidate.is_default else schedule.mod
         with tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
             program = emit(module, target, num_outputs)
-        made = compile_cubin(program.source, str(target.arch), folder, _NVCC_TIMEOUT_S)
-    except (EmitFailed, CompileFailed, RuntimeError, ValueError) as error:
+        made = compile_cubin(
+            program.source, str(target.arch), folder, _NVCC_TIMEOUT_S, candidate.passes.compiler_options()
+        )
+    except (EmitFailed, CompileFailed, MissingCompiler, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
         return {"status": Status.BUILD_FAILED, "reason": reason, "build_s": time.perf_counter() - started}
     return {
@@ -41,5 +43,9 @@ def build(
         "entry": entry,
         "sha256": made.sha256,
         "build_s": time.perf_counter() - started,
-        "resources": {"plan": program.plan.to_json(), **made.resources()},
+        "resources": {
+            "plan": program.plan.to_json(),
+            "kernels": made.accounts(program.plan),
+            **made.resources(),
+        },
     }

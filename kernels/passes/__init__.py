@@ -9,11 +9,16 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from kernels.passes.async_copy import AsyncCopy
 from kernels.passes.base import Pass
 from kernels.passes.cse import CommonSubexpressions
+from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
 from kernels.passes.llvm_opt import LlvmOpt
+from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
+from kernels.passes.ptxas_opt import PtxasOpt
+from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
 from kernels.passes.unroll import Unroll
 from kernels.passes.vector_width import VectorWidth
@@ -21,7 +26,21 @@ from kernels.passes.vectorize import Vectorize
 
 PASSES: Mapping[str, type[Pass]] = {
     p.name: p
-    for p in (Unroll, Vectorize, VectorWidth, LlvmOpt, StorageRewrite, CommonSubexpressions, NoAlias, FastMath)
+    for p in (
+        Unroll,
+        Vectorize,
+        VectorWidth,
+        LlvmOpt,
+        StorageRewrite,
+        CommonSubexpressions,
+        NoAlias,
+        FastMath,
+        AsyncCopy,
+        MergedShared,
+        CudaMath,
+        PtxasOpt,
+        RegisterCap,
+    )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
 
@@ -52,6 +71,9 @@ class PassConfig:
             for key, value in setting.target_options().items():
                 merged[key] = [*merged.get(key, ()), *value] if isinstance(value, list) else value
         return merged
+
+    def compiler_options(self) -> tuple[str, ...]:
+        return tuple(option for s in self.settings for option in s.compiler_options())
 
     def numbers(self) -> tuple[float, ...]:
         return tuple(s.number() for s in self.settings)

@@ -1,8 +1,8 @@
 """What a pass is: a frozen dataclass whose fields are its options, one line of text that round-trips.
 
-A pass may act in three places: on the schedule before post-processing, as options of the lowering
-(`PassContext`), and as options of the target. `variants` lists what is worth searching, the
-default first.
+A pass may act in four places: on the schedule before post-processing, as options of the lowering
+(`PassContext`), as options of the target, and as options of the CUDA compiler. `variants` lists what
+is worth searching, the default first.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Pass:
     def target_options(self) -> Mapping[str, Any]:
         """Attributes added to the target this kernel is compiled for."""
         return {}
+
+    def compiler_options(self) -> tuple[str, ...]:
+        """Options for the CUDA compiler, as nvcc and NVRTC both spell them."""
+        return ()
 
     def number(self) -> float:
         """The setting as a number a cost model can learn from."""

@@ -6,17 +6,21 @@ inside `Replayer.apply`.
 
 | module | is |
 |---|---|
-| data | Candidate, Knob, Sketch |
+| decision, data | Candidate, Knob, Sketch |
 | tiles | ways to cut a loop into parts |
 | constraints | what is legal, known without TVM |
 | encoding | a candidate as numbers |
 | seeds | analytical first guesses |
 | design | DesignSpace: structure, moves, JSON |
 | rules | sketches from TVM's schedule rules |
+| gpu, gpu_solve | what a GPU sketch takes, as formulas of its decisions; drawing within its limits |
+| gpu_rules | sketches for CUDA, with and without tensor cores |
+| gpu_work, gpu_seeds | what the static judge is asked about a candidate; first guesses by its answers |
 | replay | candidate -> schedule |
 """
 
-from kernels.space.data import DEFAULT_SKETCH, Candidate, Decision, InvalidCandidate, Knob, Sketch
+from kernels.space.data import DEFAULT_SKETCH, Candidate, InvalidCandidate, Knob, Sketch
+from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.encoding import ENCODING_LENGTH
 from kernels.space.replay import Replayer

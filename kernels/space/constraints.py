@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from kernels.space.data import Decision, Sketch, as_parts
+from kernels.space.data import Knob, Limit, Term, parts_of
 from kernels.space.tiles import divisors
 
 MAX_TILE_STEPS = 1024
@@ -14,16 +14,30 @@ MAX_TILE_STEPS = 1024
 seconds over them."""
 
 
-def legal(sketch: Sketch, decisions: Sequence[Decision], target_kind: str) -> bool:
-    """Whether the decisions respect the limits of the kind of target."""
-    if sketch.gpu is not None:
-        return sketch.gpu.legal(decisions)
-    spatial = [as_parts(decisions[i]) for i, k in sketch.tiles if k.role == "spatial"]
-    if not spatial or len(spatial[0]) < 3:
-        return True
-    if math.prod(parts[-1] for parts in spatial) > MAX_TILE_STEPS:
-        return False
-    return target_kind != "llvm" or spatial[-1][-1] >= least_vector(math.prod(spatial[-1]))
+PACKED_TILE_STEPS = 512
+"""A packed product's tile: as many accumulators as AVX-512 has registers."""
+
+L2_BYTES = 1 << 20
+"""A second-level cache: 1 to 2 MiB on the x86 servers made since 2017."""
+
+
+def limits_of(knobs: Sequence[Knob], target_kind: str, rule: str = "tvm") -> tuple[Limit, ...]:
+    """The limits of a sketch with these knobs on a kind of target."""
+    spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
+    if not spatial or len(parts_of(knobs[spatial[0]])) < 3:
+        return ()
+    tile = Term(tuple((i, (-1,)) for i in spatial))
+    limits = [Limit("register tile", (tile,), most=MAX_TILE_STEPS)]
+    if target_kind == "llvm":
+        last = spatial[-1]
+        least = least_vector(math.prod(parts_of(knobs[last])))
+        limits.append(Limit("vector length", (Term(((last, (-1,)),)),), least=least))
+    if rule.startswith("packed"):
+        reduction = math.prod(parts_of(knobs[-1]))
+        panel = Term(((last, (-1,)),), scale=4 * reduction)
+        limits[0] = Limit("register tile", (tile,), most=PACKED_TILE_STEPS)
+        limits.append(Limit("panel in the second-level cache", (panel,), most=L2_BYTES))
+    return tuple(limits)
 
 
 @functools.lru_cache(maxsize=4096)

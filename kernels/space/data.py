@@ -1,15 +1,20 @@
-"""Candidates, knobs and sketches: plain data that replays exactly."""
+"""Candidates, knobs, limits and sketches: plain data that replays exactly."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from kernels.passes import PassConfig
-from kernels.space.gpu import Decision, GpuModel, as_parts
-
+from kernels.space.decision import Decision, as_parts
+from kernels.space.gpu import GpuModel
 
 DEFAULT_SKETCH = -1
 """The sketch number of the untuned program: TVM's lowering with no schedule at all."""
@@ -65,17 +70,92 @@ class Knob:
     def index(self) -> Mapping[Decision, int]:
         return {choice: i for i, choice in enumerate(self.choices)}
 
+    @property
+    def default(self) -> Decision:
+        """The choice that changes least: a tile that leaves its loop whole, the first of anything else."""
+        return self.choices[0]
+
+    def sample(self, rng: np.random.Generator) -> Decision:
+        """Any choice, each as likely as any other."""
+        return self.choices[int(rng.integers(len(self.choices)))]
+
+    def neighbours(self, decision: Decision) -> tuple[Decision, ...]:
+        """The choices one step away: the next in the list, or a tile with a prime factor moved between two parts."""
+        if not isinstance(decision, tuple):
+            i = self.index[decision]
+            return self.choices[max(i - 1, 0) : i] + self.choices[i + 1 : i + 2]
+        moved = (
+            tuple(f // p if at == source else f * p if at == target else f for at, f in enumerate(decision))
+            for source, target in itertools.permutations(range(len(decision)), 2)
+            for p in prime_factors(decision[source])
+        )
+        return tuple(choice for choice in moved if choice in self.index)
+
+    def encode(self, decision: Decision) -> tuple[float, ...]:
+        """Log2 of each factor of a tile; the number itself of anything else."""
+        if isinstance(decision, tuple):
+            return tuple(math.log2(max(factor, 1)) for factor in decision)
+        return (float(decision),)
+
+
+@dataclass(frozen=True)
+class Term:
+    """`scale` times the product, over knobs, of the named parts of their factors.
+
+    `parts` holds (position of the knob, indices of its parts); negative indices count from the innermost.
+    """
+
+    parts: tuple[tuple[int, tuple[int, ...]], ...]
+    scale: int = 1
+
+    def factor(self, position: int, decision: Decision) -> int:
+        """What one knob's decision contributes."""
+        factors = as_parts(decision)
+        return math.prod(factors[i] for at, indices in self.parts if at == position for i in indices)
+
+    def value(self, decisions: Sequence[Decision]) -> int:
+        return self.scale * math.prod(self.factor(position, decisions[position]) for position, _ in self.parts)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The sum of the terms is at least `least` and at most `most` (None: no bound).
+
+    Threads of a block are one product; the elements of two tiles in shared memory are a sum of two.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    most: int | None = None
+    least: int = 0
+
+    def kept(self, decisions: Sequence[Decision]) -> bool:
+        total = sum(term.value(decisions) for term in self.terms)
+        return total >= self.least and (self.most is None or total <= self.most)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Limit:
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        terms = tuple(
+            Term(tuple((int(at), tuple(map(int, indices))) for at, indices in t["parts"]), int(t["scale"]))
+            for t in data["terms"]
+        )
+        return Limit(data["name"], terms, data["most"], data["least"])
+
 
 @dataclass(frozen=True)
 class Sketch:
     """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON.
 
-    `gpu` are the formulas of what a tiled GPU sketch takes; None on a CPU, and where nothing is tiled.
+    `rule` names what made it: TVM's own rules, or one of our recipes. `gpu` are the formulas of what a tiled GPU sketch
+    takes, in place of `limits`; None on a CPU, and where nothing is tiled.
     """
 
     number: int
     trace: str = field(repr=False)
     knobs: tuple[Knob, ...]
+    limits: tuple[Limit, ...] = ()
+    rule: str = "tvm"
     gpu: GpuModel | None = None
 
     @property
@@ -93,3 +173,9 @@ class Sketch:
 
 def parts_of(knob: Knob) -> tuple[int, ...]:
     return as_parts(knob.choices[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def prime_factors(n: int) -> tuple[int, ...]:
+    """The distinct primes that divide n."""
+    return tuple(p for p in range(2, n + 1) if n % p == 0 and all(p % q for q in range(2, math.isqrt(p) + 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.passes import PASSES, PassConfig
-from kernels.space.constraints import legal
-from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Sketch
+from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
 from kernels.space.gpu import GpuModel
-from kernels.space.solver import draw
+from kernels.space.gpu_seeds import Judged, judged
+from kernels.space.gpu_solve import GpuSolver
 from kernels.space.seeds import first_guesses
+from kernels.space.solve import Count, Solver
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,18 @@ class DesignSpace:
         """The number of points, legal or not."""
         return sum(math.prod(self.sizes(s.number)) for s in self.sketches)
 
+    def count(self) -> Count:
+        """The number of legal points; its error is 0 where every sketch was counted exactly."""
+        passes = math.prod(len(v) for v in self.pass_variants)
+        found = [solver.count() for solver in self._solvers]
+        points = sum(c.points for c in found)
+        error = math.hypot(*(c.points * c.relative_error for c in found if c.relative_error)) / max(points, 1)
+        return Count(points * passes, error)
+
+    @functools.cached_property
+    def _solvers(self) -> tuple[Solver | GpuSolver, ...]:
+        return tuple(GpuSolver(s.knobs, s.gpu) if s.gpu else Solver(s.knobs, s.limits) for s in self.sketches)
+
     # --- legality that needs no TVM --------------------------------------------------------------
 
     def contains(self, candidate: Candidate) -> bool:
@@ -78,7 +92,7 @@ class DesignSpace:
         """Whether the candidate respects the limits that are products of its decisions."""
         if candidate.is_default:
             return True
-        return legal(self.sketches[candidate.sketch], candidate.decisions, self.target_kind)
+        return self._solvers[candidate.sketch].kept(candidate.decisions)
 
     # --- moves ----------------------------------------------------------------------------------
 
@@ -87,19 +101,37 @@ class DesignSpace:
         return Candidate(DEFAULT_SKETCH)
 
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
-        """A random legal candidate. Each pass leaves its default with probability `vary_passes`."""
-        for _ in range(100):
-            candidate = self.sample_sketch(int(rng.integers(len(self.sketches))), rng, vary_passes)
-            if self.legal(candidate):
-                return candidate
-        return candidate
+        """A random legal candidate: any sketch that has one, then each of its legal decisions as likely as any other.
 
-    def sample_sketch(self, sketch: int, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
-        """A random candidate of one sketch, within a GPU's limits; on a CPU it may be illegal."""
-        indices = draw(self.sketches[sketch], rng)
-        for variants in self.pass_variants:
-            indices.append(int(rng.integers(len(variants))) if rng.random() < vary_passes else 0)
-        return self.from_indices(sketch, indices)
+        On a GPU less likely where the static judge sees no hope. Each pass leaves its default with probability
+        `vary_passes`.
+        """
+        drawn = None
+        for sketch in rng.permutation(len(self.sketches)):
+            drawn = self._draw(int(sketch), rng)
+            if drawn is not None:
+                break
+        if drawn is None:
+            return self.default()
+        passes = [int(rng.integers(len(v))) if rng.random() < vary_passes else 0 for v in self.pass_variants]
+        return self.from_indices(int(sketch), (*drawn, *passes))
+
+    def sample_sketch(self, sketch: int, rng: np.random.Generator) -> Candidate | None:
+        """A random legal candidate of one sketch, with the default passes; None where it has none."""
+        drawn = self._solvers[sketch].draw(rng)
+        return None if drawn is None else self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+
+    def _draw(self, sketch: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+        """A legal set of decisions; up to four hopeless ones are drawn again."""
+        drawn = self._solvers[sketch].draw(rng)
+        for _ in range(4):
+            if drawn is None or self.sketches[sketch].gpu is None:
+                break
+            candidate = self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
+            if not self._judged.hopeless(self.sketches[sketch], candidate.decisions):
+                break
+            drawn = self._solvers[sketch].draw(rng)
+        return drawn
 
     def mutate(self, candidate: Candidate, rng: np.random.Generator, changes: int = 1) -> Candidate:
         """Change `changes` coordinates: half the time to a neighbour, otherwise to any choice."""
@@ -112,10 +144,8 @@ class DesignSpace:
         for _ in range(20):
             indices = list(self.to_indices(candidate))
             for i in rng.choice(free, size=min(changes, len(free)), replace=False):
-                if rng.random() < 0.5:
-                    indices[i] = int(np.clip(indices[i] + rng.choice((-1, 1)), 0, sizes[i] - 1))
-                else:
-                    indices[i] = int(rng.integers(sizes[i]))
+                near = self._near(candidate.sketch, i, indices[i]) if rng.random() < 0.5 else range(sizes[i])
+                indices[i] = int(rng.choice(near))
             mutated = self.from_indices(candidate.sketch, indices)
             if mutated != candidate and self.legal(mutated):
                 return mutated
@@ -133,14 +163,20 @@ class DesignSpace:
         """Every legal candidate one step away along one coordinate."""
         if candidate.is_default:
             return
-        sizes = self.sizes(candidate.sketch)
         base = self.to_indices(candidate)
-        for i, n in enumerate(sizes):
-            for step in (-1, 1):
-                if 0 <= base[i] + step < n:
-                    moved = self.from_indices(candidate.sketch, (*base[:i], base[i] + step, *base[i + 1 :]))
-                    if self.legal(moved):
-                        yield moved
+        for i, here in enumerate(base):
+            for there in self._near(candidate.sketch, i, here):
+                moved = self.from_indices(candidate.sketch, (*base[:i], there, *base[i + 1 :]))
+                if self.legal(moved):
+                    yield moved
+
+    def _near(self, sketch: int, coordinate: int, index: int) -> list[int]:
+        """The indices one step away along a coordinate."""
+        knobs = self.sketches[sketch].knobs
+        if coordinate < len(knobs):
+            knob = knobs[coordinate]
+            return [knob.index[c] for c in knob.neighbours(knob.choices[index])]
+        return [i for i in (index - 1, index + 1) if 0 <= i < len(self.pass_variants[coordinate - len(knobs)])]
 
     # --- numbers ----------------------------------------------------------------------------------
 
@@ -152,7 +188,13 @@ class DesignSpace:
 
     def seeds(self, limit: int = 24) -> list[Candidate]:
         """Analytical first guesses, the most promising first."""
-        return first_guesses(self.sketches, self.target_kind, self.vector_lanes)[:limit]
+        tiled = self._judged.seeds(limit)
+        rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
+        return [*tiled, *rest][:limit]
+
+    @functools.cached_property
+    def _judged(self) -> Judged:
+        return judged(self.sketches)
 
     # --- as data --------------------------------------------------------------------------------
 
@@ -165,6 +207,8 @@ class DesignSpace:
                 {
                     "trace": s.trace,
                     "knobs": [[k.role, k.choices, k.instruction] for k in s.knobs],
+                    "limits": [dataclasses.asdict(limit) for limit in s.limits],
+                    "rule": s.rule,
                     "gpu": s.gpu.to_json() if s.gpu else None,
                 }
                 for s in self.sketches
@@ -179,5 +223,7 @@ class DesignSpace:
                 Knob(role, tuple(tuple(c) if isinstance(c, list) else c for c in choices), instruction)
                 for role, choices, instruction in s["knobs"]
             )
-            sketches.append(Sketch(number, s["trace"], knobs, GpuModel.from_json(s["gpu"]) if s["gpu"] else None))
+            model = GpuModel.from_json(s["gpu"]) if s["gpu"] else None
+            limits = tuple(map(Limit.from_json, s["limits"]))
+            sketches.append(Sketch(number, s["trace"], knobs, limits, s["rule"], model))
         return DesignSpace(data["target_kind"], tuple(sketches), tuple(data["pass_names"]), data["vector_lanes"])

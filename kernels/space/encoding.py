@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.passes import PASSES
-from kernels.space.data import Candidate, Sketch, as_parts
+from kernels.space.data import Candidate, Sketch
+from kernels.space.decision import as_parts
 
 ENCODING_LENGTH = 26 + len(PASSES)
 

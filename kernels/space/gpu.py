@@ -11,25 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Decision = int | tuple[int, ...]
+from kernels.space.decision import Decision, as_parts
 
 MAX_VTHREAD = 8
 MAX_VECTOR_BYTES = 16
 """As TVM's VerifyGPUCode has them; 16 bytes is also the widest access of a CUDA thread."""
 
-MAX_BYTE_LANES = 4
-"""Wider vectors of single bytes are refused by VerifyGPUCode, though they would have room."""
+_INDEX_BYTES = 4
 
 MAX_ACCUMULATORS = 256
 """A thread has 255 registers: a larger register tile can only spill."""
 
 STATIC_SHARED = 48 * 1024
 """What a kernel may declare itself; more must be dynamic (CUDA programming guide, compute capabilities)."""
-
-
-
-def as_parts(decision: Decision) -> tuple[int, ...]:
-    return decision if isinstance(decision, tuple) else (decision,)
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,8 @@ class Staged:
     """A buffer staged in shared memory: `copies` of a tile, rows padded as TVM's StorageAlign (factor, offset) does.
 
     `vector` is the position of the knob that picks one of `widths`, the elements a thread copies at once; -1 without.
-    `is_output` marks a staging area for results, which is used when those for operands are not any more.
+    `is_output` marks a staging area for results, which is used when those for operands are not any more. Where the
+    source is not `contiguous` along the tile's rows, a vector of indices is loaded, and those have 4 bytes each.
     """
 
     itemsize: int
@@ -85,6 +80,7 @@ class Staged:
     vector: int = -1
     widths: tuple[int, ...] = ()
     is_output: bool = False
+    contiguous: bool = True
 
     def nbytes(self, tiles: Mapping[int, int]) -> int:
         extents = [d.extent(tiles) for d in self.dimensions]
@@ -101,6 +97,10 @@ class GpuModel:
     Each of the `spatial` and `reduce` knobs cuts a loop; `thread_part` and `vthread_part` are the parts of a spatial
     cut that are bound to threads and virtual threads (-1: none), and a tile in shared memory spans the parts from
     `tile_part` on (from 1 on for reductions). One "thread" of a tensor-core sketch is a warp: `lanes` threads.
+    The first and second parts of all reductions make at least `min_steps` steps: TVM cannot pipeline a single one.
+
+    What the static judge needs besides: the architecture, the workload's flops and least bytes, the extent of what is
+    not tiled (`batch`), and the bytes of one result.
     """
 
     spatial: tuple[int, ...]
@@ -115,6 +115,11 @@ class GpuModel:
     lanes: int = 1
     intrinsic: tuple[int, int, int] = (1, 1, 1)
     min_steps: tuple[int, int] = (1, 1)
+    arch: str = "sm_80"
+    flops: float = 0.0
+    nbytes: int = 0
+    batch: int = 1
+    out_itemsize: int = 4
 
     @property
     def tensor_cores(self) -> bool:
@@ -128,12 +133,18 @@ class GpuModel:
             return 1
         return math.prod(as_parts(decisions[k])[self.vthread_part] for k in self.spatial)
 
+    def tile(self, knob: int, choice: Decision) -> dict[int, int]:
+        """How far a knob's loop runs inside a tile in shared memory, and in ~knob how many threads share it."""
+        parts = as_parts(choice)
+        if knob in self.reduce:
+            return {knob: math.prod(parts[1:])}
+        return {knob: math.prod(parts[self.tile_part :]), ~knob: parts[self.thread_part]}
+
     def tiles(self, decisions: Sequence[Decision]) -> dict[int, int]:
-        """How far each knob's loop runs inside a tile in shared memory."""
-        found = {k: math.prod(as_parts(decisions[k])[1:]) for k in self.reduce}
-        for k in self.spatial:
-            parts = as_parts(decisions[k])
-            found[k], found[~k] = math.prod(parts[self.tile_part :]), parts[self.thread_part]
+        """`tile` of every knob."""
+        found: dict[int, int] = {}
+        for k in (*self.spatial, *self.reduce):
+            found.update(self.tile(k, decisions[k]))
         return found
 
     def accumulators(self, decisions: Sequence[Decision]) -> int:
@@ -161,7 +172,8 @@ class GpuModel:
 
     def vector_fits(self, staged: Staged, choice: Decision) -> bool:
         assert isinstance(choice, int)
-        return staged.widths[choice] <= (MAX_BYTE_LANES if staged.itemsize == 1 else MAX_VECTOR_BYTES // staged.itemsize)
+        each = staged.itemsize if staged.contiguous else max(staged.itemsize, _INDEX_BYTES)
+        return staged.widths[choice] * each <= MAX_VECTOR_BYTES
 
     # --- as data --------------------------------------------------------------------------------
 

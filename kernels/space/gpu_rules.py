@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from kernels.launch_plan import ITEM_BYTES
 from kernels.space.data import Knob
 from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, Staged, Term
 from kernels.warm import meta_schedule
+from kernels.workload import Workload
 
 VECTOR_WIDTHS = (1, 2, 3, 4, 8, 16)
 """Elements that a thread may copy at once, TVM's own list for tensor cores."""
@@ -54,7 +56,7 @@ def uses_tensor_cores(schedule: Schedule) -> bool:
     return any(_TENSORIZE in block.annotations for block, _ in blocks(schedule.mod["main"].body))
 
 
-def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel | None:
+def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: Workload) -> GpuModel | None:
     """The formulas of a sketch, read off the program it makes; None where it is not a tiled one."""
     func = schedule.mod["main"]
     found = list(blocks(func.body))
@@ -68,13 +70,13 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel
     if owner is None:
         return None
     tensor = _TENSORIZE in anchor.annotations
-    vectors = iter([i for i, k in enumerate(knobs) if k.role == "choice"])
+    vectors = _fetch_knobs(schedule, knobs)
     produced = {b.writes[0].source: b for b, _ in found if b.writes}
     staged, static = [], False
     for block, loops in found:
         if _FETCH not in block.annotations:
             continue
-        vector = next(vectors, -1)
+        vector = vectors.get(str(block.name_hint), -1)
         buffer = block.writes[0].source
         if buffer.scope().startswith("shared"):
             region = _region(anchor.reads, buffer, produced)
@@ -93,6 +95,7 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel
                 vector,
                 _widths(schedule, knobs[vector].instruction),
                 is_output=region is None,
+                contiguous=region is None or _contiguous(block),
             )
         )
     pipelined = any(s.copies > 1 for s in staged)
@@ -109,7 +112,25 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target) -> GpuModel
         lanes=int(target.attrs["thread_warp_size"]) if tensor else 1,
         intrinsic=_intrinsic(anchor) if tensor else (1, 1, 1),
         min_steps=(2 if pipelined else 1, 2 if pipelined and tensor else 1),
+        arch=str(target.attrs["arch"]),
+        flops=workload.flops,
+        nbytes=workload.bytes,
+        batch=math.prod(int(v.dom.extent) for v in anchor.iter_vars if owner[v.var] is None),
+        out_itemsize=ITEM_BYTES[workload.outputs[0].dtype],
     )
+
+
+def _fetch_knobs(schedule: Schedule, knobs: Sequence[Knob]) -> dict[str, int]:
+    """The knob that picks the vector width of each copy, by the copying block's name."""
+    instructions = schedule.trace.insts
+    knob_of = {k.instruction: position for position, k in enumerate(knobs)}
+    found = {}
+    for annotate in instructions:
+        if annotate.kind.name == "Annotate" and str(annotate.attrs[0]) == _FETCH:
+            block, width = annotate.inputs
+            [made] = [i for i, x in enumerate(instructions) if any(width.same_as(o) for o in x.outputs)]
+            found[str(schedule.get(block).name_hint)] = knob_of[made]
+    return found
 
 
 def _owners(anchor: Any, spatial: Sequence[int], reduce: Sequence[int]) -> dict[Any, int | None] | None:
@@ -164,6 +185,21 @@ def _copies(loops: Sequence[Any]) -> int:
             stages = [int(s) for s in loop.annotations[_STAGES]]
             return max(stages) - min(stages) + 1
     return 1
+
+
+def _contiguous(copy: Any) -> bool:
+    """Whether neighbours in the copy's last dimension are neighbours in its source, as far as the indices tell."""
+    last = copy.writes[0].region[-1].min
+    if not copy.reads or not isinstance(last, tirx.Var):
+        return False
+    owner: dict[Any, int | None] = {v.var: number for number, v in enumerate(copy.iter_vars)}
+    if owner.get(last) is None:
+        return False
+    *others, row = [_terms(part.min, owner) for part in copy.reads[0].region]
+    if row is None or any(terms is None for terms in others):
+        return False
+    moving = [t for terms in others for t in terms or () if t.knob == owner[last]]
+    return not moving and [t for t in row if t.knob == owner[last]] == [Term(int(owner[last] or 0))]
 
 
 def _align(block: Any) -> tuple[int, int]:

@@ -28,10 +28,11 @@ class Replayer:
             postproc._initialize_with_tune_context(self.context)  # noqa: SLF001 - TVM has no public name for it
         self._traces = [json.loads(s.trace) for s in space.sketches]
 
-    def apply(self, candidate: Candidate, tensorize: bool = True) -> Schedule:
+    def apply(self, candidate: Candidate, described: bool = False) -> Schedule:
         """The scheduled program of a candidate.
 
-        Without `tensorize` the blocks that an intrinsic would replace stay what the intrinsic is described to do.
+        `described` is for running it elsewhere: blocks that an intrinsic would replace stay what the intrinsic is
+        described to do, and the target's limits are not checked.
         Raises InvalidCandidate when the decisions do not apply or a target limit is exceeded.
         """
         if not self.space.contains(candidate):  # TVM would take some of them, and crash on others
@@ -50,7 +51,7 @@ class Replayer:
             candidate.passes.on_schedule(schedule)
             schedule.enter_postproc()
             for postproc in self._postprocs:
-                if not tensorize and type(postproc).__name__ == "RewriteTensorize":
+                if described and type(postproc).__name__ in ("RewriteTensorize", "VerifyGPUCode"):
                     continue
                 if not postproc.apply(schedule):
                     raise InvalidCandidate(f"rejected by {type(postproc).__name__}")

@@ -1,4 +1,4 @@
-"""Sketches from TVM's schedule rules."""
+"""The design space of a workload: sketches from TVM's schedule rules, and our own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm.target import Target
 
 from kernels.passes import PASSES
 from kernels.space import gpu_rules
-from kernels.space.data import Decision, Knob, Sketch
+from kernels.space.constraints import limits_of
+from kernels.space.data import Knob, Sketch
+from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
-from kernels.space.solver import solvable
+from kernels.space.gpu_solve import GpuSolver
+from kernels.space.recipes import own_traces
 from kernels.space.tiles import factorizations
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
@@ -38,23 +42,26 @@ def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None
 def generate(
     workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES), tf32: bool = False
 ) -> DesignSpace:
-    """The design space that TVM's schedule rules span, the same in every process.
+    """The design space that TVM's schedule rules and our recipes span, the same in every process.
 
     The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
-    for float32 only where `tf32` allows them. Takes 20 to 200 ms.
+    for float32 only where `tf32` allows them. Passes with one setting on the target are left out. Takes 20 to 200 ms.
     """
     sketches: list[Sketch] = []
     for schedule in _schedules(workload, target, tf32):
-        sketch = _sketch(len(sketches), schedule.trace)
+        sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
         if sketch.trace not in {s.trace for s in sketches}:
             if target.kind.name == "cuda":
-                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target))
-                if not solvable(sketch):
-                    continue
+                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
+            if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
+                continue
             sketches.append(sketch)
+    for rule, trace in own_traces(workload, target):
+        sketches.append(sketch_of(len(sketches), trace, target.kind.name, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
-    return DesignSpace(target.kind.name, tuple(sketches), tuple(pass_names), vector_lanes(target))
+    searched = tuple(name for name in pass_names if len(PASSES[name].variants(target.kind.name)) > 1)
+    return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
 
 
 def _schedules(workload: Workload, target: Target, tf32: bool) -> Iterator[Any]:
@@ -76,7 +83,8 @@ def vector_lanes(target: Target) -> int:
     return max(bits // 32, 4) if bits > 0 else 4
 
 
-def _sketch(number: int, trace: Any) -> Sketch:
+def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> Sketch:
+    """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = _plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
     tile_parts = [len(chosen[i]) for i, ins in enumerate(instructions) if ins[0] == "SamplePerfectTile"]
@@ -97,7 +105,9 @@ def _sketch(number: int, trace: Any) -> Sketch:
             if _feeds(instructions, instruction[3][0], "meta_schedule.unroll_explicit"):
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
-    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs))
+    return Sketch(
+        number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind, rule), rule
+    )
 
 
 def _plain(value: Any) -> Any:

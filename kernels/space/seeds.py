@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kernels.space.constraints import legal
-from kernels.space.data import Candidate, Decision, Knob, Sketch, parts_of
+from kernels.space.data import Candidate, Knob, Sketch, parts_of
+from kernels.space.decision import Decision, as_parts
 from kernels.space.tiles import divisors, nearest
 
 
-def first_guesses(sketches: Sequence[Sketch], target_kind: str, vector_lanes: int) -> list[Candidate]:
+def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
     """Analytical first guesses, the most promising first.
 
     For tiled sketches: the last spatial loop whole in vector registers, one or two further loops
@@ -20,12 +20,58 @@ def first_guesses(sketches: Sequence[Sketch], target_kind: str, vector_lanes: in
     """
     scored: list[tuple[float, int, Candidate]] = []
     for sketch in sketches:
-        tiled = sketch.levels[0] >= 4
-        for score, candidate in _tiled_seeds(sketch, vector_lanes) if tiled else _flat_seeds(sketch):
-            if legal(sketch, candidate.decisions, target_kind):
+        for score, candidate in _guesses(sketch, vector_lanes):
+            if all(limit.kept(candidate.decisions) for limit in sketch.limits):
                 scored.append((score, len(scored), candidate))
     scored.sort(key=lambda item: item[:2])
     return list(dict.fromkeys(c for _, _, c in scored))
+
+
+def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Candidates of a sketch, each with a score that is lower for the more promising."""
+    if sketch.rule.startswith("packed"):
+        return _packed_seeds(sketch, vector_lanes)
+    if sketch.rule == "rows":
+        return _row_seeds(sketch)
+    return _tiled_seeds(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat_seeds(sketch)
+
+
+def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Tiles of 8 to 28 accumulators that load little for each multiply-add; rows or columns shared out to threads."""
+    rows, columns, depth = (math.prod(parts_of(k)) for k in sketch.knobs)
+    for vectors in (1, 2, 3, 4):
+        width = vectors * vector_lanes
+        if columns % width:
+            continue
+        for height in divisors(rows):
+            accumulators = height * vectors
+            if not 8 <= accumulators <= 28:
+                continue
+            loads = (height + vectors) / accumulators
+            panels, tiles = columns // width, rows // height
+            for grain, (share, each) in enumerate(((panels, tiles), (tiles, panels))):
+                for parts in (2, 4, 8):
+                    if share % parts:
+                        continue
+                    cut_columns = (parts, panels // parts, width) if grain == 0 else (1, panels, width)
+                    cut_rows = (1, each, height) if grain == 0 else (parts, tiles // parts, height)
+                    candidate = Candidate(sketch.number, (cut_rows, cut_columns, (depth, 1)))
+                    # a panel is copied once for all the rows that a thread goes through with it
+                    copying = 8 / (rows if grain == 0 else rows // parts)
+                    yield loads + copying + 0.02 * parts + 0.1 * grain, candidate
+
+
+def _row_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
+    """Every vector as long as one, two or four registers."""
+    for score, longest in enumerate((64, 32, 16)):
+        decisions = tuple(
+            max((c for c in k.choices if as_parts(c)[-1] <= longest), key=_innermost) for k in sketch.knobs
+        )
+        yield 0.1 * score - 1, Candidate(sketch.number, decisions)
+
+
+def _innermost(choice: Decision) -> int:
+    return as_parts(choice)[-1]
 
 
 def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 
-from kernels.space.data import Decision, Knob, as_parts
+from kernels.space.data import Knob
+from kernels.space.decision import Decision, as_parts
 
 
 @functools.lru_cache(maxsize=4096)

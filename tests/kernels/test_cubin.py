@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels import cubin, emit_cuda
-from kernels.cubin import CompileFailed, CompileTimeout, MissingCompiler, Usage
+from kernels import cubin, emit_cuda, nvrtc
+from kernels.cubin import CompileFailed, CompileTimeout, Cubin, MissingCompiler, Usage
 from tests.kernels.cuda_programs import bound_matmul, cuda
 
 
@@ -98,6 +98,7 @@ def _state(pid: int) -> str:
 def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "library", lambda: None)
     with pytest.raises(MissingCompiler, match="install the CUDA toolkit"):
         cubin.compile_cubin("", "sm_80", tmp_path)
 
@@ -141,3 +142,32 @@ def test_usage_is_read_kernel_by_kernel() -> None:
 def test_a_log_without_usage_is_a_failure() -> None:
     with pytest.raises(CompileFailed, match="main_kernel"):
         cubin.parse_usage("ptxas info : Compiling entry function 'main_kernel' for 'sm_90a'\n")
+
+
+ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a")
+
+
+def test_several_architectures_at_once(nvcc: str, tmp_path: Path) -> None:
+    """Those that the toolkit does not know (sm_70 since CUDA 13) fail by themselves, with their name."""
+    program = emit_cuda.emit(bound_matmul(), cuda("sm_70"))
+    made = cubin.compile_cubins(program.source, ARCHITECTURES, tmp_path, jobs=2)
+    assert list(made) == list(ARCHITECTURES)
+    good = {arch: m for arch, m in made.items() if isinstance(m, Cubin)}
+    assert len(good) >= 4
+    assert len({m.sha256 for m in good.values()}) == len(good), "each architecture has code of its own"
+    assert all(m.kernels["main_kernel"].registers > 0 for m in good.values())
+    for arch, failed in made.items():
+        assert isinstance(failed, Cubin) or arch in str(failed)
+
+
+def test_nvrtc_where_there_is_no_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if nvrtc.library() is None:
+        pytest.skip("no NVRTC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    program = emit_cuda.emit(bound_matmul(), cuda("sm_80"))
+    made = cubin.compile_cubin(program.source, "sm_80", tmp_path / "out")
+    assert made.path.read_bytes()[:4] == b"\x7fELF"
+    assert made.kernels["main_kernel"].registers > 0
+    with pytest.raises(CompileFailed, match='identifier "missing" is undefined'):
+        cubin.compile_cubin('extern "C" __global__ void k(int* x) { *x = missing; }', "sm_80", tmp_path)

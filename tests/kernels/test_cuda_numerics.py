@@ -23,15 +23,18 @@ from tests.kernels.gpu_workloads import PROGRAMS, gpu, workload
 CHECKED: dict[str, int] = {}
 
 
-def candidates(space: DesignSpace, replayer: Replayer, count: int) -> dict[str, tuple[Candidate, tvm.IRModule]]:
+def candidates(
+    space: DesignSpace, replayer: Replayer, count: int, seed: int = 5
+) -> dict[str, tuple[Candidate, tvm.IRModule]]:
     """Legal random candidates by name, from each sketch in turn."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     found: dict[str, tuple[Candidate, tvm.IRModule]] = {}
     for attempt in range(3 * count):
         sketch = space.sketches[attempt % len(space.sketches)]
-        candidate = space.sample_sketch(sketch.number, rng, vary_passes=0.0)
+        candidate = space.sample_sketch(sketch.number, rng)
+        assert candidate is not None
         try:
-            schedule = replayer.apply(candidate, tensorize=False)
+            schedule = replayer.apply(candidate, described=True)
         except InvalidCandidate:
             continue
         found[f"candidate_{len(found)}"] = candidate, serial(schedule.mod)
@@ -90,5 +93,6 @@ def shortened(module: tvm.IRModule) -> tvm.IRModule:
     assert guards
     for guard in guards:
         bound = nodes[nodes[guard["data"]["predicate"]]["data"]["b"]]
-        bound["data"]["value"] -= 1
+        nodes.append({"type": "int", "data": nodes[bound["data"]["value"]]["data"] - 1})
+        bound["data"]["value"] = len(nodes) - 1
     return tvm.ir.load_json(json.dumps(graph))

@@ -40,10 +40,11 @@ int main() {
 
 def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
     try:
-        toolkit = Path(subprocess.run([find_nvcc(), "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True,
-                                      check=False).stderr.partition("TOP=")[2].split("\n")[0])  # fmt: skip
+        command = [find_nvcc(), "--dryrun", "-x", "cu", "/dev/null"]
     except MissingCompiler as error:
         pytest.skip(str(error))
+    plan = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    toolkit = Path(plan.partition("TOP=")[2].split("\n")[0])
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None or not (toolkit / "include" / "cuda_occupancy.h").exists():
         pytest.skip("no host compiler, or a toolkit without cuda_occupancy.h")

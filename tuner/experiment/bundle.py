@@ -191,7 +191,9 @@ class _Packer:
 
     def _pack_task(self, task: Task, wanted: int, packed: _Packed) -> None:
         config = self._config
-        passes = tuple(p for p in config.passes.kernel if p != "fast_math" or config.passes.fast_math)
+        passes = tuple(
+            p for p in config.passes.kernel if p not in ("fast_math", "cuda_math") or config.passes.fast_math
+        )
         self._space = self._builder.space(task, passes)
         entry = self._entry(task, packed)
         if entry is None:

@@ -56,7 +56,7 @@ class Searcher:
         scope = environment.scope_key(run.target.text, run.target.threads, run.config.measure.mode)
         self.ledger: Ledger = Ledger(store, run.folder.name, scope, seed)
         passes = run.config.passes
-        self._pass_names = tuple(p for p in passes.kernel if p != "fast_math" or passes.fast_math)
+        self._pass_names = tuple(p for p in passes.kernel if p not in ("fast_math", "cuda_math") or passes.fast_math)
         self._known_cost_s = 0.0
         self._known_trials = 0
         (run.work / "references").mkdir(exist_ok=True)

@@ -1,0 +1,95 @@
+"""How many proposed CUDA candidates does VerifyGPUCode let pass, and what does proposing one cost? No GPU, no nvcc.
+
+python experiments/cuda_spaces/run.py [-n CANDIDATES]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from kernels.space import InvalidCandidate, Replayer, generate
+from kernels.space.rules import tune_context
+from kernels.warm import meta_schedule
+from kernels.workload import Workload, from_prim_func
+from tests.kernels.gpu_workloads import conv, conv_nhwc, depthwise, gpu, matmul
+
+WORKLOADS: dict[str, Any] = {
+    "matmul 1024^3, fp32": lambda: matmul(1024, 1024, 1024),
+    "matmul 1024^3, fp16": lambda: matmul(1024, 1024, 1024, "float16"),
+    "matmul 1024^3, bf16": lambda: matmul(1024, 1024, 1024, "bfloat16"),
+    "matmul 1024^3, int8": lambda: matmul(1024, 1024, 1024, "int8", "int32"),
+    "matmul 1021 x 1019 x 1013, fp16": lambda: matmul(1021, 1019, 1013, "float16"),
+    "16 matmuls 384 x 384 x 64, fp16": lambda: matmul(384, 384, 64, "float16", batch=16),
+    "conv 3x3 64 -> 64, 56 x 56, fp32": lambda: conv(64, 64, 56),
+    "conv 3x3 64 -> 128, 56 x 56, stride 2": lambda: conv(64, 128, 56, stride=2),
+    "conv 3x3 128 -> 128, 28 x 28, 32 groups": lambda: conv(128, 128, 28, groups=32),
+    "depthwise 3x3 96, 56 x 56, stride 2": lambda: depthwise(96, 56, 2),
+    "conv 3x3 64 -> 64, 56 x 56, NHWC, fp16": lambda: conv_nhwc(64, 64, 56),
+}
+
+
+def drawn_by_tvm(workload: Workload, count: int) -> float:
+    """The share of TVM's own random draws that VerifyGPUCode lets pass."""
+    ms = meta_schedule()
+    rules = "cuda-tensorcore" if "fp16" in workload.name else "cuda"
+    context = tune_context(workload, gpu(), ms.ScheduleRule.create(rules))
+    spaces = context.generate_design_space()
+    postprocs = ms.Postproc.create("cuda-tensorcore")
+    for postproc in postprocs:
+        postproc._initialize_with_tune_context(context)  # noqa: SLF001 - TVM has no public name for it
+    passed = 0
+    for i in range(count):
+        from tvm.s_tir import Schedule
+
+        schedule = Schedule(workload.module(), seed=i + 1, error_render_level="none")
+        trace = spaces[i % len(spaces)].trace
+        try:
+            type(trace)(trace.insts, {}).apply_to_schedule(schedule, remove_postproc=True)
+            passed += all(postproc.apply(schedule) for postproc in postprocs)
+        except (RuntimeError, ValueError):
+            pass
+    return passed / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=100)
+    parser.add_argument("--tvm", type=int, default=0, help="also draw this many candidates as TVM does")
+    asked = parser.parse_args()
+    print(
+        "| workload | sketches | with tensor cores | pass VerifyGPUCode | a proposal | its replay | TVM's own draws |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, make in WORKLOADS.items():
+        workload = from_prim_func(make(), name)
+        space = generate(workload, gpu())
+        replayer = Replayer(workload, space, gpu())
+        rng = np.random.default_rng(0)
+        space.sample(rng)
+        started = time.perf_counter()
+        candidates = [space.sample(rng) for _ in range(asked.n)]
+        proposing = (time.perf_counter() - started) / asked.n
+        passed, started = 0, time.perf_counter()
+        for candidate in candidates:
+            try:
+                replayer.apply(candidate)
+                passed += 1
+            except InvalidCandidate:
+                pass
+        replaying = (time.perf_counter() - started) / asked.n
+        tensor = sum(s.gpu is not None and s.gpu.tensor_cores for s in space.sketches)
+        tvm = f"{drawn_by_tvm(workload, asked.tvm):.0%}" if asked.tvm and "matmul 1024" in name else ""
+        print(f"| {name} | {len(space.sketches)} | {tensor} | {passed}/{asked.n} | {proposing * 1e3:.2f} ms |"
+              f" {replaying * 1e3:.0f} ms | {tvm} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The best kernel for equal trials and equal seconds: guided, random, TPE, MetaSchedule and PyTorch, task by task.
+
+    python experiments/search/run.py --task matmul_1024 --trials 64 --out results/<machine>/search.json
+    python experiments/search/run.py --report --out results/<machine>/search.json
+
+Each search runs in a fresh process, in random order. What each would ship at a checkpoint (32, 64, 128, 256 trials;
+60, 180, 600 s) goes into one contest per task, round by round in random order with PyTorch, each in its own process
+on fresh inputs, checked against the reference first. Results add up in the file: run it in slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from experiments.search.hosts import SEED  # noqa: E402
+from experiments.search.sides import SIDES  # noqa: E402
+from experiments.search.tasks import TASKS, flops, torch_forms, workload  # noqa: E402
+
+BASE = "guided"
+
+
+def search_one(args: argparse.Namespace) -> None:
+    from tuner.config import TargetConfig
+    from tuner.targets import resolve
+
+    target = resolve(TargetConfig(threads=args.threads)).text
+    seconds = args.seconds or math.inf
+    found = SIDES[args.one](args.task[0], target, args.threads, args.trials, seconds, Path(args.folder))
+    Path(args.folder, "found.json").write_text(json.dumps(found))
+
+
+def search_all(task: str, args: argparse.Namespace, folder: Path) -> dict[str, dict]:
+    """Every side's search, in random order, each in a process of its own."""
+    sides = list(args.sides)
+    random.shuffle(sides)
+    found = {}
+    for side in sides:
+        own = folder / side.replace(", ", "-").replace(" ", "-")
+        own.mkdir(parents=True)
+        command = [sys.executable, __file__, "--one", side, "--task", task, "--trials", str(args.trials)]
+        command += ["--threads", str(args.threads), "--folder", str(own)]
+        command += ["--seconds", str(args.seconds)] if args.seconds else []
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        if not (own / "found.json").exists():
+            print(f"{task}: {side} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+            continue
+        found[side] = json.loads((own / "found.json").read_text())
+        best = found[side]["curve"][-1][2] if found[side]["curve"] else math.nan
+        print(
+            f"{task}: {side}: {found[side]['trials']} trials, {found[side]['seconds']:.0f} s, best {1e3 * best:.4g} ms",
+            flush=True,
+        )
+    return found
+
+
+def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: Path) -> dict:
+    """Certified seconds of everything that a side would ship, and of PyTorch's forms, from one contest."""
+    from tuner.measure.contest import Contender, contest, thread_env
+    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+
+    env = thread_env(args.threads)
+    ships: dict[str, tuple[str, str]] = {}
+    for side, result in found.items():
+        for checkpoint, kernel in result["finals"].items():
+            ships[f"{side} @ {checkpoint}"] = (kernel["path"], kernel["entry"])
+    wrong, contenders, names = {}, [], {}
+    for kernel in dict.fromkeys(ships.values()):
+        name = next(n for n, k in ships.items() if k == kernel)
+        settings = {"task": task, "path": kernel[0], "entry": kernel[1], "threads": args.threads}
+        child = Child("experiments.search.hosts:KernelHost", settings, env=env)
+        try:
+            reason = _judge(task, child, folder)
+        except (ChildDied, ChildError, ChildTimeout) as error:
+            reason = str(error)
+        if reason:
+            wrong[name] = reason
+            child.close()
+            continue
+        names[kernel] = name
+        contenders.append(Contender(name, child))
+    if not args.no_torch:
+        for form in torch_forms(task):
+            child = Child(
+                "experiments.search.hosts:TorchHost", {"task": task, "form": form, "threads": args.threads}, env=env
+            )
+            contenders.append(Contender(f"torch: {form}", child))
+    result = contest(contenders, time_budget_s=1.5 * len(contenders), block_s=0.02, seed=0)
+    for contender in contenders:
+        contender.child.close()
+    medians = {name: statistics.median(times) for name, times in result.seconds.items() if times}
+    certified = {ship: medians.get(names.get(kernel, "")) for ship, kernel in ships.items()}
+    certified |= {name: medians[name] for name in medians if name.startswith("torch")}
+    return {"seconds": certified, "noise_floor": result.noise_floor, "wrong": wrong, "dropped": result.dropped}
+
+
+def _judge(task: str, child, folder: Path) -> str:
+    """What is wrong with a kernel's answer; empty when it is right."""
+    from kernels.reference import Expectation, evaluate, reduction_length, working_dtype
+    from kernels.workload import seeded_inputs
+
+    made = workload(task)
+    function = made.module()["main"]
+    path = folder / f"{task}-reference.npz"
+    if not path.exists():
+        outputs = evaluate(function, seeded_inputs(made.inputs, SEED), made.num_outputs)
+        with open(path, "wb") as file:
+            np.savez(file, *outputs)
+    child.call("outputs", 60.0, path=str(folder / "answer.npz"))
+    with np.load(path) as wanted, np.load(folder / "answer.npz") as answer:
+        for name in wanted.files:
+            expectation = Expectation(wanted[name], working_dtype(function), reduction_length(function))
+            ok, _, _, reason = expectation.judge(answer[name])
+            if not ok:
+                return str(reason)
+    return ""
+
+
+def report(results: dict) -> None:
+    """One line a task and side, then geometric means of what each rival takes over what guided takes."""
+    ratios: dict[str, list[float]] = {}
+    peak = results.get("peak_flops_per_s")
+    for task, entry in results["tasks"].items():
+        times = {k: v for k, v in entry["final"]["seconds"].items() if v}
+        torch = min((v for k, v in times.items() if k.startswith("torch")), default=None)
+        rate = flops(task)
+        print(f"{task} ({entry['threads']} threads)")
+        for name, seconds in sorted(times.items(), key=lambda item: item[1]):
+            share = f"  {100 * rate / seconds / peak:5.1f} % of peak" if rate and peak else ""
+            print(f"    {1e3 * seconds:9.4f} ms{share}  {name}")
+        for name, seconds in times.items():
+            side, _, checkpoint = name.partition(" @ ")
+            mine = times.get(f"{BASE} @ {checkpoint}")
+            if mine and side.startswith("metaschedule"):
+                ratios.setdefault(f"metaschedule (better builder) @ {checkpoint}\0{task}", []).append(seconds / mine)
+            elif mine and checkpoint and side != BASE:
+                ratios.setdefault(f"{name}\0{task}", []).append(seconds / mine)
+            if torch and side == BASE:
+                ratios.setdefault(f"torch, best form, against guided @ {checkpoint}\0{task}", []).append(
+                    torch / seconds
+                )
+    means: dict[str, list[float]] = {}
+    for key, values in ratios.items():
+        means.setdefault(key.partition("\0")[0], []).append(min(values))
+    print("\nhow many times longer than guided (geometric mean, least, tasks):")
+    for name, values in sorted(means.items()):
+        print(f"    {statistics.geometric_mean(values):6.3f}  {min(values):6.3f}  {len(values):3}  {name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--trials", type=int, default=256)
+    parser.add_argument("--seconds", type=float, help="stop each search after so long")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "search.json")
+    parser.add_argument("--report", action="store_true", help="only print what the file holds")
+    parser.add_argument("--one", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        search_one(args)
+        return
+    results = json.loads(args.out.read_text()) if args.out.exists() else {"tasks": {}}
+    if not args.report:
+        from tuner.measure.contest import thread_env
+        from tuner.worker import Child
+
+        ceilings = Child(
+            "tuner.measure.ceilings:Ceilings", {"threads": args.threads}, env=thread_env(args.threads)
+        ).call("measure", 60.0)
+        results["peak_flops_per_s"] = max(ceilings["peak_flops_per_s"], results.get("peak_flops_per_s", 0.0))
+        for task in args.task:
+            with tempfile.TemporaryDirectory() as folder:
+                found = search_all(task, args, Path(folder))
+                decided = final(task, found, args, Path(folder))
+            for side in found.values():
+                for kernel in side["finals"].values():
+                    del kernel["path"]
+            results["tasks"][task] = {
+                "threads": args.threads,
+                "trials": args.trials,
+                "limit_s": args.seconds,
+                "sides": found,
+                "final": decided,
+            }
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(results, indent=1) + "\n")
+    report(results)
+
+
+if __name__ == "__main__":
+    main()

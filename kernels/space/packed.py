@@ -1,0 +1,70 @@
+"""Our sketch of matrix products: operands copied, panel by panel, into the order in which a register tile reads them.
+
+After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). Read in place, each step of the
+reduction is on another page of the right operand, and extents that are powers of two put all rows of a tile into the
+same few sets of the cache. Where the left operand is copied as well, it is transposed, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import IterVar
+
+MAX_VECTOR = 64
+"""Elements of the innermost loop: four AVX-512 registers of fp32."""
+
+_MAX_ROWS = 16
+
+
+def schedule_packed(schedule: Schedule, operands: Sequence[int]) -> bool:
+    """Schedule a product C[..., i, j] += A[..., i, k] * B[..., k, j] with the given operands copied, B among them.
+
+    False, with the schedule as it was, where the program does not begin with one.
+    """
+    root = schedule.get_sblock("root", func_name="main")
+    blocks = schedule.get_child_blocks(root)
+    if [_is_product(schedule.get(b)) for b in blocks] != [True] + [False] * (len(blocks) - 1):
+        return False
+    block = blocks[0]
+    *batch, i, j, k = schedule.get_loops(block)
+    written = schedule.cache_write(block, 0, "global")
+    while consumers := schedule.get_consumers(written):
+        schedule.reverse_compute_inline(consumers[0])
+    copies = {operand: schedule.cache_read(block, operand, "global") for operand in operands}
+    if 0 in copies:
+        schedule.transform_layout(copies[0], ("write", 0), lambda *at: (*at[:-2], at[-1], at[-2]))
+    i0, i1, i2 = schedule.split(i, schedule.sample_perfect_tile(i, 3, _MAX_ROWS))
+    j0, j1, j2 = schedule.split(j, schedule.sample_perfect_tile(j, 3, MAX_VECTOR))
+    k0, k1 = schedule.split(k, schedule.sample_perfect_tile(k, 2, 64))
+    schedule.reorder(*batch, i0, j0, j1, i1, k0, k1, i2, j2)
+    outer = schedule.fuse(*batch, i0, j0)
+    schedule.parallel(outer)
+    schedule.compute_at(copies[1], j1)
+    if 0 in copies:
+        schedule.compute_at(copies[0], outer)
+    schedule.reverse_compute_at(written, i1)
+    first = schedule.decompose_reduction(block, k0)
+    for tile in (block, first):
+        *_, rows, columns = schedule.get_loops(tile)
+        schedule.unroll(rows)
+        schedule.vectorize(columns)
+    for copy in (written, copies[1]):
+        schedule.vectorize(schedule.get_loops(copy)[-1])
+    return True
+
+
+def _is_product(block: Any) -> bool:
+    """Whether a block is C[..., i, j] += A[..., i, k] * B[..., k, j]."""
+    kinds = [int(v.iter_type) for v in block.iter_vars]
+    if len(kinds) < 3 or kinds != [IterVar.DataPar] * (len(kinds) - 1) + [IterVar.CommReduce] or len(block.reads) != 2:
+        return False
+    *batch, i, j, k = (v.var for v in block.iter_vars)
+    wanted = ((*batch, i, k), (*batch, k, j))
+    return all(
+        len(region.region) == len(axes)
+        and all(r.min.same_as(a) and int(r.extent) == 1 for r, a in zip(region.region, axes, strict=True))
+        for region, axes in zip(block.reads, wanted, strict=True)
+    )

@@ -1,0 +1,112 @@
+"""How long a kernel should take, from what it does and what the GPU has. Nothing is compiled or run.
+
+A roofline over every level a block uses (arithmetic, shared memory, L2, device memory), each derated by what keeps it
+from its peak: idle multiprocessors in the last wave, too few independent operations in flight (Little's law: Volkov,
+"Understanding latency hiding on GPUs", 2016), bank conflicts, uncoalesced access, spilled registers. It orders
+candidates before the first measurement and prunes the hopeless; its seconds are no measurement and never reach a
+report.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kernels.gpus import Gpu
+from kernels.occupancy import Occupancy, occupancy
+
+_ARITHMETIC_LATENCY = 4.0
+"""Clocks until a multiply-add's result can be used, on every architecture since Volta."""
+
+_MEMORY_LATENCY_S = 5e-7
+"""From device memory to registers through a barrier, roughly the same for a decade."""
+
+_SHARED_LATENCY_S = 2e-8
+_LAUNCH_S = 2e-6
+_OVERLAP = 0.15
+"""How much of the smaller shares still adds to the largest one: levels overlap, but not fully."""
+
+HOPELESS = 20.0
+"""A candidate estimated to take this many times the best estimate is not worth a build."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one launch does. Bytes and flops are those of one block, unless said otherwise.
+
+    `l2_bytes` is what a block reads and writes beyond its multiprocessor, `shared_bytes` what its threads move to and
+    from shared memory, `conflicts` how many times over that is served because of bank conflicts, and `coalesced` the
+    share of each transaction that is used. `steps` are the rounds of loading and waiting; `in_flight` of them overlap
+    (pipelining). `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued
+    for each of them. `spilled` registers of a thread live in memory. `least_dram_bytes` is of the whole launch.
+    """
+
+    blocks: int
+    threads: int
+    registers: int
+    shared_memory: int
+    flops: float
+    l2_bytes: float
+    shared_bytes: float
+    least_dram_bytes: float
+    steps: int = 1
+    in_flight: int = 1
+    independent: int = 1
+    conflicts: float = 1.0
+    coalesced: float = 1.0
+    tensor_cores: bool = False
+    overhead: float = 1.0
+    spilled: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated seconds of a launch, the largest share's name, and every share in seconds."""
+
+    seconds: float
+    bound_by: str
+    shares: dict[str, float]
+    occupancy: Occupancy
+    waves: float
+
+    def features(self) -> tuple[float, ...]:
+        """FEATURES numbers for a cost model: log2 of seconds and shares, occupancy, waves, how full the last is."""
+        logs = [math.log2(max(s, 1e-12)) for s in (self.seconds, *self.shares.values())]
+        return (*logs, self.occupancy.fraction, math.log2(self.waves + 1), self.waves - math.floor(self.waves))
+
+
+FEATURES = 9
+
+
+def estimate(work: Work, gpu: Gpu) -> Estimate:
+    """Judge one launch. Infinite seconds where it cannot be launched."""
+    fits = occupancy(gpu.arch, work.threads, work.registers, work.shared_memory)
+    names = ("arithmetic", "shared memory", "L2", "device memory", "latency")
+    if fits.blocks == 0:
+        return Estimate(math.inf, fits.limiter, dict.fromkeys(names, math.inf), fits, 0.0)
+    at_once = min(fits.blocks, math.ceil(work.blocks / gpu.multiprocessors))
+    waves = work.blocks / (gpu.multiprocessors * at_once)
+    rounds = math.ceil(work.blocks / gpu.multiprocessors)  # blocks of the busiest multiprocessor
+    warps = at_once * math.ceil(work.threads / 32)
+    lanes = math.ceil(work.threads / 32) * 32 / work.threads
+    peak = (gpu.tensor_flops if work.tensor_cores else gpu.fp32_flops) / gpu.multiprocessors
+    hidden = min(1.0, warps / 4 * work.independent / _ARITHMETIC_LATENCY)
+    spills = 1.0 + work.spilled / 64
+    per_sm = {
+        "arithmetic": work.flops * lanes * work.overhead / (peak * hidden) * spills,
+        "shared memory": work.shared_bytes * work.conflicts * gpu.multiprocessors / gpu.shared_bytes,
+        "L2": (work.l2_bytes / work.coalesced + 8.0 * work.spilled * work.threads) * gpu.multiprocessors / gpu.l2_bytes,
+    }
+    shares = {name: seconds * rounds for name, seconds in per_sm.items()}
+    traffic = max(work.least_dram_bytes, 0.3 * work.l2_bytes * work.blocks if _misses(work, gpu) else 0.0)
+    shares["device memory"] = traffic / work.coalesced / gpu.dram_bytes
+    wait = work.steps * (_MEMORY_LATENCY_S / work.in_flight + _SHARED_LATENCY_S)
+    shares["latency"] = wait * math.ceil(rounds / at_once) / max(1.0, min(at_once, 4) / 2)
+    largest = max(shares, key=lambda name: shares[name])
+    rest = sum(shares.values()) - shares[largest]
+    return Estimate(_LAUNCH_S + shares[largest] + _OVERLAP * rest, largest, shares, fits, waves)
+
+
+def _misses(work: Work, gpu: Gpu) -> bool:
+    """Whether what is read again is likely to have left L2 in between."""
+    return work.least_dram_bytes > gpu.l2_size
