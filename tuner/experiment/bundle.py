@@ -61,12 +61,15 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
 
 
 def _check_compiler() -> None:
+    from kernels import nvrtc
     from kernels.cubin import MissingCompiler, find_nvcc
 
+    if nvrtc.library() is not None:
+        return
     try:
         find_nvcc()
     except MissingCompiler as error:
-        raise TargetError("target cuda: missing here: nvcc", str(error)) from error
+        raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
 
 # --- what is known -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernels import nvrtc
 from kernels.cubin import MissingCompiler, find_nvcc
 from kernels.launch_plan import LaunchPlan
 from tuner import cli, environment
@@ -27,7 +28,9 @@ measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout:
 
 
 @pytest.fixture
-def nvcc() -> None:
+def compiler() -> None:
+    if nvrtc.library() is not None:
+        return
     try:
         find_nvcc()
     except MissingCompiler as error:
@@ -57,7 +60,7 @@ def candidates(bundle: Path) -> set[tuple[str, str]]:
 
 @pytest.mark.slow
 def test_a_search_goes_on_from_what_was_measured_elsewhere(
-    nvcc: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compiler: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, first, second = tmp_path / "c.yaml", tmp_path / "1.tar", tmp_path / "2.tar"
     config.write_text(CONFIG.format(folder=tmp_path))
