@@ -35,6 +35,10 @@ MAX_TILE_STEPS = 1024
 seconds over them."""
 
 
+_FEW_POINTS = 4096
+"""Points that are enumerated rather than sampled: making and encoding so many takes about a tenth of a second."""
+
+
 class InvalidCandidate(Exception):
     """A candidate whose decisions cannot be applied, or whose program the target forbids."""
 
@@ -263,6 +267,19 @@ class DesignSpace:
         numbers = candidate.passes.numbers()
         row[26 : 26 + len(numbers)] = numbers
         return row
+
+    def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+        """`encode` of each [n, ENCODING_LENGTH]."""
+        return np.stack([self.encode(c) for c in candidates])
+
+    def points(self) -> list[Candidate] | None:
+        """All legal candidates of a space that is small enough to be walked through in a moment; else None."""
+        if self.size() > _FEW_POINTS:
+            return None
+        all_ = (
+            self.from_indices(s.number, i) for s in self.sketches for i in itertools.product(*map(range, self.sizes(s.number)))
+        )
+        return [c for c in all_ if self.legal(c)]
 
     # --- first guesses ------------------------------------------------------------------------------
 

@@ -30,14 +30,10 @@ def _sampler(name: str) -> Factory:
 
 
 def _guided(space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int) -> Strategy:
-    from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
     from tuner.search.optuna import OptunaStrategy
-    from tuner.search.ranker import Ranker
 
-    # of this task alone: what an encoding is worth depends on the workload, which it does not contain
-    screen = Ranker(XgbRanker("encoding", seed)).task("")
-    return GuidedStrategy(space, features, ranker, screen, OptunaStrategy(space, "tpe", seed), seed)
+    return GuidedStrategy(space, features, ranker, OptunaStrategy(space, "tpe", seed), seed)
 
 
 STRATEGIES: Mapping[str, Factory] = {
