@@ -11,14 +11,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.errors import UserError
 from tuner.protocols import Strategy
 from tuner.recorded import Recording
 from tuner.records import Measurement, Status
 from tuner.search.recorded import RecordedSpace
+
+if TYPE_CHECKING:
+    from kernels.space import Candidate
+    from tuner.search.surrogate import Belief
 
 FIRST = 10
 """The evaluation from which on a score counts: before it there is little but luck."""
@@ -132,11 +138,41 @@ class _Encodings:
         return [self._space.encode(c) for c in candidates]
 
 
-def strategy_for(name: str, space: RecordedSpace, seed: int) -> Strategy:
-    """The strategy that `tuner run` uses, for a recorded space. Raises KeyError for an unknown name."""
+def strategy_for(name: str, space: RecordedSpace, seed: int, earlier: Sequence[Recording] = ()) -> Strategy:
+    """The strategy that `tuner run` uses, for a recorded space. Raises KeyError for an unknown name.
+
+    `earlier` are recordings of the same parameters on other devices, which `guided` starts from.
+    """
     from costmodel.xgb import XgbRanker
     from tuner import search
     from tuner.search.ranker import FeatureCache, Ranker
 
-    ranker = Ranker(XgbRanker("encoding", seed=seed))
-    return search.create(name, space, FeatureCache(_Encodings(space)), ranker.task("recorded"), seed)
+    features = FeatureCache(_Encodings(space))
+    ranker = Ranker(XgbRanker("encoding", seed=seed)).task("recorded")
+    if name != "guided":
+        return search.create(name, space, features, ranker, seed)
+    if not earlier:
+        return search.create_guided(space, features, ranker, seed, belief=space.belief)
+    return search.create_guided(space, features, ranker, seed, search.warm(), belief=_learned(space, earlier, seed))
+
+
+def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> Belief:
+    """A model of what was recorded elsewhere, as a belief: in deviations from the mean over this space.
+
+    Raises UserError for a recording of other parameters.
+    """
+    from costmodel.dataset import FAILURE, Outcome
+    from costmodel.xgb import XgbRanker
+
+    rows, outcomes, groups = [], [], []
+    for group, recording in enumerate(earlier):
+        if recording.values != space.values:
+            raise UserError(f"{recording.name}: other parameters than the space to be searched", "leave it out")
+        rows.append(RecordedSpace.of(recording.values, recording.choices).rows)
+        outcomes += [FAILURE if math.isnan(s) else Outcome(seconds=float(s)) for s in recording.seconds]
+        groups.append(np.full(len(recording), group))
+    model = XgbRanker("encoding", seed=seed, rounds=300, depth=8)
+    model.fit(np.concatenate(rows), outcomes, np.concatenate(groups))
+    scores = model.predict(space.rows)
+    middle, deviation = float(scores.mean()), max(float(scores.std()), 1e-6)
+    return lambda some: (middle - model.predict(some).astype(np.float64)) / deviation

@@ -18,9 +18,6 @@ _NEAR = 0.25
 """The share of the active points that is near the fastest."""
 
 _PARENTS = 5
-_SPREAD = 60
-"""Random points among which each of the first trials is the one farthest from the trials before it."""
-
 
 class Points:
     """Legal points by number, with their encodings [n, columns], and which of them are still open."""
@@ -55,19 +52,6 @@ class Points:
         for parent in parents[1:]:
             distance = np.minimum(distance, self._distance(parent))
         return np.union1d(scattered, np.argpartition(np.where(self.open, distance, np.inf), near)[:near])
-
-    def spread(self, count: int, rng: np.random.Generator) -> list[Candidate]:
-        """Open points far from each other, the first of them random (maximin over a random sample)."""
-        numbers = np.flatnonzero(self.open)
-        sample = rng.choice(numbers, min(len(numbers), _SPREAD * count), replace=False)
-        chosen: list[int] = []
-        distance = np.zeros(0)
-        for _ in range(min(count, len(sample))):
-            number = int(sample[0 if not chosen else int(np.argmax(distance))])
-            away = ((self._scaled[sample] - self._scaled[number]) ** 2).sum(axis=1)
-            distance = away if not chosen else np.minimum(distance, away)
-            chosen.append(number)
-        return [self.candidates[i] for i in chosen]
 
     def _distance(self, number: int) -> NDArray[np.float32]:
         distance: NDArray[np.float32] = ((self._scaled - self._scaled[number]) ** 2).sum(axis=1)

@@ -44,9 +44,6 @@ _UNHEARD = ("random", "tpe")
 _SAME_SCHEDULE = 2
 """How many candidates of one batch may differ in nothing but their passes."""
 
-_FIRST = 6
-"""Trials before the surrogate is asked in a space whose points can be listed."""
-
 _REFERENCE = 64
 """Random points that tell the scale of each column of the encoding."""
 
@@ -87,6 +84,8 @@ class GuidedStrategy:
         listed = space.points()
         self._points = None if listed is None else Points(space, listed)
         reference = self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
+        self._settings = settings
+        self._belief = belief
         self._surrogate = Surrogate(reference, self._rng, settings, belief)
         self._active = np.zeros(0, dtype=np.int64)
         self._credit = Credit(2)
@@ -122,7 +121,7 @@ class GuidedStrategy:
     @property
     def _knows(self) -> bool:
         """Whether there is something to judge by. Where every point can be judged, a few outcomes are enough."""
-        enough = len(self._surrogate) >= _FIRST if self._points else len(self._ranker) >= MIN_ROWS
+        enough = len(self._surrogate) >= self._settings.first if self._points else len(self._ranker) >= MIN_ROWS
         return enough and self._surrogate.useful
 
     def tell(self, candidate: Candidate, measurement: Measurement) -> None:
@@ -196,7 +195,7 @@ class GuidedStrategy:
         chosen = self._surrogate.pick(count, points.open[self._active])
         proposals = [Proposal(points.candidates[self._active[i]], "model") for i in chosen]
         self._judge(proposals, chosen)
-        return proposals or [Proposal(c, "random") for c in points.spread(count, self._rng)]
+        return proposals
 
     def _judge(self, proposals: Sequence[Proposal], numbers: Sequence[int] | None = None) -> None:
         """Keep what the surrogate thinks of proposals, which are the points (or those numbers of them) it looks at."""
@@ -234,8 +233,10 @@ class GuidedStrategy:
         return (Proposal(c, "seed") for c in self._seeds)
 
     def _from_random(self) -> Iterator[Proposal]:
-        if self._points is not None:
-            yield from (Proposal(c, "random") for c in self._points.spread(_FIRST, self._rng))
+        if self._points is not None and self._belief is not None:
+            weight = np.exp(-self._settings.caution * self._belief(self._points.rows)) * self._points.open
+            likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
+            yield from (Proposal(self._points.candidates[i], "random") for i in likely)
         while (candidate := self._pool.draw()) is not None:
             yield Proposal(candidate, "random")
 

@@ -16,8 +16,9 @@ from kernels.space import Candidate, DesignSpace, Knob, Sketch
 _CATEGORIES = 4
 """Whole numbers from 0 to at most this many less one name methods more often than they count something."""
 
-_FEW = 6
-"""With at least so many values, how often two divides them says something that their size does not."""
+_METHOD, _SIZE, _POWER = 0, 1, 2
+_CONVICTION = {_SIZE: 0.35, _POWER: 0.7}
+"""The deviation of each part of the belief among the legal combinations, in deviations of the log seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,35 +97,53 @@ class RecordedSpace(DesignSpace):
         """The encodings of all legal combinations [n, columns]."""
         return np.concatenate([t[c] for t, c in zip(self._tables, self.choices.T, strict=True)], axis=1)
 
+    def belief(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What is thought of rows before anything is measured: log seconds in deviations from their mean [n].
+
+        Larger sizes (more work for a thread, wider vectors) and powers of two (warps, banks, cache lines) are
+        faster more often than not. No name and no time goes into this; of what is true of most kernels and
+        devices it is the part that can be said without knowing what a parameter is.
+        """
+        weights, middle = self._belief
+        return middle - rows.astype(np.float64) @ weights
+
+    @functools.cached_property
+    def _belief(self) -> tuple[NDArray[np.float64], float]:
+        kinds = np.concatenate([k for _, k in self._columns])
+        weights = np.zeros(len(kinds))
+        for kind, conviction in _CONVICTION.items():
+            worth = self.rows[:, kinds == kind].sum(axis=1)
+            if len(worth) and worth.std() > 0:
+                weights[kinds == kind] = conviction / worth.std()
+        return weights, float((self.rows @ weights).mean())
+
     @functools.cached_property
     def _tables(self) -> list[NDArray[np.float32]]:
+        return [table for table, _ in self._columns]
+
+    @functools.cached_property
+    def _columns(self) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         return [_columns(values) for values in self.values]
 
 
-def _columns(values: Sequence[Any]) -> NDArray[np.float32]:
-    """The columns of one parameter [values, columns]: sizes by their logarithm, methods one by one, the rest in order.
+def _columns(values: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The columns of one parameter [values, columns], and the kind of each.
 
-    A parameter with a single value has none. Sizes that are not all powers of two have a second
-    column, how often two divides them: warps, vectors and cache lines care.
+    Sizes by their logarithm, methods one by one, the rest in order. A parameter with a single value has no
+    column. Sizes of which only some are powers of two have a second column that says which.
     """
     n = len(values)
     if n < 2:
-        return np.zeros((n, 0), dtype=np.float32)
+        return np.zeros((n, 0), dtype=np.float32), np.zeros(0, dtype=np.int64)
     numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
     if not numbers or (2 < n <= _CATEGORIES and sorted(values) == list(range(n))):
-        return np.eye(n, dtype=np.float32)
+        return np.eye(n, dtype=np.float32), np.full(n, _METHOD)
     sizes = np.array(values, dtype=np.float64)
     if sizes.min() <= 0 or sizes.max() <= 2 * sizes.min():
-        order = np.argsort(np.argsort(sizes))
-        return (order / (n - 1)).astype(np.float32)[:, None]
-    columns = [np.log2(sizes)]
-    twos = np.array([_twos(v) for v in values], dtype=np.float64)
-    if n >= _FEW and len(set(twos)) > 1 and len(set(twos)) < n - 1:
-        columns.append(twos)
-    return np.stack([(c - c.min()) / (c.max() - c.min()) for c in columns], axis=1).astype(np.float32)
-
-
-def _twos(value: float) -> int:
-    """How often two divides a whole number, six times at most; 0 for others."""
-    whole = int(value)
-    return min((whole & -whole).bit_length() - 1, 6) if whole == value and whole else 0
+        order = np.argsort(np.argsort(sizes)) / (n - 1)
+        return order.astype(np.float32)[:, None], np.array([_SIZE if n > 2 else _METHOD])
+    columns = [np.log2(sizes / sizes.min()) / np.log2(sizes.max() / sizes.min())]
+    powers = np.array([float(v) == 2 ** round(math.log2(v)) for v in values])
+    if powers.any() and not powers.all():
+        columns.append(powers.astype(np.float64))
+    return np.stack(columns, axis=1).astype(np.float32), np.array([_SIZE, _POWER][: len(columns)])

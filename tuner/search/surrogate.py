@@ -21,12 +21,16 @@ Belief = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 class Settings:
     """The surrogate's own hyper-parameters, tuned by replay (experiments/hyper).
 
+    `first` trials are random where every point can be judged; a belief makes what it thinks well of likelier, by
+    e^`caution` for each deviation.
     `members` processes are refitted when there are `refit` times as many outcomes as at the last time,
     by `steps` steps. Times over e^`cap` times the best count as that. A failure counts as `failed`
     deviations above the mean of the times. Of more than `most_rows` outcomes the newest and the best
     are learned from.
     """
 
+    first: int = 5
+    caution: float = 2.0
     members: int = 8
     refit: float = 1.15
     steps: int = 12
@@ -57,11 +61,12 @@ class Surrogate:
 
         `belief` is what is thought before anything is measured; the processes learn the difference.
         """
-        low, high = reference.min(axis=0), reference.max(axis=0)
-        self._columns = np.flatnonzero(high > low)
-        self._low, self._range = low[self._columns], (high - low)[self._columns]
         self._settings = settings
         self._belief = belief
+        columns = self._with_belief(reference)
+        low, high = columns.min(axis=0), columns.max(axis=0)
+        self._columns = np.flatnonzero(high > low)
+        self._low, self._range = low[self._columns], (high - low)[self._columns]
         self._hyper = Hyperparameters(len(self._columns), rng, settings.members, settings.prior)
         self._rows: list[NDArray[np.float32]] = []
         self._expected: list[float] = []
@@ -87,7 +92,7 @@ class Surrogate:
     def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
         """One outcome, of a row [columns]."""
         seconds = outcome.seconds or outcome.slower_than
-        self._rows.append(self._scaled(row))
+        self._rows.append(self._scaled(row)[0])
         self._expected.append(float(self._prior(row[None])[0]))
         self._logs.append(math.log(seconds) if seconds else math.inf)
 
@@ -137,8 +142,13 @@ class Surrogate:
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaled: NDArray[np.float32] = ((rows[..., self._columns] - self._low) / self._range).astype(np.float32)
+        columns = self._with_belief(np.atleast_2d(rows))[:, self._columns]
+        scaled: NDArray[np.float32] = ((columns - self._low) / self._range).astype(np.float32)
         return scaled
+
+    def _with_belief(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The belief is a column too: where it errs, it errs alike for points of which it thinks alike."""
+        return rows if self._belief is None else np.column_stack([rows, self._belief(rows)]).astype(np.float32)
 
     def _prior(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.zeros(len(rows)) if self._belief is None else self._belief(rows)
