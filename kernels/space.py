@@ -277,7 +277,9 @@ class DesignSpace:
         if self.size() > _FEW_POINTS:
             return None
         all_ = (
-            self.from_indices(s.number, i) for s in self.sketches for i in itertools.product(*map(range, self.sizes(s.number)))
+            self.from_indices(s.number, i)
+            for s in self.sketches
+            for i in itertools.product(*map(range, self.sizes(s.number)))
         )
         return [c for c in all_ if self.legal(c)]
 

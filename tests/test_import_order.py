@@ -16,15 +16,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
 
-GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "xgboost"}}
+GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
 """Rooms that see nothing of ours but themselves, with the packages they may use."""
 
 FLOORS = (
     ("errors",),
-    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
+    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts", "recorded"),
     ("worker", "graph", "pinning"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "replay"),
     ("experiment",),
     ("cli",),
     ("__main__",),

@@ -16,10 +16,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__, runs
-from tuner.errors import ConfigError, TunerError, UserError
+from tuner.errors import ConfigError, OutputError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
 
@@ -153,6 +154,35 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
+def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import replay
+    from tuner.recorded import find, read
+    from tuner.search import STRATEGIES
+
+    strategies = arguments.strategy.split(",")
+    unknown = next((s for s in strategies if s not in STRATEGIES), None)
+    if unknown is not None:
+        near = did_you_mean(unknown, STRATEGIES) or f"there are: {', '.join(STRATEGIES)}"
+        raise UserError(f"--strategy: no strategy {unknown!r}", near)
+    recordings = [read(path) for path in find([Path(p) for p in arguments.spaces])]
+    earlier = [read(path) for path in find([Path(p) for p in arguments.warm])]
+    with _progress() as progress:
+        results = replay.compare(recordings, strategies, arguments.budget, arguments.seeds, earlier, progress.message)
+    _table(replay.table(results))
+    from tuner.report.replay import curves
+
+    picture = curves(replay.curves(results))
+    file = Path(arguments.picture)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture.png)
+    except OSError as error:
+        raise OutputError(f"--picture: cannot write {file}: {error}") from error
+    _say("")
+    _say(str(file))
+    return 0
+
+
 # --- speaking ------------------------------------------------------------------------------------
 
 
@@ -260,7 +290,30 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
     "export": (_export, "export the model of a run again"),
+    "replay": (_replay, "play search strategies against recorded spaces: no device needed"),
 }
+
+
+def _replay_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("spaces", metavar="SPACE", nargs="+", help="recorded spaces (.json.gz), or folders of them")
+    command.add_argument(
+        "--strategy", metavar="S", default="guided,random", help="one or several (default: %(default)s)"
+    )
+    command.add_argument(
+        "--budget", metavar="N", type=_positive, default=400, help="evaluations (default: %(default)s)"
+    )
+    command.add_argument("--seeds", metavar="K", type=_positive, default=5, help="runs of each (default: %(default)s)")
+    warm = "recordings of the same kernels on other devices, which `guided` starts from"
+    command.add_argument("--warm", metavar="SPACE", nargs="+", default=[], help=warm)
+    picture = "where the curves are drawn (default: %(default)s)"
+    command.add_argument("--picture", metavar="FILE", default="results/replay.png", help=picture)
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -274,6 +327,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
+        elif name == "replay":
+            _replay_arguments(command)
         else:
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)

@@ -77,7 +77,7 @@ def _recording(data: Mapping[str, Any]) -> Recording:
     seconds = np.array([np.nan if t is None else float(t) / 1e3 for t in data["time_ms"]], dtype=np.float64)
     if choices.shape != (len(seconds), len(values)):
         raise ValueError(f"{len(seconds)} times of {len(values)} parameters, but `configs` of shape {choices.shape}")
-    if not all(0 <= c.min() and c.max() < len(v) for c, v in zip(choices.T, values, strict=True)):
+    if not all(c.min() >= 0 and c.max() < len(v) for c, v in zip(choices.T, values, strict=True)):
         raise ValueError("`configs` has an index that is none of the parameter's values")
     if not np.isfinite(seconds).any() or np.nanmin(seconds) <= 0:
         raise ValueError("`time_ms` has no positive number")

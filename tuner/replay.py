@@ -128,6 +128,93 @@ def evaluations_to(recording: Recording, run: Played, within: float, budget: int
     return int(good[0]) + 1 if len(good) else None
 
 
+@dataclass(frozen=True)
+class Result:
+    """One strategy on one recording, once for each seed."""
+
+    recording: Recording
+    strategy: str
+    budget: int
+    runs: tuple[Played, ...]
+
+    @property
+    def score(self) -> float:
+        return score(self.recording, self.runs, self.budget)
+
+    @property
+    def error(self) -> float:
+        """The standard error of the score over the seeds; NaN for a single one."""
+        each = [score(self.recording, [run], self.budget) for run in self.runs]
+        return float(np.std(each, ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.nan
+
+    def slowdown(self, evaluations: int) -> float:
+        """The median over the seeds of best so far over optimum."""
+        best = [run.best_so_far(self.budget)[evaluations - 1] for run in self.runs]
+        return float(np.median(best)) / self.recording.best_s
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of the strategy's own work for one evaluation."""
+        return sum(run.own_s for run in self.runs) / max(sum(len(run.seconds) for run in self.runs), 1)
+
+
+def compare(
+    recordings: Sequence[Recording],
+    strategies: Sequence[str],
+    budget: int,
+    seeds: int,
+    earlier: Sequence[Recording] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Result]:
+    """Play every strategy against every recording.
+
+    Of `earlier` those of other devices with the same parameters are used. Raises UserError when `earlier` has nothing
+    for one of the recordings.
+    """
+    results = []
+    for recording in recordings:
+        space = RecordedSpace.of(recording.values, recording.choices)
+        known = [r for r in earlier if r.parameters == recording.parameters and r.device != recording.device]
+        if earlier and not known:
+            raise UserError(f"--warm: no recording of another device with the parameters of {recording.name}")
+        for name in strategies:
+            runs = [
+                play(recording, strategy_for(name, space, seed, known), min(budget, len(recording)))
+                for seed in range(seeds)
+            ]
+            results.append(Result(recording, name, budget, tuple(runs)))
+            say(f"{recording.name}, {name}: score {results[-1].score:.3f}")
+    return results
+
+
+def table(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """One line a result, then the mean score of each strategy; the first line names the columns."""
+    budget = results[0].budget
+    at = [n for n in (25, 50, 100, 200, 400, 800, 1600) if n < budget] + [budget]
+    lines = [("space", "strategy", "score", "s.e.", *(f"best/opt at {n}" for n in at), "ms each")]
+    for r in results:
+        ratios = tuple(f"{r.slowdown(n):.3f}" for n in at)
+        lines.append(
+            (r.recording.name, r.strategy, f"{r.score:.3f}", f"{r.error:.3f}", *ratios, f"{1e3 * r.own_s:.1f}")
+        )
+    for strategy in dict.fromkeys(r.strategy for r in results):
+        mine = [r.score for r in results if r.strategy == strategy]
+        lines.append(("mean of all spaces", strategy, f"{np.mean(mine):.3f}"))
+    return lines
+
+
+def curves(results: Sequence[Result]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """For each space and strategy the mean of optimum over best so far; with the exact expectation of random search."""
+    drawn: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for r in results:
+        lines = drawn.setdefault(r.recording.name, {})
+        lines[r.strategy] = curve(r.recording, r.runs, r.budget)
+    for name, lines in drawn.items():
+        recording = next(r.recording for r in results if r.recording.name == name)
+        lines["random search (exact)"] = random_curve(recording, results[0].budget)
+    return drawn
+
+
 class _Encodings:
     """The featurizer of a space without programs: a row is the encoding."""
 

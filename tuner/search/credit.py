@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.metrics import pairwise_accuracy
+from costmodel.metrics import pairwise_accuracy, ranks
 
 _REMEMBERED = 48
 _LEAST_HEARD = 8
@@ -41,6 +41,5 @@ class Credit:
 
     def combined(self, scores: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
         """One score a candidate from those of all judges [judges][n]: the weighted mean of their ranks."""
-        ranks = [np.argsort(np.argsort(s, kind="stable"), kind="stable") for s in scores]
-        mixed: NDArray[np.float64] = self.weights() @ np.stack(ranks)
+        mixed: NDArray[np.float64] = self.weights() @ np.stack([ranks(np.asarray(s, dtype=np.float64)) for s in scores])
         return mixed

@@ -19,6 +19,7 @@ _NEAR = 0.25
 
 _PARENTS = 5
 
+
 class Points:
     """Legal points by number, with their encodings [n, columns], and which of them are still open."""
 

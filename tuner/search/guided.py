@@ -83,7 +83,9 @@ class GuidedStrategy:
         self._rng = self._pool.rng
         listed = space.points()
         self._points = None if listed is None else Points(space, listed)
-        reference = self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
+        reference = (
+            self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
+        )
         self._settings = settings
         self._belief = belief
         self._surrogate = Surrogate(reference, self._rng, settings, belief)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Settings:
     cap: float = 3.0
     failed: float = 1.0
     most_rows: int = 400
-    prior: Prior = Prior()
+    prior: Prior = field(default_factory=Prior)
 
 
 DEFAULT = Settings()
