@@ -24,7 +24,7 @@ FLOORS = (
     ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts", "recorded"),
     ("worker", "graph", "pinning"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "replay"),
+    ("session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "replay", "training"),
     ("experiment",),
     ("cli",),
     ("__main__",),

@@ -183,6 +183,30 @@ def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import training
+
+    file = Path(arguments.file)
+    if arguments.action == "show":
+        _table(training.description(file))
+        return 0
+    from tuner.store import SqlStore
+
+    with SqlStore(arguments.database) as store:
+        known = training.tables(store)
+    if arguments.action == "eval":
+        _table(training.assessment(known))
+        return 0
+    model = training.train(known)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        model.save(file)
+    except OSError as error:
+        raise OutputError(f"{file}: the model cannot be written: {error}") from error
+    _say(f"{file}: learned from {sum(len(t.rows) for t in known)} trials of {len(known)} tasks")
+    return 0
+
+
 # --- speaking ------------------------------------------------------------------------------------
 
 
@@ -290,6 +314,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "show": (_show, "print what a run found"),
     "report": (_report, "write the report of a run again, from its records"),
     "export": (_export, "export the model of a run again"),
+    "model": (_model, "train a cost model on the records, show one, or judge how well it orders"),
     "replay": (_replay, "play search strategies against recorded spaces: no device needed"),
 }
 
@@ -329,6 +354,12 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
         elif name == "replay":
             _replay_arguments(command)
+        elif name == "model":
+            command.add_argument("action", choices=("train", "show", "eval"), help="what to do")
+            where = "the model's file (default: %(default)s)"
+            command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
+            records = "the records to learn from or to judge by (default: %(default)s)"
+            command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
         else:
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)

@@ -168,7 +168,7 @@ def compare(
 ) -> list[Result]:
     """Play every strategy against every recording.
 
-    Of `earlier` those of other devices with the same parameters are used. Raises UserError when `earlier` has nothing
+    Of `earlier` those of other devices with the same parameters are used. Raises UserError when it has nothing
     for one of the recordings.
     """
     results = []

@@ -1,4 +1,4 @@
-"""Strategies of `tuner run` for replay_bench.py: `--tuner experiments/replay/adapter.py:Guided`, `:Optuna`, `:Random`."""
+"""Strategies of `tuner run` for replay_bench.py: `--tuner experiments/replay/adapter.py:Guided`, or `Optuna`."""
 
 from __future__ import annotations
 
