@@ -161,7 +161,7 @@ def description(file: Path) -> list[tuple[str, str]]:
 
 
 def assessment(known: Sequence[Table]) -> list[tuple[str, ...]]:
-    """The order of each task's candidates by models of the other tasks, and of its own first trials; first the columns."""
+    """How models of the other tasks, and of its own first trials, order each task; the first line names the columns."""
     lines: list[tuple[str, ...]] = [("task", "learned from", "of", "rank correlation", f"top-{TOP} recall", "regret")]
     for source, found in (
         ("other tasks", held_out(known, lambda: XgbRanker(SCHEMA))),

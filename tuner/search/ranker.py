@@ -65,10 +65,10 @@ class Ranker:
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores [n], higher for faster; fits first when a batch of news has come in."""
         if len(self._data) - self._fitted >= MIN_ROWS:
-            rows, outcomes, groups = self._data.arrays(last=_MAX_ROWS)
-            weights = np.ones(len(rows), dtype=np.float32)
-            weights[: max(self._earlier - (len(self._data) - len(rows)), 0)] = _EARLIER_WEIGHT
-            self._model.fit(rows, outcomes, groups, weights)
+            known, outcomes, groups = self._data.arrays(last=_MAX_ROWS)
+            weights = np.ones(len(known), dtype=np.float32)
+            weights[: max(self._earlier - (len(self._data) - len(known)), 0)] = _EARLIER_WEIGHT
+            self._model.fit(known, outcomes, groups, weights)
             self._fitted = len(self._data)
         return self._model.predict(rows)
 
