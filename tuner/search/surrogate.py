@@ -29,8 +29,8 @@ class Settings:
     are learned from.
     """
 
-    first: int = 5
-    caution: float = 2.0
+    first: int = 3
+    caution: float = 4.0
     members: int = 8
     refit: float = 1.15
     steps: int = 12
