@@ -24,7 +24,7 @@ from tuner.search.recorded import RecordedSpace
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
-    from tuner.search.surrogate import Belief
+    from tuner.search.surrogate import Belief, Settings
 
 FIRST = 10
 """The evaluation from which on a score counts: before it there is little but luck."""
@@ -225,10 +225,17 @@ class _Encodings:
         return [self._space.encode(c) for c in candidates]
 
 
-def strategy_for(name: str, space: RecordedSpace, seed: int, earlier: Sequence[Recording] = ()) -> Strategy:
+def strategy_for(
+    name: str,
+    space: RecordedSpace,
+    seed: int,
+    earlier: Sequence[Recording] = (),
+    settings: Settings | None = None,
+) -> Strategy:
     """The strategy that `tuner run` uses, for a recorded space. Raises KeyError for an unknown name.
 
-    `earlier` are recordings of the same parameters on other devices, which `guided` starts from.
+    `earlier` are recordings of the same parameters on other devices, which `guided` starts from; its `settings`
+    are those of the main job unless others are given.
     """
     from costmodel.xgb import XgbRanker
     from tuner import search
@@ -239,8 +246,10 @@ def strategy_for(name: str, space: RecordedSpace, seed: int, earlier: Sequence[R
     if name != "guided":
         return search.create(name, space, features, ranker, seed)
     if not earlier:
-        return search.create_guided(space, features, ranker, seed, belief=space.belief)
-    return search.create_guided(space, features, ranker, seed, search.warm(), belief=_learned(space, earlier, seed))
+        return search.create_guided(space, features, ranker, seed, settings, space.belief)
+    return search.create_guided(
+        space, features, ranker, seed, settings or search.warm(), _learned(space, earlier, seed)
+    )
 
 
 def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> Belief:
