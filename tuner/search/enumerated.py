@@ -17,7 +17,8 @@ ACTIVE = 4000
 _NEAR = 0.25
 """The share of the active points that is near the fastest."""
 
-_PARENTS = 5
+PARENTS = 5
+"""The fastest candidates whose surroundings are looked at."""
 
 
 class Points:
@@ -46,7 +47,7 @@ class Points:
             return np.arange(len(self.rows))
         near = round(_NEAR * ACTIVE)
         scattered = rng.choice(len(self.rows), ACTIVE - near, replace=False)
-        parents = [self._number[c] for c in fastest[:_PARENTS] if c in self._number]
+        parents = [self._number[c] for c in fastest if c in self._number]
         if not parents:
             return np.sort(scattered)
         distance = self._distance(parents[0])

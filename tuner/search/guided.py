@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,8 @@ from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
 from tuner.search.base import Pool, belongs, teaches, time_or_bound
 from tuner.search.credit import Credit
-from tuner.search.enumerated import Points
+from tuner.search.elites import Elites, schedule
+from tuner.search.enumerated import PARENTS, Points
 from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
 from tuner.search.surrogate import DEFAULT, Belief, Settings, Surrogate
 
@@ -29,7 +28,6 @@ SCREENED = 8
 """Candidates proposed for each that is given a row: encodings take 0.03 ms. Where all points are known, so many are
 given a row for each that is asked for."""
 
-_ELITES = 12
 _INNER_ASKS = 4
 _EXPLORE = 0.125
 """The share of a batch that the model has no say in: what it is wrong about is found only so."""
@@ -95,8 +93,7 @@ class GuidedStrategy:
         seeds = space.seeds()
         # every third first: candidates next to each other in the list are alike
         self._seeds = [c for start in range(3) for c in seeds[start::3]]
-        self._elites: list[tuple[float, int, Candidate]] = []
-        self._told = 0
+        self._elites = Elites()
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
         self._unlearned: list[tuple[Candidate, Outcome]] = []
@@ -108,7 +105,7 @@ class GuidedStrategy:
         if count <= 0:
             return []
         self._learn_late()
-        best = self._elites[0][2] if self._elites else None
+        best = self._elites.best
         self._stuck = self._stuck + 1 if best == self._best_at_ask else 0
         self._best_at_ask = best
         for _ in range(_ROUNDS):
@@ -131,10 +128,9 @@ class GuidedStrategy:
         self._inner.tell(candidate, measurement)
         if not teaches(measurement):
             return
-        self._told += 1
         known = belongs(self._space, candidate)
         if measurement.ok and known:
-            self._consider_elite(measurement.median_s, candidate)
+            self._elites.consider(measurement.median_s, candidate)
         seconds = time_or_bound(measurement)
         if seconds is None:
             outcome = FAILURE
@@ -149,16 +145,6 @@ class GuidedStrategy:
         self._unlearned.append((candidate, outcome))
         if candidate in self._features:
             self._learn_late()
-
-    def _consider_elite(self, seconds: float, candidate: Candidate) -> None:
-        """Keep the fastest, each schedule once: a dozen that differ in their passes are one parent."""
-        rival = next((e for e in self._elites if _schedule(e[2]) == _schedule(candidate)), None)
-        if rival is not None and rival[0] <= seconds:
-            return
-        if rival is not None:
-            self._elites.remove(rival)
-        bisect.insort(self._elites, (seconds, self._told, candidate))
-        del self._elites[_ELITES:]
 
     def _learn_late(self) -> None:
         """Pass outcomes on to the ranker; rows not known yet are computed together, which is in parallel."""
@@ -177,7 +163,7 @@ class GuidedStrategy:
     def _promising(self, count: int) -> list[Proposal]:
         """What the surrogate lets through, some it has no say in, and what was left over from earlier pools."""
         if self._points is not None:
-            return self._promising_points(self._points, SCREENED * count)
+            return self._promising_points(self._points, min(SCREENED * count, max(self._pool_size, count)))
         kept = [p for p in self._leftovers if p.candidate in self._pool]
         proposals = self._proposals(SCREENED * self._pool_size, kept)
         if not proposals + kept:
@@ -192,7 +178,7 @@ class GuidedStrategy:
 
     def _promising_points(self, points: Points, count: int) -> list[Proposal]:
         if self._surrogate.due or not points.open[self._active].any():
-            self._active = points.active([e[2] for e in self._elites], self._rng)
+            self._active = points.active(self._elites.fastest(PARENTS), self._rng)
             self._surrogate.look_at(points.rows[self._active])
         chosen = self._surrogate.pick(count, points.open[self._active])
         proposals = [Proposal(points.candidates[self._active[i]], "model") for i in chosen]
@@ -235,7 +221,7 @@ class GuidedStrategy:
         return (Proposal(c, "seed") for c in self._seeds)
 
     def _from_random(self) -> Iterator[Proposal]:
-        if self._points is not None and self._belief is not None:
+        if self._points is not None and self._belief is not None and self._points.open.any():
             weight = np.exp(-self._settings.caution * self._belief(self._points.rows)) * self._points.open
             likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
             yield from (Proposal(self._points.candidates[i], "random") for i in likely)
@@ -249,21 +235,18 @@ class GuidedStrategy:
     def _from_mutation(self) -> Iterator[Proposal]:
         while self._elites:
             changes = int(self._rng.integers(1, 4))
-            yield Proposal(self._space.mutate(self._parent(), self._rng, changes), "mutate")
+            yield Proposal(self._space.mutate(self._elites.parent(self._rng), self._rng, changes), "mutate")
 
     def _from_crossover(self) -> Iterator[Proposal]:
         while len(self._elites) > 1:
-            yield Proposal(self._space.crossover(self._parent(), self._parent(), self._rng), "crossover")
+            mother, father = self._elites.parent(self._rng), self._elites.parent(self._rng)
+            yield Proposal(self._space.crossover(mother, father, self._rng), "crossover")
 
     def _from_neighbours(self) -> Iterator[Proposal]:
-        for _, _, elite in self._elites[:3]:
+        for elite in self._elites.fastest(3):
             near = list(self._space.neighbours(elite))
             for i in self._rng.permutation(len(near)):
                 yield Proposal(near[i], "neighbour")
-
-    def _parent(self) -> Candidate:
-        """One of the fastest, the faster the likelier."""
-        return self._elites[math.floor(len(self._elites) * self._rng.random() ** 2)][2]
 
     # --- judging ----------------------------------------------------------------------------------
 
@@ -311,17 +294,13 @@ class GuidedStrategy:
             self._points.close(candidate)
 
 
-def _schedule(candidate: Candidate) -> object:
-    return candidate.sketch, candidate.decisions
-
-
 def _spread(ranked: Sequence[Proposal], count: int) -> list[Proposal]:
     """The first `count`, at most _SAME_SCHEDULE of each schedule as long as there are others."""
     used: dict[object, int] = {}
     first: list[Proposal] = []
     later: list[Proposal] = []
     for proposal in ranked:
-        schedule = _schedule(proposal.candidate)
-        used[schedule] = used.get(schedule, 0) + 1
-        (first if used[schedule] <= _SAME_SCHEDULE else later).append(proposal)
+        same = schedule(proposal.candidate)
+        used[same] = used.get(same, 0) + 1
+        (first if used[same] <= _SAME_SCHEDULE else later).append(proposal)
     return list(itertools.islice(itertools.chain(first, later), count))
