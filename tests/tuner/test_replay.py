@@ -72,8 +72,8 @@ def test_a_small_space_is_used_up() -> None:
 
 def test_the_search_is_as_good_as_it_was() -> None:
     """The regression guard: random search scores 0, and the exact figure of these seeds was 0.58 when it was set."""
-    [result] = compare([read(SPACE)], ["guided"], budget=80, seeds=4)
-    assert result.score > 0.35
+    [result] = compare([read(SPACE)], ["guided"], budget=60, seeds=3)
+    assert result.score > 0.3
     assert result.own_s < 0.2  # 0.01 to 0.05 s on a machine that does nothing else
 
 
