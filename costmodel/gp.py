@@ -8,12 +8,10 @@ Machine Learning", 2006, chapters 2 and 5; Snoek et al., "Practical Bayesian Opt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-_Float = TypeVar("_Float", np.float32, np.float64)
 
 _JITTER = 1e-6
 """Share of the variance that is added to the diagonal, to keep matrices positive definite."""
@@ -77,7 +75,8 @@ class Hyperparameters:
     def correlation(self, row: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
         """How alike the outcomes at a row [columns] and at points [m, columns] are: [m], 1 for the same."""
         lengths = np.exp(self.draws[:, : points.shape[1]].mean(axis=0)).astype(np.float32)
-        return _correlation((row / lengths)[None], points / lengths)[0]
+        alike: NDArray[np.float32] = _correlation((row / lengths)[None], points / lengths)[0]
+        return alike
 
     def _log_posterior(
         self, draws: NDArray[np.float64], squares: NDArray[np.float64], targets: NDArray[np.float64]
@@ -113,10 +112,10 @@ def _log_likelihood(
     return result
 
 
-def _matern(squared: NDArray[_Float]) -> NDArray[_Float]:
-    """The Matern 5/2 correlation at a squared distance."""
-    r: NDArray[_Float] = np.sqrt(5 * np.maximum(squared, 0))
-    correlation: NDArray[_Float] = (1 + r * (1 + r / 3)) * np.exp(-r)
+def _matern(squared: NDArray[Any]) -> NDArray[Any]:
+    """The Matern 5/2 correlation at a squared distance, in the precision of that."""
+    r: NDArray[Any] = np.sqrt(5 * np.maximum(squared, 0))
+    correlation: NDArray[Any] = (1 + r * (1 + r / 3)) * np.exp(-r)
     return correlation
 
 
@@ -211,6 +210,6 @@ class _Member:
         return drawn
 
 
-def _correlation(a: NDArray[_Float], b: NDArray[_Float]) -> NDArray[_Float]:
+def _correlation(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * a @ b.T
     return _matern(squared)

@@ -88,7 +88,7 @@ class RecordedSpace(DesignSpace):
 
     def encode(self, candidate: Candidate) -> NDArray[np.float32]:
         row: NDArray[np.float32] = np.concatenate(
-            [table[i] for table, i in zip(self._tables, candidate.decisions, strict=True)]  # type: ignore[call-overload]
+            [table[i] for table, i in zip(self._tables, candidate.decisions, strict=True)]
         )
         return row
 

@@ -137,8 +137,8 @@ class Surrogate:
         if fresh:
             self._posterior.add(np.stack(fresh))
         residuals, best = self._residuals()
-        mean, deviation = self._posterior.beliefs(residuals)
-        mean = mean + self._at_points
+        rest, deviation = self._posterior.beliefs(residuals)
+        mean = rest + self._at_points
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
