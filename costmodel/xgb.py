@@ -24,7 +24,7 @@ _FEWEST = 4
 """Candidates that failed, and that ran, before the validity head says anything."""
 
 MEMBERS = 3
-"""Boosters of the ensemble. Each has a part of the rounds, so that together they train as long as one would."""
+"""Boosters of the ensemble. They and the validity head share the rounds, to train about as long as one would."""
 
 
 class XgbRanker:
@@ -43,7 +43,7 @@ class XgbRanker:
     def __init__(self, schema: str, seed: int = 0, threads: int = 1, rounds: int = 100, depth: int = 6) -> None:
         self.schema = schema
         self._seed = seed
-        self._rounds = max(rounds // MEMBERS, 1)
+        self._rounds = max(rounds // (MEMBERS + 1), 1)
         self._parameters: dict[str, Any] = {
             "objective": "reg:squarederror",
             "tree_method": "hist",

@@ -39,12 +39,16 @@ def create_guided(
     belief: Belief | None = None,
 ) -> Strategy:
     """The strategy of the main job. `belief` is what is thought of encodings before anything is measured."""
+    from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
     from tuner.search.optuna import OptunaStrategy
+    from tuner.search.ranker import Ranker
     from tuner.search.surrogate import DEFAULT
 
+    # of this task alone: what an encoding is worth depends on the workload, which it does not contain
+    screen = Ranker(XgbRanker("encoding", seed)).task("")
     inner = OptunaStrategy(space, "tpe", seed)
-    return GuidedStrategy(space, features, ranker, inner, seed, settings=settings or DEFAULT, belief=belief)
+    return GuidedStrategy(space, features, ranker, screen, inner, seed, settings=settings or DEFAULT, belief=belief)
 
 
 def warm() -> Settings:

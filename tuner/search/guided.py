@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from costmodel.dataset import FAILURE, Outcome
+from costmodel.metrics import ranks
 from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
 from tuner.search.base import Pool, belongs, teaches, time_or_bound
@@ -54,8 +55,8 @@ class GuidedStrategy:
 
     Proposed are mutations and crossovers of the fastest, neighbours of the best, seeds not tried yet,
     random draws, and a few candidates of the `inner` strategy, which is told every outcome. The
-    surrogate, which learns from this task's encodings alone, lets `pool_size` of them through to get their
-    row; it and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
+    surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
+    their row; the surrogate and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
     say according to how well it foretold the outcomes so far. What was not picked is judged again with
     the next pool: its row is known. In a space whose legal points can be listed, the surrogate chooses
     among all of them and nobody needs to propose any.
@@ -66,6 +67,7 @@ class GuidedStrategy:
         space: DesignSpace,
         features: FeatureCache,
         ranker: TaskRanker,
+        screen: TaskRanker,
         inner: Strategy,
         seed: int,
         pool_size: int = POOL_SIZE,
@@ -75,6 +77,7 @@ class GuidedStrategy:
         self._space = space
         self._features = features
         self._ranker = ranker
+        self._screen = screen
         self._inner = inner
         self._pool_size = pool_size
         self._pool = Pool(space, seed)
@@ -138,13 +141,20 @@ class GuidedStrategy:
             outcome = Outcome(seconds=seconds) if measurement.ok else Outcome(slower_than=seconds)
         if not known and not candidate.is_default:
             return
-        self._surrogate.add(self._space.encode(candidate), outcome)
+        self._learn(candidate, outcome)
         said = self._said.pop(candidate, None)
         if said is not None and seconds is not None:
             self._credit.hear(said, seconds)
         self._unlearned.append((candidate, outcome))
         if candidate in self._features:
             self._learn_late()
+
+    def _learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Teach those that need no more than the encoding."""
+        row = self._space.encode(candidate)
+        self._surrogate.add(row, outcome)
+        if self._points is None:
+            self._screen.add(row, outcome)
 
     def _learn_late(self) -> None:
         """Pass outcomes on to the ranker; rows not known yet are computed together, which is in parallel."""
@@ -166,13 +176,16 @@ class GuidedStrategy:
             return self._promising_points(self._points, min(SCREENED * count, max(self._pool_size, count)))
         kept = [p for p in self._leftovers if p.candidate in self._pool]
         proposals = self._proposals(SCREENED * self._pool_size, kept)
-        if not proposals + kept:
-            return []
+        if not proposals:
+            return kept
         spared = {i for i, p in enumerate(proposals) if p.proposer in _UNHEARD}
         spared = set(sorted(spared)[: self._pool_size // 8])
-        self._surrogate.look_at(self._space.encodings([p.candidate for p in proposals + kept]))
+        rows = self._space.encodings([p.candidate for p in proposals + kept])
+        self._surrogate.look_at(rows)
         self._judge(proposals + kept)
-        best = sorted(set(range(len(proposals))) - spared, key=lambda i: -self._gain[proposals[i].candidate])
+        gain = np.array([self._gain[p.candidate] for p in proposals])
+        score = ranks(gain) + ranks(self._screen.predict(rows[: len(proposals)]).astype(np.float64))
+        best = sorted(set(range(len(proposals))) - spared, key=lambda i: -score[i])
         chosen = best[: self._pool_size - len(spared)] + sorted(spared)
         return [proposals[i] for i in chosen] + kept
 
@@ -258,7 +271,7 @@ class GuidedStrategy:
                 good.append(proposal)
             else:
                 self._claim(proposal.candidate)
-                self._surrogate.add(self._space.encode(proposal.candidate), FAILURE)
+                self._learn(proposal.candidate, FAILURE)
                 self._inner.tell(proposal.candidate, Measurement(Status.INVALID, reason="cannot be scheduled"))
         return good
 

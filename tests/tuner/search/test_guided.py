@@ -43,7 +43,8 @@ def guided(space: DesignSpace, ranker: TaskRanker, seed: int = 1) -> GuidedStrat
 def assembled(
     space: DesignSpace, features: FeatureCache, ranker: TaskRanker, inner: Strategy, seed: int = 1, pool_size: int = 64
 ) -> GuidedStrategy:
-    return GuidedStrategy(space, features, ranker, inner, seed, pool_size)
+    screen = Ranker(XgbRanker("encoding/1")).task("")
+    return GuidedStrategy(space, features, ranker, screen, inner, seed, pool_size)
 
 
 def test_first_batch_is_half_seeds(space: DesignSpace) -> None:
