@@ -14,8 +14,17 @@ from costmodel.dataset import Outcome
 class CostModel(Protocol):
     """Orders candidates of one task by how fast they will be."""
 
-    def fit(self, rows: NDArray[np.float32], outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> None:
-        """Forget everything and learn from rows [n, d] whose outcomes are comparable within a group."""
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Forget everything and learn from rows [n, d] whose outcomes are comparable within a group.
+
+        `weights` [n] say how much each row counts; all alike when not given.
+        """
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores [n], finite, higher for faster; comparable within a task only. Zeros before `fit`."""
@@ -24,7 +33,13 @@ class CostModel(Protocol):
 class ConstantModel:
     """Thinks all candidates equal: with it, a guided search is as good as its proposers."""
 
-    def fit(self, rows: NDArray[np.float32], outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> None:
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         pass
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:

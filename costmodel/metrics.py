@@ -13,7 +13,7 @@ def _pair(scores: ArrayLike, seconds: ArrayLike) -> tuple[NDArray[np.float64], N
     return a, b
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 0; ties share the mean of the ranks they span."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
@@ -24,7 +24,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def rank_correlation(scores: ArrayLike, seconds: ArrayLike) -> float:
     """Spearman's rho between score and speed: 1 for a perfect order, 0 when either is constant."""
     a, b = _pair(scores, seconds)
-    x, y = _ranks(a), _ranks(-b)
+    x, y = ranks(a), ranks(-b)
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale else 0.0

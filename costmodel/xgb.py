@@ -20,6 +20,12 @@ _SLOWEST = 0.01
 _FAILED = 0.005
 """What a failure counts as: half the throughput of the slowest."""
 
+_FEWEST = 4
+"""Candidates that failed, and that ran, before the validity head says anything."""
+
+MEMBERS = 3
+"""Boosters of the ensemble. They and the validity head share the rounds, to train about as long as one would."""
+
 
 class XgbRanker:
     """Regression of the log of the normalised throughput (best time of the task over own time).
@@ -28,64 +34,104 @@ class XgbRanker:
     rank correlation 0.82 and 0.79; without the log 0.77 and 0.75, XGBoost's pairwise ranking 0.78 and
     0.75, its NDCG ranking 0.57 on the matmul.
 
-    `schema` names the meaning of the rows; a saved model of another schema is not loaded.
+    An ensemble: `predict` is its mean, `uncertainty` how far its members disagree. A second head tells what
+    will run at all. `schema` names the meaning of the rows; a saved model of another schema is not loaded.
     `threads` limits training and prediction. Deterministic for a seed. Features that are not finite
     count as missing.
     """
 
     def __init__(self, schema: str, seed: int = 0, threads: int = 1, rounds: int = 100, depth: int = 6) -> None:
         self.schema = schema
-        self._rounds = rounds
+        self._seed = seed
+        self._rounds = max(rounds // (MEMBERS + 1), 1)
         self._parameters: dict[str, Any] = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
             "max_depth": depth,
-            "eta": 0.1,
+            "eta": min(0.1 * MEMBERS, 0.25),
             "max_bin": 32,  # features are few-valued: more bins cost time and order no better
             "subsample": 0.8,
             "colsample_bytree": 0.5,  # the columns repeat each other; half of them trains in half the time
             "min_child_weight": 2.0,
-            "seed": seed,
             "nthread": threads,
             "verbosity": 0,
         }
-        self._booster: xgboost.Booster | None = None
+        self._boosters: list[xgboost.Booster] = []
+        self._validity: xgboost.Booster | None = None
 
     @property
     def trained(self) -> bool:
-        return self._booster is not None
+        return bool(self._boosters)
 
-    def fit(self, rows: NDArray[np.float32], outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> None:
-        """Learn from rows [n, d]. With no rows at all the model is untrained again."""
+    @property
+    def has_validity(self) -> bool:
+        """Whether enough had failed, and run, to tell what will."""
+        return self._validity is not None
+
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Learn from rows [n, d], each with its weight [n] (1 when not given). With no rows it is untrained again."""
+        self._boosters, self._validity = [], None
         if not len(rows):
-            self._booster = None
             return
-        matrix = xgboost.DMatrix(_finite(rows), label=_target(outcomes, groups), nthread=self._threads)
-        self._booster = xgboost.train(self._parameters, matrix, num_boost_round=self._rounds)
+        rows = _finite(rows)
+        matrix = xgboost.DMatrix(rows, label=_target(outcomes, groups), weight=weights, nthread=self._threads)
+        for member in range(MEMBERS):
+            parameters = {**self._parameters, "seed": self._seed + 1000 * member}
+            self._boosters.append(xgboost.train(parameters, matrix, num_boost_round=self._rounds))
+        ran = np.array([o.seconds is not None or o.slower_than is not None for o in outcomes])
+        if min(ran.sum(), (~ran).sum()) >= _FEWEST:
+            matrix = xgboost.DMatrix(rows, label=ran.astype(np.float32), weight=weights, nthread=self._threads)
+            parameters = {**self._parameters, "objective": "binary:logistic", "max_depth": 4, "seed": self._seed}
+            self._validity = xgboost.train(parameters, matrix, num_boost_round=max(self._rounds // 2, 1))
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predicted log throughput [n]; zeros while untrained.
 
         Raises ValueError when the rows are of another length than those of `fit`.
         """
-        if self._booster is None or not len(rows):
-            return np.zeros(len(rows), dtype=np.float32)
-        if rows.shape[1] != self._booster.num_features():
-            raise ValueError(f"rows of {rows.shape[1]} columns, trained on {self._booster.num_features()}")
-        scores: NDArray[np.float32] = self._booster.inplace_predict(_finite(rows))
-        return scores
+        mean: NDArray[np.float32] = self._members(rows).mean(axis=0, dtype=np.float32)
+        return mean
+
+    def uncertainty(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far the members disagree [n]: the standard deviation of their predictions; zeros while untrained."""
+        deviation: NDArray[np.float32] = self._members(rows).std(axis=0, dtype=np.float32)
+        return deviation
+
+    def validity(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probability that a candidate builds, runs and is right [n]; ones while too few have failed."""
+        if self._validity is None or not len(rows):
+            return np.ones(len(rows), dtype=np.float32)
+        probability: NDArray[np.float32] = self._validity.inplace_predict(_finite(rows))
+        return probability
+
+    def _members(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self._boosters or not len(rows):
+            return np.zeros((1, len(rows)), dtype=np.float32)
+        if rows.shape[1] != self._boosters[0].num_features():
+            raise ValueError(f"rows of {rows.shape[1]} columns, trained on {self._boosters[0].num_features()}")
+        finite = _finite(rows)
+        return np.stack([booster.inplace_predict(finite) for booster in self._boosters])
 
     @property
     def _threads(self) -> int:
         return int(self._parameters["nthread"])
 
     def save(self, path: Path) -> None:
-        """Write one line of JSON (schema, SHA-256), then the model as UBJSON. Raises ValueError while untrained."""
-        if self._booster is None:
+        """Write a line of JSON (schema, SHA-256, lengths), then one UBJSON a booster.
+
+        Raises ValueError while untrained.
+        """
+        if not self._boosters:
             raise ValueError("nothing has been learned that could be saved")
-        content = bytes(self._booster.save_raw("ubj"))
-        head = {"schema": self.schema, "sha256": hashlib.sha256(content).hexdigest()}
-        path.write_bytes(json.dumps(head).encode() + b"\n" + content)
+        heads = self._boosters if self._validity is None else [*self._boosters, self._validity]
+        parts = [bytes(booster.save_raw("ubj")) for booster in heads]
+        path.write_bytes(json.dumps(_head(self.schema, parts)).encode() + b"\n" + b"".join(parts))
 
     @classmethod
     def load(cls, path: Path, schema: str, seed: int = 0, threads: int = 1) -> Self | None:
@@ -94,17 +140,27 @@ class XgbRanker:
         The checksum is there because XGBoost crashes on a torn file; it is no protection from a forged
         one. Raises OSError when the file cannot be read.
         """
-        head, _, content = path.read_bytes().partition(b"\n")
+        line, _, content = path.read_bytes().partition(b"\n")
         try:
-            expected = json.loads(head)
-        except (ValueError, RecursionError):
+            head = json.loads(line)
+            ends = np.cumsum(head["lengths"]).tolist()
+            parts = [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
-        if expected != {"schema": schema, "sha256": hashlib.sha256(content).hexdigest()}:
+        if head != _head(schema, parts) or b"".join(parts) != content or len(parts) not in (MEMBERS, MEMBERS + 1):
             return None
         model = cls(schema, seed, threads)
-        model._booster = xgboost.Booster({"nthread": threads})
-        model._booster.load_model(bytearray(content))
+        boosters = [xgboost.Booster({"nthread": threads}) for _ in parts]
+        for booster, part in zip(boosters, parts, strict=True):
+            booster.load_model(bytearray(part))
+        model._boosters = boosters[:MEMBERS]
+        model._validity = boosters[MEMBERS] if len(boosters) > MEMBERS else None
         return model
+
+
+def _head(schema: str, parts: Sequence[bytes]) -> dict[str, Any]:
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    return {"schema": schema, "sha256": digest, "lengths": [len(part) for part in parts]}
 
 
 def _target(outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -16,16 +16,39 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
 
-GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "xgboost"}}
+GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
 """Rooms that see nothing of ours but themselves, with the packages they may use."""
 
 FLOORS = (
     ("errors",),
-    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts", "files"),
+    (
+        "records",
+        "config",
+        "schema",
+        "environment",
+        "targets",
+        "protocols",
+        "progress",
+        "interrupts",
+        "files",
+        "recorded",
+    ),
     ("limits", "guardian", "deadlines"),
     ("worker", "graph", "pinning", "outputs", "hosting", "bundle", "cubin"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("certification", "session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "remote", "doctor"),
+    (
+        "certification",
+        "session",
+        "scheduler",
+        "search_phase",
+        "endtoend",
+        "runs",
+        "summarize",
+        "remote",
+        "doctor",
+        "replay",
+        "training",
+    ),
     ("experiment",),
     ("cli",),
     ("__main__",),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__, runs
-from tuner.errors import ConfigError, InfrastructureError, TunerError, UserError
+from tuner.errors import ConfigError, InfrastructureError, OutputError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
 
@@ -247,6 +247,59 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
+def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import replay
+    from tuner.recorded import find, read
+    from tuner.search import STRATEGIES
+
+    strategies = arguments.strategy.split(",")
+    unknown = next((s for s in strategies if s not in STRATEGIES), None)
+    if unknown is not None:
+        near = did_you_mean(unknown, STRATEGIES) or f"there are: {', '.join(STRATEGIES)}"
+        raise UserError(f"--strategy: no strategy {unknown!r}", near)
+    recordings = [read(path) for path in find([Path(p) for p in arguments.spaces])]
+    earlier = [read(path) for path in find([Path(p) for p in arguments.warm])]
+    with _progress() as progress:
+        results = replay.compare(recordings, strategies, arguments.budget, arguments.seeds, earlier, progress.message)
+    _table(replay.table(results))
+    from tuner.report.replay import curves
+
+    picture = curves(replay.curves(results))
+    file = Path(arguments.picture)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture.png)
+    except OSError as error:
+        raise OutputError(f"--picture: cannot write {file}: {error}") from error
+    _say("")
+    _say(str(file))
+    return 0
+
+
+def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import training
+
+    file = Path(arguments.file)
+    if arguments.action == "show":
+        _table(training.description(file))
+        return 0
+    from tuner.store import SqlStore
+
+    with SqlStore(arguments.database) as store:
+        known = training.tables(store)
+    if arguments.action == "eval":
+        _table(training.assessment(known))
+        return 0
+    model = training.train(known)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        model.save(file)
+    except OSError as error:
+        raise OutputError(f"{file}: the model cannot be written: {error}") from error
+    _say(f"{file}: learned from {sum(len(t.rows) for t in known)} trials of {len(known)} tasks")
+    return 0
+
+
 # --- speaking ------------------------------------------------------------------------------------
 
 
@@ -360,6 +413,8 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
     "absorb": (_absorb, "bring what was measured elsewhere into the record database"),
+    "model": (_model, "train a cost model on the records, show one, or judge how well it orders"),
+    "replay": (_replay, "play search strategies against recorded spaces: no device needed"),
 }
 
 CONFIGURED = ("run", "config", "tasks", "bundle")
@@ -389,6 +444,28 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
 }
 
 
+def _replay_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("spaces", metavar="SPACE", nargs="+", help="recorded spaces (.json.gz), or folders of them")
+    command.add_argument(
+        "--strategy", metavar="S", default="guided,random", help="one or several (default: %(default)s)"
+    )
+    command.add_argument(
+        "--budget", metavar="N", type=_positive, default=400, help="evaluations (default: %(default)s)"
+    )
+    command.add_argument("--seeds", metavar="K", type=_positive, default=5, help="runs of each (default: %(default)s)")
+    warm = "recordings of the same kernels on other devices, which `guided` starts from"
+    command.add_argument("--warm", metavar="SPACE", nargs="+", default=[], help=warm)
+    picture = "where the curves are drawn (default: %(default)s)"
+    command.add_argument("--picture", metavar="FILE", default="results/replay.png", help=picture)
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tuner",
@@ -409,6 +486,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
             command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
+        elif name == "replay":
+            _replay_arguments(command)
+        elif name == "model":
+            command.add_argument("action", choices=("train", "show", "eval"), help="what to do")
+            where = "the model's file (default: %(default)s)"
+            command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
+            records = "the records to learn from or to judge by (default: %(default)s)"
+            command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
         elif name in ("list", "show", "report", "export", "compare", "machine"):
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from kernels.space.gpu_seeds import Judged, judged
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.seeds import first_guesses
 from kernels.space.solve import Count, Solver
+
+_FEW_POINTS = 4096
+"""Points that are enumerated rather than sampled: making and encoding so many takes about a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,21 @@ class DesignSpace:
         return encode(candidate, None if candidate.is_default else self.sketches[candidate.sketch])
 
     # --- first guesses ------------------------------------------------------------------------------
+
+    def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+        """`encode` of each [n, ENCODING_LENGTH]."""
+        return np.stack([self.encode(c) for c in candidates])
+
+    def points(self) -> list[Candidate] | None:
+        """All legal candidates of a space that is small enough to be walked through in a moment; else None."""
+        if self.size() > _FEW_POINTS:
+            return None
+        every = (
+            self.from_indices(s.number, i)
+            for s in self.sketches
+            for i in itertools.product(*map(range, self.sizes(s.number)))
+        )
+        return [c for c in every if self.legal(c)]
 
     def seeds(self, limit: int = 24) -> list[Candidate]:
         """Analytical first guesses, the most promising first."""

@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
+from costmodel.dataset import Outcome
 from costmodel.metrics import rank_correlation
 from costmodel.xgb import XgbRanker
 from tests.contracts.cost_model import CostModelContract, fails, synthetic, synthetic_seconds
@@ -90,3 +91,55 @@ def test_nothing_to_save(tmp_path: Path) -> None:
 def test_rows_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="trained on 40"):
         trained().predict(np.zeros((2, 41), dtype=np.float32))
+
+
+def test_the_validity_head_knows_what_fails() -> None:
+    rows = synthetic(300, seed=9)[0]
+    model = trained(400)
+    assert model.has_validity
+    probability = model.validity(rows)
+    assert ((probability > 0) & (probability < 1)).all()
+    assert probability[fails(rows)].mean() < 0.5 < probability[~fails(rows)].mean()
+
+
+def test_without_failures_everything_is_thought_valid() -> None:
+    model = XgbRanker("test/1")
+    model.fit(np.zeros((20, 3), dtype=np.float32), [Outcome(seconds=1.0)] * 20, np.zeros(20, dtype=np.int64))
+    assert not model.has_validity
+    assert model.validity(np.zeros((2, 3), dtype=np.float32)).tolist() == [1.0, 1.0]
+
+
+def test_members_disagree_more_where_less_is_known() -> None:
+    rows, outcomes, groups = synthetic(200)
+    seen = rows[:, 0] < 6
+    model = XgbRanker("test/1")
+    model.fit(rows[seen], [o for o, s in zip(outcomes, seen, strict=True) if s], groups[seen])
+    few = XgbRanker("test/1")
+    few.fit(rows[:16], outcomes[:16], groups[:16])
+    assert model.uncertainty(rows).min() >= 0
+    assert model.uncertainty(rows).mean() > 0
+    assert XgbRanker("test/1").uncertainty(rows).tolist() == [0.0] * 200
+
+
+def test_heavier_rows_count_more() -> None:
+    """The same rows twice, with contradicting outcomes: the heavier say is followed."""
+    rows = np.repeat(np.arange(8, dtype=np.float32)[:, None], 8, axis=0)
+    rising = [Outcome(seconds=1.0 + float(r[0])) for r in rows]
+    falling = [Outcome(seconds=9.0 - float(r[0])) for r in rows]
+    both, outcomes = np.concatenate([rows, rows]), rising + falling
+    weights = np.concatenate([np.full(64, 1.0), np.full(64, 0.1)]).astype(np.float32)
+    model = XgbRanker("test/1")
+    model.fit(both, outcomes, np.zeros(128, dtype=np.int64), weights)
+    scores = model.predict(np.array([[0.0], [7.0]], dtype=np.float32))
+    assert scores[0] > scores[1]
+
+
+def test_a_model_without_validity_head_is_kept_too(tmp_path: Path) -> None:
+    model = XgbRanker("test/1")
+    rows = synthetic(20)[0]
+    model.fit(rows, [Outcome(seconds=1.0 + i) for i in range(20)], np.zeros(20, dtype=np.int64))
+    model.save(tmp_path / "model.ubj")
+    loaded = XgbRanker.load(tmp_path / "model.ubj", "test/1")
+    assert loaded is not None
+    assert not loaded.has_validity
+    assert loaded.uncertainty(rows).tolist() == model.uncertainty(rows).tolist()

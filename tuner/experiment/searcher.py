@@ -78,6 +78,8 @@ class Searcher:
         every = {task.key: task for lowered in variants for task in lowered.tasks}
         self._run.progress.phase(f"searching {len(every)} tasks, budget {search.time_budget_s:.0f} s")
         began = time.monotonic()
+        if search.reuse:
+            self._remember(set(every))
         sessions = {key: self._session(task) for key, task in every.items()}
         left = search.time_budget_s - self._known_cost_s
         if left < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
@@ -107,6 +109,14 @@ class Searcher:
         for session in sorted(found.sessions.values(), key=lambda s: -s.task.weight * (s.best_s or 0.0)):
             session.rank(lambda: done or self._run.interrupted() or time.monotonic() > late)
         return found
+
+    def _remember(self, tasks: set[str]) -> None:
+        """Teach the cost model what earlier runs measured of other tasks, and of these on other devices."""
+        from tuner.search.ranker import MAX_EARLIER
+        from tuner.training import earlier
+
+        for key, row, outcome in earlier(self._store, self.ledger.scope, tasks)[-MAX_EARLIER:]:
+            self._ranker.remember(key, row, outcome)
 
     def finish(self, found: SearchResult) -> None:
         """Certify finalists and untuned programs: several fresh processes, fresh inputs.

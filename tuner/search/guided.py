@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from costmodel.dataset import FAILURE, Outcome
+from costmodel.metrics import ranks
 from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
 from tuner.search.base import Pool, belongs, teaches, time_or_bound
+from tuner.search.credit import Credit
+from tuner.search.elites import Elites, schedule
+from tuner.search.enumerated import PARENTS, Points
 from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
+from tuner.search.surrogate import DEFAULT, Belief, Settings, Surrogate
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
@@ -22,12 +25,10 @@ if TYPE_CHECKING:
 POOL_SIZE = 32
 """New candidates considered for a batch. A row takes some 15 ms, so this is a quarter of a second on two workers."""
 
-SCREENED = 16
-"""Candidates proposed for each that is given a row: their encodings take 0.03 ms, and a model of encodings alone
-orders the candidates of one task about as well as one that knows the program (rank correlation 0.82 and 0.79
-after 64 trials of a matmul and a convolution, against 0.82 and 0.80)."""
+SCREENED = 8
+"""Candidates proposed for each that is given a row: encodings take 0.03 ms. Where all points are known, so many are
+given a row for each that is asked for."""
 
-_ELITES = 12
 _INNER_ASKS = 4
 _EXPLORE = 0.125
 """The share of a batch that the model has no say in: what it is wrong about is found only so."""
@@ -42,6 +43,9 @@ _UNHEARD = ("random", "tpe")
 _SAME_SCHEDULE = 2
 """How many candidates of one batch may differ in nothing but their passes."""
 
+_REFERENCE = 64
+"""Random points that tell the scale of each column of the encoding."""
+
 _ROUNDS = 16
 """Pools in a row of which nothing can be scheduled before the space counts as used up."""
 
@@ -51,8 +55,11 @@ class GuidedStrategy:
 
     Proposed are mutations and crossovers of the fastest, neighbours of the best, seeds not tried yet,
     random draws, and a few candidates of the `inner` strategy, which is told every outcome. The
-    `screen`, which learns from encodings, lets `pool_size` of them through to get their row; the
-    `ranker` picks the batch. What was not picked is ranked again with the next pool: its row is known.
+    surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
+    their row; the surrogate and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
+    say according to how well it foretold the outcomes so far. What was not picked is judged again with
+    the next pool: its row is known. In a space whose legal points can be listed, the surrogate chooses
+    among all of them and nobody needs to propose any.
     """
 
     def __init__(
@@ -64,6 +71,8 @@ class GuidedStrategy:
         inner: Strategy,
         seed: int,
         pool_size: int = POOL_SIZE,
+        settings: Settings = DEFAULT,
+        belief: Belief | None = None,
     ) -> None:
         self._space = space
         self._features = features
@@ -73,41 +82,58 @@ class GuidedStrategy:
         self._pool_size = pool_size
         self._pool = Pool(space, seed)
         self._rng = self._pool.rng
+        listed = space.points()
+        self._points = None if listed is None else Points(space, listed)
+        reference = (
+            self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
+        )
+        self._settings = settings
+        self._belief = belief
+        self._surrogate = Surrogate(reference, self._rng, settings, belief)
+        self._active = np.zeros(0, dtype=np.int64)
+        self._credit = Credit(2)
+        self._said: dict[Candidate, tuple[float, float]] = {}
         seeds = space.seeds()
         # every third first: candidates next to each other in the list are alike
         self._seeds = [c for start in range(3) for c in seeds[start::3]]
-        self._elites: list[tuple[float, int, Candidate]] = []
-        self._told = 0
+        self._elites = Elites()
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
         self._unlearned: list[tuple[Candidate, Outcome]] = []
         self._leftovers: list[Proposal] = []
+        self._gain: dict[Candidate, float] = {}
+        self._mean: dict[Candidate, float] = {}
 
     def ask(self, count: int) -> list[Proposal]:
         if count <= 0:
             return []
         self._learn_late()
-        best = self._elites[0][2] if self._elites else None
+        best = self._elites.best
         self._stuck = self._stuck + 1 if best == self._best_at_ask else 0
         self._best_at_ask = best
         for _ in range(_ROUNDS):
-            knows = len(self._ranker) >= MIN_ROWS
-            considered = self._schedulable(self._promising() if knows else self._first(count))
+            knows = self._knows
+            considered = self._schedulable(self._promising(count) if knows else self._first(count))
             if considered:
                 return self._pick(considered, count) if knows else self._take(considered[:count])
             if self._pool.draw() is None:
                 break
         return []
 
+    @property
+    def _knows(self) -> bool:
+        """Whether there is something to judge by. Where every point can be judged, a few outcomes are enough."""
+        enough = len(self._surrogate) >= self._settings.first if self._points else len(self._ranker) >= MIN_ROWS
+        return enough and self._surrogate.useful
+
     def tell(self, candidate: Candidate, measurement: Measurement) -> None:
-        self._pool.claim(candidate)
+        self._claim(candidate)
         self._inner.tell(candidate, measurement)
         if not teaches(measurement):
             return
-        self._told += 1
         known = belongs(self._space, candidate)
         if measurement.ok and known:
-            self._consider_elite(measurement.median_s, candidate)
+            self._elites.consider(measurement.median_s, candidate)
         seconds = time_or_bound(measurement)
         if seconds is None:
             outcome = FAILURE
@@ -115,20 +141,20 @@ class GuidedStrategy:
             outcome = Outcome(seconds=seconds) if measurement.ok else Outcome(slower_than=seconds)
         if not known and not candidate.is_default:
             return
-        self._screen.add(self._space.encode(candidate), outcome)
+        self._learn(candidate, outcome)
+        said = self._said.pop(candidate, None)
+        if said is not None and seconds is not None:
+            self._credit.hear(said, seconds)
         self._unlearned.append((candidate, outcome))
         if candidate in self._features:
             self._learn_late()
 
-    def _consider_elite(self, seconds: float, candidate: Candidate) -> None:
-        """Keep the fastest, each schedule once: a dozen that differ in their passes are one parent."""
-        rival = next((e for e in self._elites if _schedule(e[2]) == _schedule(candidate)), None)
-        if rival is not None and rival[0] <= seconds:
-            return
-        if rival is not None:
-            self._elites.remove(rival)
-        bisect.insort(self._elites, (seconds, self._told, candidate))
-        del self._elites[_ELITES:]
+    def _learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Teach those that need no more than the encoding."""
+        row = self._space.encode(candidate)
+        self._surrogate.add(row, outcome)
+        if self._points is None:
+            self._screen.add(row, outcome)
 
     def _learn_late(self) -> None:
         """Pass outcomes on to the ranker; rows not known yet are computed together, which is in parallel."""
@@ -144,16 +170,41 @@ class GuidedStrategy:
         """Half seeds, half random, alternating, with some to spare for those that cannot be scheduled."""
         return self._mix([self._from_seeds(), self._from_random()], count + count // 2)
 
-    def _promising(self) -> list[Proposal]:
-        """What the screen lets through, some it has no say in, and what was left over from earlier pools."""
+    def _promising(self, count: int) -> list[Proposal]:
+        """What the surrogate lets through, some it has no say in, and what was left over from earlier pools."""
+        if self._points is not None:
+            return self._promising_points(self._points, min(SCREENED * count, max(self._pool_size, count)))
         kept = [p for p in self._leftovers if p.candidate in self._pool]
         proposals = self._proposals(SCREENED * self._pool_size, kept)
-        spared = [p for p in proposals if p.proposer in _UNHEARD][: self._pool_size // 8]
-        others = [p for p in proposals if p not in spared]
-        if others:
-            scores = self._screen.predict(np.stack([self._space.encode(p.candidate) for p in others]))
-            others = [others[i] for i in np.argsort(-scores, kind="stable")]
-        return others[: self._pool_size - len(spared)] + spared + kept
+        if not proposals:
+            return kept
+        spared = {i for i, p in enumerate(proposals) if p.proposer in _UNHEARD}
+        spared = set(sorted(spared)[: self._pool_size // 8])
+        rows = self._space.encodings([p.candidate for p in proposals + kept])
+        self._surrogate.look_at(rows)
+        self._judge(proposals + kept)
+        gain = np.array([self._gain[p.candidate] for p in proposals])
+        score = ranks(gain) + ranks(self._screen.predict(rows[: len(proposals)]).astype(np.float64))
+        best = sorted(set(range(len(proposals))) - spared, key=lambda i: -score[i])
+        chosen = best[: self._pool_size - len(spared)] + sorted(spared)
+        return [proposals[i] for i in chosen] + kept
+
+    def _promising_points(self, points: Points, count: int) -> list[Proposal]:
+        if self._surrogate.due or not points.open[self._active].any():
+            self._active = points.active(self._elites.fastest(PARENTS), self._rng)
+            self._surrogate.look_at(points.rows[self._active])
+        chosen = self._surrogate.pick(count, points.open[self._active])
+        proposals = [Proposal(points.candidates[self._active[i]], "model") for i in chosen]
+        self._judge(proposals, chosen)
+        return proposals
+
+    def _judge(self, proposals: Sequence[Proposal], numbers: Sequence[int] | None = None) -> None:
+        """Keep what the surrogate thinks of proposals, which are the points (or those numbers of them) it looks at."""
+        gain, mean = self._surrogate.judge()
+        chosen = range(len(proposals)) if numbers is None else numbers
+        pairs = list(zip(proposals, chosen, strict=True))
+        self._gain = {p.candidate: float(gain[i]) for p, i in pairs}
+        self._mean = {p.candidate: float(mean[i]) for p, i in pairs}
 
     def _proposals(self, limit: int, known: Sequence[Proposal]) -> list[Proposal]:
         """In proposer order, so that a model that knows nothing picks a mixture."""
@@ -183,6 +234,10 @@ class GuidedStrategy:
         return (Proposal(c, "seed") for c in self._seeds)
 
     def _from_random(self) -> Iterator[Proposal]:
+        if self._points is not None and self._belief is not None and self._points.open.any():
+            weight = np.exp(-self._settings.caution * self._belief(self._points.rows)) * self._points.open
+            likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
+            yield from (Proposal(self._points.candidates[i], "random") for i in likely)
         while (candidate := self._pool.draw()) is not None:
             yield Proposal(candidate, "random")
 
@@ -193,21 +248,18 @@ class GuidedStrategy:
     def _from_mutation(self) -> Iterator[Proposal]:
         while self._elites:
             changes = int(self._rng.integers(1, 4))
-            yield Proposal(self._space.mutate(self._parent(), self._rng, changes), "mutate")
+            yield Proposal(self._space.mutate(self._elites.parent(self._rng), self._rng, changes), "mutate")
 
     def _from_crossover(self) -> Iterator[Proposal]:
         while len(self._elites) > 1:
-            yield Proposal(self._space.crossover(self._parent(), self._parent(), self._rng), "crossover")
+            mother, father = self._elites.parent(self._rng), self._elites.parent(self._rng)
+            yield Proposal(self._space.crossover(mother, father, self._rng), "crossover")
 
     def _from_neighbours(self) -> Iterator[Proposal]:
-        for _, _, elite in self._elites[:3]:
+        for elite in self._elites.fastest(3):
             near = list(self._space.neighbours(elite))
             for i in self._rng.permutation(len(near)):
                 yield Proposal(near[i], "neighbour")
-
-    def _parent(self) -> Candidate:
-        """One of the fastest, the faster the likelier."""
-        return self._elites[math.floor(len(self._elites) * self._rng.random() ** 2)][2]
 
     # --- judging ----------------------------------------------------------------------------------
 
@@ -218,16 +270,18 @@ class GuidedStrategy:
             if row is not None:
                 good.append(proposal)
             else:
-                self._pool.claim(proposal.candidate)
-                self._screen.add(self._space.encode(proposal.candidate), FAILURE)
+                self._claim(proposal.candidate)
+                self._learn(proposal.candidate, FAILURE)
                 self._inner.tell(proposal.candidate, Measurement(Status.INVALID, reason="cannot be scheduled"))
         return good
 
     def _pick(self, considered: list[Proposal], count: int) -> list[Proposal]:
-        """The best by the model, not too much alike, and a few that it had no say in."""
-        rows = [row for row in self._features.rows([p.candidate for p in considered]) if row is not None]
-        order = np.argsort(-self._ranker.predict(np.stack(rows)), kind="stable")
-        ranked = [considered[i] for i in order]
+        """The best by both judges, not too much alike, and a few that they had no say in."""
+        candidates = [p.candidate for p in considered]
+        rows = [row for row in self._features.rows(candidates) if row is not None]
+        ranked_by = self._ranker.predict(np.stack(rows))
+        scores = self._credit.combined([np.array([self._gain.get(c, 0.0) for c in candidates]), ranked_by])
+        ranked = [considered[i] for i in np.argsort(-scores, kind="stable")]
         share = _EXPLORE if self._stuck < _STUCK_AFTER else _EXPLORE_STUCK
         explore = min(round(share * count), len(ranked))
         picked = _spread(ranked, count - explore)
@@ -238,16 +292,19 @@ class GuidedStrategy:
             picked += [unheard[i] for i in chosen]
         picked += [p for p in rest if p not in picked][: count - len(picked)]
         self._leftovers = [p for p in rest if p not in picked][: 2 * self._pool_size]
+        foretold = {c: (-self._mean.get(c, 0.0), float(r)) for c, r in zip(candidates, ranked_by, strict=True)}
+        self._said.update({p.candidate: foretold[p.candidate] for p in picked})
         return self._take(picked)
 
     def _take(self, picked: list[Proposal]) -> list[Proposal]:
         for proposal in picked:
-            self._pool.claim(proposal.candidate)
+            self._claim(proposal.candidate)
         return picked
 
-
-def _schedule(candidate: Candidate) -> object:
-    return candidate.sketch, candidate.decisions
+    def _claim(self, candidate: Candidate) -> None:
+        self._pool.claim(candidate)
+        if self._points is not None:
+            self._points.close(candidate)
 
 
 def _spread(ranked: Sequence[Proposal], count: int) -> list[Proposal]:
@@ -256,7 +313,7 @@ def _spread(ranked: Sequence[Proposal], count: int) -> list[Proposal]:
     first: list[Proposal] = []
     later: list[Proposal] = []
     for proposal in ranked:
-        schedule = _schedule(proposal.candidate)
-        used[schedule] = used.get(schedule, 0) + 1
-        (first if used[schedule] <= _SAME_SCHEDULE else later).append(proposal)
+        same = schedule(proposal.candidate)
+        used[same] = used.get(same, 0) + 1
+        (first if used[same] <= _SAME_SCHEDULE else later).append(proposal)
     return list(itertools.islice(itertools.chain(first, later), count))

@@ -21,11 +21,17 @@ MIN_ROWS = 16
 _MAX_ROWS = 2000
 """Only the newest rows are learned from: fitting more would take over half a second a batch."""
 
+MAX_EARLIER = 500
+"""Rows of earlier runs that a search starts with: what they teach is in them, and each costs time at every fit."""
+
+_EARLIER_WEIGHT = 0.3
+"""How much a row of another task or device counts beside one of this run."""
+
 
 class Ranker:
     """A cost model shared by all tasks, so that what one task learns helps the next.
 
-    Earlier records are added like new ones, before the search starts.
+    What is known of the same tasks on this machine is added like new outcomes; `remember` is for the rest.
     """
 
     def __init__(self, model: CostModel) -> None:
@@ -33,6 +39,7 @@ class Ranker:
         self._data = Dataset()
         self._groups: dict[str, int] = {}
         self._fitted = 0
+        self._earlier = 0
 
     def __len__(self) -> int:
         return len(self._data)
@@ -40,6 +47,13 @@ class Ranker:
     def task(self, key: str) -> TaskRanker:
         """The ranker as one task sees it; the same task key is always the same group."""
         return TaskRanker(self, self._groups.setdefault(key, len(self._groups)))
+
+    def remember(self, key: str, row: NDArray[np.float32], outcome: Outcome) -> None:
+        """An outcome of another task or device. To be called before `add`: the oldest rows are dropped first."""
+        if self._earlier != len(self._data):
+            raise RuntimeError("earlier outcomes come before those of the search")
+        self._data.add(self._groups.setdefault(key, len(self._groups)), row, outcome)
+        self._earlier += 1
 
     def add(self, group: int, row: NDArray[np.float32], outcome: Outcome) -> None:
         """Raises ValueError when the row's length is not that of the rows before it."""
@@ -51,7 +65,10 @@ class Ranker:
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores [n], higher for faster; fits first when a batch of news has come in."""
         if len(self._data) - self._fitted >= MIN_ROWS:
-            self._model.fit(*self._data.arrays(last=_MAX_ROWS))
+            known, outcomes, groups = self._data.arrays(last=_MAX_ROWS)
+            weights = np.ones(len(known), dtype=np.float32)
+            weights[: max(self._earlier - (len(self._data) - len(known)), 0)] = _EARLIER_WEIGHT
+            self._model.fit(known, outcomes, groups, weights)
             self._fitted = len(self._data)
         return self._model.predict(rows)
 

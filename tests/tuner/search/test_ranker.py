@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from costmodel.base import ConstantModel
@@ -17,9 +18,17 @@ class CountingModel(ConstantModel):
 
     def __init__(self) -> None:
         self.fits: list[int] = []
+        self.weights: NDArray[np.float32] | None = None
 
-    def fit(self, rows: NDArray[np.float32], outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> None:
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         self.fits.append(len(rows))
+        self.weights = weights
 
 
 class CountingFeaturizer(EncodingFeaturizer):
@@ -44,6 +53,21 @@ def test_fits_when_a_batch_of_news_is_in() -> None:
         task.predict(row[None])
         task.predict(row[None])
     assert model.fits == [MIN_ROWS, 2 * MIN_ROWS]
+
+
+def test_what_others_learned_counts_less() -> None:
+    model = CountingModel()
+    ranker = Ranker(model)
+    row = np.zeros(3, dtype=np.float32)
+    for _ in range(10):
+        ranker.remember("elsewhere", row, FAILURE)
+    for _ in range(10):
+        ranker.task("a").add(row, FAILURE)
+    ranker.predict(row[None])
+    assert model.weights is not None
+    assert model.weights.tolist() == pytest.approx([0.3] * 10 + [1.0] * 10)
+    with pytest.raises(RuntimeError, match="come before"):
+        ranker.remember("elsewhere", row, FAILURE)
 
 
 def test_a_task_key_is_one_group() -> None:

@@ -1,0 +1,149 @@
+"""A recorded space as a design space, so that every strategy can search it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.space import Candidate, DesignSpace, Knob, Sketch
+
+_CATEGORIES = 4
+"""Whole numbers from 0 to at most this many less one name methods more often than they count something."""
+
+_METHOD, _SIZE, _POWER = 0, 1, 2
+_CONVICTION = {_SIZE: 0.35, _POWER: 0.7}
+"""The deviation of each part of the belief among the legal combinations, in deviations of the log seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedSpace(DesignSpace):
+    """One sketch with one knob a parameter, whose decisions are the indices of the values.
+
+    Legal is what `choices` [n, parameters] lists, and nothing else. Nothing but values and legality
+    is known here: no names, no times.
+    """
+
+    values: tuple[tuple[Any, ...], ...] = ()
+    choices: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int16), repr=False)
+
+    @staticmethod
+    def of(values: Sequence[Sequence[Any]], choices: NDArray[np.int16]) -> RecordedSpace:
+        """The space in which parameter j has `values[j]`, and `choices` lists the legal combinations by index."""
+        knobs = tuple(Knob("choice", tuple(range(len(v))), j) for j, v in enumerate(values))
+        sketch = Sketch(0, "", knobs)
+        return RecordedSpace("recorded", (sketch,), (), values=tuple(tuple(v) for v in values), choices=choices)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @functools.cached_property
+    def number(self) -> Mapping[tuple[int, ...], int]:
+        """Which row of `choices` a combination is."""
+        return {tuple(row): i for i, row in enumerate(self.choices.tolist())}
+
+    # --- legality and moves -------------------------------------------------------------------------
+
+    def legal(self, candidate: Candidate) -> bool:
+        return candidate.sketch == 0 and candidate.decisions in self.number
+
+    def default(self) -> Candidate:
+        """The legal combination closest to the middle of all: a recording does not say what its authors began with."""
+        rows = self.rows
+        return self.candidate(int(np.argmin(((rows - rows.mean(axis=0)) ** 2).sum(axis=1))))
+
+    def sample(self, rng: np.random.Generator, vary_passes: float = 0.0) -> Candidate:
+        """Uniform over the legal combinations."""
+        return self.candidate(int(rng.integers(len(self.choices))))
+
+    def neighbours(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Every legal candidate that differs in one parameter."""
+        base = candidate.decisions
+        for j, values in enumerate(self.values):
+            for i in range(len(values)):
+                moved = (*base[:j], i, *base[j + 1 :])
+                if i != base[j] and moved in self.number:
+                    yield Candidate(0, moved)
+
+    def seeds(self, limit: int = 24) -> list[Candidate]:
+        """None: what a good first guess is cannot be known without knowing what the parameters mean."""
+        return []
+
+    # --- numbers --------------------------------------------------------------------------------------
+
+    def candidate(self, number: int) -> Candidate:
+        return Candidate(0, tuple(self.choices[number].tolist()))
+
+    def points(self) -> list[Candidate]:
+        return [Candidate(0, tuple(row)) for row in self.choices.tolist()]
+
+    def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+        choices = np.array([c.decisions for c in candidates], dtype=np.int64)
+        return np.concatenate([t[c] for t, c in zip(self._tables, choices.T, strict=True)], axis=1)
+
+    def encode(self, candidate: Candidate) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = np.concatenate(
+            [table[i] for table, i in zip(self._tables, candidate.decisions, strict=True)]
+        )
+        return row
+
+    @functools.cached_property
+    def rows(self) -> NDArray[np.float32]:
+        """The encodings of all legal combinations [n, columns]."""
+        return np.concatenate([t[c] for t, c in zip(self._tables, self.choices.T, strict=True)], axis=1)
+
+    def belief(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What is thought of rows before anything is measured: log seconds in deviations from their mean [n].
+
+        Larger sizes (more work for a thread, wider vectors) and powers of two (warps, banks, cache lines) are
+        faster more often than not. No name and no time goes into this; of what is true of most kernels and
+        devices it is the part that can be said without knowing what a parameter is.
+        """
+        weights, middle = self._belief
+        return middle - rows.astype(np.float64) @ weights
+
+    @functools.cached_property
+    def _belief(self) -> tuple[NDArray[np.float64], float]:
+        kinds = np.concatenate([k for _, k in self._columns])
+        weights = np.zeros(len(kinds))
+        for kind, conviction in _CONVICTION.items():
+            worth = self.rows[:, kinds == kind].sum(axis=1)
+            if len(worth) and worth.std() > 0:
+                weights[kinds == kind] = conviction / worth.std()
+        return weights, float((self.rows @ weights).mean())
+
+    @functools.cached_property
+    def _tables(self) -> list[NDArray[np.float32]]:
+        return [table for table, _ in self._columns]
+
+    @functools.cached_property
+    def _columns(self) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        return [_columns(values) for values in self.values]
+
+
+def _columns(values: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The columns of one parameter [values, columns], and the kind of each.
+
+    Sizes by their logarithm, methods one by one, the rest in order. A parameter with a single value has no
+    column. Sizes of which only some are powers of two have a second column that says which.
+    """
+    n = len(values)
+    if n < 2:
+        return np.zeros((n, 0), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+    if not numbers or (2 < n <= _CATEGORIES and sorted(values) == list(range(n))):
+        return np.eye(n, dtype=np.float32), np.full(n, _METHOD)
+    sizes = np.array(values, dtype=np.float64)
+    if sizes.min() <= 0 or sizes.max() <= 2 * sizes.min():
+        order = np.argsort(np.argsort(sizes)) / (n - 1)
+        return order.astype(np.float32)[:, None], np.array([_SIZE if n > 2 else _METHOD])
+    columns = [np.log2(sizes / sizes.min()) / np.log2(sizes.max() / sizes.min())]
+    powers = np.array([float(v) == 2 ** round(math.log2(v)) for v in values])
+    if powers.any() and not powers.all():
+        columns.append(powers.astype(np.float64))
+    return np.stack(columns, axis=1).astype(np.float32), np.array([_SIZE, _POWER][: len(columns)])
