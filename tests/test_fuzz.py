@@ -12,11 +12,11 @@ QUICK = [door for door in DOORS if door != "report"]  # drawing takes half a sec
 
 
 def test_damaged_files_do_no_harm() -> None:
-    tallies = hunt(QUICK, 60)
+    tallies = hunt(QUICK, 40)
     assert [(tally.door, finding) for tally in tallies for finding in tally.findings] == []
     for tally in tallies:
-        assert tally.outcomes.total() == 60
-        assert tally.outcomes["refused"] > 6, tally
+        assert tally.outcomes.total() == 40
+        assert tally.outcomes["refused"] > 4, tally
 
 
 def test_harm_would_be_noticed() -> None:
