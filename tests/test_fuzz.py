@@ -22,6 +22,7 @@ def test_damaged_files_do_no_harm() -> None:
 def test_harm_would_be_noticed() -> None:
     words = {"bug": "KeyError: 'a bug'", "crash": "code -11", "greed": "MemoryError", "hang": "no answer in time"}
     assert words.keys() == BAITS.keys()
-    for tally in hunt(list(BAITS), 1, memory_bytes=1 << 30, deadline_s=3.0):
+    quick = [door for door in BAITS if door != "hang"]
+    for tally in [*hunt(quick, 1, memory_bytes=1 << 30), *hunt(["hang"], 1, deadline_s=1.0)]:
         [finding] = tally.findings
         assert words[tally.door] in finding.what
