@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@set -eu; \
 	if ! $(BIN)/python -c '' 2>/dev/null; then \
 	  found=; \
-	  for python in $(PYTHON) python3.11 python3.12 python3; do \
+	  for python in $(or $(PYTHON),python3.11 python3.12 python3); do \
 	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then found=$$python; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then \

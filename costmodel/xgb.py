@@ -97,7 +97,7 @@ class XgbRanker:
         head, _, content = path.read_bytes().partition(b"\n")
         try:
             expected = json.loads(head)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if expected != {"schema": schema, "sha256": hashlib.sha256(content).hexdigest()}:
             return None

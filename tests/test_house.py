@@ -31,6 +31,17 @@ UNSAFE_CALLS = {
 UNSAFE_ARGUMENTS = {"allow_pickle", "shell"}
 """Keyword arguments that must be absent, or plainly False."""
 
+LOADERS = {"CDLL", "LoadLibrary", "PyDLL", "dlopen", "load_module", "load_static_library"}
+LOADING = {
+    "tests/tuner/graph/test_graph.py": "a model that it has just built",
+    "tuner/doctor/cuda.py": "NVRTC, by names that stand there",
+    "tuner/doctor/software.py": "a kernel that it has just built",
+    "tuner/graph/assemble.py": "objects of this run",
+    "tuner/measure/kernel.py": "libraries of this run's builder",
+    "tuner/measure/model.py": "libraries of this run; an export comes here after `read_manifest`",
+}
+"""Files that load native code by a name that is not written in the call, and what it is they load."""
+
 LARGEST_TEXT = 1_000_000
 """Bytes; what is larger is data (a figure, a recorded run) and not written by hand."""
 
@@ -54,9 +65,19 @@ def _unsafe(node: ast.AST) -> Iterator[str]:
         given = {argument.arg: ast.unparse(argument.value) for argument in node.keywords}
         if name in UNSAFE_BUILTINS | UNSAFE_CALLS:
             yield f"{name}()"
+        if name.endswith(".recv") and not node.args and not node.keywords:
+            yield f"{name}() of a multiprocessing connection unpickles; use recv_bytes()"
         if name == "torch.load" and given.get("weights_only") != "True":
             yield "torch.load() without weights_only=True"
         yield from (f"{name}({a}={v})" for a, v in given.items() if a in UNSAFE_ARGUMENTS and v != "False")
+
+
+def loads(path: str, source: str) -> Iterator[str]:
+    """Where a file loads native code by a name that is not written there."""
+    for node in ast.walk(ast.parse(source, path)):
+        loading = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOADERS
+        if loading and not (node.args and isinstance(node.args[0], ast.Constant)):
+            yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"
 
 
 def tree() -> Iterator[Path]:
@@ -81,6 +102,15 @@ def test_nothing_unsafe_is_called() -> None:
     assert not found, "\n".join(found)
 
 
+def test_native_code_is_loaded_in_known_places() -> None:
+    files = {path.relative_to(ROOT).as_posix(): path for path in tree() if path.suffix == ".py"}
+    found = {name: list(loads(name, path.read_text("utf-8"))) for name, path in files.items()}
+    assert [line for name, lines in found.items() if name not in LOADING for line in lines] == []
+    assert [name for name in LOADING if not found.get(name)] == []
+    assert list(loads("here.py", "ctypes.CDLL('libcuda.so.1')\nctypes.CDLL(None)")) == []
+    assert len(list(loads("here.py", "tvm.runtime.load_module(path)"))) == 1
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -99,6 +129,7 @@ def test_nothing_unsafe_is_called() -> None:
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "def f():\n    os.system('ls')",
+        "self._pipe.recv()",
     ],
 )
 def test_what_is_unsafe_is_found(source: str) -> None:
@@ -113,6 +144,8 @@ def test_what_is_unsafe_is_found(source: str) -> None:
         "torch.load(path, weights_only=True)",
         "np.load(path, allow_pickle=False)",
         "json.load(file)",
+        "pipe.recv_bytes()",
+        "socket.recv(4096)",
         "text = 'import pickle'",
     ],
 )

@@ -21,11 +21,11 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts"),
+    ("records", "config", "schema", "environment", "targets", "protocols", "progress", "interrupts", "files"),
     ("limits", "guardian", "deadlines"),
-    ("worker", "graph", "pinning"),
+    ("worker", "graph", "pinning", "outputs", "hosting"),
     ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    ("certification", "session", "scheduler", "search_phase", "endtoend", "runs", "summarize"),
+    ("certification", "session", "scheduler", "search_phase", "endtoend", "runs", "summarize", "doctor"),
     ("experiment",),
     ("cli",),
     ("__main__",),
@@ -43,7 +43,7 @@ HOMES = {
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/measure/cuda.py",),
-    "sqlalchemy": ("tuner/store.py",),
+    "sqlalchemy": ("tuner/store/",),
     "torch": (
         "tuner/baselines/kernels.py",
         "tuner/baselines/torch.py",

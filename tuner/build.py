@@ -116,8 +116,8 @@ class BuildService:
         entry = entry_of(task, parsed)
         function = schedule.mod["main"].with_attr("global_symbol", entry)
         target = Target(parsed.passes.target_options(json.loads(self._target)))
-        # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is only
-        # called by this program and by the model's own code, which checks what it is given.
+        # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
+        # called only by this program and by the model's own code, which checks what it is given.
         options = {**parsed.passes.context_options(), "tirx.disable_assert": True}
         try:
             with target, tvm.transform.PassContext(opt_level=3, config=options):

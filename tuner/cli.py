@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__, runs
-from tuner.errors import ConfigError, TunerError, UserError
+from tuner.errors import ConfigError, InfrastructureError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
 
@@ -182,6 +182,27 @@ def _whole(flag: str, text: str) -> int:
     return int(text)
 
 
+def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from dataclasses import asdict, replace
+
+    try:
+        from tuner import doctor
+        from tuner.config import ModelConfig, RunConfig, load
+    except ModuleNotFoundError as error:
+        raise InfrastructureError(
+            f"the package {error.name} is missing", "set up the environment: make setup"
+        ) from error
+    config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
+    found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
+    if arguments.json:
+        _say(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        rows = [[finding.state.upper(), finding.part, finding.found] for finding in found]
+        advice = [["", "", f"-> {finding.advice}"] if finding.advice else [] for finding in found]
+        _table([row for pair in zip(rows, advice, strict=True) for row in pair if row])
+    return doctor.exit_code(found)
+
+
 def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -295,11 +316,17 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
+    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
 }
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tuner", description="Tunes machine-learning models on TVM.", allow_abbrev=False)
+    parser = _Parser(
+        prog="tuner",
+        description="Tunes machine-learning models on TVM.",
+        epilog="exit codes: 0 fine, 2 the request is wrong, 3 the machine or this program failed, 130 interrupted",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (call, words) in COMMANDS.items():
@@ -309,6 +336,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
             for flag, (path, placeholder, text) in FLAGS.items():
                 command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
+        elif name == "doctor":
+            command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
+            command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
+            command.add_argument("--json", action="store_true", help="print the findings as JSON")
         else:
             text = "where the runs are (default: %(default)s)"
             command.add_argument("--out", metavar="DIR", default="results/runs", help=text)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuner.measure.contest import Contender, ContestResult, contest, thread_env
-from tuner.measure.cpu import check_outputs
+from tuner.outputs import check_outputs
 from tuner.protocols import Array
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 

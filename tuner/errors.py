@@ -8,6 +8,7 @@
     |  `- MissingPackage            an optional package that the request needs
     `- InfrastructureError          exit 3: the machine failed us (disk, database, worker pool)
        |- StoreError                the record database
+       |  `- DamagedStore           its file is damaged
        `- OutputError               a folder or file that cannot be written
 
 Failures of a *candidate* (it does not build, crashes, is wrong) are never exceptions: they are
@@ -73,6 +74,10 @@ class InfrastructureError(TunerError):
 
 class StoreError(InfrastructureError):
     """The record database cannot be opened, read or written."""
+
+
+class DamagedStore(StoreError):
+    """The file of the record database is damaged; another one can take its place."""
 
 
 class OutputError(InfrastructureError):

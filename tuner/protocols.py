@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -216,5 +216,11 @@ class RecordStore(Protocol):
     def append(self, records: Sequence[Record]) -> None: ...
 
     def read(
-        self, *, scope: str | None = None, task_key: str | None = None, run_id: str | None = None
+        self, *, scope: str | None = None, task_key: str | Collection[str] | None = None, run_id: str | None = None
     ) -> list[Record]: ...
+
+    def end(self, run_id: str) -> None:
+        """Note that a run has measured all that it is going to."""
+
+    def ended(self) -> frozenset[str]:
+        """The runs that were ended; not those that were killed or interrupted, or still go on."""

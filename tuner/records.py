@@ -67,6 +67,8 @@ class Measurement:
             raise ValueError("samples must be finite and positive seconds")
         if (self.status is Status.CENSORED) != (self.censored_at_s is not None):
             raise ValueError("censored_at_s belongs to censored measurements, and only to them")
+        if not (0 <= self.build_s < math.inf and 0 <= self.run_s < math.inf):
+            raise ValueError("build_s and run_s must be finite seconds, not negative")
 
     @property
     def ok(self) -> bool:

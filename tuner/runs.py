@@ -24,7 +24,7 @@ def folders(out: str) -> list[Path]:
     if not os.path.isdir(out):
         return []
     found = [entry for entry in Path(out).iterdir() if entry.is_dir() and not entry.is_symlink()]
-    return sorted((f for f in found if not f.name.startswith(".")), key=lambda f: (_started(f), f.name))
+    return sorted((f for f in found if not f.name.startswith(".")), key=lambda f: (started(f), f.name))
 
 
 def find(out: str, name: str) -> Path:
@@ -130,8 +130,8 @@ def _trials(folder: Path) -> Table:
     return rows
 
 
-def _started(folder: Path) -> float:
-    """When a run began: its config.yaml is written first, and once; reports may be rebuilt later."""
+def started(folder: Path) -> float:
+    """When a run began, for ordering: its config.yaml is written first, and once; reports may be rebuilt later."""
     file = folder / "config.yaml"
     return (file if file.exists() else folder).stat().st_mtime
 

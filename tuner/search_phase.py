@@ -55,6 +55,10 @@ class Budget:
     def stop(self) -> bool:
         return bool(self.spent())
 
+    def allowed(self, count: int) -> int:
+        """`count` trials, or as many as are left."""
+        return count if self.trials is None else min(count, max(self.trials - self.ledger.trials, 0))
+
     def before(self, moment: float) -> Callable[[], bool]:
         """A `stop` that is also true from a moment on."""
         return lambda: self.stop() or time.monotonic() >= moment
@@ -100,6 +104,8 @@ class SearchPhase:
         reserve = min(_RANK_TASK_S * len(sessions), _RANK_SHARE * max(self._budget.deadline - began, 0.0))
         full_deadline = self._budget.deadline
         self._budget.deadline -= reserve
+        for session in sessions.values():
+            self._finish_batch(session)
         scheduler = self._scheduler(chosen, sessions)
         left_s = max(self._budget.deadline - time.monotonic(), 0.0)
         self._first_batch = int(min(max(_BREADTH_SHARE * left_s / (_TRIAL_S * len(sessions)), 1), FIRST_BATCH))
@@ -117,18 +123,28 @@ class SearchPhase:
 
     def _step(self, key: str, sessions: Mapping[str, TaskSession], scheduler: TaskScheduler) -> None:
         session = sessions[key]
-        began = time.monotonic()
+        spent_s = session.known_cost_s
         first = session.trials == 0
         if not first:
             session.measure_default()
-        count = min(self._batch, self._first_batch) if first else self._batch
-        if self._budget.trials is not None:
-            count = min(count, max(self._budget.trials - self._budget.ledger.trials, 0))
+        count = self._budget.allowed(min(self._batch, self._first_batch) if first else self._batch)
         step = session.step(count, self._budget.stop) if count else None
+        # The cost is that of the records: a run that is resumed will know no other.
         scheduler.report(
-            key, step.trials if step else 0, session.best_s, time.monotonic() - began, bool(step and step.exhausted)
+            key,
+            step.trials if step else 0,
+            session.best_s,
+            session.known_cost_s - spent_s,
+            bool(step and step.exhausted),
         )
         self._show(session)
+
+    def _finish_batch(self, session: TaskSession) -> None:
+        """Measure what is left of a batch in the middle of which an earlier run ended."""
+        count = self._budget.allowed(session.open_trials)
+        if count and not self._budget.stop():
+            session.step(count, self._budget.stop)
+            self._show(session)
 
     def _session(self, task: Task) -> TaskSession:
         if task.key not in self._sessions:
@@ -143,12 +159,8 @@ class SearchPhase:
         ]
         scheduler = TaskScheduler(infos, self._early_stop)
         for task in lowered.tasks:
-            history = sessions[task.key].history()
-            for start in range(0, len(history), self._batch):
-                part = history[start : start + self._batch]
-                scheduler.report(
-                    task.key, len(part), part[-1], sessions[task.key].known_cost_s * len(part) / len(history)
-                )
+            for batch in sessions[task.key].batches():
+                scheduler.report(task.key, batch.trials, batch.best_s, batch.seconds)
         return scheduler
 
     def _choose(self, variants: Sequence[Lowered], explanations: list[str]) -> Lowered:

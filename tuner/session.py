@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from kernels.space import Candidate, DesignSpace
 from tuner.build import LocalBuilder
 from tuner.certification import Certification
+from tuner.files import require_room
 from tuner.measure.kernel import KernelBench, job_of
 from tuner.measure.pooled import fastest, tied
 from tuner.protocols import (
@@ -54,6 +56,7 @@ class Ledger:
     run_id: str
     scope: str
     seed: int
+    numbered: int = 0  # trials this run wrote in an earlier life
     trials: int = 0
     measured: int = 0
     reused: int = 0
@@ -73,7 +76,7 @@ class Ledger:
                     task_key=task.key,
                     task_name=task.name,
                     scope=self.scope,
-                    trial=self.trials,
+                    trial=self.numbered + self.trials,
                     candidate=proposal.candidate.to_text(),
                     proposer=proposal.proposer,
                     measurement=measurement,
@@ -86,12 +89,27 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """One batch as its records tell it. `seconds` is what it cost, `best_s` the task's best after it."""
+
+    trials: int
+    seconds: float
+    best_s: float | None
+
+
+@dataclass(frozen=True)
 class Step:
     """What one batch came to. `trials` counts what was measured or failed now, not what was known."""
 
     trials: int
     seconds: float
     exhausted: bool
+
+
+def cost_s(measurement: Measurement) -> float:
+    """Seconds of search that a screening took; 0 where its record does not say so in a number."""
+    stated = measurement.conditions.get("cost_s")
+    return float(stated) if isinstance(stated, int | float) and 0 <= stated < math.inf else 0.0
 
 
 class TaskSession:
@@ -134,6 +152,7 @@ class TaskSession:
                 self.screened[candidate] = measurement
                 if not candidate.is_default:
                     strategy.tell(candidate, measurement)
+        self._batch = max((_batch_of(m) for c, m in self.screened.items() if not c.is_default), default=0)
 
     # --- what is known ------------------------------------------------------------------------------
 
@@ -180,17 +199,30 @@ class TaskSession:
     @property
     def known_cost_s(self) -> float:
         """Seconds of search that the screenings took, those of earlier runs included."""
-        return sum(float(m.conditions.get("cost_s", 0.0)) for m in self.screened.values())
+        return sum(cost_s(m) for m in self.screened.values())
 
-    def history(self) -> list[float | None]:
-        """Best seconds so far after each screening, in order."""
+    def batches(self) -> list[Batch]:
+        """What the search of this task came to, batch by batch, earlier runs included.
+
+        From the records alone, so that a search that was killed goes on as if it had not been. The untuned program
+        costs time and is no trial.
+        """
         best: float | None = None
-        curve = []
-        for measurement in self.screened.values():
+        found: dict[int, Batch] = {}
+        for place, (candidate, measurement) in enumerate(self.screened.items()):
             if measurement.ok and (best is None or measurement.median_s < best):
                 best = measurement.median_s
-            curve.append(best)
-        return curve
+            number = _batch_of(measurement) if "batch" in measurement.conditions else -1 - place // _CHUNK
+            known = found.get(number, Batch(0, 0.0, None))
+            found[number] = Batch(known.trials + (not candidate.is_default), known.seconds + cost_s(measurement), best)
+        return list(found.values())
+
+    @property
+    def open_trials(self) -> int:
+        """How many trials of the last batch were never measured, because the search was ended in the middle of it."""
+        last = [m for c, m in self.screened.items() if _batch_of(m) == self._batch and not c.is_default]
+        asked = last[-1].conditions.get("batch_of") if last else None
+        return max(asked - len(last), 0) if isinstance(asked, int) else 0
 
     # --- the search ---------------------------------------------------------------------------------
 
@@ -198,29 +230,42 @@ class TaskSession:
         """Measure the untuned program, unless that is known."""
         if self.space.default() not in self.screened:
             self._prepare_reference(self._ledger.seed)
-            self._screen([Proposal(self.space.default(), "default")], lambda: False)
+            self._screen([Proposal(self.space.default(), "default")], lambda: False, {"batch": self._batch + 1})
 
     def probe(self, count: int, stop: Callable[[], bool]) -> None:
         """Measure up to `count` analytical first guesses, whatever the strategy is; those known are not repeated."""
         guesses = [c for c in self.space.seeds()[:count] if c not in self.screened]
         if guesses:
             self._prepare_reference(self._ledger.seed)
-            self._screen([Proposal(c, "seed") for c in guesses], stop)
+            self._screen([Proposal(c, "seed") for c in guesses], stop, {"batch": self._batch})
 
     def step(self, count: int, stop: Callable[[], bool]) -> Step:
-        """One batch of at most `count` new candidates; ends early once `stop()` is true."""
+        """One batch of at most `count` new candidates; ends early once `stop()` is true.
+
+        A batch that was begun before and not finished is gone on with.
+        """
         began = time.monotonic()
         proposals = self._strategy.ask(count)
         if not proposals:
             return Step(0, time.monotonic() - began, exhausted=True)
         self._prepare_reference(self._ledger.seed)
         asking_s = (time.monotonic() - began) / len(proposals)
+        begun = sum(_batch_of(m) == self._batch and not c.is_default for c, m in self.screened.items())
+        if not self.open_trials:
+            self._batch, begun = self._batch + 1, 0
+        labels = {"batch": self._batch, "batch_of": begun + len(proposals)}
         done = 0
         for start in range(0, len(proposals), _CHUNK):
-            done += self._screen(proposals[start : start + _CHUNK], stop, asking_s)
+            done += self._screen(proposals[start : start + _CHUNK], stop, labels, asking_s)
         return Step(done, time.monotonic() - began, exhausted=False)
 
-    def _screen(self, proposals: Sequence[Proposal], stop: Callable[[], bool], asking_s: float = 0.0) -> int:
+    def _screen(
+        self,
+        proposals: Sequence[Proposal],
+        stop: Callable[[], bool],
+        labels: Mapping[str, int],
+        asking_s: float = 0.0,
+    ) -> int:
         began = time.monotonic()
         made = self._builder.build(self.task, [p.candidate for p in proposals], stop)
         share_s = asking_s + (time.monotonic() - began) / max(len(made), 1)
@@ -232,7 +277,8 @@ class TaskSession:
             measurement = dataclasses.replace(
                 measurement,
                 build_s=built.build_s,
-                conditions={**measurement.conditions, "cost_s": share_s + measurement.run_s},
+                # a replayed measurement brings its cost along
+                conditions={"cost_s": share_s + measurement.run_s, **measurement.conditions, **labels},
             )
             self.screened[proposal.candidate] = measurement
             row = self._features.get(proposal.candidate)
@@ -248,6 +294,13 @@ class TaskSession:
         return dataclasses.replace(SCREEN, give_up_above_s=None if best is None else GIVE_UP * best)
 
     def _measure(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
+        """What became of a candidate. Raises OutputError where it failed for want of room on the disk."""
+        measurement = self._judge(candidate, built, policy, seed)
+        if measurement.status in (Status.BUILD_FAILED, Status.RUN_FAILED):
+            require_room(self._folder)  # before the candidate is blamed for good
+        return measurement
+
+    def _judge(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
         if isinstance(built, BuildFailure):
             return Measurement(built.status, tier=policy.tier, reason=built.reason)
         self._artifacts[candidate] = built
@@ -412,3 +465,9 @@ class TaskSession:
                 self.unverified = f"nothing to check against: {failure}"
                 return
             self._references[one] = reference
+
+
+def _batch_of(measurement: Measurement) -> int:
+    """The batch of its task in which a candidate was screened; 0 where it was probed, or where nothing says so."""
+    number = measurement.conditions.get("batch")
+    return number if isinstance(number, int) else 0

@@ -46,12 +46,14 @@ class Candidate:
         """The inverse of `to_text`. Raises ValueError when the text is no candidate."""
         try:
             sketch, decisions, passes = json.loads(text)
+            if not isinstance(decisions, list):
+                raise TypeError("decisions are a list")
             return Candidate(
                 int(sketch),
                 tuple(tuple(map(int, d)) if isinstance(d, list) else int(d) for d in decisions),
                 PassConfig.from_text(passes),
             )
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a candidate: {text[:80]!r}") from error
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tuner.errors import StoreError
 from tuner.protocols import RecordStore
 from tuner.records import Measurement, Record, Status, Tier
 
@@ -42,7 +43,7 @@ def make_record(**changes: object) -> Record:
     return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
 
 
-_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 _ERROR = st.none() | st.floats(min_value=0, allow_nan=False)
 _PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | _TEXT
 
@@ -113,6 +114,37 @@ class RecordStoreContract:
             [found] = store.read(**{field: value})
             assert getattr(found, field) == value
         assert store.read(**{field: "absent' OR '1'='1"}) == []
+
+    def test_several_tasks_are_read_in_the_order_of_insertion(self, store: RecordStore) -> None:
+        store.append([make_record(task_key=key, trial=n) for n, key in enumerate("abcab")])
+        assert [r.trial for r in store.read(task_key=["b", "a"])] == [0, 1, 3, 4]
+        assert store.read(task_key=[]) == []
+
+    def test_order_does_not_depend_on_the_clock(self, store: RecordStore) -> None:
+        hours = ("12:00", "11:59", "03:00")
+        store.append([make_record(created_at=f"2026-01-02T{hour}:00+00:00") for hour in hours])
+        assert [r.created_at[11:16] for r in store.read()] == list(hours)
+
+    def test_runs_are_open_until_they_are_ended(self, store: RecordStore) -> None:
+        store.append([make_record(run_id=run) for run in ("a", "b", "a")])
+        assert store.ended() == frozenset()
+        store.end("a")
+        store.end("a")
+        store.end("never begun")
+        assert store.ended() == {"a"}
+        store.append([make_record(run_id="a")])  # resumed
+        assert len(store.read(run_id="a")) == 3
+
+    def test_a_failed_append_stores_nothing(self, store: RecordStore) -> None:
+        for poison in (
+            make_record(seed=2**63), make_record(task_name="\ud800"), make_record(run_id=None),
+            make_record(candidate="a\0b"),
+        ):  # fmt: skip
+            with pytest.raises(StoreError):
+                store.append([make_record(), poison])
+        assert store.read() == []
+        store.append([make_record()])
+        assert store.read() == [make_record()]
 
     def test_filters_combine(self, store: RecordStore) -> None:
         store.append([make_record(scope=scope, task_key=key) for scope in "xy" for key in "kl"])

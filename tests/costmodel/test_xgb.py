@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_model_of_another_schema_is_ignored(tmp_path: Path) -> None:
     assert XgbRanker.load(tmp_path / "model.ubj", "test/2") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"no model at all", b"\x80\x04\x95pickle"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"no model at all", b"\x80\x04\x95pickle", b"[" * 100_000])
 def test_file_that_is_no_model_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.ubj").write_bytes(content)
     assert XgbRanker.load(tmp_path / "model.ubj", "test/1") is None
@@ -65,6 +66,20 @@ def test_torn_file_is_ignored(tmp_path: Path) -> None:
     trained().save(path)
     path.write_bytes(path.read_bytes()[:1000])
     assert XgbRanker.load(path, "test/1") is None
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-1], lambda c: c.replace(b"test/1", b"test/2", 1), lambda c: b"\x80" + c]
+)
+def test_what_was_ignored_is_learned_anew_and_replaced(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "model.ubj"
+    trained().save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    model = XgbRanker.load(path, "test/1") or trained()
+    model.save(path)
+    again = XgbRanker.load(path, "test/1")
+    assert again is not None
+    assert again.predict(unseen()).tolist() == trained().predict(unseen()).tolist()
 
 
 def test_nothing_to_save(tmp_path: Path) -> None:

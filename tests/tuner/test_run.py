@@ -86,7 +86,7 @@ def test_everything_is_written(finished: tuple[Path, Path]) -> None:
     _, run = finished
     for name in ("config.yaml", "environment.json", "summary.json", "kernels.csv", "report.md", "report.html"):
         assert (run / name).stat().st_size > 0, name
-    assert not (run / ".work").exists()
+    assert not list(run.glob(".*"))  # no scratch space, nothing half written
 
 
 def test_the_result_is_verified_and_compared(finished: tuple[Path, Path]) -> None:

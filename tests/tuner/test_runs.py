@@ -11,6 +11,7 @@ import pytest
 
 from tuner import cli, runs
 from tuner.errors import UserError
+from tuner.experiment import prepare
 from tuner.records import Measurement, Record, Status
 
 SUMMARY: dict[str, Any] = {
@@ -149,3 +150,42 @@ def test_show_records_reads_the_database_of_the_run(tmp_path: Path, capsys: pyte
     assert len(rows) == 3
     assert "2.00 ms" in rows[1]
     assert "killed by SIGSEGV" in rows[2]
+
+
+def test_a_later_run_is_the_latest_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    add_run(tmp_path, "20990101-000000-future", age=-3_000_000_000)
+    for name in ("20260101-000000-second", "20260101-000000-a-third"):
+        (tmp_path / name).mkdir()
+        prepare.start(tmp_path / name, "model: {source: onnx:x}")
+        assert runs.find(str(tmp_path), "latest").name == name
+
+
+def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "r1")
+    (folder / ".work-123" / "kernels").mkdir(parents=True)
+    (folder / ".export.old").mkdir()
+    (folder / ".export.old" / "model.so").write_text("whole")
+    (folder / "notes.txt").write_text("of the user")
+    prepare.tidy(tmp_path)
+    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "export", "notes.txt"]
+    assert (folder / "export" / "model.so").read_text() == "whole"
+
+
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_a_damaged_summary_is_set_aside_and_can_be_made_again(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = add_run(tmp_path, "r1", '{"schema": 1, "run')
+    assert cli.main([command, "r1", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "summary.json" in said
+    assert "set aside as summary.json.damaged-1" in said
+    assert f"{folder}/config.yaml --resume r1" in said
+    assert (folder / "summary.json.damaged-1").read_text() == '{"schema": 1, "run'
+    assert not (folder / "summary.json").exists()
+    for other in ({"schema": 2}, None):  # of a newer program; missing: left as it is
+        if other is not None:
+            (folder / "summary.json").write_text(json.dumps(other))
+        assert cli.main([command, "r1", "--out", str(tmp_path)]) == 2
+        assert (folder / "summary.json").exists() == (other is not None)
+        (folder / "summary.json").unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.record_store import RecordStoreContract, make_record
-from tuner.errors import StoreError
-from tuner.store import SqlStore
+from tuner.errors import DamagedStore, StoreError
+from tuner.store import SqlStore, engine
 
 
 @pytest.fixture
@@ -62,19 +62,19 @@ def test_one_append_is_all_or_nothing(url: str) -> None:
         assert store.read() == []
 
 
-def test_several_processes_create_and_append_at_once(url: str) -> None:
+def test_eight_processes_create_and_append_200_records_each(url: str, path: Path) -> None:
     script = (
         "import sys\n"
         "from tuner.store import SqlStore\n"
         "from tests.contracts.record_store import make_record\n"
         "sys.stdin.readline()\n"
         "with SqlStore(sys.argv[1]) as store:\n"
-        "    for trial in range(20):\n"
-        "        store.append([make_record(run_id=sys.argv[2], trial=trial)] * 3)\n"
+        "    for trial in range(200):\n"
+        "        store.append([make_record(run_id='shared', task_key=sys.argv[2], trial=trial)])\n"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", script, url, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-        for n in range(5)
+        for n in range(8)
     ]
     for child in children:
         assert child.stdin is not None
@@ -83,7 +83,36 @@ def test_several_processes_create_and_append_at_once(url: str) -> None:
     assert [(child.communicate()[1], child.returncode) for child in children] == [(b"", 0)] * len(children)
     with SqlStore(url) as store:
         for n in range(len(children)):
-            assert [r.trial for r in store.read(run_id=str(n))] == [t for t in range(20) for _ in range(3)]
+            assert [r.trial for r in store.read(task_key=str(n))] == list(range(200))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()
+
+
+def test_a_record_without_its_run_is_refused_by_the_database(url: str, path: Path) -> None:
+    with SqlStore(url) as store:
+        store.append([make_record()])
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        connection.execute("UPDATE records SET run_id = 'nobody'")
+    connection.close()
+
+
+def test_a_database_that_stays_locked_is_a_store_error(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MS", 200)
+    with SqlStore(url) as store:
+        store.append([make_record()])
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert len(store.read()) == 1  # readers do not wait
+        with pytest.raises(StoreError, match="another process keeps it locked"):
+            store.append([make_record()])
+        other.execute("ROLLBACK")
+        other.close()
+        store.append([make_record()])
+        assert len(store.read()) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,10 +126,13 @@ def test_several_processes_create_and_append_at_once(url: str) -> None:
         "measurement = json_remove(measurement, '$.build_s')",
         "measurement = json_set(measurement, '$.build_s', 'soon')",
         "measurement = json_set(measurement, '$.max_abs_error', 'small')",
-        "measurement = replace(measurement, '0.00125', printf('1%.*c', 400, '0'))",
+        "measurement = replace(measurement, '0.75', printf('1%.*c', 400, '0'))",
         "measurement = printf('%.*c', 100000, '[')",
-        "measurement = json_set(measurement, '$.samples_s[0]', -1)",
-        "measurement = json_set(measurement, '$.samples_s', 'x')",
+        "samples = x'0000000000000000'",
+        "samples = x'000000000000f07f'",
+        "samples = x'00'",
+        "samples = ''",
+        "samples = 1.5",
         "measurement = json_set(measurement, '$.conditions', 3)",
         "features = x'00'",
         "features = 'text'",
@@ -147,7 +179,7 @@ def test_a_damaged_database_is_a_store_error(path: Path, url: str) -> None:
         store.append([make_record()] * 200)
     pages = path.read_bytes()
     path.write_bytes(pages[:8192] + b"\xa5" * (len(pages) - 8192))
-    with pytest.raises(StoreError, match=r"records\.db.*\n.*move it away"), SqlStore(url) as store:
+    with pytest.raises(DamagedStore, match=r"records\.db.*\n.*sets it aside"), SqlStore(url) as store:
         store.read()
 
 
@@ -185,13 +217,13 @@ def test_a_full_disk_keeps_what_was_stored(path: Path, url: str) -> None:
         assert [record.trial for record in store.read()] == [7, 8]
 
 
-@pytest.mark.parametrize("version", ["2", "'new'", "x'01'"])
+@pytest.mark.parametrize("version", ["3", "'new'", "x'01'"])
 def test_another_schema_is_refused(path: Path, url: str, version: str) -> None:
     SqlStore(url).close()
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM schema_version")
-        if version == "2":
-            connection.execute("INSERT INTO schema_version VALUES (2)")
+        if version == "3":
+            connection.execute("INSERT INTO schema_version VALUES (3)")
         else:
             connection.execute("DROP TABLE schema_version")
             connection.execute("CREATE TABLE schema_version (version)")

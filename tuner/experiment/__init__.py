@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
-from tuner import environment, targets
+from tuner import environment, files, targets
 from tuner.config import RunConfig
 from tuner.errors import TargetError, UserError
 from tuner.experiment.machine import ceilings
-from tuner.experiment.prepare import RunContext, lowered, open_store, run_folder, write
+from tuner.experiment.prepare import RunContext, hold, lowered, open_store, run_folder, start, tidy
 from tuner.experiment.searcher import Searcher
 from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
-from tuner.records import Record
 from tuner.summarize import RunFacts, summarize
 
 if TYPE_CHECKING:
@@ -38,24 +38,33 @@ class Outcome:
     lines: list[str]
 
 
-def run(config: RunConfig, command: str, progress: Progress, resume: str | None = None) -> Outcome:
+def run(
+    config: RunConfig, command: str, progress: Progress, resume: str | None = None, replay: Path | None = None
+) -> Outcome:
     """Tune, verify, compare, report and export the configured model.
 
-    With `resume` the run of that id is continued with the configuration it was started with. Raises TunerError
-    for what the user or the machine got wrong; an interrupt ends the search, and the rest is done with
-    what there is.
+    With `resume` the run of that id is continued with the configuration it was started with. With `replay`, a file
+    of recorded measurements, kernels are built and checked but not timed. Raises TunerError for what the user or the
+    machine got wrong; an interrupt ends the search, and the rest is done with what there is.
     """
     environment.check_versions()
     if resume is not None:
-        config = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+        started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+        config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
+    with hold(config):  # before anything slow: a second run is refused at once
+        return _run(config, command, progress, resume, replay)
+
+
+def _run(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
     target = targets.resolve(config.target)
     if target.kind == "cuda":
         raise TargetError(
             "this version compiles for CUDA but has no runner for it yet",
             "use `target: llvm` to tune for this machine's CPU",
         )
-    with Interrupts(progress.message) as interrupted:
-        return _Run(config, command, progress, target, Path(config.out), interrupted, resume=resume).execute()
+    with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
+        context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
+        return context.execute(store)
 
 
 def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
@@ -72,30 +81,44 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
 def rebuild_report(run: str, out: str) -> Path:
     """Write the report of a finished run again, from its summary and records. Returns its folder."""
     from tuner import report
-    from tuner.report import summary as summary_file
+    from tuner.store import SqlStore
 
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
+    keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
     target = targets.resolve(config.target, to_run=False)
     scope = environment.scope_key(target.text, target.threads, config.measure.mode)
-    keys = [kernel["task"] for kernel in summary_file.load(folder)["kernels"]]
-    with open_store(config) as store:
-        report.render(folder, _records_of(keys, scope, store), config.report.formats)
+    with SqlStore(config.measure.database) as store:
+        report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
     return folder
 
 
 def reexport(run: str, out: str) -> Path:
     """Build and export a finished run's winners again. Returns the export folder. Nothing is measured."""
-    from tuner.report import summary as summary_file
-
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
-    summary = summary_file.load(folder)
-    target = targets.resolve(config.target)
+    summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
     winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
-    return rebuild_export(config, target, folder, winners, summary)
+    with hold(dataclasses.replace(config, out=out)):
+        return rebuild_export(config, targets.resolve(config.target), folder, winners, summary)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The summary of a run; a damaged one is set aside. Raises UserError."""
+    from tuner.report import summary as summary_file
+
+    try:
+        return summary_file.load(folder)
+    except UserError as error:
+        if not summary_file.damaged(folder):
+            raise
+        aside = files.set_aside(folder / summary_file.FILE)
+        again = f"python -m tuner run {shlex.quote(str(folder / 'config.yaml'))} --resume {shlex.quote(folder.name)}"
+        raise UserError(
+            f"{error.message}; set aside as {aside.name}", f"make it again, from what is recorded: {again}"
+        ) from error
 
 
 # --- one run --------------------------------------------------------------------------------------
@@ -105,20 +128,25 @@ def reexport(run: str, out: str) -> Path:
 class _Run(RunContext):
     resume: str | None = None
 
-    def execute(self) -> Outcome:
+    def execute(self, store: SqlStore) -> Outcome:
         began = time.monotonic()
+        tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
         self.folder = run_folder(self.config, self.resume)
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
-        write(self.folder / "config.yaml", config_file.to_yaml(self.config))
+        if self.resume is None:
+            start(self.folder, config_file.to_yaml(self.config))
         captured = environment.capture()
-        write(self.folder / "environment.json", json.dumps(captured, indent=1))
+        files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
-            with open_store(self.config) as store:
-                facts = self._search_and_finish(model, variants, store, captured)
-                facts.wall_s = time.monotonic() - began
-                return self._report(facts, store)
+            self.work.mkdir(parents=True)
+            facts = self._search_and_finish(model, variants, store, captured)
+            facts.wall_s = time.monotonic() - began
+            return self._report(facts, store)
+        except OSError as error:
+            # Of the machine, or of this program? A disk that is full or read-only now says which.
+            files.require_room(self.folder)
+            files.require_temporary_folder()
+            raise error
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -128,8 +156,13 @@ class _Run(RunContext):
         from tuner.build import LocalBuilder
         from tuner.measure.contest import thread_env
         from tuner.measure.kernel import KernelBench
+        from tuner.measure.replay import Recording
 
-        found_ceilings = ceilings(self.folder.parent, self.target.threads, self.progress)
+        found_ceilings = (
+            ceilings(self.folder.parent, self.target.threads, self.progress)
+            if self.replay is None
+            else dict(Recording.load(self.replay).ceilings)
+        )
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
         bench = KernelBench(
@@ -137,6 +170,7 @@ class _Run(RunContext):
             self.target.threads,
             thread_env(self.target.threads),
             self.config.measure.run_timeout_s,
+            self.replay,
         )
         try:
             searcher = Searcher(self, store, builder, bench, found_ceilings)
@@ -165,19 +199,13 @@ class _Run(RunContext):
         self.progress.phase("writing the report")
         if facts.manifest is not None:
             facts.manifest["path"] = "export"
+        if store.quarantined:
+            facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        records = _records_of(facts.found.sessions, facts.ledger.scope, store)
+        records = store.read(scope=self.scope, task_key=list(facts.found.sessions))
         report.render(self.folder, records, self.config.report.formats)
         lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
-
-
-def _records_of(keys: Iterable[str], scope: str, store: SqlStore) -> list[Record]:
-    """All records that the tasks with these keys rest on, in the order they were made."""
-    found: list[Record] = []
-    for key in keys:
-        found.extend(store.read(scope=scope, task_key=key))
-    return sorted(found, key=lambda record: record.created_at)

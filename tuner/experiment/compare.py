@@ -75,7 +75,7 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     Raises UserError when one of them is not there or the two cannot be compared.
     """
     environment.check_versions()
-    sides = _side(a, out), _side(b, out)
+    sides = _side(a, out, progress), _side(b, out, progress)
     first, second = sides
     if first.record is not None and second.record is not None:
         found = _records(first, second, budget_s, progress)
@@ -86,7 +86,7 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     return found.rows((first.name, second.name)), [found.sentence(), *found.notes]
 
 
-def _side(name: str, out: str) -> Side:
+def _side(name: str, out: str, progress: Progress) -> Side:
     from tuner.export.library import MANIFEST
 
     if (Path(name) / MANIFEST).is_file():
@@ -94,14 +94,14 @@ def _side(name: str, out: str) -> Side:
     run, colon, trial = name.partition(":")
     folder = runs.find(out, run)
     if colon:
-        return Side(name, record=_record(folder, trial), run=folder)
+        return Side(name, record=_record(folder, trial, progress), run=folder)
     if not (folder / "export" / MANIFEST).is_file():
         raise UserError(f"{folder.name}: it exported no model", f"python -m tuner export {folder.name}")
     return Side(name, folder=folder / "export")
 
 
-def _record(run: Path, trial: str) -> Record:
-    with open_store(config_file.load(str(run / "config.yaml"))) as store:
+def _record(run: Path, trial: str, progress: Progress) -> Record:
+    with open_store(config_file.load(str(run / "config.yaml")), progress.message) as store:
         found: list[Record] = [
             r for r in store.read(run_id=run.name) if r.measurement.tier is Tier.SCREEN and str(r.trial) == trial
         ]
@@ -116,8 +116,8 @@ def _record(run: Path, trial: str) -> Record:
 def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
     from tuner.export.library import read_manifest
     from tuner.measure.contest import contest
-    from tuner.measure.cpu import check_outputs
     from tuner.measure.stats import noise_floor, verdict
+    from tuner.outputs import check_outputs
 
     manifests = [read_manifest(folder) for folder in (a, b)]
     for key in ("inputs", "threads"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import environment
-from tuner.experiment.prepare import write
+from tuner.files import write_aside
 from tuner.progress import Progress
 
 FOLDER = ".machine"
@@ -45,7 +45,7 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     if load <= environment.usable_threads() / 2:
-        write(path, json.dumps(found, indent=1))
+        write_aside(path, json.dumps(found, indent=1).encode())
     else:
         progress.message(f"the load average is {load:.1f}: this machine's ceilings may be too low and are not kept")
     return found

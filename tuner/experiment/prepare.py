@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner import environment, files, runs
 from tuner.config import RunConfig
 from tuner.errors import OutputError
 from tuner.interrupts import Interrupts
@@ -18,11 +23,15 @@ from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered
+    from tuner.store import SqlStore
 
 
 @dataclass
 class RunContext:
-    """What every part of one run needs. `notes` are plain sentences for the report."""
+    """What every part of one run needs. `notes` are plain sentences for the report.
+
+    `replay`: a file of recorded measurements (`tuner.measure.replay`) that stand in for the timing of kernels.
+    """
 
     config: RunConfig
     command: str
@@ -31,11 +40,18 @@ class RunContext:
     folder: Path
     interrupted: Interrupts
     notes: list[str] = field(default_factory=list)
+    replay: Path | None = None
+
+    @property
+    def scope(self) -> str:
+        """Of this run's records. What was replayed is never taken for what was measured."""
+        mode = self.config.measure.mode if self.replay is None else "replay"
+        return environment.scope_key(self.target.text, self.target.threads, mode)
 
     @property
     def work(self) -> Path:
         """Scratch space of this run, gone when it ends."""
-        return self.folder / ".work"
+        return scratch(self.folder)
 
 
 def lowered(
@@ -68,13 +84,20 @@ def tvm_target(target: ResolvedTarget) -> Any:
     return Target(json.loads(target.text))
 
 
-def open_store(config: RunConfig) -> Any:
-    """A context manager around the record store."""
-    from contextlib import closing
+def open_store(config: RunConfig, say: Callable[[str], None]) -> SqlStore:
+    """The record store; a damaged file is set aside, and `say` is told."""
+    from tuner.store.salvage import open_store
 
-    from tuner.store import SqlStore
+    return open_store(config.measure.database, say)
 
-    return closing(SqlStore(config.measure.database))
+
+def hold(config: RunConfig) -> AbstractContextManager[None]:
+    """Where runs are kept, for this one alone until it ends; and what every run needs is there.
+
+    Raises OutputError: another run is going on there, or nothing can be written there, or no temporary file.
+    """
+    files.require_temporary_folder()
+    return files.locked(Path(config.out) / ".lock", "a run is going on")
 
 
 def run_folder(config: RunConfig, resume: str | None) -> Path:
@@ -94,11 +117,32 @@ def run_folder(config: RunConfig, resume: str | None) -> Path:
             raise OutputError(
                 f"{folder}: cannot be made: {error.strerror}", "choose another folder with --out"
             ) from error
+        files.require_room(folder)
         return folder
     raise OutputError(f"{out}: a hundred runs began in this second", "try again")
 
 
-def write(path: Path, text: str) -> None:
-    from tuner.report.summary import write_aside
+def start(folder: Path, config: str) -> None:
+    """Write the configuration of a new run, which makes it the latest one, even where the clock was set back."""
+    file = folder / "config.yaml"
+    files.write_aside(file, config.encode())
+    others = (runs.started(other) for other in runs.folders(str(folder.parent)) if other != folder)
+    latest = max(others, default=0.0)
+    if latest >= runs.started(folder):
+        os.utime(file, (latest + 1.0, latest + 1.0))
 
-    write_aside(path, text.encode())
+
+def scratch(folder: Path) -> Path:
+    """Where a run or an export keeps what it builds. Children of one that was killed may still write to its own."""
+    return folder / f".work-{os.getpid()}"
+
+
+def tidy(out: Path) -> None:
+    """Put right what killed runs left: their scratch space goes, an export caught between two renames is put back.
+
+    Only while `out` is held.
+    """
+    for folder in runs.folders(str(out)):
+        for left in folder.glob(".work-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        files.finish_replacing(folder / "export")

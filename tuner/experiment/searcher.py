@@ -62,8 +62,10 @@ class Searcher:
         self._config = run.config
         seed = run.config.search.seed
         self._ranker = Ranker(XgbRanker(SCHEMA, seed=seed, threads=environment.usable_threads()))
-        scope = environment.scope_key(run.target.text, run.target.threads, run.config.measure.mode)
-        self.ledger: Ledger = Ledger(store, run.folder.name, scope, seed)
+        name = run.folder.name
+        numbered = max((record.trial for record in store.read(run_id=name)), default=0)
+        self.ledger: Ledger = Ledger(store, name, run.scope, seed, numbered)
+        self._used: set[str] = set()
         passes = run.config.passes
         self._pass_names = tuple(p for p in passes.kernel if p != "fast_math" or passes.fast_math)
         self._known_cost_s = 0.0
@@ -98,10 +100,13 @@ class Searcher:
         if spent and found.stopped_by in ("time budget", "trial budget"):
             found.stopped_by += ", spent in earlier runs"
         late = began + left + 0.02 * search.time_budget_s
+        cut_short = not self._used <= self._store.ended()
         self._run.progress.phase("ranking the finalists")
-        # A budget spent in earlier runs leaves their ranking, and so their winners, as they were.
+        # A budget spent in earlier runs leaves their ranking, and so their winners, as they were; unless one of them
+        # was killed, perhaps while ranking.
+        done = spent and not cut_short
         for session in sorted(found.sessions.values(), key=lambda s: -s.task.weight * (s.best_s or 0.0)):
-            session.rank(lambda: spent or self._run.interrupted() or time.monotonic() > late)
+            session.rank(lambda: done or self._run.interrupted() or time.monotonic() > late)
         return found
 
     def finish(self, found: SearchResult) -> None:
@@ -131,6 +136,9 @@ class Searcher:
                 owed -= share
         for session in sessions:
             session.settle()
+        if not self._run.interrupted():
+            for run in self._used | {self.ledger.run_id}:
+                self._store.end(run)
 
     def _floor(self, task: Task) -> float:
         from tuner.measure.ceilings import least_bytes, physical_floor_s
@@ -143,20 +151,25 @@ class Searcher:
 
     def _session(self, task: Task) -> TaskSession:
         from kernels.features import FEATURE_LENGTH
-        from kernels.space import Candidate
         from tuner import search
         from tuner.measure.ceilings import PLAUSIBLE
+        from tuner.search.base import candidate_of
         from tuner.search.ranker import FeatureCache
         from tuner.session import TaskSession
 
         space = self._builder.space(task, self._pass_names)
         features = FeatureCache(_Features(self._builder, task))
         known: dict[tuple[str, Tier], Measurement] = {}
-        if self._config.search.reuse:
-            for record in self._store.read(scope=self.ledger.scope, task_key=task.key):
-                known[(record.candidate, record.measurement.tier)] = record.measurement
-                if len(record.features) == FEATURE_LENGTH:
-                    features.put(Candidate.from_text(record.candidate), np.asarray(record.features, dtype=np.float32))
+        # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
+        own = None if self._config.search.reuse else self.ledger.run_id
+        for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
+            candidate = candidate_of(space, record.candidate)
+            if candidate is None:
+                continue  # damaged, or of a run with other passes; it stays where it is
+            self._used.add(record.run_id)
+            known[(candidate.to_text(), record.measurement.tier)] = record.measurement
+            if len(record.features) == FEATURE_LENGTH:
+                features.put(candidate, np.asarray(record.features, dtype=np.float32))
         strategy = search.create(
             self._config.search.strategy, space, features, self._ranker.task(task.key), self._config.search.seed
         )

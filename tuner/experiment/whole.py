@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner import environment
+from tuner import environment, files
 from tuner.config import RunConfig
 from tuner.errors import UserError
-from tuner.experiment.prepare import RunContext, lowered, tvm_target
+from tuner.experiment.prepare import RunContext, lowered, scratch, tvm_target
 from tuner.progress import Progress
 from tuner.protocols import RANK, ImportedModel
 from tuner.targets import ResolvedTarget
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 _CONTEST_S = {"quick": 8.0, "standard": 40.0, "thorough": 90.0}
 _CONTEST_INTERRUPTED_S = 8.0
+_CONTEST_REPLAY_S = 0.5
 _KERNEL_BASELINES_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
 """Seconds by effort: for comparing whole models, and for all of PyTorch's kernels together."""
 
@@ -53,6 +53,8 @@ def whole_model(
     if run.interrupted():
         rivals = [e for e in rivals if e.name in (TUNED, UNTUNED, "onnxruntime", "torch")]
     budget = _CONTEST_INTERRUPTED_S if run.interrupted() else _CONTEST_S[run.config.search.effort]
+    if run.replay is not None:
+        budget = _CONTEST_REPLAY_S
     run.progress.phase("verifying and comparing whole models")
     contest = compete(
         rivals,
@@ -75,7 +77,7 @@ def whole_model(
     if why_not:
         contest.notes.append(f"not exported: {why_not}")
         return contest, None
-    publish(work / "export", run.folder / "export")
+    files.replace_folder(work / "export", run.folder / "export")
     return contest, manifest
 
 
@@ -86,7 +88,7 @@ def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str
     from tuner.endtoend import run_once
     from tuner.graph import assemble
     from tuner.importers import original_check
-    from tuner.measure.cpu import check_outputs
+    from tuner.outputs import check_outputs
 
     name = run.config.model.source.removeprefix("onnx:")
     shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs
@@ -176,7 +178,7 @@ def rebuild_export(
     graph = next((v for v in variants if {t.key for t in v.tasks} >= set(winners)), None)
     if graph is None:
         raise UserError(f"{folder.name}: its kernels are not those of the model any more", "run it again")
-    work = folder / ".work"
+    work = scratch(folder)
     builder = LocalBuilder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
     objects: dict[str, Any] = {}
     try:
@@ -190,21 +192,11 @@ def rebuild_export(
                     )
                 objects[task.key] = (built.entry, built.path.with_suffix(".o"))
         export(model, graph, objects, work, target, summary["environment"].get("packages", {}))
-        publish(work / "export", folder / "export")
+        files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()
         shutil.rmtree(work, ignore_errors=True)
     return folder / "export"
-
-
-def publish(made: Path, final: Path) -> None:
-    """Move a finished export into place, an earlier one out of the way first."""
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        os.replace(final, old)
-    os.replace(made, final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def untuned(model: ImportedModel, work: Path, target: ResolvedTarget) -> Path:

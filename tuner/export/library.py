@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from tuner.errors import OutputError, UserError
+from tuner.errors import ConfigError, OutputError, UserError
+from tuner.files import replace_folder, sync
+from tuner.outputs import Check, check_outputs
 from tuner.protocols import ImportedModel, InputSpec
+from tuner.schema import read
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -32,30 +36,36 @@ LIBRARY = "model.so"
 MANIFEST = "manifest.json"
 LOADER = "run_model.py"
 
-_LOADER_TEXT = '''\
+LOADER_TEXT = '''\
 """Run the exported model: python run_model.py [inputs.npz [outputs.npz]]; random inputs without a file."""
 
 import hashlib, json, os, sys, time
 from pathlib import Path
 
 folder = Path(__file__).resolve().parent
-manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-library = folder / manifest["library"]
-if hashlib.sha256(library.read_bytes()).hexdigest() != manifest["sha256"]:
+library = folder / "model.so"
+try:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    expected, function, kind, inputs = (manifest[key] for key in ("sha256", "function", "device", "inputs"))
+    threads = str(int(manifest["threads"]))
+    digest = hashlib.sha256(library.read_bytes()).hexdigest()
+except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+    sys.exit(f"{folder}: manifest.json or model.so is missing or damaged ({type(error).__name__}: {error})")
+if digest != expected:
     sys.exit(f"{library} is not the library of manifest.json (its SHA-256 differs): not loaded")
-os.environ.setdefault("TVM_NUM_THREADS", str(manifest["threads"]))  # read when tvm is imported
+os.environ.setdefault("TVM_NUM_THREADS", threads)  # read when tvm is imported
 os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned workers can end up on the caller's core
 
 import numpy as np
 import tvm
 from tvm import relax
 
-device = tvm.device(manifest["device"], 0)
+device = tvm.device(kind, 0)
 vm = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
 rng = np.random.default_rng(0)
 given = np.load(sys.argv[1], allow_pickle=False) if len(sys.argv) > 1 else None
 arrays = []
-for index, spec in enumerate(manifest["inputs"]):
+for index, spec in enumerate(inputs):
     if given is not None:  # by name, or in order when saved without names
         array = given[spec["name"] if spec["name"] in given else f"arr_{index}"]
     elif np.issubdtype(np.dtype(spec["dtype"]), np.floating):
@@ -63,9 +73,9 @@ for index, spec in enumerate(manifest["inputs"]):
     else:
         array = rng.integers(0, 2, spec["shape"])
     arrays.append(tvm.runtime.tensor(np.asarray(array, spec["dtype"]), device))
-vm[manifest["function"]](*arrays)  # the first call sets things up
+vm[function](*arrays)  # the first call sets things up
 start = time.perf_counter()
-result = vm[manifest["function"]](*arrays)
+result = vm[function](*arrays)
 device.sync()
 seconds = time.perf_counter() - start
 outputs = [tensor.numpy() for tensor in ([result] if hasattr(result, "numpy") else result)]
@@ -75,20 +85,6 @@ print(f"{seconds * 1e3:.3g} ms for one call")
 if len(sys.argv) > 2:
     np.savez(sys.argv[2], *outputs)
 '''
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a fresh process made of an export. `reason` says why `ok` is false.
-
-    Errors are over all outputs, None when there was nothing to compare: `max_abs_error` in the
-    outputs' own unit, `max_rel_error` relative to the largest magnitude of the same expected output.
-    """
-
-    ok: bool
-    reason: str = ""
-    max_abs_error: float | None = None
-    max_rel_error: float | None = None
 
 
 def export(
@@ -125,10 +121,11 @@ def export(
             "versions": dict(versions),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (aside / LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
+        (aside / LOADER).write_text(LOADER_TEXT, encoding="utf-8")
         for path in aside.iterdir():
-            _flush(path)
-        _replace(aside, run_dir / FOLDER)
+            sync(path)
+        sync(aside)
+        replace_folder(aside, run_dir / FOLDER)
     except OSError as error:
         raise OutputError(f"{run_dir / FOLDER} cannot be written: {error.strerror or error}") from error
     except RuntimeError as error:  # how TVM reports that the linker is missing or failed
@@ -151,24 +148,6 @@ def _input(spec: InputSpec) -> dict[str, Any]:
     return {"name": spec.name, "shape": [int(extent) for extent in spec.shape], "dtype": spec.dtype}
 
 
-def _replace(aside: Path, folder: Path) -> None:
-    """Move `aside` to `folder`; an earlier export is there until the new one is complete."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.is_dir():
-        os.replace(folder, old)
-    os.replace(aside, folder)
-    _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -178,40 +157,74 @@ def _sha256(path: Path) -> str:
 
 
 def read_manifest(export_dir: Path) -> dict[str, Any]:
-    """The manifest, once library and loader are known to be the ones that were exported.
+    """The manifest, once it is known to be one, and the library to be the one that was exported with it.
 
     Raises UserError, naming the file, when one is missing, broken, or changed since.
     """
     path = export_dir / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        library = _library(export_dir, manifest)
+        stated = _stated(manifest)
+        library = export_dir / LIBRARY
+        if library.is_symlink():
+            raise ValueError(f"{LIBRARY} is a link")
         digest = _sha256(library)
-        loader = (export_dir / LOADER).read_bytes()
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}", "export the run again") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, ConfigError) as error:
         raise UserError(f"{path}: not a manifest of schema {SCHEMA}: {error}", "export the run again") from error
-    if digest != manifest["sha256"]:
+    if digest != stated.sha256:
         raise UserError(
-            f"{library}: its SHA-256 is {digest}, the manifest says {manifest['sha256']}: not loaded",
+            f"{library}: its SHA-256 is {digest}, the manifest says {stated.sha256}: not loaded",
             "the library was changed after it was exported; export the run again",
         )
-    if loader != _LOADER_TEXT.encode():
-        raise UserError(f"{export_dir / LOADER}: changed after it was exported: not run", "export the run again")
     return dict(manifest)
 
 
-def _library(export_dir: Path, manifest: Any) -> Path:
-    """The library's path, which must lie in the export folder itself. Raises ValueError."""
+def _extents(shape: tuple[int, ...]) -> str:
+    return "" if all(0 <= extent < 2**31 for extent in shape) else "extents from 0 to 2^31"
+
+
+def _digest(text: str) -> str:
+    return "" if re.fullmatch("[0-9a-f]{64}", text) else "64 hexadecimal digits"
+
+
+def _some(count: int) -> str:
+    return "" if 1 <= count <= 4096 else "a value from 1 to 4096"
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    shape: Annotated[tuple[int, ...], _extents]
+    dtype: Literal[
+        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16",
+        "float32", "float64",
+    ]  # fmt: skip
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What a manifest says, as `tuner.schema` reads it."""
+
+    model: str
+    library: Literal["model.so"]
+    sha256: Annotated[str, _digest]
+    function: str
+    inputs: tuple[_Tensor, ...]
+    outputs: tuple[_Tensor, ...]
+    target: str
+    device: Literal["cpu", "cuda"]
+    threads: Annotated[int, _some]
+    versions: Mapping[str, str]
+
+
+def _stated(manifest: Any) -> _Manifest:
+    """Raises ValueError or ConfigError, naming the field."""
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ValueError("schema is missing or of another version")
-    for key, kind in (("library", str), ("sha256", str), ("function", str), ("inputs", list), ("outputs", list)):
-        if not isinstance(manifest.get(key), kind):
-            raise ValueError(f"{key} is missing or of the wrong type")
-    if manifest["library"] != LIBRARY or (export_dir / LIBRARY).is_symlink():
-        raise ValueError(f"the library must be the file {LIBRARY} beside the manifest")
-    return export_dir / LIBRARY
+    found: _Manifest = read(_Manifest, manifest)
+    return found
 
 
 def verify(
@@ -222,12 +235,14 @@ def verify(
     atol: float,
     timeout_s: float = 120.0,
 ) -> Check:
-    """Run the exported loader in a fresh process and compare: |got - expected| <= atol + rtol * |expected|.
+    """Run the exported loader in a fresh process and compare its answers by `check_outputs`.
 
     `inputs` are in the manifest's order. A loader that crashes, hangs or answers wrong gives a Check
     that is not ok; a changed library is never loaded and raises UserError.
     """
     read_manifest(export_dir)
+    if not _is_ours(export_dir / LOADER):
+        raise UserError(f"{export_dir / LOADER}: missing or changed after it was exported: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         np.savez(given, *inputs)
@@ -236,26 +251,15 @@ def verify(
         try:
             done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, text=True)
         except subprocess.TimeoutExpired:
-            return Check(False, f"no answer within {timeout_s:.3g} s")
+            return Check(False, None, None, f"no answer within {timeout_s:.3g} s")
         if done.returncode != 0 or not got.exists():
-            return Check(False, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+            return Check(False, None, None, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
         with np.load(got, allow_pickle=False) as answers:
-            return compare([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
+            return check_outputs([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
 
 
-def compare(outputs: Sequence[Array], expected: Sequence[Array], rtol: float, atol: float) -> Check:
-    if [output.shape for output in outputs] != [want.shape for want in expected]:
-        return Check(False, f"output shapes {[output.shape for output in outputs]}")
-    absolute, relative, ok = 0.0, 0.0, True
-    for output, want in zip(outputs, expected, strict=True):
-        got64, want64 = output.astype(np.float64), want.astype(np.float64)
-        if not np.isfinite(got64).all():
-            return Check(False, "an output holds NaN or an infinity")
-        if got64.size == 0:
-            continue
-        difference = np.abs(got64 - want64)
-        ok = ok and bool((difference <= atol + rtol * np.abs(want64)).all())
-        worst, scale = float(difference.max()), float(np.abs(want64).max())
-        absolute = max(absolute, worst)
-        relative = max(relative, worst / scale if scale else worst)
-    return Check(ok, "" if ok else "outputs differ from the reference", absolute, relative)
+def _is_ours(loader: Path) -> bool:
+    try:
+        return loader.read_bytes() == LOADER_TEXT.encode()
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import helper
 
 from tuner.errors import ModelError
@@ -41,6 +41,8 @@ def read(source: str) -> onnx.ModelProto:
         raise ModelError(source, f"cannot be read: {error.strerror}") from error
     except DecodeError as error:
         raise ModelError(source, "not an ONNX file, or a broken or truncated one") from error
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelError(source, "a text in this file is not UTF-8; it is broken, or something else")
     if not model.ir_version or not model.graph.node:
         raise ModelError(source, "no ONNX graph in this file; it is broken, truncated or something else")
     if model.graph.sparse_initializer:
@@ -114,6 +116,22 @@ def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 def first_line(error: BaseException) -> str:
     """The gist of a foreign error, for a message of ours."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _texts(message: Message) -> Iterator[object]:
+    """Every text of a message and of those in it: bytes where the file holds no UTF-8 (ONNX is a proto2 format)."""
+    for field in message.DESCRIPTOR.fields:
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        if field.is_repeated:
+            values = getattr(message, field.name)
+        else:
+            values = [getattr(message, field.name)] if message.HasField(field.name) else []
+        for value in values:
+            if isinstance(value, Message):
+                yield from _texts(value)
+            else:
+                yield value
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

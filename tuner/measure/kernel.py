@@ -14,11 +14,13 @@ import numpy as np
 from kernels.reference import Expectation
 from kernels.workload import TensorSpec, seeded_inputs
 from tuner.limits import large_files, memory_growth
-from tuner.measure.cpu import Check, CpuRunner
+from tuner.measure.cpu import CpuRunner
 from tuner.measure.guard import GuardedBuffers
 from tuner.measure.keeper import Keeper
 from tuner.measure.pooled import Shadow
+from tuner.measure.replay import Recording, ReplayRunner
 from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
+from tuner.outputs import Check
 from tuner.pinning import pin_workers
 from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier
@@ -87,8 +89,9 @@ class KernelLibrary:
 class KernelService:
     """Runs in a child with the thread count the model will have."""
 
-    def __init__(self, mode: str, threads: int) -> None:
+    def __init__(self, mode: str, threads: int, replay: str | None = None) -> None:
         self.runner = CpuRunner(mode)
+        self._replay = None if replay is None else ReplayRunner(Recording.load(Path(replay)))
         self._threads = threads
         self._pinned = False
         self._inputs: dict[tuple[str, int], list[Array]] = {}
@@ -125,7 +128,8 @@ class KernelService:
 
     def _time(self, trial: Trial, policy: Policy) -> Measurement:
         if trial.first_call_s <= SLOW_CALL_S:
-            return self.runner.run(_Ready(trial.prepared), trial.inputs, policy, called_before=True)
+            runner = self._replay or self.runner
+            return runner.run(_Ready(trial.job["entry"], trial.prepared), trial.inputs, policy, called_before=True)
         limit = policy.give_up_above_s
         if limit is not None and trial.first_call_s > limit:
             return Measurement(Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit)
@@ -135,6 +139,8 @@ class KernelService:
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
         """Check several kernels, then time them in turn: see `side_by_side`."""
+        if self._replay is not None:
+            return {"measurements": [self.op_run(job, policy) for job in jobs], "shadow": None}
         stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
         with memory_growth(_memory_for([*jobs, jobs[0]])):
             return side_by_side(self, jobs, stops, budget_s, seed)
@@ -216,9 +222,8 @@ class KernelService:
 class _Ready:
     """A prepared kernel as a launchable, so that what was checked is what is timed."""
 
-    key = ""
-
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, key: str, prepared: Prepared) -> None:
+        self.key = key
         self._prepared = prepared
 
     def prepare(self, inputs: Sequence[Array]) -> Prepared:
@@ -244,8 +249,10 @@ def _save(path: str, arrays: Sequence[Array]) -> None:
 class KernelBench:
     """The parent's side: whatever a kernel does to the child it runs in is a status."""
 
-    def __init__(self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float) -> None:
-        settings = {"mode": mode, "threads": threads}
+    def __init__(
+        self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float, replay: Path | None = None
+    ) -> None:
+        settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
         self._timeout_s = timeout_s
         self._keeper = Keeper("tuner.measure.kernel:KernelService", settings, env, timeout_s)
 

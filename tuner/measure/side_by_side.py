@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuner.measure.certificate import process_conditions, usage, used_since
-from tuner.measure.cpu import Check, CpuRunner, clock
+from tuner.measure.cpu import CpuRunner, clock
 from tuner.measure.guard import GuardedBuffers
 from tuner.measure.stats import should_stop, undisturbed
+from tuner.outputs import Check
 from tuner.protocols import Array, Policy, Prepared
 from tuner.records import Measurement, Status, Tier
 

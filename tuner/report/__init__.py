@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import UserError
+from tuner.files import write_aside
 from tuner.records import Record
 from tuner.report import summary as summary_file
 
@@ -43,7 +44,7 @@ def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = 
     if "csv" in formats:
         written[run_dir / "kernels.csv"] = tables.kernels_csv(tables.kernels(summary))
     for path, content in written.items():
-        summary_file.write_aside(path, content)
+        write_aside(path, content)
     return list(written)
 
 

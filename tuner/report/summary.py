@@ -8,12 +8,12 @@ the file and the field.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tuner.errors import OutputError, UserError
+from tuner.errors import UserError
+from tuner.files import write_aside
 
 SCHEMA = 1
 FILE = "summary.json"
@@ -66,27 +66,19 @@ def load(run_dir: Path) -> dict[str, Any]:
     return dict(data)
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` so that a reader, or a crash, sees the old file or the new one, whole.
-
-    Raises OutputError.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def damaged(run_dir: Path) -> bool:
+    """Whether there is a summary that cannot be read: not one that is missing, and not one of another schema."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        load(run_dir)
+    except UserError:
         try:
-            os.fsync(folder)  # the rename itself must survive a power cut
-        finally:
-            os.close(folder)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+            stated = json.loads((run_dir / FILE).read_bytes())
+        except OSError:
+            return False
+        except (ValueError, RecursionError):
+            return True
+        return not isinstance(stated, dict) or stated.get("schema") == SCHEMA
+    return False
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -231,8 +231,11 @@ def _csv_row(row: Kernel, rivals: Sequence[str]) -> dict[str, Any]:
     return {spreadsheet_safe(key): spreadsheet_safe(value) for key, value in cells.items()}
 
 
+_FORMULAS = frozenset("=+-@＝＋－＠")  # the wide forms begin a formula too where East Asian input is at home
+
+
 def spreadsheet_safe(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula gets an apostrophe in front; all else is unchanged."""
-    if isinstance(value, str) and (value.startswith(("\t", "\r")) or value.lstrip().startswith(("=", "+", "-", "@"))):
+    if isinstance(value, str) and (value.startswith(("\t", "\r")) or value.lstrip()[:1] in _FORMULAS):
         return f"'{value}"
     return value

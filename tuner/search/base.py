@@ -46,7 +46,8 @@ class Pool:
     def draw(self) -> Candidate | None:
         """A random candidate that is not claimed (nor claimed by drawing it); None when there is none left."""
         if not self._small:
-            for _ in range(_DRAWS):
+            # A resumed search draws again what was drawn before, and must come out where it was.
+            for _ in range(_DRAWS + len(self._claimed)):
                 candidate = self.space.sample(self.rng)
                 if candidate in self:
                     return candidate
@@ -76,6 +77,20 @@ def belongs(space: DesignSpace, candidate: Candidate) -> bool:
         return space.from_indices(candidate.sketch, space.to_indices(candidate)) == candidate
     except (KeyError, ValueError):  # a decision that is no choice; another number of decisions
         return False
+
+
+def candidate_of(space: DesignSpace, text: str) -> Candidate | None:
+    """The candidate that a stored record names; None when this space has no such point.
+
+    The text may be damaged, or name a pass that this run does not allow.
+    """
+    from kernels.space import Candidate
+
+    try:
+        candidate = Candidate.from_text(text)
+    except ValueError:
+        return None
+    return candidate if candidate == space.default() or belongs(space, candidate) else None
 
 
 def _scattered_points(space: DesignSpace, seed: int) -> Iterator[Candidate]:

@@ -86,6 +86,11 @@ def _sequence_input(folder: Path) -> None:
     graphs.save(proto, folder)
 
 
+def _no_text(folder: Path) -> None:
+    content = graphs.model([RELU], {"only_input": [1, 4]}).SerializeToString()
+    (folder / "model.onnx").write_bytes(content.replace(b"only_input", b"only\xff\xfeput"))
+
+
 SHAPE = {"shape": np.array([2**16, 2**16])}
 
 CASES: dict[str, tuple[Make, str]] = {
@@ -97,6 +102,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "empty": (_write(b""), "empty"),
     "text": (_write(b"# not a model\n" * 20), "not an ONNX file"),
     "zeros": (_write(bytes(100)), "not an ONNX file|no ONNX graph"),
+    "names that are no text": (_no_text, "not UTF-8"),
     "truncated": (_truncated, "not an ONNX file|not a valid"),
     "no graph": (_write(onnx.ModelProto(ir_version=8).SerializeToString()), "no ONNX graph"),
     "a cycle": (_cyclic, "not a valid ONNX model"),

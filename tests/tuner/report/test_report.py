@@ -165,7 +165,7 @@ def test_hostile_names(summary: dict[str, Any], records: list[Record], tmp_path:
     assert "'" + FORMULA in {cell for row in rows for cell in row}
 
 
-@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\tx", "\rx", " =1", "\n=1"])
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\tx", "\rx", " =1", "\n=1", "＝1", "＠x"])
 def test_formulas_are_text_in_a_spreadsheet(text: str) -> None:
     assert tables.spreadsheet_safe(text) == f"'{text}"
 

@@ -1,11 +1,14 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
+from kernels.passes import PASSES
 from kernels.space import Candidate, DesignSpace
 from tuner.records import Measurement, Status
-from tuner.search.base import Pool, belongs, teaches, time_or_bound
+from tuner.search.base import Pool, belongs, candidate_of, teaches, time_or_bound
+from tuner.search.random import RandomStrategy
 
 
 def illegal(space: DesignSpace) -> Candidate:
@@ -32,6 +35,19 @@ def test_pass_setting_outside_the_space_is_foreign(small_space: DesignSpace, spa
     unroll = space.pass_variants[space.pass_names.index("unroll")][2]
     assert belongs(small_space, base)
     assert not belongs(small_space, Candidate(0, base.decisions, base.passes.replace(unroll)))
+
+
+def test_stored_candidates_of_this_space_only(small_space: DesignSpace, space: DesignSpace) -> None:
+    known = space.sample(np.random.default_rng(1))
+    assert candidate_of(space, known.to_text()) == known
+    assert candidate_of(space, space.default().to_text()) == space.default()
+    assert candidate_of(small_space, known.to_text()) is None
+    allowed = dataclasses.replace(space, pass_names=tuple(n for n in space.pass_names if n != "fast_math"))
+    fast = Candidate(known.sketch, known.decisions, known.passes.replace(PASSES["fast_math"](True)))
+    assert candidate_of(space, fast.to_text()) == fast
+    assert candidate_of(allowed, fast.to_text()) is None, "this run does not allow fast math"
+    for damaged in ("", "[0,[", '[1e999,[],""]', '[0,"12",""]', "[" * 100_000, '[0,[Infinity],""]', '[9,[],""]'):
+        assert candidate_of(space, damaged) is None
 
 
 def test_claim_once(space: DesignSpace) -> None:
@@ -80,3 +96,13 @@ def test_time_or_bound(measurement: Measurement, expected: float | None) -> None
 
 def test_a_doubtful_clock_teaches_nothing() -> None:
     assert not teaches(Measurement(Status.SUSPECT))
+
+
+def test_a_resumed_random_search_goes_on_where_it_was(space: DesignSpace) -> None:
+    """However many candidates are known: a resumed search draws them all again before the first new one."""
+    whole = [p.candidate for p in RandomStrategy(space, seed=3).ask(200)]
+    for known in (10, 150):
+        resumed = RandomStrategy(space, seed=3)
+        for candidate in whole[:known]:
+            resumed.tell(candidate, Measurement(Status.OK, (1e-3,)))
+        assert [p.candidate for p in resumed.ask(200 - known)] == whole[known:]

@@ -1,0 +1,176 @@
+"""Opens damaged files by the thousand, in a child with limited memory and a watched clock.
+
+The outcome of each must be success or a TunerError. Anything else is a finding: another exception, a signal, memory
+beyond the limit, or no answer in time. The child goes on after an exception; after the rest a new one takes over.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import resource
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.fuzzing.doors import BAITS, DOORS, Refused
+from tests.fuzzing.mutants import mutant
+from tuner.errors import TunerError
+
+_ALL = {**DOORS, **BAITS}
+ROOT = Path(__file__).parents[2]
+MEMORY_BYTES = 3 << 30
+"""Address space that opening one file may add to what the child had when all specimens had been opened."""
+DEADLINE_S = 60.0
+"""Without a word from the child for so long it hangs. Generous: the machine may be busy."""
+
+
+LONGEST_MESSAGE = 2000
+
+
+class Finding(NamedTuple):
+    """What was not as it should be; `mutant` is its number."""
+
+    mutant: int
+    what: str
+    details: str
+
+
+@dataclass
+class Tally:
+    """What became of the mutants of one door. `slowest_s` is CPU time."""
+
+    door: str
+    outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
+    findings: list[Finding] = field(default_factory=list)
+    slowest_s: float = 0.0
+    most_bytes: int = 0
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{number} {name}" for name, number in self.outcomes.most_common())
+        return f"{self.door}: {counted}; slowest {self.slowest_s:.2f} s, memory +{self.most_bytes / 2**20:.0f} MiB"
+
+
+def hunt(
+    doors: Sequence[str], count: int, seed: int = 0, memory_bytes: int = MEMORY_BYTES, deadline_s: float = DEADLINE_S
+) -> list[Tally]:
+    """Open `count` mutants of the files of each door, by turns. The same seed gives the same mutants."""
+    tallies, first, last = [Tally(door) for door in doors], 0, count * len(doors)
+    while first < last:
+        first = _one_child(tallies, first, last, seed, memory_bytes, deadline_s)
+    return tallies
+
+
+def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memory_bytes: int, deadline_s: float) -> int:
+    """Run a child from mutant `first` on; returns the number after the last one it dealt with."""
+    reading, writing = os.pipe()
+    order = [[tally.door for tally in tallies], seed, first, last, memory_bytes, writing]
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzzing.hunt", json.dumps(order)],
+            cwd=ROOT, pass_fds=[writing], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        os.close(writing)
+        now, hung = first - 1, False
+        with os.fdopen(reading, "rb") as pipe, selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not hung:
+                hung = not selector.select(deadline_s)
+                line = b"" if hung else pipe.readline()  # whole lines are written at once
+                if not line:
+                    break
+                said = json.loads(line)
+                if "begin" in said:
+                    now = int(said["begin"])
+                else:
+                    _note(tallies[now % len(tallies)], said, now)
+        if hung:
+            child.kill()
+        code = child.wait()
+        if now == last:
+            return last
+        log.seek(0)
+        words = log.read()[-2000:].decode(errors="replace")
+    if now < first:
+        raise RuntimeError(f"the child did not get ready (exit code {code}): {words}")
+    what = "no answer in time" if hung else f"the process ended with code {code}"
+    _note(tallies[now % len(tallies)], {"outcome": "finding", "what": what, "details": words}, now)
+    return now + 1
+
+
+def _note(tally: Tally, said: Mapping[str, Any], now: int) -> None:
+    tally.outcomes[said["outcome"]] += 1
+    tally.slowest_s = max(tally.slowest_s, said.get("seconds", 0.0))
+    tally.most_bytes = max(tally.most_bytes, said.get("bytes", 0))
+    if said["outcome"] == "finding":
+        tally.findings.append(Finding(now, said["what"], said["details"]))
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def mutated(doors: Sequence[str], seed: int, number: int) -> tuple[str, str, bytes]:
+    """Whose file mutant `number` damages, which one, and its damaged content."""
+    door, turn = doors[number % len(doors)], number // len(doors)
+    files = _ALL[door].files()
+    name = sorted(files)[turn % len(files)]
+    return door, name, mutant(files[name], f"{seed}/{door}/{turn}")
+
+
+def _serve(doors: Sequence[str], seed: int, first: int, last: int, memory_bytes: int, pipe: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="tuner-fuzz-") as scratch:
+        for door in doors:
+            for name, content in _ALL[door].files().items():
+                folder = _laid_out(door, Path(scratch, "whole"), name, content)
+                _ALL[door].open(folder, name)  # what is whole must be accepted, or nothing is tried
+        allowed = _address_space() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for number in range(first, last):
+            door, name, content = mutated(doors, seed, number)
+            folder = _laid_out(door, Path(scratch, "mutant"), name, content)
+            os.write(pipe, json.dumps({"begin": number}).encode() + b"\n")
+            os.write(pipe, json.dumps(_outcome(door, folder, name)).encode() + b"\n")
+        os.write(pipe, json.dumps({"begin": last}).encode() + b"\n")
+
+
+def _outcome(door: str, folder: Path, name: str) -> dict[str, Any]:
+    before, said = time.process_time(), {}
+    high_water = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        _ALL[door].open(folder, name)
+        outcome = "accepted"
+    except (TunerError, Refused) as error:
+        outcome = "refused" if len(str(error)) < LONGEST_MESSAGE else "finding"
+        said = {"what": "a message without end", "details": str(error)[:300]}
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what this looks for
+        outcome = "finding"
+        said = {"what": f"{type(error).__name__}: {error}"[:300], "details": traceback.format_exc()[-2500:]}
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - high_water) * 1024
+    return {"outcome": outcome, "seconds": time.process_time() - before, "bytes": grown, **said}
+
+
+def _laid_out(door: str, folder: Path, name: str, content: bytes) -> Path:
+    """A folder with the door's files as they should be, but for one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for other, whole in _ALL[door].files().items():
+        (folder / other).write_bytes(content if other == name else whole)
+    return folder
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    _serve(*json.loads(sys.argv[1]))

@@ -1,0 +1,27 @@
+"""Damaged files at every door: each is accepted or refused by a typed error, in bounded time and memory.
+
+The short form of experiments/fuzz, with a seed of its own.
+"""
+
+from __future__ import annotations
+
+from tests.fuzzing.doors import BAITS, DOORS
+from tests.fuzzing.hunt import hunt
+
+QUICK = [door for door in DOORS if door != "report"]  # drawing takes half a second a time
+
+
+def test_damaged_files_do_no_harm() -> None:
+    tallies = hunt(QUICK, 60)
+    assert [(tally.door, finding) for tally in tallies for finding in tally.findings] == []
+    for tally in tallies:
+        assert tally.outcomes.total() == 60
+        assert tally.outcomes["refused"] > 6, tally
+
+
+def test_harm_would_be_noticed() -> None:
+    words = {"bug": "KeyError: 'a bug'", "crash": "code -11", "greed": "MemoryError", "hang": "no answer in time"}
+    assert words.keys() == BAITS.keys()
+    for tally in hunt(list(BAITS), 1, memory_bytes=1 << 30, deadline_s=3.0):
+        [finding] = tally.findings
+        assert words[tally.door] in finding.what

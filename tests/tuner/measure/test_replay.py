@@ -1,0 +1,88 @@
+"""Recorded measurements stand in for timing, exactly; a damaged recording is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.runner import RunnerContract, Toy
+from tuner.errors import InfrastructureError
+from tuner.measure.cpu import CpuRunner
+from tuner.measure.replay import Recording, ReplayRunner
+from tuner.protocols import RANK, SCREEN, Launchable, Policy, Runner
+from tuner.records import Measurement, Status, Tier
+
+
+class RecordThenReplay:
+    """Times once without a limit, and answers with the replay of that."""
+
+    def run(self, launchable: Launchable, inputs: Sequence[Any], policy: Policy) -> Measurement:
+        recorded = CpuRunner().run(launchable, inputs, policy)
+        recording = Recording({(launchable.key, policy.tier): recorded})
+        replayed = ReplayRunner(recording).run(launchable, inputs, policy)
+        assert replayed == recorded
+        return replayed
+
+
+class TestContract(RunnerContract):
+    @pytest.fixture
+    def runner(self) -> Runner:
+        return RecordThenReplay()
+
+
+FAST = Measurement(Status.OK, (1e-3, 2e-3, 3e-3), Tier.SCREEN, "enough", run_s=0.5, conditions={"cost_s": 0.25})
+FAILED = Measurement(Status.WRONG_RESULT, tier=Tier.RANK, reason="off by 2")
+RECORDING = Recording({("toy", Tier.SCREEN): FAST, ("toy", Tier.RANK): FAILED}, {"peak_flops_per_s": 1e11})
+
+
+def test_nothing_is_launched() -> None:
+    toy = Toy()
+    assert ReplayRunner(RECORDING).run(toy, [], SCREEN) == FAST
+    assert ReplayRunner(RECORDING).run(toy, [], RANK) == FAILED
+    assert toy.launches == []
+
+
+def test_a_replay_is_given_up_like_a_run() -> None:
+    policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
+    found = ReplayRunner(RECORDING).run(Toy(), [], policy)
+    assert found.status is Status.CENSORED
+    assert found.censored_at_s == 0.5e-3
+    assert found.conditions == FAST.conditions
+
+
+def test_what_was_not_recorded_is_a_failure_or_is_timed() -> None:
+    other = Toy(key="other")
+    found = ReplayRunner(RECORDING).run(other, [], SCREEN)
+    assert found.status is Status.RUN_FAILED
+    assert "other" in found.reason
+    assert ReplayRunner(RECORDING, CpuRunner()).run(other, [], SCREEN).ok
+    assert other.launches
+
+
+def test_a_recording_comes_back_whole(tmp_path: Path) -> None:
+    RECORDING.save(tmp_path / "recording.json")
+    assert Recording.load(tmp_path / "recording.json") == RECORDING
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"null", b'{"schema": 2}', b"\xff", b"[" * 100_000,
+        json.dumps({"schema": 1, "ceilings": {}, "measurements": [["toy", "screen", {"status": "ok"}]]}).encode(),
+        json.dumps({"schema": 1, "ceilings": {}, "measurements": [["toy", "someday", {}]]}).encode(),
+    ],
+)  # fmt: skip
+def test_a_damaged_recording_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "recording.json"
+    path.write_bytes(content)
+    with pytest.raises(InfrastructureError, match=r"recording\.json"):
+        Recording.load(path)
+
+
+def test_a_missing_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match=r"none\.json"):
+        Recording.load(tmp_path / "none.json")

@@ -1,0 +1,58 @@
+"""Whether this machine is set up for a run: looked at part by part, each finding with what to do about it.
+
+Nothing is changed: files that are written to try a folder are removed, the database is only read. What may
+crash (TVM, PyCUDA) is tried in a child.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tuner.config import RunConfig
+from tuner.doctor import cuda, database, machine, software
+from tuner.doctor.finding import Finding, Look, State
+from tuner.errors import InfrastructureError, TunerError
+
+__all__ = ["Finding", "State", "examine", "exit_code", "look"]
+
+
+def examine(config: RunConfig) -> list[Finding]:
+    """Every finding, in the order of the parts, for the target, folders and database that `config` names.
+
+    Takes some ten seconds, most of it TVM's import. Raises nothing that a broken set-up may cause.
+    """
+    parts: tuple[tuple[str, Callable[[], Look]], ...] = (
+        ("python", software.python),
+        ("versions", software.versions),
+        ("packages", lambda: software.packages(config)),
+        ("linker", software.linker),
+        ("tvm", lambda: software.tvm(config)),
+        ("cuda", lambda: cuda.cuda(config)),
+        ("memory", machine.memory),
+        ("limits", machine.limits),
+        ("load", machine.load),
+        ("results folder", lambda: machine.folder("results folder", Path(config.out), "choose another one with --out")),
+        ("temp folder", lambda: machine.folder("temp folder", Path(tempfile.gettempdir()), "set the variable TMPDIR")),
+        ("database", lambda: database.database(config.measure.database)),
+    )
+    return [finding for part, findings in parts for finding in look(part, findings)]
+
+
+def look(part: str, findings: Callable[[], Look]) -> list[Finding]:
+    """The findings of one part; what it raises is the last of them."""
+    found: list[Finding] = []
+    try:
+        for finding in findings():
+            found.append(finding)  # one by one: what was found before a failure is kept
+    except TunerError as error:
+        found.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
+    except (OSError, ImportError) as error:
+        found.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
+    return found
+
+
+def exit_code(found: Sequence[Finding]) -> int:
+    """0, or 3 when a part is broken."""
+    return InfrastructureError.exit_code if any(finding.state is State.BROKEN for finding in found) else 0

@@ -1,0 +1,159 @@
+"""Files that are there whole or not at all, and what to do when one is damaged, locked, or cannot be written.
+
+Everything that outlives a run is written aside, synced and renamed, so that a reader, a crash or a power cut
+finds the old content or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuner.errors import OutputError
+
+_ROOM_BYTES = 1 << 20
+"""Less room than this counts as a full disk: a kernel's object and library take some 100 KB, a record 3 KB."""
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, durably, and whole at every moment. Raises OutputError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        sync(path.parent)  # the rename itself must survive a power cut
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}", "free some space, or allow writing there; then run again"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_folder(made: Path, final: Path) -> None:
+    """Move a finished folder into place of an earlier one. Raises OSError.
+
+    A kill between the two renames leaves the earlier one beside it as `.NAME.old`; `finish_replacing` puts it back.
+    """
+    old = _old(final)
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(final, old)
+    os.replace(made, final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def finish_replacing(final: Path) -> None:
+    """After a kill in the middle of `replace_folder`: the earlier folder is back, or what was left of it is gone."""
+    old = _old(final)
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, final)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def set_aside(path: Path, beside: Sequence[str] = (), instead: Path | None = None) -> Path:
+    """Rename a damaged file to `NAME.damaged-N`, with those beside it (`NAME` + suffix); nothing is overwritten.
+
+    `instead` takes its place in the same moment. Returns the new path. Raises OutputError.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        if instead is not None:
+            os.link(path, aside)
+        for suffix in beside:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+        if instead is None:
+            os.rename(path, aside)
+        else:
+            os.replace(instead, path)
+        sync(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path} is damaged and cannot be set aside: {error.strerror}", "move it away") from error
+    return aside
+
+
+def require_room(folder: Path) -> None:
+    """Raise OutputError, saying why, unless something can be written in `folder` now."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_ROOM_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: nothing can be written there: {error.strerror}",
+            "free some space, or allow writing there, and run again: what was recorded so far is kept",
+        ) from error
+
+
+def require_temporary_folder() -> None:
+    """Raise OutputError unless there is a folder for temporary files (logs and sockets of child processes)."""
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise OutputError(
+            "no folder for temporary files can be written", "set TMPDIR to one that can; it needs a few MB"
+        ) from error
+    require_room(folder)
+
+
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, a file made for it. The system drops it when this process dies, however.
+
+    `doing` names what the lock is for, in the message for who comes second. Raises OutputError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be written: {error.strerror}", "allow writing there, or choose another folder"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise OutputError(
+                f"{path.parent}: {doing} in it already (process {holder})",
+                "wait for it or end it; two at once would disturb each other's timings. Or choose another folder",
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk"
+            ) from error
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,82 @@
+"""Recorded measurements in place of timing: a search can be repeated exactly, and without waiting.
+
+A recording is a JSON file of measurements by the key of what was timed, and by tier. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.errors import InfrastructureError
+from tuner.files import write_aside
+from tuner.protocols import Launchable, Policy, Runner
+from tuner.records import Measurement, Status, Tier
+
+if TYPE_CHECKING:
+    from tuner.protocols import Array
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`measurements` by (key of the launchable, tier); `ceilings` are those of the machine they were made on."""
+
+    measurements: Mapping[tuple[str, Tier], Measurement]
+    ceilings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Raises OutputError."""
+        listed = [[key, tier, found.to_json()] for (key, tier), found in self.measurements.items()]
+        content = {"schema": _SCHEMA, "ceilings": dict(self.ceilings), "measurements": listed}
+        write_aside(path, json.dumps(content).encode() + b"\n")
+
+    @staticmethod
+    def load(path: Path) -> Recording:
+        """Raises InfrastructureError, naming the file, when there is none or it is damaged."""
+        try:
+            content = json.loads(path.read_bytes())
+            if content["schema"] != _SCHEMA:
+                raise ValueError(f"schema {content['schema']!r}")
+            found = {
+                (str(key), Tier(tier)): Measurement.from_json(stated) for key, tier, stated in content["measurements"]
+            }
+            return Recording(found, dict(content["ceilings"]))
+        except OSError as error:
+            raise InfrastructureError(f"{path}: {error.strerror}", "record the measurements again") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InfrastructureError(
+                f"{path}: not a recording of schema {_SCHEMA}: {error}", "record the measurements again"
+            ) from error
+
+
+class ReplayRunner:
+    """Answers with what was recorded; nothing is launched. Implements `protocols.Runner`.
+
+    What is not in the recording is timed by `otherwise`; without one it is a failed run that says so.
+    """
+
+    def __init__(self, recording: Recording, otherwise: Runner | None = None) -> None:
+        self._recording = recording
+        self._otherwise = otherwise
+
+    def run(
+        self, launchable: Launchable, inputs: Sequence[Array], policy: Policy, called_before: bool = False
+    ) -> Measurement:
+        """The recorded measurement; censored where its first sample is over `policy.give_up_above_s`."""
+        found = self._recording.measurements.get((launchable.key, policy.tier))
+        if found is None:
+            if self._otherwise is not None:
+                return self._otherwise.run(launchable, inputs, policy)
+            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"{launchable.key} is not in the recording")
+        limit = policy.give_up_above_s
+        if found.ok and limit is not None and found.samples_s[0] > limit:
+            return dataclasses.replace(
+                found, status=Status.CENSORED, samples_s=(), reason=f"over {limit:.3g} s", censored_at_s=limit
+            )
+        return found

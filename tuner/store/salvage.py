@@ -1,0 +1,93 @@
+"""A SQLite database with a damaged page: set aside, never deleted, and what can be read of it taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import DamagedStore
+from tuner.files import locked, set_aside
+from tuner.records import Record
+from tuner.store import SqlStore, engine, rows
+
+
+def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
+    """The checked store at `url`. A damaged SQLite file is renamed, and a new one is begun with its readable records.
+
+    `say` is told about it. Raises StoreError as `SqlStore` does, and OutputError when the file cannot be renamed.
+    """
+    parsed, *_ = engine.make(url)
+    path = engine.file_of(parsed)
+    try:
+        return _checked(url)
+    except DamagedStore as error:
+        if path is None:
+            raise
+        reason = error.message
+    with locked(path.with_name(f".{path.name}.lock"), "a damaged database is being set aside"):
+        with contextlib.suppress(DamagedStore):
+            return _checked(url)  # another process was quicker
+        fresh = path.with_name(f".{path.name}.salvage")
+        for left in path.parent.glob(f"{fresh.name}*"):
+            left.unlink()  # of an attempt that was killed
+        kept = list(readable(path))
+        with SqlStore(parsed.set(database=str(fresh)).render_as_string(hide_password=False)) as store:
+            store.append(kept)
+            for run in _ended(path):
+                store.end(run)
+        aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
+    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(kept)} records that can be read")
+    return SqlStore(url)
+
+
+def _checked(url: str) -> SqlStore:
+    store = SqlStore(url)
+    try:
+        store.check()
+    except DamagedStore:
+        store.close()
+        raise
+    return store
+
+
+def readable(path: Path) -> Iterator[Record]:
+    """The records of a damaged database that can still be read, in their order.
+
+    From both ends up to the first damage, and what lies between one by one.
+    """
+    with contextlib.closing(_open(path)) as connection:
+        first: dict[int, dict[str, Any]] = dict(_walk(connection, "ASC"))
+        last: dict[int, dict[str, Any]] = dict(_walk(connection, "DESC"))
+        found = first | last
+        if first and last:
+            for number in range(max(first) + 1, min(last)):
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    for row in connection.execute("SELECT * FROM records WHERE id = ?", (number,)):
+                        found[number] = dict(row)
+    for number in sorted(found):
+        with contextlib.suppress(*rows.DAMAGE):
+            yield rows.decode(found[number])
+
+
+def _walk(connection: sqlite3.Connection, order: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for row in connection.execute(f"SELECT * FROM records ORDER BY id {order}"):  # noqa: S608 - ASC or DESC
+            if isinstance(row["id"], int):
+                yield row["id"], dict(row)
+
+
+def _ended(path: Path) -> list[str]:
+    with contextlib.closing(_open(path)) as connection, contextlib.suppress(sqlite3.DatabaseError):
+        return [row["id"] for row in connection.execute("SELECT id FROM runs WHERE ended = 1")]
+    return []
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Read-only: the file that was set aside stays as it was found.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    connection.row_factory = sqlite3.Row
+    return connection
