@@ -12,16 +12,17 @@ QUICK = [door for door in DOORS if door != "report"]  # drawing takes half a sec
 
 
 def test_damaged_files_do_no_harm() -> None:
-    tallies = hunt(QUICK, 60)
+    tallies = hunt(QUICK, 40)
     assert [(tally.door, finding) for tally in tallies for finding in tally.findings] == []
     for tally in tallies:
-        assert tally.outcomes.total() == 60
-        assert tally.outcomes["refused"] > 6, tally
+        assert tally.outcomes.total() == 40
+        assert tally.outcomes["refused"] > 4, tally
 
 
 def test_harm_would_be_noticed() -> None:
     words = {"bug": "KeyError: 'a bug'", "crash": "code -11", "greed": "MemoryError", "hang": "no answer in time"}
     assert words.keys() == BAITS.keys()
-    for tally in hunt(list(BAITS), 1, memory_bytes=1 << 30, deadline_s=3.0):
+    quick = [door for door in BAITS if door != "hang"]
+    for tally in [*hunt(quick, 1, memory_bytes=1 << 30), *hunt(["hang"], 1, deadline_s=1.0)]:
         [finding] = tally.findings
         assert words[tally.door] in finding.what

@@ -116,7 +116,7 @@ def killed(count: int) -> dict:
         gone = processes.within(20, lambda below=below: not [p for p in below if processes.running(p)])
         lingered.append(time.monotonic() - began if gone else float("inf"))
         parent.wait()
-    return {"deaths": count, "longest_s": max(lingered), "median_s": statistics.median(lingered)}
+    return {"deaths": count, "longest_s": max(lingered, default=0.0), "median_s": statistics.median(lingered or [0.0])}
 
 
 def main() -> None:

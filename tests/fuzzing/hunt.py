@@ -84,7 +84,8 @@ def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memor
         with os.fdopen(reading, "rb") as pipe, selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while not hung:
-                hung = not selector.select(deadline_s)
+                patience_s = DEADLINE_S if now < first else deadline_s  # it imports a lot before it begins
+                hung = not any(selector.select(patience_s / 2) for _ in range(2))  # twice: all may have been stopped
                 line = b"" if hung else pipe.readline()  # whole lines are written at once
                 if not line:
                     break

@@ -242,7 +242,7 @@ def verify(
     """
     read_manifest(export_dir)
     if not _is_ours(export_dir / LOADER):
-        raise UserError(f"{export_dir / LOADER}: missing or changed after it was exported: not run", "export it again")
+        raise UserError(f"{export_dir / LOADER}: changed after it was exported, or missing: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         np.savez(given, *inputs)

@@ -88,7 +88,7 @@ def _sequence_input(folder: Path) -> None:
 
 def _no_text(folder: Path) -> None:
     content = graphs.model([RELU], {"only_input": [1, 4]}).SerializeToString()
-    (folder / "model.onnx").write_bytes(content.replace(b"only_input", b"only\xff\xfeput"))
+    (folder / "model.onnx").write_bytes(content.replace(b"only_input", b"only\xff\xfenput"))
 
 
 SHAPE = {"shape": np.array([2**16, 2**16])}
