@@ -52,8 +52,8 @@ def vector_of(rule: str, position: int, choice: Sequence[int]) -> int:
 def is_vector(lanes: int) -> bool:
     """Whether a vector of so many lanes is worth trying.
 
-    LLVM takes one of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four registers full
-    gain nothing.
+    LLVM takes one of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four registers
+    full gain nothing.
     """
     return lanes <= MAX_LANES and lanes & (lanes - 1) == 0
 
