@@ -134,14 +134,15 @@ class EnqueuedTorch:
         """A CUDA graph of one call. A side stream comes first, as PyTorch's documentation of graphs asks."""
         import torch
 
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), torch.inference_mode():
+        cuda: Any = torch.cuda  # parts of it are untyped
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side), torch.inference_mode():
             for _ in range(3):
                 self._result = self._function(*tensors)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph), torch.inference_mode():
+        cuda.current_stream().wait_stream(side)
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph), torch.inference_mode():
             self._result = self._function(*tensors)
         return graph
 

@@ -61,12 +61,15 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
 
 
 def _check_compiler() -> None:
+    from kernels import nvrtc
     from kernels.cubin import MissingCompiler, find_nvcc
 
+    if nvrtc.library() is not None:
+        return
     try:
         find_nvcc()
     except MissingCompiler as error:
-        raise TargetError("target cuda: missing here: nvcc", str(error)) from error
+        raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
 
 # --- what is known -------------------------------------------------------------------------------
@@ -219,13 +222,16 @@ class _Packer:
         items: dict[str, dict[str, Any]] = {}
         fruitless = 0
         while len(items) < wanted and fruitless < _FRUITLESS and not self._interrupted():
-            proposals = [*first, *strategy.ask(max(wanted - len(items) - len(first), 1))]
+            missing = (wanted - len(items) - len(first)) << fruitless  # where few can be built, more are asked for
+            proposals = [*first, *strategy.ask(min(missing, self._config.search.batch))]
             first = []
             if not proposals:
                 break
             before = len(items)
             made = self._builder.build(task, [p.candidate for p in proposals], self._interrupted)
             for proposal, built in zip(proposals, made, strict=False):
+                if len(items) >= wanted:
+                    break
                 if isinstance(built, Artifact):
                     item = self._item(task, proposal, built, packed)
                     if item["cubin"] in items:
