@@ -88,10 +88,10 @@ class _Walk:
 
     def _block(self, node: Any, place: _Place) -> _Code:
         block = node.block
-        bound = {
-            variable.var: _value(value, place.values)
-            for variable, value in zip(block.iter_vars, node.iter_values, strict=True)
-        }
+        bound = {}
+        if place.lanes > 1:  # elsewhere every access is one instruction, whatever its index
+            for variable, value in zip(block.iter_vars, node.iter_values, strict=True):
+                bound[variable.var] = _value(value, place.values)
         limit = int(block.annotations[_PRAGMA]) if _PRAGMA in block.annotations else place.limit
         inner = _Place({**place.values, **bound}, place.lanes, limit)
         code = self.visit(block.body, inner)
@@ -124,10 +124,12 @@ class _Walk:
 
     def _access(self, shape: Sequence[Any], indices: Sequence[Any], place: _Place) -> float:
         """Instructions for one load or store: few where its lanes are one element, or lie next to each other."""
+        if place.lanes == 1:
+            return 1.0
         offset: Any = 0
         for index, extent in zip(indices, shape, strict=True):
             offset = offset * int(extent) + _value(index, place.values)
-        if place.lanes == 1 or np.ndim(offset) == 0:
+        if np.ndim(offset) == 0:
             return 1.0
         steps = np.diff(offset)
         if not steps.any():

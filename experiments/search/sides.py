@@ -130,6 +130,7 @@ def metaschedule(
     """TVM's own tuner with its defaults: its builder (repaired) on as many workers as cores, or children of ours."""
     os.environ["TVM_NUM_THREADS"] = str(threads)
     import tvm
+    from tvm.ir.utils import derived_object
     from tvm.target import Target
 
     from experiments.search.tasks import workload
@@ -142,7 +143,7 @@ def metaschedule(
     class OutOfTime(Exception):
         pass
 
-    @ms.utils.derived_object
+    @derived_object
     class Watch(ms.measure_callback.PyMeasureCallback):
         def apply(self, task_scheduler, task_id, measure_candidates, builder_results, runner_results):
             for candidate, result in zip(measure_candidates, runner_results, strict=True):
@@ -186,13 +187,14 @@ def metaschedule(
 def _our_builder(ms, target: str, folder: Path):
     """A MetaSchedule builder on children forked from one warm process."""
     import tvm
+    from tvm.ir.utils import derived_object
 
     from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
     settings = {"target": target, "folder": str(folder)}
     pool = [Child("experiments.search.hosts:ModuleCompiler", settings) for _ in os.sched_getaffinity(0)]
 
-    @ms.utils.derived_object
+    @derived_object
     class OurBuilder(ms.builder.PyBuilder):
         count = 0
 

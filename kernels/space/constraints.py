@@ -9,35 +9,59 @@ from collections.abc import Sequence
 from kernels.space.data import Knob, Limit, Term, parts_of
 from kernels.space.tiles import divisors
 
-MAX_TILE_STEPS = 1024
-"""Register tiles with more scalar accumulators than this (twice all AVX-512 registers) only spill, and LLVM takes
-seconds over them."""
+GPU_TILE_STEPS = 1024
+"""Accumulators of one thread: four times the registers it can have."""
 
-
-PACKED_TILE_STEPS = 512
-"""A packed product's tile: as many accumulators as AVX-512 has registers."""
+MAX_LANES = 64
+"""Of one vector: four AVX-512 registers of fp32."""
 
 L2_BYTES = 1 << 20
 """A second-level cache: 1 to 2 MiB on the x86 servers made since 2017."""
 
 
-def limits_of(knobs: Sequence[Knob], target_kind: str, rule: str = "tvm") -> tuple[Limit, ...]:
-    """The limits of a sketch with these knobs on a kind of target."""
+def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "tvm") -> tuple[Limit, ...]:
+    """The limits of a sketch with these knobs on a kind of target whose vector registers hold `lanes` fp32 numbers."""
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
-    if not spatial or len(parts_of(knobs[spatial[0]])) < 3:
+    if rule == "rows" or not spatial or len(parts_of(knobs[spatial[0]])) < 3:
         return ()
     tile = Term(tuple((i, (-1,)) for i in spatial))
-    limits = [Limit("register tile", (tile,), most=MAX_TILE_STEPS)]
-    if target_kind == "llvm":
-        last = spatial[-1]
-        least = least_vector(math.prod(parts_of(knobs[last])))
-        limits.append(Limit("vector length", (Term(((last, (-1,)),)),), least=least))
-    if rule.startswith("packed"):
-        reduction = math.prod(parts_of(knobs[-1]))
-        panel = Term(((last, (-1,)),), scale=4 * reduction)
-        limits[0] = Limit("register tile", (tile,), most=PACKED_TILE_STEPS)
+    if target_kind != "llvm":
+        return (Limit("accumulators of a thread", (tile,), most=GPU_TILE_STEPS),)
+    last = spatial[-1]
+    vector = Term(((last, (-1,)),))
+    limits = [
+        Limit("accumulators in registers", (tile,), most=registers(lanes) * lanes),
+        Limit("vector length", (vector,), least=least_vector(math.prod(parts_of(knobs[last])))),
+    ]
+    if len(spatial) > 1:  # a vector shorter than a register takes a whole one
+        rows = Term(tuple((i, (-1,)) for i in spatial[:-1]))
+        limits.append(Limit("rows in registers", (rows,), most=registers(lanes)))
+    if rule == "packed":
+        panel = Term(vector.parts, scale=4 * math.prod(parts_of(knobs[-1])))
         limits.append(Limit("panel in the second-level cache", (panel,), most=L2_BYTES))
     return tuple(limits)
+
+
+def vector_of(rule: str, position: int, choice: Sequence[int]) -> int:
+    """The lanes of the vector that a choice of one of our sketches makes; 1 where it makes none."""
+    if rule == "rows":
+        return math.prod(choice[1:])
+    return choice[-1] if rule == "packed" and position == 1 else 1
+
+
+def is_vector(lanes: int) -> bool:
+    """Whether a vector of so many lanes is worth trying.
+
+    LLVM takes one of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four
+    registers full gain nothing.
+    """
+    return lanes <= MAX_LANES and lanes & (lanes - 1) == 0
+
+
+def registers(lanes: int) -> int:
+    """Vector registers of a CPU: 32 with AVX-512 (and on Arm), 16 before. Accumulators beyond them only spill, and
+    LLVM takes seconds over the spilling code."""
+    return 16 if lanes == 8 else 32
 
 
 @functools.lru_cache(maxsize=4096)

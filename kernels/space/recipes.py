@@ -13,8 +13,7 @@ from kernels.space.rows import schedule_rows
 from kernels.workload import Workload
 
 CPU_RECIPES: Mapping[str, Callable[[Schedule], bool]] = {
-    "packed": lambda schedule: schedule_packed(schedule, (1,)),
-    "packed both": lambda schedule: schedule_packed(schedule, (1, 0)),
+    "packed": schedule_packed,
     "rows": schedule_rows,
 }
 """Sketch rules by name: each schedules a fresh program, or answers False where the program is not of its kind."""

@@ -30,43 +30,56 @@ def schedule_rows(schedule: Schedule) -> bool:
         return False
     if [len(schedule.get_consumers(b)) == 0 for b in blocks] != [False] * (len(blocks) - 1) + [True]:
         return False
-    output, reduces = blocks[-1], kinds[-1].endswith("R")
+    reductions = [block for block, kind in zip(blocks, kinds, strict=True) if kind.endswith("R")]
+    if not all(_along_rows(schedule.get(block)) for block in reductions):
+        return False
+    output = blocks[-1]
     for block, kind in zip(blocks[:-1], kinds, strict=False):
         if "R" not in kind and not _is_dear(schedule.get(block)):
             schedule.compute_inline(block)
-    for block, kind in zip(blocks, kinds, strict=True):
-        if kind.endswith("R"):
-            _deal_out(schedule, block)
+    partial = [lanes for block in reductions for lanes in _deal_out(schedule, block)]
     ordered = schedule.get_child_blocks(root)
     loops = schedule.get_loops(output)
+    if len(loops) < 2:
+        return False
     row = schedule.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
     schedule.parallel(row)
     for block in reversed(ordered[:-1]):
-        schedule.compute_at(block, row)
+        schedule.compute_at(block, row, preserve_unit_loops=True)
+    for block in partial:  # a loop for each of its variables: lanes, rows (one step), what is left of the reduction
+        _, lanes, *steps = schedule.get_loops(block)
+        schedule.reorder(*reversed(steps), lanes)
+        schedule.vectorize(lanes)
     for block in ordered:
-        kind = _kinds(schedule.get(block))
-        own = schedule.get_loops(block)[1:]
-        if "R" not in kind:
-            _vectorize(schedule, own)
-        elif len(own) > 1:
-            first = schedule.decompose_reduction(block, own[-2])
-            for part in (first, block):
-                schedule.vectorize(schedule.get_loops(part)[-1])
-    return reduces or len(loops) > 1
+        if "R" not in _kinds(schedule.get(block)):
+            _vectorize(schedule, schedule.get_loops(block)[1:])
+    return True
 
 
-def _deal_out(schedule: Schedule, block: Any) -> None:
-    """Cut a reduction in three: into lanes of several vectors, those into one vector, its lanes into the result."""
-    for widest in (_MAX_LANES, _VECTOR):
-        loop = schedule.get_loops(block)[-1]
-        _, lanes = schedule.split(loop, schedule.sample_perfect_tile(loop, 2, widest))
-        schedule.rfactor(lanes, len(schedule.get(block).writes[0].region))
+def _deal_out(schedule: Schedule, block: Any) -> list[Any]:
+    """Cut a reduction in three: into lanes of several vectors, those into one vector, its lanes into the result.
+
+    Answers the first two, whose first variable is the lane.
+    """
+    loop = schedule.get_loops(block)[-1]
+    steps, _, vector = schedule.sample_perfect_tile(loop, 3, _VECTOR)
+    _, lanes = schedule.split(loop, [steps, None])
+    made = [schedule.rfactor(lanes, len(schedule.get(block).writes[0].region))]
+    _, lanes = schedule.split(schedule.get_loops(block)[-1], [None, vector])
+    made.append(schedule.rfactor(lanes, len(schedule.get(block).writes[0].region)))
+    return made
 
 
 def _vectorize(schedule: Schedule, loops: Sequence[Any]) -> None:
     if loops:
         _, lanes = schedule.split(loops[-1], schedule.sample_perfect_tile(loops[-1], 2, _MAX_LANES))
         schedule.vectorize(lanes)
+
+
+def _along_rows(block: Any) -> bool:
+    """Whether a reduction reads elements that lie next to each other, one after the other."""
+    [reduced] = [v.var for v in block.iter_vars if int(v.iter_type) == IterVar.CommReduce]
+    return all(region.region[-1].min.same_as(reduced) for region in block.reads)
 
 
 def _kinds(block: Any) -> str:

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.passes import PASSES
 from kernels.space import gpu_rules
-from kernels.space.constraints import limits_of
+from kernels.space.constraints import is_vector, limits_of, vector_of
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
@@ -49,7 +49,7 @@ def generate(
     """
     sketches: list[Sketch] = []
     for schedule in _schedules(workload, target, tf32):
-        sketch = sketch_of(len(sketches), schedule.trace, target.kind.name)
+        sketch = sketch_of(len(sketches), schedule.trace, target)
         if sketch.trace not in {s.trace for s in sketches}:
             if target.kind.name == "cuda":
                 sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
@@ -57,7 +57,7 @@ def generate(
                 continue
             sketches.append(sketch)
     for rule, trace in own_traces(workload, target):
-        sketches.append(sketch_of(len(sketches), trace, target.kind.name, rule))
+        sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
     searched = tuple(name for name in pass_names if len(PASSES[name].variants(target.kind.name)) > 1)
@@ -83,7 +83,7 @@ def vector_lanes(target: Target) -> int:
     return max(bits // 32, 4) if bits > 0 else 4
 
 
-def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> Sketch:
+def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Sketch:
     """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = _plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
@@ -98,7 +98,9 @@ def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> S
             parts, innermost = instruction[2]
             extent = math.prod(chosen[i])
             role = "spatial" if parts == spatial_parts else "reduce"
-            knobs.append(Knob(role, factorizations(extent, parts, innermost), i))
+            choices = factorizations(extent, parts, innermost)
+            choices = tuple(c for c in choices if is_vector(vector_of(rule, len(knobs), c)))
+            knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))
         elif kind == "SampleCategorical":
@@ -106,7 +108,11 @@ def sketch_of(number: int, trace: Any, target_kind: str, rule: str = "tvm") -> S
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
     return Sketch(
-        number, json.dumps([instructions, decisions]), tuple(knobs), limits_of(knobs, target_kind, rule), rule
+        number,
+        json.dumps([instructions, decisions]),
+        tuple(knobs),
+        limits_of(knobs, target.kind.name, vector_lanes(target), rule),
+        rule,
     )
 
 

@@ -29,7 +29,7 @@ def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candida
 
 def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
     """Candidates of a sketch, each with a score that is lower for the more promising."""
-    if sketch.rule.startswith("packed"):
+    if sketch.rule == "packed":
         return _packed_seeds(sketch, vector_lanes)
     if sketch.rule == "rows":
         return _row_seeds(sketch)
@@ -39,7 +39,7 @@ def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candida
 def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
     """Tiles of 8 to 28 accumulators that load little for each multiply-add; rows or columns shared out to threads."""
     rows, columns, depth = (math.prod(parts_of(k)) for k in sketch.knobs)
-    for vectors in (1, 2, 3, 4):
+    for vectors in (1, 2, 4):
         width = vectors * vector_lanes
         if columns % width:
             continue
@@ -56,22 +56,23 @@ def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Ca
                     cut_columns = (parts, panels // parts, width) if grain == 0 else (1, panels, width)
                     cut_rows = (1, each, height) if grain == 0 else (parts, tiles // parts, height)
                     candidate = Candidate(sketch.number, (cut_rows, cut_columns, (depth, 1)))
-                    # a panel is copied once for all the rows that a thread goes through with it
-                    copying = 8 / (rows if grain == 0 else rows // parts)
-                    yield loads + copying + 0.02 * parts + 0.1 * grain, candidate
+                    # a panel is copied once for all the rows that a thread goes through with it, and each tile's
+                    # accumulators are cleared and stored once for the whole reduction
+                    copying = 8 / (rows if grain == 0 else rows // parts) + 16 / depth
+                    yield loads + copying + 0.02 * parts + 0.1 * grain - 0.5, candidate
 
 
 def _row_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
-    """Every vector as long as one, two or four registers."""
+    """Every vector as long as four, two or one registers, where the extents allow it."""
     for score, longest in enumerate((64, 32, 16)):
         decisions = tuple(
-            max((c for c in k.choices if as_parts(c)[-1] <= longest), key=_innermost) for k in sketch.knobs
+            max(
+                (c for c in k.choices if math.prod(as_parts(c)[1:]) <= longest),
+                key=lambda c: (math.prod(as_parts(c)[1:]), as_parts(c)[-1]),
+            )
+            for k in sketch.knobs
         )
         yield 0.1 * score - 1, Candidate(sketch.number, decisions)
-
-
-def _innermost(choice: Decision) -> int:
-    return as_parts(choice)[-1]
 
 
 def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

@@ -53,9 +53,9 @@ def element_wise() -> Workload:
 
 
 FITTING = [
-    (product, {"packed", "packed both"}),
-    (lambda: product((3,)), {"packed", "packed both"}),
-    (lambda: product(relu=True), {"packed", "packed both"}),
+    (product, {"packed"}),
+    (lambda: product((3,)), {"packed"}),
+    (lambda: product(relu=True), {"packed"}),
     (softmax, {"rows"}),
     (row_sums, {"rows"}),
     (normalization, {"rows"}),
@@ -71,7 +71,7 @@ def test_a_recipe_fits_what_it_is_for(make: Callable[[], Workload], rules: set[s
 
 
 def test_what_reduces_along_both_operands_is_no_packed_product() -> None:
-    assert not {s.rule for s in generate(transposed(), llvm()).sketches} & {"packed", "packed both"}
+    assert not {s.rule for s in generate(transposed(), llvm()).sketches} & {"packed"}
 
 
 @pytest.mark.parametrize(("make", "rules"), FITTING[:6])
