@@ -150,18 +150,18 @@ def _launch(data: Any, where: str, slots: int) -> Launch:
     grid = _extent(data["grid"], f"{where}.grid", GRID_LIMITS)
     block = _extent(data["block"], f"{where}.block", BLOCK_LIMITS)
     cluster = _extent(data["cluster"], f"{where}.cluster", (MAX_CLUSTER,) * 3)
-    shared = tuple(
+    dynamic, static = (
         _whole(data[k], f"{where}.{k}", 0, MAX_SHARED) for k in ("dynamic_shared_bytes", "static_shared_bytes")
     )
     if math.prod(block) > MAX_THREADS:
         raise BadPlan(f"{where}.block: {math.prod(block)} threads, at most {MAX_THREADS}")
-    if sum(shared) > MAX_SHARED:
-        raise BadPlan(f"{where}: {sum(shared)} bytes of shared memory, at most {MAX_SHARED}")
+    if dynamic + static > MAX_SHARED:
+        raise BadPlan(f"{where}: {dynamic + static} bytes of shared memory, at most {MAX_SHARED}")
     if math.prod(cluster) > MAX_CLUSTER or any(g % c for g, c in zip(grid, cluster, strict=True)):
         raise BadPlan(f"{where}.cluster: {cluster} does not divide the grid {grid}, or is over {MAX_CLUSTER} blocks")
     if not isinstance(data["cooperative"], bool):
         raise BadPlan(f"{where}.cooperative: {data['cooperative']!r:.80} is neither true nor false")
-    return Launch(kernel, args, grid, block, *shared, cluster, data["cooperative"])
+    return Launch(kernel, args, grid, block, dynamic, static, cluster, data["cooperative"])
 
 
 def _argument(data: Any, where: str) -> Argument:
