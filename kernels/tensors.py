@@ -44,6 +44,6 @@ def poison(spec: TensorSpec) -> np.ndarray[Any, Any]:
 
 def poison_value(dtype: np.dtype[Any]) -> Any:
     """What an output holds before it is written: NaN, or a value no kernel should produce."""
-    if dtype.kind == "f":
+    if dtype.kind in "fV":  # V: bfloat16 and the 8-bit floats of ml_dtypes
         return np.nan
     return False if dtype.kind == "b" else np.iinfo(dtype).min + 77

@@ -75,7 +75,8 @@ def work(model: GpuModel, decisions: Sequence[Decision]) -> Work:
 
 def _lanes(model: GpuModel, parts: Mapping[int, Sequence[int]]) -> dict[int, int]:
     """How many lanes of a warp lie along each spatial loop: the last loop's threads are neighbours."""
-    left, found = _WARP, {}
+    left = _WARP
+    found: dict[int, int] = {}
     for k in reversed(model.spatial):
         found[k] = min(parts[k][model.thread_part], left)
         left = max(left // found[k], 1)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.workload import TensorSpec, seeded_inputs
-from tuner.measure.guard import MARGIN, GuardedBuffers, poison_of
+from kernels.tensors import TensorSpec, poison_value, seeded_inputs
+from tuner.measure.guard import MARGIN, GuardedBuffers
 
 SPECS = (TensorSpec((3, 5), "float32"), TensorSpec((7,), "int8"))
 OUTPUTS = (TensorSpec((2, 2), "float16"), TensorSpec((), "float32"))
@@ -67,5 +67,5 @@ def test_filling_hides_what_was_there(dtype: str) -> None:
     buffers.outputs[0].fill(1)
     buffers.fill([after])
     np.testing.assert_array_equal(buffers.inputs[0], after)
-    np.testing.assert_array_equal(buffers.outputs[0], np.full(4, poison_of(np.dtype(dtype)), dtype))
+    np.testing.assert_array_equal(buffers.outputs[0], np.full(4, poison_value(np.dtype(dtype)), dtype))
     assert buffers.fault([after]) == ""
