@@ -63,6 +63,5 @@ def test_a_model_for_a_gpu_holds_the_winners_and_a_graph(lowered: object, tmp_pa
     for name in lowered.kernels:  # type: ignore[attr-defined]
         assert f"{name}_kernel" in sources(tuned), "a kernel that is not on the GPU"
     assert "cuda_graph" in tuned.as_text()
-    assert "cuda_graph" not in assemble_gpu(lowered, winners, TARGET, graph=False).as_text()
     tuned.export_library(str(tmp_path / "model.so"))
     assert (tmp_path / "model.so").stat().st_size > 0
