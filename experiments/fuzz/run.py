@@ -1,4 +1,4 @@
-"""Opens 10,000 damaged files at each door of the program.
+"""Opens damaged files at each door of the program: 10,000 of them unless told otherwise.
 
 Usage: python experiments/fuzz/run.py [--door NAME ...] [--count N] [--seed N] [--keep DIR]. A summary per door, then
 each finding with the number of its mutant; --keep writes those mutants to a folder. Exit code 1 when there are any.
