@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tuner.report.figures import _STYLE, FAINT, INK, TUNED, UNTUNED, Picture, _picture, drawable
+from tuner.report.figures import _STYLE, FAINT, INK, TUNED, UNTUNED, Picture, _picture, _plain_ticks, drawable
 
 _COLOURS = (TUNED, "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#444444")
 
@@ -22,7 +22,7 @@ def curves(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Picture:
     columns = 1 if len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
     with matplotlib.rc_context({**_STYLE, "font.size": 11, "axes.titlesize": 12}):
-        figure = Figure(figsize=(4.2 * columns, 0.6 + 2.9 * lines), layout="constrained")
+        figure = Figure(figsize=(7.2 if columns == 1 else 8.4, 0.6 + 2.9 * lines), layout="constrained")
         all_axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, (name, strategies) in zip(all_axes, panels.items(), strict=False):
             colours = iter(_COLOURS * len(strategies))
@@ -32,14 +32,18 @@ def curves(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Picture:
                           linewidth=1.6 if grey else 2.4, label=strategy)  # fmt: skip
             axes.axhline(1.0, color=INK, linewidth=0.8)
             axes.set_xscale("log")
-            axes.set_xlim(5, None)
-            axes.set_ylim(None, 1.02)
+            evaluations = max(map(len, strategies.values()))
+            first = min(5, evaluations)
+            axes.set_xlim(first, max(evaluations, first + 1))
+            lowest = min(float(values[min(first, len(values)) - 1]) for values in strategies.values())
+            axes.set_ylim(lowest - 0.05 * (1 - lowest) - 0.005, 1.02)
+            _plain_ticks(axes.xaxis, log=True)
             axes.grid(axis="y", color=FAINT, linewidth=0.8)
             axes.set_title(drawable(name, 40))
         for axes in all_axes[len(panels) :]:
             axes.set_visible(False)
         handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
         figure.supxlabel("configurations evaluated (log scale)", fontsize=12)
         figure.supylabel("speed of the best so far, optimum = 1", fontsize=12)
         words = "; ".join(
