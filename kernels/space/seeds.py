@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kernels.space.data import Candidate, Decision, Knob, Sketch, as_parts, parts_of
+from kernels.space.data import Candidate, Decision, Knob, Sketch, parts_of
 from kernels.space.tiles import divisors, nearest
 
 
@@ -30,8 +30,6 @@ def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candida
     """Candidates of a sketch, each with a score that is lower for the more promising."""
     if sketch.rule == "packed":
         return _packed_seeds(sketch, vector_lanes)
-    if sketch.rule == "rows":
-        return _row_seeds(sketch)
     return _tiled_seeds(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat_seeds(sketch)
 
 
@@ -59,19 +57,6 @@ def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Ca
                     # accumulators are cleared and stored once for the whole reduction
                     copying = 8 / (rows if grain == 0 else rows // parts) + 16 / depth
                     yield loads + copying + 0.02 * parts + 0.1 * grain - 0.5, candidate
-
-
-def _row_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
-    """Every vector as long as four, two or one registers, where the extents allow it."""
-    for score, longest in enumerate((64, 32, 16)):
-        decisions = tuple(
-            max(
-                (c for c in k.choices if math.prod(as_parts(c)[1:]) <= longest),
-                key=lambda c: (math.prod(as_parts(c)[1:]), as_parts(c)[-1]),
-            )
-            for k in sketch.knobs
-        )
-        yield 0.1 * score - 1, Candidate(sketch.number, decisions)
 
 
 def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

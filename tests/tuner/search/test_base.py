@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -43,7 +41,7 @@ def test_claim_once(space: DesignSpace) -> None:
 
 def test_drawing_does_not_claim(small_space: DesignSpace) -> None:
     pool = Pool(small_space, 0)
-    points = math.prod([*small_space.sizes(0), len(small_space.sketches)])
+    points = small_space.count().points
     for _ in range(5 * points):
         assert pool.draw() is not None
     drawn = []
