@@ -22,7 +22,7 @@ L2_BYTES = 1 << 20
 def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "tvm") -> tuple[Limit, ...]:
     """The limits of a sketch with these knobs on a kind of target whose vector registers hold `lanes` fp32 numbers."""
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
-    if rule == "rows" or not spatial or len(parts_of(knobs[spatial[0]])) < 3:
+    if not spatial or len(parts_of(knobs[spatial[0]])) < 3:
         return ()
     tile = Term(tuple((i, (-1,)) for i in spatial))
     if target_kind != "llvm":
@@ -44,8 +44,6 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
 
 def vector_of(rule: str, position: int, choice: Sequence[int]) -> int:
     """The lanes of the vector that a choice of one of our sketches makes; 1 where it makes none."""
-    if rule == "rows":
-        return math.prod(choice[1:])
     return choice[-1] if rule == "packed" and position == 1 else 1
 
 
@@ -59,7 +57,7 @@ def is_vector(lanes: int) -> bool:
 
 
 def registers(lanes: int) -> int:
-    """Vector registers of a CPU: 32 with AVX-512 (and on Arm), 16 before. Accumulators beyond them only spill, and
+    """Vector registers of a CPU: 16 with AVX2; 32 with AVX-512, and on Arm. Accumulators beyond them only spill, and
     LLVM takes seconds over the spilling code."""
     return 16 if lanes == 8 else 32
 

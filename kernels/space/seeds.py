@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from kernels.space.data import Candidate, Knob, Sketch, parts_of
-from kernels.space.decision import Decision, as_parts
+from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest
 
 
@@ -31,8 +31,6 @@ def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candida
     """Candidates of a sketch, each with a score that is lower for the more promising."""
     if sketch.rule == "packed":
         return _packed_seeds(sketch, vector_lanes)
-    if sketch.rule == "rows":
-        return _row_seeds(sketch)
     return _tiled_seeds(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat_seeds(sketch)
 
 
@@ -60,19 +58,6 @@ def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Ca
                     # accumulators are cleared and stored once for the whole reduction
                     copying = 8 / (rows if grain == 0 else rows // parts) + 16 / depth
                     yield loads + copying + 0.02 * parts + 0.1 * grain - 0.5, candidate
-
-
-def _row_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
-    """Every vector as long as four, two or one registers, where the extents allow it."""
-    for score, longest in enumerate((64, 32, 16)):
-        decisions = tuple(
-            max(
-                (c for c in k.choices if math.prod(as_parts(c)[1:]) <= longest),
-                key=lambda c: (math.prod(as_parts(c)[1:]), as_parts(c)[-1]),
-            )
-            for k in sketch.knobs
-        )
-        yield 0.1 * score - 1, Candidate(sketch.number, decisions)
 
 
 def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

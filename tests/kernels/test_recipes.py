@@ -33,20 +33,6 @@ def transposed() -> Workload:
     )
 
 
-def row_sums() -> Workload:
-    a = te.placeholder((6, 48), name="a")
-    return from_prim_func(te.create_prim_func([a, topi.sum(a, axis=-1)]), "sum")
-
-
-def normalization() -> Workload:
-    a = te.placeholder((4, 6, 48), name="a")
-    mean = topi.divide(topi.sum(a, axis=-1, keepdims=True), 48.0)
-    centred = topi.subtract(a, mean)
-    variance = topi.divide(topi.sum(topi.multiply(centred, centred), axis=-1, keepdims=True), 48.0)
-    out = topi.multiply(centred, topi.rsqrt(topi.add(variance, 1e-5)))
-    return from_prim_func(te.create_prim_func([a, out]), "layer_norm")
-
-
 def element_wise() -> Workload:
     a = te.placeholder((6, 48), name="a")
     return from_prim_func(te.create_prim_func([a, topi.exp(a)]), "exp")
@@ -56,9 +42,7 @@ FITTING = [
     (product, {"packed"}),
     (lambda: product((3,)), {"packed"}),
     (lambda: product(relu=True), {"packed"}),
-    (softmax, {"rows"}),
-    (row_sums, {"rows"}),
-    (normalization, {"rows"}),
+    (softmax, set()),
     (small_conv, set()),
     (element_wise, set()),
 ]
@@ -74,7 +58,7 @@ def test_what_reduces_along_both_operands_is_no_packed_product() -> None:
     assert not {s.rule for s in generate(transposed(), llvm()).sketches} & {"packed"}
 
 
-@pytest.mark.parametrize(("make", "rules"), FITTING[:6])
+@pytest.mark.parametrize(("make", "rules"), FITTING[:3])
 def test_what_a_recipe_makes_is_right(make: Callable[[], Workload], rules: set[str]) -> None:
     """A seed and two random points of each of our sketches, against numpy in double precision."""
     workload = make()
