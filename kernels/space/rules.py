@@ -91,7 +91,7 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
     spatial_parts = max(tile_parts, default=0)
     spatial_count = sum(parts == spatial_parts for parts in tile_parts)
     boundaries = _boundaries(spatial_parts, spatial_count, [p for p in tile_parts if p != spatial_parts])
-    knobs = []
+    knobs: list[Knob] = []
     for i, instruction in enumerate(instructions):
         kind = instruction[0]
         if kind == "SamplePerfectTile":
