@@ -49,7 +49,7 @@ GPUS: Mapping[str, Gpu] = {
 
 def gpu_of(arch: str) -> Gpu:
     """A GPU of an architecture, the most capable listed. Raises ValueError where none is."""
-    for gpu in reversed(list(GPUS.values())):
+    for gpu in reversed(tuple(GPUS.values())):
         if gpu.arch.rstrip("af") == arch.rstrip("af"):
             return gpu
     raise ValueError(f"no GPU of {arch!r} is listed; known: {', '.join(sorted({g.arch for g in GPUS.values()}))}")
