@@ -145,7 +145,10 @@ class _Packed:
             "tasks": self.tasks,
             "items": self.items,
         }
-        bundles.write(output, manifest, self.blobs)
+        # A task of which nothing could be compiled left its expected outputs behind.
+        named = {d for t in self.tasks for e in t["expected"] for d in (e["values"], e.get("sums")) if d}
+        named |= {item["cubin"] for item in self.items}
+        bundles.write(output, manifest, {digest: self.blobs[digest] for digest in named})
         lines = [f"bundle: {output}, {len(self.items)} kernels of {len(self.tasks)} tasks for {target.features[0]}, "
                  f"{output.stat().st_size / 1e6:.1f} MB"]  # fmt: skip
         if self.failed:

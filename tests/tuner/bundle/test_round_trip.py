@@ -12,12 +12,15 @@ import pytest
 from kernels import nvrtc
 from kernels.cubin import MissingCompiler, find_nvcc
 from kernels.launch_plan import LaunchPlan
+from tests.tuner.bundle import small
 from tuner import cli, environment
+from tuner import config as run_files
 from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
-from tuner.experiment.bundle import shares
+from tuner.experiment.bundle import _Packed, shares
 from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
 from tuner.store import SqlStore
+from tuner.targets import ResolvedTarget
 
 CONFIG = """
 model: {{source: "torch:tests.tuner.bundle.models:small"}}
@@ -105,6 +108,15 @@ def test_a_search_goes_on_from_what_was_measured_elsewhere(
 
 def plan(item: object) -> LaunchPlan:
     return LaunchPlan.from_json(json.loads(json.dumps(item.plan)))  # type: ignore[attr-defined]
+
+
+def test_what_a_task_without_kernels_left_behind_is_not_packed(tmp_path: Path) -> None:
+    manifest, blobs = small.content()
+    packed = _Packed(manifest["tasks"], manifest["items"], {**blobs, small.digest(b"left"): b"left"})
+    config = run_files.parse(CONFIG.format(folder=tmp_path), "c.yaml")
+    packed.write(tmp_path / "b.tar", config, ResolvedTarget("cuda", "{}", 1, "", ("sm_90a",)))
+    with Bundle(tmp_path / "b.tar") as opened:
+        assert set(opened.manifest.blobs) == set(blobs)
 
 
 @pytest.mark.parametrize(
