@@ -48,8 +48,8 @@ STAGES = {
 }  # fmt: skip
 """The first words of the phases that a run announces, and how often each is chosen to be killed in."""
 
-_KILLED_SHARE = 0.85
-"""Of the lives; the others may end, so that a run comes to its end after some five or six deaths."""
+_KILLED_SHARE = 0.9
+"""Of the lives; the others may end, so that a run comes to its end after some eight deaths."""
 
 CONFIG = """\
 model: {{source: "onnx:{folder}/small.onnx"}}
@@ -318,10 +318,13 @@ class Experiment:
         before: dict[int, tuple[Any, ...]] = {}
         resume: str | None = None
         self.runs += 1
+        self.expected = dict(self.spent)
         while True:
             kill = self.strike() if kills_left > 0 and self.rng.random() < _KILLED_SHARE else None
             ended = live(config, self.recording, resume, kill)
             self.lives += 1
+            # The search of a later life is shorter: what it took is what the next one will take at most.
+            self.expected |= {stage: s for stage, s in ended.spent.items() if stage != ended.struck_in}
             after = stored(database) if database.exists() else {}
             assert before.items() <= after.items(), f"{name}: committed rows are gone or changed"
             before = after
@@ -343,7 +346,7 @@ class Experiment:
     def strike(self) -> Strike:
         """SIGKILL at a random moment."""
         stage = self.rng.choices(list(STAGES), list(STAGES.values()))[0]
-        return Strike(stage, self.rng.uniform(0.0, 1.1 * max(self.spent.get(stage, 0.1), 0.02)))
+        return Strike(stage, self.rng.uniform(0.0, 0.9 * self.expected.get(stage, 0.0)))
 
     def full_disk(self, stage: str) -> str:
         """The disk fills up in a stage: exit code 3 and a clear message; with room again the run goes on."""

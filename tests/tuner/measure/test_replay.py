@@ -54,6 +54,12 @@ def test_a_replay_is_given_up_like_a_run() -> None:
     assert found.conditions == FAST.conditions
 
 
+def test_one_lost_time_slice_does_not_condemn_a_replay() -> None:
+    policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
+    hiccup = Measurement(Status.OK, (1e-3, 0.4e-3, 0.4e-3), Tier.SCREEN)
+    assert ReplayRunner(Recording({("toy", Tier.SCREEN): hiccup})).run(Toy(), [], policy) == hiccup
+
+
 def test_what_was_not_recorded_is_a_failure_or_is_timed() -> None:
     other = Toy(key="other")
     found = ReplayRunner(RECORDING).run(other, [], SCREEN)
