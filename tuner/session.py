@@ -183,7 +183,9 @@ class TaskSession:
     def ties(self) -> list[Candidate]:
         """The certified finalists that cannot be told from the winner."""
         order = [c for c in self.certified if not c.is_default]
-        return [order[i] for i in tied([self.certified[c] for c in order], order.index(self.best))] if self.best else []
+        if self.best not in order:  # nothing was certified: the run was interrupted before
+            return []
+        return [order[i] for i in tied([self.certified[c] for c in order], order.index(self.best))]
 
     def searched_s(self, candidate: Candidate) -> float | None:
         """The seconds that the search believed a candidate to take, before it was certified."""

@@ -104,7 +104,7 @@ def _database() -> bytes:
 
 
 def _candidate() -> Any:
-    return _space().from_indices(0, (1, 2, 0, *([0] * 8)))
+    return _space().from_indices(0, (1, 2, 0, *([0] * (len(_space().sizes(0)) - 3))))
 
 
 @functools.cache

@@ -39,7 +39,7 @@ def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace) -> None
     proposals = drive(strategy, space, batches=6)
     assert len({p.candidate for p in proposals}) == 48
     # its later batches are the proposers' mixture
-    assert {"mutate", "crossover", "neighbour", "tpe", "random"} <= {p.proposer for p in proposals[24:]}
+    assert {"mutate", "tpe", "random"} <= {p.proposer for p in proposals[24:]}
 
 
 def test_unknown_name(space: DesignSpace) -> None:
