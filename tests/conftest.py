@@ -29,7 +29,12 @@ def gpus() -> int:
     return count.value
 
 
+LONGEST = ("test_run.py", "test_kill.py", "test_hostile.py", "test_space.py", "test_strategies.py")
+"""Files of tests that take longest, which start first: what starts last should not be what is waited for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if wanting and not gpus():
         for item in wanting:
