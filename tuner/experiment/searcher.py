@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tuner.store import SqlStore
 
 
-_CERTIFY_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
+_CERTIFY_S = {"quick": 6.0, "standard": 30.0, "thorough": 150.0}
 """Seconds by effort for certifying all kernels together."""
 
 _SAME_FOR_ALL = 0.3
