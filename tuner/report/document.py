@@ -96,7 +96,7 @@ def _phrase(verdict: str, ratio: float, name: str) -> str:
     if verdict == "SLOWER":
         return f"{units.ratio(1 / ratio)} slower than {name}"
     if verdict == "SAME":
-        return f"as fast as {name} (within {_SAME_WITHIN:.1%})"
+        return f"as fast as {name}, as far as this run's noise lets one tell (medians: {units.ratio(ratio)})"
     return (
         f"not clearly faster or slower than {name} (medians differ by {units.ratio(ratio)}, which is within the noise)"
     )
