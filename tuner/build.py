@@ -138,8 +138,7 @@ class BuildService:
         return {
             "path": str(shared),
             "entry": entry,
-            # of the code: whatever its name is, the same code has the same hash
-            "sha256": hashlib.sha256(made.read_bytes().replace(entry.encode(), b"")).hexdigest(),
+            "sha256": hashlib.sha256(made.read_bytes()).hexdigest(),
             "build_s": time.perf_counter() - started,
         }
 

@@ -103,7 +103,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a build made. `path` is a shared library (CPU) or a cubin (CUDA), `sha256` is of its code without names."""
+    """What a build made. `path` is a shared library (CPU) or a cubin (CUDA)."""
 
     path: Path
     entry: str
