@@ -97,8 +97,8 @@ class Measurement:
             status=Status(stated["status"]),
             samples_s=tuple(_number(sample) for sample in stated["samples_s"]),
             tier=Tier(stated["tier"]),
-            stopped_by=_text(stated["stopped_by"]),
-            reason=_text(stated["reason"]),
+            stopped_by=text(stated["stopped_by"]),
+            reason=text(stated["reason"]),
             censored_at_s=_number_or_none(stated["censored_at_s"]),
             max_abs_error=_number_or_none(stated["max_abs_error"]),
             max_rel_error=_number_or_none(stated["max_rel_error"]),
@@ -117,7 +117,7 @@ def barred(measurement: Measurement) -> str:
 class Record:
     """One trial as it is stored: append-only, never rewritten.
 
-    `candidate` is `Candidate.to_text()`; `scope` is the key of everything that must match for a
+    `candidate` is `Candidate.totext()`; `scope` is the key of everything that must match for a
     record to be reused (target, threads, versions, protocol, CPU model), see
     `tuner.environment.scope_key`.
     """
@@ -135,7 +135,8 @@ class Record:
     features: tuple[float, ...] = ()
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A text that was read. Raises TypeError, or ValueError for what is no UTF-8."""
     if not isinstance(value, str):
         raise TypeError(f"text expected, got {type(value).__name__}")
     value.encode()  # refuses the stand-ins for bytes that are no UTF-8

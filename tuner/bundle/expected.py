@@ -12,7 +12,6 @@ less than about a hundred times the tolerance (6.5 times the square root of SEGM
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,14 +145,3 @@ def to_bytes(expected: Expected) -> tuple[bytes, bytes | None]:
     """Values and sums as little-endian float64."""
     sums = None if expected.sums is None else expected.sums.astype("<f8").tobytes()
     return expected.values.astype("<f8").tobytes(), sums
-
-
-def judge_all(judges: Sequence[Judge], outputs: Sequence[NDArray[Any]]) -> tuple[bool, float, float, str]:
-    """The first output that is wrong, else the worst errors of all."""
-    worst, relative = 0.0, 0.0
-    for judge, output in zip(judges, outputs, strict=True):
-        right, absolute, against_scale, reason = judge.judge(output)
-        worst, relative = max(worst, absolute), max(relative, against_scale)
-        if not right:
-            return False, worst, relative, reason
-    return True, worst, relative, ""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tuner.errors import InfrastructureError, TargetError
 from tuner.protocols import Policy
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Measurement, Status
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
 RUN_TIMEOUT_S = 30.0
@@ -144,7 +144,7 @@ class GpuBench:
             answer = child.call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
             if answer["retire"]:
                 self._retire()
-            return _measurement(answer["measurement"]), bool(answer["retire"])
+            return Measurement.from_json(answer["measurement"]), bool(answer["retire"])
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
@@ -200,8 +200,3 @@ def locked(bus_id: str) -> Iterator[None]:
 
 def _elements(job: Mapping[str, Any]) -> int:
     return sum(math.prod(shape) for shape, _ in (*job["inputs"], *job["outputs"]))
-
-
-def _measurement(data: Mapping[str, Any]) -> Measurement:
-    status, tier = Status(data["status"]), Tier(data["tier"])
-    return Measurement(**{**data, "status": status, "tier": tier, "samples_s": tuple(data["samples_s"])})

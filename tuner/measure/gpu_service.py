@@ -66,7 +66,7 @@ class GpuService:
             reason = f"{error}; {_BROKEN}" if retire else str(error)
             measured = Measurement(Status.RUN_FAILED, tier=tier, reason=reason[:300])
         measured = dataclasses.replace(measured, run_s=time.perf_counter() - began)
-        return {"measurement": measurement_data(measured), "retire": retire}
+        return {"measurement": measured.to_json(), "retire": retire}
 
     def _checked_and_timed(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         inputs = self._seeded(job)
@@ -161,9 +161,3 @@ class _Ready:
 
     def prepare(self, inputs: Sequence[Array]) -> CudaKernel:
         return self._kernel
-
-
-def measurement_data(measurement: Measurement) -> dict[str, Any]:
-    """As JSON can hold it."""
-    data = {f.name: getattr(measurement, f.name) for f in dataclasses.fields(measurement)}
-    return {**data, "samples_s": list(measurement.samples_s), "conditions": dict(measurement.conditions)}

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.records import Measurement, Record
+from tuner.records import Measurement, Record, text
 
 DAMAGE = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, struct.error)
 """What decoding raises on a row that is not one of ours."""
@@ -32,30 +32,23 @@ def encode(record: Record) -> dict[str, Any]:
 def decode(row: Mapping[Any, Any]) -> Record:
     """The record of a row of this schema, or of schema 1, whose samples stand in the JSON."""
     features = bytes(memoryview(row["features"]))
-    stated = json.loads(_text(row["measurement"]))
+    stated = json.loads(text(row["measurement"]))
     if "samples" in row:
         samples = bytes(memoryview(row["samples"]))
         stated = stated | {"samples_s": struct.unpack(f"<{len(samples) // 8}d", samples)}
     return Record(
-        run_id=_text(row["run_id"]),
-        task_key=_text(row["task_key"]),
-        task_name=_text(row["task_name"]),
-        scope=_text(row["scope"]),
+        run_id=text(row["run_id"]),
+        task_key=text(row["task_key"]),
+        task_name=text(row["task_name"]),
+        scope=text(row["scope"]),
         trial=_whole(row["trial"]),
-        candidate=_text(row["candidate"]),
-        proposer=_text(row["proposer"]),
+        candidate=text(row["candidate"]),
+        proposer=text(row["proposer"]),
         measurement=Measurement.from_json(stated),
         seed=_whole(row["seed"]),
-        created_at=_text(row["created_at"]),
+        created_at=text(row["created_at"]),
         features=struct.unpack(f"<{len(features) // 4}f", features),
     )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text expected, got {type(value).__name__}")
-    value.encode()  # refuses the stand-ins for bytes that are no UTF-8
-    return value
 
 
 def _whole(value: object) -> int:
