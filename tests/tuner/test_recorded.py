@@ -71,7 +71,15 @@ def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
         read(written(tmp_path, data))
 
 
-@pytest.mark.parametrize("raw", [b"", b"no gzip", gzip.compress(b"[1, 2"), gzip.compress(b"{}")[:-6]])
+TORN = {
+    "empty": b"",
+    "not compressed": b"no gzip",
+    "half a text": gzip.compress(b"[1, 2"),
+    "half a file": gzip.compress(b"{}")[:-6],
+}
+
+
+@pytest.mark.parametrize("raw", TORN.values(), ids=TORN.keys())
 def test_a_torn_file_is_a_user_error(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "torn.json.gz"
     path.write_bytes(raw)
