@@ -14,7 +14,7 @@ from tvm import te
 from kernels.passes import PASSES, FastMath, LlvmOpt, PassConfig
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import Workload, from_prim_func
-from tuner.build import LocalBuilder, entry_of
+from tuner.build import BuildService, LocalBuilder, entry_of
 from tuner.protocols import Artifact, BuildFailure, Task
 from tuner.records import Status
 
@@ -62,6 +62,19 @@ def test_passes_reach_the_compiler(builder: LocalBuilder, task: Task, space: Des
     slow = Candidate(seed.sketch, seed.decisions, PassConfig().replace(LlvmOpt(1)))
     plain, *others = (b.sha256 for b in builder.build(task, [seed, fast, slow]) if isinstance(b, Artifact))
     assert all(other != plain for other in others)
+
+
+def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = BuildService(TARGET, str(tmp_path))
+    workload = task.workload.to_json()
+    space = service.op_space(workload, list(PASSES))
+    service.op_load(workload, space)
+    rng = np.random.default_rng(0)
+    drawn = [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
+    without = [service.op_build(task.key, text).get("sha256") for text in drawn]
+    monkeypatch.setattr("tuner.build._UNNEEDED", ())
+    assert [service.op_build(task.key, text).get("sha256") for text in drawn] == without
+    assert any(without)
 
 
 def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:

@@ -51,6 +51,15 @@ def clock() -> Clock:
     return Clock(resolution * 1e-9, float(np.median(steps)) * 1e-9)
 
 
+@dataclass(frozen=True)
+class Block:
+    """One sample: `seconds` a call of `calls` in a row; `disturbed`: the process was switched out meanwhile."""
+
+    calls: int
+    seconds: float
+    disturbed: bool
+
+
 def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
     """Size of the largest data cache of the first CPU, as Linux states it; `fallback` where it does not."""
     sizes = []
@@ -101,8 +110,9 @@ class CpuRunner:
                 run_s=time.perf_counter() - began,
                 conditions=conditions,
             )
-        calls = self.calls_per_block(prepared, first, policy.block_s)
-        samples, disturbed, stopped_by = self._collect(prepared, calls, policy)
+        calls, blocks = self.calibrate(prepared, first, policy.block_s)
+        stopped_by = self._collect(prepared, calls, blocks, policy)
+        samples, disturbed = [b.seconds for b in blocks], [b.disturbed for b in blocks]
         kept = without_disturbed(samples, disturbed, policy.min_samples)
         conditions |= process_conditions(self.mode)
         conditions |= used_since(before)
@@ -130,34 +140,40 @@ class CpuRunner:
         # Seven digits: far below what the clock can tell, and half the room in the database.
         return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
 
-    def calls_per_block(self, prepared: Prepared, first_s: float, block_s: float) -> int:
-        """Enough calls for the block to last `block_s` and to dwarf the clock; one call in cold mode."""
+    def block(self, prepared: Prepared, calls: int) -> Block:
+        switches = usage().switches
+        seconds = self.sample(prepared, calls)
+        return Block(calls, seconds, usage().switches > switches)
+
+    def calibrate(self, prepared: Prepared, first_s: float, block_s: float) -> tuple[int, list[Block]]:
+        """How many calls last `block_s` and dwarf the clock (one in cold mode), and the blocks of as many that showed
+        it: samples like those to come."""
         if self._flush is not None:
-            return 1
+            return 1, []
         wanted = max(block_s, clock().least_block_s)
         if first_s >= 10 * wanted:
-            return 1
+            return 1, []
         calls = max(1, math.ceil(wanted / first_s))
         while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
-            seconds = min(self.sample(prepared, calls), self.sample(prepared, calls)) * calls
+            blocks = [self.block(prepared, calls), self.block(prepared, calls)]
+            seconds = min(b.seconds for b in blocks) * calls
             if seconds >= wanted:
-                return calls
+                return calls, blocks
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
 
-    def _collect(self, prepared: Prepared, calls: int, policy: Policy) -> tuple[list[float], list[bool], str]:
-        samples: list[float] = []
-        disturbed: list[bool] = []
-        elapsed = 0.0
+    def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> str:
+        """Add to `blocks` until a rule says to stop; which one."""
+        elapsed = sum(b.seconds for b in blocks) * calls
         while True:
-            switches = usage().switches
-            samples.append(self.sample(prepared, calls))
-            disturbed.append(usage().switches > switches)
-            elapsed += samples[-1] * calls
-            if len(samples) > 64 and len(samples) % _LOOK_EVERY and elapsed < policy.max_time_s:
+            blocks.append(self.block(prepared, calls))
+            elapsed += blocks[-1].seconds * calls
+            if len(blocks) > 64 and len(blocks) % _LOOK_EVERY and elapsed < policy.max_time_s:
                 continue
-            stopped_by = should_stop(without_disturbed(samples, disturbed, policy.min_samples), policy, elapsed)
+            disturbed = [b.disturbed for b in blocks]
+            kept = without_disturbed([b.seconds for b in blocks], disturbed, policy.min_samples)
+            stopped_by = should_stop(kept, policy, elapsed)
             if stopped_by:
-                return samples, disturbed, stopped_by
+                return stopped_by
 
 
 def _warm_up(prepared: Prepared, seconds: float) -> None:

@@ -139,8 +139,9 @@ def _require_unspoiled(trial: Trial) -> None:
 
 
 def _enter(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy) -> _Entry:
-    calls = runner.calls_per_block(prepared, min(first_s, runner.sample(prepared, 1)), policy.block_s)
-    per_call = min(runner.sample(prepared, calls), runner.sample(prepared, calls))
+    first_s = min(first_s, runner.sample(prepared, 1))
+    calls, blocks = runner.calibrate(prepared, first_s, policy.block_s)
+    per_call = min([b.seconds for b in blocks], default=first_s)
     return _Entry(prepared, calls, per_call * (calls + 1))
 
 
@@ -180,14 +181,12 @@ def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
     """Add one sample; whether the process was switched out meanwhile."""
     if runner.hot:
         entry.prepared.launch(1)  # what it needs was driven out by the others
-    switches = usage().switches
-    seconds = runner.sample(entry.prepared, entry.calls)
-    disturbed = usage().switches > switches
-    entry.disturbed += disturbed
-    entry.seconds.append(seconds)
+    block = runner.block(entry.prepared, entry.calls)
+    entry.disturbed += block.disturbed
+    entry.seconds.append(block.seconds)
     entry.rounds.append(number)
-    entry.elapsed_s += seconds * entry.calls
-    return disturbed
+    entry.elapsed_s += block.seconds * entry.calls
+    return block.disturbed
 
 
 def _finished(entry: _Entry, quiet: Set[int], policy: Policy) -> bool:
