@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from tuner.errors import UserError
 
 FORMAT = "replay-space/1"
+_MOST_BYTES = 256 << 20
+"""Of JSON: a hundred times the largest space recorded so far. A small file may unpack to anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,11 @@ class Recording:
 def read(path: Path) -> Recording:
     """The recording in a file. Raises UserError, which names the file, when it is none."""
     try:
-        data = json.loads(gzip.decompress(path.read_bytes()))
+        with gzip.open(path) as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {_MOST_BYTES >> 20} MiB")
+        data = json.loads(text)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a recorded space: {error}", _HINT) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -140,7 +140,6 @@ class TaskSession:
         self._floor_s = floor_s
         self._references: dict[int, Reference] = {}
         self._artifacts: dict[Candidate, Artifact] = {}
-        self._code: dict[str, Measurement] = {}
         self.screened: dict[Candidate, Measurement] = {}
         self.ranked: dict[Candidate, Measurement] = {}
         self.certified: dict[Candidate, Measurement] = {}
@@ -306,9 +305,6 @@ class TaskSession:
         if isinstance(built, BuildFailure):
             return Measurement(built.status, tier=policy.tier, reason=built.reason)
         self._artifacts[candidate] = built
-        same = self._code.get(built.sha256) if policy.tier is Tier.SCREEN else None
-        if same is not None:
-            return dataclasses.replace(same, conditions={**same.conditions, "same_code": True}, run_s=0.0)
         job = self._job(built, policy.tier, seed)
         if isinstance(job, Measurement):
             return job
@@ -322,7 +318,6 @@ class TaskSession:
                 reason=f"{measurement.median_s:.3g} s is under the physical floor of {self._floor_s:.3g} s",
                 run_s=measurement.run_s,
             )
-        self._code[built.sha256] = measurement
         return measurement
 
     def _job(self, built: Artifact, tier: Tier, seed: int) -> dict[str, Any] | Measurement:
@@ -341,12 +336,8 @@ class TaskSession:
         self.ranked = self._again(self._finalists(), _RANK_KERNEL, self._ledger.seed, "finalist", stop)
 
     def _finalists(self) -> list[Candidate]:
-        """The fastest screened ones, no machine code twice."""
-        screened = [
-            (m.median_s, i, c)
-            for i, (c, m) in enumerate(self.screened.items())
-            if m.ok and not c.is_default and not m.conditions.get("same_code")
-        ]
+        """The fastest screened ones."""
+        screened = [(m.median_s, i, c) for i, (c, m) in enumerate(self.screened.items()) if m.ok and not c.is_default]
         return [c for _, _, c in sorted(screened)[:FINALISTS]]
 
     def certify(self, stop: Callable[[], bool], budget_s: float) -> None:

@@ -160,6 +160,36 @@ def report(results: dict) -> None:
         print(f"    {statistics.geometric_mean(values):6.3f}  {min(values):6.3f}  {len(values):3}  {name}")
 
 
+def draw(results: dict, path: Path) -> None:
+    """Best so far against seconds, a panel for each task; PyTorch's best form as a line across."""
+    import matplotlib.pyplot as plt
+
+    tasks = results["tasks"]
+    columns = 4
+    lines = -(-len(tasks) // columns)
+    figure, panels = plt.subplots(lines, columns, figsize=(12, 2.4 * lines), layout="constrained", squeeze=False)
+    for panel in panels.flat[len(tasks) :]:
+        panel.set_axis_off()
+    for panel, (task, entry) in zip(panels.flat, tasks.items(), strict=False):
+        certified = entry["final"]["seconds"]
+        rival = min((s for name, s in certified.items() if name.startswith("torch") and s), default=None)
+        end = max(found["seconds"] for found in entry["sides"].values())
+        for number, (side, found) in enumerate(sorted(entry["sides"].items())):
+            curve = [(second, best) for _, second, best in found["curve"]]
+            curve.append((found["seconds"], curve[-1][1]))
+            panel.step(
+                *zip(*((x, 1e3 * y) for x, y in curve), strict=True), where="post", label=side, color=f"C{number}"
+            )
+        if rival is not None:
+            panel.axhline(1e3 * rival, color="0.5", linestyle=":", label="PyTorch")
+        lowest = min([found["curve"][-1][2] for found in entry["sides"].values()] + ([rival] if rival else []))
+        panel.set(title=task, xlim=(0, end), ylim=(0.8e3 * lowest, 4e3 * lowest))
+    panels[0, 0].legend(fontsize="small")
+    figure.supxlabel("seconds of search")
+    figure.supylabel("best kernel so far (screened), ms")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
@@ -170,6 +200,7 @@ def main() -> None:
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "search.json")
     parser.add_argument("--report", action="store_true", help="only print what the file holds")
+    parser.add_argument("--picture", type=Path, help="and draw the curves it holds")
     parser.add_argument("--one", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -202,6 +233,8 @@ def main() -> None:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(results, indent=1) + "\n")
     report(results)
+    if args.picture:
+        draw(results, args.picture)
 
 
 if __name__ == "__main__":

@@ -292,6 +292,85 @@ def _records() -> list[Any]:
     ]  # fmt: skip
 
 
+# --- what other machines found ------------------------------------------------------------------------
+
+
+@functools.cache
+def _space_files() -> Files:
+    import gzip
+
+    content = {
+        "format": "replay-space/1", "name": "toy", "kernel": "toy", "device": "A GPU",
+        "params": [{"name": "a", "values": [1, 2, 4]}, {"name": "b", "values": ["x", "y"]}],
+        "configs": [[0, 1, 2], [0, 1, 1]], "time_ms": [2.0, None, 1.0],
+    }  # fmt: skip
+    text = json.dumps(content).encode()
+    return {"whole.json.gz": gzip.compress(text, mtime=0), "toy.json": text}
+
+
+def _open_space(folder: Path, name: str) -> None:
+    """A flipped bit of a gzip file is seen by its checksum, so its content is damaged before it is packed as well."""
+    import gzip
+
+    from tuner import recorded
+
+    path = folder / name
+    if path.suffix == ".json":
+        packed = path.with_suffix(".json.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        path = packed
+    found = recorded.read(path)
+    assert 0 < found.best_s < np.inf
+    assert len(found.row_of) == len(found)
+
+
+@functools.cache
+def _bundle_files() -> Files:
+    import tempfile
+
+    from tests.tuner.bundle import small, test_measurements
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = small.bundle(Path(folder, "b.tar"))
+        return {
+            "b.tar": bundle.read_bytes(),
+            "m.jsonl": test_measurements.written(Path(folder, "m.jsonl")).read_bytes(),
+        }
+
+
+def _open_bundle(folder: Path, name: str) -> None:
+    from tuner.bundle import Bundle
+    from tuner.bundle.measurements import read_measurements
+
+    if name == "m.jsonl":
+        for row in read_measurements(folder / name)[1]:
+            assert np.isfinite(row.measurement.run_s)
+        return
+    with Bundle(folder / name) as bundle:
+        for digest in bundle.manifest.blobs:
+            assert hashlib.sha256(bundle.blob(digest)).hexdigest() == digest
+
+
+@functools.cache
+def _ceiling_files() -> Files:
+    found = {
+        "peak_flops_per_s": 1e11, "bandwidth_bytes_per_s": 1e10, "cache_bytes": 1048576, "method": "a loop",
+        "peaks": {"float32": 1e11}, "levels": [{"name": "L1", "bytes": 32768, "bytes_per_s": 1e11}],
+        "cpu": "a CPU", "threads": 2, "load_before": 0.1, "measured_at": "2026-01-02T03:04:05+00:00",
+    }  # fmt: skip
+    return {"ceilings.json": json.dumps(found).encode()}
+
+
+def _open_ceilings(folder: Path, name: str) -> None:
+    from tuner.experiment import machine
+    from tuner.progress import Progress
+
+    found = machine.read(folder / name, Progress(stream=io.StringIO()))
+    if found is None:
+        raise Refused("measured again")
+    assert np.isfinite([found["peak_flops_per_s"], found["bandwidth_bytes_per_s"]]).all()
+
+
 DOORS: Mapping[str, Door] = {
     "config": Door(_run_files, _open_run_file),
     "export": Door(_export_files, _open_export),
@@ -301,6 +380,9 @@ DOORS: Mapping[str, Door] = {
     "cost model": Door(_cost_models, _open_cost_model),
     "run folder": Door(_run_folder, _open_run_folder),
     "report": Door(_run_folder, _open_report),
+    "recorded space": Door(_space_files, _open_space),
+    "bundle": Door(_bundle_files, _open_bundle),
+    "ceilings": Door(_ceiling_files, _open_ceilings),
 }
 
 

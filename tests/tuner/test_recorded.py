@@ -87,6 +87,13 @@ def test_a_torn_file_is_a_user_error(tmp_path: Path, raw: bytes) -> None:
         read(path)
 
 
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, content())
+    monkeypatch.setattr("tuner.recorded._MOST_BYTES", 64)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        read(path)
+
+
 def test_files_and_folders(tmp_path: Path) -> None:
     path = written(tmp_path, content())
     assert find([tmp_path, path]) == [path, path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
     replaced. Raises OutputError where it cannot be kept.
     """
     path = out / FOLDER / f"{_key(threads)}.json"
-    known = _read(path, progress)
+    known = read(path, progress)
     if known is not None and not again:
         return known
     progress.phase("measuring this machine's ceilings")
@@ -78,11 +79,11 @@ def _key(threads: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
+def read(path: Path, progress: Progress) -> dict[str, Any] | None:
     """What is kept, or None; a file that holds something else is said to be damaged."""
     try:
         found = json.loads(path.read_bytes())
-        if all(float(found[name]) > 0 for name in _NUMBERS) and found["peaks"] and rows(found):
+        if all(0 < float(found[name]) < math.inf for name in _NUMBERS) and found["peaks"] and rows(found):
             return dict(found)
     except FileNotFoundError:
         return None

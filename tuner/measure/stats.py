@@ -17,6 +17,9 @@ from tuner.records import Tier
 MEANINGFUL = 0.005
 """A difference under 0.5 % is no difference: rebuilding the same source moves code placement by as much."""
 
+COARSEST_SAME = 0.05
+"""A comparison that may miss a difference of 5 % calls nothing the same."""
+
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
 """Student's t at 97.5 % by the number of values (one more than the degrees of freedom)."""
@@ -203,8 +206,8 @@ def verdict(
     """Whether `a` is faster than `b`, from paired blocks (the i-th of each measured in the same round).
 
     FASTER or SLOWER only if the 95 % interval of the median log ratio lies beyond +-0.5 % and twice the
-    A/A noise floor, SAME if it lies inside, else UNDECIDED. A verdict is never forced. `groups` as in
-    `log_ratio_interval`. Raises ValueError when the lengths differ.
+    A/A noise floor, SAME if it lies inside and that is at most 5 %, else UNDECIDED. A verdict is never forced.
+    `groups` as in `log_ratio_interval`. Raises ValueError when the lengths differ.
     """
     if len(a_blocks) != len(b_blocks):
         raise ValueError(f"{len(a_blocks)} blocks against {len(b_blocks)}: a paired comparison needs pairs")
@@ -213,7 +216,10 @@ def verdict(
     ratios = _log_ratios(a_blocks, b_blocks)
     low, high = log_ratio_interval(ratios, seed, groups)
     threshold = max(math.log1p(MEANINGFUL), 2.0 * noise_floor)
-    return Verdict(_label(low, high, threshold), math.exp(np.median(ratios)), (math.exp(low), math.exp(high)))
+    label = _label(low, high, threshold)
+    if label is Label.SAME and threshold > math.log1p(COARSEST_SAME):
+        label = Label.UNDECIDED
+    return Verdict(label, math.exp(np.median(ratios)), (math.exp(low), math.exp(high)))
 
 
 def unpaired_verdict(a_samples: Sequence[float], b_samples: Sequence[float]) -> Verdict:

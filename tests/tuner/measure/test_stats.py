@@ -200,6 +200,7 @@ class TestVerdict:
         assert verdict(a, b, noise_floor=0.001).label is Label.FASTER
         assert verdict(a, b, noise_floor=0.02).label is Label.SAME  # 3 % is inside twice the floor
         assert verdict(a, b, noise_floor=0.0152).label is Label.UNDECIDED
+        assert verdict(a, b, noise_floor=0.03).label is Label.UNDECIDED  # where 6 % may hide, nothing is the same
         assert verdict(a, b, noise_floor=math.inf).label is Label.UNDECIDED
 
     @given(st.lists(st.tuples(seconds, seconds), min_size=3, max_size=20), st.floats(0, 0.1))
