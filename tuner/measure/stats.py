@@ -186,14 +186,15 @@ def _pooled_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, flo
 def noise_floor(
     first: Sequence[float], second: Sequence[float], seed: int = 0, groups: Sequence[int] | None = None
 ) -> float:
-    """How far the median log ratio of one thing against itself may be from 0: the outer bound of its interval.
+    """What the median log ratio of one thing against itself differs from 0, about one standard error of it where
+    nothing but chance is at work: half the outer end of its 95 % interval, so that twice the floor is as far as it may be.
 
     Infinite under three pairs: a run that did not measure its own noise can decide nothing.
     """
     if len(first) < 3:
         return math.inf
     low, high = log_ratio_interval(_log_ratios(first, second), seed, groups)
-    return max(abs(low), abs(high))
+    return 0.5 * max(abs(low), abs(high))
 
 
 def verdict(
