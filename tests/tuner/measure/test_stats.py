@@ -308,13 +308,13 @@ def test_what_is_kept_is_clean_or_everything(disturbed: list[bool], minimum: int
     assert len(kept) == len(disturbed) or (not any(disturbed[i] for i in kept) and len(kept) >= minimum)
 
 
-def test_the_noise_floor_bounds_the_median_log_ratio() -> None:
+def test_twice_the_noise_floor_bounds_the_median_log_ratio() -> None:
     a, b = blocks(1.0, 0.01)
     floor = noise_floor(a, b)
     ratios = np.log(a) - np.log(b)
-    assert abs(np.median(ratios)) <= floor < 0.02
+    assert abs(np.median(ratios)) <= 2 * floor < 0.02
     low, high = log_ratio_interval(ratios)
-    assert floor == max(abs(low), abs(high))
+    assert 2 * floor == max(abs(low), abs(high))
 
 
 def test_a_floor_that_was_not_measured_is_infinite() -> None:
