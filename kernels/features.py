@@ -17,6 +17,9 @@ _PER_STORE = 164
 """Columns of TVM's per-store features, see tvm/s_tir/meta_schedule/feature_extractor/per_store_feature.py."""
 
 FEATURE_LENGTH = 2 * _PER_STORE + ENCODING_LENGTH + 3 + JUDGED
+ENCODING = slice(2 * _PER_STORE, 2 * _PER_STORE + ENCODING_LENGTH)
+"""The columns of a row that are the candidate's own encoding."""
+
 SCHEMA = f"per-store-{_PER_STORE}-max-sum/encoding-{ENCODING_LENGTH}/workload-3/judge-{JUDGED}/1"
 """Names the meaning of a row; rows and models of another schema are not used."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from costmodel.base import ConstantModel, CostModel
 from costmodel.dataset import Outcome
 from costmodel.xgb import XgbRanker
-from kernels.features import FEATURE_LENGTH, SCHEMA
-from kernels.space import ENCODING_LENGTH
+from kernels.features import ENCODING, SCHEMA
 from tuner import training
 from tuner.search.surrogate import Surrogate
 from tuner.store import SqlStore
-
-ENCODING = slice(FEATURE_LENGTH - 3 - ENCODING_LENGTH, FEATURE_LENGTH - 3)
-"""The columns of a row that are the candidate's own encoding."""
 
 
 class Surrogates:
@@ -85,6 +84,74 @@ class OnEncodings:
         return self._model.predict(rows[:, ENCODING])
 
 
+class Tvm:
+    """MetaSchedule's own XGBModel, which takes live schedules: `live` has them by the bytes of their row."""
+
+    def __init__(self, live: Mapping[bytes, tuple[Any, Any]]) -> None:
+        from kernels.warm import meta_schedule
+
+        self._ms = meta_schedule()
+        self._live = live
+        self._model = self._ms.cost_model.XGBModel(num_warmup_samples=0, num_tuning_cores=1)
+
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        for group in np.unique(groups):
+            mine = [i for i in np.flatnonzero(groups == group) if rows[i].tobytes() in self._live]
+            if not mine:
+                continue
+            found = [self._live[rows[i].tobytes()] for i in mine]
+            # What failed, or was given up, has no time there: TVM's runner then says 1e10 s.
+            seconds = [[outcomes[i].seconds or 1e10] for i in mine]
+            results = [self._ms.runner.RunnerResult(s, None) for s in seconds]
+            self._model.update(found[0][0], [candidate for _, candidate in found], results)
+
+    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = [self._live[row.tobytes()] for row in rows]
+        return np.asarray(self._model.predict(found[0][0], [c for _, c in found]), dtype=np.float32)
+
+
+def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]:
+    """(tuning context, measure candidate) of each screened record of the config's tasks, by the bytes of its row."""
+    import json
+
+    from tvm.target import Target
+
+    from kernels.passes import PASSES
+    from kernels.space import Candidate, InvalidCandidate, Replayer, generate
+    from kernels.warm import meta_schedule
+    from tuner import config as config_file
+    from tuner import targets
+    from tuner.experiment.prepare import lowered
+    from tuner.progress import Progress
+
+    given = config_file.load(config)
+    target = targets.resolve(given.target)
+    _, variants = lowered(given, target, Progress(live=False))
+    made = Target(json.loads(target.text))
+    tasks = {task.key: task for variant in variants for task in variant.tasks}
+    replayers = {}
+    live = {}
+    for record in store.read():
+        task = tasks.get(record.task_key)
+        if task is None or not record.features:
+            continue
+        if record.task_key not in replayers:
+            space = generate(task.workload, made, tuple(PASSES))
+            replayers[record.task_key] = Replayer(task.workload, space, made)
+        replayer = replayers[record.task_key]
+        with contextlib.suppress(InvalidCandidate, ValueError):
+            schedule = replayer.apply(Candidate.from_text(record.candidate))
+            row = np.asarray(record.features, dtype=np.float32)
+            live[row.tobytes()] = (replayer.context, meta_schedule().MeasureCandidate(schedule, []))
+    return live
+
+
 MODELS: dict[str, Callable[[], CostModel]] = {
     "constant": ConstantModel,
     "nearest neighbour": Nearest,
@@ -94,24 +161,34 @@ MODELS: dict[str, Callable[[], CostModel]] = {
 }
 
 
+def only(table: training.Table, live: Mapping[bytes, object]) -> training.Table:
+    """The rows of a table that have a live schedule."""
+    kept = [i for i, row in enumerate(table.rows) if row.tobytes() in live]
+    return dataclasses.replace(table, rows=table.rows[kept], outcomes=tuple(table.outcomes[i] for i in kept))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("database", help="a record database, e.g. sqlite:///results/records.db")
+    parser.add_argument("--config", help="the run file the records are of: TVM's XGBModel is then compared as well")
     arguments = parser.parse_args()
+    models = dict(MODELS)
     with SqlStore(arguments.database) as store:
         known = training.tables(store)
-    for question, judge, models in (
-        ("from 16 trials of the task", lambda make: training.within(known, make, 16), MODELS),
-        ("from 64 trials of the task", lambda make: training.within(known, make, 64), MODELS),
-        (
-            "from other tasks only",
-            lambda make: training.held_out(known, make),
-            ("constant", "trees, encoding", "trees, program"),
-        ),
+        if arguments.config:
+            live = live_schedules(arguments.config, store)
+            # all models see the same: what is not live, or not alone in its row, is left out
+            known = [only(table, live) for table in known]
+            models["TVM's XGBModel"] = lambda: Tvm(live)
+    across = [name for name in models if name not in ("nearest neighbour", "Gaussian processes, encoding")]
+    for question, judge, names in (
+        ("from 16 trials of the task", lambda make: training.within(known, make, 16), list(models)),
+        ("from 64 trials of the task", lambda make: training.within(known, make, 64), list(models)),
+        ("from other tasks only", lambda make: training.held_out(known, make), across),
     ):
         print(f"{question:32s} tasks   rho  top-10  regret")
-        for name in models:
-            found = list(judge(MODELS[name]).values())
+        for name in names:
+            found = list(judge(models[name]).values())
             means = [np.mean([getattr(q, f) for q in found]) for f in ("correlation", "recall", "regret")]
             print(f"  {name:30s} {len(found):5d} {means[0]:5.2f} {means[1]:7.2f} {means[2]:7.3f}")
     rows = np.concatenate([t.rows for t in known])[:1000]

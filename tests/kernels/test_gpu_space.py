@@ -12,7 +12,7 @@ import pytest
 import tvm
 
 from kernels import cubin, emit_cuda
-from kernels.features import FEATURE_LENGTH, FeatureExtractor
+from kernels.features import ENCODING, FEATURE_LENGTH, FeatureExtractor
 from kernels.passes import PassConfig
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer, generate
 from kernels.space.gpu_work import judge
@@ -182,6 +182,7 @@ def test_seeds_are_the_judges_first_choices_and_rows_hold_its_view() -> None:
     row = FeatureExtractor(BIG["float16"], Replayer(BIG["float16"], space, gpu())).row(seeds[0])
     assert row is not None
     assert row.shape == (FEATURE_LENGTH,)
+    assert row[ENCODING] == pytest.approx(space.encode(seeds[0]))
     assert row[-9] == pytest.approx(np.log2(estimates[0]), rel=1e-5)
     assert np.isfinite(row).all()
     assert space.sample(rng).sketch >= 0
