@@ -132,6 +132,7 @@ def _judge(task: str, child, folder: Path) -> str:
 def report(results: dict) -> None:
     """One line a task and side, then geometric means of what each rival takes over what guided takes."""
     ratios: dict[str, list[float]] = {}
+    throughput: list[float] = []
     peak = results.get("peak_flops_per_s")
     for task, entry in results["tasks"].items():
         times = {k: v for k, v in entry["final"]["seconds"].items() if v}
@@ -152,12 +153,21 @@ def report(results: dict) -> None:
                 ratios.setdefault(f"torch, best form, against guided @ {checkpoint}\0{task}", []).append(
                     torch / seconds
                 )
+        rates = {side: found["trials"] / found["seconds"] for side, found in entry["sides"].items()}
+        print("    trials a second: " + ", ".join(f"{side} {rate:.2f}" for side, rate in sorted(rates.items())))
+        if BASE in rates and (others := [rate for side, rate in rates.items() if side.startswith("metaschedule")]):
+            throughput.append(rates[BASE] / max(others))
     means: dict[str, list[float]] = {}
     for key, values in ratios.items():
         means.setdefault(key.partition("\0")[0], []).append(min(values))
     print("\nhow many times longer than guided (geometric mean, least, tasks):")
     for name, values in sorted(means.items()):
         print(f"    {statistics.geometric_mean(values):6.3f}  {min(values):6.3f}  {len(values):3}  {name}")
+    if throughput:
+        print(
+            f"trials a second, guided's over MetaSchedule's (quicker builder): geometric mean "
+            f"{statistics.geometric_mean(throughput):.1f}, least {min(throughput):.1f}, {len(throughput)} tasks"
+        )
 
 
 def draw(results: dict, path: Path) -> None:

@@ -8,11 +8,18 @@ import tvm
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from kernels.passes import PassConfig
+from kernels.passes.unroll import Unroll
+from kernels.reference import reduces_to_extremum
 from kernels.space.data import Candidate, InvalidCandidate
 from kernels.space.design import DesignSpace
 from kernels.space.rules import tune_context
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
+
+_LONGEST_CHAIN = 16
+"""Comparisons of floats in a row that LLVM is given at most. Whether one of 48 may be NaN it looks for without an end
+(minutes, then the deadline), because each looks at both of what it chooses from."""
 
 
 class Replayer:
@@ -26,6 +33,7 @@ class Replayer:
         self._postprocs = ms.Postproc.create("llvm" if target.kind.name == "llvm" else "cuda-tensorcore")
         for postproc in self._postprocs:
             postproc._initialize_with_tune_context(self.context)  # noqa: SLF001 - TVM has no public name for it
+        self._chains = target.kind.name == "llvm" and reduces_to_extremum(self.module["main"])
         self._traces = [json.loads(s.trace) for s in space.sketches]
 
     def apply(self, candidate: Candidate, described: bool = False) -> Schedule:
@@ -48,7 +56,7 @@ class Replayer:
             tvm.s_tir.schedule.Trace.apply_json_to_schedule(
                 [instructions, [[i, d] for i, d in sorted(chosen.items())]], schedule
             )
-            candidate.passes.on_schedule(schedule)
+            self._settings(candidate).on_schedule(schedule)
             schedule.enter_postproc()
             for postproc in self._postprocs:
                 if described and type(postproc).__name__ in ("RewriteTensorize", "VerifyGPUCode"):
@@ -58,3 +66,8 @@ class Replayer:
         except (RuntimeError, ValueError) as error:
             raise InvalidCandidate((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
         return schedule
+
+    def _settings(self, candidate: Candidate) -> PassConfig:
+        """The passes as they are applied: a maximum or minimum is not unrolled further than LLVM can bear."""
+        deep = any(isinstance(s, Unroll) and s.depth > _LONGEST_CHAIN for s in candidate.passes.settings)
+        return candidate.passes.replace(Unroll(_LONGEST_CHAIN)) if deep and self._chains else candidate.passes
