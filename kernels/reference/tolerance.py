@@ -28,15 +28,6 @@ def reduction_length(func: tirx.PrimFunc) -> int:
     return max(length, 1)
 
 
-def reduces_to_extremum(func: tirx.PrimFunc) -> bool:
-    """Whether a block takes the greatest or the least of floats."""
-    return any(
-        block.init
-        and any(isinstance(s.value, (tirx.Max, tirx.Min)) and is_float(dtype_of(s.value)) for s in block.stores)
-        for block in _blocks(func)
-    )
-
-
 def working_dtype(func: tirx.PrimFunc) -> str:
     """The dtype whose rounding limits the outputs: the coarsest floating dtype that the program computes in.
 

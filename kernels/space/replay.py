@@ -6,20 +6,19 @@ import json
 
 import tvm
 from tvm.s_tir import Schedule
+from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.target import Target
 
-from kernels.passes import PassConfig
-from kernels.passes.unroll import Unroll
-from kernels.reference import reduces_to_extremum
 from kernels.space.data import Candidate, InvalidCandidate
 from kernels.space.design import DesignSpace
 from kernels.space.rules import tune_context
 from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
-_LONGEST_CHAIN = 16
-"""Comparisons of floats in a row that LLVM is given at most. Whether one of 48 may be NaN it looks for without an end
-(minutes, then the deadline), because each looks at both of what it chooses from."""
+_MOST_WORK = 8.0
+"""Times the arithmetic of the untuned program. A stage that is computed inside of another's loops is done again for
+each of their steps. A softmax that does a thousand times the work costs a run's deadline, or LLVM's: unrolled, it is a
+chain of comparisons that LLVM takes minutes over."""
 
 
 class Replayer:
@@ -33,7 +32,7 @@ class Replayer:
         self._postprocs = ms.Postproc.create("llvm" if target.kind.name == "llvm" else "cuda-tensorcore")
         for postproc in self._postprocs:
             postproc._initialize_with_tune_context(self.context)  # noqa: SLF001 - TVM has no public name for it
-        self._chains = target.kind.name == "llvm" and reduces_to_extremum(self.module["main"])
+        self._work = _work(self.module) if target.kind.name == "llvm" else 0.0
         self._traces = [json.loads(s.trace) for s in space.sketches]
 
     def apply(self, candidate: Candidate, described: bool = False) -> Schedule:
@@ -41,7 +40,8 @@ class Replayer:
 
         `described` is for running it elsewhere: blocks that an intrinsic would replace stay what the intrinsic is
         described to do, and the target's limits are not checked.
-        Raises InvalidCandidate when the decisions do not apply or a target limit is exceeded.
+        Raises InvalidCandidate when the decisions do not apply, a target limit is exceeded, or, on a CPU, the same is
+        computed over and over.
         """
         if not self.space.contains(candidate):  # TVM would take some of them, and crash on others
             raise InvalidCandidate("no point of this design space")
@@ -56,7 +56,7 @@ class Replayer:
             tvm.s_tir.schedule.Trace.apply_json_to_schedule(
                 [instructions, [[i, d] for i, d in sorted(chosen.items())]], schedule
             )
-            self._settings(candidate).on_schedule(schedule)
+            candidate.passes.on_schedule(schedule)
             schedule.enter_postproc()
             for postproc in self._postprocs:
                 if described and type(postproc).__name__ in ("RewriteTensorize", "VerifyGPUCode"):
@@ -65,9 +65,14 @@ class Replayer:
                     raise InvalidCandidate(f"rejected by {type(postproc).__name__}")
         except (RuntimeError, ValueError) as error:
             raise InvalidCandidate((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
+        if self._work and (times := _work(schedule.mod) / self._work) > _MOST_WORK:
+            raise InvalidCandidate(f"it does {times:.3g} times the arithmetic of the untuned program")
         return schedule
 
-    def _settings(self, candidate: Candidate) -> PassConfig:
-        """The passes as they are applied: a maximum or minimum is not unrolled further than LLVM can bear."""
-        deep = any(isinstance(s, Unroll) and s.depth > _LONGEST_CHAIN for s in candidate.passes.settings)
-        return candidate.passes.replace(Unroll(_LONGEST_CHAIN)) if deep and self._chains else candidate.passes
+
+def _work(module: tvm.IRModule) -> float:
+    """The arithmetic operations of a program; 0 where TVM cannot count them. Takes 0.3 ms."""
+    try:
+        return float(estimate_tir_flops(module))
+    except (RuntimeError, ValueError):
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tvm.s_tir.analysis import estimate_tir_flops
 
 from kernels.passes import PASSES, PassConfig
 from kernels.space import (
@@ -121,10 +123,14 @@ def test_a_space_without_tiles_is_still_a_space() -> None:
     flat = generate(workload, llvm())
     flat_replayer = Replayer(workload, flat, llvm())
     rng = np.random.default_rng(0)
-    for _ in range(5):
+    applied = 0
+    for _ in range(20):
         candidate = flat.sample(rng)
         assert flat.contains(candidate)
-        flat_replayer.apply(candidate)
+        with contextlib.suppress(InvalidCandidate):  # some compute the same over and over
+            flat_replayer.apply(candidate)
+            applied += 1
+    assert applied > 2
 
 
 # --- moves ----------------------------------------------------------------------------------------------
@@ -234,6 +240,25 @@ def test_a_decision_that_is_no_choice_is_invalid(decision: Decision) -> None:
     position, _ = sketch.tiles[0]
     valid = space().from_indices(sketch.number, [0] * len(space().sizes(sketch.number))).decisions
     refuse(Candidate(sketch.number, (*valid[:position], decision, *valid[position + 1 :])))
+
+
+def test_computing_the_same_over_and_over_is_invalid() -> None:
+    """A stage inside of another's loops: some candidates of a softmax do a row's work for each of its elements."""
+    work = softmax()
+    rows = generate(work, llvm())
+    made = Replayer(work, rows, llvm())
+    rng = np.random.default_rng(0)
+    reasons, good = [], 0
+    for _ in range(40):
+        try:
+            schedule = made.apply(rows.sample(rng))
+        except InvalidCandidate as error:
+            reasons.append(str(error))
+        else:
+            good += 1
+            assert estimate_tir_flops(schedule.mod) <= 8 * estimate_tir_flops(made.module)
+    assert good > 4
+    assert any("times the arithmetic" in reason for reason in reasons)
 
 
 def test_too_few_or_many_decisions_or_no_such_sketch_is_invalid() -> None:
