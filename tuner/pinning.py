@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 _BUSY_SHARE = 0.1
 """A thread that used less than this share of the busiest one's CPU time is no worker."""
 
+_WORK_S = 0.05
+"""Twenty calls of a kernel of 50 microseconds are over before the system has counted whose they were."""
 
-def pin_workers(work: Callable[[], None], threads: int) -> bool:
+
+def pin_workers(work: Callable[[], object], threads: int) -> bool:
     """Run `work` and pin the `threads` busiest threads of this process to a CPU each.
 
     False, with nothing pinned, when fewer threads than that were busy: a serial kernel shows no workers. Nothing
@@ -36,6 +40,19 @@ def pin_workers(work: Callable[[], None], threads: int) -> bool:
         with contextlib.suppress(OSError):  # the thread may have ended, or the CPU been taken away
             os.sched_setaffinity(thread, {cpu})
     return True
+
+
+def pin_while_calling(launch: Callable[[int], object], threads: int, call_s: float | None = None) -> bool:
+    """`pin_workers` while `launch(count)` makes enough calls for the threads to show themselves.
+
+    `call_s` is about what a call takes; without it one call is made to see. A long call is made once.
+    """
+    if call_s is None:
+        start = time.perf_counter()
+        launch(1)
+        call_s = time.perf_counter() - start
+    calls = 1 + int(_WORK_S / max(call_s, 1e-7))
+    return pin_workers(lambda: launch(calls), threads)
 
 
 def _allowed() -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from kernels.workload import seeded_inputs
 from tuner.build import linker
 from tuner.measure.kernel import KernelLibrary
-from tuner.pinning import pin_workers
+from tuner.pinning import pin_while_calling
 from tuner.protocols import IDLE_S, LONG_CALL_S
 
 SEED = 1
@@ -48,7 +48,7 @@ class KernelHost(_Host):
         library = KernelLibrary(path, entry, made.outputs)
         self._prepared = library.prepare(seeded_inputs(made.inputs, SEED))
         self._launch(1)
-        pin_workers(lambda: self._launch(20), threads)
+        pin_while_calling(self._launch, threads)
 
     def _launch(self, count: int) -> None:
         self._prepared.launch(count)
@@ -72,7 +72,7 @@ class TorchHost(_Host):
         self._torch = torch
         self._call = torch_forms(task)[form]()
         self._launch(1)
-        pin_workers(lambda: self._launch(20), threads)
+        pin_while_calling(self._launch, threads)
 
     def _launch(self, count: int) -> None:
         with self._torch.inference_mode():

@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 
+from tuner.pinning import pin_while_calling
 from tuner.worker import Child
 
 SERVICE = "tests.tuner.test_pinning:Pinner"
@@ -78,3 +79,16 @@ def test_more_threads_than_cpus_pins_nothing() -> None:
         found = child.call("pin", 60, workers=1, threads=4096)
     assert found["pinned"] is True
     assert found["workers"][0] == found["idle"][0]
+
+
+def test_short_calls_are_made_until_the_threads_have_shown_themselves() -> None:
+    calls: list[int] = []
+    pin_while_calling(calls.append, 1, call_s=5e-5)
+    assert calls == [1001]
+    calls.clear()
+    pin_while_calling(calls.append, 1, call_s=3.0)
+    assert calls == [1]
+    calls.clear()
+    pin_while_calling(calls.append, 1)
+    assert len(calls) == 2
+    assert calls[0] == 1

@@ -87,7 +87,7 @@ def read(path: Path, progress: Progress) -> dict[str, Any] | None:
             return dict(found)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     progress.message(f"{path} is damaged: measuring this machine's ceilings again")
     return None

@@ -21,16 +21,13 @@ from tuner.measure.pooled import Shadow
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.measure.side_by_side import SLOW_CALL_S, Trial, side_by_side
 from tuner.outputs import Check
-from tuner.pinning import pin_workers
+from tuner.pinning import pin_while_calling
 from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
 from tuner.records import Measurement, Status, Tier
 from tuner.worker import ChildDied, ChildError, ChildTimeout
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
-
-_PIN_AFTER_S = 0.05
-"""Work enough for the threads of a pool to show themselves."""
 
 _MOST_CACHED = 8
 """Sets of inputs, and references: each task has two of either."""
@@ -192,8 +189,7 @@ class KernelService:
     def pin(self, trial: Trial) -> None:
         """Pin this process's threads, once, while a kernel that uses them all works."""
         if not self._pinned and trial.first_call_s < SLOW_CALL_S:
-            calls = 1 + int(_PIN_AFTER_S / trial.first_call_s)
-            self._pinned = pin_workers(lambda: trial.prepared.launch(calls), self._threads)
+            self._pinned = pin_while_calling(trial.prepared.launch, self._threads, trial.first_call_s)
 
     def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
         return KernelLibrary(job["path"], job["entry"], _specs(job["outputs"]))

@@ -186,8 +186,8 @@ def _pooled_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, flo
 def noise_floor(
     first: Sequence[float], second: Sequence[float], seed: int = 0, groups: Sequence[int] | None = None
 ) -> float:
-    """What the median log ratio of one thing against itself differs from 0, about one standard error of it where
-    nothing but chance is at work: half the outer end of its 95 % interval, so that twice the floor is as far as it may be.
+    """What the median log ratio of one thing against itself differs from 0: half the outer end of its 95 % interval,
+    about one standard error where nothing but chance is at work. Twice the floor is as far as it may be.
 
     Infinite under three pairs: a run that did not measure its own noise can decide nothing.
     """

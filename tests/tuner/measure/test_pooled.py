@@ -75,7 +75,7 @@ def test_without_a_floor_nothing_is_taken_for_the_same() -> None:
 def test_the_floor_is_the_incumbent_against_itself_by_round() -> None:
     processes = [one([1.0] * 10, list(range(10)))] * 3
     same = {"rounds": list(range(10)), "seconds": [1.01] * 10}
-    assert floor_of(processes, [same] * 3) == pytest.approx(math.log(1.01))
+    assert floor_of(processes, [same] * 3) == pytest.approx(math.log(1.01) / 2)
     assert floor_of(processes, [None] * 3) == math.inf
     assert floor_of(processes, [{"rounds": [100], "seconds": [9.0]}] * 3) == math.inf
 
