@@ -11,7 +11,7 @@ import numpy as np
 from tuner.baselines import BASELINES
 from tuner.errors import InfrastructureError
 from tuner.hosting import Hosting
-from tuner.pinning import pin_while_calling
+from tuner.pinning import pin_workers
 
 
 def named(path: str) -> Any:
@@ -40,6 +40,6 @@ class Host(Hosting):
             inputs = [stored[name] for name in stored.files]
         prepared = self._baseline.load(self._recipe, self._threads).prepare(inputs)
         prepared.launch(1)
-        pin_while_calling(prepared.launch, self._threads)
+        pin_workers(lambda: prepared.launch(2), self._threads)
         self._prepared = prepared
         return {"settings": f"{self._baseline.settings}, {self._threads} threads"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from tuner.baselines.host import named
 from tuner.baselines.torch import PreparedTorch, use_threads
-from tuner.pinning import pin_while_calling
+from tuner.pinning import pin_workers
 from tuner.protocols import Policy, Runner
 from tuner.records import Tier
 
@@ -71,7 +71,7 @@ class KernelHost:
         if not self._pinned:
             sample = calls[0].prepare(inputs)
             sample.launch(1)
-            self._pinned = pin_while_calling(sample.launch, self._threads)
+            self._pinned = pin_workers(lambda: sample.launch(20), self._threads)
         timed = [(call.key, self._runner.run(call, inputs, wanted).samples_s) for call in calls]
         name, samples = min(timed, key=lambda entry: statistics.median(entry[1]))
         return {"name": name, "samples_s": list(samples)}

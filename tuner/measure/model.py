@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.hosting import Hosting
-from tuner.pinning import pin_while_calling
+from tuner.pinning import pin_workers
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -26,7 +26,7 @@ class ModelHost(Hosting):
         """Load the library and call it once on the stored inputs."""
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             prepared = _Loaded(self._library, [stored[name] for name in stored.files])
-        pin_while_calling(prepared.launch, self._threads)
+        pin_workers(lambda: prepared.launch(1), self._threads)
         self._prepared = prepared
         return {"settings": f"relax VM, {self._threads} threads"}
 
