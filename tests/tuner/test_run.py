@@ -18,8 +18,8 @@ from tuner.export.library import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# One thread: two that must meet twenty thousand times a second are slower than one while other tests run beside them, and
-# what is slower than untuned is not exported.
+# One thread: two that must meet twenty thousand times a second are slower than one while other tests run beside
+# them, and what is slower than untuned is not exported.
 CONFIG = """
 model: {{source: "torch:tests.tuner.graph.test_graph:small"}}
 target: {{spec: llvm, threads: 1}}
