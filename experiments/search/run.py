@@ -175,9 +175,11 @@ def draw(results: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     tasks = results["tasks"]
-    columns = 4
+    columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(12, 2.4 * lines), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 2.8 * lines), layout="constrained", squeeze=False
+    )
     for panel in panels.flat[len(tasks) :]:
         panel.set_axis_off()
     for panel, (task, entry) in zip(panels.flat, tasks.items(), strict=False):
@@ -196,7 +198,7 @@ def draw(results: dict, path: Path) -> None:
         panel.set(title=task, xlim=(0, end), ylim=(0.8e3 * lowest, 4e3 * lowest))
     panels[0, 0].legend(fontsize="small")
     figure.supxlabel("seconds of search")
-    figure.supylabel("best kernel so far (screened), ms")
+    figure.supylabel("best so far, screened, ms")
     figure.savefig(path, dpi=110)
 
 
