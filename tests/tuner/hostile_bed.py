@@ -25,11 +25,12 @@ POLICY = dataclasses.replace(SCREEN, max_time_s=0.2)
 
 @dataclasses.dataclass(frozen=True)
 class Bed:
-    """A bench, a job that is fine, and the library of those that are not."""
+    """A bench, a job that is fine, the library of those that are not, and the bench's folder for temporary files."""
 
     bench: KernelBench
     good: dict[str, Any]
     library: Path
+    scratch: Path
 
     def hostile(self, name: str) -> dict[str, Any]:
         return {**self.good, "path": str(self.library), "entry": name}
@@ -56,8 +57,10 @@ def make_bed(folder: Path, more: Sequence[Hostile] = ()) -> Iterator[Bed]:
     assert isinstance(artifact, Artifact)
     assert not isinstance(found, str)
     good = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, found[0], (1, found[1]))
-    bench = KernelBench("hot", 1, thread_env(1), timeout_s=3)
-    made = Bed(bench, good, compile_all(folder, (*CASES, *more), *_around_tolerance(found[0].path)))
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    bench = KernelBench("hot", 1, {**thread_env(1), "TMPDIR": str(scratch)}, timeout_s=3)
+    made = Bed(bench, good, compile_all(folder, (*CASES, *more), *_around_tolerance(found[0].path)), scratch)
     try:
         made.assert_healthy()
         yield made

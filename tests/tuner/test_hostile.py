@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -204,16 +205,16 @@ def test_the_parents_death_is_the_childrens(number: signal.Signals) -> None:
     assert processes.within(5, lambda: not [p for p in started if processes.running(p)])
 
 
-def test_restarts_leave_nothing_behind(bed: Bed, tmp_path: Path) -> None:
+def test_restarts_leave_nothing_behind(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(bed.scratch))
     bed.assert_healthy()
     [server] = [p for p in processes.descendants(os.getpid()) if processes.parent(p) == os.getpid() and _forks(p)]
     before = (processes.descriptors(), processes.descriptors(server), len(processes.descendants(os.getpid())))
-    files = set(os.listdir("/tmp"))
     for _ in range(25):
         bed.bench.measure(bed.hostile("segfault"), POLICY)
     after = (processes.descriptors(), processes.descriptors(server), len(processes.descendants(os.getpid())))
     assert after == before
-    assert {f for f in set(os.listdir("/tmp")) - files if "tuner" in f} == set()
+    assert list(bed.scratch.iterdir()) == []
 
 
 def _forks(pid: int) -> bool:
