@@ -58,7 +58,7 @@ _TAKES = (
     ),
     Hostile(
         "allocate_without_end",
-        "for (int i = 0; i < 50; ++i) { char *p = malloc(64ul << 20); if (!p) abort(); memset(p, 1, 64ul << 20); } "
+        "for (int i = 0; i < 50; ++i) { char *p = malloc(64ul << 20); if (!p) abort(); memset(p, 1, 1ul << 20); } "
         "_exit(99);",
         FAILED,
         "SIGABRT",
