@@ -53,9 +53,8 @@ def clock() -> Clock:
 
 @dataclass(frozen=True)
 class Block:
-    """One sample: `seconds` a call of `calls` in a row; `disturbed`: the process was switched out meanwhile."""
+    """One sample: seconds a call, and whether the process was switched out meanwhile."""
 
-    calls: int
     seconds: float
     disturbed: bool
 
@@ -143,7 +142,7 @@ class CpuRunner:
     def block(self, prepared: Prepared, calls: int) -> Block:
         switches = usage().switches
         seconds = self.sample(prepared, calls)
-        return Block(calls, seconds, usage().switches > switches)
+        return Block(seconds, usage().switches > switches)
 
     def calibrate(self, prepared: Prepared, first_s: float, block_s: float) -> tuple[int, list[Block]]:
         """How many calls last `block_s` and dwarf the clock (one in cold mode), and the blocks of as many that showed
