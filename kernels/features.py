@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tvm.s_tir import Schedule
 
 from kernels.space import ENCODING_LENGTH, Candidate, InvalidCandidate, Replayer
 from kernels.space.gpu_work import judge
@@ -42,9 +43,12 @@ class FeatureExtractor:
         flops, bytes and intensity, then what the static judge says of a tiled GPU candidate (zeros otherwise).
         """
         try:
-            schedule = self._replayer.apply(candidate)
+            return self.row_of(candidate, self._replayer.apply(candidate))
         except InvalidCandidate:
             return None
+
+    def row_of(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
+        """`row` of a candidate whose scheduled program is at hand; the schedule stays as it is."""
         ms = meta_schedule()
         [stores] = self._extractor.extract_from(self._replayer.context, [ms.MeasureCandidate(schedule, [])])
         table = np.asarray(stores.numpy(), dtype=np.float32)

@@ -6,6 +6,7 @@ very objects that were measured.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _UNNEEDED = ("tirx.RemoveNoOp", "s_tir.RenormalizeSplitPattern")
 """Passes of TVM's that cost a tenth of a build and leave LLVM's code as it is without them, byte for byte."""
+
+_SCHEDULES_KEPT = 64
+"""Schedules that a child keeps of the candidates it made rows for. To schedule one again is a twentieth of a build."""
 
 _FEATURE_TIMEOUT_S = 120.0
 _LOAD_TIMEOUT_S = 120.0
@@ -53,6 +57,7 @@ class BuildService:
         self._cuda = json.loads(target).get("kind") == "cuda"
         self._tasks: dict[str, tuple[Any, Any]] = {}
         self._workloads: dict[str, Any] = {}
+        self._scheduled: dict[tuple[str, str], Any] = {}
 
     def op_space(self, workload: Mapping[str, Any], pass_names: Sequence[str]) -> dict[str, Any]:
         """The design space of a workload, as data."""
@@ -92,12 +97,23 @@ class BuildService:
         return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
-        """Feature rows; None for a candidate that cannot be scheduled."""
-        from kernels.space import Candidate
+        """Feature rows; None for a candidate that cannot be scheduled. Its schedule is kept for building it."""
+        from kernels.space import Candidate, InvalidCandidate
 
-        extractor = self._tasks[task][1]
-        rows = [extractor.row(Candidate.from_text(text)) for text in candidates]
-        return [None if row is None else row.tolist() for row in rows]
+        replayer, extractor = self._tasks[task]
+        rows: list[list[float] | None] = []
+        for text in candidates:
+            candidate = Candidate.from_text(text)
+            try:
+                schedule = replayer.apply(candidate)
+            except InvalidCandidate:
+                rows.append(None)
+                continue
+            rows.append(extractor.row_of(candidate, schedule).tolist())
+            self._scheduled[task, text] = schedule
+        while len(self._scheduled) > _SCHEDULES_KEPT:
+            del self._scheduled[next(iter(self._scheduled))]
+        return rows
 
     def op_build(self, task: str, candidate: str) -> dict[str, Any]:
         """Compile one candidate to an object and a shared library, or to a cubin."""
@@ -109,7 +125,7 @@ class BuildService:
         started = time.perf_counter()
         parsed = Candidate.from_text(candidate)
         try:
-            schedule = self._tasks[task][0].apply(parsed)
+            schedule = self._scheduled.pop((task, candidate), None) or self._tasks[task][0].apply(parsed)
         except InvalidCandidate as error:
             return {"status": Status.INVALID, "reason": str(error), "build_s": time.perf_counter() - started}
         entry = entry_of(task, parsed)
@@ -155,6 +171,14 @@ def linker() -> list[str]:
     raise InfrastructureError("no linker found (ld, cc or gcc)", "install a C toolchain, e.g. the package gcc")
 
 
+class _Answer(NamedTuple):
+    """Of a job: what the child said, or the exception that ended it, or None where it was never begun."""
+
+    value: Any
+    seconds: float
+    slot: int | None
+
+
 class LocalBuilder:
     """A pool of build children on this machine. Implements `protocols.Builder`, and features beside it.
 
@@ -170,6 +194,7 @@ class LocalBuilder:
         self._pool: list[Child] = []
         self._loaded: list[set[str]] = []
         self._spaces: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._scheduled_by: dict[tuple[str, str], int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def space(self, task: Task, pass_names: Sequence[str]) -> DesignSpace:
@@ -179,6 +204,7 @@ class LocalBuilder:
         workload = task.workload.to_json()
         data = self._child(0).call("space", _LOAD_TIMEOUT_S, workload=workload, pass_names=list(pass_names))
         self._spaces[task.key] = (workload, data)
+        self._load_everywhere(task.key)
         return DesignSpace.from_json(data)
 
     def features(self, task: Task, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
@@ -187,11 +213,14 @@ class LocalBuilder:
         chunks = [candidates[i : i + chunk] for i in range(0, len(candidates), chunk)]
         jobs = [("features", {"task": task.key, "candidates": [c.to_text() for c in part]}) for part in chunks]
         rows: list[NDArray[np.float32] | None] = []
-        for part, (answer, _) in zip(chunks, self._map(task.key, jobs, _FEATURE_TIMEOUT_S), strict=True):
-            if isinstance(answer, list):
+        for part, (answer, _, slot) in zip(chunks, self._map(task.key, jobs, _FEATURE_TIMEOUT_S), strict=True):
+            if isinstance(answer, list) and slot is not None:
                 rows.extend(None if row is None else np.asarray(row, dtype=np.float32) for row in answer)
+                self._scheduled_by.update({(task.key, c.to_text()): slot for c in part})
             else:
                 rows.extend([None] * len(part))
+        while len(self._scheduled_by) > _SCHEDULES_KEPT * self._workers:
+            del self._scheduled_by[next(iter(self._scheduled_by))]
         return rows
 
     def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
@@ -205,7 +234,8 @@ class LocalBuilder:
             for seed, path in zip(seeds, paths, strict=True)
         ]
         found = {}
-        for seed, path, (answer, _) in zip(seeds, paths, self._map(task.key, jobs, _REFERENCE_TIMEOUT_S), strict=True):
+        answers = self._map(task.key, jobs, _REFERENCE_TIMEOUT_S)
+        for seed, path, (answer, _, _) in zip(seeds, paths, answers, strict=True):
             if not isinstance(answer, dict):
                 return str(answer)
             found[seed] = Reference(path, answer["dtype"], answer["reduction"])
@@ -222,7 +252,8 @@ class LocalBuilder:
         jobs = [("build", {"task": task.key, "candidate": c.to_text()}) for c in candidates]
         made: list[Artifact | BuildFailure] = []
         limit_s = self._durations.limit(task.key, self.timeout_s)
-        for answer, seconds in self._map(task.key, jobs, limit_s, deadline):
+        at_home = [self._scheduled_by.get((task.key, c.to_text())) for c in candidates]
+        for answer, seconds, _ in self._map(task.key, jobs, limit_s, deadline, at_home):
             if answer is None:
                 break
             if isinstance(answer, (dict, ChildTimeout)):
@@ -256,6 +287,19 @@ class LocalBuilder:
             limits=for_compilers(),
         )
 
+    def _load_everywhere(self, key: str) -> None:
+        """Load a task's space into all children at once. One that fails at it is seen to when it is needed."""
+        asked = []
+        for slot in range(self._workers):
+            with contextlib.suppress(ChildDied):
+                workload, space = self._spaces[key]
+                self._child(slot).submit("load", workload=workload, space=space)
+                asked.append(slot)
+        for slot in asked:
+            with contextlib.suppress(ChildTimeout, ChildDied, ChildError):
+                self._pool[slot].result(_LOAD_TIMEOUT_S)
+                self._loaded[slot].add(key)
+
     def _ready(self, slot: int, key: str) -> Child:
         """The child in a slot, with the task's space loaded."""
         child = self._child(slot)
@@ -271,18 +315,19 @@ class LocalBuilder:
         jobs: Sequence[tuple[str, Mapping[str, Any]]],
         timeout_s: float,
         deadline: Callable[[], bool] = lambda: False,
-    ) -> list[tuple[Any, float]]:
-        """Run jobs over the pool: (answer or the exception that ended it, seconds); None if never started.
+        at_home: Sequence[int | None] = (),
+    ) -> list[_Answer]:
+        """Run jobs over the pool. `at_home` says of each job in which slot it takes less work, where there is one.
 
         A job whose child was killed from outside is done once more, in another child.
         """
-        answers: list[tuple[Any, float]] = [(None, 0.0)] * len(jobs)
+        answers = [_Answer(None, 0.0, None)] * len(jobs)
         waiting = list(range(len(jobs)))[::-1]
         busy: dict[int, tuple[int, float]] = {}
         repeated: set[int] = set()
 
         def ended(job: int, error: ChildTimeout | ChildDied | ChildError, seconds: float) -> None:
-            answers[job] = (error, seconds)
+            answers[job] = _Answer(error, seconds, None)
             if isinstance(error, ChildDied) and error.killed and job not in repeated:
                 repeated.add(job)
                 waiting.append(job)
@@ -290,7 +335,8 @@ class LocalBuilder:
         while waiting or busy:
             for slot in range(self._workers):
                 if slot not in busy and waiting and not deadline():
-                    job = waiting.pop()
+                    job = next((j for j in reversed(waiting) if at_home and at_home[j] == slot), waiting[-1])
+                    waiting.remove(job)
                     started = time.monotonic()
                     try:
                         self._ready(slot, key).submit(jobs[job][0], **jobs[job][1])
@@ -310,7 +356,7 @@ class LocalBuilder:
                     continue
                 del busy[slot]
                 try:
-                    answers[job] = (self._pool[slot].result(max(left, 0.0)), time.monotonic() - started)
+                    answers[job] = _Answer(self._pool[slot].result(max(left, 0.0)), time.monotonic() - started, slot)
                 except (ChildTimeout, ChildDied, ChildError) as error:
                     ended(job, error, time.monotonic() - started)
         return answers

@@ -32,6 +32,7 @@ class Policy:
     blocks and `min_time_s` of timed work, and then until the relative half-width of the median's
     95 % interval is at most `half_width` (0 = do not wait for it) or `max_time_s` is spent.
     `give_up_above_s`: when the first sample is above it, stop and call the measurement censored.
+    `enough_above_s`: a median above it is known well enough once there are `min_samples` blocks.
     """
 
     tier: Tier
@@ -42,6 +43,7 @@ class Policy:
     block_s: float = 0.002
     warmup_s: float = 0.0
     give_up_above_s: float | None = None
+    enough_above_s: float | None = None
 
 
 SCREEN = Policy(Tier.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)

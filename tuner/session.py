@@ -36,6 +36,9 @@ from tuner.search.ranker import FeatureCache
 GIVE_UP = 3.0
 """A first sample this many times slower than the task's best is not worth another."""
 
+NO_CONTENDER = 1.5
+"""A candidate this many times slower than the task's best will be no finalist: a few samples tell the model enough."""
+
 FINALISTS = 5
 _KEEP_BUILT = 8
 _CHUNK = 16
@@ -292,7 +295,9 @@ class TaskSession:
 
     def _screen_policy(self) -> Policy:
         best = self.best_s
-        return dataclasses.replace(SCREEN, give_up_above_s=None if best is None else GIVE_UP * best)
+        if best is None:
+            return SCREEN
+        return dataclasses.replace(SCREEN, give_up_above_s=GIVE_UP * best, enough_above_s=NO_CONTENDER * best)
 
     def _measure(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
         """What became of a candidate. Raises OutputError where it failed for want of room on the disk."""
@@ -309,7 +314,7 @@ class TaskSession:
         if isinstance(job, Measurement):
             return job
         if candidate.is_default:
-            policy = dataclasses.replace(policy, give_up_above_s=None)
+            policy = dataclasses.replace(policy, give_up_above_s=None, enough_above_s=None)
         measurement = self._bench.measure(job, policy)
         if measurement.ok and measurement.median_s < self._floor_s:
             measurement = Measurement(

@@ -73,13 +73,11 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
         builder.space(task, tuple(PASSES))  # starts the warm process: MetaSchedule's imports are not counted either
         with SqlStore(f"sqlite:///{folder}/records.db") as store:
             began = time.monotonic()
-            space = builder.space(task, tuple(PASSES))
+            space = builder.space(task, [p for p in PASSES if p != "fast_math"])
             features = FeatureCache(Features())
             ranker = Ranker(XgbRanker(SCHEMA, seed=0, threads=2))
             ledger = Ledger(store, "throughput", "none", 0)
             strategy = search.create("guided", space, features, ranker.task(task.key), 0)
-            names = [p for p in PASSES if p != "fast_math"]
-            space = builder.space(task, names)
             session = TaskSession(task, space, strategy, features, builder, bench, ledger, Path(folder), {})
             while ledger.trials < trials:
                 session.step(min(16, trials - ledger.trials), lambda: False)

@@ -77,6 +77,25 @@ def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypa
     assert any(without)
 
 
+def test_a_schedule_kept_from_the_features_builds_the_same(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = BuildService(TARGET, str(tmp_path))
+    workload = task.workload.to_json()
+    space = service.op_space(workload, list(PASSES))
+    service.op_load(workload, space)
+    rng = np.random.default_rng(0)
+    drawn = [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
+    alone = [service.op_build(task.key, text).get("sha256") for text in drawn]
+    rows = service.op_features(task.key, drawn)
+    with monkeypatch.context() as patch:
+        patch.delattr("kernels.space.Replayer.apply")
+        for text, row, sha256 in zip(drawn, rows, alone, strict=True):
+            if row is not None:
+                assert service.op_build(task.key, text)["sha256"] == sha256
+    assert service.op_features(task.key, drawn) == rows
+
+
 def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
     seed = space.seeds()[0]
     broken = Candidate(seed.sketch, tuple((7, 7, 7, 7) if isinstance(d, tuple) else d for d in seed.decisions))

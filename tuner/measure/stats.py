@@ -117,7 +117,11 @@ def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str
         return None
     if elapsed >= policy.max_time_s:
         return "time limit"
-    if len(samples) < policy.min_samples or elapsed < policy.min_time_s:
+    if len(samples) < policy.min_samples:
+        return None
+    if policy.enough_above_s is not None and median(samples) > policy.enough_above_s:
+        return "no contender"
+    if elapsed < policy.min_time_s:
         return None
     if policy.half_width <= 0:
         return "enough samples"

@@ -124,6 +124,12 @@ class TestShouldStop:
         assert should_stop([0.001] * 3, SCREEN, 0.003) is None
         assert should_stop([0.01] * 3, SCREEN, 0.03) == "enough samples"
 
+    def test_what_is_no_contender_is_not_sampled_for_long(self) -> None:
+        racing = dataclasses.replace(SCREEN, enough_above_s=0.0015)
+        assert should_stop([0.002] * 2, racing, 0.004) is None
+        assert should_stop([0.002] * 3, racing, 0.006) == "no contender"
+        assert should_stop([0.001, 0.001, 0.009], racing, 0.011) is None
+
     def test_rank_waits_for_the_half_width(self) -> None:
         wide = [1.0, 2.0] * 10
         assert should_stop(wide, RANK, 0.5) is None
