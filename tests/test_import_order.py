@@ -72,6 +72,7 @@ HOMES = {
         "tuner/baselines/kernels.py",
         "tuner/baselines/torch.py",
         "tuner/baselines/torch_cuda.py",
+        "tuner/baselines/torch_hosts.py",
         "tuner/importers/onnx_in_torch.py",
         "tuner/importers/onnx_operators.py",
         "tuner/importers/torch.py",

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.space import Candidate
-from tuner.measure.kernel import KernelBench
 from tuner.measure.pooled import Shadow, floor_of, pool, with_floor
-from tuner.protocols import CERTIFY
+from tuner.protocols import CERTIFY, Bench
 from tuner.records import Measurement, Status
 
 PROCESSES = 3
@@ -49,7 +48,7 @@ class Certification:
         """In how many processes it was measured so far."""
         return len(self._found)
 
-    def measure(self, bench: KernelBench, budget_s: float) -> None:
+    def measure(self, bench: Bench, budget_s: float) -> None:
         """Measure all that have not failed yet, in `bench`'s process, within about `budget_s` seconds."""
         taking_part = [c for c in self._candidates if c not in self._failed]
         if not taking_part:

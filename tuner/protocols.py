@@ -165,6 +165,26 @@ class Builder(Protocol):
         """Build candidates in parallel; the order of the results is that of the candidates."""
 
 
+class Bench(Protocol):
+    """Checks and times kernels, each in a child that may die of it. A job is what `measure.kernel.job_of` makes."""
+
+    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+        """Whatever goes wrong with the kernel is a status with a reason."""
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], Mapping[str, Any] | None]:
+        """Kernels of one task in turn, within about `budget_s` seconds; and the first one's second entry."""
+
+    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+        """Run once and store the outputs; the reason when that fails."""
+
+    def renew(self) -> None:
+        """What is measured next runs in a fresh process."""
+
+    def close(self) -> None: ...
+
+
 # --- models, baselines, records, export ---------------------------------------------------------
 
 

@@ -16,12 +16,13 @@ from kernels.space import Candidate, DesignSpace
 from tuner.build import LocalBuilder
 from tuner.certification import Certification
 from tuner.files import require_room
-from tuner.measure.kernel import KernelBench, job_of
+from tuner.measure.kernel import job_of
 from tuner.measure.pooled import fastest, tied
 from tuner.protocols import (
     RANK,
     SCREEN,
     Artifact,
+    Bench,
     BuildFailure,
     Policy,
     Proposal,
@@ -125,7 +126,7 @@ class TaskSession:
         strategy: Strategy,
         features: FeatureCache,
         builder: LocalBuilder,
-        bench: KernelBench,
+        bench: Bench,
         ledger: Ledger,
         folder: Path,
         known: Known,

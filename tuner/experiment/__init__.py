@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from tuner import config as config_file
 from tuner import environment, files, targets
 from tuner.config import RunConfig
-from tuner.errors import TargetError, UserError
-from tuner.experiment.machine import ceilings
-from tuner.experiment.prepare import RunContext, hold, lowered, open_store, run_folder, start, tidy
+from tuner.errors import UserError
+from tuner.experiment.device import Device
+from tuner.experiment.prepare import RunContext, hold, lowered, open_store, run_folder, scope_of, start, tidy
 from tuner.experiment.searcher import Searcher
-from tuner.experiment.whole import kernel_baselines, rebuild_export, whole_model
+from tuner.experiment.whole import rebuild_export
 from tuner.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
@@ -57,12 +57,7 @@ def run(
 
 
 def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
-    target = targets.resolve(config.target)
-    if target.kind == "cuda":
-        raise TargetError(
-            "`run` tunes for CPUs; for CUDA its three steps are commands of their own, also on one machine",
-            "python -m tuner bundle CONFIG, measure bundle.tar, absorb measurements.jsonl, and again",
-        )
+    target = targets.resolve(config.target, to_run=replay is None)
     with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
         context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
         return context.execute(store)
@@ -88,7 +83,7 @@ def rebuild_report(run: str, out: str) -> Path:
     config = config_file.load(str(folder / "config.yaml"))
     keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
     target = targets.resolve(config.target, to_run=False)
-    scope = environment.scope_key(target.text, target.threads, config.measure.mode)
+    scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
         report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
     return folder
@@ -155,43 +150,38 @@ class _Run(RunContext):
         self, model: ImportedModel, variants: list[Lowered], store: SqlStore, captured: dict[str, Any]
     ) -> RunFacts:
         from tuner.build import LocalBuilder
-        from tuner.measure.contest import thread_env
-        from tuner.measure.kernel import KernelBench
-        from tuner.measure.replay import Recording
 
-        found_ceilings = (
-            ceilings(self.folder.parent, self.target.threads, self.progress)
-            if self.replay is None
-            else dict(Recording.load(self.replay).ceilings)
-        )
+        device = self._device()
         workers = self.config.measure.workers or environment.usable_threads()
         builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
-        bench = KernelBench(
-            self.config.measure.mode,
-            self.target.threads,
-            thread_env(self.target.threads),
-            self.config.measure.run_timeout_s,
-            self.replay,
-        )
         try:
-            searcher = Searcher(self, store, builder, bench, found_ceilings)
+            searcher = Searcher(self, store, builder, device)
             began = time.monotonic()
             found = searcher.search(variants)
             search_s = time.monotonic() - began
             searcher.finish(found)
-            baselines = kernel_baselines(self, found)
+            baselines = device.kernel_baselines(found)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
-                found=found, ledger=searcher.ledger, ceilings=found_ceilings, environment=captured, search_s=search_s,
+                found=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
                 kernel_baselines=baselines, notes=[*self.notes, *found.explanations],
             )  # fmt: skip
-            winners = facts.winners()
-            objects = {key: found.sessions[key].object_of(candidate) for key, candidate in winners.items()}
+            parts = device.parts(found, facts.winners())
         finally:
             builder.close()
-            bench.close()
-        facts.contest, facts.manifest = whole_model(self, model, found.lowered, objects, facts.versions())
+            device.close()
+        facts.contest, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
+        facts.notes += [note for note in self.notes if note not in facts.notes]
         return facts
+
+    def _device(self) -> Device:
+        if self.target.kind == "cuda":
+            from tuner.experiment.on_gpu import OnGpu
+
+            return OnGpu(self)
+        from tuner.experiment.on_cpu import OnCpu
+
+        return OnCpu(self)
 
     def _report(self, facts: RunFacts, store: SqlStore) -> Outcome:
         from tuner import report

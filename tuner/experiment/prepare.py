@@ -47,7 +47,7 @@ class RunContext:
     def scope(self) -> str:
         """Of this run's records. What was replayed is never taken for what was measured."""
         mode = self.config.measure.mode if self.replay is None else "replay"
-        return environment.scope_key(self.target.text, self.target.threads, mode)
+        return scope_of(self.target, mode)
 
     @property
     def work(self) -> Path:
@@ -77,6 +77,13 @@ def lowered(
     ]  # fmt: skip
     progress.phase(f"cutting {model.name} into tasks")
     return model, [lower(cleaned, graph, llvm_or_cuda) for graph in wanted]
+
+
+def scope_of(target: ResolvedTarget, mode: str) -> str:
+    """What stored measurements must share to be used again; on a GPU also those that `absorb` brought from its like."""
+    if target.kind == "cuda":
+        return environment.gpu_scope_key(target.text, target.device, mode)
+    return environment.scope_key(target.text, target.threads, mode)
 
 
 def tvm_target(target: ResolvedTarget) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tuner import environment
+from tuner.experiment.device import Device
 from tuner.experiment.prepare import Features, RunContext
 from tuner.protocols import Task
 from tuner.records import Measurement, Tier
@@ -16,7 +16,6 @@ from tuner.records import Measurement, Tier
 if TYPE_CHECKING:
     from tuner.build import LocalBuilder
     from tuner.graph import Lowered
-    from tuner.measure.kernel import KernelBench
     from tuner.search_phase import SearchResult
     from tuner.session import Ledger, TaskSession
     from tuner.store import SqlStore
@@ -44,8 +43,7 @@ class Searcher:
         run: RunContext,
         store: SqlStore,
         builder: LocalBuilder,
-        bench: KernelBench,
-        ceilings: Mapping[str, Any],
+        device: Device,
     ) -> None:
         from costmodel.xgb import XgbRanker
         from kernels.features import SCHEMA
@@ -55,9 +53,9 @@ class Searcher:
         self._run = run
         self._store = store
         self._builder = builder
-        self._bench = bench
+        self._device = device
+        self._bench = device.bench
         self._work = run.work
-        self._ceilings = ceilings
         self._config = run.config
         seed = run.config.search.seed
         self._ranker = Ranker(XgbRanker(SCHEMA, seed=seed, threads=environment.usable_threads()))
@@ -94,7 +92,12 @@ class Searcher:
         self.ledger.reused = self._known_trials
         budget = Budget(began + left, trials, self.ledger, self._run.interrupted)
         phase = SearchPhase(
-            lambda task: sessions[task.key], budget, self._run.progress, search.batch, search.early_stop, self._floor
+            lambda task: sessions[task.key],
+            budget,
+            self._run.progress,
+            search.batch,
+            search.early_stop,
+            self._device.floor_s,
         )
         found = phase.run(variants)
         spent = left == 0.0 or trials == 0
@@ -149,15 +152,6 @@ class Searcher:
             for run in self._used | {self.ledger.run_id}:
                 self._store.end(run)
 
-    def _floor(self, task: Task) -> float:
-        from tuner.measure.ceilings import least_bytes, physical_floor_s
-
-        workload = task.workload
-        dtype = workload.outputs[0].dtype
-        inputs, output = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
-        moved = least_bytes(inputs, output, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
-        return physical_floor_s(workload.flops, moved, self._ceilings, dtype)
-
     def _session(self, task: Task) -> TaskSession:
         from kernels.features import FEATURE_LENGTH
         from tuner import search
@@ -184,7 +178,7 @@ class Searcher:
         )
         session = TaskSession(
             task, space, strategy, features, self._builder, self._bench, self.ledger,
-            self._work / "references", known, PLAUSIBLE * self._floor(task),
+            self._work / "references", known, PLAUSIBLE * self._device.floor_s(task),
         )  # fmt: skip
         self._known_cost_s += session.known_cost_s
         self._known_cost_s += sum(m.run_s for (_, tier), m in known.items() if tier is Tier.RANK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ from tuner.config import RunConfig
 from tuner.errors import UserError
 from tuner.experiment.prepare import RunContext, lowered, scratch, tvm_target
 from tuner.progress import Progress
-from tuner.protocols import RANK, ImportedModel
+from tuner.protocols import RANK, ImportedModel, Task
 from tuner.targets import ResolvedTarget
 
 if TYPE_CHECKING:
+    from kernels.space import Candidate, DesignSpace
+    from tuner.build import LocalBuilder
     from tuner.endtoend import Entrant
     from tuner.endtoend import Outcome as Contest
     from tuner.graph import Lowered
@@ -38,55 +40,64 @@ def whole_model(
     Returns what the comparison found, and the export's manifest or None. `objects` maps workload keys to
     (symbol, object file), or None for a kernel that could not be had.
     """
-    from tuner.endtoend import TUNED, UNTUNED, compete
-    from tuner.importers import model_inputs
+    from tuner.graph import assemble
 
     run.progress.phase("linking the tuned model")
     work = run.work
-    manifest = export(model, graph, objects, work, run.target, versions)
-    inputs = model_inputs(model.inputs, model.recipe, run.config.search.seed)
+    target = tvm_target(run.target)
+    kept = {k: o for k, o in objects.items() if o is not None}
+    manifest = export(model, graph, assemble(graph, kept, target), work, run.target, versions)
     plain = None
     if "untuned" in run.config.baselines.models and not run.interrupted():
         run.progress.phase("compiling untuned TVM for comparison")
         plain = untuned(model, work, run.target)
     rivals = entrants(run.config, model, work / "export" / "model.so", plain, run.target.threads)
+    found = contest(run, model, rivals, ("onnxruntime", "torch"))
+    check_original_weights(run, graph, lambda twin: assemble(twin, kept, target), found)
+    if why_not := why_not_exported(run, found):
+        found.notes.append(f"not exported: {why_not}")
+        return found, None
+    files.replace_folder(work / "export", run.folder / "export")
+    return found, manifest
+
+
+def contest(run: RunContext, model: ImportedModel, rivals: Sequence[Entrant], references: Sequence[str]) -> Contest:
+    """Check the tuned model against `references` on seeded inputs, and time all in turn."""
+    from tuner.endtoend import TUNED, UNTUNED, compete
+    from tuner.importers import model_inputs
+
+    inputs = model_inputs(model.inputs, model.recipe, run.config.search.seed)
+    budget = _CONTEST_S[run.config.search.effort]
     if run.interrupted():
-        rivals = [e for e in rivals if e.name in (TUNED, UNTUNED, "onnxruntime", "torch")]
-    budget = _CONTEST_INTERRUPTED_S if run.interrupted() else _CONTEST_S[run.config.search.effort]
+        rivals = [e for e in rivals if e.name in (TUNED, UNTUNED, *references)]
+        budget = _CONTEST_INTERRUPTED_S
     if run.replay is not None:
         budget = _CONTEST_REPLAY_S
     run.progress.phase("verifying and comparing whole models")
-    contest = compete(
-        rivals,
-        ("onnxruntime", "torch"),
-        inputs,
-        work,
-        run.target.threads,
-        budget,
-        run.config.search.seed,
-        run.progress.message,
-    )
-    check_original_weights(run, graph, objects, contest)
-    why_not = ""
+    seed, threads = run.config.search.seed, run.target.threads
+    return compete(rivals, references, inputs, run.work, threads, budget, seed, run.progress.message)
+
+
+def why_not_exported(run: RunContext, found: Contest) -> str:
+    """The reason, or "" where the tuned model may be exported."""
+    from tuner.endtoend import TUNED, UNTUNED
+
     if not run.config.export.enabled:
-        why_not = "export.enabled is false"
-    elif not contest.verified:
-        why_not = "its outputs are not verified"
-    elif contest.result.verdict(TUNED, UNTUNED).label == "SLOWER":
-        why_not = "it is slower than untuned TVM"
-    if why_not:
-        contest.notes.append(f"not exported: {why_not}")
-        return contest, None
-    files.replace_folder(work / "export", run.folder / "export")
-    return contest, manifest
+        return "export.enabled is false"
+    if not found.verified:
+        return "its outputs are not verified"
+    if found.result.verdict(TUNED, UNTUNED).label == "SLOWER":
+        return "it is slower than untuned TVM"
+    return ""
 
 
-def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str, Any], contest: Contest) -> None:
-    """The same kernels with the model's own weights, against the outputs that onnx ships."""
+def check_original_weights(
+    run: RunContext, graph: Lowered, build: Callable[[Lowered], Any], found: Contest, device: str = "cpu"
+) -> None:
+    """The same kernels with the model's own weights, against the outputs that onnx ships. `build` puts them in."""
     import numpy as np
 
     from tuner.endtoend import run_once
-    from tuner.graph import assemble
     from tuner.importers import original_check
     from tuner.outputs import check_outputs
 
@@ -99,21 +110,19 @@ def check_original_weights(run: RunContext, graph: Lowered, objects: Mapping[str
     original = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, weights="original"))
     _, [twin] = lowered(original, run.target, run.progress, only=graph.config)
     if {t.key for t in twin.tasks} != {t.key for t in graph.tasks}:
-        contest.notes.append("original weights give other kernels (constants fold differently); not checked with them")
+        found.notes.append("original weights give other kernels (constants fold differently); not checked with them")
         return
     library = run.work / "original.so"
-    assemble(twin, {k: o for k, o in objects.items() if o is not None}, tvm_target(run.target)).export_library(
-        str(library)
-    )
-    outputs = run_once(library, [np.asarray(i) for i in inputs], run.work, run.target.threads)
+    build(twin).export_library(str(library))
+    outputs = run_once(library, [np.asarray(i) for i in inputs], run.work, run.target.threads, device)
     if isinstance(outputs, str):
-        contest.verified = False
-        contest.notes.append(f"with the original weights the tuned model fails: {outputs}")
+        found.verified = False
+        found.notes.append(f"with the original weights the tuned model fails: {outputs}")
         return
     check = check_outputs(outputs, expected, rtol, atol)
-    contest.verified = contest.verified and check.ok
+    found.verified = found.verified and check.ok
     with_own = "with its original weights the tuned model"
-    contest.notes.append(
+    found.notes.append(
         f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
         if check.ok
         else f"{with_own} differs from the outputs that onnx ships: {check.reason}"
@@ -151,15 +160,15 @@ def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str
 
 
 def export(
-    model: ImportedModel, graph: Lowered, objects: Mapping[str, Any], folder: Path, target: ResolvedTarget,
+    model: ImportedModel, graph: Lowered, executable: Any, folder: Path, target: ResolvedTarget,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Link the model and lay it out as a deployable folder under `folder`/export. Returns the manifest."""
+    """Lay an assembled model out as a deployable folder under `folder`/export. Returns the manifest."""
     from tuner.export import library
-    from tuner.graph import assemble, output_specs
+    from tuner.graph import output_specs
 
-    executable = assemble(graph, {k: o for k, o in objects.items() if o is not None}, tvm_target(target))
-    return library.export(executable, folder, model, output_specs(graph), target.text, target.threads, versions)
+    device = "cuda" if target.kind == "cuda" else "cpu"
+    return library.export(executable, folder, model, output_specs(graph), target.text, target.threads, versions, device)
 
 
 def rebuild_export(
@@ -172,7 +181,8 @@ def rebuild_export(
     from kernels.passes import PASSES
     from kernels.space import Candidate
     from tuner.build import LocalBuilder
-    from tuner.protocols import Artifact
+    from tuner.graph import assemble
+    from tuner.graph.assemble import assemble_gpu
 
     model, variants = lowered(config, target, Progress())
     graph = next((v for v in variants if {t.key for t in v.tasks} >= set(winners)), None)
@@ -180,23 +190,44 @@ def rebuild_export(
         raise UserError(f"{folder.name}: its kernels are not those of the model any more", "run it again")
     work = scratch(folder)
     builder = LocalBuilder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
-    objects: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     try:
         for task in graph.tasks:
             if task.key in winners:
-                builder.space(task, tuple(PASSES))
-                [built] = builder.build(task, [Candidate.from_text(winners[task.key])])
-                if not isinstance(built, Artifact):
-                    raise UserError(
-                        f"{folder.name}: {task.name} does not build any more: {built.reason}", "run it again"
-                    )
-                objects[task.key] = (built.entry, built.path.with_suffix(".o"))
-        export(model, graph, objects, work, target, summary["environment"].get("packages", {}))
+                space = builder.space(task, tuple(PASSES))
+                candidate = Candidate.from_text(winners[task.key])
+                if target.kind == "cuda":
+                    parts[task.key] = scheduled(task, space, candidate, target)
+                else:
+                    parts[task.key] = _object(builder, task, candidate, folder.name)
+        put_together = assemble_gpu if target.kind == "cuda" else assemble
+        made = put_together(graph, parts, tvm_target(target))
+        export(model, graph, made, work, target, summary["environment"].get("packages", {}))
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()
         shutil.rmtree(work, ignore_errors=True)
     return folder / "export"
+
+
+def _object(builder: LocalBuilder, task: Task, candidate: Candidate, run: str) -> tuple[str, Path]:
+    """(symbol, object file) of a winner. Raises UserError."""
+    from tuner.protocols import Artifact
+
+    [built] = builder.build(task, [candidate])
+    if not isinstance(built, Artifact):
+        raise UserError(f"{run}: {task.name} does not build any more: {built.reason}", "run it again")
+    return built.entry, built.path.with_suffix(".o")
+
+
+def scheduled(task: Task, space: DesignSpace, candidate: Candidate, target: ResolvedTarget) -> Any:
+    """The scheduled program of a candidate, for a model that is compiled in one module. Raises UserError."""
+    from kernels.space import InvalidCandidate, Replayer
+
+    try:
+        return Replayer(task.workload, space, tvm_target(target)).apply(candidate).mod["main"]
+    except InvalidCandidate as error:
+        raise UserError(f"{task.name} cannot be scheduled any more: {error}", "run it again") from error
 
 
 def untuned(model: ImportedModel, work: Path, target: ResolvedTarget) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuner.measure.nvml import Certificate, barring
-from tuner.measure.stats import should_stop, without_disturbed
+from tuner.measure.stats import should_stop, undisturbed, without_disturbed
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status
 
@@ -29,6 +30,10 @@ _FIRST_HOLD_S = 50e-6
 _MOST_HOLD_S = 0.02
 _LAUNCH_S = 10e-6  # of the host for one launch through PyCUDA; measured again with every sample
 _LOOK_EVERY = 16
+
+LEAST_ROUNDS = 3
+_RARE = 4.0
+"""In turn with others: the fewest rounds; what costs this many times the cheapest takes part in some of them only."""
 
 
 PLAUSIBLE = 0.95
@@ -89,6 +94,20 @@ class Gpu(Protocol):
     def free_bytes(self) -> int: ...
 
 
+@dataclass
+class Turns:
+    """A kernel's samples beside others': seconds per call and the number of the round of each, those kept only."""
+
+    calls: int
+    copies: int
+    cost_s: float
+    period: int = 1
+    rounds: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    dropped: int = 0
+    stopped_by: str = "time limit"
+
+
 class GpuRunner:
     """Times a launchable on a GPU. Implements `protocols.Runner` for launchables whose calls can be enqueued.
 
@@ -147,6 +166,56 @@ class GpuRunner:
             Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
         )
 
+    def in_turn(self, kernels: Sequence[GpuPrepared], policy: Policy, budget_s: float, seed: int) -> list[Turns]:
+        """Time several kernels side by side: round by round one sample of each, in random order.
+
+        Ends when a rule of `policy` holds for all that take part in every round, or with the budget (seconds, all
+        included), but not before three rounds. A round in which the host was late for one of them is dropped for all,
+        so that what is left pairs up. Raises GpuError.
+        """
+        deadline = time.perf_counter() + budget_s
+        turns = [self._enter(prepared, policy) for prepared in kernels]
+        cheapest = min(turn.cost_s for turn in turns)
+        often = [turn for turn in turns if turn.cost_s <= _RARE * cheapest]
+        for turn in turns:
+            if turn.cost_s > _RARE * cheapest:
+                turn.period = max(1, round(2.0 * turn.cost_s / sum(other.cost_s for other in often)))
+        rng = random.Random(seed)
+        late: list[bool] = []
+        began = time.perf_counter()
+        while True:
+            taking_part = [pair for pair in zip(kernels, turns, strict=True) if len(late) % pair[1].period == 0]
+            rng.shuffle(taking_part)
+            disturbed = False
+            for prepared, turn in taking_part:
+                seconds, was_late = self._sample(prepared, turn.calls, turn.copies)
+                turn.seconds.append(seconds)
+                turn.rounds.append(len(late))
+                disturbed = disturbed or was_late
+            late.append(disturbed)
+            over = time.perf_counter() >= deadline
+            if len(late) < LEAST_ROUNDS or not (over or len(late) % 4 == 0):
+                continue
+            quiet = set(undisturbed(late, policy.min_samples))
+            kept = [[s for s, r in zip(t.seconds, t.rounds, strict=True) if r in quiet] or t.seconds for t in often]
+            elapsed = (time.perf_counter() - began) / len(turns)
+            rules = [should_stop(seconds, policy, elapsed) for seconds in kept]
+            if over or all(rules):
+                for turn, rule in zip(often, rules, strict=True):
+                    turn.stopped_by = rule or "time limit"
+                return [_quieted(turn, quiet) for turn in turns]
+
+    def _enter(self, prepared: GpuPrepared, policy: Policy) -> Turns:
+        prepared.enqueue(0)
+        self._gpu.synchronize()
+        first, _ = self._sample(prepared, 1, 1)
+        self._warm_up(prepared, first, WARM_UP_S)
+        began = time.perf_counter()
+        first, _ = self._sample(prepared, 1, 1)
+        calls, copies = self._batch(prepared, first, policy)
+        prepared.copies(copies)
+        return Turns(calls, copies, time.perf_counter() - began + first * (calls - 1))
+
     def _batch(self, prepared: GpuPrepared, first: float, policy: Policy) -> tuple[int, int]:
         """Calls a sample, and copies of the arguments that they rotate over."""
         if self._mode == "cold" and first >= SHORT_S:
@@ -197,3 +266,11 @@ class GpuRunner:
             stopped_by = should_stop(without_disturbed(samples, late, policy.min_samples), policy, elapsed)
             if stopped_by:
                 return samples, late, stopped_by, elapsed
+
+
+def _quieted(turn: Turns, quiet: set[int]) -> Turns:
+    """Without the samples of rounds that were disturbed; with all of them where nothing would be left."""
+    kept = [i for i, number in enumerate(turn.rounds) if number in quiet] or list(range(len(turn.rounds)))
+    turn.dropped = len(turn.rounds) - len(kept)
+    turn.rounds, turn.seconds = [turn.rounds[i] for i in kept], [turn.seconds[i] for i in kept]
+    return turn

@@ -11,9 +11,11 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tuner.errors import InfrastructureError, TargetError
+from tuner.measure.pooled import Shadow
 from tuner.protocols import Policy
 from tuner.records import Measurement, Status
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -128,6 +130,40 @@ class GpuBench:
             if broken:
                 self._look(measured)
         return measured
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], Shadow | None]:
+        """Check and time several kernels of one task in turn, within about `budget_s` seconds, and the first one's
+        second entry. When one of them breaks the context nothing of the turn is kept: each is measured alone, so that
+        only the culprit is blamed."""
+        elements = sum(_elements(job) for job in jobs)
+        timeout = RUN_TIMEOUT_S * len(jobs) + budget_s + elements / _ELEMENTS_PER_S
+        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        with locked(self._settings["bus_id"]):
+            try:
+                answer = self._ready().call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+                self._runs += len(jobs)
+                return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"]
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                self._retire()
+                self._look(Measurement(Status.RUN_FAILED, tier=policy.tier, reason=str(error)[:300]))
+        alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
+        return [self.measure(job, alone) for job in jobs], None
+
+    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+        """Run once and store the outputs; the reason when that fails."""
+        with locked(self._settings["bus_id"]):
+            try:
+                self._ready().call("outputs", RUN_TIMEOUT_S, job=dict(job), path=str(path))
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                self._retire()
+                return str(error)
+        return None
+
+    def renew(self) -> None:
+        """What is measured next runs in a fresh process."""
+        self.close()
 
     def close(self) -> None:
         if self._child is not None:

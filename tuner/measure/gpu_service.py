@@ -18,8 +18,8 @@ from kernels.launch_plan import BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.bundle.expected import Judge, from_bytes
 from tuner.measure.cuda import CudaGpu, CudaKernel
-from tuner.measure.gpu import PLAUSIBLE, GpuError, GpuRunner, floor_s
-from tuner.measure.nvml import Nvml
+from tuner.measure.gpu import PLAUSIBLE, GpuError, GpuRunner, Turns, floor_s
+from tuner.measure.nvml import Nvml, barring
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status, Tier
 
@@ -29,10 +29,19 @@ _MOST_TASKS_CACHED = 4
 _BROKEN = "the GPU's context no longer works"
 
 
+def runner(device: int, mode: str, bus_id: str) -> GpuRunner:
+    """What tuned kernels are timed with, for whoever else shares the primary context. Raises GpuError."""
+    nvml = Nvml(bus_id)
+    gpu = CudaGpu(device)
+    nvml.ours()
+    return GpuRunner(gpu, mode, nvml.read)
+
+
 class GpuService:
     """Runs in a child of its own, for one GPU."""
 
     def __init__(self, device: int, mode: str, bus_id: str = "") -> None:
+        self._mode = mode
         self._nvml = Nvml(bus_id)
         self._gpu = CudaGpu(device)
         self._nvml.ours()
@@ -44,7 +53,8 @@ class GpuService:
         """What this GPU is."""
         gpu = self._gpu
         return {"name": gpu.name, "arch": gpu.arch, "bus_id": gpu.bus_id, "driver": gpu.driver,
-                "l2_bytes": gpu.l2_bytes, "nvml": self._nvml.missing or "there"}  # fmt: skip
+                "l2_bytes": gpu.l2_bytes, "peak_bytes_per_s": gpu.peak_bytes_per_s,
+                "nvml": self._nvml.missing or "there"}  # fmt: skip
 
     def op_canary(self) -> bool:
         """Whether the GPU runs a known kernel and answers rightly."""
@@ -70,9 +80,7 @@ class GpuService:
 
     def _checked_and_timed(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         inputs = self._seeded(job)
-        plan = LaunchPlan.from_json(job["plan"])
-        outputs = [TensorSpec(tuple(shape), dtype) for shape, dtype in job["outputs"]]
-        kernel = self._gpu.kernel(Path(job["path"]).read_bytes(), plan, inputs, outputs)
+        kernel = self._loaded(job)
         try:
             kernel.enqueue(0)
             self._gpu.synchronize()
@@ -91,6 +99,70 @@ class GpuService:
             return dataclasses.replace(measured, max_abs_error=absolute, max_rel_error=relative)
         finally:
             kernel.free()
+
+    def op_outputs(self, job: Mapping[str, Any], path: str) -> None:
+        """Store what a kernel computes, as the reference where no independent one can be had. Raises GpuError."""
+        kernel = self._loaded(job)
+        try:
+            kernel.enqueue(0)
+            self._gpu.synchronize()
+            with open(path, "wb") as file:
+                np.savez(file, *kernel.outputs())
+        finally:
+            kernel.free()
+
+    def op_side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
+    ) -> dict[str, Any]:
+        """Check several kernels, then time them in turn, the first right one twice: {"measurements": as data, "shadow":
+        that one's second entry}. Raises GpuError: then it is not known which of them is to blame."""
+        began = time.perf_counter()
+        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        kernels: list[CudaKernel] = []
+        try:
+            for job in jobs:
+                kernels.append(self._loaded(job))
+                kernels[-1].enqueue(0)
+                self._gpu.synchronize()
+            answers = [kernel.outputs() for kernel in kernels]
+            checks = [self._check(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+            right = [i for i, (ok, *_) in enumerate(checks) if ok]
+            before = self._nvml.read()
+            shown = [*right, *right[:1]]
+            turns = self._runner.in_turn([kernels[i] for i in shown], stops, budget_s, seed) if right else []
+            barred = barring(before, self._nvml.read())
+            timed = dict(zip(right, turns, strict=False))
+            found = []
+            for i, (job, kernel) in enumerate(zip(jobs, kernels, strict=True)):
+                ok, absolute, relative, reason = checks[i]
+                reason = reason if not ok else self._after(job, kernel, answers[i])
+                measured = (
+                    Measurement(Status.WRONG_RESULT, tier=stops.tier, reason=reason)
+                    if reason
+                    else self._of_turns(timed[i], stops.tier, barred)
+                )
+                run_s = (time.perf_counter() - began) / len(jobs)
+                measured = dataclasses.replace(measured, run_s=run_s, max_abs_error=absolute, max_rel_error=relative)
+                found.append(measured.to_json())
+            shadow = {"rounds": turns[-1].rounds, "seconds": turns[-1].seconds} if right else None
+            return {"measurements": found, "shadow": shadow}
+        finally:
+            for kernel in kernels:
+                kernel.free()
+
+    def _of_turns(self, turn: Turns, tier: Tier, barred: str) -> Measurement:
+        conditions: dict[str, Any] = {
+            "mode": self._mode, "calls_per_sample": turn.calls, "copies": turn.copies, "round": turn.rounds,
+            "samples_dropped": turn.dropped,
+        }  # fmt: skip
+        if barred:
+            conditions["barred"] = barred
+        return Measurement(Status.OK, tuple(turn.seconds), tier, turn.stopped_by, conditions=conditions)
+
+    def _loaded(self, job: Mapping[str, Any]) -> CudaKernel:
+        plan = LaunchPlan.from_json(job["plan"])
+        outputs = [TensorSpec(tuple(shape), dtype) for shape, dtype in job["outputs"]]
+        return self._gpu.kernel(Path(job["path"]).read_bytes(), plan, self._seeded(job), outputs)
 
     def _after(self, job: Mapping[str, Any], kernel: CudaKernel, answer: Sequence[Array]) -> str:
         """What is wrong after the timing, or "": damage first, which wrong outputs may only follow from."""

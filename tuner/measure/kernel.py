@@ -326,7 +326,7 @@ class KernelBench:
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
            seed: int, reference: Reference, again: tuple[int, Reference] | None = None) -> dict[str, Any]:  # fmt: skip
     """What the child needs to know to run an artifact. `again`: the seed and the reference of the check after timing;
-    without them it has the same inputs, which a stale output still does not survive."""
+    without them it has the same inputs, which a stale output still does not survive. A cubin brings its launch plan."""
     other_seed, other = again or (seed, reference)
     return {
         "task": task_key,
@@ -339,4 +339,5 @@ def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outp
         "dtype": reference.dtype,
         "reduction": reference.reduction,
         "again": {"seed": other_seed, "reference": str(other.path)},
+        **({"plan": artifact.resources["plan"]} if "plan" in artifact.resources else {}),
     }

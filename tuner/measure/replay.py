@@ -55,6 +55,30 @@ class Recording:
             ) from error
 
 
+class ReplayedBench:
+    """Answers with what was recorded of a kernel's symbol; nothing is loaded. Implements `protocols.Bench`."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._runner = ReplayRunner(recording)
+
+    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+        return self._runner.answer(str(job["entry"]), policy)
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], None]:
+        return [self.measure(job, policy) for job in jobs], None
+
+    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+        return "outputs are not recorded"
+
+    def renew(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class ReplayRunner:
     """Answers with what was recorded; nothing is launched. Implements `protocols.Runner`.
 
@@ -72,11 +96,15 @@ class ReplayRunner:
 
         Not where the first one is: a runner takes a sample that may be one lost time slice again.
         """
-        found = self._recording.measurements.get((launchable.key, policy.tier))
+        if self._otherwise is not None and (launchable.key, policy.tier) not in self._recording.measurements:
+            return self._otherwise.run(launchable, inputs, policy)
+        return self.answer(launchable.key, policy)
+
+    def answer(self, key: str, policy: Policy) -> Measurement:
+        """What was recorded under a key."""
+        found = self._recording.measurements.get((key, policy.tier))
         if found is None:
-            if self._otherwise is not None:
-                return self._otherwise.run(launchable, inputs, policy)
-            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"{launchable.key} is not in the recording")
+            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"{key} is not in the recording")
         limit = policy.give_up_above_s
         if found.ok and limit is not None and min(found.samples_s) > limit:
             return dataclasses.replace(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,49 @@ if __name__ == "__main__":
 """
 
 
+def _path(environment: dict[str, str]) -> str:
+    return os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
 def headers() -> Path | None:
     nvcc = shutil.which("nvcc")
     homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda", nvcc and str(Path(nvcc).resolve().parents[1])]
     return next((Path(h) / "include" for h in homes if h and (Path(h) / "include" / "cuda.h").exists()), None)
+
+
+SIDE_BY_SIDE = """
+import dataclasses, json, sys
+from pathlib import Path
+import numpy as np
+from kernels.tensors import TensorSpec, seeded_inputs
+from tests.tuner.bundle.small import SHAPE, plan
+from tuner.measure import gpu_bench
+from tuner.protocols import CERTIFY
+gpu_bench.RUN_TIMEOUT_S = 1.0
+gpu_bench._CANARY_PAUSES_S = (0.0, 0.1)
+
+def main(folder, names):
+    [x] = seeded_inputs((TensorSpec(SHAPE, "float32"),), 3)
+    np.savez(folder / "reference.npz", 2 * x)
+    jobs = []
+    for number, name in enumerate(names):
+        path = folder / f"{number}.cubin"
+        path.write_bytes(b"\\x7fELF" + name.encode() + b"\\0")
+        tensor = [[list(SHAPE), "float32"]]
+        jobs.append({"task": "t", "path": str(path), "entry": name, "plan": plan(), "inputs": tensor, "outputs": tensor,
+                     "seed": 3, "reference": str(folder / "reference.npz"), "dtype": "float32", "reduction": 1})
+    bench = gpu_bench.GpuBench(0, "cold")
+    policy = dataclasses.replace(CERTIFY, min_time_s=0.01, max_time_s=0.2)
+    found, shadow = bench.side_by_side(jobs, policy, 0.3, 0)
+    missing = bench.store_outputs(jobs[-1], folder / "outputs.npz")
+    bench.close()
+    right = missing is None and np.array_equal(np.load(folder / "outputs.npz")["arr_0"], 2 * x)
+    print(json.dumps([[m.status, m.reason, m.median_s if m.ok else None, m.conditions.get("round")] for m in found]))
+    print(json.dumps([shadow, bool(right)]))
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +140,7 @@ def measure(folder: Path, environment: dict[str, str], *flags: str) -> tuple[int
     output = folder / "m.jsonl"
     done = subprocess.run(
         [sys.executable, str(script), "measure", str(folder / "b.tar"), "-o", str(output), *flags],
-        cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**environment, "PYTHONPATH": _path(environment)}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr, read_measurements(output)[1] if output.exists() else []
 
@@ -172,3 +212,34 @@ def test_other_inputs_than_the_bundles_are_noticed(simulated: dict[str, str], tm
     assert {row.measurement.status for row in rows} == {Status.RUN_FAILED}
     assert "draws other inputs" in rows[0].measurement.reason
     assert json.loads(rows[0].candidate)
+
+
+def in_turn(folder: Path, environment: dict[str, str], *names: str) -> tuple[list[list[Any]], Any, bool]:
+    """What taking turns finds of kernels by name, the first one's second entry, and whether the last one's outputs are
+    right."""
+    script = folder / "side.py"
+    script.write_text(SIDE_BY_SIDE)
+    command = [sys.executable, str(script), str(folder), *names]
+    environment = {**environment, "PYTHONPATH": _path(environment)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found, rest = done.stdout.strip().splitlines()
+    return json.loads(found), *json.loads(rest)
+
+
+def test_kernels_take_turns(simulated: dict[str, str], tmp_path: Path) -> None:
+    found, shadow, right = in_turn(tmp_path, simulated, "double", "forgets", "double")
+    assert [status for status, *_ in found] == [Status.OK, Status.WRONG_RESULT, Status.OK]
+    (_, _, first_s, first_rounds), _, (_, _, second_s, second_rounds) = found
+    assert first_s == pytest.approx(40e-6, rel=0.02)
+    assert second_s == pytest.approx(40e-6, rel=0.02)
+    assert first_rounds == second_rounds == shadow["rounds"]
+    assert right
+
+
+@pytest.mark.parametrize("name", ["faults", "hangs", "outside"])
+def test_one_that_breaks_the_turn_is_the_only_one_blamed(name: str, simulated: dict[str, str], tmp_path: Path) -> None:
+    found, _, right = in_turn(tmp_path, simulated, "double", name, "double")
+    assert [status for status, *_ in found] == [Status.OK, OUTCOMES[name][0], Status.OK]
+    assert OUTCOMES[name][1] in found[1][1]
+    assert right

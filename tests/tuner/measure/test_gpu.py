@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.measure.gpu import SHORT_S, GpuRunner, Timing, floor_s
+from tuner.measure.gpu import LEAST_ROUNDS, SHORT_S, GpuRunner, Timing, floor_s
 from tuner.measure.nvml import Certificate, barring
+from tuner.measure.stats import Label, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
 from tuner.records import Status, Tier, barred
 
@@ -198,3 +199,40 @@ def test_the_floor_counts_what_the_l2_cannot_hold() -> None:
     assert floor_s(150 << 20, 50 << 20, 1e12) == pytest.approx(100 * 2**20 / 1e12)
     assert floor_s(40 << 20, 50 << 20, 1e12) == 0.0
     assert floor_s(1 << 30, 50 << 20, 0.0) == 0.0, "no floor where the driver does not tell"
+
+
+def test_kernels_in_turn_are_paired_round_by_round() -> None:
+    gpu = SimulatedGpu()
+    fast, slow = Kernel(gpu, 50e-6, noise=0.02), Kernel(gpu, 60e-6, noise=0.02)
+    a, b, again = runner(gpu).in_turn([fast, slow, fast], CERTIFY, budget_s=0.3, seed=0)
+    assert a.rounds == b.rounds == again.rounds
+    assert len(a.rounds) >= LEAST_ROUNDS
+    assert all(x < y for x, y in zip(a.seconds, b.seconds, strict=True))
+    assert verdict(a.seconds, b.seconds, noise_floor(a.seconds, again.seconds)).label is Label.FASTER
+    assert verdict(a.seconds, again.seconds, noise_floor(a.seconds, again.seconds)).label is not Label.FASTER
+
+
+def test_what_is_far_slower_takes_part_in_some_rounds_only() -> None:
+    gpu = SimulatedGpu()
+    quick, lame = Kernel(gpu, 20e-6), Kernel(gpu, 20e-3)
+    a, b = runner(gpu).in_turn([quick, lame], SCREEN, budget_s=0.05, seed=0)
+    assert len(a.rounds) >= LEAST_ROUNDS
+    assert set(b.rounds) <= set(a.rounds)
+    assert b.seconds[0] == pytest.approx(20e-3, rel=0.01)
+
+
+def test_a_round_in_which_the_host_was_late_is_dropped_for_all() -> None:
+    gpu = SimulatedGpu(launch_s=1e-6)
+    kernels = [Kernel(gpu, 100e-6), Kernel(gpu, 110e-6)]
+    timing = gpu.time
+    calls = iter(range(10_000))
+
+    def now_and_then_late(work: Callable[[], None]) -> Timing:
+        found = timing(work)
+        return Timing(2 * found.device_s, 1.0) if next(calls) % 11 == 10 else found
+
+    gpu.time = now_and_then_late  # type: ignore[method-assign]
+    a, b = runner(gpu).in_turn(kernels, CERTIFY, budget_s=0.1, seed=0)
+    assert a.rounds == b.rounds
+    assert a.dropped == b.dropped > 0
+    assert max(a.seconds) == pytest.approx(100e-6, rel=0.05)
