@@ -33,7 +33,6 @@ UNSAFE_ARGUMENTS = {"allow_pickle", "shell"}
 
 LOADERS = {"CDLL", "LoadLibrary", "PyDLL", "dlopen", "load_module", "load_static_library"}
 LOADING = {
-    "experiments/gpu/rivals.py": "a model that the suite has just built",
     "experiments/verdicts/run.py": "kernels that it has just built",
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",

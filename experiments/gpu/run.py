@@ -3,8 +3,8 @@
     python experiments/gpu/run.py BUNDLE [--out results] [--seconds 540] [--model configs/resnet_cuda.yaml]
 
 Steps, each of which may fail without stopping the others: the GPU tests; the bundle's kernels; our timer against CUPTI
-on ten of them; PyTorch's kernels for the same operators; and, where TVM is here too, the whole model with the winners
-put back against PyTorch's. Writes OUT/<device>/gpu.json after every step, and gpu.md at the end.
+on ten of them; PyTorch's kernels for the same operators; and, where TVM is here too, a real `tuner run` that goes on
+from them, with the whole model beside PyTorch's. Writes OUT/<device>/gpu.json after every step, and gpu.md at the end.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ sys.path.insert(0, str(ROOT))
 
 from tuner.bundle import Bundle, Manifest, TaskEntry  # noqa: E402 - the checkout comes before anything installed
 from tuner.bundle.measurements import Row, read_measurements  # noqa: E402
-from tuner.protocols import CERTIFY, RANK  # noqa: E402
+from tuner.protocols import RANK  # noqa: E402
 from tuner.records import Tier  # noqa: E402
 
-SHARES = {"tests": 0.2, "kernels": 0.4, "timers": 0.05, "rivals": 0.15, "model": 0.2}
+SHARES = {"tests": 0.2, "kernels": 0.3, "timers": 0.05, "rivals": 0.1, "model": 0.35}
 """Of the seconds, by step. What one leaves over the next may use."""
 
 
@@ -143,51 +143,29 @@ class Suite:
                 break
             if task.origin:
                 dtype = task.args[0].dtype
-                timed = self._rivals().call("kernel", 60.0, origin=dict(task.origin), dtype=dtype, policy=_policy(RANK))
-                found[task.key] = timed or {}
+                timed = self._rivals().call("time", 60.0, origin=dict(task.origin), dtype=dtype, policy=_policy(RANK))
+                found[task.key] = {name: statistics.median(samples) for name, samples in (timed or {}).items()}
         return found
 
     def whole_model(self, until: float) -> Any:
-        """The model with the winners put back, where TVM is here, against PyTorch's."""
+        """A real run, where TVM is here: from what was just measured on, for the time that is left, with its report."""
         from tuner import config as run_files
-        from tuner import targets
-        from tuner.experiment.prepare import lowered, tvm_target
-        from tuner.graph.assemble import assemble_gpu
-        from tuner.graph.lower import output_specs
-        from tuner.progress import Progress
 
+        database, runs = f"sqlite:///{self.work}/records.db", self.folder / "runs"
         config = run_files.load(str(self.model))
-        target = targets.resolve(config.target, to_run=False)
-        model, [variant, *_] = lowered(config, target, Progress())
-        winners = self._scheduled(variant, tvm_target(target), config)
-        found: dict[str, Any] = {"winners": len(winners), "outputs": output_specs(variant)}
-        shapes = [list(spec.shape) for spec in model.inputs]
-        for name, chosen in (("tuned", winners), ("untuned", {})):
-            library = self.work / f"{name}.so"
-            assemble_gpu(variant, chosen, tvm_target(target)).export_library(str(library))
-            arguments = {"library": str(library), "shapes": shapes, "dtype": model.inputs[0].dtype, "count": 100}
-            found[name] = self._rivals().call("tuned_model", 120.0, **arguments)
-        half = model.inputs[0].dtype == "float16"
-        source = "configs.models:resnet50_half" if half else "configs.models:resnet50"
-        left = max(until - time.monotonic(), 60.0)
-        found["torch"] = self._rivals().call("model", left, source=source, half=half, policy=_policy(CERTIFY))
-        return found
+        config = dataclasses.replace(config, measure=dataclasses.replace(config.measure, database=database))
+        chosen = self.work / "run.yaml"
+        chosen.write_text(run_files.to_yaml(dataclasses.replace(config, out=str(runs))))
+        self._command(until, "-m", "tuner", "absorb", str(self.measurements), "--database", database)
+        # Half of it is for the search: compiling the model twice and comparing it take the other.
+        budget = f"{max(0.5 * (until - time.monotonic()), 10.0):.0f}s"
+        flags = ("--time-budget", budget, "--effort", "quick")
+        done = self._command(until + 60.0, "-m", "tuner", "run", str(chosen), *flags)
+        latest = max(runs.glob("*/summary.json"), default=None)
+        found = None if latest is None else json.loads(latest.read_text())["end_to_end"]
+        return {"exit_code": done.returncode, "end_to_end": found, "said": done.stdout[-3000:] + done.stderr[-1000:]}
 
     # --- helpers ---------------------------------------------------------------------------------------
-
-    def _scheduled(self, variant: Any, target: Any, config: Any) -> dict[str, Any]:
-        """The winners of the measurements as scheduled functions, by task."""
-        from kernels.space import Candidate, Replayer, generate
-
-        passes = tuple(p for p in config.passes.kernel if p != "fast_math" or config.passes.fast_math)
-        best, found = self._best(), {}
-        for task in variant.tasks:
-            row = best.get(task.key)
-            candidate = None if row is None else Candidate.from_text(row.candidate)
-            if candidate is not None and not candidate.is_default:
-                space = generate(task.workload, target, passes)
-                found[task.key] = Replayer(task.workload, space, target).apply(candidate).mod["main"]
-        return found
 
     def _best(self) -> dict[str, Row]:
         return best_by_task(read_measurements(self.measurements)[1])
