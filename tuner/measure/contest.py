@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tuner.measure.stats import Verdict, noise_floor, verdict
+from tuner.measure.stats import Label, Verdict, noise_floor, unpaired_verdict, verdict
 from tuner.protocols import LONG_CALL_S
 from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
@@ -54,8 +55,14 @@ class ContestResult:
         return [a[r] for r in common], [b[r] for r in common]
 
     def verdict(self, first: str, second: str) -> Verdict:
-        """Whether `first` is faster than `second`."""
-        return verdict(*self.pairs(first, second), noise_floor=self.noise_floor)
+        """Whether `first` is faster than `second`. A rival so slow that there was time for one or two of its blocks
+        pairs up with too few: then the ranges decide, where they lie further apart than twice the noise floor."""
+        a, b = self.pairs(first, second)
+        if len(a) >= LEAST_SAMPLES:
+            return verdict(a, b, noise_floor=self.noise_floor)
+        found = unpaired_verdict(self.seconds.get(first, ()), self.seconds.get(second, ()))
+        apart = 0.0 if found.interval is None else min(abs(math.log(edge)) for edge in found.interval)
+        return found if apart > 2.0 * self.noise_floor else dataclasses.replace(found, label=Label.UNDECIDED)
 
 
 def thread_env(threads: int) -> dict[str, str]:

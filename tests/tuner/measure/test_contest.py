@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuner.measure import services
-from tuner.measure.contest import LEAST_SAMPLES, Contender, contest, plan, thread_env
+from tuner.measure.contest import LEAST_SAMPLES, Contender, ContestResult, contest, plan, thread_env
 from tuner.measure.stats import Label
 from tuner.worker import Child
 
@@ -97,6 +98,15 @@ def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
     assert time.perf_counter() - began < 8.0
     assert LEAST_SAMPLES <= len(result.seconds["slow"]) < len(result.seconds["fast"])
     assert result.verdict("fast", "slow").label is Label.FASTER
+
+
+def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
+    ours = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
+    found = ContestResult({"ours": ours, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05)
+    assert found.verdict("ours", "slow").label is Label.FASTER
+    assert found.verdict("slow", "ours").label is Label.SLOWER
+    assert found.verdict("ours", "near").label is Label.UNDECIDED
+    assert dataclasses.replace(found, noise_floor=math.inf).verdict("ours", "slow").label is Label.UNDECIDED
 
 
 def test_names_must_differ_and_the_incumbent_must_take_part(enter: Enter) -> None:
