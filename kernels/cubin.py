@@ -29,7 +29,8 @@ class MissingCompiler(Exception):
 
 
 class CompileFailed(Exception):
-    """The compiler refused the source, or does not know the architecture; the message is its last lines."""
+    """The compiler refused the source, or does not know the architecture; the message is the errors it named, or its
+    last lines."""
 
 
 class CompileTimeout(CompileFailed):
@@ -157,7 +158,7 @@ def _through_nvrtc(source: str, arch: str, options: Sequence[str]) -> tuple[byte
     try:
         return nvrtc.compile_source(source, arch, options)
     except nvrtc.NvrtcFailed as error:
-        raise CompileFailed("\n".join(str(error).splitlines()[-12:])[-2000:]) from error
+        raise CompileFailed(_complaint(str(error))) from error
 
 
 def parse_usage(log: str) -> dict[str, Usage]:
@@ -195,9 +196,16 @@ def _run(command: Sequence[str], scratch: str, timeout_s: float) -> str:
     finally:
         _kill_tree(process)
     if process.returncode != 0:
-        lines = log.replace(scratch + os.sep, "").strip().splitlines()[-12:]
-        raise CompileFailed("\n".join(lines)[-2000:] or f"nvcc ended with code {process.returncode} and said nothing")
+        said = _complaint(log.replace(scratch + os.sep, ""))
+        raise CompileFailed(said or f"nvcc ended with code {process.returncode} and said nothing")
     return str(log)
+
+
+def _complaint(log: str) -> str:
+    """The errors in what a compiler said, which may stand among hundreds of warnings; else its last lines."""
+    lines = log.strip().splitlines()
+    errors = [line for line in lines if re.search(r"\berror\b", line)]
+    return "\n".join(errors[:12] or lines[-12:])[:2000]
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:

@@ -35,7 +35,9 @@ def build(
         source = candidate.passes.on_source(program.source)
         made = compile_cubin(source, str(target.arch), folder, _NVCC_TIMEOUT_S, candidate.passes.compiler_options())
     except (EmitFailed, CompileFailed, MissingCompiler, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+        said = (str(error).strip() or type(error).__name__).splitlines()
+        # Of a compiler's errors the first is the cause; TVM's messages end with theirs.
+        reason = said[0 if isinstance(error, CompileFailed) else -1][:300]
         return {"status": Status.BUILD_FAILED, "reason": reason, "build_s": time.perf_counter() - started}
     return {
         "path": str(made.path),

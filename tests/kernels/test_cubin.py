@@ -42,6 +42,13 @@ def test_a_refused_source_is_a_failure_with_the_last_lines(nvcc: str, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_first_error_is_found_among_warnings(nvcc: str, tmp_path: Path) -> None:
+    unused = "".join(f"int v{number} = {number};" for number in range(40))
+    with pytest.raises(CompileFailed) as caught:
+        cubin.compile_cubin(f'extern "C" __global__ void k(int a/b) {{ {unused} }}', "sm_80", tmp_path)
+    assert "expected a" in str(caught.value).splitlines()[0]
+
+
 def test_spills_are_counted(nvcc: str, tmp_path: Path) -> None:
     source = """
     extern "C" __global__ void __launch_bounds__(1024, 2) k(float* x, int n) {

@@ -64,13 +64,18 @@ def test_passes_reach_the_compiler(builder: LocalBuilder, task: Task, space: Des
     assert all(other != plain for other in others)
 
 
-def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = BuildService(TARGET, str(tmp_path))
+def _service(folder: Path, task: Task) -> tuple[BuildService, list[str]]:
+    """A builder's inside, in this process, and six candidates."""
+    service = BuildService(TARGET, str(folder))
     workload = task.workload.to_json()
     space = service.op_space(workload, list(PASSES))
     service.op_load(workload, space)
     rng = np.random.default_rng(0)
-    drawn = [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
+    return service, [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
+
+
+def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, drawn = _service(tmp_path, task)
     without = [service.op_build(task.key, text).get("sha256") for text in drawn]
     monkeypatch.setattr("tuner.build._UNNEEDED", ())
     assert [service.op_build(task.key, text).get("sha256") for text in drawn] == without
@@ -80,12 +85,7 @@ def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypa
 def test_a_schedule_kept_from_the_features_builds_the_same(
     tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = BuildService(TARGET, str(tmp_path))
-    workload = task.workload.to_json()
-    space = service.op_space(workload, list(PASSES))
-    service.op_load(workload, space)
-    rng = np.random.default_rng(0)
-    drawn = [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
+    service, drawn = _service(tmp_path, task)
     alone = [service.op_build(task.key, text).get("sha256") for text in drawn]
     rows = service.op_features(task.key, drawn)
     with monkeypatch.context() as patch:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from kernels import nvrtc
-from kernels.cubin import MissingCompiler, find_nvcc
 from kernels.space import Candidate
 from tuner import config as run_files
 from tuner import experiment
@@ -30,16 +28,6 @@ out: {folder}/{name}
 CEILINGS = {
     "peak_flops_per_s": 5e13, "peaks": {"float32": 5e13}, "bandwidth_bytes_per_s": 4e12, "levels": [], "cache_bytes": 0,
 }  # fmt: skip
-
-
-@pytest.fixture
-def compiler() -> None:
-    if nvrtc.library() is not None:
-        return
-    try:
-        find_nvcc()
-    except MissingCompiler as error:
-        pytest.skip(str(error))
 
 
 def _run(folder: Path, name: str, recording: Recording) -> tuple[Path, SqlStore]:

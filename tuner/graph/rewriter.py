@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -60,8 +61,11 @@ class Rewriter:
         return self.builder.emit(expr)
 
     def run(self) -> tvm.IRModule:
-        """The rewritten module. Functions other than `main` are kept."""
+        """The rewritten module. Functions other than `main` are kept; parameters get names that are identifiers:
+        ONNX allows `gpu_0/data_0`, and CUDA's compiler does not."""
         main = self.module["main"]
+        params = _plainly_named(main.params)
+        self._values.update(zip(main.params, params, strict=True))
         for var, function in self.module.functions.items():
             if var.name_hint != "main":
                 self._values[var] = self.builder.add_func(function, var.name_hint)
@@ -69,7 +73,7 @@ class Rewriter:
         for binding in bindings:
             self.uses.update(_variables(binding.value))
         self.uses.update(_variables(main.body.body))
-        with self.builder.function("main", list(main.params), attrs={"num_input": len(main.params)}):
+        with self.builder.function("main", params, attrs={"num_input": len(params)}):
             with self.builder.dataflow():
                 for binding in bindings:
                     self._values[binding.var] = self._bind(binding)
@@ -92,6 +96,18 @@ class Rewriter:
         if isinstance(expr, relax.Tuple):
             return tuple(self._lookup(field) for field in expr.fields)
         return expr
+
+
+def _plainly_named(params: Sequence[Any]) -> list[Any]:
+    taken: Counter[str] = Counter()
+    plain = []
+    for param in params:
+        name = re.sub(r"\W", "_", param.name, flags=re.ASCII)
+        name = name if name[:1].isalpha() else f"arg_{name}"
+        taken[name] += 1
+        name = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        plain.append(param if name == param.name else relax.Var(name, param.ty))
+    return plain
 
 
 def _variables(expr: Any) -> Iterator[Any]:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import MissingPackage, ModelError
+from tuner.importers import torch_half
 from tuner.protocols import ImportedModel, InputSpec
 from tuner.schema import did_you_mean
 
@@ -259,8 +260,17 @@ def _to_relax(program: torch.export.ExportedProgram, source: str) -> Any:
     return _guarded(
         source,
         "TVM cannot convert it",
-        lambda: from_exported_program(program, unwrap_unit_return_tuple=True, run_ep_decomposition=False),
+        lambda: from_exported_program(
+            program,
+            unwrap_unit_return_tuple=True,
+            run_ep_decomposition=False,
+            custom_convert_map=torch_half.CONVERTERS if _half(program) else None,
+        ),
     )
+
+
+def _half(program: torch.export.ExportedProgram) -> bool:
+    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in program.state_dict.values())
 
 
 def _guarded(source: str, what: str, run: Callable[[], Any]) -> Any:

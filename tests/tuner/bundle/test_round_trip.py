@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import nvrtc
-from kernels.cubin import MissingCompiler, find_nvcc
 from kernels.launch_plan import LaunchPlan
 from tests.tuner.bundle import small
 from tuner import cli, environment
@@ -28,16 +26,6 @@ target: {{tag: nvidia/nvidia-h100}}
 search: {{strategy: random}}
 measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout: 120s}}
 """
-
-
-@pytest.fixture
-def compiler() -> None:
-    if nvrtc.library() is not None:
-        return
-    try:
-        find_nvcc()
-    except MissingCompiler as error:
-        pytest.skip(str(error))
 
 
 def record(bundle: Path, path: Path, device: str) -> Path:

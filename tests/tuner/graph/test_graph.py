@@ -47,6 +47,10 @@ class Small(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+def small_half() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Small().eval().half(), (torch.randn(1, 3, 33, 33).half(),)
+
+
 def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Small().eval(), (torch.randn(1, 3, 33, 33),)
 
@@ -136,3 +140,38 @@ def test_tasks_merge_duplicates_and_count_calls() -> None:
 )
 def test_blocks_fill_registers(channels: int, lanes: int, block: int) -> None:
     assert block_of(channels, lanes) == block
+
+
+def test_a_model_in_half_precision_stays_in_it_and_answers_alike() -> None:
+    loaded = importers.load("torch:tests.tuner.graph.test_graph:small_half", 1, {}, "random", 3)
+    graph = lower(clean(loaded.module), GraphConfig("NCHW"), Target(TARGET))
+    convolutions = [t.workload for t in graph.tasks if t.name.startswith("conv2d")]
+    assert convolutions
+    assert {spec.dtype for w in convolutions for spec in w.args} == {"float16"}
+    inputs = importers.model_inputs(loaded.inputs, loaded.recipe, 0)
+    module, _ = importers.torch_module(loaded.recipe)
+    with torch.inference_mode():
+        wanted = module.float()(*[torch.from_numpy(array).float() for array in inputs]).numpy()
+    answer = _run(assemble(graph, {}, Target(TARGET)), inputs)
+    assert answer.dtype == np.float16
+    np.testing.assert_allclose(answer, wanted, rtol=2e-2, atol=2e-2 * np.abs(wanted).max())
+
+
+def test_parameters_get_names_that_compilers_take() -> None:
+    builder = relax.BlockBuilder()
+    names = ("gpu_0/data_0", "gpu_0_data_0", "0", "x")
+    params = [relax.Var(name, relax.TensorType((2, 3), "float32")) for name in names]
+    with builder.function("main", params):
+        with builder.dataflow():
+            total = params[0]
+            for param in params[1:]:
+                total = builder.emit(relax.op.multiply(relax.op.add(total, param), param))
+            result = builder.emit_output(total)
+        builder.emit_func_output(result)
+    module = clean(builder.get())
+    renamed = [param.name for param in module["main"].params]
+    assert renamed == ["gpu_0_data_0", "gpu_0_data_0_2", "arg_0", "x"]
+    arrays = [np.full((2, 3), value, np.float32) for value in (1, 2, 3, 4)]
+    lowered = lower(module, GraphConfig("NCHW"), Target(TARGET))
+    [value] = np.unique(_run(assemble(lowered, {}, Target(TARGET)), arrays))
+    assert value == (((1 + 2) * 2 + 3) * 3 + 4) * 4
