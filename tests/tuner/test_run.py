@@ -197,6 +197,19 @@ def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> 
     assert "not measured again" in done.stderr
 
 
+def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
+    folder, _ = finished
+    twin = folder / "twin.yaml"
+    text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
+    twin.write_text(text.replace("test_graph:small", "test_graph:small_twin").replace("/runs", "/twins"))
+    done = _tuner("run", str(twin))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [run] = (folder / "twins").glob("2*")
+    search = _summary(run)["search"]
+    assert search["reused"] > 0
+    assert search["measured"] >= 6, "the budget is its own"
+
+
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     config = _config(tmp_path, trials=100_000, budget="20m")
     process = subprocess.Popen(

@@ -113,7 +113,7 @@ def run_folder(config: RunConfig, resume: str | None) -> Path:
     out = Path(config.out)
     if resume is not None:
         return out / resume
-    slug = re.sub(r"[^a-z0-9]+", "-", config.model.source.lower()).strip("-")[-40:].strip("-")
+    slug = model_slug(config.model.source)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for attempt in range(100):
         folder = out / f"{stamp}-{slug}{f'-{attempt}' if attempt else ''}"
@@ -128,6 +128,16 @@ def run_folder(config: RunConfig, resume: str | None) -> Path:
         files.require_room(folder)
         return folder
     raise OutputError(f"{out}: a hundred runs began in this second", "try again")
+
+
+def model_slug(source: str) -> str:
+    """A model's part of its runs' names."""
+    return re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")[-40:].strip("-")
+
+
+def is_run_of(run_id: str, source: str) -> bool:
+    """Whether a run is one of this model's, by its name as `run_folder` makes it."""
+    return re.fullmatch(rf"\d{{8}}-\d{{6}}-{re.escape(model_slug(source))}(-\d{{1,2}})?", run_id) is not None
 
 
 def start(folder: Path, config: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner import environment
 from tuner.experiment.device import Device
-from tuner.experiment.prepare import Features, RunContext
+from tuner.experiment.prepare import Features, RunContext, is_run_of
 from tuner.protocols import Task
 from tuner.records import Measurement, Tier
 
@@ -65,8 +65,9 @@ class Searcher:
         self._used: set[str] = set()
         passes = run.config.passes
         self._pass_names = tuple(p for p in passes.kernel if p not in ("fast_math", "cuda_math") or passes.fast_math)
-        self._known_cost_s = 0.0
         self._known_trials = 0
+        self._spent_s = 0.0
+        self._spent_trials = 0
         (run.work / "references").mkdir(exist_ok=True)
 
     def search(self, variants: list[Lowered]) -> SearchResult:
@@ -79,14 +80,14 @@ class Searcher:
         if search.reuse:
             self._remember(set(every))
         sessions = {key: self._session(task) for key, task in every.items()}
-        left = search.time_budget_s - self._known_cost_s
+        left = search.time_budget_s - self._spent_s
         if left < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
             left = 0.0
-        trials = None if search.trials is None else max(search.trials - self._known_trials, 0)
+        trials = None if search.trials is None else max(search.trials - self._spent_trials, 0)
         if self._known_trials:
             self._run.notes.append(
                 f"{self._known_trials} trials of these tasks were known from earlier runs and not measured again "
-                f"({self._known_cost_s:.0f} s of search; {left:.0f} s of the budget were left)"
+                f"({self._spent_s:.0f} s of search were spent on this model; {left:.0f} s of the budget were left)"
             )
             self._run.progress.message(self._run.notes[-1])
         self.ledger.reused = self._known_trials
@@ -158,11 +159,12 @@ class Searcher:
         from tuner.measure.ceilings import PLAUSIBLE
         from tuner.search.base import candidate_of
         from tuner.search.ranker import FeatureCache
-        from tuner.session import TaskSession
+        from tuner.session import TaskSession, cost_s
 
         space = self._builder.space(task, self._pass_names)
         features = FeatureCache(Features(self._builder, task))
         known: dict[tuple[str, Tier], Measurement] = {}
+        made_by: dict[tuple[str, Tier], str] = {}
         # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
         own = None if self._config.search.reuse else self.ledger.run_id
         for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
@@ -170,7 +172,8 @@ class Searcher:
             if candidate is None:
                 continue  # damaged, or of a run with other passes; it stays where it is
             self._used.add(record.run_id)
-            known[(candidate.to_text(), record.measurement.tier)] = record.measurement
+            place = (candidate.to_text(), record.measurement.tier)
+            known[place], made_by[place] = record.measurement, record.run_id
             if len(record.features) == FEATURE_LENGTH:
                 features.put(candidate, np.asarray(record.features, dtype=np.float32))
         strategy = search.create(
@@ -180,7 +183,13 @@ class Searcher:
             task, space, strategy, features, self._builder, self._bench, self.ledger,
             self._work / "references", known, PLAUSIBLE * self._device.floor_s(task),
         )  # fmt: skip
-        self._known_cost_s += session.known_cost_s
-        self._known_cost_s += sum(m.run_s for (_, tier), m in known.items() if tier is Tier.RANK)
         self._known_trials += session.trials
+        for (text, tier), run_id in made_by.items():
+            if not is_run_of(run_id, self._config.model.source):
+                continue
+            if tier is Tier.SCREEN:
+                self._spent_s += cost_s(known[text, tier])
+                self._spent_trials += 1
+            elif tier is Tier.RANK:
+                self._spent_s += known[text, tier].run_s
         return session

@@ -55,6 +55,11 @@ def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Small().eval(), (torch.randn(1, 3, 33, 33),)
 
 
+def small_twin() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The same kernels in a model of another name."""
+    return small()
+
+
 @pytest.fixture(scope="module")
 def model():
     return importers.load("torch:tests.tuner.graph.test_graph:small", 1, {}, "random", 3)
