@@ -207,7 +207,7 @@ def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Se
     text = (
         "Sorted by share of the model's kernel time. Ratios above ×1 mean that the tuned kernel is faster."
         " A kernel that is not faster than its default schedule keeps the default."
-        " `re-measured`: by how much the certified time is above the one that the search believed; `ties`: other"
+        " “re-measured”: by how much the certified time is above the one that the search believed; “ties”: other"
         " finalists that are as fast, as far as this machine can tell.",
     )
     return Section("Kernels", text, (), tables.kernel_table(kernels))
