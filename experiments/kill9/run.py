@@ -288,7 +288,7 @@ class Experiment:
         ended = live(self.config("real"), None)
         assert ended.code == 0, ended.said
         print(f"the real run took {ended.seconds:.0f} s", flush=True)
-        [run] = (f for f in (self.folder / "real" / "runs").iterdir() if f.is_dir())
+        [run] = (f for f in (self.folder / "real" / "runs").iterdir() if f.is_dir() and f.name[0].isdigit())
         ceilings = json.loads((run / "summary.json").read_text())["ceilings"]
         with SqlStore(f"sqlite:///{self.folder}/real/records.db") as store:
             found = {
