@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.s_tir import Schedule
 
-from kernels.space import ENCODING_LENGTH, Candidate, InvalidCandidate, Replayer
+from kernels.space import ENCODING_LENGTH, Candidate, Replayer
 from kernels.space.gpu_work import judge
 from kernels.static_judge import FEATURES as JUDGED
 from kernels.warm import meta_schedule
@@ -35,20 +35,13 @@ class FeatureExtractor:
             np.array([workload.flops, workload.bytes, workload.flops / max(workload.bytes, 1)]) + 1.0
         ).astype(np.float32)
 
-    def row(self, candidate: Candidate) -> NDArray[np.float32] | None:
-        """Features of one candidate; None when it cannot be scheduled.
+    def row(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
+        """Features of one candidate, whose scheduled program is `schedule`; that stays as it is.
 
         Per-store features pooled over the program's stores by maximum and by sum (of what are
         already log-scaled values), then the candidate's own encoding, then log2 of the workload's
         flops, bytes and intensity, then what the static judge says of a tiled GPU candidate (zeros otherwise).
         """
-        try:
-            return self.row_of(candidate, self._replayer.apply(candidate))
-        except InvalidCandidate:
-            return None
-
-    def row_of(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
-        """`row` of a candidate whose scheduled program is at hand; the schedule stays as it is."""
         ms = meta_schedule()
         [stores] = self._extractor.extract_from(self._replayer.context, [ms.MeasureCandidate(schedule, [])])
         table = np.asarray(stores.numpy(), dtype=np.float32)

@@ -9,7 +9,6 @@ from typing import Any
 from kernels.launch_plan import LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.baselines.torch_hosts import KernelsOnGpu
-from tuner.measure.cuda import CudaGpu
 from tuner.measure.gpu import GpuRunner
 from tuner.protocols import Policy
 from tuner.records import Tier
@@ -20,7 +19,7 @@ class Rivals(KernelsOnGpu):
 
     def __init__(self, device: int, mode: str, bus_id: str) -> None:
         super().__init__("tuner.measure.gpu_service:runner", device, mode, bus_id)
-        self._gpu = CudaGpu(device)
+        self._gpu = self._runner.gpu
 
     def op_timers(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, float]:
         """Seconds of one kernel by our events, and by a timer that is not ours: CUPTI through PyTorch's profiler."""

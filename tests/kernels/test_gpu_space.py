@@ -179,7 +179,8 @@ def test_seeds_are_the_judges_first_choices_and_rows_hold_its_view() -> None:
     rng = np.random.default_rng(3)
     usual = [judge(s.gpu, c.decisions).seconds for c in drawn(space, 10) if (s := space.sketches[c.sketch]).gpu]
     assert estimates[0] < 0.5 * float(np.median(usual))
-    row = FeatureExtractor(BIG["float16"], Replayer(BIG["float16"], space, gpu())).row(seeds[0])
+    replayer = Replayer(BIG["float16"], space, gpu())
+    row = FeatureExtractor(BIG["float16"], replayer).row(seeds[0], replayer.apply(seeds[0]))
     assert row is not None
     assert row.shape == (FEATURE_LENGTH,)
     assert row[ENCODING] == pytest.approx(space.encode(seeds[0]))

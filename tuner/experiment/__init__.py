@@ -164,14 +164,14 @@ class _Run(RunContext):
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
                 found=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
-                kernel_baselines=baselines, notes=[*self.notes, *found.explanations],
+                kernel_baselines=baselines,
             )  # fmt: skip
             parts = device.parts(found, facts.winners())
         finally:
             builder.close()
             device.close()
         facts.contest, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
-        facts.notes += [note for note in self.notes if note not in facts.notes]
+        facts.notes = [*self.notes, *found.explanations]
         return facts
 
     def _device(self) -> Device:

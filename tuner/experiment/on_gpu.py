@@ -61,7 +61,7 @@ class OnGpu:
         return floor_s(moved, int(self._about["l2_bytes"]), float(self._about["peak_bytes_per_s"]))
 
     def kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, list[float]]]:
-        from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+        from tuner.worker import Child
 
         run = self._run
         if not run.config.baselines.kernels or run.interrupted() or not self._about:
@@ -72,22 +72,14 @@ class OnGpu:
             "runner": "tuner.measure.gpu_service:runner", "device": 0, "mode": run.config.measure.mode,
             "bus_id": self._about["bus_id"],
         }  # fmt: skip
-        times: dict[str, dict[str, list[float]]] = {}
+        counterparts = [task for task in found.lowered.tasks if task.workload.origin]
         with Child("tuner.baselines.torch_hosts:KernelsOnGpu", settings) as child:
-            for task in found.lowered.tasks:
-                if run.interrupted() or not task.workload.origin:
-                    continue
+
+            def ask(task: Task) -> Any:
                 origin, dtype = dict(task.workload.origin), task.workload.args[0].dtype
-                try:
-                    answer = child.call("time", _KERNEL_TIMEOUT_S, origin=origin, dtype=dtype, policy=policy)
-                except ChildError as error:
-                    run.notes.append(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
-                    continue
-                except (ChildDied, ChildTimeout) as error:
-                    run.notes.append(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
-                    break
-                times[task.key] = dict(answer or {})
-        return times
+                return child.call("time", _KERNEL_TIMEOUT_S, origin=origin, dtype=dtype, policy=policy)
+
+            return whole.time_each(run, counterparts, ask)
 
     def parts(self, found: SearchResult, winners: Mapping[str, Candidate]) -> Mapping[str, Any]:
         """The scheduled program of each winner."""

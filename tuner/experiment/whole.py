@@ -132,7 +132,7 @@ def check_original_weights(
 def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str, list[float]]]:
     """PyTorch's samples (seconds per call) for each kernel that has a counterpart there."""
     from tuner.measure.contest import thread_env
-    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+    from tuner.worker import Child
 
     if not run.config.baselines.kernels or run.interrupted():
         return {}
@@ -140,23 +140,34 @@ def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str
     counterparts = [task for task in found.lowered.tasks if task.workload.origin]
     each_s = min(0.5, _KERNEL_BASELINES_S[run.config.search.effort] / (2 * max(len(counterparts), 1)))
     policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
-    times: dict[str, dict[str, list[float]]] = {}
     settings = {"threads": run.target.threads, "runner": "tuner.measure.cpu:CpuRunner"}
     with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(run.target.threads)) as child:
-        for task in counterparts:
-            if run.interrupted():
-                break
-            try:
-                answer = child.call("time", 60.0, origin=dict(task.workload.origin), policy=policy)
-            except ChildError as error:
-                run.notes.append(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
-                continue
-            except (ChildDied, ChildTimeout) as error:
-                run.notes.append(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
-                break
-            if answer is not None:
-                times[task.key] = {answer["name"]: answer["samples_s"]}
-    return times
+        answers = time_each(
+            run, counterparts, lambda task: child.call("time", 60.0, origin=dict(task.workload.origin), policy=policy)
+        )
+    return {key: {answer["name"]: answer["samples_s"]} for key, answer in answers.items()}
+
+
+def time_each(run: RunContext, tasks: Sequence[Task], ask: Callable[[Task], Any]) -> dict[str, Any]:
+    """What PyTorch's child answers for each task that it has a counterpart of, by task key. One that cannot be timed is
+    noted; when the child is gone, or the run interrupted, that was all."""
+    from tuner.worker import ChildDied, ChildError, ChildTimeout
+
+    answers: dict[str, Any] = {}
+    for task in tasks:
+        if run.interrupted():
+            break
+        try:
+            answer = ask(task)
+        except ChildError as error:
+            run.notes.append(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
+            continue
+        except (ChildDied, ChildTimeout) as error:
+            run.notes.append(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
+            break
+        if answer is not None:
+            answers[task.key] = answer
+    return answers
 
 
 def export(

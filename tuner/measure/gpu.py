@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuner.measure.nvml import Certificate, barring
-from tuner.measure.stats import should_stop, undisturbed, without_disturbed
+from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed, without_disturbed
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status
 
@@ -30,10 +30,6 @@ _FIRST_HOLD_S = 50e-6
 _MOST_HOLD_S = 0.02
 _LAUNCH_S = 10e-6  # of the host for one launch through PyCUDA; measured again with every sample
 _LOOK_EVERY = 16
-
-LEAST_ROUNDS = 3
-_RARE = 4.0
-"""In turn with others: the fewest rounds; what costs this many times the cheapest takes part in some of them only."""
 
 
 PLAUSIBLE = 0.95
@@ -121,7 +117,7 @@ class GpuRunner:
     def __init__(self, gpu: Gpu, mode: str, certify: Callable[[], Certificate | None]) -> None:
         if mode not in ("hot", "cold"):
             raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
-        self._gpu = gpu
+        self.gpu = gpu
         self._mode = mode
         self._certify = certify
         self._hold_s = _FIRST_HOLD_S
@@ -134,7 +130,7 @@ class GpuRunner:
         began = time.perf_counter()
         prepared = launchable.prepare(inputs)
         prepared.enqueue(0)
-        self._gpu.synchronize()
+        self.gpu.synchronize()
         first, _ = self._sample(prepared, 1, 1)
         limit = policy.give_up_above_s
         if limit is None or first <= limit:
@@ -175,11 +171,10 @@ class GpuRunner:
         """
         deadline = time.perf_counter() + budget_s
         turns = [self._enter(prepared, policy) for prepared in kernels]
-        cheapest = min(turn.cost_s for turn in turns)
-        often = [turn for turn in turns if turn.cost_s <= _RARE * cheapest]
-        for turn in turns:
-            if turn.cost_s > _RARE * cheapest:
-                turn.period = max(1, round(2.0 * turn.cost_s / sum(other.cost_s for other in often)))
+        costs = [turn.cost_s for turn in turns]
+        often = [turn for turn in turns if turn.cost_s <= RARE * min(costs)]
+        for turn, period in zip(turns, periods(costs), strict=True):
+            turn.period = period
         rng = random.Random(seed)
         late: list[bool] = []
         began = time.perf_counter()
@@ -207,7 +202,7 @@ class GpuRunner:
 
     def _enter(self, prepared: GpuPrepared, policy: Policy) -> Turns:
         prepared.enqueue(0)
-        self._gpu.synchronize()
+        self.gpu.synchronize()
         first, _ = self._sample(prepared, 1, 1)
         self._warm_up(prepared, first, WARM_UP_S)
         began = time.perf_counter()
@@ -224,22 +219,22 @@ class GpuRunner:
         calls = min(max(math.ceil(wanted / first), 1), MAX_BATCH)
         if self._mode == "hot":
             return calls, 1
-        copies = math.ceil(5 * self._gpu.l2_bytes / max(prepared.nbytes, 1)) + 1
-        affordable = int(MAX_COPIES_SHARE * self._gpu.free_bytes() / max(prepared.nbytes, 1))
+        copies = math.ceil(5 * self.gpu.l2_bytes / max(prepared.nbytes, 1)) + 1
+        affordable = int(MAX_COPIES_SHARE * self.gpu.free_bytes() / max(prepared.nbytes, 1))
         return calls, max(1, min(copies, affordable, calls))
 
     def _sample(self, prepared: GpuPrepared, calls: int, copies: int) -> tuple[float, bool]:
         """Seconds per call, and whether the host was too slow for the figure to be the device's alone."""
         if self._mode == "cold":
-            self._gpu.flush()
+            self.gpu.flush()
         hold_s = min(max(self._hold_s, calls * _LAUNCH_S), _MOST_HOLD_S)
-        self._gpu.hold(hold_s)
+        self.gpu.hold(hold_s)
 
         def work() -> None:
             for call in range(calls):
                 prepared.enqueue(call % copies)
 
-        timing = self._gpu.time(work)
+        timing = self.gpu.time(work)
         late = timing.host_s > 0.9 * hold_s
         if late:
             self._hold_s = min(2 * timing.host_s, _MOST_HOLD_S)
@@ -248,7 +243,7 @@ class GpuRunner:
     def _warm_up(self, prepared: GpuPrepared, call_s: float, seconds: float) -> None:
         for _ in range(max(1, math.ceil(seconds / max(call_s, _LAUNCH_S)))):  # no more than the host launches meanwhile
             prepared.enqueue(0)
-        self._gpu.synchronize()
+        self.gpu.synchronize()
 
     def _collect(
         self, prepared: GpuPrepared, calls: int, copies: int, policy: Policy

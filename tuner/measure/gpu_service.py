@@ -31,10 +31,16 @@ _BROKEN = "the GPU's context no longer works"
 
 def runner(device: int, mode: str, bus_id: str) -> GpuRunner:
     """What tuned kernels are timed with, for whoever else shares the primary context. Raises GpuError."""
+    gpu, nvml = _opened(device, bus_id)
+    return GpuRunner(gpu, mode, nvml.read)
+
+
+def _opened(device: int, bus_id: str) -> tuple[CudaGpu, Nvml]:
+    """NVML first: it counts the processes on the GPU before this one is among them."""
     nvml = Nvml(bus_id)
     gpu = CudaGpu(device)
     nvml.ours()
-    return GpuRunner(gpu, mode, nvml.read)
+    return gpu, nvml
 
 
 class GpuService:
@@ -42,9 +48,7 @@ class GpuService:
 
     def __init__(self, device: int, mode: str, bus_id: str = "") -> None:
         self._mode = mode
-        self._nvml = Nvml(bus_id)
-        self._gpu = CudaGpu(device)
-        self._nvml.ours()
+        self._gpu, self._nvml = _opened(device, bus_id)
         self._runner = GpuRunner(self._gpu, mode, self._nvml.read)
         self._inputs: dict[tuple[str, int], list[Array]] = {}
         self._judges: dict[str, list[Judging]] = {}

@@ -17,19 +17,13 @@ from typing import Any, Protocol
 from tuner.measure.certificate import process_conditions, usage, used_since
 from tuner.measure.cpu import CpuRunner, clock
 from tuner.measure.guard import GuardedBuffers
-from tuner.measure.stats import should_stop, undisturbed
+from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed
 from tuner.outputs import Check
 from tuner.protocols import Array, Policy, Prepared
 from tuner.records import Measurement, Status, Tier
 
 SLOW_CALL_S = 0.5
 """A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
-
-LEAST_ROUNDS = 3
-"""Without as many pairs nothing can be said of a difference, so they are run even when the time is over."""
-
-_RARE = 4.0
-"""What costs this many times the cheapest takes part in some of the rounds only, for half of the others' time."""
 
 _LOOK_EVERY = 4
 
@@ -149,12 +143,10 @@ def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, dea
     """Fill `entries` with samples; `deadline` is a moment of time.perf_counter. Returns the rounds to keep: a round in
     which something from outside interfered is dropped for all of them, so that what is left still pairs up.
     """
-    cheapest = min(entry.cost_s for entry in entries)
-    often = [entry for entry in entries if entry.cost_s <= _RARE * cheapest]
-    all_rounds_s = sum(entry.cost_s for entry in often)
-    for entry in entries:
-        if entry.cost_s > _RARE * cheapest:
-            entry.period = max(1, round(2.0 * entry.cost_s / all_rounds_s))
+    costs = [entry.cost_s for entry in entries]
+    often = [entry for entry in entries if entry.cost_s <= RARE * min(costs)]
+    for entry, period in zip(entries, periods(costs), strict=True):
+        entry.period = period
     rng = random.Random(seed)
     number = 0
     disturbed: list[bool] = []

@@ -20,6 +20,12 @@ MEANINGFUL = 0.005
 COARSEST_SAME = 0.05
 """A comparison that may miss a difference of 5 % calls nothing the same."""
 
+LEAST_ROUNDS = 3
+"""Without as many pairs nothing can be said of a difference, so they are run even when the time is over."""
+
+RARE = 4.0
+"""What costs this many times the cheapest takes part in some of the rounds only, for half of the others' time."""
+
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
 """Student's t at 97.5 % by the number of values (one more than the degrees of freedom)."""
@@ -130,6 +136,16 @@ def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str
     if policy.tier is Tier.CERTIFY and noise_is_stable(samples):
         return "noise stable"
     return None
+
+
+def periods(costs: Sequence[float]) -> list[int]:
+    """In every how many rounds each of several kernels takes part, from what one of its blocks costs.
+
+    In each round, unless it costs over RARE times the cheapest: such ones take part for half of the others' time.
+    """
+    most = RARE * min(costs)
+    others = sum(cost for cost in costs if cost <= most)
+    return [1 if cost <= most else max(1, round(2.0 * cost / others)) for cost in costs]
 
 
 def undisturbed(disturbed: Sequence[bool], minimum: int) -> list[int]:

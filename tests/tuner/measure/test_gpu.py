@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.measure.gpu import LEAST_ROUNDS, SHORT_S, GpuRunner, Timing, floor_s
+from tuner.measure.gpu import SHORT_S, GpuRunner, Timing, floor_s
 from tuner.measure.nvml import Certificate, barring
-from tuner.measure.stats import Label, noise_floor, verdict
+from tuner.measure.stats import LEAST_ROUNDS, Label, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
 from tuner.records import Status, Tier, barred
 

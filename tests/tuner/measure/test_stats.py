@@ -19,6 +19,7 @@ from tuner.measure.stats import (
     median_interval,
     noise_floor,
     noise_is_stable,
+    periods,
     relative_half_width,
     should_stop,
     undisturbed,
@@ -115,6 +116,11 @@ def test_the_relative_half_width_does_not_depend_on_the_unit(values: list[float]
 
 def test_few_samples_have_no_half_width() -> None:
     assert relative_half_width([1.0] * 5) == math.inf
+
+
+def test_what_costs_far_more_takes_part_less_often() -> None:
+    assert periods([1.0, 2.0, 4.0]) == [1, 1, 1]
+    assert periods([1.0, 3.0, 40.0]) == [1, 1, 20]
 
 
 class TestShouldStop:

@@ -7,7 +7,7 @@ from tvm.target import Target
 from costmodel.base import ConstantModel
 from costmodel.xgb import XgbRanker
 from kernels.features import SCHEMA, FeatureExtractor
-from kernels.space import Candidate, DesignSpace, Replayer
+from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer
 from kernels.workload import Workload
 from tests.contracts.strategy import EncodingFeaturizer, drive, timed
 from tuner.protocols import Strategy
@@ -120,10 +120,17 @@ class ScheduleFeaturizer:
     """TVM's features of the scheduled program, in this process."""
 
     def __init__(self, workload: Workload, space: DesignSpace, target: Target) -> None:
-        self._extractor = FeatureExtractor(workload, Replayer(workload, space, target))
+        self._replayer = Replayer(workload, space, target)
+        self._extractor = FeatureExtractor(workload, self._replayer)
 
     def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
-        return [self._extractor.row(c) for c in candidates]
+        return [self._row(c) for c in candidates]
+
+    def _row(self, candidate: Candidate) -> NDArray[np.float32] | None:
+        try:
+            return self._extractor.row(candidate, self._replayer.apply(candidate))
+        except InvalidCandidate:
+            return None
 
 
 def test_with_the_features_of_scheduled_programs(workload: Workload, space: DesignSpace, target: Target) -> None:
