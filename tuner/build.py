@@ -136,7 +136,7 @@ class BuildService:
             return cubin.build(
                 schedule, parsed, Target(json.loads(self._target)), outputs, self._folder, entry, started
             )
-        function = schedule.mod["main"].with_attr("global_symbol", entry)
+        function = parsed.passes.on_function(schedule.mod["main"]).with_attr("global_symbol", entry)
         target = Target(parsed.passes.target_options(json.loads(self._target)))
         # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
         # called only by this program and by the model's own code, which checks what it is given.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tvm import tirx
 from tvm.s_tir import Schedule
 
 from kernels.passes.async_copy import AsyncCopy
@@ -21,6 +22,7 @@ from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
 from kernels.passes.unroll import Unroll
+from kernels.passes.vector_math import VectorMath
 from kernels.passes.vector_width import VectorWidth
 from kernels.passes.vectorize import Vectorize
 
@@ -40,6 +42,7 @@ PASSES: Mapping[str, type[Pass]] = {
         CudaMath,
         PtxasOpt,
         RegisterCap,
+        VectorMath,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
@@ -60,6 +63,11 @@ class PassConfig:
     def on_schedule(self, schedule: Schedule) -> None:
         for setting in self.settings:
             setting.on_schedule(schedule)
+
+    def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
+        for setting in self.settings:
+            function = setting.on_function(function)
+        return function
 
     def context_options(self) -> dict[str, Any]:
         return {key: value for s in self.settings for key, value in s.context_options().items()}

@@ -1,8 +1,8 @@
 """What a pass is: a frozen dataclass whose fields are its options, one line of text that round-trips.
 
-A pass may act in five places: on the schedule before post-processing, as options of the lowering
-(`PassContext`), as options of the target, on emitted CUDA source, and as options of its compiler.
-`variants` lists what is worth searching, the default first.
+A pass may act in six places: on the schedule before post-processing, on the scheduled function, as options of the
+lowering (`PassContext`), as options of the target, on emitted CUDA source, and as options of its compiler.
+`variants` lists what is worth searching, what is most often best first.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import tvm
+from tvm import tirx
 from tvm.s_tir import Schedule
 
 
@@ -22,11 +24,20 @@ class Pass:
 
     @classmethod
     def variants(cls, target_kind: str) -> tuple[Pass, ...]:
-        """The settings worth searching on this kind of target, the default first."""
+        """The settings worth searching on this kind of target; the first is the one that a search begins with."""
         return (cls(),)
+
+    @classmethod
+    def concerns(cls, module: tvm.IRModule) -> bool:
+        """Whether the settings make any difference to an unscheduled program."""
+        return True
 
     def on_schedule(self, schedule: Schedule) -> None:
         """Change a schedule whose sketch has been applied and that is not post-processed yet."""
+
+    def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
+        """Change a scheduled function that is about to be compiled."""
+        return function
 
     def context_options(self) -> Mapping[str, Any]:
         """Options of `tvm.transform.PassContext` for lowering this kernel."""

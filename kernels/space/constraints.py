@@ -15,6 +15,9 @@ GPU_TILE_STEPS = 1024
 MAX_LANES = 64
 """Of one vector: four AVX-512 registers of fp32."""
 
+LEAST_LANES = 4
+"""Of a vector that is worth having."""
+
 L2_BYTES = 1 << 20
 """A second-level cache: 1 to 2 MiB on the x86 servers made since 2017."""
 
@@ -42,18 +45,22 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     return tuple(limits)
 
 
-def vector_of(rule: str, position: int, choice: Sequence[int]) -> int:
-    """The lanes of the vector that a choice of one of our sketches makes; 1 where it makes none."""
-    return choice[-1] if rule == "packed" and position == 1 else 1
+def worth_trying(rule: str, position: int, innermost: int, choice: Sequence[int]) -> bool:
+    """Whether a choice of a tile may be good, for tiles of our sketches whose last part is a vector; else True.
 
-
-def is_vector(lanes: int) -> bool:
-    """Whether a vector of so many lanes is worth trying.
-
-    LLVM takes one of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four registers
-    full gain nothing.
+    LLVM takes a vector of 48 lanes, which is no power of two, apart lane by lane: 20 times slower. More than four
+    registers full gain nothing.
     """
-    return lanes <= MAX_LANES and lanes & (lanes - 1) == 0
+    lanes = choice[-1]
+    power = lanes <= MAX_LANES and lanes & (lanes - 1) == 0
+    if is_lanes(rule, innermost):
+        return power and lanes >= LEAST_LANES
+    return power or not (rule == "packed" and position == 1)
+
+
+def is_lanes(rule: str, innermost: int) -> bool:
+    """Whether a tile cuts a row into vectors, and not the rows into parts."""
+    return rule == "rows" and innermost == MAX_LANES
 
 
 def registers(lanes: int) -> int:
@@ -69,4 +76,4 @@ def least_vector(extent: int) -> int:
     That loop is the one along which outputs lie next to each other. With a shorter one, vectorization takes
     the loop before it: strided loads and stores lane by lane, which are slow, and slow to compile.
     """
-    return 4 if any(4 <= d <= 64 for d in divisors(extent)) else 1
+    return LEAST_LANES if any(LEAST_LANES <= d <= MAX_LANES for d in divisors(extent)) else 1

@@ -209,7 +209,8 @@ class DesignSpace:
         """Analytical first guesses, the most promising first."""
         tiled = self._judged.seeds(limit)
         rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
-        return [*tiled, *rest][:limit]
+        passes = functools.reduce(PassConfig.replace, (variants[0] for variants in self.pass_variants), PassConfig())
+        return [dataclasses.replace(guess, passes=passes) for guess in [*tiled, *rest][:limit]]
 
     @functools.cached_property
     def _judged(self) -> Judged:

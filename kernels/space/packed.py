@@ -12,8 +12,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
-MAX_VECTOR = 64
-"""Elements of the innermost loop: four AVX-512 registers of fp32."""
+from kernels.space.constraints import MAX_LANES
 
 _MAX_ROWS = 16
 
@@ -34,7 +33,7 @@ def schedule_packed(schedule: Schedule) -> bool:
         schedule.reverse_compute_inline(consumers[0])
     panel = schedule.cache_read(block, 1, "global")
     i0, i1, i2 = schedule.split(i, schedule.sample_perfect_tile(i, 3, _MAX_ROWS))
-    j0, j1, j2 = schedule.split(j, schedule.sample_perfect_tile(j, 3, MAX_VECTOR))
+    j0, j1, j2 = schedule.split(j, schedule.sample_perfect_tile(j, 3, MAX_LANES))
     k0, k1 = schedule.split(k, schedule.sample_perfect_tile(k, 2, 64))
     schedule.reorder(*batch, i0, j0, j1, i1, k0, k1, i2, j2)
     outer = schedule.fuse(*batch, i0, j0)

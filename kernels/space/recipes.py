@@ -9,10 +9,12 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.space.packed import schedule_packed
+from kernels.space.rows import schedule_rows
 from kernels.workload import Workload
 
 CPU_RECIPES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
+    "rows": schedule_rows,
 }
 """Sketch rules by name: each schedules a fresh program, or answers False where the program is not of its kind."""
 

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.passes import PASSES
 from kernels.space import gpu_rules
-from kernels.space.constraints import is_vector, limits_of, vector_of
+from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
@@ -45,7 +45,8 @@ def generate(
     """The design space that TVM's schedule rules and our recipes span, the same in every process.
 
     The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
-    for float32 only where `tf32` allows them. Passes with one setting on the target are left out. Takes 20 to 200 ms.
+    for float32 only where `tf32` allows them. Passes with one setting on the target, or that do not
+    concern this program, are left out. Takes 20 to 200 ms.
     """
     sketches: list[Sketch] = []
     for schedule in _schedules(workload, target, tf32):
@@ -60,7 +61,12 @@ def generate(
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]
-    searched = tuple(name for name in pass_names if len(PASSES[name].variants(target.kind.name)) > 1)
+    module = workload.module()
+    searched = tuple(
+        name
+        for name in pass_names
+        if len(PASSES[name].variants(target.kind.name)) > 1 and PASSES[name].concerns(module)
+    )
     return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
 
 
@@ -97,9 +103,9 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
         if kind == "SamplePerfectTile":
             parts, innermost = instruction[2]
             extent = math.prod(chosen[i])
-            role = "spatial" if parts == spatial_parts else "reduce"
+            role = "spatial" if parts == spatial_parts and not is_lanes(rule, innermost) else "reduce"
             choices = factorizations(extent, parts, innermost)
-            choices = tuple(c for c in choices if is_vector(vector_of(rule, len(knobs), c)))
+            choices = tuple(c for c in choices if worth_trying(rule, len(knobs), innermost, c))
             knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))

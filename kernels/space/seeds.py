@@ -31,6 +31,8 @@ def _guesses(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candida
     """Candidates of a sketch, each with a score that is lower for the more promising."""
     if sketch.rule == "packed":
         return _packed_seeds(sketch, vector_lanes)
+    if sketch.rule == "rows":
+        return _row_seeds(sketch, vector_lanes)
     return _tiled_seeds(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat_seeds(sketch)
 
 
@@ -58,6 +60,18 @@ def _packed_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Ca
                     # accumulators are cleared and stored once for the whole reduction
                     copying = 8 / (rows if grain == 0 else rows // parts) + 16 / depth
                     yield loads + copying + 0.02 * parts + 0.1 * grain - 0.5, candidate
+
+
+def _row_seeds(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Vectors of two, one and four registers; the rows shared out to threads in few parts or many."""
+    for vectors in (2, 1, 4):
+        for parts in (8, 64, 2):
+            decisions: list[Decision] = []
+            for knob in sketch.knobs:
+                extent, lanes = math.prod(parts_of(knob)), vectors * vector_lanes
+                wanted = (max(extent // lanes, 1), lanes) if knob.role == "reduce" else (parts, max(extent // parts, 1))
+                decisions.append(nearest(knob, wanted))
+            yield -1.0, Candidate(sketch.number, tuple(decisions))
 
 
 def _flat_seeds(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

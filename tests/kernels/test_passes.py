@@ -9,14 +9,17 @@ import pytest
 import tvm
 from hypothesis import given
 from hypothesis import strategies as st
+from tvm import te
+from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels import reference
 from kernels.passes import PASSES, PassConfig
 from kernels.passes.base import Pass
+from kernels.passes.vector_math import VectorMath
 from kernels.space import Candidate, DesignSpace, Replayer, generate
 from kernels.workload import seeded_inputs
-from tests.kernels.programs import LLVM, llvm, small_conv
+from tests.kernels.programs import LLVM, llvm, small_conv, softmax
 
 VARIANTS = [variant for kind in PASSES.values() for variant in kind.variants("llvm")]
 
@@ -65,9 +68,9 @@ def test_what_is_no_configuration_is_refused(text: str, names: str) -> None:
 
 @pytest.mark.parametrize("kind", ["llvm", "cuda"])
 @pytest.mark.parametrize("name", PASSES)
-def test_the_default_comes_first_and_no_variant_twice(name: str, kind: str) -> None:
+def test_the_default_is_a_variant_and_mostly_the_first_and_none_comes_twice(name: str, kind: str) -> None:
     variants = PASSES[name].variants(kind)
-    assert variants[0] == PASSES[name]()
+    assert PASSES[name]() == variants[len(variants) - 1 if name == "vector_math" else 0]
     assert len(set(variants)) == len(variants)
     assert all(v.name == name for v in variants)
     assert len({v.number() for v in variants}) == len(variants), "the cost model can tell them apart"
@@ -141,3 +144,54 @@ def test_every_lowering_option_is_known_to_tvm() -> None:
     used = {key for setting in VARIANTS for key in setting.context_options()}
     assert used
     assert used <= known
+
+
+# --- vector math ------------------------------------------------------------------------------------
+
+
+def exponentials(dtype: str = "float32", lanes: int = 16, rows: int = 4096) -> tvm.IRModule:
+    a = te.placeholder((rows, lanes), name="a", dtype=dtype)
+    function = te.create_prim_func([a, te.compute(a.shape, lambda i, j: te.exp(a[i, j]), name="exp")])
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    schedule.vectorize(schedule.get_loops(schedule.get_sblock("exp"))[1])
+    return schedule.mod
+
+
+def test_the_exponential_is_right_to_two_units_in_the_last_place() -> None:
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.72283, 88.72284, -87.33655, -103.97208, -103.98, 1e30, -1e30]
+    drawn = np.random.default_rng(0).uniform(-104, 89, 4096 * 16)
+    values = np.concatenate([special, np.linspace(-104, -87, 5000), drawn])[: 4096 * 16].astype(np.float32)
+    function = VectorMath(on=True).on_function(exponentials()["main"])
+    out = tvm.runtime.tensor(np.zeros((4096, 16), np.float32))
+    tvm.compile(tvm.IRModule({"main": function}), target=llvm())["main"](
+        tvm.runtime.tensor(values.reshape(-1, 16)), out
+    )
+    found = out.numpy().ravel()
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.exp(values.astype(np.float64))
+        rounded = exact.astype(np.float32)
+    normal = np.isfinite(rounded)
+    error = np.abs(found[normal] - exact[normal]) / np.spacing(rounded[normal])
+    assert error.max() <= 2
+    np.testing.assert_array_equal(found[~normal], rounded[~normal])
+
+
+def test_vector_math_makes_vectors_of_calls() -> None:
+    module = exponentials()
+    target = Target({**LLVM, "mcpu": "x86-64-v4"})
+    calls = tvm.compile(module, target=target).mod.inspect_source("asm")
+    function = VectorMath(on=True).on_function(module["main"])
+    vectors = tvm.compile(tvm.IRModule({"main": function}), target=target).mod.inspect_source("asm")
+    assert "expf" in calls
+    assert "expf" not in vectors
+    assert "vrndscaleps" in vectors
+
+
+def test_vector_math_is_searched_where_there_is_an_exponential_in_float32() -> None:
+    assert VectorMath.concerns(exponentials())
+    assert not VectorMath.concerns(exponentials("float64"))
+    assert not VectorMath.concerns(small_conv().module())
+    assert "vector_math" in generate(softmax(), llvm()).pass_names
+    assert "vector_math" not in generate(small_conv(), llvm()).pass_names
+    assert len(VectorMath.variants("cuda")) == 1
+    assert all("vector_math{on=1}" in seed.to_text() for seed in generate(softmax(), llvm()).seeds())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tuner.baselines.onnxruntime import OnnxRuntime, OnnxSource
+from tuner.baselines.onnxruntime import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeCudaGraph, OnnxSource
 from tuner.baselines.torch import TorchChannelsLast, TorchCompile, TorchEager, TorchSource
 from tuner.protocols import Baseline
 
@@ -13,5 +13,7 @@ BASELINES: Mapping[str, Callable[[TorchSource], Baseline] | Callable[[OnnxSource
     TorchChannelsLast.name: TorchChannelsLast,
     TorchCompile.name: TorchCompile,
     OnnxRuntime.name: OnnxRuntime,
+    OnnxRuntimeCuda.name: OnnxRuntimeCuda,
+    OnnxRuntimeCudaGraph.name: OnnxRuntimeCudaGraph,
 }
 """By name; each is made from its source: a callable from a model's recipe to the model in the rival's own form."""

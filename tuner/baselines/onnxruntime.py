@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.errors import ModelError
+from tuner.errors import InfrastructureError, ModelError
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -28,19 +27,29 @@ class OnnxRuntime:
 
     source: OnnxSource
     name: ClassVar[str] = "onnxruntime"
+    package: ClassVar[str] = "onnxruntime"
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    options: ClassVar[Mapping[str, str]] = {}
+    device: ClassVar[str] = "cpu"
+    words: ClassVar[str] = "CPU execution provider"
 
     @property
     def settings(self) -> str:
-        return (
-            f"ONNX Runtime {version('onnxruntime')}, CPU execution provider, graph optimisation ALL, sequential, "
-            "I/O binding"
-        )
+        import onnxruntime
+
+        return f"ONNX Runtime {onnxruntime.__version__}, {self.words}, graph optimisation ALL, sequential, I/O binding"
 
     def unavailable(self) -> str | None:
-        return None if importlib.util.find_spec("onnxruntime") else "the package 'onnxruntime' is not installed"
+        if importlib.util.find_spec("onnxruntime"):
+            import onnxruntime
+
+            if self.provider in onnxruntime.get_available_providers():
+                return None
+        return f"the package {self.package!r} is not installed"
 
     def load(self, recipe: Mapping[str, Any], threads: int) -> LoadedSession:
-        """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory."""
+        """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
+        InfrastructureError when the provider does not start here (ONNX Runtime would go on without it)."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -50,9 +59,34 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
         model = _serialized(self.source(recipe))
-        return LoadedSession(
-            self.name, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        )
+        if self.device == "cuda":
+            onnxruntime.preload_dlls()  # of CUDA and cuDNN, from where PyTorch has them
+        session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
+        if self.provider not in session.get_providers():
+            raise InfrastructureError(
+                f"{self.name}: ONNX Runtime cannot start {self.provider}",
+                f"install the CUDA and cuDNN that {self.package} {onnxruntime.__version__} was built for",
+            )
+        return LoadedSession(self.name, session, self.device)
+
+
+class OnnxRuntimeCuda(OnnxRuntime):
+    """The CUDA execution provider: cuDNN's algorithms tried out, no TF32. Never ran on a GPU."""
+
+    name = "onnxruntime_cuda"
+    package = "onnxruntime-gpu"
+    provider = "CUDAExecutionProvider"
+    options: ClassVar[Mapping[str, str]] = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"}
+    device = "cuda"
+    words = "CUDA execution provider, exhaustive search of convolutions, IEEE float32"
+
+
+class OnnxRuntimeCudaGraph(OnnxRuntimeCuda):
+    """As `OnnxRuntimeCuda`, in one CUDA graph. A model of which a part runs on the CPU is refused by ONNX Runtime."""
+
+    name = "onnxruntime_cuda_graph"
+    options: ClassVar[Mapping[str, str]] = {**OnnxRuntimeCuda.options, "enable_cuda_graph": "1"}
+    words = f"{OnnxRuntimeCuda.words}, one CUDA graph"
 
 
 def _serialized(model: Any) -> bytes:
@@ -73,25 +107,28 @@ class LoadedSession:
 
     key: str
     session: Any
+    device: str
 
     def prepare(self, inputs: Sequence[Array]) -> PreparedSession:
         """`inputs` in the order of the model's own. Raises ValueError when their number is another."""
-        return PreparedSession(self.session, inputs)
+        return PreparedSession(self.session, inputs, self.device)
 
 
 class PreparedSession:
-    """A Prepared: inputs are bound once, outputs stay where the runtime allocates them."""
+    """A Prepared: inputs are bound once, on the device, and outputs stay where the runtime allocates them there."""
 
-    def __init__(self, session: Any, inputs: Sequence[Array]) -> None:
+    def __init__(self, session: Any, inputs: Sequence[Array], device: str) -> None:
         import onnxruntime
 
         self._session = session
         self._binding = session.io_binding()
-        self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in inputs]
+        self._values = [
+            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device) for array in inputs
+        ]
         for spec, value in zip(session.get_inputs(), self._values, strict=True):
             self._binding.bind_ortvalue_input(spec.name, value)
         for spec in session.get_outputs():
-            self._binding.bind_output(spec.name, "cpu")
+            self._binding.bind_output(spec.name, device)
 
     def launch(self, count: int) -> None:
         run, binding = self._session.run_with_iobinding, self._binding

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _ON_CPU = "onnxruntime_cpu"
 """ONNX Runtime beside rivals on the GPU: an independent answer, and no rival in speed."""
 
+_ONNX_RUNTIME = {
+    _ON_CPU: "onnxruntime", "onnxruntime_cuda": "onnxruntime_cuda", "onnxruntime_cuda_graph": "onnxruntime_cuda_graph",
+}  # fmt: skip
+"""Entrants by their names in the report, and the baseline that each of them is."""
+
 _CEILINGS_TIMEOUT_S = 120.0
 _KERNEL_TIMEOUT_S = 120.0
 
@@ -126,7 +131,7 @@ class OnGpu:
         return Entrant(name, "tuner.measure.model:ModelHost", settings)
 
     def _rivals(self, model: ImportedModel, half: bool) -> list[Entrant]:
-        """PyTorch in each way that was asked for; ONNX Runtime on the CPU, to check against."""
+        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against."""
         from tuner.baselines.torch_hosts import settings_of
         from tuner.endtoend import Entrant
 
@@ -140,11 +145,9 @@ class OnGpu:
             for setting in settings_of(self._run.config.baselines.models, half)
         ]
         if "onnxruntime" in self._run.config.baselines.models:
-            settings = {
-                "baseline": "onnxruntime", "recipe": recipe, "threads": self._run.target.threads,
-                "provider": "tuner.importers:onnx_bytes",
-            }  # fmt: skip
-            found.append(Entrant(_ON_CPU, "tuner.baselines.host:Host", settings))
+            common = {"recipe": recipe, "threads": self._run.target.threads, "provider": "tuner.importers:onnx_bytes"}
+            for name, baseline in _ONNX_RUNTIME.items():
+                found.append(Entrant(name, "tuner.baselines.host:Host", {"baseline": baseline, **common}))
         return found
 
 

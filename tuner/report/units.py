@@ -13,6 +13,9 @@ _KNOWN_RIVALS = {
     "torch_channels_last": "PyTorch channels_last",
     "torch_compile": "torch.compile",
     "onnxruntime": "ONNX Runtime",
+    "onnxruntime_cpu": "ONNX Runtime on the CPU",
+    "onnxruntime_cuda": "ONNX Runtime CUDA",
+    "onnxruntime_cuda_graph": "ONNX Runtime CUDA, one graph",
 }
 
 

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.tuner.baselines import models
 from tuner.baselines import BASELINES
+from tuner.baselines.onnxruntime import OnnxRuntimeCuda
+from tuner.errors import InfrastructureError
 from tuner.measure.contest import thread_env
 from tuner.worker import Child, ChildError
 
 RECIPE = {"seed": 3}
-PROVIDERS = {name: "onnx_model" if name == "onnxruntime" else "torch_module" for name in BASELINES}
+ON_GPU = [name for name in BASELINES if name.startswith("onnxruntime_cuda")]
+PROVIDERS = {
+    name: "onnx_model" if name == "onnxruntime" else "torch_module" for name in BASELINES if name not in ON_GPU
+}
 
 
 def host(baseline: str, provider: str, **changes: Any) -> Child:
@@ -83,3 +89,21 @@ def test_an_unavailable_baseline_says_why(inputs: tuple[Path, list[Any]]) -> Non
     child = Child("tuner.baselines.host:Host", settings, env=env)
     with child, pytest.raises(ChildError, match="no-such-compiler"):
         child.call("prepare", 60, inputs_npz_path=str(inputs[0]))
+
+
+@pytest.mark.parametrize("name", ON_GPU)
+def test_onnxruntime_without_its_cuda_provider_says_what_to_install(name: str, inputs: tuple[Path, list[Any]]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("the provider is installed")
+    with host(name, "onnx_model") as child, pytest.raises(ChildError, match="'onnxruntime-gpu' is not installed"):
+        child.call("prepare", 60, inputs_npz_path=str(inputs[0]))
+
+
+def test_a_provider_that_does_not_start_is_no_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime itself goes on with the CPU, and would be timed under the GPU's name."""
+    monkeypatch.setattr(OnnxRuntimeCuda, "device", "cpu")  # no libraries of CUDA are looked for
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(InfrastructureError, match="cannot start CUDAExecutionProvider"),
+    ):
+        OnnxRuntimeCuda(models.onnx_model).load(RECIPE, 1)

@@ -1,0 +1,90 @@
+"""Elementary functions as polynomials, which become vector code; as calls they are made lane by lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from kernels.passes.base import Pass
+
+_LOG2_E = 1.44269504088896341
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_LEAST, _MOST = -104.0, 89.0
+"""Where e^x is zero and infinite in float32."""
+
+
+@dataclass(frozen=True)
+class VectorMath(Pass):
+    """Compute float32's `exp` by a polynomial in the kernel itself, to within 2 units in the last place.
+
+    TVM calls the C library once for each element, also in a loop of vectors.
+    """
+
+    name: ClassVar[str] = "vector_math"
+    on: bool = False
+
+    @classmethod
+    def variants(cls, target_kind: str) -> tuple[Pass, ...]:
+        return (cls(True), cls(False)) if target_kind == "llvm" else (cls(False),)
+
+    @classmethod
+    def concerns(cls, module: tvm.IRModule) -> bool:
+        found = []
+        tvm_ffi.structural_walk(module["main"].body, (tvm.ir.Call, lambda call: found.append(_replacement(call))))
+        return any(made is not None for made in found)
+
+    def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
+        if not self.on:
+            return function
+        return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, _replaced)))
+
+
+def exp(x: tirx.PrimExpr) -> tirx.PrimExpr:
+    """e^x of a float32: n = round(x / ln 2), a polynomial of what is left, times 2^n in two steps.
+
+    After Moshier's Cephes library (`expf`). Infinities, NaN and results too small for a normal number come out as they
+    should.
+    """
+    given, bounded, power, rest = (tirx.Var(name, "float32") for name in ("x", "bounded", "n", "r"))
+    polynomial = _float(_EXP[0])
+    for coefficient in _EXP[1:]:
+        polynomial = polynomial * rest + _float(coefficient)
+    scaled = polynomial * (rest * rest) + rest + _float(1.0)
+    whole, half = tirx.Var("whole", "int32"), tirx.Var("half", "int32")
+    scaled = tirx.Let(
+        half, tirx.shift_right(whole, tirx.const(1, "int32")), scaled * _two_to(half) * _two_to(whole - half)
+    )
+    scaled = tirx.Let(whole, tirx.Cast("int32", power), scaled)
+    scaled = tirx.Let(rest, bounded - power * _float(_LN2_HIGH) - power * _float(_LN2_LOW), scaled)
+    scaled = tirx.Let(power, tirx.floor(bounded * _float(_LOG2_E) + _float(0.5)), scaled)
+    scaled = tirx.Let(bounded, tirx.max(tirx.min(given, _float(_MOST)), _float(_LEAST)), scaled)
+    return tirx.Let(given, x, tirx.Select(tirx.isnan(given), given, scaled))
+
+
+def _two_to(exponent: tirx.PrimExpr) -> tirx.PrimExpr:
+    """2 to the power of an int32 between -126 and 127, put together from its bits."""
+    bits = tirx.shift_left(exponent + tirx.const(127, "int32"), tirx.const(23, "int32"))
+    return tirx.reinterpret("float32", bits)
+
+
+def _float(value: float) -> tirx.PrimExpr:
+    return tirx.const(value, "float32")
+
+
+_POLYNOMIALS: Mapping[str, Callable[..., tirx.PrimExpr]] = {"tirx.exp": exp}
+
+
+def _replacement(call: Any) -> tirx.PrimExpr | None:
+    made = _POLYNOMIALS.get(getattr(call.op, "name", ""))
+    return made(*call.args) if made is not None and str(call.ty.dtype) == "float32" else None
+
+
+def _replaced(call: Any) -> Any:
+    made = _replacement(call)
+    return call if made is None else made

@@ -1,0 +1,120 @@
+"""Our sketch of softmax, layer norm and reductions: row after row, each stage on the row while it is in the cache.
+
+TVM's rules vectorize no reduction, since to add in another order is to round otherwise. Here each lane of a vector
+reduces its own share of the row, and the lanes are reduced at the end, which is also how oneDNN does it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm.s_tir import Schedule
+from tvm.tirx import IterVar
+
+from kernels.space.constraints import LEAST_LANES, MAX_LANES
+
+MAX_ROWS = 512
+"""Rows that a thread takes at once."""
+
+
+def schedule_rows(schedule: Schedule) -> bool:
+    """Schedule a program of reductions over the end of each row, and of what is computed from them row by row.
+
+    False, with the schedule as it was, where the program is not of this kind.
+    """
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    shapes = [_axes(schedule.get(block)) for block in blocks]
+    shared = _prefix([spatial for spatial, _ in shapes])
+    if not any(reduced for _, reduced in shapes) or math.prod(shared) == 1:
+        return False
+    if not all(_is_row(spatial[len(shared) :], reduced) for spatial, reduced in shapes):
+        return False
+    if not all(_reads_rows(schedule.get(block), shared) for block in blocks):
+        return False
+    *inner, last = blocks
+    stages: list[tuple[str, Any]] = []
+    tiles: dict[int, Sequence[Any]] = {}
+    for block in [*inner, last]:
+        if _axes(schedule.get(block))[1]:
+            lane = _split(schedule, schedule.get_loops(block)[-1], tiles)
+            stages += [("lanes", schedule.rfactor(lane, len(_axes(schedule.get(block))[0]))), ("sum", block)]
+        elif block is last or _calls(schedule.get(block)):
+            stages.append(("elements", block))
+        else:
+            schedule.compute_inline(block)
+    cut = max(i for i, extent in enumerate(shared) if extent > 1)
+    *before, rows = schedule.get_loops(last)[: cut + 1]
+    outer, row = schedule.split(rows, schedule.sample_perfect_tile(rows, 2, MAX_ROWS))
+    schedule.parallel(schedule.fuse(*before, outer) if before else outer)
+    for _, block in reversed(stages[:-1]):
+        schedule.compute_at(block, row, preserve_unit_loops=True)
+    for kind, block in stages:
+        own = schedule.get_loops(block)[2:]
+        if kind == "lanes":
+            schedule.reorder(own[-1], own[0])
+            schedule.vectorize(own[0])
+        elif kind == "elements" and own and int(schedule.get(own[-1]).extent) > 1:
+            schedule.vectorize(_split(schedule, own[-1], tiles))
+    return True
+
+
+def _split(schedule: Schedule, loop: Any, tiles: dict[int, Sequence[Any]]) -> Any:
+    """The inner loop of two; all loops of one extent are cut by one decision."""
+    extent = int(schedule.get(loop).extent)
+    if extent not in tiles:
+        tiles[extent] = schedule.sample_perfect_tile(loop, 2, MAX_LANES)
+    return schedule.split(loop, tiles[extent])[1]
+
+
+def _axes(block: Any) -> tuple[list[int], list[int]]:
+    """Extents of a block's spatial and of its reduced axes; of neither where they do not come in this order."""
+    kinds = [int(v.iter_type) for v in block.iter_vars]
+    extents = [int(v.dom.extent) for v in block.iter_vars]
+    spatial = kinds.count(IterVar.DataPar)
+    if kinds != [IterVar.DataPar] * spatial + [IterVar.CommReduce] * (len(kinds) - spatial):
+        return [], []
+    return extents[:spatial], extents[spatial:]
+
+
+def _prefix(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """What all begin with."""
+    shared: list[int] = []
+    for extents in zip(*shapes, strict=False):
+        if len(set(extents)) > 1:
+            break
+        shared.append(extents[0])
+    return shared
+
+
+def _is_row(rest: Sequence[int], reduced: Sequence[int]) -> bool:
+    """Whether what is left of a block's axes, without the rows', is vectors, or one reduction that vectors share."""
+    if reduced:
+        return math.prod(rest) == 1 and reduced[-1] % LEAST_LANES == 0
+    return not rest or rest[-1] == 1 or rest[-1] % LEAST_LANES == 0
+
+
+def _reads_rows(block: Any, shared: Sequence[int]) -> bool:
+    """Whether a reduction reads each row's own elements only, along the row. Those of a product are read for many."""
+    if not _axes(block)[1]:
+        return True
+    rows = [v.var for v, extent in zip(block.iter_vars, shared, strict=False) if extent > 1]
+    along = block.iter_vars[-1].var
+    indices = [[r.min for r in read.region] for read in block.reads]
+    return all(_among(row, index) for index in indices for row in rows) and not any(
+        _among(along, index[:-1]) for index in indices
+    )
+
+
+def _among(variable: Any, index: Sequence[Any]) -> bool:
+    return any(i.same_as(variable) for i in index)
+
+
+def _calls(block: Any) -> bool:
+    """Whether a block is dear: computed once, and not wherever it is used."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(block.body, (tvm.ir.Call, found.append))
+    return bool(found)
