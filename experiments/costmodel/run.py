@@ -84,6 +84,35 @@ class OnEncodings:
         return self._model.predict(rows[:, ENCODING])
 
 
+class Static:
+    """No learning: arithmetic over what vectors and cores can do, or cache lines over a bandwidth, whichever is more.
+
+    From TVM's per-store features of the store that is largest in each, log2 of counts: 16 kinds of arithmetic, then
+    vectorized, unrolled and parallel loops (11 columns each), 8 of GPUs, then five buffers of 18 columns.
+    """
+
+    _CORES, _LANES, _LINES_PER_S, _OPS_PER_S = 2.0, 16.0, 2e8, 3e9
+    _CALL = 20.0  # operations that an elementary function takes
+
+    def fit(
+        self,
+        rows: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Nothing."""
+
+    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        counts = 2.0 ** rows.astype(np.float64) - 1.0
+        work = counts[:, :5].sum(axis=1) + self._CALL * counts[:, 5]
+        vector, parallel = counts[:, 16 + 2], counts[:, 16 + 22 + 1]
+        speed = np.clip(vector, 1, self._LANES) * np.clip(parallel, 1, self._CORES)
+        lines = sum(counts[:, 57 + 18 * buffer + 15] for buffer in range(5))
+        seconds = np.maximum(work / speed / self._OPS_PER_S, lines / self._LINES_PER_S)
+        return -np.log(np.maximum(seconds, 1e-12)).astype(np.float32)
+
+
 class Tvm:
     """MetaSchedule's own XGBModel, which takes live schedules: `live` has them by the bytes of their row."""
 
@@ -154,6 +183,7 @@ def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]
 
 MODELS: dict[str, Callable[[], CostModel]] = {
     "constant": ConstantModel,
+    "static, analytical": Static,
     "nearest neighbour": Nearest,
     "trees, encoding": OnEncodings,
     "Gaussian processes, encoding": Surrogates,

@@ -10,6 +10,11 @@ from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest
 
 
+_FEW_ROWS = 64
+_STREAMED = 8
+"""Vectors of one row that a streamed tile holds."""
+
+
 def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
     """Analytical first guesses, the most promising first.
 
@@ -121,18 +126,27 @@ def _fill(
     inner: Sequence[int],
     vector_lanes: int,
 ) -> Iterator[tuple[float, Candidate]]:
-    """Complete a register tile: outer loops parallel, the reduction whole or with its first loop outside."""
+    """Complete a register tile: outer loops parallel, the reduction whole or with its first loop outside.
+
+    With few rows the right operand is read once whatever one does, so what counts is to read it in order: `streamed`
+    steps of the reduction, outside of all the rows and of several vectors, whose sums stay in the first-level cache.
+    """
     accumulators = math.prod(inner) / vector_lanes
-    for outer in ("parallel", "cached"):
+    few = math.prod(extents[:-1]) <= _FEW_ROWS
+    for outer in ("parallel", "cached", "streamed") if few else ("parallel", "cached"):
         decisions: list[Decision] = [k.choices[0] for k in sketch.knobs]
         for position, ((i, knob), extent, tile) in enumerate(zip(spatial, extents, inner, strict=True)):
             rest = extent // tile
+            if outer == "streamed":
+                side = rest if position < len(spatial) - 1 else min(_STREAMED, rest)
+                decisions[i] = nearest(knob, (max(rest // side, 1), 1, side, tile))
+                continue
             first = rest if outer == "parallel" or position <= 1 else 1
             decisions[i] = nearest(knob, (first, rest // first, 1, tile))
         for position, (i, knob) in enumerate(reduce):
             extent = math.prod(parts_of(knob))
             whole = position > 0 or len(reduce) == 1
-            inside = 1 if not whole else extent if extent <= 64 else 16
+            inside = 1 if not whole else 2 if outer == "streamed" else extent if extent <= 64 else 16
             decisions[i] = nearest(knob, (max(extent // inside, 1), inside))
         for i, knob in enumerate(sketch.knobs):
             if knob.role == "location":
@@ -142,6 +156,6 @@ def _fill(
         score = (
             abs(math.log2(accumulators / 14))
             + (0.0 if sketch.number == 1 else 0.3)
-            + (0.05 if outer == "cached" else 0)
+            + {"parallel": 0.0, "cached": 0.05, "streamed": -0.5}[outer]
         )
         yield score, candidate
