@@ -84,7 +84,7 @@ class OnEncodings:
         return self._model.predict(rows[:, ENCODING])
 
 
-class Static:
+class Static(ConstantModel):
     """No learning: arithmetic over what vectors and cores can do, or cache lines over a bandwidth, whichever is more.
 
     From TVM's per-store features of the store that is largest in each, log2 of counts: 16 kinds of arithmetic, then
@@ -93,15 +93,6 @@ class Static:
 
     _CORES, _LANES, _LINES_PER_S, _OPS_PER_S = 2.0, 16.0, 2e8, 3e9
     _CALL = 20.0  # operations that an elementary function takes
-
-    def fit(
-        self,
-        rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
-        groups: NDArray[np.int64],
-        weights: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Nothing."""
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         counts = 2.0 ** rows.astype(np.float64) - 1.0

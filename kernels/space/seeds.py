@@ -9,7 +9,6 @@ from kernels.space.data import Candidate, Knob, Sketch, parts_of
 from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest
 
-
 _FEW_ROWS = 64
 _STREAMED = 8
 """Vectors of one row that a streamed tile holds."""

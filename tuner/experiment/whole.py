@@ -236,9 +236,10 @@ def scheduled(task: Task, space: DesignSpace, candidate: Candidate, target: Reso
     from kernels.space import InvalidCandidate, Replayer
 
     try:
-        return Replayer(task.workload, space, tvm_target(target)).apply(candidate).mod["main"]
+        schedule = Replayer(task.workload, space, tvm_target(target)).apply(candidate)
     except InvalidCandidate as error:
         raise UserError(f"{task.name} cannot be scheduled any more: {error}", "run it again") from error
+    return candidate.passes.on_function(schedule.mod["main"])
 
 
 def untuned(model: ImportedModel, work: Path, target: ResolvedTarget) -> Path:

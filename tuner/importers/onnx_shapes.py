@@ -131,8 +131,9 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:
+    """None for no tensor, and for a number that stands for no dtype."""
     code = value.type.tensor_type.elem_type
-    return helper.tensor_dtype_to_np_dtype(code) if code else None
+    return helper.tensor_dtype_to_np_dtype(code) if code in helper.get_all_tensor_dtypes() else None
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:

@@ -95,6 +95,7 @@ SHAPE = {"shape": np.array([2**16, 2**16])}
 
 CASES: dict[str, tuple[Make, str]] = {
     "not a tensor": (_sequence_input, "input 'x' is not a tensor of numbers"),
+    "a tensor of no known type": (_graph([RELU], {"x": [1]}, dtype=65), "input 'x' is not a tensor of numbers"),
     "text input": (_graph([RELU], {"x": [1]}, dtype=onnx.TensorProto.STRING), "input 'x' is not|do not fit"),
     "missing": (lambda folder: None, "no such file"),
     "a folder": (lambda folder: (folder / "model.onnx").mkdir(), "is a folder"),
