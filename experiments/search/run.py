@@ -186,17 +186,23 @@ def draw(results: dict, path: Path) -> None:
         certified = entry["final"]["seconds"]
         rival = min((s for name, s in certified.items() if name.startswith("torch") and s), default=None)
         end = max(found["seconds"] for found in entry["sides"].values())
-        for number, (side, found) in enumerate(sorted(entry["sides"].items())):
+        for side, found in sorted(entry["sides"].items()):
             curve = [(second, best) for _, second, best in found["curve"]]
             curve.append((found["seconds"], curve[-1][1]))
             panel.step(
-                *zip(*((x, 1e3 * y) for x, y in curve), strict=True), where="post", label=side, color=f"C{number}"
+                *zip(*((x, 1e3 * y) for x, y in curve), strict=True),
+                where="post",
+                label=side,
+                color=f"C{list(SIDES).index(side)}",
             )
         if rival is not None:
             panel.axhline(1e3 * rival, color="0.5", linestyle=":", label="PyTorch")
         lowest = min([found["curve"][-1][2] for found in entry["sides"].values()] + ([rival] if rival else []))
         panel.set(title=task, xlim=(0, end), ylim=(0.8e3 * lowest, 4e3 * lowest))
-    panels[0, 0].legend(fontsize="small")
+    named = {
+        label: line for panel in panels.flat for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower right", ncols=len(named))
     figure.supxlabel("seconds of search")
     figure.supylabel("best so far, screened, ms")
     figure.savefig(path, dpi=110)
