@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,21 +34,18 @@ class OnnxRuntime:
     provider: ClassVar[str] = "CPUExecutionProvider"
     options: ClassVar[Mapping[str, str]] = {}
     device: ClassVar[str] = "cpu"
+    library: ClassVar[str] = ""
     words: ClassVar[str] = "CPU execution provider"
 
     @property
     def settings(self) -> str:
-        import onnxruntime
-
-        return f"ONNX Runtime {onnxruntime.__version__}, {self.words}, graph optimisation ALL, sequential, I/O binding"
+        return f"ONNX Runtime {_version()}, {self.words}, graph optimisation ALL, sequential, I/O binding"
 
     def unavailable(self) -> str | None:
-        if importlib.util.find_spec("onnxruntime"):
-            import onnxruntime
-
-            if self.provider in onnxruntime.get_available_providers():
-                return None
-        return f"the package {self.package!r} is not installed"
+        found = importlib.util.find_spec("onnxruntime")
+        folder = Path(found.origin).parent if found is not None and found.origin else None
+        there = folder is not None and (not self.library or (folder / "capi" / self.library).exists())
+        return None if there else f"the package {self.package!r} is not installed"
 
     def load(self, recipe: Mapping[str, Any], threads: int) -> LoadedSession:
         """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
@@ -78,6 +78,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
     provider = "CUDAExecutionProvider"
     options: ClassVar[Mapping[str, str]] = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"}
     device = "cuda"
+    library = "libonnxruntime_providers_cuda.so"
     words = "CUDA execution provider, exhaustive search of convolutions, IEEE float32"
 
 
@@ -87,6 +88,14 @@ class OnnxRuntimeCudaGraph(OnnxRuntimeCuda):
     name = "onnxruntime_cuda_graph"
     options: ClassVar[Mapping[str, str]] = {**OnnxRuntimeCuda.options, "enable_cuda_graph": "1"}
     words = f"{OnnxRuntimeCuda.words}, one CUDA graph"
+
+
+def _version() -> str:
+    """Of whichever of the packages is installed; both are imported under one name."""
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(package)
+    return "of an unknown version"
 
 
 def _serialized(model: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,12 @@ _STUCK_AFTER = 2
 
 _UNHEARD = ("random", "tpe")
 """Proposers that look beyond the neighbourhood of what is fast already."""
+
+_HEARD = 4
+"""So many of the fastest say who proposes more: one or two of them are one turn more, three or four two."""
+
+_MUTATIONS = 2
+"""Turns that mutation has beyond the others'."""
 
 _SAME_SCHEDULE = 2
 """How many candidates of one batch may differ in nothing but their passes."""
@@ -101,6 +108,7 @@ class GuidedStrategy:
         self._stuck = 0
         self._unlearned: list[tuple[Candidate, Outcome]] = []
         self._leftovers: list[Proposal] = []
+        self._proposer: dict[Candidate, str] = {}
         self._gain: dict[Candidate, float] = {}
         self._mean: dict[Candidate, float] = {}
 
@@ -207,10 +215,15 @@ class GuidedStrategy:
         self._mean = {p.candidate: float(mean[i]) for p, i in pairs}
 
     def _proposals(self, limit: int, known: Sequence[Proposal]) -> list[Proposal]:
-        """In proposer order, so that a model that knows nothing picks a mixture."""
-        mutate, neighbours = self._from_mutation(), self._from_neighbours()
-        others = [self._from_inner(), self._from_crossover(), neighbours, self._from_seeds(), self._from_random()]
-        return self._mix([*others[:2], mutate, *others[2:4], mutate, *others[4:], mutate], limit, known)
+        """In turn, so that a model that knows nothing picks a mixture. Whoever proposed the fastest has more turns."""
+        sources = {
+            "tpe": self._from_inner(), "crossover": self._from_crossover(), "mutate": self._from_mutation(),
+            "neighbour": self._from_neighbours(), "seed": self._from_seeds(), "random": self._from_random(),
+        }  # fmt: skip
+        won = Counter(self._proposer[c] for c in self._elites.fastest(_HEARD) if c in self._proposer)
+        turns = {name: 1 + (won[name] + 1) // 2 + (_MUTATIONS if name == "mutate" else 0) for name in sources}
+        rounds = [[name for name in sources if turns[name] > number] for number in range(max(turns.values()))]
+        return self._mix([sources[name] for names in rounds for name in names], limit, known)
 
     def _mix(self, sources: Sequence[Iterator[Proposal]], limit: int, known: Sequence[Proposal] = ()) -> list[Proposal]:
         """One of each in turn, none twice nor known, until there are `limit` or the sources dry up."""
@@ -299,6 +312,7 @@ class GuidedStrategy:
     def _take(self, picked: list[Proposal]) -> list[Proposal]:
         for proposal in picked:
             self._claim(proposal.candidate)
+            self._proposer[proposal.candidate] = proposal.proposer
         return picked
 
     def _claim(self, candidate: Candidate) -> None:

@@ -14,7 +14,8 @@ from tuner.errors import ModelError
 
 def test_names_are_those_of_the_table() -> None:
     assert {name: BASELINES[name](lambda recipe: None).name for name in BASELINES} == {name: name for name in BASELINES}
-    assert set(BASELINES) == {"torch", "torch_channels_last", "torch_compile", "onnxruntime"}
+    on_gpu = {"onnxruntime_cuda", "onnxruntime_cuda_graph"}
+    assert set(BASELINES) == {"torch", "torch_channels_last", "torch_compile", "onnxruntime"} | on_gpu
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_known_records_start_the_search(space: DesignSpace) -> None:
     assert len(ranker) == 32
     assert {"mutate", "neighbour"} <= {p.proposer for p in proposals}
     assert not {p.candidate for p in proposals} & set(known)
+
+
+def test_whoever_proposed_the_fastest_proposes_more(space: DesignSpace) -> None:
+    """The same outcomes, of which the four fastest are said to be from one proposer or another."""
+    shares = {}
+    for favourite in ("crossover", "neighbour"):
+        strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
+        for i, proposal in enumerate(strategy.ask(16)):
+            if i < 4:
+                strategy._proposer[proposal.candidate] = favourite  # noqa: SLF001 - the first batch has none of them
+            strategy.tell(proposal.candidate, Measurement(Status.OK, samples_s=((1.0 + i) * 1e-3,)))
+        proposals = strategy._proposals(40, ())  # noqa: SLF001 - which of them are picked is the model's choice
+        shares[favourite] = Counter(p.proposer for p in proposals)
+    assert shares["neighbour"]["neighbour"] > 1.5 * shares["crossover"]["neighbour"] > 0
+    assert shares["crossover"]["crossover"] > 1.5 * shares["neighbour"]["crossover"] > 0
 
 
 def test_a_batch_is_not_one_schedule_with_many_passes(space: DesignSpace) -> None:
