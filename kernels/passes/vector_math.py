@@ -43,9 +43,9 @@ class VectorMath(Pass):
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        found = []
-        tvm_ffi.structural_walk(module["main"].body, (tvm.ir.Call, lambda call: found.append(_replacement(call))))
-        return any(made is not None for made in found)
+        calls: list[Any] = []
+        tvm_ffi.structural_walk(module["main"].body, (tvm.ir.Call, calls.append))
+        return any(_polynomial_of(call) for call in calls)
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:
@@ -107,11 +107,12 @@ def _float(value: float) -> tirx.PrimExpr:
 _POLYNOMIALS: Mapping[str, Callable[..., tirx.PrimExpr]] = {"tirx.exp": exp, "tirx.sigmoid": sigmoid, "tirx.erf": erf}
 
 
-def _replacement(call: Any) -> tirx.PrimExpr | None:
-    made = _POLYNOMIALS.get(getattr(call.op, "name", ""))
-    return made(*call.args) if made is not None and str(call.ty.dtype) == "float32" else None
+def _polynomial_of(call: Any) -> Callable[..., tirx.PrimExpr] | None:
+    """What to call instead; None where a call is to stay."""
+    polynomial = _POLYNOMIALS.get(getattr(call.op, "name", ""))
+    return polynomial if polynomial and str(call.ty.dtype) == "float32" else None
 
 
 def _replaced(call: Any) -> Any:
-    made = _replacement(call)
-    return call if made is None else made
+    polynomial = _polynomial_of(call)
+    return polynomial(*call.args) if polynomial else call
