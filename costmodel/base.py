@@ -29,6 +29,12 @@ class CostModel(Protocol):
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores [n], finite, higher for faster; comparable within a task only. Zeros before `fit`."""
 
+    def uncertainty(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The standard deviation of the scores [n], where the model knows of one; else zeros, as before `fit`."""
+
+    def validity(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probability that a candidate builds, runs and is right [n]; ones where the model cannot tell."""
+
 
 class ConstantModel:
     """Thinks all candidates equal: with it, a guided search is as good as its proposers."""
@@ -44,3 +50,9 @@ class ConstantModel:
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros(len(rows), dtype=np.float32)
+
+    def uncertainty(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros(len(rows), dtype=np.float32)
+
+    def validity(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ones(len(rows), dtype=np.float32)

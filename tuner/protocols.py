@@ -138,8 +138,11 @@ class BuildFailure:
 class Strategy(Protocol):
     """Proposes candidates for one task and learns from what became of them."""
 
-    def ask(self, count: int) -> list[Proposal]:
-        """At most `count` candidates never proposed before; an empty list when the space is used up."""
+    def ask(self, count: int, refine: bool = False) -> list[Proposal]:
+        """At most `count` candidates never proposed before; an empty list when the space is used up.
+
+        `refine`: the search is about to end; what is near the fastest is worth more than what may be learned elsewhere.
+        """
 
     def tell(self, candidate: Candidate, measurement: Measurement) -> None:
         """Learn from one outcome. Also called for candidates that the strategy did not propose."""

@@ -21,6 +21,9 @@ from dataclasses import dataclass, field
 IMPROVEMENT = 0.01
 """A best time must fall by more than this share to count as progress for the early stop."""
 
+_AT_LIMIT = 1.03
+"""A best time within this of the physical floor has nothing left to gain that a measurement could show."""
+
 _GUESS = 0.35
 _GUESS_WEIGHT = 2.0
 """The optimistic guess of d (doubling the trials saves 30 %), and how many batches of evidence it counts like."""
@@ -71,8 +74,8 @@ class TaskView:
 class TaskScheduler:
     """Hands out tasks, one batch at a time. Deterministic: ties go to the task listed first.
 
-    A task is finished when `early_stop` trials in a row brought no improvement of over 1 %, or when it
-    is reported exhausted.
+    A task is finished when `early_stop` trials in a row brought no improvement of over 1 %, when it is as fast as the
+    machine allows, or when it is reported exhausted.
     """
 
     def __init__(self, tasks: Sequence[TaskInfo], early_stop: int) -> None:
@@ -113,6 +116,8 @@ class TaskScheduler:
         state.history.append((state.trials, state.seconds, state.best_s))
         if exhausted:
             self.finish(key, "its space is used up")
+        elif state.best_s is not None and state.best_s <= _AT_LIMIT * state.info.floor_s:
+            self.finish(key, f"within {_AT_LIMIT - 1:.0%} of what the machine can do")
         elif state.trials - state.progress_at >= self._early_stop:
             idle = state.trials - state.progress_at
             self.finish(key, f"{idle} trials without 1 % of improvement")

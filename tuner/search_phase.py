@@ -11,7 +11,7 @@ from tuner.progress import Progress
 from tuner.protocols import Task
 from tuner.records import Status
 from tuner.scheduler import TaskInfo, TaskScheduler
-from tuner.session import Ledger, TaskSession
+from tuner.session import Ledger, Step, TaskSession
 
 PROBE_TRIALS = 2
 """Analytical guesses a task gets for each graph configuration before one is chosen."""
@@ -28,6 +28,9 @@ _TRIAL_S = 0.4
 """First batches are smaller where a model has so many tasks that they would take more than this share of the
 budget, at this many seconds a trial."""
 
+_LAST_SHARE = 0.1
+"""The share of the budget in which nothing new is looked for: what is near the fastest is tried."""
+
 _RANK_SHARE = 0.12
 _RANK_TASK_S = 1.2
 """Seconds kept back for ranking one task's finalists: five builds are there, each runs some 0.2 s."""
@@ -35,12 +38,22 @@ _RANK_TASK_S = 1.2
 
 @dataclass
 class Budget:
-    """When to stop. `stop` is also true after an interrupt. Seconds of the monotonic clock."""
+    """When to stop. `stop` is also true after an interrupt. Seconds of the monotonic clock.
 
-    deadline: float
+    `end`, `span_s` (what there is from beginning to end) and `trials` are for the whole search. Trials of a part of it
+    that was cut off cost what their records say, not what going over them takes, which is in `gone_over_s`.
+    """
+
+    end: float
+    span_s: float
     trials: int | None
     ledger: Ledger
     interrupted: Callable[[], bool]
+    gone_over_s: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        return self.end + self.gone_over_s - self.ledger.taken_over_s
 
     def spent(self) -> str:
         """Why no further trial may start; empty while one may."""
@@ -54,6 +67,11 @@ class Budget:
 
     def stop(self) -> bool:
         return bool(self.spent())
+
+    def ending(self) -> bool:
+        """Whether the last part of the search has begun."""
+        few = self.trials is not None and self.trials - self.ledger.trials <= _LAST_SHARE * self.trials
+        return few or self.deadline - time.monotonic() <= _LAST_SHARE * self.span_s
 
     def allowed(self, count: int) -> int:
         """`count` trials, or as many as are left."""
@@ -102,10 +120,7 @@ class SearchPhase:
         chosen = variants[0] if len(variants) == 1 else self._choose(variants, explanations)
         sessions = {task.key: self._session(task) for task in chosen.tasks}
         reserve = min(_RANK_TASK_S * len(sessions), _RANK_SHARE * max(self._budget.deadline - began, 0.0))
-        full_deadline = self._budget.deadline
-        self._budget.deadline -= reserve
-        for session in sessions.values():
-            self._finish_batch(session)
+        self._budget.end -= reserve
         scheduler = self._scheduler(chosen, sessions)
         left_s = max(self._budget.deadline - time.monotonic(), 0.0)
         self._first_batch = int(min(max(_BREADTH_SHARE * left_s / (_TRIAL_S * len(sessions)), 1), FIRST_BATCH))
@@ -114,8 +129,10 @@ class SearchPhase:
             if key is None:
                 break
             self._step(key, sessions, scheduler)
+        for session in sessions.values():
+            session.recall()
         stopped_by = self._budget.spent() or "every task finished"
-        self._budget.deadline = full_deadline
+        self._budget.end += reserve
         explanations.extend(
             f"{sessions[view.key].task.name}: {view.sentence}" for view in scheduler.explain() if view.key in sessions
         )
@@ -123,28 +140,17 @@ class SearchPhase:
 
     def _step(self, key: str, sessions: Mapping[str, TaskSession], scheduler: TaskScheduler) -> None:
         session = sessions[key]
-        spent_s = session.known_cost_s
+        began, spent_s = time.monotonic(), session.known_cost_s
         first = session.trials == 0
         if not first:
             session.measure_default()
         count = self._budget.allowed(min(self._batch, self._first_batch) if first else self._batch)
-        step = session.step(count, self._budget.stop) if count else None
+        step = session.step(count, self._budget.stop, self._budget.ending()) if count else Step(0, 0, exhausted=False)
+        if step.trials and not step.measured:
+            self._budget.gone_over_s += time.monotonic() - began
         # The cost is that of the records: a run that is resumed will know no other.
-        scheduler.report(
-            key,
-            step.trials if step else 0,
-            session.best_s,
-            session.known_cost_s - spent_s,
-            bool(step and step.exhausted),
-        )
+        scheduler.report(key, step.trials, session.best_s, session.known_cost_s - spent_s, step.exhausted)
         self._show(session)
-
-    def _finish_batch(self, session: TaskSession) -> None:
-        """Measure what is left of a batch in the middle of which an earlier run ended."""
-        count = self._budget.allowed(session.open_trials)
-        if count and not self._budget.stop():
-            session.step(count, self._budget.stop)
-            self._show(session)
 
     def _session(self, task: Task) -> TaskSession:
         if task.key not in self._sessions:

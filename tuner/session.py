@@ -1,4 +1,8 @@
-"""One task: ask, build, check, measure, tell, record. What is known from earlier runs is not measured again."""
+"""One task: ask, build, check, measure, tell, record. What is known from earlier runs is not measured again.
+
+A search that was cut off is gone over again from its beginning: the strategy is asked what it was asked and told what
+was measured then, until it asks for something that was not measured (docs/decisions/0006-records-are-the-state.md).
+"""
 
 from __future__ import annotations
 
@@ -51,27 +55,34 @@ _RANK_KERNEL = dataclasses.replace(RANK, max_time_s=1.0)
 
 Known = Mapping[tuple[str, Tier], Measurement]
 
+Cut = Mapping[str, Measurement]
+"""Screenings of a search that was cut off, by candidate, in the order in which they were made."""
+
 
 @dataclass
 class Ledger:
-    """Writes records as they come in, and counts. One for a whole run."""
+    """Writes records as they come in, and counts. One for a whole run.
+
+    `numbered` is the number of the last trial that was written, in this life of the run or an earlier one. `trials` are
+    those of this search, measured or taken over from where it was cut off; the latter had taken `taken_over_s`.
+    """
 
     store: RecordStore
     run_id: str
     scope: str
     seed: int
-    numbered: int = 0  # trials this run wrote in an earlier life
+    numbered: int = 0
     trials: int = 0
     measured: int = 0
     reused: int = 0
+    taken_over_s: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)
 
     def write(self, task: Task, proposal: Proposal, measurement: Measurement, features: Sequence[float] = ()) -> None:
         """Store one measurement durably, and count it as a trial when it was a screening."""
         if measurement.tier is Tier.SCREEN:
-            self.trials += 1
-            if not measurement.ok and measurement.status is not Status.CENSORED:
-                self.failed[measurement.status.value] += 1
+            self.numbered += 1
+            self._count(measurement)
         self.measured += 1
         self.store.append(
             [
@@ -80,7 +91,7 @@ class Ledger:
                     task_key=task.key,
                     task_name=task.name,
                     scope=self.scope,
-                    trial=self.numbered + self.trials,
+                    trial=self.numbered,
                     candidate=proposal.candidate.to_text(),
                     proposer=proposal.proposer,
                     measurement=measurement,
@@ -90,6 +101,16 @@ class Ledger:
                 )
             ]
         )
+
+    def take_over(self, screening: Measurement) -> None:
+        """Count a trial that was stored before this search was cut off."""
+        self._count(screening)
+        self.taken_over_s += cost_s(screening)
+
+    def _count(self, screening: Measurement) -> None:
+        self.trials += 1
+        if not screening.ok and screening.status is not Status.CENSORED:
+            self.failed[screening.status.value] += 1
 
 
 @dataclass(frozen=True)
@@ -103,10 +124,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """What one batch came to. `trials` counts what was measured or failed now, not what was known."""
+    """What one batch came to: `trials`, of them `measured` now; the others were of a search that was cut off."""
 
     trials: int
-    seconds: float
+    measured: int
     exhausted: bool
 
 
@@ -131,6 +152,7 @@ class TaskSession:
         folder: Path,
         known: Known,
         floor_s: float = 0.0,
+        cut: Cut | None = None,
     ) -> None:
         self.task = task
         self.space = space
@@ -142,6 +164,7 @@ class TaskSession:
         self._folder = folder
         self._known = known
         self._floor_s = floor_s
+        self._cut = {Candidate.from_text(text): measurement for text, measurement in (cut or {}).items()}
         self._references: dict[int, Reference] = {}
         self._artifacts: dict[Candidate, Artifact] = {}
         self.screened: dict[Candidate, Measurement] = {}
@@ -222,19 +245,13 @@ class TaskSession:
             found[number] = Batch(known.trials + (not candidate.is_default), known.seconds + cost_s(measurement), best)
         return list(found.values())
 
-    @property
-    def open_trials(self) -> int:
-        """How many trials of the last batch were never measured, because the search was ended in the middle of it."""
-        last = [m for c, m in self.screened.items() if _batch_of(m) == self._batch and not c.is_default]
-        asked = last[-1].conditions.get("batch_of") if last else None
-        return max(asked - len(last), 0) if isinstance(asked, int) else 0
-
     # --- the search ---------------------------------------------------------------------------------
 
     def measure_default(self) -> None:
         """Measure the untuned program, unless that is known."""
         if self.space.default() not in self.screened:
-            self._prepare_reference(self._ledger.seed)
+            if self.space.default() not in self._cut:
+                self._prepare_reference(self._ledger.seed)
             self._screen([Proposal(self.space.default(), "default")], lambda: False, {"batch": self._batch + 1})
 
     def probe(self, count: int, stop: Callable[[], bool]) -> None:
@@ -244,25 +261,40 @@ class TaskSession:
             self._prepare_reference(self._ledger.seed)
             self._screen([Proposal(c, "seed") for c in guesses], stop, {"batch": 0})
 
-    def step(self, count: int, stop: Callable[[], bool]) -> Step:
-        """One batch of at most `count` new candidates; ends early once `stop()` is true.
-
-        A batch that was begun before and not finished is gone on with.
-        """
+    def step(self, count: int, stop: Callable[[], bool], refine: bool = False) -> Step:
+        """One batch of at most `count` new candidates; ends early once `stop()` is true. `refine`: see `Strategy`."""
         began = time.monotonic()
-        proposals = self._strategy.ask(count)
+        proposals = self._strategy.ask(count, refine)
         if not proposals:
-            return Step(0, time.monotonic() - began, exhausted=True)
-        self._prepare_reference(self._ledger.seed)
+            return Step(0, 0, exhausted=True)
+        trials, written = self._ledger.trials, self._ledger.numbered
+        if proposals[0].candidate not in self._cut:
+            self.recall()  # the search is past what was cut off, or takes another way
+        new = [p for p in proposals if p.candidate not in self.screened]
+        if any(p.candidate not in self._cut for p in new):
+            self._prepare_reference(self._ledger.seed)
         asking_s = (time.monotonic() - began) / len(proposals)
-        begun = sum(_batch_of(m) == self._batch and not c.is_default for c, m in self.screened.items())
-        if not self.open_trials:
-            self._batch, begun = self._batch + 1, 0
-        labels = {"batch": self._batch, "batch_of": begun + len(proposals)}
-        done = 0
-        for start in range(0, len(proposals), _CHUNK):
-            done += self._screen(proposals[start : start + _CHUNK], stop, labels, asking_s)
-        return Step(done, time.monotonic() - began, exhausted=False)
+        self._batch += 1
+        for start in range(0, len(new), _CHUNK):
+            self._screen(new[start : start + _CHUNK], stop, {"batch": self._batch}, asking_s)
+        return Step(self._ledger.trials - trials, self._ledger.numbered - written, exhausted=False)
+
+    def recall(self) -> None:
+        """Take over what is left of a search that was cut off: it will not be gone over."""
+        for candidate, measurement in self._cut.items():
+            self._take(candidate, measurement)
+        self._batch = max([self._batch, *(_batch_of(m) for c, m in self._cut.items() if not c.is_default)])
+        self._cut.clear()
+
+    def _take(self, candidate: Candidate, measurement: Measurement) -> None:
+        """A screening that was made before."""
+        self._ledger.take_over(measurement)
+        self._hear(candidate, measurement)
+
+    def _hear(self, candidate: Candidate, measurement: Measurement) -> None:
+        self.screened[candidate] = measurement
+        if not candidate.is_default:
+            self._strategy.tell(candidate, measurement)
 
     def _screen(
         self,
@@ -270,13 +302,17 @@ class TaskSession:
         stop: Callable[[], bool],
         labels: Mapping[str, int],
         asking_s: float = 0.0,
-    ) -> int:
+    ) -> None:
         began = time.monotonic()
-        made = self._builder.build(self.task, [p.candidate for p in proposals], stop)
+        new = [p.candidate for p in proposals if p.candidate not in self._cut]
+        made = dict(zip(new, self._builder.build(self.task, new, stop), strict=False)) if new else {}
         share_s = asking_s + (time.monotonic() - began) / max(len(made), 1)
-        done = 0
-        for proposal, built in zip(proposals, made, strict=False):
-            if stop():
+        for proposal in proposals:
+            if proposal.candidate in self._cut:
+                self._take(proposal.candidate, self._cut.pop(proposal.candidate))
+                continue
+            built = made.get(proposal.candidate)
+            if built is None or stop():
                 break
             measurement = self._measure(proposal.candidate, built, self._screen_policy(), self._ledger.seed)
             measurement = dataclasses.replace(
@@ -285,14 +321,10 @@ class TaskSession:
                 # a replayed measurement brings its cost along
                 conditions={"cost_s": share_s + measurement.run_s, **measurement.conditions, **labels},
             )
-            self.screened[proposal.candidate] = measurement
             row = self._features.get(proposal.candidate)
             self._ledger.write(self.task, proposal, measurement, () if row is None else row.tolist())
-            if not proposal.candidate.is_default:
-                self._strategy.tell(proposal.candidate, measurement)
-            done += 1
+            self._hear(proposal.candidate, measurement)
         self._drop_losers()
-        return done
 
     def _screen_policy(self) -> Policy:
         best = self.best_s

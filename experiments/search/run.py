@@ -31,6 +31,9 @@ from experiments.search.sides import SIDES  # noqa: E402
 from experiments.search.tasks import TASKS, flops, torch_forms, workload  # noqa: E402
 
 BASE = "guided"
+ENDLESS = 4096
+"""Trials that no search here comes to the end of."""
+A_DAY_S = 86_400.0
 
 
 def search_one(args: argparse.Namespace) -> None:
@@ -38,7 +41,7 @@ def search_one(args: argparse.Namespace) -> None:
     from tuner.targets import resolve
 
     target = resolve(TargetConfig(threads=args.threads)).text
-    seconds = args.seconds or math.inf
+    seconds = args.seconds or A_DAY_S
     found = SIDES[args.one](args.task[0], target, args.threads, args.trials, seconds, Path(args.folder))
     Path(args.folder, "found.json").write_text(json.dumps(found))
 
@@ -51,9 +54,12 @@ def search_all(task: str, args: argparse.Namespace, folder: Path) -> dict[str, d
     for side in sides:
         own = folder / side.replace(", ", "-").replace(" ", "-")
         own.mkdir(parents=True)
-        command = [sys.executable, __file__, "--one", side, "--task", task, "--trials", str(args.trials)]
+        trials, seconds = args.trials, args.seconds
+        if side.startswith("metaschedule") and args.rival_seconds:
+            trials, seconds = max(trials, ENDLESS), args.rival_seconds
+        command = [sys.executable, __file__, "--one", side, "--task", task, "--trials", str(trials)]
         command += ["--threads", str(args.threads), "--folder", str(own)]
-        command += ["--seconds", str(args.seconds)] if args.seconds else []
+        command += ["--seconds", str(seconds)] if seconds else []
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         if not (own / "found.json").exists():
             print(f"{task}: {side} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
@@ -214,6 +220,7 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--trials", type=int, default=256)
     parser.add_argument("--seconds", type=float, help="stop each search after so long")
+    parser.add_argument("--rival-seconds", type=float, help="MetaSchedule may search this long, whatever its trials")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "search.json")
@@ -245,6 +252,7 @@ def main() -> None:
                 "threads": args.threads,
                 "trials": args.trials,
                 "limit_s": args.seconds,
+                "rival_limit_s": args.rival_seconds or args.seconds,
                 "sides": found,
                 "final": decided,
             }

@@ -16,6 +16,9 @@ SECONDS = (60, 180, 600)
 
 _BATCH = 16
 
+_RANKING_S = 2.0
+"""Kept back from a limited search for ranking the finalists, as `tuner run` does."""
+
 
 class Curve:
     """Best seconds after each trial, and what was best at each checkpoint."""
@@ -53,7 +56,8 @@ class Curve:
 
 
 def ours(strategy: str, task: str, target: str, threads: int, trials: int, seconds: float, folder: Path) -> dict:
-    """The search of `tuner run` on one task, checks and records included."""
+    """The search of `tuner run` on one task, checks and records included. At a checkpoint of trials, and at the end, it
+    ships what `tuner run` would: the fastest of the finalists when they have been ranked, which costs seconds too."""
     from costmodel.xgb import XgbRanker
     from experiments.search.tasks import workload
     from kernels.features import SCHEMA
@@ -64,6 +68,7 @@ def ours(strategy: str, task: str, target: str, threads: int, trials: int, secon
     from tuner.measure.kernel import KernelBench
     from tuner.protocols import Task
     from tuner.search.ranker import FeatureCache, Ranker
+    from tuner.search_phase import Budget
     from tuner.session import Ledger, TaskSession
     from tuner.store import SqlStore
 
@@ -83,15 +88,25 @@ def ours(strategy: str, task: str, target: str, threads: int, trials: int, secon
         ledger = Ledger(store, "search", "none", 0)
         made = search.create(strategy, space, features, ranker.task(task_object.key), 0)
         session = TaskSession(task_object, space, made, features, builder, bench, ledger, folder, {})
+        for_search = seconds - _RANKING_S
+        budget = Budget(time.monotonic() + for_search, for_search, trials, ledger, lambda: False)
         seen = 0
-        while curve.trials < trials and curve.elapsed_s < seconds:
-            step = session.step(min(_BATCH, trials - curve.trials), lambda: curve.elapsed_s >= seconds)
+        while not budget.stop():
+            step = session.step(budget.allowed(_BATCH), budget.stop, budget.ending())
             for candidate, measured in list(session.screened.items())[seen:]:
                 curve.add(candidate, measured.median_s if measured.ok else None)
             seen = len(session.screened)
+            if curve.trials in TRIALS:
+                session.rank(lambda: False)
+                curve.at[f"{curve.trials} trials"] = session.best
             if step.exhausted:
                 break
+        session.rank(lambda: False)
         curve.close()
+        curve.at["end"] = session.best
+        if budget.trials > curve.trials:  # out of time, or nothing is left to try: no later second would change it
+            late = [f"{limit} s" for limit in SECONDS if limit <= seconds]
+            curve.at.update({name: session.best for name in late if name == f"{seconds:g} s" or name not in curve.at})
         finals = {}
         for name, candidate in curve.at.items():
             found = session.object_of(candidate) if candidate is not None else None

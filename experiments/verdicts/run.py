@@ -1,5 +1,8 @@
 """How often do verdicts err? A/A comparisons of real kernels, and kernels that do 5 % more work.
 
+A slowed kernel is the same machine code, called 21 times where the other is called 20 times: 5 % more work, whatever a
+compiler or a cache makes of it.
+
     python experiments/verdicts/run.py build FOLDER
     python experiments/verdicts/run.py aa FOLDER [--count 200] [--seconds 200]
     python experiments/verdicts/run.py slow FOLDER [--count 100] [--seconds 200]
@@ -17,7 +20,6 @@ import itertools
 import json
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,10 +30,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-KERNELS = 8
-SLOWER_BY = 20  # one iteration more in twenty: 5 %
-LONGEST_S = 5e-4  # a comparison of longer calls has too few pairs in a second
-ABOUT = (1.03, 1.07)  # five times in a row: LLVM may make other code of the loop, and some kernels have two speeds
+KERNELS = 12
+CALLS = 20
+MORE_CALLS = 21  # the same machine code, once more in twenty: 5 % more work
+LONGEST_S = 2.5e-5  # of one of the twenty: a comparison of longer ones has too few pairs in a second
+
+WRAPPED = """
+extern int __tvm_ffi_{entry}(void *self, const void *arguments, int count, void *result);
+int __tvm_ffi_again_{entry}(void *self, const void *arguments, int count, void *result) {{
+  int failed = 0;
+  for (int call = 0; call < {calls} && !failed; ++call) failed = __tvm_ffi_{entry}(self, arguments, count, result);
+  return failed;
+}}
+"""
 
 
 def workloads():
@@ -39,45 +50,34 @@ def workloads():
 
     from kernels.workload import from_prim_func
 
-    a, b = te.placeholder((320, 128), name="a"), te.placeholder((128, 160), name="b")
-    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 320x128x160")
-    data, weight = te.placeholder((1, 8, 40, 40), name="data"), te.placeholder((40, 8, 3, 3), name="weight")
+    a, b = te.placeholder((64, 64), name="a"), te.placeholder((64, 80), name="b")
+    yield from_prim_func(te.create_prim_func([a, b, topi.matmul(a, b)]), "matmul 64x64x80")
+    data, weight = te.placeholder((1, 8, 16, 16), name="data"), te.placeholder((16, 8, 3, 3), name="weight")
     conv = topi.nn.relu(topi.nn.conv2d_nchw(data, weight, 1, 1, 1))
-    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 8x40x40 to 40")
-    x, y = te.placeholder((320, 500), name="x"), te.placeholder((320, 500), name="y")
-    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 320x500")
+    yield from_prim_func(te.create_prim_func([data, weight, conv]), "conv 3x3 8x16x16 to 16")
+    x, y = te.placeholder((64, 500), name="x"), te.placeholder((64, 500), name="y")
+    yield from_prim_func(te.create_prim_func([x, y, topi.nn.relu(topi.add(x, y))]), "add relu 64x500")
 
 
-def more_work(function):
-    """The function with 5 % more work: after its one outermost loop, one in twenty of the iterations once more, which
-    compute again what they did; None where the loop does not divide so, or where something stands beside it."""
-    import tvm.script
-
-    root = function.body.block
-    if not isinstance(root.body, tvm.tirx.For) or int(root.body.extent) % SLOWER_BY:
-        return None
-    name, extent = root.body.loop_var.name, int(root.body.extent)
-    lines = function.script().splitlines()
-    header = re.compile(rf"^( *)for {name} in T\.(\w+)\({extent}(.*)$")
-    start, found = next(((i, m) for i, line in enumerate(lines) if (m := header.match(line))), (0, None))
-    if found is None:
-        return None
-    more = [f"{found[1]}for again in T.{found[2]}({extent // SLOWER_BY}{found[3]}"]
-    for line in lines[start + 1 :]:
-        if not line.startswith(found[1] + " "):
-            break
-        more.append(re.sub(r'T\.sblock\("(\w+)"\)', r'T.sblock("\1_again")', re.sub(rf"\b{name}\b", "again", line)))
-    end = start + len(more)
-    return tvm.script.from_source("\n".join([*lines[:end], *more, *lines[end:]]))
-
-
-def seconds_of(library: str, job: dict) -> float:
-    """What a call takes, the median."""
+def seconds_of(library: Path, entry: str, work) -> float:
+    """What a call takes, the least of a few."""
     import tvm
 
-    tensors = [tvm.runtime.empty(tuple(shape), dtype) for shape, dtype in (*job["inputs"], *job["outputs"])]
-    module = tvm.runtime.load_module(library)
-    return float(module.time_evaluator(job["entry"], tvm.cpu(), number=10, repeat=40)(*tensors).median)
+    tensors = [tvm.runtime.empty(t.shape, t.dtype) for t in (*work.inputs, *work.outputs)]
+    module = tvm.runtime.load_module(str(library))
+    return min(module.time_evaluator(entry, tvm.cpu(), number=10, repeat=5)(*tensors).results)
+
+
+def library_of(compiled: Path, entry: str, calls: int, name: str) -> Path:
+    """A library in which `again_{entry}` calls a compiled kernel so many times."""
+    source = compiled.with_name(f"{entry}-{name}.c")
+    source.write_text(WRAPPED.format(entry=entry, calls=calls))
+    library = source.with_suffix(".so")
+    compiler = next((found for found in map(shutil.which, ("cc", "gcc")) if found), None)
+    if compiler is None:
+        raise SystemExit("no C compiler found (cc or gcc): install one, e.g. the package gcc")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), str(compiled)], check=True)
+    return library
 
 
 def build(folder: Path) -> None:
@@ -88,55 +88,45 @@ def build(folder: Path) -> None:
     from kernels.reference import evaluate, reduction_length, working_dtype
     from kernels.space import InvalidCandidate, Replayer, generate
     from kernels.workload import seeded_inputs
-    from tuner.build import linker
     from tuner.config import TargetConfig
     from tuner.measure.kernel import job_of
     from tuner.protocols import Artifact, Reference
     from tuner.targets import resolve
 
     folder.mkdir(parents=True, exist_ok=True)
-    target = Target(json.loads(resolve(TargetConfig()).text))
+    target = Target(json.loads(resolve(TargetConfig(threads=1)).text))
     jobs = []
     names = itertools.count()  # a library that was loaded must not be written again
     for number, work in enumerate(workloads()):
         space = generate(work, target)
         replayer = Replayer(work, space, target)
         rng = np.random.default_rng(number)
-        found = 0
         path = folder / f"reference-{number}.npz"
         function = replayer.module["main"]
         outputs = evaluate(function, seeded_inputs(work.inputs, 1), work.num_outputs)
         with open(path, "wb") as file:
             np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, work.outputs, strict=True)])
-        for _ in range(600):
-            if found == -(-KERNELS // 3) or len(jobs) == KERNELS:
-                break
+        reference = Reference(path, working_dtype(function), reduction_length(function))
+        found = 0
+        while found < KERNELS // 3:
             candidate = space.sample(rng)
             try:
                 scheduled = replayer.apply(candidate).mod["main"]
             except InvalidCandidate:
                 continue
-            slowed = more_work(scheduled)
-            if slowed is None:
-                continue
             entry = f"kernel_{next(names)}"
-            reference = Reference(path, working_dtype(function), reduction_length(function))
-            artifact = Artifact(folder / f"{entry}-path.so", entry, "", 0.0)
-            job = {"name": work.name, **job_of(artifact, work.key, work.inputs, work.outputs, 1, reference)}
-            for kind, body in (("path", scheduled), ("slowed", slowed)):
-                named = body.with_attr("global_symbol", entry)
-                made = folder / f"{entry}-{kind}.o"
-                with target, tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
-                    tvm.compile(tvm.IRModule({entry: named}), target=target).mod.write_to_file(str(made))
-                subprocess.run([*linker(), "-o", str(made.with_suffix(".so")), str(made)], check=True)
-                job[kind] = str(made.with_suffix(".so"))
-            turns = [(seconds_of(job["path"], job), seconds_of(job["slowed"], job)) for _ in range(5)]
-            if turns[0][0] > LONGEST_S or not all(
-                ABOUT[0] < slowed_s / first_s < ABOUT[1] for first_s, slowed_s in turns
-            ):
+            compiled = folder / f"{entry}.o"
+            named = tvm.IRModule({entry: scheduled.with_attr("global_symbol", entry)})
+            with target, tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
+                tvm.compile(named, target=target).mod.write_to_file(str(compiled))
+            once = library_of(compiled, entry, 1, "once")
+            if seconds_of(once, f"again_{entry}", work) > LONGEST_S:
                 continue
+            artifact = Artifact(library_of(compiled, entry, CALLS, "path"), f"again_{entry}", "", 0.0)
+            job = {"name": work.name, **job_of(artifact, work.key, work.inputs, work.outputs, 1, reference)}
             job["copy"] = str(folder / f"{entry}-copy.so")  # the same code, elsewhere in memory
             shutil.copyfile(job["path"], job["copy"])
+            job["slowed"] = str(library_of(compiled, entry, MORE_CALLS, "slowed"))
             jobs.append(job)
             found += 1
         print(f"{work.name}: {found} kernels")

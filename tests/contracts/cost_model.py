@@ -45,7 +45,9 @@ class CostModelContract:
 
     def test_knows_nothing_at_first(self) -> None:
         rows, _, _ = synthetic(5)
-        assert self.make().predict(rows).tolist() == [0.0] * 5
+        model = self.make()
+        assert model.predict(rows).tolist() == model.uncertainty(rows).tolist() == [0.0] * 5
+        assert model.validity(rows).tolist() == [1.0] * 5
 
     @pytest.mark.parametrize("count", [16, 200])
     def test_scores_are_finite_and_one_a_row(self, count: int) -> None:
@@ -55,6 +57,16 @@ class CostModelContract:
         assert scores.shape == (30,)
         assert scores.dtype == np.float32
         assert np.isfinite(scores).all()
+
+    @pytest.mark.parametrize("count", [16, 200])
+    def test_doubts_are_numbers_one_a_row(self, count: int) -> None:
+        model = self.make()
+        model.fit(*synthetic(count))
+        rows = synthetic(30, seed=1)[0]
+        assert model.uncertainty(rows).shape == model.validity(rows).shape == (30,)
+        assert np.isfinite(model.uncertainty(rows)).all()
+        assert (model.uncertainty(rows) >= 0).all()
+        assert ((model.validity(rows) >= 0) & (model.validity(rows) <= 1)).all()
 
     def test_no_rows_no_scores(self) -> None:
         model = self.make()

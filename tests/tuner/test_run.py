@@ -170,8 +170,7 @@ def test_compare_times_two_trials_of_a_kernel(finished: tuple[Path, Path]) -> No
         rows = connection.execute("select task_key, trial, measurement, proposer from records").fetchall()
     screened = [(task, trial) for task, trial, text, proposer in rows
                 if json.loads(text)["tier"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
-    first = screened[0]
-    second = next(row for row in screened[1:] if row[0] == first[0])
+    first, second = next((a, b) for a in screened for b in screened if a[0] == b[0] and a[1] < b[1])
     other = next(row for row in screened if row[0] != first[0])
     budget = ("--out", str(run.parent), "--time-budget", "2s")
     done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{second[1]}", *budget)

@@ -179,3 +179,13 @@ def test_no_time_passed_is_no_error() -> None:
 def test_nonsense_is_refused(tasks: list[TaskInfo], early_stop: int) -> None:
     with pytest.raises(ValueError, match=r"same key|positive"):
         TaskScheduler(tasks, early_stop)
+
+
+def test_a_task_at_the_limit_of_the_machine_gets_no_more() -> None:
+    tasks = TaskScheduler([TaskInfo("at its limit", 100, floor_s=1e-3), TaskInfo("open", 1, floor_s=1e-6)], 10_000)
+    tasks.report("at its limit", 16, 1.04e-3, 1.0)
+    assert not any("of what the machine can do" in view.sentence for view in tasks.explain())
+    tasks.report("at its limit", 16, 1.02e-3, 1.0)
+    tasks.report("open", 16, 1.02e-3, 1.0)
+    assert [tasks.next() for _ in range(3)] == ["open"] * 3
+    assert "stopped: within 3% of what the machine can do" in tasks.explain()[0].sentence

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner import environment
 from tuner.experiment.device import Device
 from tuner.experiment.prepare import Features, RunContext, is_run_of
 from tuner.protocols import Task
-from tuner.records import Measurement, Tier
+from tuner.records import Measurement, Record, Tier
 
 if TYPE_CHECKING:
+    from kernels.space import Candidate, DesignSpace
     from tuner.build import LocalBuilder
     from tuner.graph import Lowered
     from tuner.search_phase import SearchResult
@@ -65,13 +69,11 @@ class Searcher:
         self._used: set[str] = set()
         passes = run.config.passes
         self._pass_names = tuple(p for p in passes.kernel if p not in ("fast_math", "cuda_math") or passes.fast_math)
-        self._known_trials = 0
-        self._spent_s = 0.0
-        self._spent_trials = 0
         (run.work / "references").mkdir(exist_ok=True)
 
     def search(self, variants: list[Lowered]) -> SearchResult:
         from tuner.search_phase import Budget, SearchPhase
+        from tuner.session import cost_s
 
         search = self._config.search
         every = {task.key: task for lowered in variants for task in lowered.tasks}
@@ -79,19 +81,36 @@ class Searcher:
         began = time.monotonic()
         if search.reuse:
             self._remember(set(every))
-        sessions = {key: self._session(task) for key, task in every.items()}
-        left = search.time_budget_s - self._spent_s
+        known = {key: self._known(task) for key, task in every.items()}
+        mine = [
+            m for k in known.values() for m in k.measured.values() if is_run_of(m.run_id, self._config.model.source)
+        ]
+        spent_s = sum(_spent_s(m.measurement) for m in mine)
+        spent_trials = sum(m.measurement.tier is Tier.SCREEN for m in mine)
+        left = search.time_budget_s - spent_s
         if left < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
             left = 0.0
-        trials = None if search.trials is None else max(search.trials - self._spent_trials, 0)
-        if self._known_trials:
+        trials = None if search.trials is None else max(search.trials - spent_trials, 0)
+        spent = left == 0.0 or trials == 0
+        ended = self._store.ended()
+        cut = frozenset() if spent else {m.run_id for m in mine} - ended
+        sessions = {key: self._session(every[key], found, cut) for key, found in known.items()}
+        self.ledger.reused = sum(m.measurement.tier is Tier.SCREEN for k in known.values() for m in k.measured.values())
+        if self.ledger.reused:
             self._run.notes.append(
-                f"{self._known_trials} trials of these tasks were known from earlier runs and not measured again "
-                f"({self._spent_s:.0f} s of search were spent on this model; {left:.0f} s of the budget were left)"
+                f"{self.ledger.reused} trials of these tasks were known from earlier runs and not measured again "
+                f"({spent_s:.0f} s of search were spent on this model; {left:.0f} s of the budget were left)"
             )
             self._run.progress.message(self._run.notes[-1])
-        self.ledger.reused = self._known_trials
-        budget = Budget(began + left, trials, self.ledger, self._run.interrupted)
+        again = [m.measurement for m in mine if m.run_id in cut and m.measurement.tier is Tier.SCREEN]
+        span_s = left + sum(map(cost_s, again))
+        budget = Budget(
+            began + span_s,
+            span_s,
+            None if trials is None else trials + len(again),
+            self.ledger,
+            self._run.interrupted,
+        )
         phase = SearchPhase(
             lambda task: sessions[task.key],
             budget,
@@ -101,11 +120,10 @@ class Searcher:
             self._device.floor_s,
         )
         found = phase.run(variants)
-        spent = left == 0.0 or trials == 0
         if spent and found.stopped_by in ("time budget", "trial budget"):
             found.stopped_by += ", spent in earlier runs"
-        late = began + left + 0.02 * search.time_budget_s
-        cut_short = not self._used <= self._store.ended()
+        late = budget.deadline + 0.02 * search.time_budget_s
+        cut_short = not self._used <= ended
         self._run.progress.phase("ranking the finalists")
         # A budget spent in earlier runs leaves their ranking, and so their winners, as they were; unless one of them
         # was killed, perhaps while ranking.
@@ -153,43 +171,58 @@ class Searcher:
             for run in self._used | {self.ledger.run_id}:
                 self._store.end(run)
 
-    def _session(self, task: Task) -> TaskSession:
+    def _known(self, task: Task) -> _KnownTask:
+        """What is stored of a task that this run can use."""
         from kernels.features import FEATURE_LENGTH
-        from tuner import search
-        from tuner.measure.ceilings import PLAUSIBLE
         from tuner.search.base import candidate_of
-        from tuner.search.ranker import FeatureCache
-        from tuner.session import TaskSession, cost_s
 
-        space = self._builder.space(task, self._pass_names)
-        features = FeatureCache(Features(self._builder, task))
-        known: dict[tuple[str, Tier], Measurement] = {}
-        made_by: dict[tuple[str, Tier], str] = {}
+        found = _KnownTask(self._builder.space(task, self._pass_names))
         # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
         own = None if self._config.search.reuse else self.ledger.run_id
         for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
-            candidate = candidate_of(space, record.candidate)
+            candidate = candidate_of(found.space, record.candidate)
             if candidate is None:
                 continue  # damaged, or of a run with other passes; it stays where it is
             self._used.add(record.run_id)
-            place = (candidate.to_text(), record.measurement.tier)
-            known[place], made_by[place] = record.measurement, record.run_id
+            found.measured[candidate.to_text(), record.measurement.tier] = record
             if len(record.features) == FEATURE_LENGTH:
-                features.put(candidate, np.asarray(record.features, dtype=np.float32))
+                found.rows[candidate] = np.asarray(record.features, dtype=np.float32)
+        return found
+
+    def _session(self, task: Task, found: _KnownTask, cut: Collection[str]) -> TaskSession:
+        """A session that knows what is stored. What runs measured that were `cut` off, it will go over again."""
+        from tuner import search
+        from tuner.measure.ceilings import PLAUSIBLE
+        from tuner.search.ranker import FeatureCache
+        from tuner.session import TaskSession
+
+        features = FeatureCache(Features(self._builder, task))
+        for candidate, row in found.rows.items():
+            features.put(candidate, row)
+        again = {p: r.measurement for p, r in found.measured.items() if r.run_id in cut and p[1] is Tier.SCREEN}
         strategy = search.create(
-            self._config.search.strategy, space, features, self._ranker.task(task.key), self._config.search.seed
+            self._config.search.strategy, found.space, features, self._ranker.task(task.key), self._config.search.seed
         )
-        session = TaskSession(
-            task, space, strategy, features, self._builder, self._bench, self.ledger,
-            self._work / "references", known, PLAUSIBLE * self._device.floor_s(task),
+        return TaskSession(
+            task, found.space, strategy, features, self._builder, self._bench, self.ledger,
+            self._work / "references", {p: r.measurement for p, r in found.measured.items() if p not in again},
+            PLAUSIBLE * self._device.floor_s(task), {text: m for (text, _), m in again.items()},
         )  # fmt: skip
-        self._known_trials += session.trials
-        for (text, tier), run_id in made_by.items():
-            if not is_run_of(run_id, self._config.model.source):
-                continue
-            if tier is Tier.SCREEN:
-                self._spent_s += cost_s(known[text, tier])
-                self._spent_trials += 1
-            elif tier is Tier.RANK:
-                self._spent_s += known[text, tier].run_s
-        return session
+
+
+@dataclass
+class _KnownTask:
+    """The space of a task, and what is stored of it: the newest record of each candidate and tier, and feature rows."""
+
+    space: DesignSpace
+    measured: dict[tuple[str, Tier], Record] = field(default_factory=dict)
+    rows: dict[Candidate, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def _spent_s(measurement: Measurement) -> float:
+    """Seconds of a search's budget that a measurement took; certification has a time of its own."""
+    from tuner.session import cost_s
+
+    if measurement.tier is Tier.SCREEN:
+        return cost_s(measurement)
+    return measurement.run_s if measurement.tier is Tier.RANK else 0.0

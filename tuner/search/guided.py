@@ -38,6 +38,9 @@ _EXPLORE_STUCK = 0.375
 _STUCK_AFTER = 2
 """The same after so many batches without a new best: the neighbourhood of the fastest is used up."""
 
+_HOPE = 0.5
+"""Deviations by which the ranker's doubts count in a candidate's favour."""
+
 _UNHEARD = ("random", "tpe")
 """Proposers that look beyond the neighbourhood of what is fast already."""
 
@@ -64,9 +67,10 @@ class GuidedStrategy:
     random draws, and a few candidates of the `inner` strategy, which is told every outcome. The
     surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
     their row; the surrogate and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
-    say according to how well it foretold the outcomes so far. What was not picked is judged again with
-    the next pool: its row is known. In a space whose legal points can be listed, the surrogate chooses
-    among all of them and nobody needs to propose any.
+    say according to how well it foretold the outcomes so far, and less is thought of what will hardly run. When the
+    search is about to end, neighbours of the fastest alone are proposed and picked. What was not picked is judged again
+    with the next pool: its row is known. In a space whose legal points can be listed, the surrogate chooses among all
+    of them and nobody needs to propose any.
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class GuidedStrategy:
         self._gain: dict[Candidate, float] = {}
         self._mean: dict[Candidate, float] = {}
 
-    def ask(self, count: int) -> list[Proposal]:
+    def ask(self, count: int, refine: bool = False) -> list[Proposal]:
         if count <= 0:
             return []
         self._learn_late()
@@ -121,9 +125,9 @@ class GuidedStrategy:
         self._best_at_ask = best
         for _ in range(_ROUNDS):
             knows = self._knows
-            considered = self._schedulable(self._promising(count) if knows else self._first(count))
+            considered = self._schedulable(self._promising(count, refine) if knows else self._first(count))
             if considered:
-                return self._pick(considered, count) if knows else self._take(considered[:count])
+                return self._pick(considered, count, refine) if knows else self._take(considered[:count])
             if self._pool.draw() is None:
                 break
         return []
@@ -178,12 +182,13 @@ class GuidedStrategy:
         """Half seeds, half random, alternating, with some to spare for those that cannot be scheduled."""
         return self._mix([self._from_seeds(), self._from_random()], count + count // 2)
 
-    def _promising(self, count: int) -> list[Proposal]:
+    def _promising(self, count: int, refine: bool) -> list[Proposal]:
         """What the surrogate lets through, some it has no say in, and what was left over from earlier pools."""
         if self._points is not None:
             return self._promising_points(self._points, min(SCREENED * count, max(self._pool_size, count)))
-        kept = [p for p in self._leftovers if p.candidate in self._pool]
-        proposals = self._proposals(SCREENED * self._pool_size, kept)
+        kept = [] if refine else [p for p in self._leftovers if p.candidate in self._pool]
+        near = self._mix([self._from_neighbours()], SCREENED * self._pool_size, kept) if refine else []
+        proposals = near if len(near) >= count else self._proposals(SCREENED * self._pool_size, kept)
         if not proposals:
             return kept
         spared = {i for i, p in enumerate(proposals) if p.proposer in _UNHEARD}
@@ -192,7 +197,7 @@ class GuidedStrategy:
         self._surrogate.look_at(rows)
         self._judge(proposals + kept)
         gain = np.array([self._gain[p.candidate] for p in proposals])
-        score = ranks(gain) + ranks(self._screen.predict(rows[: len(proposals)]).astype(np.float64))
+        score = ranks(gain) + ranks(self._screen.judge(rows[: len(proposals)]).score.astype(np.float64))
         best = sorted(set(range(len(proposals))) - spared, key=lambda i: -score[i])
         chosen = best[: self._pool_size - len(spared)] + sorted(spared)
         return [proposals[i] for i in chosen] + kept
@@ -288,14 +293,15 @@ class GuidedStrategy:
                 self._inner.tell(proposal.candidate, Measurement(Status.INVALID, reason="cannot be scheduled"))
         return good
 
-    def _pick(self, considered: list[Proposal], count: int) -> list[Proposal]:
+    def _pick(self, considered: list[Proposal], count: int, refine: bool) -> list[Proposal]:
         """The best by both judges, not too much alike, and a few that they had no say in."""
         candidates = [p.candidate for p in considered]
         rows = [row for row in self._features.rows(candidates) if row is not None]
-        ranked_by = self._ranker.predict(np.stack(rows))
-        scores = self._credit.combined([np.array([self._gain.get(c, 0.0) for c in candidates]), ranked_by])
+        ranked_by = self._ranker.judge(np.stack(rows))
+        gain = np.array([self._gain.get(c, 0.0) for c in candidates])
+        scores = self._credit.combined([gain, ranked_by.score + _HOPE * ranked_by.deviation]) * ranked_by.valid
         ranked = [considered[i] for i in np.argsort(-scores, kind="stable")]
-        share = _EXPLORE if self._stuck < _STUCK_AFTER else _EXPLORE_STUCK
+        share = 0.0 if refine else _EXPLORE if self._stuck < _STUCK_AFTER else _EXPLORE_STUCK
         explore = min(round(share * count), len(ranked))
         picked = _spread(ranked, count - explore)
         rest = [p for p in ranked if p not in picked]
@@ -305,7 +311,7 @@ class GuidedStrategy:
             picked += [unheard[i] for i in chosen]
         picked += [p for p in rest if p not in picked][: count - len(picked)]
         self._leftovers = [p for p in rest if p not in picked][: 2 * self._pool_size]
-        foretold = {c: (-self._mean.get(c, 0.0), float(r)) for c, r in zip(candidates, ranked_by, strict=True)}
+        foretold = {c: (-self._mean.get(c, 0.0), float(r)) for c, r in zip(candidates, ranked_by.score, strict=True)}
         self._said.update({p.candidate: foretold[p.candidate] for p in picked})
         return self._take(picked)
 

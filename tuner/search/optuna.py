@@ -70,7 +70,7 @@ class OptunaStrategy:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(direction="minimize", sampler=SAMPLERS[sampler](seed))
 
-    def ask(self, count: int) -> list[Proposal]:
+    def ask(self, count: int, refine: bool = False) -> list[Proposal]:
         proposals: list[Proposal] = []
         repeated: Candidate | None = None
         while len(proposals) < count:

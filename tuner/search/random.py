@@ -18,7 +18,7 @@ class RandomStrategy:
     def __init__(self, space: DesignSpace, seed: int) -> None:
         self._pool = Pool(space, seed)
 
-    def ask(self, count: int) -> list[Proposal]:
+    def ask(self, count: int, refine: bool = False) -> list[Proposal]:
         proposals: list[Proposal] = []
         while len(proposals) < count and (candidate := self._pool.draw()) is not None:
             self._pool.claim(candidate)

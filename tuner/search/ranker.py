@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,16 @@ MAX_EARLIER = 500
 
 _EARLIER_WEIGHT = 0.3
 """How much a row of another task or device counts beside one of this run."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a cost model thinks of n candidates: `score`, higher for faster, with its `deviation`, and the probability
+    that each is `valid`; all [n] float32."""
+
+    score: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    valid: NDArray[np.float32]
 
 
 class Ranker:
@@ -62,15 +73,15 @@ class Ranker:
     def count(self, group: int) -> int:
         return self._data.count(group)
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores [n], higher for faster; fits first when a batch of news has come in."""
+    def judge(self, rows: NDArray[np.float32]) -> Judgement:
+        """What the model thinks of rows [n, d]; fits first when a batch of news has come in."""
         if len(self._data) - self._fitted >= MIN_ROWS:
             known, outcomes, groups = self._data.arrays(last=_MAX_ROWS)
             weights = np.ones(len(known), dtype=np.float32)
             weights[: max(self._earlier - (len(self._data) - len(known)), 0)] = _EARLIER_WEIGHT
             self._model.fit(known, outcomes, groups, weights)
             self._fitted = len(self._data)
-        return self._model.predict(rows)
+        return Judgement(self._model.predict(rows), self._model.uncertainty(rows), self._model.validity(rows))
 
 
 class TaskRanker:
@@ -87,8 +98,8 @@ class TaskRanker:
     def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
         self._ranker.add(self._group, row, outcome)
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._ranker.predict(rows)
+    def judge(self, rows: NDArray[np.float32]) -> Judgement:
+        return self._ranker.judge(rows)
 
 
 class FeatureCache:

@@ -125,6 +125,36 @@ def test_whoever_proposed_the_fastest_proposes_more(space: DesignSpace) -> None:
     assert shares["crossover"]["crossover"] > 1.5 * shares["neighbour"]["crossover"] > 0
 
 
+def test_the_last_batches_are_near_the_fastest(space: DesignSpace) -> None:
+    strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
+    drive(strategy, space, batches=4)
+    near = {c for elite in strategy._elites.fastest(3) for c in space.neighbours(elite)}  # noqa: SLF001 - not stated
+    proposals = strategy.ask(16, refine=True)
+    assert len(proposals) == 16
+    assert {p.proposer for p in proposals} == {"neighbour"}
+    assert {p.candidate for p in proposals} <= near
+    assert {p.proposer for p in strategy.ask(16)} != {"neighbour"}
+
+
+def test_what_will_hardly_run_is_hardly_picked(space: DesignSpace) -> None:
+    """The sketch that most of a batch is of where nothing is known of it, is said to fail."""
+
+    class Doubts(ConstantModel):
+        def __init__(self, sketch: int) -> None:
+            self._column = 1 + sketch
+
+        def validity(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.where(rows[:, self._column] == 1, np.float32(0.01), np.float32(0.99))
+
+    def sketches(model: ConstantModel) -> Counter[int]:
+        strategy = guided(space, Ranker(model).task("a"))
+        drive(strategy, space, batches=4)
+        return Counter(p.candidate.sketch for _ in range(4) for p in strategy.ask(16))
+
+    [(favourite, count)] = sketches(ConstantModel()).most_common(1)
+    assert sketches(Doubts(favourite))[favourite] < 0.5 * count
+
+
 def test_a_batch_is_not_one_schedule_with_many_passes(space: DesignSpace) -> None:
     strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
     drive(strategy, space, batches=4)

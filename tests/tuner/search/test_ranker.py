@@ -50,8 +50,8 @@ def test_fits_when_a_batch_of_news_is_in() -> None:
     task, row = ranker.task("a"), np.zeros(3, dtype=np.float32)
     for _ in range(2 * MIN_ROWS):
         task.add(row, FAILURE)
-        task.predict(row[None])
-        task.predict(row[None])
+        task.judge(row[None])
+        task.judge(row[None])
     assert model.fits == [MIN_ROWS, 2 * MIN_ROWS]
 
 
@@ -63,7 +63,7 @@ def test_what_others_learned_counts_less() -> None:
         ranker.remember("elsewhere", row, FAILURE)
     for _ in range(10):
         ranker.task("a").add(row, FAILURE)
-    ranker.predict(row[None])
+    ranker.judge(row[None])
     assert model.weights is not None
     assert model.weights.tolist() == pytest.approx([0.3] * 10 + [1.0] * 10)
     with pytest.raises(RuntimeError, match="come before"):
@@ -84,8 +84,10 @@ def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
         candidate = space.sample(rng)
         ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
     fresh = [space.sample(rng) for _ in range(100)]
-    scores = ranker.task("second").predict(np.stack([space.encode(c) for c in fresh]))
-    assert rank_correlation(scores, [synthetic_seconds(space, c) for c in fresh]) > 0.7
+    judged = ranker.task("second").judge(np.stack([space.encode(c) for c in fresh]))
+    assert rank_correlation(judged.score, [synthetic_seconds(space, c) for c in fresh]) > 0.7
+    assert judged.deviation.max() > 0
+    assert judged.valid.tolist() == [1.0] * 100
 
 
 def test_no_row_is_computed_twice(space: DesignSpace) -> None:
