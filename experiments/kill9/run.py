@@ -431,7 +431,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after this long")
-    parser.add_argument("--strategy", default="random")
+    parser.add_argument("--strategy", default="guided")
     parser.add_argument("--disk", action="store_true", help="fill the disk, too (needs root)")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder to work in")
