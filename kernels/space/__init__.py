@@ -11,6 +11,7 @@ inside `Replayer.apply`.
 | constraints | what is legal, known without TVM |
 | encoding | a candidate as numbers |
 | seeds | analytical first guesses |
+| transfer | what was fast for one workload, as a guess for another |
 | design | DesignSpace: structure, moves, JSON |
 | rules | sketches from TVM's schedule rules |
 | gpu, gpu_solve | what a GPU sketch takes, as formulas of its decisions; drawing within its limits |

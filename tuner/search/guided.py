@@ -19,6 +19,7 @@ from tuner.search.elites import Elites, schedule
 from tuner.search.enumerated import PARENTS, Points
 from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
 from tuner.search.surrogate import DEFAULT, Belief, Settings, Surrogate
+from tuner.search.winners import TaskWinners
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
@@ -63,9 +64,9 @@ _ROUNDS = 16
 class GuidedStrategy:
     """Seeds and random draws first; then the best of a pool of mutations, crossovers and others, by the model.
 
-    Proposed are mutations and crossovers of the fastest, neighbours of the best, seeds not tried yet,
-    random draws, and a few candidates of the `inner` strategy, which is told every outcome. The
-    surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
+    Proposed are mutations and crossovers of the fastest, neighbours of the best, seeds not tried yet, what won in tasks
+    of nearly the same shape, random draws, and a few candidates of the `inner` strategy, which is told every outcome.
+    The surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
     their row; the surrogate and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
     say according to how well it foretold the outcomes so far, and less is thought of what will hardly run. When the
     search is about to end, neighbours of the fastest alone are proposed and picked. What was not picked is judged again
@@ -84,6 +85,7 @@ class GuidedStrategy:
         pool_size: int = POOL_SIZE,
         settings: Settings = DEFAULT,
         belief: Belief | None = None,
+        winners: TaskWinners | None = None,
     ) -> None:
         self._space = space
         self._features = features
@@ -100,6 +102,7 @@ class GuidedStrategy:
         )
         self._settings = settings
         self._belief = belief
+        self._winners = winners
         self._surrogate = Surrogate(reference, self._rng, settings, belief)
         self._active = np.zeros(0, dtype=np.int64)
         self._credit = Credit(2)
@@ -146,6 +149,8 @@ class GuidedStrategy:
         known = belongs(self._space, candidate)
         if measurement.ok and known:
             self._elites.consider(measurement.median_s, candidate)
+            if self._winners is not None:
+                self._winners.note(candidate, measurement.median_s)
         seconds = time_or_bound(measurement)
         if seconds is None:
             outcome = FAILURE
@@ -179,8 +184,8 @@ class GuidedStrategy:
     # --- proposing --------------------------------------------------------------------------------
 
     def _first(self, count: int) -> list[Proposal]:
-        """Half seeds, half random, alternating, with some to spare for those that cannot be scheduled."""
-        return self._mix([self._from_seeds(), self._from_random()], count + count // 2)
+        """Seeds, random draws and winners of other tasks in turn, with some to spare for what cannot be scheduled."""
+        return self._mix([self._from_seeds(), self._from_random(), self._from_winners()], count + count // 2)
 
     def _promising(self, count: int, refine: bool) -> list[Proposal]:
         """What the surrogate lets through, some it has no say in, and what was left over from earlier pools."""
@@ -223,7 +228,8 @@ class GuidedStrategy:
         """In turn, so that a model that knows nothing picks a mixture. Whoever proposed the fastest has more turns."""
         sources = {
             "tpe": self._from_inner(), "crossover": self._from_crossover(), "mutate": self._from_mutation(),
-            "neighbour": self._from_neighbours(), "seed": self._from_seeds(), "random": self._from_random(),
+            "neighbour": self._from_neighbours(), "seed": self._from_seeds(), "transfer": self._from_winners(),
+            "random": self._from_random(),
         }  # fmt: skip
         won = Counter(self._proposer[c] for c in self._elites.fastest(_HEARD) if c in self._proposer)
         turns = {name: 1 + (won[name] + 1) // 2 + (_MUTATIONS if name == "mutate" else 0) for name in sources}
@@ -250,6 +256,9 @@ class GuidedStrategy:
 
     def _from_seeds(self) -> Iterator[Proposal]:
         return (Proposal(c, "seed") for c in self._seeds)
+
+    def _from_winners(self) -> Iterator[Proposal]:
+        return (Proposal(c, "transfer") for c in (self._winners.near(self._space) if self._winners else ()))
 
     def _from_random(self) -> Iterator[Proposal]:
         if self._points is not None and self._belief is not None and self._points.open.any():

@@ -16,6 +16,7 @@ from tuner.records import Measurement, Status
 from tuner.search.guided import GuidedStrategy
 from tuner.search.random import RandomStrategy
 from tuner.search.ranker import FeatureCache, Ranker, TaskRanker
+from tuner.search.winners import Winners
 
 
 class Unschedulable(EncodingFeaturizer):
@@ -52,6 +53,21 @@ def test_first_batch_is_half_seeds(space: DesignSpace) -> None:
     proposals = guided(space, Ranker(ConstantModel()).task("a")).ask(16)
     assert [p.proposer for p in proposals] == ["seed", "random"] * 8
     assert proposals[0].candidate == space.seeds()[0]
+
+
+def test_what_won_elsewhere_is_tried_early_and_own_winners_are_told(space: DesignSpace) -> None:
+    winners = Winners()
+    won = space.seeds()[-1]
+    winners.note("another", won, 1e-3)
+    features, ranker = FeatureCache(EncodingFeaturizer(space)), Ranker(ConstantModel()).task("mine")
+    screen = Ranker(ConstantModel()).task("")
+    strategy = GuidedStrategy(
+        space, features, ranker, screen, RandomStrategy(space, 1), 1, winners=winners.task("mine")
+    )  # fmt: skip
+    proposals = strategy.ask(4)
+    assert (won, "transfer") in [(p.candidate, p.proposer) for p in proposals]
+    strategy.tell(proposals[0].candidate, Measurement(Status.OK, samples_s=(1e-6,)))
+    assert winners.others("another") == [proposals[0].candidate]
 
 
 def test_every_outcome_reaches_the_ranker_and_the_inner_strategy(space: DesignSpace) -> None:
