@@ -55,7 +55,9 @@ class Curve:
         self.at["end"] = self._best
 
 
-def ours(strategy: str, task: str, target: str, threads: int, trials: int, seconds: float, folder: Path) -> dict:
+def ours(
+    strategy: str, task: str, target: str, threads: int, trials: int, seconds: float, folder: Path, mode: str = "hot"
+) -> dict:
     """The search of `tuner run` on one task, checks and records included. At a checkpoint of trials, and at the end, it
     ships what `tuner run` would: the fastest of the finalists when they have been ranked, which costs seconds too."""
     from costmodel.xgb import XgbRanker
@@ -78,7 +80,7 @@ def ours(strategy: str, task: str, target: str, threads: int, trials: int, secon
 
     task_object = Task(workload(task), target)
     builder = LocalBuilder(target, folder / "built", len(os.sched_getaffinity(0)), 30.0)
-    bench = KernelBench("hot", threads, thread_env(threads), 20.0)
+    bench = KernelBench(mode, threads, thread_env(threads), 20.0)
     names = [p for p in PASSES if p != "fast_math"]
     space = builder.space(task_object, names)  # starts the warm process, which MetaSchedule's side has had too
     with SqlStore(f"sqlite:///{folder}/records.db") as store:
@@ -234,6 +236,7 @@ def _our_builder(ms, target: str, folder: Path):
 
 SIDES: dict[str, Callable[..., dict]] = {
     "guided": lambda *a: ours("guided", *a),
+    "guided, cold": lambda *a: ours("guided", *a, mode="cold"),
     "random": lambda *a: ours("random", *a),
     "tpe": lambda *a: ours("tpe", *a),
     "metaschedule": lambda *a: metaschedule(True, *a),
