@@ -19,11 +19,11 @@ from tests.kernels.programs import llvm, softmax
 
 
 @functools.cache
-def product(rows: int, columns: int, depth: int) -> DesignSpace:
+def product(rows: int, columns: int, depth: int, passes: tuple[str, ...] = tuple(PASSES)) -> DesignSpace:
     a, b = te.placeholder((rows, depth), name="a"), te.placeholder((depth, columns), name="b")
     k = te.reduce_axis((0, depth), name="k")
     c = te.compute((rows, columns), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="c")
-    return generate(from_prim_func(te.create_prim_func([a, b, c]), "product"), llvm())
+    return generate(from_prim_func(te.create_prim_func([a, b, c]), "product"), llvm(), passes)
 
 
 def drawn(space: DesignSpace, seed: int) -> Candidate:
@@ -74,25 +74,16 @@ def test_distance_counts_how_often_extents_double() -> None:
 def test_another_kind_of_program_has_no_counterpart() -> None:
     guess = product(64, 96, 128).seeds()[0]
     other = generate(softmax(), llvm())
-    assert all(distance(other, c) is None and adapted(other, c) is None for c in (guess, guess.__class__(-1)))
+    assert all(distance(other, c) is None and adapted(other, c) is None for c in (guess, Candidate(-1)))
 
 
 def test_passes_that_a_space_does_not_search_stay_at_their_default() -> None:
     there = product(64, 96, 128)
-    few = generate_with_passes(("cse",))
+    few = product(64, 96, 128, ("cse",))
     candidate = next(c for seed in range(50) if (c := drawn(there, seed)).passes.to_text().count("{") > 2)
     found = adapted(few, candidate)
     assert found is not None
     assert set(found.passes.to_text().split()) <= {text for text in candidate.passes.to_text().split() if "cse" in text}
-
-
-@functools.cache
-def generate_with_passes(names: tuple[str, ...]) -> DesignSpace:
-    assert set(names) <= set(PASSES)
-    a, b = te.placeholder((64, 128), name="a"), te.placeholder((128, 96), name="b")
-    k = te.reduce_axis((0, 128), name="k")
-    c = te.compute((64, 96), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="c")
-    return generate(from_prim_func(te.create_prim_func([a, b, c]), "product"), llvm(), names)
 
 
 def test_the_extents_are_in_the_candidate() -> None:
