@@ -15,7 +15,7 @@ _NEAREST = 4
 
 
 class Winners:
-    """The fastest candidate of each task so far, shared by the tasks of a search. What earlier runs found is noted, too."""
+    """The fastest candidate of each task so far, shared by the tasks of a search; earlier runs' may be noted, too."""
 
     def __init__(self) -> None:
         self._best: dict[str, tuple[float, Candidate]] = {}
