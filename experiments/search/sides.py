@@ -86,7 +86,7 @@ def ours(
     with SqlStore(f"sqlite:///{folder}/records.db") as store:
         curve = Curve()
         features = FeatureCache(Features())
-        ranker = Ranker(XgbRanker(SCHEMA, seed=0, threads=2))
+        ranker = Ranker(XgbRanker(SCHEMA, seed=0))
         ledger = Ledger(store, "search", "none", 0)
         made = search.create(strategy, space, features, ranker.task(task_object.key), 0)
         session = TaskSession(task_object, space, made, features, builder, bench, ledger, folder, {})

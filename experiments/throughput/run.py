@@ -75,7 +75,7 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
             began = time.monotonic()
             space = builder.space(task, [p for p in PASSES if p != "fast_math"])
             features = FeatureCache(Features())
-            ranker = Ranker(XgbRanker(SCHEMA, seed=0, threads=2))
+            ranker = Ranker(XgbRanker(SCHEMA, seed=0))
             ledger = Ledger(store, "throughput", "none", 0)
             strategy = search.create("guided", space, features, ranker.task(task.key), 0)
             session = TaskSession(task, space, strategy, features, builder, bench, ledger, Path(folder), {})

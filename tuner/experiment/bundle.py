@@ -178,7 +178,7 @@ class _Packer:
             target.text, work / "cubins", workers, config.measure.build_timeout_s
         )
         seed = config.search.seed
-        self._ranker: Ranker = Ranker(XgbRanker(SCHEMA, seed=seed, threads=environment.usable_threads()))
+        self._ranker: Ranker = Ranker(XgbRanker(SCHEMA, seed=seed))
 
     def close(self) -> None:
         self._builder.close()

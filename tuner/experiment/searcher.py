@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner import environment
 from tuner.experiment.device import Device
 from tuner.experiment.prepare import Features, RunContext, is_run_of
 from tuner.protocols import Task
@@ -62,7 +61,7 @@ class Searcher:
         self._work = run.work
         self._config = run.config
         seed = run.config.search.seed
-        self._ranker = Ranker(XgbRanker(SCHEMA, seed=seed, threads=environment.usable_threads()))
+        self._ranker = Ranker(XgbRanker(SCHEMA, seed=seed))
         name = run.folder.name
         numbered = max((record.trial for record in store.read(run_id=name)), default=0)
         self.ledger: Ledger = Ledger(store, name, run.scope, seed, numbered)

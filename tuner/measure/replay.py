@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _SCHEMA = 1
 
+_UNKNOWN_COST_S = 0.1
+"""What a trial costs that is not in a recording: about what others do, and always the same, since costs decide which
+task is next."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -104,7 +108,10 @@ class ReplayRunner:
         """What was recorded under a key."""
         found = self._recording.measurements.get((key, policy.tier))
         if found is None:
-            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason=f"{key} is not in the recording")
+            reason = f"{key} is not in the recording"
+            return Measurement(
+                Status.RUN_FAILED, tier=policy.tier, reason=reason, conditions={"cost_s": _UNKNOWN_COST_S}
+            )  # fmt: skip
         limit = policy.give_up_above_s
         if found.ok and limit is not None and min(found.samples_s) > limit:
             return dataclasses.replace(
