@@ -86,7 +86,7 @@ def ours(strategy: str, task: str, target: str, threads: int, trials: int, secon
         features = FeatureCache(Features())
         ranker = Ranker(XgbRanker(SCHEMA, seed=0, threads=2))
         ledger = Ledger(store, "search", "none", 0)
-        made = search.create(strategy, space, features, ranker.task(task_object.key), 0)
+        made = search.create(strategy, space, features, ranker.task(task_object.key), 0, task_object)
         session = TaskSession(task_object, space, made, features, builder, bench, ledger, folder, {})
         for_search = seconds - _RANKING_S
         budget = Budget(time.monotonic() + for_search, for_search, trials, ledger, lambda: False)
