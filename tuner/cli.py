@@ -36,7 +36,7 @@ FLAGS = {
     "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
     "--seed": ("search.seed", "N", "the seed of everything random"),
     "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
-    "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc or random"),
+    "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc, random, grid or metaschedule"),
     "--out": ("out", "DIR", "where runs are kept (default: results/runs)"),
 }
 """A flag, the key of the run file that it beats, its placeholder, and its help."""

@@ -142,7 +142,7 @@ class PassesConfig:
 class SearchConfig:
     """`trials` None: bounded by time alone. `early_stop`: trials of one task without a better one."""
 
-    strategy: Literal["guided", "tpe", "cmaes", "gp", "qmc", "random"] = "guided"
+    strategy: Literal["guided", "tpe", "cmaes", "gp", "qmc", "random", "grid", "metaschedule"] = "guided"
     effort: Effort = "standard"
     trials: Count | None = EFFORTS["standard"].trials
     time_budget_s: Seconds = EFFORTS["standard"].time_budget_s

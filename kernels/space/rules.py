@@ -49,7 +49,7 @@ def generate(
     concern this program, are left out. Takes 20 to 200 ms.
     """
     sketches: list[Sketch] = []
-    for schedule in _schedules(workload, target, tf32):
+    for schedule in tvm_schedules(workload, target, tf32):
         sketch = sketch_of(len(sketches), schedule.trace, target)
         if sketch.trace not in {s.trace for s in sketches}:
             if target.kind.name == "cuda":
@@ -70,7 +70,8 @@ def generate(
     return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
 
 
-def _schedules(workload: Workload, target: Target, tf32: bool) -> Iterator[Any]:
+def tvm_schedules(workload: Workload, target: Target, tf32: bool = False) -> Iterator[Any]:
+    """Live schedules of TVM's own sketches, before any decision of theirs is replaced."""
     if target.kind.name != "cuda":
         yield from tune_context(workload, target).generate_design_space()
         return
@@ -91,7 +92,7 @@ def vector_lanes(target: Target) -> int:
 
 def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Sketch:
     """A sketch from a live schedule's trace: its sampling instructions become knobs."""
-    instructions, decisions = _plain(trace.as_json())
+    instructions, decisions = plain(trace.as_json())
     chosen = {i: d for i, d in decisions}
     tile_parts = [len(chosen[i]) for i, ins in enumerate(instructions) if ins[0] == "SamplePerfectTile"]
     spatial_parts = max(tile_parts, default=0)
@@ -110,7 +111,7 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
         elif kind == "SampleComputeLocation":
             knobs.append(Knob("location", boundaries, i))
         elif kind == "SampleCategorical":
-            if _feeds(instructions, instruction[3][0], "meta_schedule.unroll_explicit"):
+            if decides_unrolling(instructions, i):
                 continue  # the Unroll pass owns this decision
             knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
     return Sketch(
@@ -122,7 +123,7 @@ def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Ske
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """TVM containers and scalars as JSON-able Python."""
     if isinstance(value, str):
         return value
@@ -136,11 +137,15 @@ def _plain(value: Any) -> Any:
             if "float" in str(getattr(value, "dtype", ""))
             else int(value.value)
         )
-    return [_plain(v) for v in value]
+    return [plain(v) for v in value]
 
 
-def _feeds(instructions: Sequence[Any], variable: str, annotation: str) -> bool:
-    return any(ins[0] == "Annotate" and variable in ins[1] and annotation in ins[2] for ins in instructions)
+def decides_unrolling(instructions: Sequence[Any], number: int) -> bool:
+    """Whether an instruction draws how far loops are unrolled."""
+    kind, _, _, made = instructions[number]
+    return kind == "SampleCategorical" and any(
+        ins[0] == "Annotate" and made[0] in ins[1] and "meta_schedule.unroll_explicit" in ins[2] for ins in instructions
+    )
 
 
 def _boundaries(spatial_parts: int, spatial: int, reduce_parts: Sequence[int]) -> tuple[Decision, ...]:

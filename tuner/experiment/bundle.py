@@ -217,8 +217,9 @@ class _Packer:
 
         features = FeatureCache(Features(self._builder, task))
         strategy = search.create(
-            self._config.search.strategy, self._space, features, self._ranker.task(task.key), self._config.search.seed
-        )
+            self._config.search.strategy, self._space, features, self._ranker.task(task.key), self._config.search.seed,
+            task,
+        )  # fmt: skip
         screened = self._tell(task, strategy)
         default = self._space.default()
         first = [] if default.to_text() in screened else [Proposal(default, "default")]

@@ -200,8 +200,9 @@ class Searcher:
             features.put(candidate, row)
         again = {p: r.measurement for p, r in found.measured.items() if r.run_id in cut and p[1] is Tier.SCREEN}
         strategy = search.create(
-            self._config.search.strategy, found.space, features, self._ranker.task(task.key), self._config.search.seed
-        )
+            self._config.search.strategy, found.space, features, self._ranker.task(task.key), self._config.search.seed,
+            task,
+        )  # fmt: skip
         return TaskSession(
             task, found.space, strategy, features, self._builder, self._bench, self.ledger,
             self._work / "references", {p: r.measurement for p, r in found.measured.items() if p not in again},

@@ -1,33 +1,67 @@
-"""Search strategies by name. Optuna and XGBoost are imported when a strategy that needs them is made."""
+"""Search strategies by name. What a strategy needs is imported when it is made: Optuna, XGBoost, TVM's tuning parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tuner.protocols import Strategy
+from tuner.errors import UserError
+from tuner.protocols import Strategy, Task
 
 if TYPE_CHECKING:
     from kernels.space import DesignSpace
     from tuner.search.ranker import FeatureCache, TaskRanker
     from tuner.search.surrogate import Belief, Settings
 
-    Factory = Callable[[DesignSpace, FeatureCache, TaskRanker, int], Strategy]
+
+@dataclass(frozen=True)
+class Problem:
+    """All that a strategy may be made of. `task` is None where there is no program: in a recorded space."""
+
+    space: DesignSpace
+    features: FeatureCache
+    ranker: TaskRanker
+    seed: int
+    task: Task | None = None
 
 
-def _random(space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int) -> Strategy:
-    from tuner.search.random import RandomStrategy
+Factory = Callable[[Problem], Strategy]
 
-    return RandomStrategy(space, seed)
+
+def _guided(problem: Problem) -> Strategy:
+    return create_guided(problem.space, problem.features, problem.ranker, problem.seed)
 
 
 def _sampler(name: str) -> Factory:
-    def make(space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int) -> Strategy:
+    def make(problem: Problem) -> Strategy:
         from tuner.search.optuna import OptunaStrategy
 
-        return OptunaStrategy(space, name, seed)
+        return OptunaStrategy(problem.space, name, problem.seed)
 
     return make
+
+
+def _random(problem: Problem) -> Strategy:
+    from tuner.search.random import RandomStrategy
+
+    return RandomStrategy(problem.space, problem.seed)
+
+
+def _grid(problem: Problem) -> Strategy:
+    from tuner.search.grid import GridStrategy
+
+    return GridStrategy(problem.space, problem.seed)
+
+
+def _metaschedule(problem: Problem) -> Strategy:
+    from tuner.search.metaschedule import MetaScheduleStrategy
+
+    if problem.task is None:
+        raise UserError(
+            "the strategy metaschedule searches programs, and a recorded space has none", "choose another strategy"
+        )
+    return MetaScheduleStrategy(problem.space, problem.task, problem.seed)
 
 
 def create_guided(
@@ -60,18 +94,23 @@ def warm() -> Settings:
 
 
 STRATEGIES: Mapping[str, Factory] = {
-    "guided": create_guided,
+    "guided": _guided,
     "tpe": _sampler("tpe"),
     "cmaes": _sampler("cmaes"),
     "gp": _sampler("gp"),
     "qmc": _sampler("qmc"),
     "random": _random,
+    "grid": _grid,
+    "metaschedule": _metaschedule,
 }
 
 
-def create(name: str, space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int) -> Strategy:
-    """A fresh strategy for one task. Raises KeyError for a name that is not in STRATEGIES.
+def create(
+    name: str, space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int, task: Task | None = None
+) -> Strategy:
+    """A fresh strategy for one task.
 
-    Only `guided` uses the features and the ranker; the others are given them and leave them alone.
+    Only `guided` uses the features and the ranker, only `metaschedule` the task; the others leave them alone.
+    Raises KeyError for a name that is not in STRATEGIES, UserError for `metaschedule` without a task.
     """
-    return STRATEGIES[name](space, features, ranker, seed)
+    return STRATEGIES[name](Problem(space, features, ranker, seed, task))

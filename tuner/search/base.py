@@ -52,6 +52,10 @@ class Pool:
                 if candidate in self:
                     return candidate
             self._small = True
+        return self.walk()
+
+    def walk(self) -> Candidate | None:
+        """The next candidate that is not claimed, in a scattered order; None when there is none, or hardly any."""
         if self._used_up:
             return None
         for candidate in itertools.islice(self._order, min(self.space.size(), _WALK_STEPS)):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tvm import te
 from tvm.target import Target
 
 from kernels.space import DesignSpace, generate
 from kernels.workload import Workload, from_prim_func
+from tuner.protocols import Task
+
+TARGET = {"kind": "llvm", "num-cores": 2, "mcpu": "x86-64-v3"}
 
 
 def batch_matmul(batch: int, n: int, m: int, k: int) -> Workload:
@@ -20,7 +25,7 @@ def batch_matmul(batch: int, n: int, m: int, k: int) -> Workload:
 
 @pytest.fixture(scope="session")
 def target() -> Target:
-    return Target({"kind": "llvm", "num-cores": 2, "mcpu": "x86-64-v3"})
+    return Target(TARGET)
 
 
 @pytest.fixture(scope="session")
@@ -34,5 +39,20 @@ def space(workload: Workload, target: Target) -> DesignSpace:
 
 
 @pytest.fixture(scope="session")
-def small_space(target: Target) -> DesignSpace:
-    return generate(batch_matmul(1, 1, 2, 2), target, pass_names=("cse",))
+def small_workload() -> Workload:
+    return batch_matmul(1, 1, 2, 2)
+
+
+@pytest.fixture(scope="session")
+def small_space(small_workload: Workload, target: Target) -> DesignSpace:
+    return generate(small_workload, target, pass_names=("cse",))
+
+
+@pytest.fixture(scope="session")
+def task(workload: Workload) -> Task:
+    return Task(workload, json.dumps(TARGET))
+
+
+@pytest.fixture(scope="session")
+def small_task(small_workload: Workload) -> Task:
+    return Task(small_workload, json.dumps(TARGET))

@@ -10,14 +10,20 @@ from costmodel.base import ConstantModel
 from costmodel.xgb import XgbRanker
 from kernels.space import DesignSpace
 from tests.contracts.strategy import EncodingFeaturizer, StrategyContract, drive, synthetic_seconds, timed
-from tuner.protocols import Strategy
+from tuner.errors import UserError
+from tuner.protocols import Strategy, Task
 from tuner.search import STRATEGIES, create
+from tuner.search.metaschedule import Evolving, MetaScheduleStrategy
 from tuner.search.ranker import FeatureCache, Ranker
 
 
-def make(name: str, space: DesignSpace, seed: int) -> Strategy:
+QUICK = Evolving(population=64, batch=16)
+"""A tenth of the time of TVM's own settings, and several rounds in what a test asks for."""
+
+
+def make(name: str, space: DesignSpace, seed: int, task: Task | None = None) -> Strategy:
     ranker = Ranker(XgbRanker("encoding/1", seed=seed))
-    return create(name, space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), seed)
+    return create(name, space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), seed, task)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -25,11 +31,14 @@ class TestStrategies(StrategyContract):
     name = ""
 
     @pytest.fixture(autouse=True)
-    def _named(self, name: str) -> None:
+    def _named(self, name: str, task: Task, small_space: DesignSpace, small_task: Task) -> None:
         self.name = name
+        self.task_of = lambda space: small_task if space is small_space else task
         self.batches = 3 if name == "gp" else 6  # it takes a tenth of a second a trial
 
     def make(self, space: DesignSpace, seed: int) -> Strategy:
+        if self.name == "metaschedule":
+            return MetaScheduleStrategy(space, self.task_of(space), seed, QUICK)
         return make(self.name, space, seed)
 
 
@@ -45,6 +54,11 @@ def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace) -> None
 def test_unknown_name(space: DesignSpace) -> None:
     with pytest.raises(KeyError):
         make("magic", space, 1)
+
+
+def test_metaschedule_wants_a_program(space: DesignSpace) -> None:
+    with pytest.raises(UserError, match="searches programs"):
+        make("metaschedule", space, 1)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -1,0 +1,179 @@
+"""TVM's own search, step by step: its evolution proposes points of our design space, and is told what they took."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import Trace
+from tvm.target import Target
+
+from kernels.space.data import Candidate, Knob, Sketch
+from kernels.space.decision import Decision, as_parts
+from kernels.space.design import DesignSpace
+from kernels.space.rules import decides_unrolling, plain, tvm_schedules
+from kernels.warm import meta_schedule
+from kernels.workload import Workload
+
+_ENDLESS = 2**31 - 1
+"""Trials that are never reached: when to stop is the session's to say."""
+
+_FAILED_S = 1e10
+"""What TVM writes for a program that could not be timed."""
+
+_SAMPLING = ("SamplePerfectTile", "SampleCategorical", "SampleComputeLocation")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a trace without dead instructions names a point of a sketch: which instruction makes which decision."""
+
+    sketch: Sketch
+    knobs: tuple[int, ...]
+    unroll: int | None
+
+
+class Evolution:
+    """TVM's evolutionary search with TVM's cost model over TVM's sketches in a design space, `batch` proposals a round.
+
+    Only the decisions and the depth of unrolling are searched: TVM knows no other passes, which stay as a search
+    begins with them. TVM computes stages at any loop, our spaces only at the end of a level of tiling: a stage is
+    moved to the nearest such loop, and TVM learns of the program that was made of its own. On one thread, so that the
+    same seed gives the same proposals; seeds numpy's global generator, which TVM's cost model draws from.
+    """
+
+    def __init__(
+        self, workload: Workload, space: DesignSpace, target: Target, seed: int, population: int, batch: int
+    ) -> None:
+        ms = meta_schedule()
+        np.random.seed(seed % 2**32)  # what TVM's cost model draws from before it has learned enough
+        self._ms = ms
+        self._space = space
+        self._readings: dict[str, _Reading] = {}
+        schedules = [s for s in tvm_schedules(workload, target) if self._reads(s)]
+        kind = "llvm" if target.kind.name == "llvm" else "cuda-tensorcore"
+        self._context = ms.TuneContext(
+            mod=workload.module(),
+            target=target,
+            space_generator=ms.space_generator.PostOrderApply(sch_rules=[], postprocs=kind, mutator_probs=kind),
+            search_strategy=ms.search_strategy.EvolutionarySearch(population_size=population),
+            num_threads=1,
+            rand_state=seed % _ENDLESS + 1,
+        )
+        self._database = ms.database.MemoryDatabase()
+        self._workload = self._database.commit_workload(self._context.mod)
+        self._model = ms.cost_model.XGBModel(num_tuning_cores=1)
+        self._open: dict[int, Any] = {}
+        self._proposed = 0
+        self._over = not schedules
+        if schedules:
+            self._context.pre_tuning(_ENDLESS, batch, schedules, self._database, self._model)
+
+    def propose(self) -> dict[int, Candidate | None] | None:
+        """The next round, by number: None for a program that is no point of the space; None when TVM is through.
+
+        Takes seconds; for a large convolution a minute.
+        """
+        found = None if self._over else self._context.generate_measure_candidates()
+        if found is None:
+            self._over = True
+            return None
+        points: dict[int, Candidate | None] = {}
+        for number, proposed in enumerate(found, start=self._proposed):
+            self._open[number], points[number] = self._point(proposed)
+        self._proposed += len(points)
+        return points
+
+    def learn(self, outcomes: Mapping[int, float | None]) -> None:
+        """The seconds that proposals took, None for failures. Each number counts once."""
+        told = {number: outcomes[number] for number in sorted(outcomes) if number in self._open}
+        if not told:
+            return
+        ms = self._ms
+        candidates = [self._open.pop(number) for number in told]
+        results = [
+            ms.runner.RunnerResult(None, "failed") if seconds is None else ms.runner.RunnerResult([seconds], None)
+            for seconds in told.values()
+        ]
+        self._context.notify_runner_results(candidates, results)
+        for candidate, seconds in zip(candidates, told.values(), strict=True):
+            record = ms.database.TuningRecord(
+                candidate.sch.trace,
+                self._workload,
+                [_FAILED_S if seconds is None else seconds],
+                self._context.target,
+                candidate.args_info,
+            )
+            self._database.commit_tuning_record(record)
+        self._model.update(self._context, candidates, results)
+
+    def _reads(self, schedule: Any) -> bool:
+        """Learn to read the traces of one of TVM's sketches; False for one that is not in the space."""
+        whole = plain(schedule.trace.as_json())
+        sketch = next((s for s in self._space.sketches if s.trace == json.dumps(whole)), None)
+        short, _ = plain(schedule.trace.simplified(remove_postproc=True).as_json())
+        before, after = _sampled(whole[0]), _sampled(short)
+        if sketch is None or [whole[0][i][0] for i in before] != [short[i][0] for i in after]:
+            return False
+        moved = dict(zip(before, after, strict=True))
+        unroll = next((i for i in after if decides_unrolling(short, i)), None)
+        self._readings[json.dumps(short)] = _Reading(sketch, tuple(moved[k.instruction] for k in sketch.knobs), unroll)
+        return True
+
+    def _point(self, proposed: Any) -> tuple[Any, Candidate | None]:
+        """What TVM is to learn of in place of a proposal, and the point of the space that it is; None for no point."""
+        instructions, decisions = plain(proposed.sch.trace.as_json())
+        end = next((i for i, ins in enumerate(instructions) if ins[0] == "EnterPostproc"), len(instructions))
+        own = instructions[:end]
+        reading = self._readings.get(json.dumps(own))
+        if reading is None:  # e.g. TVM has changed how many parallel jobs there are
+            return proposed, None
+        chosen = {i: tuple(d) if isinstance(d, list) else d for i, d in decisions}
+        knobs = dict(zip(reading.knobs, reading.sketch.knobs, strict=True))
+        nearest = {i: _nearest(knob, chosen[i]) for i, knob in knobs.items()}
+        if any(choice not in knobs[i].index for i, choice in nearest.items()):
+            return proposed, None
+        if any(choice != chosen[i] for i, choice in nearest.items()):
+            proposed = self._remade(own, {**chosen, **nearest}, proposed)
+            if proposed is None:
+                return None, None
+        indices = [knobs[i].index[nearest[i]] for i in reading.knobs]
+        candidate = self._space.from_indices(reading.sketch.number, (*indices, *(0 for _ in self._space.pass_names)))
+        if reading.unroll is None or "unroll" not in self._space.pass_names:
+            return proposed, candidate
+        depths = own[reading.unroll][2][0]
+        return proposed, self._unrolled(candidate, depths[chosen[reading.unroll]])
+
+    def _remade(self, instructions: list[Any], decisions: Mapping[int, Decision], proposed: Any) -> Any:
+        """A proposal with other decisions; None where they do not apply."""
+        schedule = Schedule(self._context.mod, seed=1, error_render_level="none")
+        listed = [[i, list(d) if isinstance(d, tuple) else d] for i, d in sorted(decisions.items())]
+        try:
+            Trace.apply_json_to_schedule([instructions, listed], schedule)
+            schedule.enter_postproc()
+            fits = all(postproc.apply(schedule) for postproc in self._context.space_generator.postprocs)
+        except (RuntimeError, ValueError):  # as TVM says that a stage cannot be computed there
+            return None
+        return self._ms.MeasureCandidate(schedule, proposed.args_info) if fits else None
+
+    def _unrolled(self, candidate: Candidate, depth: int) -> Candidate:
+        """The candidate with the setting of the pass `unroll` nearest to a depth."""
+        variants = self._space.pass_variants[self._space.pass_names.index("unroll")]
+        nearest = min(variants, key=lambda v: abs(math.log2(v.depth + 1) - math.log2(depth + 1)))
+        return Candidate(candidate.sketch, candidate.decisions, candidate.passes.replace(nearest))
+
+
+def _nearest(knob: Knob, decision: Decision) -> Decision:
+    """The nearest choice of a stage's loop; any other decision as it is."""
+    if knob.role != "location" or decision in knob.index:
+        return decision
+    return min(knob.choices, key=lambda choice: abs(as_parts(choice)[0] - as_parts(decision)[0]))
+
+
+def _sampled(instructions: list[Any]) -> list[int]:
+    return [i for i, instruction in enumerate(instructions) if instruction[0] in _SAMPLING]
