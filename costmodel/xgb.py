@@ -37,8 +37,8 @@ class XgbRanker:
     An ensemble: `predict` is its mean, `uncertainty` how far its members disagree. A second head tells what
     will run at all. `schema` names the meaning of the rows; a saved model of another schema is not loaded.
     `threads` limits training and prediction: one is enough (0.12 s for 1,000 rows), and two wait for each other where
-    others work (56 rows beside other jobs: 0.45 s instead of 0.03). Deterministic for a seed. Features that are not finite
-    count as missing.
+    others work (56 rows beside other jobs: 0.45 s instead of 0.03). Deterministic for a seed. Features that are not
+    finite count as missing.
     """
 
     def __init__(self, schema: str, seed: int = 0, threads: int = 1, rounds: int = 100, depth: int = 6) -> None:

@@ -243,13 +243,12 @@ def strategy_for(
 
     features = FeatureCache(_Encodings(space))
     ranker = Ranker(XgbRanker("encoding", seed=seed)).task("recorded")
+    problem = search.Problem(space, features, ranker, seed)
     if name != "guided":
-        return search.create(name, space, features, ranker, seed)
+        return search.create(name, problem)
     if not earlier:
-        return search.create_guided(space, features, ranker, seed, settings, space.belief)
-    return search.create_guided(
-        space, features, ranker, seed, settings or search.warm(), _learned(space, earlier, seed)
-    )
+        return search.create_guided(problem, settings, space.belief)
+    return search.create_guided(problem, settings or search.warm(), _learned(space, earlier, seed))
 
 
 def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> Belief:

@@ -88,7 +88,7 @@ def ours(
         features = FeatureCache(Features())
         ranker = Ranker(XgbRanker(SCHEMA, seed=0))
         ledger = Ledger(store, "search", "none", 0)
-        made = search.create(strategy, space, features, ranker.task(task_object.key), 0, task_object)
+        made = search.create(strategy, search.Problem(space, features, ranker.task(task_object.key), 0, task_object))
         session = TaskSession(task_object, space, made, features, builder, bench, ledger, folder, {})
         for_search = seconds - _RANKING_S
         budget = Budget(time.monotonic() + for_search, for_search, trials, ledger, lambda: False)

@@ -77,7 +77,7 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
             features = FeatureCache(Features())
             ranker = Ranker(XgbRanker(SCHEMA, seed=0))
             ledger = Ledger(store, "throughput", "none", 0)
-            strategy = search.create("guided", space, features, ranker.task(task.key), 0)
+            strategy = search.create("guided", search.Problem(space, features, ranker.task(task.key), 0, task))
             session = TaskSession(task, space, strategy, features, builder, bench, ledger, Path(folder), {})
             while ledger.trials < trials:
                 session.step(min(16, trials - ledger.trials), lambda: False)

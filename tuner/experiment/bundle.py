@@ -167,6 +167,7 @@ class _Packer:
         from kernels.features import SCHEMA
         from tuner.build import LocalBuilder
         from tuner.search.ranker import Ranker
+        from tuner.search.winners import Winners
 
         self._config = config
         self._known = known
@@ -179,6 +180,7 @@ class _Packer:
         )
         seed = config.search.seed
         self._ranker: Ranker = Ranker(XgbRanker(SCHEMA, seed=seed))
+        self._winners: Winners = Winners()
 
     def close(self) -> None:
         self._builder.close()
@@ -216,10 +218,15 @@ class _Packer:
         from tuner.search.ranker import FeatureCache
 
         features = FeatureCache(Features(self._builder, task))
-        strategy = search.create(
-            self._config.search.strategy, self._space, features, self._ranker.task(task.key), self._config.search.seed,
+        problem = search.Problem(
+            self._space,
+            features,
+            self._ranker.task(task.key),
+            self._config.search.seed,
             task,
-        )  # fmt: skip
+            self._winners.task(task.key),
+        )
+        strategy = search.create(self._config.search.strategy, problem)
         screened = self._tell(task, strategy)
         default = self._space.default()
         first = [] if default.to_text() in screened else [Proposal(default, "default")]

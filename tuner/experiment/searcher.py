@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Searcher:
         from costmodel.xgb import XgbRanker
         from kernels.features import SCHEMA
         from tuner.search.ranker import Ranker
+        from tuner.search.winners import Winners
         from tuner.session import Ledger
 
         self._run = run
@@ -62,6 +64,7 @@ class Searcher:
         self._config = run.config
         seed = run.config.search.seed
         self._ranker = Ranker(XgbRanker(SCHEMA, seed=seed))
+        self._winners = Winners()
         name = run.folder.name
         numbered = max((record.trial for record in store.read(run_id=name)), default=0)
         self.ledger: Ledger = Ledger(store, name, run.scope, seed, numbered)
@@ -78,8 +81,9 @@ class Searcher:
         every = {task.key: task for lowered in variants for task in lowered.tasks}
         self._run.progress.phase(f"searching {len(every)} tasks, budget {search.time_budget_s:.0f} s")
         began = time.monotonic()
+        ended = self._store.ended()
         if search.reuse:
-            self._remember(set(every))
+            self._remember(set(every), ended)
         known = {key: self._known(task) for key, task in every.items()}
         mine = [
             m for k in known.values() for m in k.measured.values() if is_run_of(m.run_id, self._config.model.source)
@@ -91,7 +95,6 @@ class Searcher:
             left = 0.0
         trials = None if search.trials is None else max(search.trials - spent_trials, 0)
         spent = left == 0.0 or trials == 0
-        ended = self._store.ended()
         cut = frozenset() if spent else {m.run_id for m in mine} - ended
         sessions = {key: self._session(every[key], found, cut) for key, found in known.items()}
         self.ledger.reused = sum(m.measurement.tier is Tier.SCREEN for k in known.values() for m in k.measured.values())
@@ -131,13 +134,23 @@ class Searcher:
             session.rank(lambda: done or self._run.interrupted() or time.monotonic() > late)
         return found
 
-    def _remember(self, tasks: set[str]) -> None:
-        """Teach the cost model what earlier runs measured of other tasks, and of these on other devices."""
+    def _remember(self, tasks: Collection[str], ended: Collection[str]) -> None:
+        """Teach what earlier runs measured of other tasks, and the cost model also of these on other devices.
+
+        Winners are those of runs that came to their end: a search that is gone over again must find the same.
+        """
+        from kernels.space import Candidate
         from tuner.search.ranker import MAX_EARLIER
         from tuner.training import earlier
 
         for key, row, outcome in earlier(self._store, self.ledger.scope, tasks)[-MAX_EARLIER:]:
             self._ranker.remember(key, row, outcome)
+        for record in self._store.read(scope=self.ledger.scope):
+            if record.run_id in ended and record.task_key not in tasks and record.measurement.ok:
+                with contextlib.suppress(ValueError):  # a damaged row is nobody's winner
+                    self._winners.note(
+                        record.task_key, Candidate.from_text(record.candidate), record.measurement.median_s
+                    )
 
     def finish(self, found: SearchResult) -> None:
         """Certify finalists and untuned programs: several fresh processes, fresh inputs.
@@ -199,10 +212,11 @@ class Searcher:
         for candidate, row in found.rows.items():
             features.put(candidate, row)
         again = {p: r.measurement for p, r in found.measured.items() if r.run_id in cut and p[1] is Tier.SCREEN}
-        strategy = search.create(
-            self._config.search.strategy, found.space, features, self._ranker.task(task.key), self._config.search.seed,
-            task,
+        problem = search.Problem(
+            found.space, features, self._ranker.task(task.key), self._config.search.seed, task,
+            self._winners.task(task.key),
         )  # fmt: skip
+        strategy = search.create(self._config.search.strategy, problem)
         return TaskSession(
             task, found.space, strategy, features, self._builder, self._bench, self.ledger,
             self._work / "references", {p: r.measurement for p, r in found.measured.items() if p not in again},

@@ -13,24 +13,25 @@ if TYPE_CHECKING:
     from kernels.space import DesignSpace
     from tuner.search.ranker import FeatureCache, TaskRanker
     from tuner.search.surrogate import Belief, Settings
+    from tuner.search.winners import TaskWinners
 
 
 @dataclass(frozen=True)
 class Problem:
-    """All that a strategy may be made of. `task` is None where there is no program: in a recorded space."""
+    """All that a strategy may be made of. `task` is None where there is no program: in a recorded space.
+
+    Only `guided` uses the features, the ranker and the winners of other tasks, only `metaschedule` the task.
+    """
 
     space: DesignSpace
     features: FeatureCache
     ranker: TaskRanker
     seed: int
     task: Task | None = None
+    winners: TaskWinners | None = None
 
 
 Factory = Callable[[Problem], Strategy]
-
-
-def _guided(problem: Problem) -> Strategy:
-    return create_guided(problem.space, problem.features, problem.ranker, problem.seed)
 
 
 def _sampler(name: str) -> Factory:
@@ -64,14 +65,7 @@ def _metaschedule(problem: Problem) -> Strategy:
     return MetaScheduleStrategy(problem.space, problem.task, problem.seed)
 
 
-def create_guided(
-    space: DesignSpace,
-    features: FeatureCache,
-    ranker: TaskRanker,
-    seed: int,
-    settings: Settings | None = None,
-    belief: Belief | None = None,
-) -> Strategy:
+def create_guided(problem: Problem, settings: Settings | None = None, belief: Belief | None = None) -> Strategy:
     """The strategy of the main job. `belief` is what is thought of encodings before anything is measured."""
     from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
@@ -80,9 +74,18 @@ def create_guided(
     from tuner.search.surrogate import DEFAULT
 
     # of this task alone: what an encoding is worth depends on the workload, which it does not contain
-    screen = Ranker(XgbRanker("encoding", seed)).task("")
-    inner = OptunaStrategy(space, "tpe", seed)
-    return GuidedStrategy(space, features, ranker, screen, inner, seed, settings=settings or DEFAULT, belief=belief)
+    screen = Ranker(XgbRanker("encoding", problem.seed)).task("")
+    return GuidedStrategy(
+        problem.space,
+        problem.features,
+        problem.ranker,
+        screen,
+        OptunaStrategy(problem.space, "tpe", problem.seed),
+        problem.seed,
+        settings=settings or DEFAULT,
+        belief=belief,
+        winners=problem.winners,
+    )
 
 
 def warm() -> Settings:
@@ -94,7 +97,7 @@ def warm() -> Settings:
 
 
 STRATEGIES: Mapping[str, Factory] = {
-    "guided": _guided,
+    "guided": create_guided,
     "tpe": _sampler("tpe"),
     "cmaes": _sampler("cmaes"),
     "gp": _sampler("gp"),
@@ -105,12 +108,9 @@ STRATEGIES: Mapping[str, Factory] = {
 }
 
 
-def create(
-    name: str, space: DesignSpace, features: FeatureCache, ranker: TaskRanker, seed: int, task: Task | None = None
-) -> Strategy:
+def create(name: str, problem: Problem) -> Strategy:
     """A fresh strategy for one task.
 
-    Only `guided` uses the features and the ranker, only `metaschedule` the task; the others leave them alone.
     Raises KeyError for a name that is not in STRATEGIES, UserError for `metaschedule` without a task.
     """
-    return STRATEGIES[name](Problem(space, features, ranker, seed, task))
+    return STRATEGIES[name](problem)
