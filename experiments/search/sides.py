@@ -141,10 +141,8 @@ def repaired_import() -> None:
     meta_schedule()
 
 
-def metaschedule(
-    own_builder: bool, task: str, target: str, threads: int, trials: int, seconds: float, folder: Path
-) -> dict:
-    """TVM's own tuner with its defaults: its builder (repaired) on as many workers as cores, or children of ours."""
+def metaschedule(task: str, target: str, threads: int, trials: int, seconds: float, folder: Path) -> dict:
+    """TVM's own tuner with its defaults: its builder (repaired) on as many workers as cores."""
     os.environ["TVM_NUM_THREADS"] = str(threads)
     import tvm
     from tvm.ir.utils import derived_object
@@ -173,12 +171,9 @@ def metaschedule(
             if curve.elapsed_s >= seconds:
                 raise OutOfTime
 
-    if own_builder:
-        builder = ms.builder.LocalBuilder(
-            max_workers=len(os.sched_getaffinity(0)), timeout_sec=90, initializer=repaired_import
-        )
-    else:
-        builder = _our_builder(ms, target, folder)
+    builder = ms.builder.LocalBuilder(
+        max_workers=len(os.sched_getaffinity(0)), timeout_sec=90, initializer=repaired_import
+    )
     try:
         ms.tir_integration.tune_tir(
             mod=workload(task).module(), target=Target(json.loads(target)), work_dir=tempfile.mkdtemp(dir=folder),
@@ -195,43 +190,10 @@ def metaschedule(
     finals = {}
     for name, number in curve.at.items():
         if number is not None:
-            path = compiler.call("compile", 90.0, module=modules[number], name=f"ms{int(own_builder)}-{number}")
+            path = compiler.call("compile", 90.0, module=modules[number], name=f"trial-{number}")
             finals[name] = {"path": path, "entry": "main", "what": f"trial {number}"}
     compiler.close()
     return {"curve": curve.points, "trials": curve.trials, "seconds": curve.elapsed_s, "finals": finals}
-
-
-def _our_builder(ms, target: str, folder: Path):
-    """A MetaSchedule builder on children forked from one warm process."""
-    import tvm
-    from tvm.ir.utils import derived_object
-
-    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
-
-    settings = {"target": target, "folder": str(folder)}
-    pool = [Child("experiments.search.hosts:ModuleCompiler", settings) for _ in os.sched_getaffinity(0)]
-
-    @derived_object
-    class OurBuilder(ms.builder.PyBuilder):
-        count = 0
-
-        def build(self, build_inputs):
-            results = []
-            for start in range(0, len(build_inputs), len(pool)):
-                batch = list(build_inputs[start : start + len(pool)])
-                for slot, job in enumerate(batch):
-                    OurBuilder.count += 1
-                    pool[slot].submit("compile", module=tvm.ir.save_json(job.mod), name=f"built-{OurBuilder.count}")
-                for slot in range(len(batch)):
-                    try:
-                        results.append(ms.builder.BuilderResult(pool[slot].result(90.0), None))
-                    except (ChildDied, ChildError, ChildTimeout) as error:
-                        results.append(ms.builder.BuilderResult(None, str(error)))
-                        if not pool[slot].alive():
-                            pool[slot] = Child("experiments.search.hosts:ModuleCompiler", settings)
-            return results
-
-    return OurBuilder()
 
 
 SIDES: dict[str, Callable[..., dict]] = {
@@ -239,6 +201,6 @@ SIDES: dict[str, Callable[..., dict]] = {
     "guided, cold": lambda *a: ours("guided", *a, mode="cold"),
     "random": lambda *a: ours("random", *a),
     "tpe": lambda *a: ours("tpe", *a),
-    "metaschedule": lambda *a: metaschedule(True, *a),
-    "metaschedule, our builder": lambda *a: metaschedule(False, *a),
+    "metaschedule": metaschedule,
+    "metaschedule, our builder": lambda *a: ours("metaschedule", *a),
 }

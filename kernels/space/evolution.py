@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tvm.ir.utils import derived_object
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm.target import Target
@@ -29,22 +30,14 @@ _FAILED_S = 1e10
 _SAMPLING = ("SamplePerfectTile", "SampleCategorical", "SampleComputeLocation")
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How a trace without dead instructions names a point of a sketch: which instruction makes which decision."""
-
-    sketch: Sketch
-    knobs: tuple[int, ...]
-    unroll: int | None
-
-
 class Evolution:
     """TVM's evolutionary search with TVM's cost model over TVM's sketches in a design space, `batch` proposals a round.
 
     Only the decisions and the depth of unrolling are searched: TVM knows no other passes, which stay as a search
-    begins with them. TVM computes stages at any loop, our spaces only at the end of a level of tiling: a stage is
-    moved to the nearest such loop, and TVM learns of the program that was made of its own. On one thread, so that the
-    same seed gives the same proposals; seeds numpy's global generator, which TVM's cost model draws from.
+    begins with them. The space's limits are one more of TVM's postprocessors. TVM computes stages at any loop, our
+    spaces only at the end of a level of tiling: a stage is moved to the nearest such loop, and TVM learns of the
+    program that was made of its own. On one thread, so that the same seed gives the same proposals; seeds numpy's
+    global generator, which TVM's cost model draws from.
     """
 
     def __init__(
@@ -53,14 +46,15 @@ class Evolution:
         ms = meta_schedule()
         np.random.seed(seed % 2**32)  # what TVM's cost model draws from before it has learned enough
         self._ms = ms
-        self._space = space
-        self._readings: dict[str, _Reading] = {}
-        schedules = [s for s in tvm_schedules(workload, target) if self._reads(s)]
+        self._reader = _Reader(space)
+        schedules = [s for s in tvm_schedules(workload, target) if self._reader.knows(s)]
         kind = "llvm" if target.kind.name == "llvm" else "cuda-tensorcore"
         self._context = ms.TuneContext(
             mod=workload.module(),
             target=target,
-            space_generator=ms.space_generator.PostOrderApply(sch_rules=[], postprocs=kind, mutator_probs=kind),
+            space_generator=ms.space_generator.PostOrderApply(
+                sch_rules=[], postprocs=[_limits(self._reader), *ms.Postproc.create(kind)], mutator_probs=kind
+            ),
             search_strategy=ms.search_strategy.EvolutionarySearch(population_size=population),
             num_threads=1,
             rand_state=seed % _ENDLESS + 1,
@@ -77,7 +71,7 @@ class Evolution:
     def propose(self) -> dict[int, Candidate | None] | None:
         """The next round, by number: None for a program that is no point of the space; None when TVM is through.
 
-        Takes seconds; for a large convolution a minute.
+        Takes seconds; for a large convolution half a minute.
         """
         found = None if self._over else self._context.generate_measure_candidates()
         if found is None:
@@ -112,60 +106,124 @@ class Evolution:
             self._database.commit_tuning_record(record)
         self._model.update(self._context, candidates, results)
 
-    def _reads(self, schedule: Any) -> bool:
-        """Learn to read the traces of one of TVM's sketches; False for one that is not in the space."""
+    def program(self, number: int) -> Any:
+        """The scheduled module that TVM learns of under the number of a proposal."""
+        return self._open[number].sch.mod
+
+    def _point(self, proposed: Any) -> tuple[Any, Candidate | None]:
+        """What TVM is to learn of under a proposal's number, and the point of the space that it is."""
+        read = self._reader.read(proposed.sch.trace)
+        if read is None or not self._reader.legal(read):
+            return proposed, None
+        if not read.moved:
+            return proposed, self._reader.candidate(read)
+        remade = self._remade(read, proposed.args_info)
+        return (proposed, None) if remade is None else (remade, self._reader.candidate(read))
+
+    def _remade(self, read: _Read, arguments: Any) -> Any:
+        """A proposal with its stages where they were moved to; None where they cannot be computed there."""
+        schedule = Schedule(self._context.mod, seed=1, error_render_level="none")
+        listed = [[i, list(d) if isinstance(d, tuple) else d] for i, d in sorted(read.decisions.items())]
+        try:
+            Trace.apply_json_to_schedule([read.instructions, listed], schedule)
+            schedule.enter_postproc()
+            fits = all(postproc.apply(schedule) for postproc in self._context.space_generator.postprocs)
+        except (RuntimeError, ValueError):
+            return None
+        return self._ms.MeasureCandidate(schedule, arguments) if fits else None
+
+
+# --- reading TVM's traces ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Script:
+    """How the traces of a sketch are read: which instruction makes each knob's decision, and that of unrolling."""
+
+    sketch: Sketch
+    knobs: tuple[int, ...]
+    unroll: int | None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A trace whose decisions are choices of a sketch. `moved`: some stages were moved to make them so."""
+
+    script: _Script
+    instructions: list[Any]
+    decisions: Mapping[int, Decision]
+    moved: bool
+
+
+class _Reader:
+    """Reads traces of TVM's search, which come without dead instructions, as points of a design space."""
+
+    def __init__(self, space: DesignSpace) -> None:
+        self._space = space
+        self._scripts: dict[str, _Script] = {}
+
+    def knows(self, schedule: Any) -> bool:
+        """Whether a schedule is a sketch of the space; its traces can be read from now on."""
         whole = plain(schedule.trace.as_json())
         sketch = next((s for s in self._space.sketches if s.trace == json.dumps(whole)), None)
         short, _ = plain(schedule.trace.simplified(remove_postproc=True).as_json())
         before, after = _sampled(whole[0]), _sampled(short)
         if sketch is None or [whole[0][i][0] for i in before] != [short[i][0] for i in after]:
             return False
-        moved = dict(zip(before, after, strict=True))
+        place = dict(zip(before, after, strict=True))
         unroll = next((i for i in after if decides_unrolling(short, i)), None)
-        self._readings[json.dumps(short)] = _Reading(sketch, tuple(moved[k.instruction] for k in sketch.knobs), unroll)
+        self._scripts[json.dumps(short)] = _Script(sketch, tuple(place[k.instruction] for k in sketch.knobs), unroll)
         return True
 
-    def _point(self, proposed: Any) -> tuple[Any, Candidate | None]:
-        """What TVM is to learn of in place of a proposal, and the point of the space that it is; None for no point."""
-        instructions, decisions = plain(proposed.sch.trace.as_json())
+    def read(self, trace: Any) -> _Read | None:
+        """None for a program that is no point of the space."""
+        instructions, listed = plain(trace.as_json())
         end = next((i for i, ins in enumerate(instructions) if ins[0] == "EnterPostproc"), len(instructions))
-        own = instructions[:end]
-        reading = self._readings.get(json.dumps(own))
-        if reading is None:  # e.g. TVM has changed how many parallel jobs there are
-            return proposed, None
-        chosen = {i: tuple(d) if isinstance(d, list) else d for i, d in decisions}
-        knobs = dict(zip(reading.knobs, reading.sketch.knobs, strict=True))
-        nearest = {i: _nearest(knob, chosen[i]) for i, knob in knobs.items()}
-        if any(choice not in knobs[i].index for i, choice in nearest.items()):
-            return proposed, None
-        if any(choice != chosen[i] for i, choice in nearest.items()):
-            proposed = self._remade(own, {**chosen, **nearest}, proposed)
-            if proposed is None:
-                return None, None
-        indices = [knobs[i].index[nearest[i]] for i in reading.knobs]
-        candidate = self._space.from_indices(reading.sketch.number, (*indices, *(0 for _ in self._space.pass_names)))
-        if reading.unroll is None or "unroll" not in self._space.pass_names:
-            return proposed, candidate
-        depths = own[reading.unroll][2][0]
-        return proposed, self._unrolled(candidate, depths[chosen[reading.unroll]])
-
-    def _remade(self, instructions: list[Any], decisions: Mapping[int, Decision], proposed: Any) -> Any:
-        """A proposal with other decisions; None where they do not apply."""
-        schedule = Schedule(self._context.mod, seed=1, error_render_level="none")
-        listed = [[i, list(d) if isinstance(d, tuple) else d] for i, d in sorted(decisions.items())]
-        try:
-            Trace.apply_json_to_schedule([instructions, listed], schedule)
-            schedule.enter_postproc()
-            fits = all(postproc.apply(schedule) for postproc in self._context.space_generator.postprocs)
-        except (RuntimeError, ValueError):  # as TVM says that a stage cannot be computed there
+        script = self._scripts.get(json.dumps(instructions[:end]))
+        if script is None:  # e.g. TVM has changed how many parallel jobs there are
             return None
-        return self._ms.MeasureCandidate(schedule, proposed.args_info) if fits else None
+        drawn = {i: tuple(d) if isinstance(d, list) else d for i, d in listed if i < end}
+        knobs = dict(zip(script.knobs, script.sketch.knobs, strict=True))
+        chosen = {i: _nearest(knob, drawn[i]) for i, knob in knobs.items()}
+        if any(choice not in knobs[i].index for i, choice in chosen.items()):
+            return None
+        return _Read(script, instructions[:end], {**drawn, **chosen}, any(drawn[i] != d for i, d in chosen.items()))
 
-    def _unrolled(self, candidate: Candidate, depth: int) -> Candidate:
-        """The candidate with the setting of the pass `unroll` nearest to a depth."""
+    def legal(self, read: _Read) -> bool:
+        return self._space.legal(self.candidate(read))
+
+    def candidate(self, read: _Read) -> Candidate:
+        sketch = read.script.sketch
+        chosen = [k.index[read.decisions[i]] for i, k in zip(read.script.knobs, sketch.knobs, strict=True)]
+        candidate = self._space.from_indices(sketch.number, (*chosen, *(0 for _ in self._space.pass_names)))
+        unroll = read.script.unroll
+        if unroll is None or "unroll" not in self._space.pass_names:
+            return candidate
+        depth = read.instructions[unroll][2][0][read.decisions[unroll]]
         variants = self._space.pass_variants[self._space.pass_names.index("unroll")]
         nearest = min(variants, key=lambda v: abs(math.log2(v.depth + 1) - math.log2(depth + 1)))
-        return Candidate(candidate.sketch, candidate.decisions, candidate.passes.replace(nearest))
+        return Candidate(sketch.number, candidate.decisions, candidate.passes.replace(nearest))
+
+
+def _limits(reader: _Reader) -> Any:
+    """A postprocessor of TVM's that keeps programs which are legal points of the space.
+
+    Without it four of five proposals for a 3x3 convolution are none, and they take as long.
+    """
+
+    @derived_object
+    class Limits(meta_schedule().postproc.PyPostproc):  # type: ignore[misc] # TVM's modules have no types
+        def _initialize_with_tune_context(self, context: Any) -> None:
+            pass
+
+        def apply(self, schedule: Any) -> bool:
+            read = reader.read(schedule.trace)
+            return read is not None and reader.legal(read)
+
+        def clone(self) -> Any:
+            return Limits()
+
+    return Limits()
 
 
 def _nearest(knob: Knob, decision: Decision) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,8 @@ class Searcher:
         if search.reuse:
             self._remember(set(every), ended)
         known = {key: self._known(task) for key, task in every.items()}
+        if search.strategy == "grid":
+            self._note_unlisted(known)
         mine = [
             m for k in known.values() for m in k.measured.values() if is_run_of(m.run_id, self._config.model.source)
         ]
@@ -133,6 +135,16 @@ class Searcher:
         for session in sorted(found.sessions.values(), key=lambda s: -s.task.weight * (s.best_s or 0.0)):
             session.rank(lambda: done or self._run.interrupted() or time.monotonic() > late)
         return found
+
+    def _note_unlisted(self, known: Mapping[str, _KnownTask]) -> None:
+        """Say for how many tasks a grid is more than any budget."""
+        unlisted = sum(found.space.points() is None for found in known.values())
+        if unlisted:
+            self._run.notes.append(
+                f"grid: the spaces of {unlisted} of {len(known)} tasks are too large to be tried whole: "
+                "their points come in a scattered order for as long as the budget lasts"
+            )
+            self._run.progress.message(self._run.notes[-1])
 
     def _remember(self, tasks: Collection[str], ended: Collection[str]) -> None:
         """Teach what earlier runs measured of other tasks, and the cost model also of these on other devices.
