@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tuner.experiment.device import Device
+from tuner.experiment.known import KnownTask, left
 from tuner.experiment.prepare import Features, RunContext, is_run_of
 from tuner.protocols import Task
-from tuner.records import Measurement, Record, Tier
 
 if TYPE_CHECKING:
-    from kernels.space import Candidate, DesignSpace
     from tuner.build import LocalBuilder
     from tuner.graph import Lowered
     from tuner.search_phase import SearchResult
@@ -33,10 +28,6 @@ _SAME_FOR_ALL = 0.3
 
 _LEAST_CERTIFY_S = 0.05
 """For one kernel in one process, beyond loading and checking: three rounds are run in any case."""
-
-_SMALL_CHANGE, _SMALL_CHANGE_S = 0.1, 5.0
-"""A rest of an earlier run's budget below this share or these seconds counts as spent: it is what that run kept
-back for ranking its finalists, or spent on what no trial can be charged with."""
 
 
 class Searcher:
@@ -74,8 +65,7 @@ class Searcher:
         (run.work / "references").mkdir(exist_ok=True)
 
     def search(self, variants: list[Lowered]) -> SearchResult:
-        from tuner.search_phase import Budget, SearchPhase
-        from tuner.session import cost_s
+        from tuner.search_phase import SearchPhase
 
         search = self._config.search
         every = {task.key: task for lowered in variants for task in lowered.tasks}
@@ -88,33 +78,17 @@ class Searcher:
         if search.strategy == "grid":
             self._note_unlisted(known)
         mine = [
-            m for k in known.values() for m in k.measured.values() if is_run_of(m.run_id, self._config.model.source)
+            r for k in known.values() for r in k.measured.values() if is_run_of(r.run_id, self._config.model.source)
         ]
-        spent_s = sum(_spent_s(m.measurement) for m in mine)
-        spent_trials = sum(m.measurement.tier is Tier.SCREEN for m in mine)
-        left = search.time_budget_s - spent_s
-        if left < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
-            left = 0.0
-        trials = None if search.trials is None else max(search.trials - spent_trials, 0)
-        spent = left == 0.0 or trials == 0
-        cut = frozenset() if spent else {m.run_id for m in mine} - ended
-        sessions = {key: self._session(every[key], found, cut) for key, found in known.items()}
-        self.ledger.reused = sum(m.measurement.tier is Tier.SCREEN for k in known.values() for m in k.measured.values())
+        rest = left(search, mine, ended)
+        sessions = {key: self._session(every[key], found, rest.cut) for key, found in known.items()}
+        self.ledger.reused = sum(found.trials for found in known.values())
         if self.ledger.reused:
-            self._run.notes.append(
+            self._note(
                 f"{self.ledger.reused} trials of these tasks were known from earlier runs and not measured again "
-                f"({spent_s:.0f} s of search were spent on this model; {left:.0f} s of the budget were left)"
+                f"({rest.spent_s:.0f} s of search were spent on this model; {rest.seconds:.0f} s of the budget left)"
             )
-            self._run.progress.message(self._run.notes[-1])
-        again = [m.measurement for m in mine if m.run_id in cut and m.measurement.tier is Tier.SCREEN]
-        span_s = left + sum(map(cost_s, again))
-        budget = Budget(
-            began + span_s,
-            span_s,
-            None if trials is None else trials + len(again),
-            self.ledger,
-            self._run.interrupted,
-        )
+        budget = rest.budget(began, self.ledger, self._run.interrupted)
         phase = SearchPhase(
             lambda task: sessions[task.key],
             budget,
@@ -124,27 +98,31 @@ class Searcher:
             self._device.floor_s,
         )
         found = phase.run(variants)
-        if spent and found.stopped_by in ("time budget", "trial budget"):
+        if rest.spent and found.stopped_by in ("time budget", "trial budget"):
             found.stopped_by += ", spent in earlier runs"
         late = budget.deadline + 0.02 * search.time_budget_s
         cut_short = not self._used <= ended
         self._run.progress.phase("ranking the finalists")
         # A budget spent in earlier runs leaves their ranking, and so their winners, as they were; unless one of them
         # was killed, perhaps while ranking.
-        done = spent and not cut_short
+        done = rest.spent and not cut_short
         for session in sorted(found.sessions.values(), key=lambda s: -s.task.weight * (s.best_s or 0.0)):
             session.rank(lambda: done or self._run.interrupted() or time.monotonic() > late)
         return found
 
-    def _note_unlisted(self, known: Mapping[str, _KnownTask]) -> None:
+    def _note_unlisted(self, known: Mapping[str, KnownTask]) -> None:
         """Say for how many tasks a grid is more than any budget."""
         unlisted = sum(found.space.points() is None for found in known.values())
         if unlisted:
-            self._run.notes.append(
+            self._note(
                 f"grid: the spaces of {unlisted} of {len(known)} tasks are too large to be tried whole: "
                 "their points come in a scattered order for as long as the budget lasts"
             )
-            self._run.progress.message(self._run.notes[-1])
+
+    def _note(self, text: str) -> None:
+        """A sentence for whoever watches, and for the report."""
+        self._run.notes.append(text)
+        self._run.progress.message(text)
 
     def _remember(self, tasks: Collection[str], ended: Collection[str]) -> None:
         """Teach what earlier runs measured of other tasks, and the cost model also of these on other devices.
@@ -195,25 +173,19 @@ class Searcher:
             for run in self._used | {self.ledger.run_id}:
                 self._store.end(run)
 
-    def _known(self, task: Task) -> _KnownTask:
+    def _known(self, task: Task) -> KnownTask:
         """What is stored of a task that this run can use."""
         from kernels.features import FEATURE_LENGTH
-        from tuner.search.base import candidate_of
 
-        found = _KnownTask(self._builder.space(task, self._pass_names))
+        found = KnownTask(self._builder.space(task, self._pass_names))
         # A fresh start knows nothing of other runs; resumed, it knows of its own earlier life.
         own = None if self._config.search.reuse else self.ledger.run_id
         for record in self._store.read(scope=self.ledger.scope, task_key=task.key, run_id=own):
-            candidate = candidate_of(found.space, record.candidate)
-            if candidate is None:
-                continue  # damaged, or of a run with other passes; it stays where it is
-            self._used.add(record.run_id)
-            found.measured[candidate.to_text(), record.measurement.tier] = record
-            if len(record.features) == FEATURE_LENGTH:
-                found.rows[candidate] = np.asarray(record.features, dtype=np.float32)
+            found.add(record, FEATURE_LENGTH)
+        self._used |= found.runs
         return found
 
-    def _session(self, task: Task, found: _KnownTask, cut: Collection[str]) -> TaskSession:
+    def _session(self, task: Task, found: KnownTask, cut: Collection[str]) -> TaskSession:
         """A session that knows what is stored. What runs measured that were `cut` off, it will go over again."""
         from tuner import search
         from tuner.measure.ceilings import PLAUSIBLE
@@ -223,7 +195,7 @@ class Searcher:
         features = FeatureCache(Features(self._builder, task))
         for candidate, row in found.rows.items():
             features.put(candidate, row)
-        again = {p: r.measurement for p, r in found.measured.items() if r.run_id in cut and p[1] is Tier.SCREEN}
+        known, again = found.apart(cut)
         problem = search.Problem(
             found.space, features, self._ranker.task(task.key), self._config.search.seed, task,
             self._winners.task(task.key),
@@ -231,24 +203,5 @@ class Searcher:
         strategy = search.create(self._config.search.strategy, problem)
         return TaskSession(
             task, found.space, strategy, features, self._builder, self._bench, self.ledger,
-            self._work / "references", {p: r.measurement for p, r in found.measured.items() if p not in again},
-            PLAUSIBLE * self._device.floor_s(task), {text: m for (text, _), m in again.items()},
+            self._work / "references", known, PLAUSIBLE * self._device.floor_s(task), again,
         )  # fmt: skip
-
-
-@dataclass
-class _KnownTask:
-    """The space of a task, and what is stored of it: the newest record of each candidate and tier, and feature rows."""
-
-    space: DesignSpace
-    measured: dict[tuple[str, Tier], Record] = field(default_factory=dict)
-    rows: dict[Candidate, NDArray[np.float32]] = field(default_factory=dict)
-
-
-def _spent_s(measurement: Measurement) -> float:
-    """Seconds of a search's budget that a measurement took; certification has a time of its own."""
-    from tuner.session import cost_s
-
-    if measurement.tier is Tier.SCREEN:
-        return cost_s(measurement)
-    return measurement.run_s if measurement.tier is Tier.RANK else 0.0
