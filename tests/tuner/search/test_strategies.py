@@ -12,7 +12,7 @@ from kernels.space import DesignSpace
 from tests.contracts.strategy import EncodingFeaturizer, StrategyContract, drive, synthetic_seconds, timed
 from tuner.errors import UserError
 from tuner.protocols import Strategy, Task
-from tuner.search import STRATEGIES, create
+from tuner.search import STRATEGIES, Problem, create
 from tuner.search.metaschedule import Evolving, MetaScheduleStrategy
 from tuner.search.ranker import FeatureCache, Ranker
 
@@ -22,7 +22,8 @@ QUICK = Evolving(population=64, batch=16)
 
 def make(name: str, space: DesignSpace, seed: int, task: Task | None = None) -> Strategy:
     ranker = Ranker(XgbRanker("encoding/1", seed=seed))
-    return create(name, space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), seed, task)
+    problem = Problem(space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), seed, task)
+    return create(name, problem)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -43,7 +44,7 @@ class TestStrategies(StrategyContract):
 
 def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace) -> None:
     ranker = Ranker(ConstantModel())
-    strategy = create("guided", space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), 1)
+    strategy = create("guided", Problem(space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), 1))
     proposals = drive(strategy, space, batches=6)
     assert len({p.candidate for p in proposals}) == 48
     # its later batches are the proposers' mixture
