@@ -13,6 +13,10 @@ _FEW_ROWS = 64
 _STREAMED = 8
 """Vectors of one row that a streamed tile holds."""
 
+_STREAMED_STEPS = {"streamed": 2, "streamed in blocks": 16}
+"""Steps of the reduction that go through all of a streamed tile at once: rows of the right operand are read side by
+side, or a block of it stays in the first-level cache for all rows."""
+
 
 def first_guesses(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
     """Analytical first guesses, the most promising first.
@@ -128,15 +132,16 @@ def _fill(
     """Complete a register tile: outer loops parallel, the reduction whole or with its first loop outside.
 
     With few rows the right operand is read once whatever one does, so what counts is to read it in order: `streamed`
-    steps of the reduction, outside of all the rows and of several vectors, whose sums stay in the first-level cache.
+    steps of the reduction, one or a few of them outside of all the rows and of several vectors, whose sums stay in the
+    first-level cache.
     """
     accumulators = math.prod(inner) / vector_lanes
     few = math.prod(extents[:-1]) <= _FEW_ROWS
-    for outer in ("parallel", "cached", "streamed") if few else ("parallel", "cached"):
+    for outer in ("parallel", "cached", *(_STREAMED_STEPS if few else ())):
         decisions: list[Decision] = [k.choices[0] for k in sketch.knobs]
         for position, ((i, knob), extent, tile) in enumerate(zip(spatial, extents, inner, strict=True)):
             rest = extent // tile
-            if outer == "streamed":
+            if outer in _STREAMED_STEPS:
                 side = rest if position < len(spatial) - 1 else min(_STREAMED, rest)
                 decisions[i] = nearest(knob, (max(rest // side, 1), 1, side, tile))
                 continue
@@ -145,7 +150,7 @@ def _fill(
         for position, (i, knob) in enumerate(reduce):
             extent = math.prod(parts_of(knob))
             whole = position > 0 or len(reduce) == 1
-            inside = 1 if not whole else 2 if outer == "streamed" else extent if extent <= 64 else 16
+            inside = 1 if not whole else _STREAMED_STEPS.get(outer, extent if extent <= 64 else 16)
             decisions[i] = nearest(knob, (max(extent // inside, 1), inside))
         for i, knob in enumerate(sketch.knobs):
             if knob.role == "location":
@@ -155,6 +160,6 @@ def _fill(
         score = (
             abs(math.log2(accumulators / 14))
             + (0.0 if sketch.number == 1 else 0.3)
-            + {"parallel": 0.0, "cached": 0.05, "streamed": -0.5}[outer]
+            + {"parallel": 0.0, "cached": 0.05, "streamed": -0.45, "streamed in blocks": -0.5}[outer]
         )
         yield score, candidate
