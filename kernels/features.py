@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.s_tir import Schedule
 
+from kernels.metaschedule import meta_schedule
+from kernels.roofline import FEATURES as JUDGED
 from kernels.space import ENCODING_LENGTH, Candidate, Replayer
 from kernels.space.gpu_work import judge
-from kernels.static_judge import FEATURES as JUDGED
-from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 _PER_STORE = 164

@@ -2,7 +2,7 @@
 
 import gc
 
-from kernels.warm import meta_schedule
+from kernels.metaschedule import meta_schedule
 
 meta_schedule()
 # What is loaded now stays: without this each child's collector walks (and unshares) all of it, a twentieth of a build.

@@ -36,11 +36,11 @@ LOADING = {
     "experiments/verdicts/run.py": "kernels that it has just built",
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
-    "tuner/doctor/cuda.py": "NVRTC, by names that stand there",
+    "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",
     "tuner/graph/assemble.py": "objects of this run",
-    "tuner/measure/kernel.py": "libraries of this run's builder",
-    "tuner/measure/model.py": "libraries of this run; an export comes here after `read_manifest`",
+    "tuner/devices/cpu/bench.py": "libraries of this run's builder",
+    "tuner/measure/compiled_model.py": "libraries of this run; an export comes here after `read_manifest`",
 }
 """Files that load native code by a name that is not written in the call, and what it is they load."""
 

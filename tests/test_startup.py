@@ -39,7 +39,7 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import tuner",
-        "import tuner.cli, tuner.config, tuner.environment, tuner.targets, tuner.progress, tuner.runs",
+        "import tuner.cli, tuner.config, tuner.environment, tuner.devices.resolve, tuner.progress, tuner.commands.show",
         RUN.format(argv=["--help"], code=0),
         RUN.format(argv=["run", "--help"], code=0),
         RUN.format(argv=["config", "configs/resnet.yaml"], code=0),

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tuner import __version__, runs
+from tuner import __version__
+from tuner.commands import show as runs
 from tuner.errors import ConfigError, InfrastructureError, OutputError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
@@ -89,7 +90,7 @@ def _dispatch(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
     resume = None if arguments.resume is None else runs.find(config.out, arguments.resume).name
-    from tuner import experiment
+    from tuner.commands import run as experiment
 
     with _progress() as progress:
         outcome = experiment.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
@@ -107,7 +108,7 @@ def _config(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _tasks(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
-    from tuner import experiment
+    from tuner.commands import run as experiment
 
     with _progress() as progress:
         tasks = experiment.tasks(config, progress)
@@ -136,7 +137,7 @@ def _show(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = runs.find(arguments.out, arguments.run)
-    from tuner import experiment
+    from tuner.commands import run as experiment
 
     _say(str(experiment.rebuild_report(folder.name, arguments.out)))
     return 0
@@ -144,7 +145,7 @@ def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = runs.find(arguments.out, arguments.run)
-    from tuner import experiment
+    from tuner.commands import run as experiment
 
     _say(str(experiment.reexport(folder.name, arguments.out)))
     return 0
@@ -154,7 +155,7 @@ def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
     from pathlib import Path
 
     from tuner import environment
-    from tuner.experiment import machine
+    from tuner.devices.cpu import machine
 
     environment.check_versions()
     threads = _whole("--threads", arguments.threads) if arguments.threads else environment.usable_threads()
@@ -165,8 +166,8 @@ def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _compare(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.commands import compare
     from tuner.config import parse_duration
-    from tuner.experiment import compare
 
     budget_s = parse_duration(arguments.time_budget, "--time-budget")
     with _progress() as progress:
@@ -206,7 +207,7 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _bundle(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
-    from tuner.experiment.bundle import bundle
+    from tuner.commands.bundle import bundle
 
     with _progress() as progress:
         lines = bundle(config, _count(arguments.count, "-n"), Path(arguments.output), progress, arguments.device)
@@ -216,7 +217,7 @@ def _bundle(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _measure(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner.remote import measure
+    from tuner.commands.measure import measure
 
     chosen = None if arguments.gpus == "all" else [_count(n, "--gpus", 0) for n in arguments.gpus.split(",")]
     with _progress() as progress:
@@ -227,8 +228,8 @@ def _measure(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _absorb(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.commands.import_ import absorb
     from tuner.config import MeasureConfig
-    from tuner.experiment.absorb import absorb
 
     with _progress() as progress:
         lines = absorb(Path(arguments.measurements), arguments.database or MeasureConfig.database, progress)
@@ -248,9 +249,9 @@ def _cell(value: Any) -> str:
 
 
 def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner import replay
-    from tuner.recorded import find, read
     from tuner.search import STRATEGIES
+    from tuner.simulate import play as replay
+    from tuner.simulate.recording import find, read
 
     strategies = arguments.strategy.split(",")
     unknown = next((s for s in strategies if s not in STRATEGIES), None)
@@ -262,7 +263,7 @@ def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
     with _progress() as progress:
         results = replay.compare(recordings, strategies, arguments.budget, arguments.seeds, earlier, progress.message)
     _table(replay.table(results))
-    from tuner.report.replay import curves
+    from tuner.report.simulation import curves
 
     picture = curves(replay.curves(results))
     file = Path(arguments.picture)
@@ -277,7 +278,7 @@ def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner import training
+    from tuner.commands import model as training
 
     file = Path(arguments.file)
     if arguments.action == "show":

@@ -20,7 +20,7 @@ from costmodel.base import ConstantModel, CostModel
 from costmodel.dataset import Outcome
 from costmodel.xgb import XgbRanker
 from kernels.features import ENCODING, SCHEMA
-from tuner import training
+from tuner.commands import model as training
 from tuner.search.surrogate import Surrogate
 from tuner.store import SqlStore
 
@@ -108,7 +108,7 @@ class Tvm:
     """MetaSchedule's own XGBModel, which takes live schedules: `live` has them by the bytes of their row."""
 
     def __init__(self, live: Mapping[bytes, tuple[Any, Any]]) -> None:
-        from kernels.warm import meta_schedule
+        from kernels.metaschedule import meta_schedule
 
         self._ms = meta_schedule()
         self._live = live
@@ -142,12 +142,12 @@ def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]
 
     from tvm.target import Target
 
+    from kernels.metaschedule import meta_schedule
     from kernels.passes import PASSES
     from kernels.space import Candidate, InvalidCandidate, Replayer, generate
-    from kernels.warm import meta_schedule
     from tuner import config as config_file
-    from tuner import targets
-    from tuner.experiment.prepare import lowered
+    from tuner.commands.prepare import lowered
+    from tuner.devices import resolve as targets
     from tuner.progress import Progress
 
     given = config_file.load(config)

@@ -15,9 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from kernels.metaschedule import meta_schedule
 from kernels.space import InvalidCandidate, Replayer, generate
 from kernels.space.rules import tune_context
-from kernels.warm import meta_schedule
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import conv, conv_nhwc, depthwise, gpu, matmul
 

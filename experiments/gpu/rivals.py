@@ -8,8 +8,8 @@ from typing import Any
 
 from kernels.launch_plan import LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
-from tuner.baselines.torch_hosts import KernelsOnGpu
-from tuner.measure.gpu import GpuRunner
+from tuner.devices.cuda.runner import GpuRunner
+from tuner.devices.cuda.torch_services import KernelsOnGpu
 from tuner.protocols import Policy
 from tuner.records import Tier
 
@@ -18,7 +18,7 @@ class Rivals(KernelsOnGpu):
     """Everything is timed by the runner of tuned kernels, on the primary context that PyTorch uses too."""
 
     def __init__(self, device: int, mode: str, bus_id: str) -> None:
-        super().__init__("tuner.measure.gpu_service:runner", device, mode, bus_id)
+        super().__init__("tuner.devices.cuda.kernel_service:runner", device, mode, bus_id)
         self._gpu = self._runner.gpu
 
     def op_timers(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, float]:

@@ -69,7 +69,7 @@ def table(manifest: Manifest, best: Mapping[str, Row], rivals: Mapping[str, Mapp
 
 class Suite:
     def __init__(self, bundle: Path, out: Path, seconds: float, model: Path) -> None:
-        from tuner.measure.gpu_bench import open_gpus
+        from tuner.devices.cuda.bench import open_gpus
 
         self.bundle_path, self.model, self.seconds = bundle, model, seconds
         self.work = Path(tempfile.mkdtemp(prefix="tuner-gpu-"))
@@ -172,7 +172,7 @@ class Suite:
 
     def _rivals(self) -> Any:
         """A child of its own, made again when it died."""
-        from tuner.worker import Child
+        from tuner.process.worker import Child
 
         if self._child is None or not self._child.alive():
             settings = {"device": 0, "mode": self.manifest.mode, "bus_id": self.description["bus_id"]}

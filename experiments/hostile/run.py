@@ -2,9 +2,9 @@
 
     python experiments/hostile/run.py [--restarts 1000] [--rounds 3] [--deaths 20] [--out results/...json]
 
-The cases of tests/tuner/test_hostile.py in random order, with a good kernel between; those that tests do not dare
-(an unbounded fork bomb, 20 GB that are written to); restarts by crash; and searches whose parent is killed at random
-moments.
+The cases of tests/tuner/process/test_hostile.py in random order, with a good kernel between; those that tests do
+not dare (an unbounded fork bomb, 20 GB that are written to); restarts by crash; and searches whose parent is killed at
+random moments.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def search() -> None:
     """A parent to be killed: builds and measures until then, now and then something hostile."""
     with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder)) as bed:
         from kernels.passes import PASSES
-        from tests.tuner.test_build import TARGET, matmul
-        from tuner.build import LocalBuilder
+        from tests.tuner.devices.test_builder import TARGET, matmul
+        from tuner.devices.builder import LocalBuilder
         from tuner.protocols import Task
 
         task, builder = Task(matmul(64), TARGET), LocalBuilder(TARGET, Path(folder), 2, 30.0)

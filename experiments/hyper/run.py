@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from costmodel.gp import Prior
-from tuner.recorded import find, read
-from tuner.replay import play, score, strategy_for
-from tuner.search.recorded import RecordedSpace
 from tuner.search.surrogate import DEFAULT, Settings
+from tuner.simulate.play import play, score, strategy_for
+from tuner.simulate.recording import find, read
+from tuner.simulate.space import RecordedSpace
 
 GRID: dict[str, Settings] = {
     "as it is": DEFAULT,

@@ -28,11 +28,11 @@ def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[di
     """Built candidates of each workload, in turn, with their references."""
     from experiments.throughput.run import WORKLOADS
     from kernels.passes import PASSES
-    from tuner.build import LocalBuilder
     from tuner.config import TargetConfig
-    from tuner.measure.kernel import job_of
+    from tuner.devices.builder import LocalBuilder
+    from tuner.devices.cpu.bench import job_of
+    from tuner.devices.resolve import resolve
     from tuner.protocols import Artifact, Task
-    from tuner.targets import resolve
 
     target = resolve(TargetConfig(threads=threads)).text
     builder = LocalBuilder(target, folder / "built", len(os.sched_getaffinity(0)), 60.0)
@@ -52,7 +52,7 @@ def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[di
 
 
 def in_process(jobs: list[dict], threads: int) -> dict:
-    from tuner.measure.kernel import KernelService
+    from tuner.devices.cpu.bench import KernelService
     from tuner.protocols import SCREEN
     from tuner.records import Measurement
 
@@ -64,12 +64,12 @@ def in_process(jobs: list[dict], threads: int) -> dict:
 
 
 def isolated(jobs: list[dict], threads: int) -> dict:
-    from tuner.measure.contest import thread_env
-    from tuner.measure.kernel import KernelBench
+    from tuner.devices.cpu.bench import KernelBench
+    from tuner.measure.comparison import thread_env
+    from tuner.process.worker import Child
     from tuner.protocols import SCREEN
-    from tuner.worker import Child
 
-    with Child("tuner.measure.kernel:KernelService", {"mode": "hot", "threads": 1}) as child:
+    with Child("tuner.devices.cpu.bench:KernelService", {"mode": "hot", "threads": 1}) as child:
         child.call("health", 60, job=None)  # starts the warm process
     began = time.perf_counter()
     bench = KernelBench("hot", threads, thread_env(threads), 20.0)
@@ -81,8 +81,8 @@ def isolated(jobs: list[dict], threads: int) -> dict:
 
 def restarts(jobs: list[dict], threads: int) -> dict:
     """As `isolated`, with a child that is killed after each candidate: what a failure costs."""
-    from tuner.measure.contest import thread_env
-    from tuner.measure.kernel import KernelBench
+    from tuner.devices.cpu.bench import KernelBench
+    from tuner.measure.comparison import thread_env
     from tuner.protocols import SCREEN
 
     bench = KernelBench("hot", threads, thread_env(threads), 20.0)
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        from kernels.warm import meta_schedule
+        from kernels.metaschedule import meta_schedule
 
         meta_schedule()
         print("RESULT " + json.dumps(SIDES[args.one](json.loads(args.jobs.read_text()), args.threads)))
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def _one(side: str, jobs: Path, threads: int) -> dict:
-    from tuner.measure.contest import thread_env
+    from tuner.measure.comparison import thread_env
 
     command = [sys.executable, __file__, "--one", side, "--jobs", str(jobs), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | thread_env(threads))

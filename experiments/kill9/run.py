@@ -10,7 +10,7 @@ A killed process is a whole run of the program, forked from this script, which h
 whose fork server it uses: starting a Python with TVM in it for each of 200 lives would take most of the time.
 
 `--disk`: and the disk is filled up in each stage. `--short` times the real run briefly: the form that
-tests/tuner/test_kill.py runs.
+tests/tuner/commands/test_kill.py runs.
 """
 
 from __future__ import annotations
@@ -128,15 +128,16 @@ def warm() -> None:
     import kernels.preload  # noqa: F401
 
     for name in (
-        "costmodel.xgb", "kernels.features", "kernels.space", "tuner.build", "tuner.endtoend", "tuner.experiment",
-        "tuner.export.library", "tuner.graph", "tuner.importers.onnx", "tuner.measure.kernel", "tuner.report.document",
+        "costmodel.xgb", "kernels.features", "kernels.space", "tuner.devices.builder", "tuner.measure.models",
+        "tuner.commands.run", "tuner.export.library", "tuner.graph", "tuner.importers.onnx", "tuner.devices.cpu.bench",
+        "tuner.report.document",
         "tuner.report.figures", "tuner.report.markdown", "tuner.report.tables", "tuner.search.optuna",
         "tuner.store.salvage", "matplotlib.backends.backend_agg", "matplotlib.figure", "pandas",
     ):  # fmt: skip
         importlib.import_module(name)
     forkserver.set_forkserver_preload(["kernels.preload"])
     forkserver.ensure_running()
-    from tuner import endtoend
+    from tuner.measure import models as endtoend
 
     endtoend._MIN_ROUNDS = 2  # noqa: SLF001 - whole models are timed for real; their times are not compared
     # A fork of this process is not the server's parent and cannot ask whether it lives.
@@ -145,8 +146,8 @@ def warm() -> None:
 
 def hurry() -> None:
     """Time little: what is measured matters less than that it is replayed."""
-    from tuner import session
-    from tuner.experiment import searcher, whole
+    from tuner.commands import whole_model as whole
+    from tuner.tuning import searcher, session
 
     session._RANK_KERNEL = dataclasses.replace(session._RANK_KERNEL, max_time_s=0.02, min_time_s=0.01)  # noqa: SLF001
     searcher._CERTIFY_S = dict.fromkeys(searcher._CERTIFY_S, 0.1)  # noqa: SLF001
@@ -193,7 +194,7 @@ def live(config: Path, recording: Path | None, resume: str | None = None, strike
 
 
 def _run(config: Path, recording: Path | None, resume: str | None) -> int:
-    from tuner import experiment
+    from tuner.commands import run as experiment
 
     try:
         return experiment.run(config_file.load(str(config)), "kill9", Progress(), resume, recording).exit_code
@@ -279,8 +280,8 @@ class Experiment:
     def record(self) -> None:
         """Tune for real once, and keep what was measured."""
         from kernels.space import Candidate
-        from tuner.build import entry_of
-        from tuner.measure.cpu import last_level_cache_bytes
+        from tuner.devices.builder import entry_of
+        from tuner.devices.cpu.runner import last_level_cache_bytes
         from tuner.measure.replay import Recording
         from tuner.store import SqlStore
 

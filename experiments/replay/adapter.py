@@ -10,8 +10,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tuner.records import Measurement, Status
-from tuner.replay import strategy_for
-from tuner.search.recorded import RecordedSpace
+from tuner.simulate.play import strategy_for
+from tuner.simulate.space import RecordedSpace
 
 
 class _Adapter:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from kernels.gpus import GPUS
-from kernels.static_judge import Work, estimate
+from kernels.roofline import Work, estimate
 
 QUIRK = 0.035
 """Deviation of the logarithm for each pair of values: what a roofline does not know, 0.1 to 0.2 in all."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kernels.workload import seeded_inputs
-from tuner.build import linker
-from tuner.measure.kernel import KernelLibrary
-from tuner.pinning import pin_while_calling
+from tuner.devices.builder import linker
+from tuner.devices.cpu.bench import KernelLibrary
+from tuner.process.pinning import pin_while_calling
 from tuner.protocols import IDLE_S, LONG_CALL_S
 
 SEED = 1
@@ -20,7 +20,7 @@ SEED = 1
 
 
 class _Host:
-    """Blocks of calls, as `tuner.measure.contest` wants them."""
+    """Blocks of calls, as `tuner.measure.comparison` wants them."""
 
     _idle_since = -1.0
     _call_s = 0.0

@@ -38,7 +38,7 @@ A_DAY_S = 86_400.0
 
 def search_one(args: argparse.Namespace) -> None:
     from tuner.config import TargetConfig
-    from tuner.targets import resolve
+    from tuner.devices.resolve import resolve
 
     target = resolve(TargetConfig(threads=args.threads)).text
     seconds = args.seconds or A_DAY_S
@@ -75,8 +75,8 @@ def search_all(task: str, args: argparse.Namespace, folder: Path) -> dict[str, d
 
 def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: Path) -> dict:
     """Certified seconds of everything that a side would ship, and of PyTorch's forms, from one contest."""
-    from tuner.measure.contest import Contender, contest, thread_env
-    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+    from tuner.measure.comparison import Contender, contest, thread_env
+    from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     env = thread_env(args.threads)
     ships: dict[str, tuple[str, str]] = {}
@@ -234,11 +234,11 @@ def main() -> None:
         return
     results = json.loads(args.out.read_text()) if args.out.exists() else {"tasks": {}}
     if not args.report:
-        from tuner.measure.contest import thread_env
-        from tuner.worker import Child
+        from tuner.measure.comparison import thread_env
+        from tuner.process.worker import Child
 
         ceilings = Child(
-            "tuner.measure.ceilings:Ceilings", {"threads": args.threads}, env=thread_env(args.threads)
+            "tuner.devices.cpu.ceilings:Ceilings", {"threads": args.threads}, env=thread_env(args.threads)
         ).call("measure", 60.0)
         results["peak_flops_per_s"] = max(ceilings["peak_flops_per_s"], results.get("peak_flops_per_s", 0.0))
         for task in args.task:

@@ -65,14 +65,14 @@ def ours(
     from kernels.features import SCHEMA
     from kernels.passes import PASSES
     from tuner import search
-    from tuner.build import LocalBuilder
-    from tuner.measure.contest import thread_env
-    from tuner.measure.kernel import KernelBench
+    from tuner.devices.builder import LocalBuilder
+    from tuner.devices.cpu.bench import KernelBench
+    from tuner.measure.comparison import thread_env
     from tuner.protocols import Task
     from tuner.search.ranker import FeatureCache, Ranker
-    from tuner.search_phase import Budget
-    from tuner.session import Ledger, TaskSession
     from tuner.store import SqlStore
+    from tuner.tuning.phase import Budget
+    from tuner.tuning.session import Ledger, TaskSession
 
     class Features:
         def rows(self, candidates):
@@ -136,7 +136,7 @@ def repaired_import() -> None:
     import sys
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from kernels.warm import meta_schedule
+    from kernels.metaschedule import meta_schedule
 
     meta_schedule()
 
@@ -149,7 +149,7 @@ def metaschedule(task: str, target: str, threads: int, trials: int, seconds: flo
     from tvm.target import Target
 
     from experiments.search.tasks import workload
-    from kernels.warm import meta_schedule
+    from kernels.metaschedule import meta_schedule
 
     ms = meta_schedule()
     curve = Curve()
@@ -184,7 +184,7 @@ def metaschedule(task: str, target: str, threads: int, trials: int, seconds: flo
         if curve.elapsed_s < seconds:
             raise
     curve.close()
-    from tuner.worker import Child
+    from tuner.process.worker import Child
 
     compiler = Child("experiments.search.hosts:ModuleCompiler", {"target": target, "folder": str(folder)})
     finals = {}

@@ -3,7 +3,7 @@
     python experiments/throughput/run.py [--trials 64] [--rounds 2] [--out results/...json]
 
 Each side runs in a fresh process, the two in turn. Imports are not counted. MetaSchedule gets its slow import of
-tensor intrinsics repaired in its workers (`kernels.warm`), without which it records nothing on a small machine.
+tensor intrinsics repaired in its workers (`kernels.metaschedule`), without which it records nothing on a small machine.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
     from kernels.features import SCHEMA
     from kernels.passes import PASSES
     from tuner import search
-    from tuner.build import LocalBuilder
-    from tuner.measure.contest import thread_env
-    from tuner.measure.kernel import KernelBench
+    from tuner.devices.builder import LocalBuilder
+    from tuner.devices.cpu.bench import KernelBench
+    from tuner.measure.comparison import thread_env
     from tuner.protocols import Task
     from tuner.search.ranker import FeatureCache, Ranker
-    from tuner.session import Ledger, TaskSession
     from tuner.store import SqlStore
+    from tuner.tuning.session import Ledger, TaskSession
 
     class Features:
         def rows(self, candidates):
@@ -91,7 +91,7 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
 def repaired_import() -> None:
     """What each MetaSchedule build worker runs first."""
     sys.path.insert(0, str(ROOT))
-    from kernels.warm import meta_schedule
+    from kernels.metaschedule import meta_schedule
 
     meta_schedule()
 
@@ -101,7 +101,7 @@ def metaschedule(workload, target: dict, threads: int, trials: int) -> dict:
     os.environ["TVM_NUM_THREADS"] = str(threads)
     from tvm.target import Target
 
-    from kernels.warm import meta_schedule
+    from kernels.metaschedule import meta_schedule
 
     ms = meta_schedule()
     with tempfile.TemporaryDirectory() as folder:
@@ -126,9 +126,9 @@ SIDES = {"ours": ours, "metaschedule": metaschedule}
 
 
 def one(side: str, name: str, trials: int, threads: int) -> dict:
-    from kernels.warm import meta_schedule
+    from kernels.metaschedule import meta_schedule
     from tuner.config import TargetConfig
-    from tuner.targets import resolve
+    from tuner.devices.resolve import resolve
 
     meta_schedule()
     target = json.loads(resolve(TargetConfig(threads=threads)).text)

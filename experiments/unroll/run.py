@@ -52,8 +52,8 @@ def main() -> None:
     from kernels.space import Candidate, Replayer, generate
     from kernels.workload import seeded_inputs
     from tuner.config import TargetConfig
-    from tuner.pinning import pin_workers
-    from tuner.targets import resolve
+    from tuner.devices.resolve import resolve
+    from tuner.process.pinning import pin_workers
 
     target = Target(json.loads(resolve(TargetConfig()).text))
     build: dict[int, list[float]] = {d: [] for d in DEPTHS}

@@ -89,9 +89,9 @@ def build(folder: Path) -> None:
     from kernels.space import InvalidCandidate, Replayer, generate
     from kernels.workload import seeded_inputs
     from tuner.config import TargetConfig
-    from tuner.measure.kernel import job_of
+    from tuner.devices.cpu.bench import job_of
+    from tuner.devices.resolve import resolve
     from tuner.protocols import Artifact, Reference
-    from tuner.targets import resolve
 
     folder.mkdir(parents=True, exist_ok=True)
     target = Target(json.loads(resolve(TargetConfig(threads=1)).text))
@@ -134,9 +134,9 @@ def build(folder: Path) -> None:
 
 
 def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, budget_s: float) -> None:
-    from tuner.experiment.compare import PROCESSES
-    from tuner.measure.contest import thread_env
-    from tuner.measure.kernel import KernelBench
+    from tuner.commands.compare import PROCESSES
+    from tuner.devices.cpu.bench import KernelBench
+    from tuner.measure.comparison import thread_env
     from tuner.measure.pooled import compare as verdict_of
     from tuner.measure.pooled import pool_all
     from tuner.protocols import CERTIFY

@@ -24,8 +24,8 @@ from kernels.space.data import DEFAULT_SKETCH, Candidate, InvalidCandidate, Knob
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.encoding import ENCODING_LENGTH
-from kernels.space.replay import Replayer
 from kernels.space.rules import generate, vector_lanes
+from kernels.space.trace import Replayer
 
 __all__ = [
     "DEFAULT_SKETCH",

@@ -14,11 +14,11 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm.target import Target
 
+from kernels.metaschedule import meta_schedule
 from kernels.space.data import Candidate, Knob, Sketch
 from kernels.space.decision import Decision, as_parts
 from kernels.space.design import DesignSpace
 from kernels.space.rules import decides_unrolling, plain, tvm_schedules
-from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 _ENDLESS = 2**31 - 1

@@ -13,9 +13,9 @@ from tvm.target import Target
 
 from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES
+from kernels.metaschedule import meta_schedule
 from kernels.space.data import Knob
 from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, Staged, Term
-from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 VECTOR_WIDTHS = (1, 2, 3, 4, 8, 16)

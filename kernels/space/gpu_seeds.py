@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.roofline import HOPELESS
 from kernels.space.data import Candidate, Sketch
 from kernels.space.decision import Decision
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.gpu_work import judge
-from kernels.static_judge import HOPELESS
 
 _DRAWS = 96
 """Candidates of each sketch that are judged: about 0.15 s."""

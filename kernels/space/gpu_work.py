@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from kernels.gpus import gpu_of
+from kernels.roofline import Estimate, Work, estimate
 from kernels.space.decision import Decision, as_parts
 from kernels.space.gpu import GpuModel, Staged
-from kernels.static_judge import Estimate, Work, estimate
 
 _WARP = 32
 _FILE = 65536

@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm.target import Target
 
+from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
 from kernels.space import gpu_rules
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
@@ -19,9 +20,8 @@ from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.gpu_solve import GpuSolver
-from kernels.space.recipes import own_traces
+from kernels.space.sketch_rules import own_traces
 from kernels.space.tiles import factorizations
-from kernels.warm import meta_schedule
 from kernels.workload import Workload
 
 

@@ -123,8 +123,8 @@ def _read_records(path: Path) -> None:
     """What a run, a report and `show --records` do with stored records."""
     from tuner.report import curves, tables
     from tuner.search.base import candidate_of
-    from tuner.session import cost_s
     from tuner.store import SqlStore
+    from tuner.tuning.session import cost_s
 
     with SqlStore(f"sqlite:///{path}") as store:
         records = store.read()
@@ -245,7 +245,7 @@ def _open_cost_model(folder: Path, name: str) -> None:
 
 @functools.cache
 def _run_folder() -> Files:
-    from tests.tuner.test_runs import SUMMARY
+    from tests.tuner.commands.test_show import SUMMARY
 
     summary = {
         **SUMMARY, "ceilings": {"peak_flops_per_s": 1e11, "bandwidth_bytes_per_s": 1e10},
@@ -312,7 +312,7 @@ def _open_space(folder: Path, name: str) -> None:
     """A flipped bit of a gzip file is seen by its checksum, so its content is damaged before it is packed as well."""
     import gzip
 
-    from tuner import recorded
+    from tuner.simulate import recording as recorded
 
     path = folder / name
     if path.suffix == ".json":
@@ -362,7 +362,7 @@ def _ceiling_files() -> Files:
 
 
 def _open_ceilings(folder: Path, name: str) -> None:
-    from tuner.experiment import machine
+    from tuner.devices.cpu import machine
     from tuner.progress import Progress
 
     found = machine.read(folder / name, Progress(stream=io.StringIO()))

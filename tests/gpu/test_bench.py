@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     pytest.importorskip("pycuda")
-    from tuner.measure.gpu_bench import GpuBench
+    from tuner.devices.cuda.bench import GpuBench
 
     made = GpuBench(0, "cold")
     yield made
@@ -39,7 +39,7 @@ def prepared(name: str, folder: Path) -> dict[str, Any]:
 def test_each_kernel_gets_its_status_and_the_next_is_healthy(
     name: str, bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuner.measure import gpu_bench
+    from tuner.devices.cuda import bench as gpu_bench
 
     monkeypatch.setattr(gpu_bench, "RUN_TIMEOUT_S", 5.0)
     measured = bench.measure(prepared(name, tmp_path), SCREEN)
@@ -76,7 +76,7 @@ def test_it_works_beside_pytorch_on_the_same_context() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
-    from tuner.measure.cuda import CudaGpu
+    from tuner.devices.cuda.driver import CudaGpu
 
     gpu = CudaGpu(0)
     ours = torch.arange(N, device="cuda", dtype=torch.float32)

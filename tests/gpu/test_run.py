@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuner import config as run_files
-from tuner import experiment
+from tuner.commands import run as experiment
 from tuner.progress import Progress
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]

@@ -1,4 +1,4 @@
-/* A CUDA driver without a GPU: enough of libcuda for PyCUDA to load and for tuner/measure/cuda.py to run.
+/* A CUDA driver without a GPU: enough of libcuda for PyCUDA to load and for tuner/devices/cuda/driver.py to run.
 
    What is simulated: one stream with its own clock, device memory (the host's), events, sticky errors that end with the
    process, and a handful of "cubins", files that begin with \x7fELF and then name what the kernel does:

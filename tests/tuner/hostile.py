@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from tuner import limits
+from tuner.process import limits
 
 
 class Hostile:

@@ -12,13 +12,13 @@ import numpy as np
 
 from kernels.passes import PASSES
 from kernels.reference import tolerance
+from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_kernels import CASES, Hostile, N, compile_all
-from tests.tuner.test_build import TARGET, matmul
-from tuner.build import LocalBuilder
-from tuner.measure.contest import thread_env
-from tuner.measure.kernel import KernelBench, job_of
+from tuner.devices.builder import LocalBuilder
+from tuner.devices.cpu.bench import KernelBench, job_of
+from tuner.measure.comparison import thread_env
+from tuner.process.worker import Child
 from tuner.protocols import SCREEN, Artifact, Task
-from tuner.worker import Child
 
 POLICY = dataclasses.replace(SCREEN, max_time_s=0.2)
 

@@ -112,7 +112,7 @@ from pathlib import Path
 from tuner import files
 from tuner.errors import TunerError
 from tuner.store import SqlStore
-from tuner.experiment.prepare import run_folder
+from tuner.commands.prepare import run_folder
 from tuner.config import parse
 
 def locked(folder):

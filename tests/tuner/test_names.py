@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from tests.tuner.importers import graphs
+from tuner.commands.prepare import run_folder
 from tuner.config import ModelConfig, RunConfig
-from tuner.experiment.prepare import run_folder
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner.commands.test_show import SUMMARY, add_run
 from tests.tuner.test_files import mounted
-from tests.tuner.test_runs import SUMMARY, add_run
 from tuner import cli, files
 
 ROOT = Path(__file__).resolve().parents[2]

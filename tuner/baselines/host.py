@@ -10,8 +10,8 @@ import numpy as np
 
 from tuner.baselines import BASELINES
 from tuner.errors import InfrastructureError
-from tuner.hosting import Hosting
-from tuner.pinning import pin_workers
+from tuner.measure.model_service import Hosting
+from tuner.process.pinning import pin_workers
 
 
 def named(path: str) -> Any:

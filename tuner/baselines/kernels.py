@@ -11,7 +11,7 @@ import numpy as np
 
 from tuner.baselines.host import named
 from tuner.baselines.torch import PreparedTorch, use_threads
-from tuner.pinning import pin_workers
+from tuner.process.pinning import pin_workers
 from tuner.protocols import Policy, Runner
 from tuner.records import Tier
 

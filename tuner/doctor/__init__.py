@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tuner.config import RunConfig
-from tuner.doctor import cuda, database, machine, software
-from tuner.doctor.finding import Finding, Look, State
+from tuner.devices.cuda import findings as cuda
+from tuner.devices.finding import Finding, Look, State
+from tuner.doctor import database, machine, software
 from tuner.errors import InfrastructureError, TunerError
 
 __all__ = ["Finding", "State", "examine", "exit_code", "look"]

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from tuner.doctor.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Look, State
 from tuner.doctor.machine import folder
 
 _BUSY_S = 5.0

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tuner import environment
-from tuner.doctor.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Look, State
 
 _RUN_BYTES = 2 << 30
 """On a small model a run's own process holds 0.9 GiB, and the one that its workers are forked from 0.7 GiB."""

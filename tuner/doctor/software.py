@@ -12,9 +12,10 @@ import sys
 import tempfile
 from typing import Any
 
-from tuner import environment, targets
+from tuner import environment
 from tuner.config import RunConfig, TargetConfig
-from tuner.doctor.finding import Finding, Look, State
+from tuner.devices import resolve as targets
+from tuner.devices.finding import Finding, Look, State
 from tuner.errors import InfrastructureError, TargetError
 
 _PROBE_TIMEOUT_S = 180.0
@@ -68,7 +69,7 @@ _COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 
 
 def linker() -> Look:
-    from tuner.build import linker
+    from tuner.devices.builder import linker
 
     yield Finding("linker", State.OK, linker()[0])
     named = os.environ.get("CXX") or os.environ.get("CC")
@@ -110,7 +111,7 @@ class Probe:
 
 
 def tvm(config: RunConfig) -> Look:
-    from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
+    from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     try:
         environment.check_versions()

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuner.limits import for_compilers
+from tuner.process.limits import for_compilers
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Proposal, Task
 from tuner.records import Measurement
 from tuner.search.base import Pool, teaches, time_or_bound
-from tuner.worker import Child, ChildDied, ChildError, ChildTimeout
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace

@@ -13,8 +13,8 @@ from tests.tuner.baselines import models
 from tuner.baselines import BASELINES
 from tuner.baselines.onnxruntime import OnnxRuntimeCuda
 from tuner.errors import InfrastructureError
-from tuner.measure.contest import thread_env
-from tuner.worker import Child, ChildError
+from tuner.measure.comparison import thread_env
+from tuner.process.worker import Child, ChildError
 
 RECIPE = {"seed": 3}
 ON_GPU = [name for name in BASELINES if name.startswith("onnxruntime_cuda")]

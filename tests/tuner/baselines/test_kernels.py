@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tuner.baselines.kernels import OperatorCall, operand_shapes
-from tuner.measure.contest import thread_env
+from tuner.measure.comparison import thread_env
+from tuner.process.worker import Child
 from tuner.protocols import SCREEN
-from tuner.worker import Child
 
 CONV: dict[str, Any] = {
     "op": "conv2d", "data": [1, 4, 9, 9], "weight": [6, 2, 3, 3], "strides": [2, 1], "padding": [1, 0, 1, 0],
@@ -79,7 +79,7 @@ def test_what_pytorch_has_no_counterpart_for_has_no_baseline(origin: dict[str, A
 
 def test_a_child_times_the_better_layout() -> None:
     policy = dataclasses.asdict(SCREEN)
-    settings = {"threads": 1, "runner": "tuner.measure.cpu:CpuRunner"}
+    settings = {"threads": 1, "runner": "tuner.devices.cpu.runner:CpuRunner"}
     with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(1)) as child:
         conv = child.call("time", 120, origin=CONV | {"epilogue": ["add", "relu"]}, policy=policy)
         matmul = child.call("time", 60, origin=MATMUL, policy=policy)

@@ -15,10 +15,10 @@ from tuner import cli, environment
 from tuner import config as run_files
 from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
-from tuner.experiment.bundle import _Packed, shares
+from tuner.commands.bundle import _Packed, shares
+from tuner.devices.resolve import ResolvedTarget
 from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
 from tuner.store import SqlStore
-from tuner.targets import ResolvedTarget
 
 CONFIG = """
 model: {{source: "torch:tests.tuner.bundle.models:small"}}

@@ -15,7 +15,7 @@ from tvm.target import Target
 
 from kernels.passes import PASSES
 from tuner import importers
-from tuner.build import LocalBuilder
+from tuner.devices.builder import LocalBuilder
 from tuner.graph import GraphConfig, assemble, clean, lower, output_specs
 from tuner.graph.layout import block_of
 from tuner.protocols import Artifact

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.contracts.runner import RunnerContract, Toy
+from tuner.devices.cpu.runner import CpuRunner
 from tuner.errors import InfrastructureError
-from tuner.measure.cpu import CpuRunner
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.protocols import RANK, SCREEN, Launchable, Policy, Runner
 from tuner.records import Measurement, Status, Tier

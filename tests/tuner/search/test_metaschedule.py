@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from kernels.space import Candidate, DesignSpace
+from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Task
 from tuner.records import Measurement, Status
 from tuner.search import metaschedule
 from tuner.search.metaschedule import MetaScheduleStrategy
-from tuner.worker import ChildDied, ChildError, ChildTimeout
 
 Round = Sequence[tuple[int, str | None]] | Exception | None
 

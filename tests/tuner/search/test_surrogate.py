@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from costmodel.dataset import FAILURE, Outcome
 from tuner.search.credit import Credit
 from tuner.search.enumerated import ACTIVE, Points
-from tuner.search.recorded import RecordedSpace
 from tuner.search.surrogate import Surrogate, expected_improvement
+from tuner.simulate.space import RecordedSpace
 
 
 def grid(side: int = 12) -> NDArray[np.float32]:

@@ -1,0 +1,237 @@
+"""Measuring a bundle: every tier, interrupted and gone on with, on several devices, and without TVM."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import gpus
+from tests.tuner.bundle import small
+from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
+from tuner.commands import measure as remote
+from tuner.errors import BundleError, InfrastructureError, TargetError, UserError
+from tuner.progress import Progress
+from tuner.protocols import Policy
+from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+
+ROOT = Path(__file__).resolve().parents[3]
+CANDIDATES = 6
+
+
+def recorded(path: Path, candidates: int = CANDIDATES) -> Path:
+    """What a GPU might have said of the small bundle: the candidate of number n takes 10 + n us, the default 40."""
+    writer = Writer(path, Header(FORMAT, "0" * 64, "{}", "cold", PROTOCOL_VERSION, "cuda", ("A GPU",)))
+    for item in small.content(candidates)[0]["items"]:
+        number = json.loads(item["candidate"])[0]
+        seconds = 40e-6 if number < 0 else (10 + number) * 1e-6
+        for tier in Tier:
+            measured = Measurement(Status.OK, (seconds, seconds * 1.01), tier, "half-width")
+            writer.add(Row(small.KEY, "double", item["candidate"], item["proposer"], 7, "A GPU", "2026", measured))
+    writer.close()
+    return path
+
+
+class Counting:
+    """Any bench, with the jobs that it was given."""
+
+    def __init__(self, inner: remote.Bench, device: str = "A GPU") -> None:
+        self.device = device
+        self.inner = inner
+        self.jobs: list[tuple[str, Tier]] = []
+        self.policies: list[Policy] = []
+        self.closed = False
+
+    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+        self.jobs.append((job["candidate"], policy.tier))
+        self.policies.append(policy)
+        assert Path(job["path"]).read_bytes()[:4] == b"\x7fELF"
+        return self.inner.measure(job, policy)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    from tuner.bundle.recorded import RecordedBench
+
+    made = Counting(RecordedBench(recorded(tmp_path / "recorded.jsonl")))
+    monkeypatch.setitem(remote.RUNNERS, "counting", lambda argument, manifest, gpus: [made])  # type: ignore[arg-type]
+    return made
+
+
+def run(folder: Path, runner: str, gpus: Sequence[int] | None = None) -> tuple[list[str], int]:
+    path = folder / "b.tar"
+    if not path.exists():
+        small.bundle(path, CANDIDATES)
+    return remote.measure(path, folder / "m.jsonl", runner, gpus, Progress())
+
+
+def test_everything_is_screened_the_best_ranked_winner_and_default_certified(tmp_path: Path, bench: Counting) -> None:
+    lines, code = run(tmp_path, "counting")
+    assert code == 0
+    header, rows = read_measurements(tmp_path / "m.jsonl")
+    by_tier = {tier: [row.candidate for row in rows if row.measurement.tier is tier] for tier in Tier}
+    assert len(by_tier[Tier.SCREEN]) == CANDIDATES
+    assert set(by_tier[Tier.RANK]) == {f'[{n},[],""]' for n in range(5)}
+    assert by_tier[Tier.CERTIFY] == ['[0,[],""]', '[-1,[],""]']
+    assert (header.runner, header.devices, rows[0].device) == ("counting", ("A GPU",), "A GPU")
+    assert all(row.measurement.build_s == 1.5 for row in rows), "compiling was paid for where it was done"
+    assert lines[-1] == "double: best 0.0100 ms, default 4.00x of it (certify)"
+    assert bench.closed
+
+
+def test_what_is_far_slower_than_the_best_is_given_up_but_the_default_is_timed(tmp_path: Path, bench: Counting) -> None:
+    run(tmp_path, "counting")
+    first, second, *_ = bench.policies
+    assert bench.jobs[0] == ('[-1,[],""]', Tier.SCREEN)
+    assert first.give_up_above_s is None
+    assert second.give_up_above_s == pytest.approx(3 * 40.2e-6)
+
+
+def test_measuring_goes_on_where_it_stopped(tmp_path: Path, bench: Counting) -> None:
+    run(tmp_path, "counting")
+    whole = (tmp_path / "m.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "m.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:25])
+    bench.jobs.clear()
+    said, _ = run(tmp_path, "counting")
+    assert len(bench.jobs) == len(lines) - 4
+    assert "3 measurements were there already" in said
+    keys = [row.key for row in read_measurements(tmp_path / "m.jsonl")[1]]
+    assert len(keys) == len(set(keys)) == len(lines) - 1
+
+
+def test_a_throttled_time_is_kept_and_loses(tmp_path: Path, bench: Counting) -> None:
+    class Throttled:
+        device = "A GPU"
+
+        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+            seconds = 1e-6 if job["candidate"] == '[3,[],""]' else 2e-6
+            conditions = {"barred": "throttled: power brake"} if seconds == 1e-6 else {}
+            return Measurement(Status.OK, (seconds,), policy.tier, conditions=conditions)
+
+    bench.inner = Throttled()  # type: ignore[assignment]
+    run(tmp_path, "counting")
+    _, rows = read_measurements(tmp_path / "m.jsonl")
+    assert '[3,[],""]' in {row.candidate for row in rows if row.measurement.tier is Tier.SCREEN}
+    assert '[3,[],""]' not in {row.candidate for row in rows if row.measurement.tier is not Tier.SCREEN}
+
+
+def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Counting) -> None:
+    class Hot:
+        device = "A GPU"
+
+        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+            return Measurement(Status.OK, (1e-6,), policy.tier, conditions={"barred": "throttled: power brake"})
+
+    bench.inner = Hot()  # type: ignore[assignment]
+    lines, _ = run(tmp_path, "counting")
+    assert "double: best 0.00100 ms" in lines[-1]
+
+
+def test_every_failure_is_a_line(tmp_path: Path, bench: Counting) -> None:
+    class Broken:
+        device = "A GPU"
+
+        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+            return Measurement(Status.RUN_TIMEOUT, tier=policy.tier, reason="no answer within 1 s")
+
+    bench.inner = Broken()  # type: ignore[assignment]
+    lines, code = run(tmp_path, "counting")
+    assert code == 0
+    assert lines == ["screened 6 of 6 kernels: 6 run timeout", "double: no time; run timeout: no answer within 1 s"]
+
+
+def test_a_gpu_that_dies_ends_it_with_what_was_measured(tmp_path: Path, bench: Counting) -> None:
+    inner = bench.inner
+
+    class Dying:
+        device = "A GPU"
+
+        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+            if job["candidate"] == '[1,[],""]':
+                raise InfrastructureError("GPU 0 no longer works")
+            return inner.measure(job, policy)
+
+    bench.inner = Dying()  # type: ignore[assignment]
+    with pytest.raises(InfrastructureError):
+        run(tmp_path, "counting")
+    assert len(read_measurements(tmp_path / "m.jsonl")[1]) == 2
+    assert bench.closed
+
+
+def test_two_devices_share_the_work_and_each_is_named(
+    tmp_path: Path, bench: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    class Waiting(Counting):
+        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+            if not self.jobs:
+                both.wait()  # neither goes on before the other has a job too
+            return super().measure(job, policy)
+
+    made = [Waiting(bench.inner, f"GPU {number}") for number in range(2)]
+    monkeypatch.setitem(remote.RUNNERS, "two", lambda argument, manifest, gpus: made)  # type: ignore[arg-type]
+    monkeypatch.setattr(remote, "_CHUNK", 1)
+    run(tmp_path, "two")
+    _, rows = read_measurements(tmp_path / "m.jsonl")
+    assert {row.device for row in rows} == {"GPU 0", "GPU 1"}
+    assert len(rows) == len({row.key for row in rows}) == CANDIDATES + 5 + 2
+
+
+def test_an_unknown_runner_and_a_missing_recording_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no runner 'opencl'") as caught:
+        run(tmp_path, "opencl")
+    assert "cuda, replay" in caught.value.hint
+    with pytest.raises(BundleError, match="cannot be read"):
+        run(tmp_path, f"replay:{tmp_path / 'nothing'}")
+
+
+@pytest.mark.skipif(gpus() > 0, reason="this machine has a GPU")
+def test_without_a_gpu_it_says_what_is_missing_and_what_can_be_done(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="missing here") as caught:
+        run(tmp_path, "cuda")
+    assert caught.value.exit_code == 2
+    assert "--runner replay:FILE" in caught.value.hint
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+ALONE = """
+import sys
+for name in ("tvm", "tvm_ffi", "torch", "xgboost", "optuna", "sqlalchemy", "pandas", "scipy", "matplotlib", "onnx"):
+    sys.modules[name] = None
+sys.argv[0] = "tuner"
+from tuner.cli import main
+code = main(sys.argv[1:])
+there = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+foreign = there - set(sys.stdlib_module_names) - {"tuner", "kernels", "__main__", "sitecustomize", "_distutils_hack"}
+print("imported:", sorted(name for name in foreign if "editable" not in name))
+sys.exit(code)
+"""
+
+
+def test_numpy_is_enough(tmp_path: Path) -> None:
+    """In a process in which TVM and everything else heavy cannot be imported."""
+    small.bundle(tmp_path / "b.tar", CANDIDATES)
+    recorded(tmp_path / "recorded.jsonl")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, "measure", str(tmp_path / "b.tar"), "-o", str(tmp_path / "m.jsonl"),
+         "--runner", f"replay:{tmp_path / 'recorded.jsonl'}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "screened 6 of 6 kernels: 6 ok" in done.stdout
+    assert "imported: ['numpy']" in done.stdout
+    assert len(read_measurements(tmp_path / "m.jsonl")[1]) == CANDIDATES + 5 + 2
+    assert time.monotonic() - began < 30

@@ -1,0 +1,83 @@
+"""Models from records: what is taken, and what the command says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.features import FEATURE_LENGTH
+from tuner import cli
+from tuner.commands import model as training
+from tuner.errors import UserError
+from tuner.records import Measurement, Record, Status, Tier
+from tuner.store import SqlStore
+
+
+def record(number: int, task: str = "a", scope: str = "here", length: int = FEATURE_LENGTH) -> Record:
+    """The first feature decides the time, a large second one is a failure."""
+    features = np.random.default_rng(number).random(length)
+    measured = Measurement(Status.OK, samples_s=(1e-3 * (1 + 4 * float(features[0])),))
+    if features[1] > 0.9:
+        measured = Measurement(Status.RUN_FAILED, reason="on purpose")
+    return Record("r", task, f"task {task}", scope, number, f"c{number}", "p", measured, 0, "t", tuple(features))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    with SqlStore(url) as store:
+        store.append([record(i, "ab"[i % 2]) for i in range(300)])
+        store.append([record(1000, length=3)])
+        store.append([record(1001)])
+    return url
+
+
+def test_tasks_and_scopes_are_tables_of_their_own(database: str) -> None:
+    with SqlStore(database) as store:
+        store.append([record(2000, "a", "elsewhere")])
+        tables = training.tables(store)
+        sizes = sorted((t.key, len(t.rows)) for t in tables)
+        assert sizes == [("a", 1), ("a", 151), ("b", 150)]
+        assert len(training.earlier(store, "here", {"a"})) == 151
+        assert {key for key, _, _ in training.earlier(store, "here", {"a", "b"})} == {"elsewhere a"}
+
+
+def test_ranked_and_doubtful_measurements_are_left_out(tmp_path: Path) -> None:
+    with SqlStore(f"sqlite:///{tmp_path / 'r.db'}") as store:
+        ranked = Measurement(Status.OK, samples_s=(1.0,), tier=Tier.RANK)
+        doubtful = Measurement(Status.SUSPECT)
+        for measured in (ranked, doubtful):
+            store.append([Record("r", "a", "a", "s", 0, "c", "p", measured, 0, "t", (0.0,) * FEATURE_LENGTH)])
+        with pytest.raises(UserError, match="no record"):
+            training.tables(store)
+
+
+def test_other_tasks_and_first_trials_teach(database: str) -> None:
+    with SqlStore(database) as store:
+        known = training.tables(store)
+    model = training.train(known)
+    assert model.has_validity
+    others = training.held_out(known, lambda: training.XgbRanker(training.SCHEMA))
+    first = training.within(known, lambda: training.XgbRanker(training.SCHEMA))
+    for found, least in ((others, 0.5), (first, 0.2)):  # one column of hundreds matters, and 64 trials are few
+        assert len(found) == 2
+        assert all(q.correlation > least for q in found.values())
+
+
+def test_command(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "m" / "model.ubj")
+    assert cli.main(["model", "train", "--database", database, "--file", file]) == 0
+    assert "301 trials of 2 tasks" in capsys.readouterr().out
+    assert cli.main(["model", "show", "--file", file]) == 0
+    shown = capsys.readouterr().out
+    assert training.SCHEMA in shown
+    assert "validity head  yes" in shown
+    assert cli.main(["model", "eval", "--database", database]) == 0
+    assert capsys.readouterr().out.count("other tasks") == 2
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.ubj").write_bytes(b"{}")
+    for name, words in (("m.ubj", "not a whole model"), ("nowhere.ubj", "No such file")):
+        assert cli.main(["model", "show", "--file", str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err

@@ -1,0 +1,257 @@
+"""The whole program on a small real model: run, run again, interrupt, rebuild the report, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.export.library import read_manifest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# One thread: two that must meet twenty thousand times a second are slower than one while other tests run beside
+# them, and what is slower than untuned is not exported.
+CONFIG = """
+model: {{source: "torch:tests.tuner.graph.test_graph:small"}}
+target: {{spec: llvm, threads: 1}}
+search: {{trials: {trials}, time_budget: {budget}, effort: quick}}
+baselines: {{models: [{rivals}]}}
+measure: {{database: "sqlite:///{folder}/records.db"}}
+out: {folder}/runs
+"""
+
+
+def _config(folder: Path, trials: int = 40, budget: str = "30s", rivals: str = "untuned, torch") -> Path:
+    path = folder / "small.yaml"
+    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, rivals=rivals))
+    return path
+
+
+MARK = f"TUNER_TEST_RUN={uuid.uuid4()}"
+ENVIRONMENT = {**os.environ, "TUNER_TEST_RUN": MARK.partition("=")[2]}
+"""Marks every process that these tests start, and what those start in turn."""
+
+
+def _tuner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tuner", *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=280, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _left_running() -> list[str]:
+    """Command lines of marked processes that are still there ten seconds later (death takes a moment)."""
+    deadline = time.monotonic() + 10
+    while (found := _marked()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def _marked() -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if MARK.encode() in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(folder of the configuration, folder of the finished run)"""
+    folder = tmp_path_factory.mktemp("run")
+    done = _tuner("run", str(_config(folder, rivals="untuned, torch, onnxruntime")))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not _left_running()
+    [run] = (folder / "runs").glob("2*")
+    return folder, run
+
+
+def _summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_everything_is_written(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    for name in ("config.yaml", "environment.json", "summary.json", "kernels.csv", "report.md", "report.html"):
+        assert (run / name).stat().st_size > 0, name
+    assert not list(run.glob(".*"))  # no scratch space, nothing half written
+
+
+def test_the_result_is_verified_and_compared(finished: tuple[Path, Path]) -> None:
+    summary = _summary(finished[1])
+    whole = summary["end_to_end"]
+    assert whole["verified"] is True
+    assert whole["max_rel_error"] < 1e-3
+    assert set(whole["baselines"]) == {"torch", "onnxruntime"}
+    assert whole["untuned_s"] > 0
+    assert whole["tuned_s"] > 0
+    # on a machine with other work a verdict may stay UNDECIDED
+    tuned = [k for k in summary["kernels"] if k["candidate"] and k["verdict"] in ("FASTER", "UNDECIDED")]
+    assert tuned
+    assert all(k["verified"] and k["candidate"] for k in tuned)
+    assert summary["search"]["trials"] >= 1
+    assert sum(k["weight"] for k in summary["kernels"]) >= len(summary["kernels"])
+
+
+def test_trial_budget_is_kept(finished: tuple[Path, Path]) -> None:
+    assert _summary(finished[1])["search"]["trials"] <= 40 + len(_summary(finished[1])["kernels"])
+
+
+def test_the_export_runs_in_a_fresh_process(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = finished[1] / "export"
+    manifest = read_manifest(folder)
+    assert manifest["sha256"] == _summary(finished[1])["export"]["sha256"]
+    np.savez(tmp_path / "in.npz", np.random.default_rng(0).standard_normal((1, 3, 33, 33), dtype=np.float32))
+    done = subprocess.run(
+        [sys.executable, "-P", str(folder / "run_model.py"), str(tmp_path / "in.npz")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(1, 7)" in done.stdout
+
+
+def test_list_show_report_export(finished: tuple[Path, Path]) -> None:
+    folder, run = finished
+    out = str(folder / "runs")
+    assert run.name in _tuner("list", "--out", out).stdout
+    assert "verified" in _tuner("show", run.name, "--out", out).stdout
+    (run / "report.html").unlink()
+    assert _tuner("report", run.name, "--out", out).returncode == 0
+    assert (run / "report.html").exists()
+    before = (run / "export" / "model.so").read_bytes()
+    done = _tuner("export", run.name, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert len((run / "export" / "model.so").read_bytes()) == pytest.approx(len(before), rel=0.05)
+
+
+def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    tuned = [k for k in _summary(run)["kernels"] if k["tuned_s"] is not None]
+    assert tuned
+    for kernel in tuned:
+        assert kernel["searched_s"] > 0
+        assert kernel["shrank"] == pytest.approx(kernel["tuned_s"] / kernel["searched_s"] - 1)
+        assert "fresh process" in kernel["certificate"]["samples"]
+        assert kernel["candidate"] not in kernel["ties"]
+    shown = _tuner("show", run.name, "--out", str(run.parent)).stdout
+    for words in ("re-measured", "fresh process", "stopped by", "TVM_NUM_THREADS"):
+        assert words in shown
+
+
+def test_compare_times_two_exports_against_each_other(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    done = _tuner("compare", run.name, str(run / "export"), "--out", str(run.parent), "--time-budget", "3s")
+    assert done.returncode == 0, done.stderr
+    assert "A against B: " in done.stdout
+    assert "their outputs agree" in done.stdout
+
+
+def test_compare_times_two_trials_of_a_kernel(finished: tuple[Path, Path]) -> None:
+    import sqlite3
+
+    folder, run = finished
+    with sqlite3.connect(f"file:{folder}/records.db?mode=ro", uri=True) as connection:
+        rows = connection.execute("select task_key, trial, measurement, proposer from records").fetchall()
+    screened = [(task, trial) for task, trial, text, proposer in rows
+                if json.loads(text)["tier"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
+    first, second = next((a, b) for a in screened for b in screened if a[0] == b[0] and a[1] < b[1])
+    other = next(row for row in screened if row[0] != first[0])
+    budget = ("--out", str(run.parent), "--time-budget", "2s")
+    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{second[1]}", *budget)
+    assert done.returncode == 0, done.stderr
+    assert "A against B: " in done.stdout
+    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{other[1]}", *budget)
+    assert done.returncode == 2
+    assert "compare two trials of one kernel" in done.stderr
+    done = _tuner("compare", f"{run.name}:{first[1]}", run.name, *budget)
+    assert done.returncode == 2
+    assert "one kind" in done.stderr
+
+
+def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> None:
+    folder, first = finished
+    done = _tuner("run", str(_config(folder)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [second] = [r for r in (folder / "runs").glob("2*") if r != first]
+    a, b = _summary(first), _summary(second)
+    assert b["search"]["reused"] >= 40
+    assert b["search"]["measured"] == 0
+    assert {k["task"]: k["candidate"] for k in a["kernels"]} == {k["task"]: k["candidate"] for k in b["kernels"]}
+    assert "not measured again" in done.stderr
+
+
+def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
+    folder, _ = finished
+    twin = folder / "twin.yaml"
+    text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
+    twin.write_text(text.replace("test_graph:small", "test_graph:small_twin").replace("/runs", "/twins"))
+    done = _tuner("run", str(twin))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [run] = (folder / "twins").glob("2*")
+    search = _summary(run)["search"]
+    assert search["reused"] > 0
+    assert search["measured"] >= 6, "the budget is its own"
+
+
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
+    config = _config(tmp_path, trials=100_000, budget="20m")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    database = tmp_path / "records.db"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _has_records(database, 8):
+        time.sleep(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 130, out + err
+    [run] = (tmp_path / "runs").glob("2*")
+    assert (run / "report.html").exists()
+    assert _summary(run)["search"]["stopped_by"] == "interrupt"
+    assert _summary(run)["end_to_end"]["verified"] is True
+    assert (run / "export" / "model.so").exists()
+    assert not _left_running()
+
+
+def _has_records(database: Path, count: int) -> bool:
+    import sqlite3
+
+    if not database.exists():
+        return False
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return connection.execute("select count(*) from records").fetchone()[0] >= count
+    except sqlite3.OperationalError:
+        return False
+
+
+def test_a_killed_run_leaves_no_process_and_keeps_its_records(tmp_path: Path) -> None:
+    config = _config(tmp_path, trials=100_000, budget="20m")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _has_records(tmp_path / "records.db", 4):
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert not _left_running()
+    assert _has_records(tmp_path / "records.db", 4)

@@ -1,0 +1,131 @@
+"""Kernels in their child: checked before they are timed, and after; hostile ones become statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels.passes import PASSES
+from kernels.workload import TensorSpec
+from tests.tuner.devices.test_builder import matmul
+from tuner.devices.builder import LocalBuilder, linker
+from tuner.devices.cpu.bench import KernelBench, job_of
+from tuner.measure.comparison import thread_env
+from tuner.protocols import SCREEN, Artifact, Reference, Task
+from tuner.records import Status
+
+TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Reference]:
+    folder = tmp_path_factory.mktemp("kernel")
+    task = Task(matmul(), TARGET)
+    builder = LocalBuilder(TARGET, folder / "built", 1, 60)
+    try:
+        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).seeds()[:1])
+        found = builder.reference(task, [0], folder)
+    finally:
+        builder.close()
+    assert isinstance(artifact, Artifact)
+    assert not isinstance(found, str)
+    return task, artifact, found[0]
+
+
+@pytest.fixture
+def bench() -> Iterator[KernelBench]:
+    made = KernelBench("hot", 1, thread_env(1), timeout_s=20)
+    yield made
+    made.close()
+
+
+def _job(built: tuple[Task, Artifact, Reference], **changes: Any) -> dict[str, Any]:
+    task, artifact, reference = built
+    job = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, reference)
+    return {**job, **changes}
+
+
+def test_a_good_kernel_is_timed(built: Any, bench: KernelBench) -> None:
+    measurement = bench.measure(_job(built), SCREEN)
+    assert measurement.status is Status.OK, measurement.reason
+    assert len(measurement.samples_s) >= SCREEN.min_samples
+    assert 1e-7 < measurement.median_s < 1e-2
+    assert measurement.max_rel_error is not None
+    assert measurement.max_rel_error < 1e-5
+
+
+def test_a_wrong_result_is_never_timed(built: Any, bench: KernelBench, tmp_path: Path) -> None:
+    with np.load(built[2].path, allow_pickle=False) as stored:
+        expected = stored["arr_0"].copy()
+    expected[5, 7] += 0.01 * np.abs(expected).max()
+    other = tmp_path / "other.npz"
+    with open(other, "wb") as file:
+        np.savez(file, expected)
+    measurement = bench.measure(_job(built, reference=str(other)), SCREEN)
+    assert measurement.status is Status.WRONG_RESULT
+    assert not measurement.samples_s
+
+
+def test_slower_than_the_limit_is_censored(built: Any, bench: KernelBench) -> None:
+    from dataclasses import replace
+
+    measurement = bench.measure(_job(built), replace(SCREEN, give_up_above_s=1e-9))
+    assert measurement.status is Status.CENSORED
+    assert measurement.censored_at_s == 1e-9
+
+
+# A kernel with TVM's calling convention, in C: argument 2 is the output, a DLTensor whose data comes first.
+_C = """
+#include <stdint.h>
+#include <stdlib.h>
+typedef struct {{ int32_t type_index; uint32_t pad; union {{ int64_t i; void *p; }} v; }} Any;
+int __tvm_ffi_hostile(void *self, const Any *args, int32_t count, Any *result) {{
+  {body}
+  return 0;
+}}
+"""
+
+
+def _hostile(folder: Path, body: str) -> str:
+    source, made, shared = folder / "hostile.c", folder / "hostile.o", folder / "hostile.so"
+    source.write_text(_C.format(body=body))
+    subprocess.run(["cc", "-O0", "-fPIC", "-c", str(source), "-o", str(made)], check=True)
+    subprocess.run([*linker(), "-o", str(shared), str(made)], check=True)
+    return str(shared)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ("volatile int *p = 0; *p = 1;", Status.RUN_FAILED, "SIGSEGV"),
+        ("abort();", Status.RUN_FAILED, "SIGABRT"),
+        ("_Exit(3);", Status.RUN_FAILED, "code 3"),
+        ("for (;;) ;", Status.RUN_TIMEOUT, "no answer"),
+        ("", Status.WRONG_RESULT, ""),  # writes nothing: the output is still NaN
+    ],
+)
+def test_hostile_kernels_become_statuses(built: Any, tmp_path: Path, body: str, status: Status, says: str) -> None:
+    from dataclasses import replace
+
+    bench = KernelBench("hot", 1, thread_env(1), timeout_s=6)
+    try:
+        job = _job(built, path=_hostile(tmp_path, body), entry="hostile")
+        measurement = bench.measure(job, replace(SCREEN, max_time_s=0.1))
+        assert measurement.status is status, measurement.reason
+        assert says in measurement.reason
+        healthy = bench.measure(_job(built), SCREEN)
+        assert healthy.ok, healthy.reason
+    finally:
+        bench.close()
+
+
+def test_inputs_are_described_by_data_alone(built: Any) -> None:
+    job = json.loads(json.dumps(_job(built)))
+    assert job["inputs"] == [[[64, 64], "float32"], [[64, 64], "float32"]]
+    assert TensorSpec((64, 64), "float32").nbytes == 64 * 64 * 4

@@ -1,0 +1,238 @@
+"""The doctor, before set-ups that are really broken: most of them in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.record_store import make_record
+from tuner import doctor
+from tuner.config import ModelConfig, RunConfig, TargetConfig
+from tuner.devices.cuda import findings as cuda
+from tuner.doctor import State, machine, software
+from tuner.doctor.database import database
+from tuner.store import SCHEMA_VERSION, SqlStore
+
+ROOT = Path(__file__).parents[3]
+
+
+def examined(
+    folder: Path, env: Mapping[str, str] | None = None, limit: Callable[[], None] | None = None, config: str = ""
+) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """Exit code and findings by part of `tuner doctor --json` in a process of its own."""
+    (folder / "run.yaml").write_text(
+        f"model: {{source: onnx:light_resnet50}}\nmeasure: {{database: 'sqlite:///{folder}/records.db'}}\n{config}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", "doctor", str(folder / "run.yaml"), "--json", "--out", str(folder / "runs")],
+        cwd=ROOT, env={**os.environ, **(env or {})}, preexec_fn=limit, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "internal error" not in done.stderr, done.stderr
+    found: dict[str, list[dict[str, str]]] = {}
+    for finding in json.loads(done.stdout):
+        found.setdefault(finding["part"], []).append(finding)
+    return done.returncode, found
+
+
+def test_a_good_set_up_is_fine_and_left_as_it_was(tmp_path: Path) -> None:
+    code, found = examined(tmp_path)
+    every = [finding for part in found.values() for finding in part]
+    assert code == 0, every
+    assert {"python", "versions", "packages", "linker", "tvm", "target", "cuda", "memory", "limits", "load",
+            "results folder", "temp folder", "database"} <= found.keys()  # fmt: skip
+    assert "compiles, links and runs a kernel with LLVM" in found["tvm"][0]["found"]
+    assert all(bool(finding["advice"]) == (finding["state"] != "ok") for finding in every)
+    assert os.listdir(tmp_path) == ["run.yaml"]
+
+
+def test_another_ffi_is_found_and_not_tried(tmp_path: Path) -> None:
+    fake = tmp_path / "path" / "apache_tvm_ffi-0.1.15.post2.dist-info"
+    fake.mkdir(parents=True)
+    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: apache-tvm-ffi\nVersion: 0.1.15.post2\n")
+    code, found = examined(tmp_path, {"PYTHONPATH": str(fake.parent)})
+    assert code == 3
+    [wrong] = found["versions"]
+    assert wrong["state"] == "broken"
+    assert "apache-tvm-ffi is 0.1.15.post2" in wrong["found"]
+    assert "pip install" in wrong["advice"]
+    assert found["tvm"][0]["found"] == "not tried with these versions"
+
+
+def test_a_tvm_that_does_not_load_is_one_finding(tmp_path: Path) -> None:
+    (tmp_path / "path" / "tvm").mkdir(parents=True)
+    (tmp_path / "path" / "tvm" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    code, found = examined(tmp_path, {"PYTHONPATH": str(tmp_path / "path")})
+    assert code == 3
+    assert found["tvm"][0]["state"] == "broken"
+    assert found["database"][0]["state"] == "ok", "it went on after that"
+
+
+def test_little_memory_and_few_files(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    code, found = examined(tmp_path, limit=limit)
+    assert code == 3
+    assert "ulimit -v allows 0.4 GiB" in found["memory"][0]["found"]
+    assert "64 open files" in found["limits"][0]["found"]
+    assert found["tvm"][0]["state"] == "broken"
+
+
+# --- part by part --------------------------------------------------------------------------------------
+
+
+def only(look: Iterable[doctor.Finding]) -> doctor.Finding:
+    [found] = look
+    return found
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert only(machine.folder("x", tmp_path / "file" / "runs", "other")).found == f"{tmp_path}/file is not a folder"
+    for path in ("/proc/tuner", "/sys"):
+        found = only(machine.folder("x", Path(path), "other"))
+        assert found.state is State.BROKEN
+        assert "cannot be written to" in found.found
+        assert found.advice == "other"
+    assert only(machine.folder("x", tmp_path / "a" / "b", "other")).state is State.OK
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        found = [only(machine.folder("x", tmp_path, "other")), only(machine.limits())]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found[0].state is State.BROKEN
+    assert found[1].state is State.WARNING
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/records.db"
+    with SqlStore(url) as store:
+        store.append([make_record(trial=trial) for trial in range(200)])
+    return url
+
+
+def test_a_whole_database(url: str) -> None:
+    found = only(database(url))
+    assert found.state is State.OK
+    assert found.found.endswith(f"whole, schema {SCHEMA_VERSION}, 200 records")
+    assert only(database("sqlite://")).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE schema_version SET version = 999", "this program knows"),
+        ("UPDATE schema_version SET version = -1", "this program knows"),
+        ("DROP TABLE schema_version", "of another program"),
+        ("ALTER TABLE records RENAME TO customers", "of another program"),
+    ],
+)
+def test_a_database_that_is_not_ours(url: str, change: str, words: str) -> None:
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        connection.execute(change)
+        connection.commit()
+    found = only(database(url))
+    assert (found.state, bool(found.advice)) == (State.BROKEN, True)
+    assert words in found.found
+
+
+def test_a_damaged_database(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    found = only(database(url))
+    assert found.state is State.BROKEN
+    assert "move it away" in found.advice
+    path.write_bytes(b"no database" * 1000)
+    assert "not a SQLite database" in only(database(url)).advice
+    path.unlink()
+    path.mkdir()
+    assert only(database(url)).state is State.BROKEN
+
+
+def test_a_locked_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.doctor.database._BUSY_S", 0.1)
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        assert "another process keeps it locked" in only(database(url)).advice
+
+
+def test_a_database_that_cannot_be_opened_is_a_finding() -> None:
+    [found] = doctor.look("database", lambda: database("postgresql+nodriver://me:secret@localhost/x"))
+    assert found.state is State.BROKEN
+    assert found.advice
+    assert "secret" not in found.found
+
+
+def fake_program(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_nvcc_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = RunConfig(ModelConfig(""), TargetConfig("cuda"))
+
+    def states() -> dict[str, Any]:
+        return {f.found: f.state for f in cuda.cuda(wanted) if "nvcc" in f.found}
+
+    missing = {"missing: nvcc, or it does not answer": State.BROKEN}
+    assert states() == missing
+    fake_program(tmp_path, "nvcc", "exit 1")
+    assert states() == missing
+    fake_program(tmp_path, "nvcc", "echo Cuda compilation tools, release 12.9, V12.9.41")
+    assert states() == {"nvcc 12.9": State.OK}
+
+
+def test_pycuda_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").touch()
+    (tmp_path / "pycuda" / "driver.py").write_text("raise ImportError('libcurand.so.10: no such file')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    [found] = [f for f in cuda.cuda(RunConfig(ModelConfig(""))) if "PyCUDA" in f.found]
+    assert found.found == "PyCUDA cannot be imported: ImportError: libcurand.so.10: no such file"
+    assert "build it again" in found.advice
+
+
+def test_no_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [found] = doctor.look("linker", software.linker)
+    assert (found.state, found.found) == (State.BROKEN, "no linker found (ld, cc or gcc)")
+    fake_program(tmp_path, "ld", "exit 0")
+    assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK, State.BROKEN]
+
+
+def test_optional_packages_count_when_the_model_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "torch", "transformers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    found = {f.found.partition(":")[0]: f.state for f in software.packages(RunConfig(ModelConfig("torch:a:b")))}
+    assert (found["no torch"], found["no onnx"], found["no transformers"]) == (State.BROKEN, State.NOTE, State.NOTE)
+
+
+def test_without_any_package() -> None:
+    command = [sys.executable, "-S", "-m", "tuner", "doctor"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "make setup" in done.stderr
+    assert len(done.stderr.splitlines()) == 2

@@ -1,0 +1,162 @@
+"""The contest, with real children."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tuner.measure import services
+from tuner.measure.comparison import LEAST_SAMPLES, Contender, ContestResult, contest, plan, thread_env
+from tuner.measure.stats import Label
+from tuner.process.worker import Child
+
+Enter = Callable[..., Contender]
+
+
+@pytest.fixture
+def enter() -> Iterator[Enter]:
+    """Makes contenders and ends their children."""
+    children = []
+
+    def make(name: str, **settings: Any) -> Contender:
+        child = Child(f"{services.__name__}:Sleeper", settings, env=thread_env(2))
+        children.append(child)
+        child.call("threads", 60)  # contenders come ready
+        return Contender(name, child)
+
+    yield make
+    for child in children:
+        child.close()
+
+
+def test_the_faster_one_is_found_faster(enter: Enter) -> None:
+    result = contest(
+        [enter("fast", call_s=0.004), enter("slow", call_s=0.012)], min_rounds=6, time_budget_s=1.0, block_s=0.01
+    )
+    assert result.dropped == {}
+    assert result.verdict("fast", "slow").label is Label.FASTER
+    assert result.verdict("slow", "fast").label is Label.SLOWER
+    assert all(len(seconds) >= 6 for seconds in result.seconds.values())
+    assert all(0.004 <= s < 0.011 for s in sorted(result.seconds["fast"])[:3])
+    assert 0 <= result.noise_floor < 0.5
+    assert 1 <= result.calls_per_block["fast"] <= 3 and result.calls_per_block["slow"] == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"), [("die", "code 7"), ("raise", "out of luck"), ("hang", "no answer"), ("lie", "took 0.0 s")]
+)
+def test_one_that_fails_at_once_is_dropped_and_the_others_go_on(enter: Enter, then: str, reason: str) -> None:
+    result = contest(
+        [enter("good", call_s=0.002), enter("bad", call_s=0.002, then=then)],
+        min_rounds=4,
+        time_budget_s=0.5,
+        block_s=0.004,
+        timeout_s=1.0,
+    )
+    assert reason in result.dropped["bad"]
+    assert result.seconds["bad"] == []
+    assert len(result.seconds["good"]) >= 4
+    assert result.verdict("good", "bad").label is Label.UNDECIDED
+
+
+def test_one_that_dies_later_keeps_what_it_had(enter: Enter) -> None:
+    result = contest(
+        [enter("good", call_s=0.002), enter("bad", call_s=0.002, then="die", blocks=5)],
+        min_rounds=8,
+        time_budget_s=0.3,
+        block_s=0.004,
+    )
+    assert len(result.seconds["bad"]) == 3  # two blocks went into its qualification
+    assert "code 7" in result.dropped["bad"]
+    assert len(result.seconds["good"]) >= 8
+
+
+def test_an_incumbent_that_fails_leaves_no_noise_floor_and_no_verdict(enter: Enter) -> None:
+    result = contest(
+        [enter("a", call_s=0.002), enter("b", call_s=0.02), enter("bad", call_s=0.002, then="raise")],
+        min_rounds=4,
+        time_budget_s=0.4,
+        block_s=0.004,
+        incumbent="bad",
+    )
+    assert result.noise_floor == math.inf
+    assert result.verdict("a", "b").label is Label.UNDECIDED
+
+
+def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
+    began = time.perf_counter()
+    result = contest(
+        [enter("fast", call_s=0.005), enter("slow", call_s=0.25)], min_rounds=5, time_budget_s=4.0, block_s=0.01
+    )
+    assert time.perf_counter() - began < 8.0
+    assert LEAST_SAMPLES <= len(result.seconds["slow"]) < len(result.seconds["fast"])
+    assert result.verdict("fast", "slow").label is Label.FASTER
+
+
+def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
+    ours = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
+    found = ContestResult({"ours": ours, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05)
+    assert found.verdict("ours", "slow").label is Label.FASTER
+    assert found.verdict("slow", "ours").label is Label.SLOWER
+    assert found.verdict("ours", "near").label is Label.UNDECIDED
+    assert dataclasses.replace(found, noise_floor=math.inf).verdict("ours", "slow").label is Label.UNDECIDED
+
+
+def test_names_must_differ_and_the_incumbent_must_take_part(enter: Enter) -> None:
+    one = enter("one", call_s=0.001)
+    with pytest.raises(ValueError, match="contenders"):
+        contest([one, one])
+    with pytest.raises(ValueError, match="incumbent"):
+        contest([one], incumbent="two")
+
+
+def test_no_contenders_have_no_contest() -> None:
+    assert contest([]).seconds == {}
+
+
+def test_children_get_their_threads(enter: Enter) -> None:
+    seen = enter("any", call_s=0.0).child.call("threads", 30)
+    assert seen.items() >= {"OMP_NUM_THREADS": "2", "TVM_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}.items()
+
+
+costs = st.dictionaries(st.text(max_size=3), st.floats(1e-3, 100), min_size=1, max_size=8)
+
+
+@given(costs, st.integers(1, 20), st.floats(0.1, 200))
+def test_a_plan_is_fair(costs: dict[str, float], min_rounds: int, budget: float) -> None:
+    chosen = plan(costs, min_rounds, budget)
+    rounds = max(max(numbers) for numbers in chosen.values()) + 1
+    cheapest = min(costs, key=lambda name: costs[name])
+    for name, numbers in chosen.items():
+        assert 1 <= len(numbers) <= len(chosen[cheapest])
+        assert min(numbers) >= 0
+        within_share = len(numbers) * costs[name] <= budget / len(costs) * (1 + 1e-9)
+        slow = costs[name] > 4 * costs[cheapest]
+        assert within_share or len(numbers) <= (LEAST_SAMPLES if slow else max(min_rounds, 1))
+        assert slow or len(numbers) >= min_rounds
+    fair = all(len(n) * costs[name] <= budget / len(costs) for name, n in chosen.items())
+    if fair and rounds > min_rounds:
+        assert sum(len(n) * costs[name] for name, n in chosen.items()) <= budget * (1 + 1e-9)
+
+
+@given(st.integers(1, 6), st.integers(1, 20), st.floats(1.0, 100))
+def test_equals_are_treated_equally(count: int, min_rounds: int, budget: float) -> None:
+    chosen = plan({str(i): 0.01 for i in range(count)}, min_rounds, budget)
+    assert len(set(chosen.values())) == 1
+    affordable = int(0.999 * budget / count / 0.01)  # less a rounding error
+    assert len(chosen["0"]) >= max(min_rounds, min(1000, affordable))
+
+
+def test_a_slow_one_is_spread_over_the_rounds() -> None:
+    chosen = plan({"fast": 0.1, "slow": 10.0}, 10, 60.0)
+    slow = sorted(chosen["slow"])
+    rounds = len(chosen["fast"])
+    assert len(slow) == 3
+    assert slow[0] < rounds / 3 and slow[-1] > rounds / 2

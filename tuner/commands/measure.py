@@ -1,0 +1,227 @@
+"""`measure`: a bundle checked and timed on this host. Needs numpy and, to time on a GPU, PyCUDA; never TVM."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuner.bundle import Bundle, Item, Manifest, TaskEntry
+from tuner.bundle.measurements import FORMAT, Header, Row, Writer
+from tuner.errors import BundleError, UserError
+from tuner.process.dispatch import finish_s, spread
+from tuner.process.interrupts import Interrupts
+from tuner.progress import Progress, milliseconds
+from tuner.protocols import CERTIFY, RANK, SCREEN, Policy
+from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier, barred
+
+FINALISTS = 5
+GIVE_UP = 3.0
+_CHUNK = 16
+"""Items handed to a worker together: it draws and uploads their task's inputs once."""
+
+_PER_ITEM_S, _BYTES_PER_S = 0.05, 2e8
+"""For the queue's predictions: what an item costs beside its sampling, and how fast inputs are drawn."""
+
+
+class Bench(Protocol):
+    """Measures jobs on one device, which it names; whatever goes wrong with a job is a status."""
+
+    device: str
+
+    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement: ...
+
+    def close(self) -> None: ...
+
+
+def _cuda(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequence[Bench]:
+    from tuner.devices.cuda.bench import open_gpus
+
+    return open_gpus(gpus, manifest.arch, manifest.mode)
+
+
+def _replay(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequence[Bench]:
+    from tuner.bundle.recorded import RecordedBench
+
+    return [RecordedBench(Path(argument))]
+
+
+RUNNERS: Mapping[str, Callable[[str, Manifest, Sequence[int] | None], Sequence[Bench]]] = {
+    "cuda": _cuda,
+    "replay": _replay,
+}
+"""By the name that `--runner` begins with; what follows its colon is the runner's argument."""
+
+
+def measure(
+    path: Path, output: Path, runner: str, gpus: Sequence[int] | None, progress: Progress
+) -> tuple[list[str], int]:
+    """Measure every item of a bundle into `output`: what to say about it, and the exit code.
+
+    Everything is screened; the fastest of each task are ranked, and the winner and the default certified. Going on with
+    an `output` that is there already measures only what is missing. Raises TunerError.
+    """
+    name, _, argument = runner.partition(":")
+    if name not in RUNNERS:
+        raise UserError(f"--runner: no runner {name!r}", f"there are: {', '.join(RUNNERS)}")
+    progress.phase(f"checking {path}")
+    with Bundle(path) as bundle, tempfile.TemporaryDirectory(prefix="tuner-measure-") as folder:
+        manifest = bundle.manifest
+        if manifest.protocol != PROTOCOL_VERSION:
+            raise BundleError(str(path), f"made for timing protocol {manifest.protocol}, this program's is "
+                              f"{PROTOCOL_VERSION}", "make the bundle again with this version")  # fmt: skip
+        benches = RUNNERS[name](argument, manifest, gpus)
+        try:
+            for digest in manifest.blobs:
+                _unpack(Path(folder) / digest, bundle.blob(digest))
+            devices = tuple(sorted({bench.device for bench in benches}))
+            header = Header(FORMAT, bundle.sha256, manifest.target, manifest.mode, PROTOCOL_VERSION, name, devices)
+            with Interrupts(progress.message) as interrupted:
+                return _Measuring(manifest, Path(folder), benches, Writer(output, header), progress, interrupted).run()
+        finally:
+            for bench in benches:
+                bench.close()
+
+
+def _unpack(path: Path, content: bytes) -> None:
+    """Into our own folder, under a name of hex digits: nothing of the bundle decides where a file lands."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    task: TaskEntry
+    items: tuple[Item, ...]
+    policy: Policy
+
+    @property
+    def predicted_s(self) -> float:
+        each = _PER_ITEM_S + self.policy.min_time_s + self.policy.warmup_s
+        return len(self.items) * each + self.task.bytes / _BYTES_PER_S
+
+
+class _Measuring:
+    def __init__(
+        self, manifest: Manifest, folder: Path, benches: Sequence[Bench], writer: Writer, progress: Progress,
+        interrupted: Interrupts,
+    ) -> None:  # fmt: skip
+        self._manifest = manifest
+        self._folder = folder
+        self._benches = benches
+        self._writer = writer
+        self._progress = progress
+        self._interrupted = interrupted
+        self._lock = threading.Lock()
+        self._found = {row.key: row.measurement for row in writer.done}
+        self._known = len(self._found)
+        self._items: dict[str, list[Item]] = {task.key: [] for task in manifest.tasks}
+        for item in manifest.items:
+            self._items[item.task].append(item)
+
+    def run(self) -> tuple[list[str], int]:
+        try:
+            self._tier("screening", SCREEN, lambda task: self._items[task.key])
+            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Tier.SCREEN)[:FINALISTS])
+            self._tier("certifying the winners", CERTIFY, self._certified)
+        finally:
+            self._writer.close()
+        return self._lines(), 130 if self._interrupted() else 0
+
+    def _tier(self, words: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
+        batches = []
+        for task in self._manifest.tasks:
+            missing = [i for i in choose(task) if (task.key, i.candidate, policy.tier) not in self._found]
+            chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
+            batches += [_Batch(task, tuple(chunk), policy) for chunk in chunks]
+        if not batches or self._interrupted():
+            return
+        predicted = [batch.predicted_s for batch in batches]
+        about = finish_s(predicted, len(self._benches))
+        count = sum(len(batch.items) for batch in batches)
+        self._progress.phase(f"{words}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
+        spread(batches, predicted, self._benches, self._do, self._interrupted)
+
+    def _do(self, bench: Bench, batch: _Batch) -> None:
+        for item in batch.items:
+            if self._interrupted():
+                return
+            measurement = bench.measure(self._job(batch.task, item), self._policy(batch, item))
+            measurement = dataclasses.replace(measurement, build_s=item.build_s)
+            row = Row(item.task, batch.task.name, item.candidate, item.proposer, batch.task.seed, bench.device,
+                      datetime.now(UTC).isoformat(timespec="milliseconds"), measurement)  # fmt: skip
+            with self._lock:
+                self._found[row.key] = measurement
+                self._writer.add(row)
+
+    def _policy(self, batch: _Batch, item: Item) -> Policy:
+        """Screening gives up what is far slower than the task's best; the default is always timed."""
+        if batch.policy.tier is not Tier.SCREEN or item.proposer == "default":
+            return batch.policy
+        with self._lock:
+            best = self._best_s(batch.task)
+        return dataclasses.replace(batch.policy, give_up_above_s=None if best is None else GIVE_UP * best)
+
+    def _best_s(self, task: TaskEntry) -> float | None:
+        times = [m.median_s for (key, _, _), m in self._found.items() if key == task.key and m.ok]
+        return min(times, default=None)
+
+    def _best(self, task: TaskEntry, tier: Tier) -> list[Item]:
+        """The items timed at a tier, the fastest first; what was throttled or disturbed only where nothing else is."""
+        timed = [(self._found.get((task.key, item.candidate, tier)), item) for item in self._items[task.key]]
+        pool = [(m, item) for m, item in timed if m is not None and m.ok]
+        fit = [(m, item) for m, item in pool if not barred(m)] or pool
+        return [item for _, item in sorted(fit, key=lambda pair: pair[0].median_s)]
+
+    def _certified(self, task: TaskEntry) -> list[Item]:
+        winner = (self._best(task, Tier.RANK) or self._best(task, Tier.SCREEN))[:1]
+        default = [item for item in self._items[task.key] if item.proposer == "default" and item not in winner]
+        return [*winner, *default]
+
+    def _job(self, task: TaskEntry, item: Item) -> dict[str, Any]:
+        """What a bench needs to know, as data."""
+        expected = [
+            {"values": str(self._folder / e.values), "sums": str(self._folder / e.sums) if e.sums else None,
+             "rtol": e.rtol, "atol": e.atol}
+            for e in task.expected
+        ]  # fmt: skip
+        return {
+            "task": task.key, "candidate": item.candidate, "seed": task.seed, "flops": task.flops,
+            "path": str(self._folder / item.cubin), "plan": dict(item.plan),
+            "inputs": [[list(a.shape), a.dtype] for a in task.input_args],
+            "outputs": [[list(a.shape), a.dtype] for a in task.output_args],
+            "inputs_sha256": list(task.inputs), "expected": expected,
+        }  # fmt: skip
+
+    def _lines(self) -> list[str]:
+        counts: dict[str, int] = {}
+        for (_, _, tier), measurement in self._found.items():
+            if tier is Tier.SCREEN:
+                counts[measurement.status.value] = counts.get(measurement.status.value, 0) + 1
+        lines = [f"screened {sum(counts.values())} of {len(self._manifest.items)} kernels: "
+                 + ", ".join(f"{n} {status}" for status, n in sorted(counts.items(), key=lambda c: -c[1]))]  # fmt: skip
+        if self._known:
+            lines.append(f"{self._known} measurements were there already")
+        for task in self._manifest.tasks:
+            lines.append(f"{task.name}: {self._said_of(task)}")
+        return lines
+
+    def _said_of(self, task: TaskEntry) -> str:
+        for tier in (Tier.CERTIFY, Tier.RANK, Tier.SCREEN):
+            best = self._best(task, tier)
+            if best:
+                seconds = self._found[(task.key, best[0].candidate, tier)].median_s
+                default = next((i for i in best if i.proposer == "default"), None)
+                said = f"best {milliseconds(seconds)}"
+                if default is not None and default is not best[0]:
+                    ratio = self._found[(task.key, default.candidate, tier)].median_s / seconds
+                    said += f", default {ratio:.2f}x of it"
+                return f"{said} ({tier})"
+        failed = [m for (key, _, _), m in self._found.items() if key == task.key and m.status is not Status.OK]
+        return f"no time; {failed[0].status}: {failed[0].reason[:120]}" if failed else "not measured"

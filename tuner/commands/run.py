@@ -1,0 +1,203 @@
+"""The experiment runner and composition root: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import config as config_file
+from tuner import environment, files
+from tuner.commands.prepare import RunContext, hold, lowered, open_store, run_folder, scope_of, start, tidy
+from tuner.commands.summarize import RunFacts, summarize
+from tuner.commands.whole_model import rebuild_export
+from tuner.config import RunConfig
+from tuner.devices import resolve as targets
+from tuner.devices.device import Device
+from tuner.errors import UserError
+from tuner.process.interrupts import Interrupts
+from tuner.process.worker import ChildDied, ChildError
+from tuner.progress import Progress
+from tuner.protocols import ImportedModel
+from tuner.tuning.searcher import Searcher
+
+if TYPE_CHECKING:
+    from tuner.graph import Lowered
+    from tuner.store import SqlStore
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command line needs of a finished run."""
+
+    run_dir: Path
+    exit_code: int
+    lines: list[str]
+
+
+def run(
+    config: RunConfig, command: str, progress: Progress, resume: str | None = None, replay: Path | None = None
+) -> Outcome:
+    """Tune, verify, compare, report and export the configured model.
+
+    With `resume` the run of that id is continued with the configuration it was started with. With `replay`, a file
+    of recorded measurements, kernels are built and checked but not timed. Raises TunerError for what the user or the
+    machine got wrong; an interrupt ends the search, and the rest is done with what there is.
+    """
+    environment.check_versions()
+    if resume is not None:
+        started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
+        config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
+    with hold(config):  # before anything slow: a second run is refused at once
+        return _run_alone(config, command, progress, resume, replay)
+
+
+def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
+    target = targets.resolve(config.target, to_run=replay is None)
+    with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
+        context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
+        return context.execute(store)
+
+
+def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
+    """The tasks of the configured model: name, key, weight, flops, least bytes."""
+    environment.check_versions()
+    target = targets.resolve(config.target, to_run=False)
+    _, variants = lowered(config, target, progress)
+    return [
+        {"name": t.name, "key": t.key, "weight": t.weight, "flops": t.workload.flops, "bytes": t.workload.bytes}
+        for t in variants[0].tasks
+    ]
+
+
+def rebuild_report(run: str, out: str) -> Path:
+    """Write the report of a finished run again, from its summary and records. Returns its folder."""
+    from tuner import report
+    from tuner.store import SqlStore
+
+    folder = Path(out) / run
+    config = config_file.load(str(folder / "config.yaml"))
+    keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
+    target = targets.resolve(config.target, to_run=False)
+    scope = scope_of(target, config.measure.mode)
+    with SqlStore(config.measure.database) as store:
+        report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
+    return folder
+
+
+def reexport(run: str, out: str) -> Path:
+    """Build and export a finished run's winners again. Returns the export folder. Nothing is measured."""
+    folder = Path(out) / run
+    config = config_file.load(str(folder / "config.yaml"))
+    summary = _summary(folder)
+    if not summary["end_to_end"]["verified"]:
+        raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
+    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
+    with hold(dataclasses.replace(config, out=out)):
+        return rebuild_export(config, targets.resolve(config.target), folder, winners, summary)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The summary of a run; a damaged one is set aside. Raises UserError."""
+    from tuner.report import summary as summary_file
+
+    try:
+        return summary_file.load(folder)
+    except UserError as error:
+        if not summary_file.damaged(folder):
+            raise
+        aside = files.set_aside(folder / summary_file.FILE)
+        again = f"python -m tuner run {shlex.quote(str(folder / 'config.yaml'))} --resume {shlex.quote(folder.name)}"
+        raise UserError(
+            f"{error.message}; set aside as {aside.name}", f"make it again, from what is recorded: {again}"
+        ) from error
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run(RunContext):
+    resume: str | None = None
+
+    def execute(self, store: SqlStore) -> Outcome:
+        began = time.monotonic()
+        tidy(Path(self.config.out))
+        model, variants = lowered(self.config, self.target, self.progress)
+        self.folder = run_folder(self.config, self.resume)
+        if self.resume is None:
+            start(self.folder, config_file.to_yaml(self.config))
+        captured = environment.capture()
+        files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
+        try:
+            self.work.mkdir(parents=True)
+            facts = self._search_and_finish(model, variants, store, captured)
+            facts.wall_s = time.monotonic() - began
+            return self._report(facts, store)
+        except (OSError, ChildDied, ChildError):
+            # Of the machine, or of this program? A disk that is full or read-only now says which.
+            files.require_room(self.folder)
+            files.require_temporary_folder()
+            raise
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def _search_and_finish(
+        self, model: ImportedModel, variants: list[Lowered], store: SqlStore, captured: dict[str, Any]
+    ) -> RunFacts:
+        from tuner.devices.builder import LocalBuilder
+
+        device = self._device()
+        workers = self.config.measure.workers or environment.usable_threads()
+        builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
+        try:
+            searcher = Searcher(self, store, builder, device)
+            began = time.monotonic()
+            found = searcher.search(variants)
+            search_s = time.monotonic() - began
+            searcher.finish(found)
+            baselines = device.kernel_baselines(found)
+            facts = RunFacts(
+                run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
+                found=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
+                kernel_baselines=baselines,
+            )  # fmt: skip
+            parts = device.parts(found, facts.winners())
+        finally:
+            builder.close()
+            device.close()
+        facts.contest, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
+        facts.notes = [*self.notes, *found.explanations]
+        return facts
+
+    def _device(self) -> Device:
+        if self.target.kind == "cuda":
+            from tuner.devices.cuda.device import OnGpu
+
+            return OnGpu(self)
+        from tuner.devices.cpu.device import OnCpu
+
+        return OnCpu(self)
+
+    def _report(self, facts: RunFacts, store: SqlStore) -> Outcome:
+        from tuner import report
+        from tuner.report import summary as summary_file
+
+        self.progress.phase("writing the report")
+        if facts.manifest is not None:
+            facts.manifest["path"] = "export"
+        if store.quarantined:
+            facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
+        summary = summarize(facts)
+        summary_file.save(self.folder, summary)
+        records = store.read(scope=self.scope, task_key=list(facts.found.sessions))
+        report.render(self.folder, records, self.config.report.formats)
+        lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
+        if facts.manifest is not None:
+            lines.append(f"export: {self.folder / 'export'}")
+        return Outcome(self.folder, 130 if self.interrupted() else 0, lines)

@@ -1,0 +1,105 @@
+"""This machine's ceilings, measured once and kept beside the runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tuner import environment
+from tuner.files import write_aside
+from tuner.progress import Progress
+
+FOLDER = ".machine"
+"""Inside the folder of runs; a name that no run has."""
+
+_PROBES = 1
+"""Version of the probes: another one's figures are measured again."""
+
+_TIMEOUT_S = 180.0
+_NUMBERS = ("peak_flops_per_s", "bandwidth_bytes_per_s", "cache_bytes")
+
+
+def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -> dict[str, Any]:
+    """What `measure.ceilings` found on this machine with so many threads, from `out`/.machine where it is known.
+
+    `again` measures in any case; of two measurements the higher figures stay, since a ceiling is what was possible
+    once. What was measured while others were at work is used, but not kept. A damaged file is measured anew and
+    replaced. Raises OutputError where it cannot be kept.
+    """
+    path = out / FOLDER / f"{_key(threads)}.json"
+    known = read(path, progress)
+    if known is not None and not again:
+        return known
+    progress.phase("measuring this machine's ceilings")
+    load = os.getloadavg()[0]
+    found = _measure(threads)
+    if known is not None:
+        found = _highest(known, found)
+    found |= {
+        "cpu": environment.cpu_model(), "threads": threads, "load_before": load,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    if load <= environment.usable_threads() / 2:
+        write_aside(path, json.dumps(found, indent=1).encode())
+    else:
+        progress.message(f"the load average is {load:.1f}: this machine's ceilings may be too low and are not kept")
+    return found
+
+
+def rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """The ceilings as a table."""
+    table = [["machine", f"{found['cpu']}, {found['threads']} thread(s)"]]
+    table += [[f"peak {dtype}", f"{rate / 1e9:.4g} GFLOP/s"] for dtype, rate in found["peaks"].items()]
+    table += [
+        [level["name"], f"{level['bytes_per_s'] / 1e9:.4g} GB/s ({level['bytes'] >> 10} KiB)"]
+        for level in found["levels"]
+    ]
+    table.append(["memory", f"{found['bandwidth_bytes_per_s'] / 1e9:.4g} GB/s"])
+    table.append(["by", found["method"]])
+    table.append(["measured", f"{found['measured_at']}, load average {found['load_before']:.2f} before"])
+    return table
+
+
+def _measure(threads: int) -> dict[str, Any]:
+    from tuner.measure.comparison import thread_env
+    from tuner.process.worker import Child
+
+    with Child("tuner.devices.cpu.ceilings:Ceilings", {"threads": threads}, env=thread_env(threads)) as child:
+        return dict(child.call("measure", _TIMEOUT_S))
+
+
+def _key(threads: int) -> str:
+    parts = [environment.cpu_model(), environment.usable_threads(), threads, environment.PINNED, _PROBES]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read(path: Path, progress: Progress) -> dict[str, Any] | None:
+    """What is kept, or None; a file that holds something else is said to be damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+        if all(0 < float(found[name]) < math.inf for name in _NUMBERS) and found["peaks"] and rows(found):
+            return dict(found)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        pass
+    progress.message(f"{path} is damaged: measuring this machine's ceilings again")
+    return None
+
+
+def _highest(known: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    before = {level["name"]: level["bytes_per_s"] for level in known["levels"]}
+    merged = {**found, "method": f"{found['method']}; the higher of several measurements"}
+    for name in _NUMBERS:
+        merged[name] = max(known[name], found[name])
+    merged["peaks"] = {d: max(rate, known["peaks"].get(d, 0.0)) for d, rate in found["peaks"].items()}
+    merged["levels"] = [
+        {**level, "bytes_per_s": max(level["bytes_per_s"], before.get(level["name"], 0.0))} for level in found["levels"]
+    ]
+    return merged

@@ -1,0 +1,181 @@
+"""Timing on the CPU, in this process: blocks of calls, sampled until a policy is satisfied."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.measure.metadata import process_conditions, usage, used_since
+from tuner.measure.stats import should_stop, without_disturbed
+from tuner.protocols import Launchable, Policy, Prepared
+from tuner.records import Measurement, Status
+
+if TYPE_CHECKING:
+    from tuner.protocols import Array
+
+OVERHEAD_SHARE = 1e-4
+"""Reading the clock may cost at most this share of a block."""
+
+_LOOK_EVERY = 16  # nvbench's step: beyond 64 samples, deciding costs more than taking another
+_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at a stretch
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`resolution_s`: the smallest step seen; `empty_s`: what timing nothing costs. Seconds."""
+
+    resolution_s: float
+    empty_s: float
+
+    @property
+    def least_block_s(self) -> float:
+        """The shortest block for which the clock is negligible."""
+        return max(self.resolution_s, self.empty_s) / OVERHEAD_SHARE
+
+
+@functools.cache
+def clock() -> Clock:
+    """This process's clock, calibrated once (about a millisecond)."""
+    readings = [time.perf_counter_ns() for _ in range(4001)]
+    steps = np.diff(np.asarray(readings, dtype=np.int64))
+    positive = steps[steps > 0]
+    resolution = int(positive.min()) if positive.size else 1
+    return Clock(resolution * 1e-9, float(np.median(steps)) * 1e-9)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One sample: seconds a call, and whether the process was switched out meanwhile."""
+
+    seconds: float
+    disturbed: bool
+
+
+def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
+    """Size of the largest data cache of the first CPU, as Linux states it; `fallback` where it does not."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+        sizes.append(int(text.rstrip("KM")) * unit)
+    return max(sizes, default=fallback)
+
+
+class CpuRunner:
+    """Times a launchable in the calling process.
+
+    `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
+    buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
+    are not checked here. An exception from the launchable is the caller's to classify.
+    """
+
+    def __init__(self, mode: str = "hot") -> None:
+        if mode not in ("hot", "cold"):
+            raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
+        self._flush = np.zeros(2 * last_level_cache_bytes(), dtype=np.uint8) if mode == "cold" else None
+        self.mode = mode
+
+    def run(
+        self, launchable: Launchable, inputs: Sequence[Array], policy: Policy, called_before: bool = False
+    ) -> Measurement:
+        """Raw seconds per call, one per block; status ok, or censored when the first sample is over
+        `policy.give_up_above_s`. `called_before`: what `prepare` returns had its first call already."""
+        began = time.perf_counter()
+        load = os.getloadavg()[0]
+        prepared = launchable.prepare(inputs)
+        if not called_before:
+            prepared.launch(1)  # first call: allocation, page faults, thread start
+        _warm_up(prepared, policy.warmup_s)
+        before = usage()
+        first = self.sample(prepared, 1)
+        limit = policy.give_up_above_s
+        if limit is not None and limit < first < _HICCUP_S:
+            first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
+        conditions: dict[str, Any] = {"mode": self.mode, "load_before": load}
+        if limit is not None and first > limit:
+            return Measurement(
+                Status.CENSORED,
+                tier=policy.tier,
+                reason=f"over {limit:.3g} s",
+                censored_at_s=limit,
+                run_s=time.perf_counter() - began,
+                conditions=conditions,
+            )
+        calls, blocks = self.calibrate(prepared, first, policy.block_s)
+        stopped_by = self._collect(prepared, calls, blocks, policy)
+        samples, disturbed = [b.seconds for b in blocks], [b.disturbed for b in blocks]
+        kept = without_disturbed(samples, disturbed, policy.min_samples)
+        conditions |= process_conditions(self.mode)
+        conditions |= used_since(before)
+        conditions |= {
+            "calls_per_block": calls,
+            "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
+            "samples_disturbed": sum(disturbed),
+            "samples_dropped": len(samples) - len(kept),
+        }
+        return Measurement(
+            Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
+        )
+
+    @property
+    def hot(self) -> bool:
+        return self._flush is None
+
+    def sample(self, prepared: Prepared, calls: int) -> float:
+        """Seconds per call of one block."""
+        if self._flush is not None:
+            np.add(self._flush, 1, out=self._flush)
+        start = time.perf_counter_ns()
+        prepared.launch(calls)
+        elapsed = time.perf_counter_ns() - start
+        # Seven digits: far below what the clock can tell, and half the room in the database.
+        return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
+
+    def block(self, prepared: Prepared, calls: int) -> Block:
+        switches = usage().switches
+        seconds = self.sample(prepared, calls)
+        return Block(seconds, usage().switches > switches)
+
+    def calibrate(self, prepared: Prepared, first_s: float, block_s: float) -> tuple[int, list[Block]]:
+        """How many calls last `block_s` and dwarf the clock (one in cold mode), and the blocks of as many that showed
+        it: samples like those to come."""
+        if self._flush is not None:
+            return 1, []
+        wanted = max(block_s, clock().least_block_s)
+        if first_s >= 10 * wanted:
+            return 1, []
+        calls = max(1, math.ceil(wanted / first_s))
+        while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
+            blocks = [self.block(prepared, calls), self.block(prepared, calls)]
+            seconds = min(b.seconds for b in blocks) * calls
+            if seconds >= wanted:
+                return calls, blocks
+            calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
+
+    def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> str:
+        """Add to `blocks` until a rule says to stop; which one."""
+        elapsed = sum(b.seconds for b in blocks) * calls
+        while True:
+            blocks.append(self.block(prepared, calls))
+            elapsed += blocks[-1].seconds * calls
+            if len(blocks) > 64 and len(blocks) % _LOOK_EVERY and elapsed < policy.max_time_s:
+                continue
+            disturbed = [b.disturbed for b in blocks]
+            kept = without_disturbed([b.seconds for b in blocks], disturbed, policy.min_samples)
+            stopped_by = should_stop(kept, policy, elapsed)
+            if stopped_by:
+                return stopped_by
+
+
+def _warm_up(prepared: Prepared, seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        prepared.launch(1)

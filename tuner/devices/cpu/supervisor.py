@@ -1,0 +1,120 @@
+"""Keeps one disposable child for kernels: gives it its deadlines, and replaces it by one that is sound."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import InfrastructureError
+from tuner.process.deadlines import LEAST_RUN_S, Durations, run_limit
+from tuner.process.limits import for_kernels
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.protocols import Policy
+
+_RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
+
+
+class Keeper:
+    """The parent's hold on the child that runs kernels.
+
+    What one candidate broke is no matter of the next: after any failure the child is killed, and a new one must get a
+    kernel right that was right before. `timeout_s` is the longest that checking one kernel may take, sampling apart.
+    """
+
+    def __init__(self, service: str, settings: Mapping[str, Any], env: Mapping[str, str], timeout_s: float) -> None:
+        self._service = service
+        self._settings = dict(settings)
+        self._env = dict(env)
+        self._timeout_s = timeout_s
+        self._durations = Durations(LEAST_RUN_S)
+        self._child: Child | None = None
+        self._runs = 0
+        self._seen: set[str] = set()
+        self._good: tuple[float, dict[str, Any]] | None = None
+
+    def run(self, job: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+        """The child's answer to one job. A child that was killed from outside is replaced and the job done again, once.
+
+        Raises ChildTimeout, ChildDied or ChildError when the job is to blame, after the child was replaced.
+        """
+        try:
+            try:
+                return self._attempt(job, policy)
+            except ChildDied as error:
+                if not error.killed:
+                    raise
+                self.replace()
+                return self._attempt(job, policy)
+        except (ChildTimeout, ChildDied, ChildError):
+            self.replace()
+            raise
+
+    def call(self, op: str, timeout_s: float, **arguments: Any) -> Any:
+        """Any other operation. Raises ChildTimeout, ChildDied or ChildError."""
+        return self._ready().call(op, timeout_s, **arguments)
+
+    def remember(self, seconds: float, job: Mapping[str, Any]) -> None:
+        """A kernel was right: the fastest of those whose files are still there is what health is checked with."""
+        if self._good is None or seconds < self._good[0] or self._good_job() is None:
+            self._good = (seconds, dict(job))
+
+    def replace(self) -> None:
+        """A new child that gets a good kernel right. Raises InfrastructureError when two in a row do not."""
+        reason = ""
+        for _ in range(2):
+            self._kill()
+            try:
+                reason = self.call("health", self._timeout_s, job=self._good_job())
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                reason = str(error)
+            if not reason:
+                return
+        raise InfrastructureError(
+            f"kernels no longer run as they did on this machine: {reason}",
+            "look for a full disk, missing memory or files that were removed, then run the same command again",
+        )
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _attempt(self, job: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+        child = self._ready()
+        task = job["task"]
+        # A child's first job of a task makes its inputs and loads its reference: only the next are like one another.
+        setup_s = self._durations.limit(task, self._timeout_s) if task in self._seen else self._timeout_s
+        limit_s = run_limit(setup_s, policy.max_time_s, policy.give_up_above_s, self._timeout_s)
+        try:
+            answer: dict[str, Any] = child.call("run", limit_s, job=dict(job), policy=dataclasses.asdict(policy))
+        except ChildTimeout:
+            self._durations.add(task, limit_s)
+            raise
+        if task in self._seen:
+            self._durations.add(task, float(answer["run_s"]))
+        self._seen.add(task)
+        return answer
+
+    def _good_job(self) -> dict[str, Any] | None:
+        """A kernel that was right, if its files are still there."""
+        if self._good is not None and all(Path(self._good[1][key]).exists() for key in ("path", "reference")):
+            return self._good[1]
+        return None
+
+    def _ready(self) -> Child:
+        if self._child is not None and (not self._child.alive() or self._runs >= _RUNS_BEFORE_REPLACEMENT):
+            self.close()
+        if self._child is None:
+            self._child = Child(self._service, self._settings, env=self._env, limits=for_kernels())
+            self._runs = 0
+            self._seen.clear()
+        self._runs += 1
+        return self._child
+
+    def _kill(self) -> None:
+        """One that failed has no claim to tidy up."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None

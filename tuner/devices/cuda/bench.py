@@ -1,0 +1,238 @@
+"""The parent's side of measuring on GPUs: for each a disposable child, a lock across processes, and a canary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import InfrastructureError, TargetError
+from tuner.measure.pooled import Shadow
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.protocols import Policy
+from tuner.records import Measurement, Status
+
+RUN_TIMEOUT_S = 30.0
+_OPEN_TIMEOUT_S = 120.0
+_CANARY_TIMEOUT_S = 20.0
+_CANARY_PAUSES_S = (0.0, 2.0, 10.0)
+"""Before each look at a GPU after a failure: the driver takes seconds to clear away what a killed process left."""
+
+_ELEMENTS_PER_S = 1e7
+"""How fast inputs are drawn, copied and judged at the very least."""
+
+_SERVICE = "tuner.devices.cuda.kernel_service:GpuService"
+
+
+def open_gpus(numbers: Sequence[int] | None, arch: str, mode: str) -> list[GpuBench]:
+    """A bench for each of these GPUs, or for all there are. Raises TargetError, saying what is missing here."""
+    there = _count()
+    wanted = list(range(there)) if numbers is None else list(dict.fromkeys(numbers))
+    for number in wanted:
+        if number >= there:
+            raise TargetError(f"--gpus: no GPU {number}, there are {there}, numbered from 0")
+    benches: list[GpuBench] = []
+    try:
+        for number in wanted:
+            bench = GpuBench(number, mode)
+            benches.append(bench)
+            if not runs(arch, bench.arch):
+                raise TargetError(f"GPU {number} is a {bench.device} ({bench.arch}), and this is for {arch}",
+                                  "compile for it: name it under `target` in the run file")  # fmt: skip
+    except TargetError:
+        for bench in benches:
+            bench.close()
+        raise
+    return benches
+
+
+def runs(cubin: str, gpu: str) -> bool:
+    """Whether a cubin for `sm_XY` loads on a GPU of compute capability `sm_XZ`: the same major, no newer minor.
+
+    One with a letter (`sm_90a`) loads on exactly that capability (CUDA C++ Programming Guide, "Feature set compiler
+    targets"; family-specific `f` ones are treated alike, which refuses some that would load).
+    """
+    wanted, letter = re.fullmatch(r"sm_(\d+)([af]?)", cubin).groups()  # type: ignore[union-attr]
+    found = gpu.removeprefix("sm_")
+    if letter:
+        return wanted == found
+    return wanted[:-1] == found[:-1] and int(wanted[-1]) <= int(found[-1])
+
+
+def _count() -> int:
+    """GPUs here, asked in a child: this process must stay one that can be forked from."""
+    with Child("tuner.devices.cuda.bench:_Counter") as child:
+        try:
+            found = child.call("count", _OPEN_TIMEOUT_S)
+        except (ChildTimeout, ChildDied, ChildError) as error:
+            raise TargetError(_words(error), "on this host: pip install pycuda, where a CUDA toolkit is; elsewhere "
+                              "the bundle can be measured with --runner replay:FILE only") from error  # fmt: skip
+    if not found:
+        raise TargetError("measuring on a GPU: missing here: a GPU (the driver sees none)")
+    return int(found)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ChildError) and error.kind in ("ModuleNotFoundError", "ImportError"):
+        return f"measuring on a GPU: missing here: PyCUDA, or the driver it needs ({error})"
+    return f"measuring on a GPU: missing here: a working NVIDIA driver ({error})"
+
+
+class _Counter:
+    """A child's service."""
+
+    def op_count(self) -> int:
+        from tuner.devices.cuda.driver import count
+
+        return count()
+
+
+class GpuBench:
+    """Measures jobs on one GPU, one at a time. Raises InfrastructureError when the GPU itself no longer works."""
+
+    _RUNS_BEFORE_REPLACEMENT = 400
+
+    def __init__(self, number: int, mode: str) -> None:
+        self._settings: dict[str, Any] = {"device": number, "mode": mode}
+        self._number = number
+        self._child: Child | None = None
+        self._runs = 0
+        try:
+            self.description: dict[str, Any] = self._ready().call("describe", _OPEN_TIMEOUT_S)
+        except (ChildTimeout, ChildDied, ChildError) as error:
+            self.close()
+            raise TargetError(f"GPU {number} cannot be used: {error}"[:400]) from error
+        self.device = str(self.description["name"])
+        self.arch = str(self.description["arch"])
+        self._settings["bus_id"] = str(self.description["bus_id"])
+        self.close()  # the next child counts the processes on this GPU by NVML, before it is one of them
+
+    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+        """Check and time one kernel. Whatever goes wrong with it is a status with a reason.
+
+        A failure in a child that others ran in before may be theirs: it is tried again alone before it is believed.
+        """
+        with locked(self._settings["bus_id"]):
+            alone = self._runs == 0 or self._child is None or not self._child.alive()
+            measured, broken = self._once(job, policy)
+            if broken and not alone and measured.status is Status.RUN_FAILED:
+                self._look(measured)
+                measured, broken = self._once(job, policy)
+                measured = dataclasses.replace(measured, conditions={**measured.conditions, "tried_again_alone": True})
+            if broken:
+                self._look(measured)
+        return measured
+
+    def side_by_side(
+        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], Shadow | None]:
+        """Check and time several kernels of one task in turn, within about `budget_s` seconds, and the first one's
+        second entry. When one of them breaks the context nothing of the turn is kept: each is measured alone, so that
+        only the culprit is blamed."""
+        elements = sum(_elements(job) for job in jobs)
+        timeout = RUN_TIMEOUT_S * len(jobs) + budget_s + elements / _ELEMENTS_PER_S
+        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        with locked(self._settings["bus_id"]):
+            try:
+                answer = self._ready().call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+                self._runs += len(jobs)
+                return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"]
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                self._retire()
+                self._look(Measurement(Status.RUN_FAILED, tier=policy.tier, reason=str(error)[:300]))
+        alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
+        return [self.measure(job, alone) for job in jobs], None
+
+    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+        """Run once and store the outputs; the reason when that fails."""
+        with locked(self._settings["bus_id"]):
+            try:
+                self._ready().call("outputs", RUN_TIMEOUT_S, job=dict(job), path=str(path))
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                self._retire()
+                return str(error)
+        return None
+
+    def renew(self) -> None:
+        """What is measured next runs in a fresh process."""
+        self.close()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _once(self, job: Mapping[str, Any], policy: Policy) -> tuple[Measurement, bool]:
+        """A measurement, and whether the child is gone."""
+        began = time.perf_counter()
+        try:
+            child = self._ready()
+            self._runs += 1
+            timeout = RUN_TIMEOUT_S + policy.max_time_s + _elements(job) / _ELEMENTS_PER_S
+            answer = child.call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
+            if answer["retire"]:
+                self._retire()
+            return Measurement.from_json(answer["measurement"]), bool(answer["retire"])
+        except ChildTimeout as error:
+            status, reason = Status.RUN_TIMEOUT, str(error)
+        except (ChildDied, ChildError) as error:
+            status, reason = Status.RUN_FAILED, str(error)
+        self._retire()
+        return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began), True
+
+    def _look(self, after: Measurement) -> None:
+        """See that the GPU works, in a fresh child. Raises InfrastructureError when it does not recover."""
+        why = ""
+        for pause_s in _CANARY_PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                if self._ready().call("canary", _CANARY_TIMEOUT_S):
+                    return
+                why = "a known kernel answers wrongly"
+            except (ChildTimeout, ChildDied, ChildError) as error:
+                why = str(error)
+            self._retire()
+        raise InfrastructureError(
+            f"GPU {self._number} ({self.device}) no longer works: {why[:200]}; before: {after.reason[:200]}",
+            "what was measured is kept; look at the GPU with nvidia-smi, then run the same command again",
+        )
+
+    def _retire(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def _ready(self) -> Child:
+        if self._child is not None and (not self._child.alive() or self._runs >= self._RUNS_BEFORE_REPLACEMENT):
+            self.close()
+        if self._child is None:
+            self._child = Child(_SERVICE, self._settings)
+            self._runs = 0
+        return self._child
+
+
+@contextlib.contextmanager
+def locked(bus_id: str) -> Iterator[None]:
+    """A GPU for us alone among all tuners of this machine, whoever runs them. Waits; a dead owner's lock is free."""
+    path = os.path.join(tempfile.gettempdir(), f"tuner-gpu-{re.sub('[^0-9A-Za-z]', '-', bus_id)}.lock")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InfrastructureError(f"{path}: cannot be locked: {error.strerror}", "remove it, or set TMPDIR") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _elements(job: Mapping[str, Any]) -> int:
+    return sum(math.prod(shape) for shape, _ in (*job["inputs"], *job["outputs"]))

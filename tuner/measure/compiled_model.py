@@ -1,0 +1,69 @@
+"""The child that runs a whole compiled model: speaks the same operations as a baseline's host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.measure.model_service import Hosting
+from tuner.process.pinning import pin_workers
+
+if TYPE_CHECKING:
+    from tuner.protocols import Array
+
+
+class ModelHost(Hosting):
+    """A library made by relax, in a process with the model's thread count. See `baselines.host.Host`.
+
+    On "cuda" a call ends when the GPU has finished, and what the model holds of its memory is told.
+    """
+
+    def __init__(self, library: str, threads: int, device: str = "cpu") -> None:
+        super().__init__()
+        self._library = library
+        self._threads = threads
+        self._device = device
+
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
+        """Load the library and call it once on the stored inputs."""
+        with np.load(inputs_npz_path, allow_pickle=False) as stored:
+            inputs = [stored[name] for name in stored.files]
+        prepared = _Loaded(self._library, inputs, self._device)
+        self._prepared = prepared
+        if self._device == "cpu":
+            pin_workers(lambda: prepared.launch(1), self._threads)
+            return {"settings": f"relax VM, {self._threads} threads"}
+        prepared.launch(2)
+        return {"settings": f"relax VM, static memory plan, CUDA graph; holds {prepared.held_bytes() >> 20} MiB"}
+
+
+class _Loaded:
+    """A relax library with its inputs. Implements `protocols.Prepared`."""
+
+    def __init__(self, library: str, inputs: Sequence[Array], device: str = "cpu") -> None:
+        import tvm
+        from tvm import relax
+
+        self._device = tvm.device(device, 0)
+        self._free = None if device == "cpu" else self._device.available_global_memory
+        self._inputs = [tvm.runtime.tensor(array, self._device) for array in inputs]
+        self._machine = relax.VirtualMachine(tvm.runtime.load_module(library), self._device)
+        self._main = self._machine["main"]
+        self._result: Any = None
+
+    def launch(self, count: int) -> None:
+        for _ in range(count):
+            self._result = self._main(*self._inputs)
+            if self._free is not None:
+                self._device.sync()
+
+    def held_bytes(self) -> int:
+        """Of the GPU's memory, since before it was loaded; 0 where the driver does not tell."""
+        now = self._device.available_global_memory
+        return max(self._free - now, 0) if self._free is not None and now is not None else 0
+
+    def outputs(self) -> list[Array]:
+        results = [self._result] if hasattr(self._result, "numpy") else list(self._result)
+        return [result.numpy() for result in results]
