@@ -5,15 +5,15 @@ The short form of experiments/fuzz, with a seed of its own.
 
 from __future__ import annotations
 
-from tests.fuzzing.doors import BAITS, DOORS
+from tests.fuzzing.entry_points import ENTRY_POINTS, SAMPLES
 from tests.fuzzing.hunt import hunt
 
-QUICK = [door for door in DOORS if door != "report"]  # drawing takes half a second a time
+QUICK = [entry_point for entry_point in ENTRY_POINTS if entry_point != "report"]  # drawing takes half a second a time
 
 
 def test_damaged_files_do_no_harm() -> None:
     tallies = hunt(QUICK, 40)
-    assert [(tally.door, finding) for tally in tallies for finding in tally.findings] == []
+    assert [(tally.entry_point, finding) for tally in tallies for finding in tally.findings] == []
     for tally in tallies:
         assert tally.outcomes.total() == 40
         assert tally.outcomes["refused"] > 4, tally
@@ -21,8 +21,8 @@ def test_damaged_files_do_no_harm() -> None:
 
 def test_harm_would_be_noticed() -> None:
     words = {"bug": "KeyError: 'a bug'", "crash": "code -11", "greed": "MemoryError", "hang": "no answer in time"}
-    assert words.keys() == BAITS.keys()
-    quick = [door for door in BAITS if door != "hang"]
+    assert words.keys() == SAMPLES.keys()
+    quick = [entry_point for entry_point in SAMPLES if entry_point != "hang"]
     for tally in [*hunt(quick, 1, memory_bytes=1 << 30), *hunt(["hang"], 1, deadline_s=1.0)]:
         [finding] = tally.findings
-        assert words[tally.door] in finding.what
+        assert words[tally.entry_point] in finding.what

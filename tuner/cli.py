@@ -228,11 +228,13 @@ def _measure(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _absorb(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner.commands.import_ import absorb
+    from tuner.commands.import_ import import_measurements
     from tuner.config import MeasureConfig
 
     with _progress() as progress:
-        lines = absorb(Path(arguments.measurements), arguments.database or MeasureConfig.database, progress)
+        lines = import_measurements(
+            Path(arguments.measurements), arguments.database or MeasureConfig.database, progress
+        )
     for line in lines:
         _say(line)
     return 0
@@ -413,7 +415,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
     "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
-    "absorb": (_absorb, "bring what was measured elsewhere into the record database"),
+    "import_measurements": (_absorb, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or judge how well it orders"),
     "replay": (_replay, "play search strategies against recorded spaces: no device needed"),
 }
@@ -438,7 +440,7 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         (("--runner",), {"metavar": "R", "default": "cuda", "help": "cuda, or replay:FILE with recorded measurements"}),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
-    "absorb": (
+    "import_measurements": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
     ),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
@@ -35,7 +35,7 @@ class Policy:
     `enough_above_s`: a median above it is known well enough once there are `min_samples` blocks.
     """
 
-    tier: Tier
+    fidelity: Fidelity
     min_samples: int
     min_time_s: float
     max_time_s: float
@@ -46,9 +46,9 @@ class Policy:
     enough_above_s: float | None = None
 
 
-SCREEN = Policy(Tier.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)
-RANK = Policy(Tier.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, half_width=0.02)
-CERTIFY = Policy(Tier.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05)
+SCREEN = Policy(Fidelity.SCREEN, min_samples=3, min_time_s=0.02, max_time_s=1.0, half_width=0.0)
+RANK = Policy(Fidelity.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, half_width=0.02)
+CERTIFY = Policy(Fidelity.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05)
 
 
 IDLE_S = 0.02
@@ -174,7 +174,7 @@ class Bench(Protocol):
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         """Whatever goes wrong with the kernel is a status with a reason."""
 
-    def side_by_side(
+    def measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], Mapping[str, Any] | None]:
         """Kernels of one task in turn, within about `budget_s` seconds; and the first one's second entry."""
@@ -203,7 +203,7 @@ class InputSpec:
 class Importer(Protocol):
     """Loads the model that a recipe describes, as relax."""
 
-    def __call__(self, recipe: Mapping[str, Any]) -> ImportedModel: ...
+    def __call__(self, model_spec: Mapping[str, Any]) -> ImportedModel: ...
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class ImportedModel:
     """A model ready to be lowered.
 
     `module` is a relax IRModule with one function `main`, weights bound as constants, operators as
-    the framework wrote them (cleaning is `tuner.graph`'s work). `recipe` is JSON-able data from which
+    the framework wrote them (cleaning is `tuner.graph`'s work). `model_spec` is JSON-able data from which
     a child process can make the same model again, weights included: what the baselines are given.
     """
 
@@ -219,7 +219,7 @@ class ImportedModel:
     source: str
     module: Any
     inputs: tuple[InputSpec, ...]
-    recipe: Mapping[str, Any]
+    model_spec: Mapping[str, Any]
 
 
 class Baseline(Protocol):
@@ -234,7 +234,7 @@ class Baseline(Protocol):
 
     def unavailable(self) -> str | None: ...
 
-    def load(self, recipe: Mapping[str, Any], threads: int) -> Launchable: ...
+    def load(self, model_spec: Mapping[str, Any], threads: int) -> Launchable: ...
 
 
 class RecordStore(Protocol):

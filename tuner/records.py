@@ -17,6 +17,10 @@ PROTOCOL_VERSION = 1
 """Version of the timing protocol. Records of another version are not comparable and not reused."""
 
 
+_RENAMED = {"barred": "excluded", "samples_disturbed": "samples_preempted"}
+"""Names of conditions that earlier versions stored."""
+
+
 class Status(enum.StrEnum):
     """What became of one candidate."""
 
@@ -31,7 +35,7 @@ class Status(enum.StrEnum):
     CENSORED = "censored"  # given up: slower than `censored_at_s`, never timed further
 
 
-class Tier(enum.StrEnum):
+class Fidelity(enum.StrEnum):
     """How carefully something was timed; only `certify` may appear in a report as a result."""
 
     SCREEN = "screen"
@@ -50,7 +54,7 @@ class Measurement:
 
     status: Status
     samples_s: tuple[float, ...] = ()
-    tier: Tier = Tier.SCREEN
+    fidelity: Fidelity = Fidelity.SCREEN
     stopped_by: str = ""
     reason: str = ""
     censored_at_s: float | None = None
@@ -92,11 +96,15 @@ class Measurement:
 
     @classmethod
     def from_json(cls, stated: Mapping[str, Any]) -> Self:
-        """Raises ValueError, TypeError or KeyError on what `to_json` cannot have made: the source may be damaged."""
+        """The inverse of `to_json`, also of what earlier versions wrote.
+
+        Raises ValueError, TypeError or KeyError on what `to_json` cannot have made: the source may be damaged.
+        """
+        conditions: dict[str, Any] = dict(stated["conditions"])
         return cls(
             status=Status(stated["status"]),
             samples_s=tuple(_number(sample) for sample in stated["samples_s"]),
-            tier=Tier(stated["tier"]),
+            fidelity=Fidelity(stated["fidelity"] if "fidelity" in stated else stated["tier"]),
             stopped_by=text(stated["stopped_by"]),
             reason=text(stated["reason"]),
             censored_at_s=_number_or_none(stated["censored_at_s"]),
@@ -104,13 +112,13 @@ class Measurement:
             max_rel_error=_number_or_none(stated["max_rel_error"]),
             build_s=_number(stated["build_s"]),
             run_s=_number(stated["run_s"]),
-            conditions=dict(stated["conditions"]),
+            conditions={_RENAMED.get(name, name): value for name, value in conditions.items()},
         )
 
 
-def barred(measurement: Measurement) -> str:
+def excluded(measurement: Measurement) -> str:
     """Why a time may not win though it is kept: the GPU was throttled, or not ours alone. Empty when it may."""
-    return str(measurement.conditions.get("barred", ""))
+    return str(measurement.conditions.get("excluded", ""))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from kernels.passes import PASSES  # noqa: E402
 from kernels.space import Candidate  # noqa: E402
-from tuner.records import Record, Tier  # noqa: E402
+from tuner.records import Fidelity, Record  # noqa: E402
 from tuner.store import SqlStore  # noqa: E402
 
 
@@ -37,7 +37,7 @@ def pairs(records: Iterable[Record]) -> dict[tuple[str, str], dict[object, list[
     """(pass, setting) -> schedule -> log ratios of the setting's time over the default's, all else equal."""
     schedules: dict[object, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
     for record in records:
-        if record.measurement.ok and record.measurement.tier is Tier.SCREEN:
+        if record.measurement.ok and record.measurement.fidelity is Fidelity.SCREEN:
             candidate = Candidate.from_text(record.candidate)
             schedule = (record.scope, record.task_key, candidate.sketch, candidate.decisions)
             schedules[schedule][tuple(sorted(settings_of(candidate).items()))] = math.log(record.measurement.median_s)
@@ -59,7 +59,7 @@ def best_settings(records: Iterable[Record]) -> list[dict[str, str]]:
     best: dict[tuple[str, str], tuple[float, Candidate]] = {}
     for record in records:
         candidate = Candidate.from_text(record.candidate)
-        if record.measurement.ok and record.measurement.tier is Tier.SCREEN and not candidate.is_default:
+        if record.measurement.ok and record.measurement.fidelity is Fidelity.SCREEN and not candidate.is_default:
             key = (record.scope, record.task_key)
             if key not in best or record.measurement.median_s < best[key][0]:
                 best[key] = (record.measurement.median_s, candidate)

@@ -144,7 +144,7 @@ def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]
 
     from kernels.metaschedule import meta_schedule
     from kernels.passes import PASSES
-    from kernels.space import Candidate, InvalidCandidate, Replayer, generate
+    from kernels.space import Candidate, InvalidCandidate, TraceApplier, generate
     from tuner import config as config_file
     from tuner.commands.prepare import lowered
     from tuner.devices import resolve as targets
@@ -155,20 +155,20 @@ def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]
     _, variants = lowered(given, target, Progress(live=False))
     made = Target(json.loads(target.text))
     tasks = {task.key: task for variant in variants for task in variant.tasks}
-    replayers = {}
+    appliers = {}
     live = {}
     for record in store.read():
         task = tasks.get(record.task_key)
         if task is None or not record.features:
             continue
-        if record.task_key not in replayers:
+        if record.task_key not in appliers:
             space = generate(task.workload, made, tuple(PASSES))
-            replayers[record.task_key] = Replayer(task.workload, space, made)
-        replayer = replayers[record.task_key]
+            appliers[record.task_key] = TraceApplier(task.workload, space, made)
+        applier = appliers[record.task_key]
         with contextlib.suppress(InvalidCandidate, ValueError):
-            schedule = replayer.apply(Candidate.from_text(record.candidate))
+            schedule = applier.apply(Candidate.from_text(record.candidate))
             row = np.asarray(record.features, dtype=np.float32)
-            live[row.tobytes()] = (replayer.context, meta_schedule().MeasureCandidate(schedule, []))
+            live[row.tobytes()] = (applier.context, meta_schedule().MeasureCandidate(schedule, []))
     return live
 
 
@@ -210,7 +210,7 @@ def main() -> None:
         print(f"{question:32s} tasks   rho  top-10  regret")
         for name in names:
             found = list(judge(models[name]).values())
-            means = [np.mean([getattr(q, f) for q in found]) for f in ("correlation", "recall", "regret")]
+            means = [np.mean([getattr(q, f) for q in found]) for f in ("correlation", "restore_rest", "regret")]
             print(f"  {name:30s} {len(found):5d} {means[0]:5.2f} {means[1]:7.2f} {means[2]:7.3f}")
     rows = np.concatenate([t.rows for t in known])[:1000]
     outcomes = [o for t in known for o in t.outcomes][:1000]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kernels.space import Replayer, generate
+from kernels.space import TraceApplier, generate
 from tests.kernels.gpu_workloads import PROGRAMS, gpu, workload
 from tests.kernels.test_cuda_numerics import candidates, wrong_ones
 
@@ -25,7 +25,7 @@ def main() -> int:
     for name in PROGRAMS:
         made = workload(name)
         space = generate(made, gpu(), tf32=name.startswith("matmul"))
-        found = candidates(space, Replayer(made, space, gpu()), asked.n, asked.seed)
+        found = candidates(space, TraceApplier(made, space, gpu()), asked.n, asked.seed)
         bad = wrong_ones(made, {key: program for key, (_, program) in found.items()})
         checked, wrong = checked + len(found), wrong + len(bad)
         print(f"{name}: {len(found)} candidates of {len(space.sketches)} sketches, {len(bad)} wrong", flush=True)

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kernels.metaschedule import meta_schedule
-from kernels.space import InvalidCandidate, Replayer, generate
+from kernels.space import InvalidCandidate, TraceApplier, generate
 from kernels.space.rules import tune_context
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import conv, conv_nhwc, depthwise, gpu, matmul
@@ -71,7 +71,7 @@ def main() -> None:
     for name, make in WORKLOADS.items():
         workload = from_prim_func(make(), name)
         space = generate(workload, gpu())
-        replayer = Replayer(workload, space, gpu())
+        applier = TraceApplier(workload, space, gpu())
         rng = np.random.default_rng(0)
         space.sample(rng)
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def main() -> None:
         passed, started = 0, time.perf_counter()
         for candidate in candidates:
             try:
-                replayer.apply(candidate)
+                applier.apply(candidate)
                 passed += 1
             except InvalidCandidate:
                 pass

@@ -13,21 +13,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fuzzing.doors import DOORS
+from tests.fuzzing.entry_points import ENTRY_POINTS
 from tests.fuzzing.hunt import Tally, hunt, mutated
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--door", action="append", choices=sorted(DOORS), help="only this one; may be repeated")
+    parser.add_argument("--door", action="append", choices=sorted(ENTRY_POINTS), help="only this one; may be repeated")
     parser.add_argument("--count", type=int, default=10_000, help="mutants a door (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the mutants that were findings here")
     arguments = parser.parse_args()
     found = 0
-    for door in arguments.door or DOORS:
+    for entry_point in arguments.entry_point or ENTRY_POINTS:
         began = time.monotonic()
-        [tally] = hunt([door], arguments.count, arguments.seed)
+        [tally] = hunt([entry_point], arguments.count, arguments.seed)
         print(f"{tally} ({time.monotonic() - began:.0f} s)", flush=True)
         _tell(tally, arguments.seed, arguments.keep)
         found += len(tally.findings)
@@ -36,11 +36,11 @@ def main() -> int:
 
 def _tell(tally: Tally, seed: int, keep: Path | None) -> None:
     for finding in tally.findings:
-        print(f"\n{tally.door}, mutant {finding.mutant}: {finding.what}\n{finding.details}", flush=True)
+        print(f"\n{tally.entry_point}, mutant {finding.mutant}: {finding.what}\n{finding.details}", flush=True)
         if keep:
-            _, name, content = mutated([tally.door], seed, finding.mutant)
+            _, name, content = mutated([tally.entry_point], seed, finding.mutant)
             keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{tally.door}-{finding.mutant}-{name}").write_bytes(content)
+            (keep / f"{tally.entry_point}-{finding.mutant}-{name}").write_bytes(content)
 
 
 if __name__ == "__main__":

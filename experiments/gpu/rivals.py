@@ -11,7 +11,7 @@ from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.devices.cuda.runner import GpuRunner
 from tuner.devices.cuda.torch_services import KernelsOnGpu
 from tuner.protocols import Policy
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 
 class Rivals(KernelsOnGpu):
@@ -30,7 +30,7 @@ class Rivals(KernelsOnGpu):
         plan = LaunchPlan.from_json(job["plan"])
         kernel = self._gpu.kernel(Path(job["path"]).read_bytes(), plan, inputs, outputs)
         ours = GpuRunner(self._gpu, "hot", lambda: None)
-        policy_of = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        policy_of = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
         seconds = ours.run(_Prepared(kernel), inputs, policy_of).median_s
         names = {launch.kernel for launch in plan.launches}
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:

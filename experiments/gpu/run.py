@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from tuner.bundle import Bundle, Manifest, TaskEntry  # noqa: E402 - the checkout comes before anything installed
 from tuner.bundle.measurements import Row, read_measurements  # noqa: E402
 from tuner.protocols import RANK  # noqa: E402
-from tuner.records import Tier  # noqa: E402
+from tuner.records import Fidelity  # noqa: E402
 
 SHARES = {"tests": 0.2, "kernels": 0.3, "timers": 0.05, "rivals": 0.1, "model": 0.35}
 """Of the seconds, by step. What one leaves over the next may use."""
@@ -38,13 +38,13 @@ SHARES = {"tests": 0.2, "kernels": 0.3, "timers": 0.05, "rivals": 0.1, "model": 
 
 def best_by_task(rows: list[Row]) -> dict[str, Row]:
     """The fastest row of each task, of the most careful tier that it has."""
-    order = [Tier.CERTIFY, Tier.RANK, Tier.SCREEN]
+    order = [Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN]
     found: dict[str, Row] = {}
     for row in rows:
         if row.measurement.ok:
             held = found.get(row.task)
-            key = (order.index(row.measurement.tier), row.measurement.median_s)
-            if held is None or key < (order.index(held.measurement.tier), held.measurement.median_s):
+            key = (order.index(row.measurement.fidelity), row.measurement.median_s)
+            if held is None or key < (order.index(held.measurement.fidelity), held.measurement.median_s):
                 found[row.task] = row
     return found
 
@@ -156,7 +156,7 @@ class Suite:
         config = dataclasses.replace(config, measure=dataclasses.replace(config.measure, database=database))
         chosen = self.work / "run.yaml"
         chosen.write_text(run_files.to_yaml(dataclasses.replace(config, out=str(runs))))
-        self._command(until, "-m", "tuner", "absorb", str(self.measurements), "--database", database)
+        self._command(until, "-m", "tuner", "import_measurements", str(self.measurements), "--database", database)
         # Half of it is for the search: compiling the model twice and comparing it take the other.
         budget = f"{max(0.5 * (until - time.monotonic()), 10.0):.0f}s"
         flags = ("--time-budget", budget, "--effort", "quick")

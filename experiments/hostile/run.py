@@ -45,7 +45,7 @@ UNBOUNDED = (
 )
 
 
-def in_turn(bed: Bed, rounds: int) -> dict:
+def run_interleaved(bed: Bed, rounds: int) -> dict:
     """Every case `rounds` times in random order. Peak figures are of the whole machine, sampled by nobody else."""
     rng = random.Random(0)
     cases = [case for case in (*hostile_kernels.CASES, *UNBOUNDED) for _ in range(rounds)]
@@ -136,7 +136,7 @@ def main() -> None:
         search()
     found: dict = {}
     with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder), UNBOUNDED) as bed:
-        found["in turn"] = in_turn(bed, args.rounds)
+        found["in turn"] = run_interleaved(bed, args.rounds)
         print("in turn", json.dumps(found["in turn"]), flush=True)
         found["restarts"] = restarted(bed, args.restarts)
         print("restarts", json.dumps(found["restarts"]), flush=True)

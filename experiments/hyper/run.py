@@ -22,7 +22,7 @@ from tuner.simulate.space import RecordedSpace
 
 GRID: dict[str, Settings] = {
     "as it is": DEFAULT,
-    "first 5, caution 2": dataclasses.replace(DEFAULT, first=5, caution=2.0),
+    "first 5, caution 2": dataclasses.replace(DEFAULT, first=5, inverse_temperature=2.0),
     "40 steps": dataclasses.replace(DEFAULT, steps=40),
     "16 members": dataclasses.replace(DEFAULT, members=16),
     "failures 2 deviations": dataclasses.replace(DEFAULT, failed=2.0),

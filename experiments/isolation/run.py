@@ -90,7 +90,7 @@ def restarts(jobs: list[dict], threads: int) -> dict:
     began = time.perf_counter()
     for job in jobs:
         found.append(bench.measure(job, SCREEN))
-        bench._keeper.replace()  # noqa: SLF001
+        bench._supervisor.replace()  # noqa: SLF001
     result = _result(began, found[1:])
     bench.close()
     return result

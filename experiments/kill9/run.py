@@ -98,7 +98,7 @@ def write_model(path: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Strike:
+class Fault:
     """What happens to a run, and when: the stage, and the seconds in it. `blow` is given its process id."""
 
     stage: str
@@ -107,7 +107,7 @@ class Strike:
 
 
 @dataclasses.dataclass(frozen=True)
-class Life:
+class Attempt:
     """`code` is -9 after a kill; `struck_in` the stage of the strike; `spent` seconds by stage; `said` its stderr."""
 
     code: int
@@ -154,7 +154,7 @@ def hurry() -> None:
     whole._CONTEST_S = dict.fromkeys(whole._CONTEST_S, 0.2)  # noqa: SLF001
 
 
-def live(config: Path, recording: Path | None, resume: str | None = None, strike: Strike | None = None) -> Life:
+def live(config: Path, recording: Path | None, resume: str | None = None, fault: Fault | None = None) -> Attempt:
     """One run in a process of its own, and what becomes of it when it is struck."""
     far, near = os.pipe()
     child = os.fork()
@@ -169,11 +169,11 @@ def live(config: Path, recording: Path | None, resume: str | None = None, strike
     stage, struck_in, said, spent = "start", "", b"", collections.Counter()
     while True:
         left = None
-        if strike is not None and stage == strike.stage:
-            left = max(at + strike.after_s - time.monotonic(), 0.0)
+        if fault is not None and stage == fault.stage:
+            left = max(at + fault.after_s - time.monotonic(), 0.0)
         if left == 0.0:
-            strike.blow(child)
-            strike, struck_in = None, stage
+            fault.blow(child)
+            fault, struck_in = None, stage
             continue
         if not select.select([far], [], [], left)[0]:
             continue
@@ -190,7 +190,7 @@ def live(config: Path, recording: Path | None, resume: str | None = None, strike
     _, status = os.waitpid(child, 0)
     spent[stage] += time.monotonic() - at
     code = os.waitstatus_to_exitcode(status)
-    return Life(code, struck_in, dict(spent), said.decode(errors="replace"), time.monotonic() - began)
+    return Attempt(code, struck_in, dict(spent), said.decode(errors="replace"), time.monotonic() - began)
 
 
 def _run(config: Path, recording: Path | None, resume: str | None) -> int:
@@ -293,7 +293,7 @@ class Experiment:
         ceilings = json.loads((run / "summary.json").read_text())["ceilings"]
         with SqlStore(f"sqlite:///{self.folder}/real/records.db") as store:
             found = {
-                (entry_of(r.task_key, Candidate.from_text(r.candidate)), r.measurement.tier): r.measurement
+                (entry_of(r.task_key, Candidate.from_text(r.candidate)), r.measurement.fidelity): r.measurement
                 for r in store.read()
             }
         Recording(found, {**ceilings, "cache_bytes": last_level_cache_bytes()}).save(self.recording)
@@ -321,7 +321,7 @@ class Experiment:
         self.runs += 1
         self.expected = dict(self.spent)
         while True:
-            kill = self.strike() if kills_left > 0 and self.rng.random() < _KILLED_SHARE else None
+            kill = self.fault() if kills_left > 0 and self.rng.random() < _KILLED_SHARE else None
             ended = live(config, self.recording, resume, kill)
             self.lives += 1
             # The search of a later life is shorter: what it took is what the next one will take at most.
@@ -344,10 +344,10 @@ class Experiment:
         self._compare(name, run, facts(database))
         shutil.rmtree(self.folder / name)
 
-    def strike(self) -> Strike:
+    def fault(self) -> Fault:
         """SIGKILL at a random moment."""
         stage = self.rng.choices(list(STAGES), list(STAGES.values()))[0]
-        return Strike(stage, self.rng.uniform(0.0, 0.9 * self.expected.get(stage, 0.0)))
+        return Fault(stage, self.rng.uniform(0.0, 0.9 * self.expected.get(stage, 0.0)))
 
     def full_disk(self, stage: str) -> str:
         """The disk fills up in a stage: exit code 3 and a clear message; with room again the run goes on."""
@@ -364,7 +364,7 @@ class Experiment:
         ballast = disk / "ballast"
         try:
             after_s = self.rng.uniform(0.0, 0.7) * self.spent.get(stage, 0.0)
-            ended = live(config, self.recording, strike=Strike(stage, after_s, lambda _: _fill(ballast)))
+            ended = live(config, self.recording, fault=Fault(stage, after_s, lambda _: _fill(ballast)))
             ballast.unlink(missing_ok=True)
             first = ended.code, stored(disk / "records.db")
             assert ended.code in (0, 3), f"{name}: exit code {ended.code}\n{ended.said}"

@@ -38,7 +38,7 @@ class _Host:
         return self._idle_since - start
 
 
-class KernelHost(_Host):
+class KernelBaselineWorker(_Host):
     """A built kernel of a task on seeded inputs, its outputs full of NaN before the first call."""
 
     def __init__(self, task: str, path: str, entry: str, threads: int) -> None:

@@ -75,7 +75,7 @@ def search_all(task: str, args: argparse.Namespace, folder: Path) -> dict[str, d
 
 def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: Path) -> dict:
     """Certified seconds of everything that a side would ship, and of PyTorch's forms, from one contest."""
-    from tuner.measure.comparison import Contender, contest, thread_env
+    from tuner.measure.comparison import BenchmarkEntry, contest, thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     env = thread_env(args.threads)
@@ -87,7 +87,7 @@ def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: P
     for kernel in dict.fromkeys(ships.values()):
         name = next(n for n, k in ships.items() if k == kernel)
         settings = {"task": task, "path": kernel[0], "entry": kernel[1], "threads": args.threads}
-        child = Child("experiments.search.hosts:KernelHost", settings, env=env)
+        child = Child("experiments.search.hosts:KernelBaselineWorker", settings, env=env)
         try:
             reason = _judge(task, child, folder)
         except (ChildDied, ChildError, ChildTimeout) as error:
@@ -97,13 +97,13 @@ def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: P
             child.close()
             continue
         names[kernel] = name
-        contenders.append(Contender(name, child))
+        contenders.append(BenchmarkEntry(name, child))
     if not args.no_torch:
         for form in torch_forms(task):
             child = Child(
                 "experiments.search.hosts:TorchHost", {"task": task, "form": form, "threads": args.threads}, env=env
             )
-            contenders.append(Contender(f"torch: {form}", child))
+            contenders.append(BenchmarkEntry(f"torch: {form}", child))
     result = contest(contenders, time_budget_s=1.5 * len(contenders), block_s=0.02, seed=0)
     for contender in contenders:
         contender.child.close()

@@ -49,7 +49,7 @@ def main() -> None:
     from tvm.target import Target
 
     from kernels.passes import PassConfig, Unroll
-    from kernels.space import Candidate, Replayer, generate
+    from kernels.space import Candidate, TraceApplier, generate
     from kernels.workload import seeded_inputs
     from tuner.config import TargetConfig
     from tuner.devices.resolve import resolve
@@ -63,12 +63,12 @@ def main() -> None:
     for shape in SHAPES:
         task = workload(*shape)
         space = generate(task, target)
-        replayer = Replayer(task, space, target)
+        applier = TraceApplier(task, space, target)
         arrays = [tvm.runtime.tensor(a) for a in seeded_inputs(task.args, 0)]
         for seed in space.seeds()[:seeds]:
             for depth in DEPTHS:
                 candidate = Candidate(seed.sketch, seed.decisions, PassConfig().replace(Unroll(depth)))
-                schedule = replayer.apply(candidate)
+                schedule = applier.apply(candidate)
                 began = time.perf_counter()
                 library = tvm.compile(schedule.mod, target=target)
                 library.mod.write_to_file(str(Path(scratch, "kernel.o")))

@@ -86,7 +86,7 @@ def build(folder: Path) -> None:
     from tvm.target import Target
 
     from kernels.reference import evaluate, reduction_length, working_dtype
-    from kernels.space import InvalidCandidate, Replayer, generate
+    from kernels.space import InvalidCandidate, TraceApplier, generate
     from kernels.workload import seeded_inputs
     from tuner.config import TargetConfig
     from tuner.devices.cpu.bench import job_of
@@ -99,10 +99,10 @@ def build(folder: Path) -> None:
     names = itertools.count()  # a library that was loaded must not be written again
     for number, work in enumerate(workloads()):
         space = generate(work, target)
-        replayer = Replayer(work, space, target)
+        applier = TraceApplier(work, space, target)
         rng = np.random.default_rng(number)
         path = folder / f"reference-{number}.npz"
-        function = replayer.module["main"]
+        function = applier.module["main"]
         outputs = evaluate(function, seeded_inputs(work.inputs, 1), work.num_outputs)
         with open(path, "wb") as file:
             np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, work.outputs, strict=True)])
@@ -111,7 +111,7 @@ def build(folder: Path) -> None:
         while found < KERNELS // 3:
             candidate = space.sample(rng)
             try:
-                scheduled = replayer.apply(candidate).mod["main"]
+                scheduled = applier.apply(candidate).mod["main"]
             except InvalidCandidate:
                 continue
             entry = f"kernel_{next(names)}"
@@ -150,16 +150,16 @@ def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, b
         while done < count and time.monotonic() < deadline:
             began = time.monotonic()
             found: list[list] = [[] for _ in jobs]
-            shadows: list[list] = [[] for _ in jobs]
+            controls: list[list] = [[] for _ in jobs]
             for process in range(PROCESSES):
                 bench.renew()
                 for number, job in enumerate(jobs):
                     rival = {**job, "path": job["copy" if kind == "aa" else "slowed"]}
-                    measured, shadow = bench.side_by_side([job, rival], CERTIFY, budget_s, seed=done + process)
+                    measured, control = bench.measure_interleaved([job, rival], CERTIFY, budget_s, seed=done + process)
                     found[number].append(measured)
-                    shadows[number].append(shadow)
+                    controls[number].append(control)
             for number, job in enumerate(jobs[: count - done]):
-                ours, theirs = pool_all(found[number], shadows[number], "once")
+                ours, theirs = pool_all(found[number], controls[number], "once")
                 verdict = verdict_of(theirs, ours)  # the rival against the incumbent
                 row = {
                     "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,

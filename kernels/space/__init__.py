@@ -2,7 +2,7 @@
 
 Everything here is plain data that replays exactly: a sketch is TVM's trace as JSON, a candidate names
 a sketch, one value for each of its knobs, and a pass configuration. A live schedule exists only
-inside `Replayer.apply`.
+inside `TraceApplier.apply`.
 
 | module | is |
 |---|---|
@@ -25,7 +25,7 @@ from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.encoding import ENCODING_LENGTH
 from kernels.space.rules import generate, vector_lanes
-from kernels.space.trace import Replayer
+from kernels.space.trace import TraceApplier
 
 __all__ = [
     "DEFAULT_SKETCH",
@@ -35,7 +35,7 @@ __all__ = [
     "DesignSpace",
     "InvalidCandidate",
     "Knob",
-    "Replayer",
+    "TraceApplier",
     "Sketch",
     "generate",
     "vector_lanes",

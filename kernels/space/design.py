@@ -17,7 +17,7 @@ from kernels.passes import PASSES, PassConfig
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
 from kernels.space.gpu import GpuModel
-from kernels.space.gpu_seeds import Judged, judged
+from kernels.space.gpu_seeds import Predicted, predicted
 from kernels.space.gpu_solve import GpuSolver
 from kernels.space.seeds import first_guesses
 from kernels.space.solve import Count, Solver
@@ -132,7 +132,7 @@ class DesignSpace:
             if drawn is None or self.sketches[sketch].gpu is None:
                 break
             candidate = self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
-            if not self._judged.hopeless(self.sketches[sketch], candidate.decisions):
+            if not self._predicted.hopeless(self.sketches[sketch], candidate.decisions):
                 break
             drawn = self._solvers[sketch].draw(rng)
         return drawn
@@ -207,14 +207,14 @@ class DesignSpace:
 
     def seeds(self, limit: int = 24) -> list[Candidate]:
         """Analytical first guesses, the most promising first."""
-        tiled = self._judged.seeds(limit)
+        tiled = self._predicted.seeds(limit)
         rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
         passes = functools.reduce(PassConfig.replace, (variants[0] for variants in self.pass_variants), PassConfig())
         return [dataclasses.replace(guess, passes=passes) for guess in [*tiled, *rest][:limit]]
 
     @functools.cached_property
-    def _judged(self) -> Judged:
-        return judged(self.sketches)
+    def _predicted(self) -> Predicted:
+        return predicted(self.sketches)
 
     # --- as data --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ _DRAWS = 96
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predicted:
     """Solved candidates of all tiled sketches, the most promising first, each with its estimated seconds."""
 
     ranked: tuple[tuple[float, Candidate], ...]
@@ -43,7 +43,7 @@ class Judged:
         return sketch.gpu is not None and not judge(sketch.gpu, decisions).seconds < HOPELESS * self.best
 
 
-def judged(sketches: Sequence[Sketch]) -> Judged:
+def predicted(sketches: Sequence[Sketch]) -> Predicted:
     """Draw and judge; the same in every process."""
     rng = np.random.default_rng(0)
     found: dict[Candidate, float] = {}
@@ -56,4 +56,4 @@ def judged(sketches: Sequence[Sketch]) -> Judged:
             if drawn is not None:
                 decisions = tuple(k.choices[i] for k, i in zip(sketch.knobs, drawn, strict=True))
                 found[Candidate(sketch.number, decisions)] = judge(sketch.gpu, decisions).seconds
-    return Judged(tuple(sorted(((seconds, c) for c, seconds in found.items()), key=lambda item: item[0])))
+    return Predicted(tuple(sorted(((seconds, c) for c, seconds in found.items()), key=lambda item: item[0])))

@@ -12,7 +12,7 @@ from kernels.space.packed import schedule_packed
 from kernels.space.rows import schedule_rows
 from kernels.workload import Workload
 
-CPU_RECIPES: Mapping[str, Callable[[Schedule], bool]] = {
+CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
     "rows": schedule_rows,
 }
@@ -21,10 +21,10 @@ CPU_RECIPES: Mapping[str, Callable[[Schedule], bool]] = {
 
 def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:
     """(rule, trace) of each recipe that fits the workload on the target."""
-    for rule, recipe in (CPU_RECIPES if target.kind.name == "llvm" else {}).items():
+    for rule, model_spec in (CPU_SKETCH_RULES if target.kind.name == "llvm" else {}).items():
         schedule = Schedule(workload.module(), seed=1, error_render_level="none")
         try:
-            fits = recipe(schedule)
+            fits = model_spec(schedule)
         except (RuntimeError, ValueError):  # TVM's scheduler refuses a step: the program is not of this kind after all
             continue
         if fits:

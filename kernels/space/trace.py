@@ -21,7 +21,7 @@ each of their steps. A softmax that does a thousand times the work costs a run's
 chain of comparisons that LLVM takes minutes over."""
 
 
-class Replayer:
+class TraceApplier:
     """Turns candidates of one workload into schedules. Made once a process and workload (20 ms)."""
 
     def __init__(self, workload: Workload, space: DesignSpace, target: Target) -> None:

@@ -35,33 +35,33 @@ class ImporterContract:
             assert spec.shape[0] == 2
 
     def test_the_recipe_makes_the_same_model_again(self, model: ImportedModel) -> None:
-        recipe = json.loads(json.dumps(model.recipe))
-        assert recipe == model.recipe
-        inputs = importers.model_inputs(model.inputs, recipe, 1)
-        first, again = _by_torch(recipe, inputs), _by_torch(recipe, inputs)
+        model_spec = json.loads(json.dumps(model.model_spec))
+        assert model_spec == model.model_spec
+        inputs = importers.model_inputs(model.inputs, model_spec, 1)
+        first, again = _by_torch(model_spec, inputs), _by_torch(model_spec, inputs)
         assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
-        other_seed = _by_torch({**recipe, "seed": 6}, inputs)
+        other_seed = _by_torch({**model_spec, "seed": 6}, inputs)
         assert not np.allclose(first[0], other_seed[0])
 
     def test_relax_torch_and_onnxruntime_agree(self, model: ImportedModel) -> None:
         import tvm
         from tvm import relax
 
-        inputs = importers.model_inputs(model.inputs, model.recipe, 1)
-        expected = by_onnxruntime(importers.onnx_bytes(model.recipe), inputs)
-        close(_by_torch(model.recipe, inputs), expected, 1e-4)
+        inputs = importers.model_inputs(model.inputs, model.model_spec, 1)
+        expected = by_onnxruntime(importers.onnx_bytes(model.model_spec), inputs)
+        close(_by_torch(model.model_spec, inputs), expected, 1e-4)
         machine = relax.VirtualMachine(tvm.compile(model.module, "llvm"), tvm.cpu())
         answer = machine["main"](*map(tvm.runtime.tensor, inputs))
         close([part.numpy() for part in (answer if len(expected) > 1 else [answer])], expected, 1e-4)
 
     def test_onnx_keeps_the_names_and_order_of_the_inputs(self, model: ImportedModel) -> None:
-        exported = importers.onnx_bytes(model.recipe).SerializeToString()
+        exported = importers.onnx_bytes(model.model_spec).SerializeToString()
         session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
         assert [value.name for value in session.get_inputs()] == [spec.name for spec in model.inputs]
 
 
-def _by_torch(recipe: importers.Recipe, inputs: Sequence[Value]) -> list[Value]:
-    module, _ = importers.torch_module(recipe)
+def _by_torch(model_spec: importers.ModelSpec, inputs: Sequence[Value]) -> list[Value]:
+    module, _ = importers.torch_module(model_spec)
     with torch.inference_mode():
         result = module(*map(torch.from_numpy, inputs))
     return [part.numpy() for part in ((result,) if isinstance(result, torch.Tensor) else result)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tuner.errors import StoreError
 from tuner.protocols import RecordStore
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 
 
 def make_record(**changes: object) -> Record:
@@ -19,7 +19,7 @@ def make_record(**changes: object) -> Record:
     measurement = Measurement(
         status=Status.OK,
         samples_s=(1.25e-3, 1.5e-3, 1 / 3),
-        tier=Tier.RANK,
+        fidelity=Fidelity.RANK,
         stopped_by="half width",
         max_abs_error=1e-6,
         max_rel_error=2e-5,
@@ -56,7 +56,7 @@ def measurements(draw: st.DrawFn) -> Measurement:
     return Measurement(
         status=status,
         samples_s=tuple(draw(st.lists(seconds, min_size=1, max_size=5))) if status is Status.OK else (),
-        tier=draw(st.sampled_from(Tier)),
+        fidelity=draw(st.sampled_from(Fidelity)),
         stopped_by=draw(_TEXT),
         reason=draw(_TEXT),
         censored_at_s=draw(seconds) if status is Status.CENSORED else None,

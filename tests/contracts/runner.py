@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tuner.protocols import CERTIFY, RANK, SCREEN, Policy, Runner
-from tuner.records import Status, Tier
+from tuner.records import Fidelity, Status
 
 
 @dataclass
@@ -51,12 +51,12 @@ class RunnerContract:
     def runner(self) -> Runner:
         raise NotImplementedError("give the implementation under test")
 
-    @pytest.mark.parametrize("policy", [SCREEN, RANK], ids=lambda policy: str(policy.tier))
+    @pytest.mark.parametrize("policy", [SCREEN, RANK], ids=lambda policy: str(policy.fidelity))
     def test_ok_has_enough_samples_of_the_right_size(self, runner: Runner, policy: Policy) -> None:
         toy = Toy()
         measured = runner.run(toy, [np.ones(3)], policy)
         assert measured.status is Status.OK
-        assert measured.tier is policy.tier
+        assert measured.fidelity is policy.fidelity
         assert len(measured.samples_s) >= policy.min_samples
         assert measured.stopped_by
         assert toy.call_s <= measured.median_s < 4 * toy.call_s  # the machine may be busy, never faster
@@ -73,18 +73,18 @@ class RunnerContract:
 
     def test_too_slow_is_censored_at_the_threshold_and_timed_no_further(self, runner: Runner) -> None:
         toy = Toy(call_s=0.02)
-        policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.005)
+        policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.005)
         measured = runner.run(toy, [], policy)
         assert measured.status is Status.CENSORED
         assert measured.censored_at_s == 0.005
         assert sum(toy.launches) <= 3
 
     def test_fast_enough_is_not_censored(self, runner: Runner) -> None:
-        policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5)
+        policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5)
         assert runner.run(Toy(), [], policy).ok
 
     def test_the_time_limit_holds_for_slow_calls(self, runner: Runner) -> None:
-        policy = Policy(Tier.CERTIFY, 1000, 1000.0, 0.2, CERTIFY.half_width)
+        policy = Policy(Fidelity.CERTIFY, 1000, 1000.0, 0.2, CERTIFY.half_width)
         began = time.perf_counter()
         measured = runner.run(Toy(call_s=0.03), [], policy)
         assert measured.ok

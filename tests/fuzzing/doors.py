@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Door:
+class EntryPoint:
     """`files` are the whole specimens by name. `open` is given a folder with all of them, one of which may be
     damaged, and the name of that one; it raises whatever the program does."""
 
@@ -211,7 +211,7 @@ def _open_model(folder: Path, name: str) -> None:
     source = f"onnx:{folder / ('external.onnx' if name == 'data.bin' else name)}"
     for weights in ("random", "original"):
         model = importers.load(source, 1, {}, weights, 0)
-        importers.model_inputs(model.inputs, model.recipe, 0)
+        importers.model_inputs(model.inputs, model.model_spec, 0)
         json.dumps([dataclasses.asdict(spec) for spec in model.inputs], allow_nan=False)
 
 
@@ -371,36 +371,36 @@ def _open_ceilings(folder: Path, name: str) -> None:
     assert np.isfinite([found["peak_flops_per_s"], found["bandwidth_bytes_per_s"]]).all()
 
 
-DOORS: Mapping[str, Door] = {
-    "config": Door(_run_files, _open_run_file),
-    "export": Door(_export_files, _open_export),
-    "rows": Door(_row_values, _open_row),
-    "database": Door(lambda: {"records.db": _database()}, _open_database),
-    "onnx": Door(_models, _open_model),
-    "cost model": Door(_cost_models, _open_cost_model),
-    "run folder": Door(_run_folder, _open_run_folder),
-    "report": Door(_run_folder, _open_report),
-    "recorded space": Door(_space_files, _open_space),
-    "bundle": Door(_bundle_files, _open_bundle),
-    "ceilings": Door(_ceiling_files, _open_ceilings),
+ENTRY_POINTS: Mapping[str, EntryPoint] = {
+    "config": EntryPoint(_run_files, _open_run_file),
+    "export": EntryPoint(_export_files, _open_export),
+    "rows": EntryPoint(_row_values, _open_row),
+    "database": EntryPoint(lambda: {"records.db": _database()}, _open_database),
+    "onnx": EntryPoint(_models, _open_model),
+    "cost model": EntryPoint(_cost_models, _open_cost_model),
+    "run folder": EntryPoint(_run_folder, _open_run_folder),
+    "report": EntryPoint(_run_folder, _open_report),
+    "recorded space": EntryPoint(_space_files, _open_space),
+    "bundle": EntryPoint(_bundle_files, _open_bundle),
+    "ceilings": EntryPoint(_ceiling_files, _open_ceilings),
 }
 
 
 # --- what the hunt must notice -------------------------------------------------------------------------
 
 
-def _bait(harm: Callable[[], object]) -> Door:
+def _sample(harm: Callable[[], object]) -> EntryPoint:
     def opened(folder: Path, name: str) -> None:
         if (folder / name).read_bytes() != bytes(64):
             harm()
 
-    return Door(lambda: {"file": bytes(64)}, opened)
+    return EntryPoint(lambda: {"file": bytes(64)}, opened)
 
 
-BAITS: Mapping[str, Door] = {
-    "bug": _bait(lambda: {}["a bug"]),
-    "crash": _bait(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
-    "greed": _bait(lambda: bytearray(2 << 30)),
-    "hang": _bait(lambda: time.sleep(600)),
+SAMPLES: Mapping[str, EntryPoint] = {
+    "bug": _sample(lambda: {}["a bug"]),
+    "crash": _sample(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+    "greed": _sample(lambda: bytearray(2 << 30)),
+    "hang": _sample(lambda: time.sleep(600)),
 }
 """Doors that do harm whenever a file is damaged."""

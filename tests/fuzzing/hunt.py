@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.fuzzing.doors import BAITS, DOORS, Refused
+from tests.fuzzing.entry_points import ENTRY_POINTS, SAMPLES, Refused
 from tests.fuzzing.mutants import mutant
 from tuner.errors import TunerError
 
-_ALL = {**DOORS, **BAITS}
+_ALL = {**ENTRY_POINTS, **SAMPLES}
 ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 3 << 30
 """Address space that opening one file may add to what the child had when all specimens had been opened."""
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 class Tally:
     """What became of the mutants of one door. `slowest_s` is CPU time."""
 
-    door: str
+    entry_point: str
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
     findings: list[Finding] = field(default_factory=list)
     slowest_s: float = 0.0
@@ -57,14 +57,20 @@ class Tally:
 
     def __str__(self) -> str:
         counted = ", ".join(f"{number} {name}" for name, number in self.outcomes.most_common())
-        return f"{self.door}: {counted}; slowest {self.slowest_s:.2f} s, memory +{self.most_bytes / 2**20:.0f} MiB"
+        return (
+            f"{self.entry_point}: {counted}; slowest {self.slowest_s:.2f} s, memory +{self.most_bytes / 2**20:.0f} MiB"
+        )
 
 
 def hunt(
-    doors: Sequence[str], count: int, seed: int = 0, memory_bytes: int = MEMORY_BYTES, deadline_s: float = DEADLINE_S
+    entry_points: Sequence[str],
+    count: int,
+    seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
+    deadline_s: float = DEADLINE_S,
 ) -> list[Tally]:
     """Open `count` mutants of the files of each door, by turns. The same seed gives the same mutants."""
-    tallies, first, last = [Tally(door) for door in doors], 0, count * len(doors)
+    tallies, first, last = [Tally(entry_point) for entry_point in entry_points], 0, count * len(entry_points)
     while first < last:
         first = _one_child(tallies, first, last, seed, memory_bytes, deadline_s)
     return tallies
@@ -73,7 +79,7 @@ def hunt(
 def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memory_bytes: int, deadline_s: float) -> int:
     """Run a child from mutant `first` on; returns the number after the last one it dealt with."""
     reading, writing = os.pipe()
-    order = [[tally.door for tally in tallies], seed, first, last, memory_bytes, writing]
+    order = [[tally.entry_point for tally in tallies], seed, first, last, memory_bytes, writing]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzzing.hunt", json.dumps(order)],
@@ -119,36 +125,36 @@ def _note(tally: Tally, said: Mapping[str, Any], now: int) -> None:
 # --- in the child --------------------------------------------------------------------------------
 
 
-def mutated(doors: Sequence[str], seed: int, number: int) -> tuple[str, str, bytes]:
+def mutated(entry_points: Sequence[str], seed: int, number: int) -> tuple[str, str, bytes]:
     """Whose file mutant `number` damages, which one, and its damaged content."""
-    door, turn = doors[number % len(doors)], number // len(doors)
-    files = _ALL[door].files()
+    entry_point, turn = entry_points[number % len(entry_points)], number // len(entry_points)
+    files = _ALL[entry_point].files()
     name = sorted(files)[turn % len(files)]
-    return door, name, mutant(files[name], f"{seed}/{door}/{turn}")
+    return entry_point, name, mutant(files[name], f"{seed}/{entry_point}/{turn}")
 
 
-def _serve(doors: Sequence[str], seed: int, first: int, last: int, memory_bytes: int, pipe: int) -> None:
+def _serve(entry_points: Sequence[str], seed: int, first: int, last: int, memory_bytes: int, pipe: int) -> None:
     with tempfile.TemporaryDirectory(prefix="tuner-fuzz-") as scratch:
-        for door in doors:
-            for name, content in _ALL[door].files().items():
-                folder = _laid_out(door, Path(scratch, "whole"), name, content)
-                _ALL[door].open(folder, name)  # what is whole must be accepted, or nothing is tried
+        for entry_point in entry_points:
+            for name, content in _ALL[entry_point].files().items():
+                folder = _laid_out(entry_point, Path(scratch, "whole"), name, content)
+                _ALL[entry_point].open(folder, name)  # what is whole must be accepted, or nothing is tried
         allowed = _address_space() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in range(first, last):
-            door, name, content = mutated(doors, seed, number)
-            folder = _laid_out(door, Path(scratch, "mutant"), name, content)
+            entry_point, name, content = mutated(entry_points, seed, number)
+            folder = _laid_out(entry_point, Path(scratch, "mutant"), name, content)
             os.write(pipe, json.dumps({"begin": number}).encode() + b"\n")
-            os.write(pipe, json.dumps(_outcome(door, folder, name)).encode() + b"\n")
+            os.write(pipe, json.dumps(_outcome(entry_point, folder, name)).encode() + b"\n")
         os.write(pipe, json.dumps({"begin": last}).encode() + b"\n")
 
 
-def _outcome(door: str, folder: Path, name: str) -> dict[str, Any]:
+def _outcome(entry_point: str, folder: Path, name: str) -> dict[str, Any]:
     before, said = time.process_time(), {}
     high_water = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        _ALL[door].open(folder, name)
+        _ALL[entry_point].open(folder, name)
         outcome = "accepted"
     except (TunerError, Refused) as error:
         outcome = "refused" if len(str(error)) < LONGEST_MESSAGE else "finding"
@@ -160,11 +166,11 @@ def _outcome(door: str, folder: Path, name: str) -> dict[str, Any]:
     return {"outcome": outcome, "seconds": time.process_time() - before, "bytes": grown, **said}
 
 
-def _laid_out(door: str, folder: Path, name: str, content: bytes) -> Path:
+def _laid_out(entry_point: str, folder: Path, name: str, content: bytes) -> Path:
     """A folder with the door's files as they should be, but for one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for other, whole in _ALL[door].files().items():
+    for other, whole in _ALL[entry_point].files().items():
         (folder / other).write_bytes(content if other == name else whole)
     return folder
 

@@ -68,7 +68,7 @@ def test_nvml_tells_the_clock(bench: Any, tmp_path: Path) -> None:
     pytest.importorskip("pynvml")
     conditions = bench.measure(job("right", tmp_path), SCREEN).conditions
     assert conditions["before"]["sm_clock_mhz"] > 100
-    assert conditions["after"]["strangers"] == 0
+    assert conditions["after"]["other_processes"] == 0
 
 
 def test_it_works_beside_pytorch_on_the_same_context() -> None:

@@ -16,7 +16,7 @@ import tvm
 
 from kernels.reference import compare, evaluate, reduction_length, working_dtype
 from kernels.serial import answers, serial
-from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer, generate
+from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
 from kernels.workload import Workload, seeded_inputs
 from tests.kernels.gpu_workloads import PROGRAMS, gpu, workload
 
@@ -24,7 +24,7 @@ CHECKED: dict[str, int] = {}
 
 
 def candidates(
-    space: DesignSpace, replayer: Replayer, count: int, seed: int = 5
+    space: DesignSpace, applier: TraceApplier, count: int, seed: int = 5
 ) -> dict[str, tuple[Candidate, tvm.IRModule]]:
     """Legal random candidates by name, from each sketch in turn."""
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def candidates(
         candidate = space.sample_sketch(sketch.number, rng)
         assert candidate is not None
         try:
-            schedule = replayer.apply(candidate, described=True)
+            schedule = applier.apply(candidate, described=True)
         except InvalidCandidate:
             continue
         found[f"candidate_{len(found)}"] = candidate, serial(schedule.mod)
@@ -62,7 +62,7 @@ def test_candidates_answer_rightly(name: str) -> None:
     made = workload(name)
     space = generate(made, gpu(), tf32=name.startswith("matmul"))
     count = 9 if "conv" in name else 12  # convolutions take longest to schedule
-    found = candidates(space, Replayer(made, space, gpu()), count)
+    found = candidates(space, TraceApplier(made, space, gpu()), count)
     CHECKED[name] = len(found)
     wrong = wrong_ones(made, {key: program for key, (_, program) in found.items()})
     assert not wrong, [(found[key][0].to_text(), reason) for key, reason in wrong.items()]
@@ -79,7 +79,7 @@ def test_a_copy_that_misses_an_element_is_seen() -> None:
     """The check can fail: every loop over a tile's columns on its way into shared memory stops one step early."""
     made = workload("matmul of primes")
     space = generate(made, gpu())
-    found = candidates(space, Replayer(made, space, gpu()), 3)
+    found = candidates(space, TraceApplier(made, space, gpu()), 3)
     assert len(wrong_ones(made, {key: shortened(program) for key, (_, program) in found.items()})) == 3
 
 

@@ -9,7 +9,7 @@ import tvm
 from tvm import te
 from tvm.target import Target
 
-from kernels.space import InvalidCandidate, Replayer, generate
+from kernels.space import InvalidCandidate, TraceApplier, generate
 from kernels.space.evolution import Evolution
 from kernels.workload import Workload, from_prim_func
 
@@ -44,7 +44,7 @@ def softmax() -> Workload:
 def test_a_point_is_the_program_that_tvm_means(make, target: Target) -> None:
     workload = make()
     space = generate(workload, target)
-    evolution, replayer = Evolution(workload, space, target, 1, 64, 24), Replayer(workload, space, target)
+    evolution, applier = Evolution(workload, space, target, 1, 64, 24), TraceApplier(workload, space, target)
     same = 0
     for _ in range(2):
         proposed = evolution.propose()
@@ -54,7 +54,7 @@ def test_a_point_is_the_program_that_tvm_means(make, target: Target) -> None:
                 continue
             assert space.legal(candidate)
             try:
-                schedule = replayer.apply(candidate)
+                schedule = applier.apply(candidate)
             except InvalidCandidate:  # it does the same over and over, which TVM does not mind
                 continue
             assert text(schedule.mod, target) == text(evolution.program(number), target)

@@ -14,7 +14,7 @@ import tvm
 from kernels import cubin, emit_cuda
 from kernels.features import ENCODING, FEATURE_LENGTH, FeatureExtractor
 from kernels.passes import PassConfig
-from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer, generate
+from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
 from kernels.space.gpu_work import judge
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import conv, depthwise, gpu, matmul, softmax
@@ -46,11 +46,11 @@ def test_nine_of_ten_candidates_pass_and_are_proposed_fast(dtype: str) -> None:
     candidates = [space.sample(rng) for _ in range(30)]
     assert (time.process_time() - started) / 30 < 0.005
     assert all(space.legal(c) for c in candidates)
-    replayer = Replayer(BIG[dtype], space, gpu())
+    applier = TraceApplier(BIG[dtype], space, gpu())
     passed = 0
     for candidate in candidates:
         try:
-            replayer.apply(candidate)
+            applier.apply(candidate)
             passed += 1
         except InvalidCandidate:
             pass
@@ -74,12 +74,12 @@ def test_mutations_stay_within_the_limits() -> None:
 def test_threads_and_shared_memory_are_those_of_the_lowered_kernel(func: object) -> None:
     workload = made(func)
     space = generate(workload, gpu())
-    replayer = Replayer(workload, space, gpu())
+    applier = TraceApplier(workload, space, gpu())
     compared = exact = 0
     for candidate in drawn(space, 1):
         model = space.sketches[candidate.sketch].gpu
         try:
-            plan = emit_cuda.emit(replayer.apply(candidate).mod, gpu()).plan
+            plan = emit_cuda.emit(applier.apply(candidate).mod, gpu()).plan
         except (InvalidCandidate, emit_cuda.EmitFailed):
             continue
         assert model is not None
@@ -125,14 +125,14 @@ def test_tensor_cores_of_every_dtype_are_emitted_and_ours_compile(
 ) -> None:
     workload = made(matmul(64, 64, 64, dtype, out))
     space = generate(workload, gpu(), tf32=True)
-    replayer = Replayer(workload, space, gpu())
+    applier = TraceApplier(workload, space, gpu())
     tensor = [s for s in space.sketches if s.gpu and s.gpu.tensor_cores]
     assert {max(x.copies for x in s.gpu.staged) > 1 for s in tensor if s.gpu} == {False, True}, "pipelined and not"
     rng = np.random.default_rng(0)
     for sketch in (tensor[0], tensor[-1]):
         candidate = space.sample_sketch(sketch.number, rng)
         assert candidate is not None
-        program = emit_cuda.emit(replayer.apply(candidate).mod, gpu())
+        program = emit_cuda.emit(applier.apply(candidate).mod, gpu())
         assert f"matrix_a, {fragment}" in program.source
         assert (dtype == "float32") == ("__float_to_tf32" in program.source)
     if dtype in ("float16", "int8"):
@@ -156,7 +156,7 @@ def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
         key=lambda c: judge(pipelined.gpu, c.decisions).seconds,  # type: ignore[arg-type]
     )
     passes = PassConfig.from_text("async_copy{on=0} register_cap{registers=64} ptxas_opt{level=2} cuda_math{fast=1}")
-    module = Replayer(workload, space, gpu()).apply(Candidate(best.sketch, best.decisions, passes)).mod
+    module = TraceApplier(workload, space, gpu()).apply(Candidate(best.sketch, best.decisions, passes)).mod
     with tvm.transform.PassContext(config=passes.context_options()):
         program = emit_cuda.emit(module, gpu())
     copies = r"cp\.async\.c[ag]\."
@@ -179,8 +179,8 @@ def test_seeds_are_the_judges_first_choices_and_rows_hold_its_view() -> None:
     rng = np.random.default_rng(3)
     usual = [judge(s.gpu, c.decisions).seconds for c in drawn(space, 10) if (s := space.sketches[c.sketch]).gpu]
     assert estimates[0] < 0.5 * float(np.median(usual))
-    replayer = Replayer(BIG["float16"], space, gpu())
-    row = FeatureExtractor(BIG["float16"], replayer).row(seeds[0], replayer.apply(seeds[0]))
+    applier = TraceApplier(BIG["float16"], space, gpu())
+    row = FeatureExtractor(BIG["float16"], applier).row(seeds[0], applier.apply(seeds[0]))
     assert row is not None
     assert row.shape == (FEATURE_LENGTH,)
     assert row[ENCODING] == pytest.approx(space.encode(seeds[0]))

@@ -18,7 +18,7 @@ from kernels import reference
 from kernels.passes import PASSES, PassConfig
 from kernels.passes.base import Pass
 from kernels.passes.vector_math import VectorMath
-from kernels.space import Candidate, DesignSpace, Replayer, generate
+from kernels.space import Candidate, DesignSpace, TraceApplier, generate
 from kernels.workload import seeded_inputs
 from tests.kernels.programs import LLVM, llvm, small_conv, softmax
 
@@ -78,17 +78,17 @@ def test_the_default_is_a_variant_and_mostly_the_first_and_none_comes_twice(name
 
 
 @pytest.fixture(scope="module")
-def tuned() -> tuple[DesignSpace, Replayer, list[np.ndarray], np.ndarray]:
+def tuned() -> tuple[DesignSpace, TraceApplier, list[np.ndarray], np.ndarray]:
     workload, target = small_conv(), llvm()
     space = generate(workload, target)
     inputs = seeded_inputs(workload.inputs, 1)
     [expected] = reference.evaluate(workload.module()["main"], inputs)
-    return space, Replayer(workload, space, target), inputs, expected
+    return space, TraceApplier(workload, space, target), inputs, expected
 
 
-def build(replayer: Replayer, candidate: Candidate) -> tvm.runtime.Executable:
+def build(applier: TraceApplier, candidate: Candidate) -> tvm.runtime.Executable:
     """As the builder does: the schedule, then the lowering and target options of the passes."""
-    module = replayer.apply(candidate).mod
+    module = applier.apply(candidate).mod
     target = Target(candidate.passes.target_options(json.loads(json.dumps(LLVM))))
     with target, tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
         return tvm.compile(module, target)
@@ -96,9 +96,9 @@ def build(replayer: Replayer, candidate: Candidate) -> tvm.runtime.Executable:
 
 @pytest.mark.parametrize("setting", VARIANTS, ids=Pass.to_text)
 def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
-    space, replayer, inputs, expected = tuned
+    space, applier, inputs, expected = tuned
     seed = space.seeds(limit=1)[0]
-    library = build(replayer, Candidate(seed.sketch, seed.decisions, PassConfig().replace(setting)))
+    library = build(applier, Candidate(seed.sketch, seed.decisions, PassConfig().replace(setting)))
     output = tvm.runtime.empty(expected.shape, "float32")
     library(*map(tvm.runtime.tensor, inputs), output)
     right, _, _, reason = reference.compare(output.numpy(), expected, "float32", 72)
@@ -106,12 +106,12 @@ def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
 
 
 def test_random_candidates_are_right(tuned: tuple) -> None:
-    space, replayer, inputs, expected = tuned
+    space, applier, inputs, expected = tuned
     rng = np.random.default_rng(5)
     for _ in range(4):
         candidate = space.sample(rng, vary_passes=0.8)
         output = tvm.runtime.empty(expected.shape, "float32")
-        build(replayer, candidate)(*map(tvm.runtime.tensor, inputs), output)
+        build(applier, candidate)(*map(tvm.runtime.tensor, inputs), output)
         right, _, _, reason = reference.compare(output.numpy(), expected, "float32", 72)
         assert right, f"{candidate.to_text()}: {reason}"
 
@@ -120,9 +120,9 @@ def test_random_candidates_are_right(tuned: tuple) -> None:
 
 
 def script(tuned: tuple, text: str) -> str:
-    space, replayer, _, _ = tuned
+    space, applier, _, _ = tuned
     seed = space.seeds(limit=1)[0]
-    return replayer.apply(Candidate(seed.sketch, seed.decisions, PassConfig.from_text(text))).mod["main"].script()
+    return applier.apply(Candidate(seed.sketch, seed.decisions, PassConfig.from_text(text))).mod["main"].script()
 
 
 @pytest.mark.parametrize("text", ["unroll{depth=0}", "unroll{depth=16}", "vectorize{extent=0}", "noalias{on=0}"])

@@ -10,7 +10,7 @@ import tvm
 from tvm import te, topi
 
 from kernels.reference import Expectation, evaluate, reduction_length, working_dtype
-from kernels.space import Replayer, generate
+from kernels.space import TraceApplier, generate
 from kernels.workload import Workload, from_prim_func, seeded_inputs
 from tests.kernels.programs import llvm, small_conv, softmax
 
@@ -85,7 +85,7 @@ def test_what_a_recipe_makes_is_right(make: Callable[[], Workload], rules: set[s
     """A seed and two random points of each of our sketches, against numpy in double precision."""
     workload = make()
     space = generate(workload, llvm())
-    replayer = Replayer(workload, space, llvm())
+    applier = TraceApplier(workload, space, llvm())
     rng = np.random.default_rng(0)
     wanted = {s.number for s in space.sketches if s.rule in rules}
     drawn = [space.sample(rng, vary_passes=0.0) for _ in range(60)]
@@ -97,7 +97,7 @@ def test_what_a_recipe_makes_is_right(make: Callable[[], Workload], rules: set[s
         seeds = [c for c in space.seeds(1000) if c.sketch == number]
         assert seeds, "a sketch of our own has first guesses"
         for candidate in [seeds[0], *[c for c in drawn if c.sketch == number][:2]]:
-            function = candidate.passes.on_function(replayer.apply(candidate).mod["main"])
+            function = candidate.passes.on_function(applier.apply(candidate).mod["main"])
             library = tvm.compile(tvm.IRModule({"main": function}), target=llvm())
             arrays = [tvm.runtime.tensor(a) for a in inputs]
             out = tvm.runtime.tensor(np.full(workload.outputs[0].shape, np.nan, dtype=np.float32))

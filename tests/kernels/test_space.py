@@ -22,8 +22,8 @@ from kernels.space import (
     Decision,
     DesignSpace,
     InvalidCandidate,
-    Replayer,
     Sketch,
+    TraceApplier,
     generate,
 )
 from tests.kernels.programs import llvm, small_conv, softmax
@@ -39,12 +39,12 @@ def space() -> DesignSpace:
 
 
 @functools.cache
-def replayer() -> Replayer:
-    return Replayer(WORKLOAD, space(), llvm())
+def applier() -> TraceApplier:
+    return TraceApplier(WORKLOAD, space(), llvm())
 
 
 def lowered(candidate: Candidate) -> str:
-    return str(replayer().apply(candidate).mod["main"].script(show_meta=True))
+    return str(applier().apply(candidate).mod["main"].script(show_meta=True))
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -88,7 +88,7 @@ def test_the_default_candidate() -> None:
     assert space().contains(default)
     assert space().legal(default)
     assert Candidate.from_text(default.to_text()) == default
-    assert replayer().apply(default).mod["main"].script() == WORKLOAD.module()["main"].script()
+    assert applier().apply(default).mod["main"].script() == WORKLOAD.module()["main"].script()
 
 
 # --- structure ----------------------------------------------------------------------------------------
@@ -121,14 +121,14 @@ def test_tiles_multiply_up_to_their_loop() -> None:
 def test_a_space_without_tiles_is_still_a_space() -> None:
     workload = softmax()
     flat = generate(workload, llvm())
-    flat_replayer = Replayer(workload, flat, llvm())
+    flat_applier = TraceApplier(workload, flat, llvm())
     rng = np.random.default_rng(0)
     applied = 0
     for _ in range(20):
         candidate = flat.sample(rng)
         assert flat.contains(candidate)
         with contextlib.suppress(InvalidCandidate):  # some compute the same over and over
-            flat_replayer.apply(candidate)
+            flat_applier.apply(candidate)
             applied += 1
     assert applied > 2
 
@@ -185,7 +185,7 @@ def test_seeds_are_legal_inside_distinct_and_apply() -> None:
     assert len(set(found)) == len(found)
     for candidate in found:
         assert inside(candidate)
-        replayer().apply(candidate)
+        applier().apply(candidate)
     assert space().seeds(limit=3) == found[:3]
 
 
@@ -210,7 +210,7 @@ def test_replay_is_exact(seed: int) -> None:
     candidate = space().sample(np.random.default_rng(seed))
     first = lowered(candidate)
     assert lowered(Candidate.from_text(candidate.to_text())) == first
-    assert str(Replayer(WORKLOAD, space(), llvm()).apply(candidate).mod["main"].script(show_meta=True)) == first
+    assert str(TraceApplier(WORKLOAD, space(), llvm()).apply(candidate).mod["main"].script(show_meta=True)) == first
 
 
 def test_other_decisions_give_another_program() -> None:
@@ -231,7 +231,7 @@ NOT_TILES: list[Decision] = [(3, 3, 3, 3), (1,), (0, 0, 0, 0), (-1, 1, 1, -1), 7
 def refuse(candidate: Candidate) -> None:
     assert not space().contains(candidate)
     with pytest.raises(InvalidCandidate):
-        replayer().apply(candidate)
+        applier().apply(candidate)
 
 
 @pytest.mark.parametrize("decision", NOT_TILES, ids=str)
@@ -246,7 +246,7 @@ def test_computing_the_same_over_and_over_is_invalid() -> None:
     """A stage inside of another's loops: some candidates of a softmax do a row's work for each of its elements."""
     work = softmax()
     rows = generate(work, llvm())
-    made = Replayer(work, rows, llvm())
+    made = TraceApplier(work, rows, llvm())
     rng = np.random.default_rng(0)
     reasons, good = [], 0
     for _ in range(40):

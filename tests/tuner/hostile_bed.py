@@ -36,7 +36,7 @@ class Bed:
         return {**self.good, "path": str(self.library), "entry": name}
 
     def child(self) -> Child:
-        child = self.bench._keeper._child  # noqa: SLF001 - what it left behind can only be seen from inside
+        child = self.bench._supervisor._child  # noqa: SLF001 - what it left behind can only be seen from inside
         assert child is not None
         return child
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines.host import named
 from tuner.baselines.torch import PreparedTorch, use_threads
+from tuner.baselines.worker import named
 from tuner.process.pinning import pin_workers
 from tuner.protocols import Policy, Runner
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ class OperatorCall:
         return PreparedTorch(operator(self.origin), tensors, torch.inference_mode)
 
 
-class KernelHost:
+class KernelBaselineWorker:
     """A child's service. `runner` is `module:Class` of the Runner that times everything else, too."""
 
     def __init__(self, threads: int, runner: str) -> None:
@@ -64,7 +64,7 @@ class KernelHost:
             return None
         rng = np.random.default_rng(0)
         inputs: list[Array] = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-        wanted = Policy(**{**policy, "tier": Tier(policy["tier"]), "give_up_above_s": None})
+        wanted = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"]), "give_up_above_s": None})
         calls = [OperatorCall("torch", origin)]
         if origin["op"] == "conv2d":
             calls.append(OperatorCall("torch_channels_last", origin, channels_last=True))

@@ -47,7 +47,7 @@ class OnnxRuntime:
         there = folder is not None and (not self.library or (folder / "capi" / self.library).exists())
         return None if there else f"the package {self.package!r} is not installed"
 
-    def load(self, recipe: Mapping[str, Any], threads: int) -> LoadedSession:
+    def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedSession:
         """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
         InfrastructureError when the provider does not start here (ONNX Runtime would go on without it)."""
         import onnxruntime
@@ -58,7 +58,7 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
-        model = _serialized(self.source(recipe))
+        model = _serialized(self.source(model_spec))
         if self.device == "cuda":
             onnxruntime.preload_dlls()  # of CUDA and cuDNN, from where PyTorch has them
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])

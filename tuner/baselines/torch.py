@@ -46,10 +46,10 @@ class TorchEager:
     def unavailable(self) -> str | None:
         return None if importlib.util.find_spec("torch") else "the package 'torch' is not installed"
 
-    def load(self, recipe: Mapping[str, Any], threads: int) -> LoadedTorch:
+    def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedTorch:
         """The module, ready to be prepared. Sets the process's thread counts."""
         use_threads(threads)
-        module, _ = self.source(recipe)
+        module, _ = self.source(model_spec)
         return LoadedTorch(self.name, module.eval(), self._finish, self.guard)
 
     def _finish(self, module: Any, inputs: list[torch.Tensor]) -> tuple[Callable[..., Any], list[torch.Tensor]]:

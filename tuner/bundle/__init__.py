@@ -1,9 +1,10 @@
 """A bundle: kernels compiled here, with everything a host with a GPU and without TVM needs to check and time them."""
 
 from tuner.bundle.archive import Bundle, write
-from tuner.bundle.expected import Expected, Judge, expect
+from tuner.bundle.expected import Expected, OutputChecker, expect
 from tuner.bundle.manifest import FORMAT, Item, Manifest, TaskEntry, read_manifest
 
 __all__ = [
-    "FORMAT", "Bundle", "Expected", "Item", "Judge", "Manifest", "TaskEntry", "expect", "read_manifest", "write",
+    "FORMAT", "Bundle", "Expected", "Item", "Manifest", "OutputChecker", "TaskEntry", "expect",
+    "read_manifest", "write",
 ]  # fmt: skip

@@ -50,7 +50,7 @@ def expect(output: NDArray[Any], rtol: float, atol: float) -> Expected:
     return Expected(values, np.stack([sums, widths], axis=1), rtol, atol)
 
 
-class Judge:
+class OutputChecker:
     """Judges outputs against an expectation; answers as `kernels.reference.compare` does."""
 
     def __init__(self, expected: Expected, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The file that `measure` writes and `absorb` reads: JSON, one object a line, a header first. Maybe a stranger's."""
+"""The file that `measure` writes and `import` reads: JSON lines, a header first. It may come from anyone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tuner.bundle.manifest import Digest, Key, Text
 from tuner.errors import BundleError, ConfigError, OutputError
-from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
 from tuner.schema import read
 
 FORMAT = 1
@@ -52,8 +52,8 @@ class Row:
     measurement: Measurement
 
     @property
-    def key(self) -> tuple[str, str, Tier]:
-        return self.task, self.candidate, self.measurement.tier
+    def key(self) -> tuple[str, str, Fidelity]:
+        return self.task, self.candidate, self.measurement.fidelity
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Measured:
     """A Measurement as its line holds it: seconds throughout, None spelt null."""
 
     status: _StatusName
-    tier: Literal["screen", "rank", "certify"]
+    fidelity: Literal["screen", "rank", "certify"]
     samples_s: tuple[float, ...] = ()
     stopped_by: str = ""
     reason: str = ""
@@ -179,19 +179,27 @@ def _header(data: Any, where: str) -> Header:
 
 
 def _row(data: Any, where: str, check_candidate: Callable[[str], object]) -> Row:
-    line: _Line = _checked(_Line, data, where)
+    line: _Line = _checked(_Line, _renamed(data), where)
     stated = line.measurement
     if len(stated.conditions) > MAX_CONDITIONS:
         raise BundleError(where, f"{len(stated.conditions)} conditions")
     try:
         check_candidate(line.candidate)
         fields = {name: getattr(stated, name) for name in _Measured.__dataclass_fields__}
-        fields |= {"status": Status(stated.status), "tier": Tier(stated.tier)}
+        fields |= {"status": Status(stated.status), "fidelity": Fidelity(stated.fidelity)}
         measurement = Measurement(**fields)
     except ValueError as error:
         raise BundleError(where, str(error)) from error
     same = {name: getattr(line, name) for name in _Line.__dataclass_fields__}
     return Row(**{**same, "measurement": measurement})
+
+
+def _renamed(data: Any) -> Any:
+    """A row as earlier versions wrote it, in today's names."""
+    measurement = data.get("measurement") if isinstance(data, dict) else None
+    if not isinstance(measurement, dict) or "tier" not in measurement:
+        return data
+    return {**data, "measurement": {"fidelity" if n == "tier" else n: value for n, value in measurement.items()}}
 
 
 def _checked(kind: Any, data: Any, where: str) -> Any:

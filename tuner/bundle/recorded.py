@@ -11,7 +11,7 @@ from tuner.protocols import Policy
 from tuner.records import Measurement, Status
 
 
-class RecordedBench:
+class BundleReplayBench:
     """Answers what a file of measurements holds of the same task, candidate and tier, else that it holds nothing."""
 
     def __init__(self, path: Path) -> None:
@@ -21,12 +21,14 @@ class RecordedBench:
         self._rows = {row.key: row.measurement for row in rows}
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        found = self._rows.get((job["task"], job["candidate"], policy.tier))
+        found = self._rows.get((job["task"], job["candidate"], policy.fidelity))
         if found is None:
-            return Measurement(Status.RUN_FAILED, tier=policy.tier, reason="not in the recorded measurements")
+            return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason="not in the recorded measurements")
         limit = policy.give_up_above_s
         if found.ok and limit is not None and found.samples_s[0] > limit:
-            return Measurement(Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit)
+            return Measurement(
+                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit
+            )
         return found
 
     def close(self) -> None:

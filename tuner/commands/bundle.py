@@ -19,7 +19,7 @@ from tuner.errors import TargetError, UserError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Proposal, Task
-from tuner.records import PROTOCOL_VERSION, Measurement, Record, Tier, barred
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Record, excluded
 
 if TYPE_CHECKING:
     from tuner.devices.builder import LocalBuilder
@@ -33,7 +33,7 @@ _FRUITLESS = 8
 def bundle(config: RunConfig, count: int, output: Path, progress: Progress, device: str | None = None) -> list[str]:
     """Compile about `count` candidates of the configured model and pack them into `output`; what to say about it.
 
-    Proposed by the configured strategy, which is told what `absorb` brought back from `device`, so that each bundle
+    Proposed by the configured strategy, which is told what `import` brought back from `device`, so that each bundle
     goes on where the last one ended. Raises TunerError; an interrupt packs what there is.
     """
     environment.check_versions()
@@ -99,7 +99,7 @@ class _Known:
         """The task's records of this device, oldest first. What was throttled counts as unknown: it is tried again."""
         found = self._records.get(task.key, [])
         mine = [record for record in found if record.measurement.conditions.get("device") == self.device]
-        return [record for record in mine if not barred(record.measurement)]
+        return [record for record in mine if not excluded(record.measurement)]
 
     def best_s(self, task: Task) -> float | None:
         return min((r.measurement.median_s for r in self.of(task) if r.measurement.ok), default=None)
@@ -260,7 +260,9 @@ class _Packer:
         """Tell what earlier bundles brought back; the candidates that are known."""
         from kernels.space import Candidate
 
-        screened = {r.candidate: r.measurement for r in self._known.of(task) if r.measurement.tier is Tier.SCREEN}
+        screened = {
+            r.candidate: r.measurement for r in self._known.of(task) if r.measurement.fidelity is Fidelity.SCREEN
+        }
         for text, measurement in screened.items():
             candidate = Candidate.from_text(text)
             if not candidate.is_default:

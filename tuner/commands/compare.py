@@ -20,11 +20,11 @@ from tuner.errors import InfrastructureError, UserError
 from tuner.measure.stats import Verdict, median, median_interval
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, Artifact, InputSpec
-from tuner.records import Measurement, Record, Tier
+from tuner.records import Fidelity, Measurement, Record
 
 if TYPE_CHECKING:
     from tuner.devices.cpu.bench import KernelBench
-    from tuner.measure.comparison import Contender
+    from tuner.measure.comparison import BenchmarkEntry
     from tuner.process.worker import Child
     from tuner.protocols import Array
 
@@ -108,7 +108,9 @@ def _side(name: str, out: str, progress: Progress) -> Side:
 def _record(run: Path, trial: str, progress: Progress) -> Record:
     with open_store(config_file.load(str(run / "config.yaml")), progress.message) as store:
         found: list[Record] = [
-            r for r in store.read(run_id=run.name) if r.measurement.tier is Tier.SCREEN and str(r.trial) == trial
+            r
+            for r in store.read(run_id=run.name)
+            if r.measurement.fidelity is Fidelity.SCREEN and str(r.trial) == trial
         ]
     if not found:
         raise UserError(f"{run.name}: no trial {trial!r}", f"their numbers: python -m tuner show --records {run.name}")
@@ -175,8 +177,8 @@ def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
 
 
 @contextlib.contextmanager
-def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[Contender]]:
-    from tuner.measure.comparison import Contender, thread_env
+def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[BenchmarkEntry]]:
+    from tuner.measure.comparison import BenchmarkEntry, thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     with contextlib.ExitStack() as stack:
@@ -184,13 +186,13 @@ def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[li
         for name, library in zip("AB", libraries, strict=True):
             settings = {"library": str(library), "threads": threads}
             child = stack.enter_context(
-                Child("tuner.measure.compiled_model:ModelHost", settings, env=thread_env(threads))
+                Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads))
             )
             try:
                 child.call("prepare", _PREPARE_S, inputs_npz_path=str(inputs))
             except (ChildDied, ChildTimeout, ChildError) as error:
                 raise InfrastructureError(f"{library} does not run: {str(error)[:300]}") from error
-            made.append(Contender(name, child))
+            made.append(BenchmarkEntry(name, child))
         yield made
 
 
@@ -264,11 +266,11 @@ def _rematch(
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
     from tuner.measure.pooled import pool_all
 
-    found, shadows = [], []
+    found, controls = [], []
     for process in range(PROCESSES):
         progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
         bench.renew()
-        measured, shadow = bench.side_by_side(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
+        measured, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         found.append(measured)
-        shadows.append(shadow)
-    return pool_all(found, shadows, "rematch")
+        controls.append(control)
+    return pool_all(found, controls, "rematch")

@@ -14,7 +14,7 @@ from tuner.progress import Progress
 from tuner.records import Record
 
 
-def absorb(measurements: Path, database: str, progress: Progress) -> list[str]:
+def import_measurements(measurements: Path, database: str, progress: Progress) -> list[str]:
     """Bring what `measure` wrote into the record database; what to say about it. What is there is left alone."""
     from kernels.space import Candidate
     from tuner.bundle.measurements import read_measurements
@@ -24,7 +24,7 @@ def absorb(measurements: Path, database: str, progress: Progress) -> list[str]:
     header, rows = read_measurements(measurements, Candidate.from_text)
     run_id = f"bundle-{header.bundle_sha256[:12]}"
     with closing(SqlStore(database)) as store:
-        there = {(r.task_key, r.candidate, r.measurement.tier, r.scope) for r in store.read(run_id=run_id)}
+        there = {(r.task_key, r.candidate, r.measurement.fidelity, r.scope) for r in store.read(run_id=run_id)}
         new: list[Record] = []
         for row in rows:
             scope = environment.gpu_scope_key(header.target, row.device, header.mode)
@@ -34,7 +34,7 @@ def absorb(measurements: Path, database: str, progress: Progress) -> list[str]:
                 candidate=row.candidate, proposer=row.proposer, seed=row.seed, created_at=row.created_at,
                 measurement=dataclasses.replace(row.measurement, conditions=conditions),
             )  # fmt: skip
-            key = (record.task_key, record.candidate, record.measurement.tier, record.scope)
+            key = (record.task_key, record.candidate, record.measurement.fidelity, record.scope)
             if key not in there:
                 there.add(key)
                 new.append(record)

@@ -18,7 +18,7 @@ from tuner.process.dispatch import finish_s, spread
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, Policy
-from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier, barred
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status, excluded
 
 FINALISTS = 5
 GIVE_UP = 3.0
@@ -46,9 +46,9 @@ def _cuda(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequ
 
 
 def _replay(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequence[Bench]:
-    from tuner.bundle.recorded import RecordedBench
+    from tuner.bundle.recorded import BundleReplayBench
 
-    return [RecordedBench(Path(argument))]
+    return [BundleReplayBench(Path(argument))]
 
 
 RUNNERS: Mapping[str, Callable[[str, Manifest, Sequence[int] | None], Sequence[Bench]]] = {
@@ -128,7 +128,7 @@ class _Measuring:
     def run(self) -> tuple[list[str], int]:
         try:
             self._tier("screening", SCREEN, lambda task: self._items[task.key])
-            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Tier.SCREEN)[:FINALISTS])
+            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[:FINALISTS])
             self._tier("certifying the winners", CERTIFY, self._certified)
         finally:
             self._writer.close()
@@ -137,7 +137,7 @@ class _Measuring:
     def _tier(self, words: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
         batches = []
         for task in self._manifest.tasks:
-            missing = [i for i in choose(task) if (task.key, i.candidate, policy.tier) not in self._found]
+            missing = [i for i in choose(task) if (task.key, i.candidate, policy.fidelity) not in self._found]
             chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
             batches += [_Batch(task, tuple(chunk), policy) for chunk in chunks]
         if not batches or self._interrupted():
@@ -162,7 +162,7 @@ class _Measuring:
 
     def _policy(self, batch: _Batch, item: Item) -> Policy:
         """Screening gives up what is far slower than the task's best; the default is always timed."""
-        if batch.policy.tier is not Tier.SCREEN or item.proposer == "default":
+        if batch.policy.fidelity is not Fidelity.SCREEN or item.proposer == "default":
             return batch.policy
         with self._lock:
             best = self._best_s(batch.task)
@@ -172,15 +172,15 @@ class _Measuring:
         times = [m.median_s for (key, _, _), m in self._found.items() if key == task.key and m.ok]
         return min(times, default=None)
 
-    def _best(self, task: TaskEntry, tier: Tier) -> list[Item]:
+    def _best(self, task: TaskEntry, fidelity: Fidelity) -> list[Item]:
         """The items timed at a tier, the fastest first; what was throttled or disturbed only where nothing else is."""
-        timed = [(self._found.get((task.key, item.candidate, tier)), item) for item in self._items[task.key]]
+        timed = [(self._found.get((task.key, item.candidate, fidelity)), item) for item in self._items[task.key]]
         pool = [(m, item) for m, item in timed if m is not None and m.ok]
-        fit = [(m, item) for m, item in pool if not barred(m)] or pool
+        fit = [(m, item) for m, item in pool if not excluded(m)] or pool
         return [item for _, item in sorted(fit, key=lambda pair: pair[0].median_s)]
 
     def _certified(self, task: TaskEntry) -> list[Item]:
-        winner = (self._best(task, Tier.RANK) or self._best(task, Tier.SCREEN))[:1]
+        winner = (self._best(task, Fidelity.RANK) or self._best(task, Fidelity.SCREEN))[:1]
         default = [item for item in self._items[task.key] if item.proposer == "default" and item not in winner]
         return [*winner, *default]
 
@@ -201,8 +201,8 @@ class _Measuring:
 
     def _lines(self) -> list[str]:
         counts: dict[str, int] = {}
-        for (_, _, tier), measurement in self._found.items():
-            if tier is Tier.SCREEN:
+        for (_, _, fidelity), measurement in self._found.items():
+            if fidelity is Fidelity.SCREEN:
                 counts[measurement.status.value] = counts.get(measurement.status.value, 0) + 1
         lines = [f"screened {sum(counts.values())} of {len(self._manifest.items)} kernels: "
                  + ", ".join(f"{n} {status}" for status, n in sorted(counts.items(), key=lambda c: -c[1]))]  # fmt: skip
@@ -213,15 +213,15 @@ class _Measuring:
         return lines
 
     def _said_of(self, task: TaskEntry) -> str:
-        for tier in (Tier.CERTIFY, Tier.RANK, Tier.SCREEN):
-            best = self._best(task, tier)
+        for fidelity in (Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN):
+            best = self._best(task, fidelity)
             if best:
-                seconds = self._found[(task.key, best[0].candidate, tier)].median_s
+                seconds = self._found[(task.key, best[0].candidate, fidelity)].median_s
                 default = next((i for i in best if i.proposer == "default"), None)
                 said = f"best {milliseconds(seconds)}"
                 if default is not None and default is not best[0]:
-                    ratio = self._found[(task.key, default.candidate, tier)].median_s / seconds
+                    ratio = self._found[(task.key, default.candidate, fidelity)].median_s / seconds
                     said += f", default {ratio:.2f}x of it"
-                return f"{said} ({tier})"
+                return f"{said} ({fidelity})"
         failed = [m for (key, _, _), m in self._found.items() if key == task.key and m.status is not Status.OK]
         return f"no time; {failed[0].status}: {failed[0].reason[:120]}" if failed else "not measured"

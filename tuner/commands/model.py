@@ -16,7 +16,7 @@ from costmodel.xgb import MEMBERS, XgbRanker
 from kernels.features import FEATURE_LENGTH, SCHEMA
 from tuner.errors import UserError
 from tuner.protocols import RecordStore
-from tuner.records import Record, Tier
+from tuner.records import Fidelity, Record
 from tuner.search.base import teaches, time_or_bound
 
 LEAST = 48
@@ -71,7 +71,7 @@ def earlier(store: RecordStore, scope: str, tasks: Collection[str]) -> list[Tria
 def _trials(store: RecordStore) -> Iterator[tuple[Record, NDArray[np.float32], Outcome]]:
     for record in store.read():
         measured = record.measurement
-        if measured.tier is not Tier.SCREEN or len(record.features) != FEATURE_LENGTH or not teaches(measured):
+        if measured.fidelity is not Fidelity.SCREEN or len(record.features) != FEATURE_LENGTH or not teaches(measured):
             continue
         seconds = time_or_bound(measured)
         outcome = FAILURE
@@ -98,7 +98,7 @@ class Quality:
     """How well a model orders the timed candidates of a task: see costmodel.metrics. `of` is how many."""
 
     correlation: float
-    recall: float
+    restore_rest: float
     regret: float
     of: int
 
@@ -168,7 +168,7 @@ def assessment(known: Sequence[Table]) -> list[tuple[str, ...]]:
         (f"first {WITHIN} trials", within(known, lambda: XgbRanker(SCHEMA))),
     ):
         for name, q in found.items():
-            lines.append((name, source, str(q.of), f"{q.correlation:.2f}", f"{q.recall:.2f}", f"{q.regret:.3f}"))
+            lines.append((name, source, str(q.of), f"{q.correlation:.2f}", f"{q.restore_rest:.2f}", f"{q.regret:.3f}"))
     if len(lines) == 1:
         raise UserError(f"no task has {LEAST} timed candidates to judge a model by", "tune longer, or another model")
     return lines

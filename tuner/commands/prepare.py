@@ -81,7 +81,7 @@ def lowered(
 
 
 def scope_of(target: ResolvedTarget, mode: str) -> str:
-    """What stored measurements must share to be used again; on a GPU also those that `absorb` brought from its like."""
+    """What stored measurements must share to be used again; on a GPU also those that `import` brought from its like."""
     if target.kind == "cuda":
         return environment.gpu_scope_key(target.text, target.device, mode)
     return environment.scope_key(target.text, target.threads, mode)

@@ -96,8 +96,11 @@ def _kernels(summary: Mapping[str, Any]) -> Table:
     rows = [["kernel", "calls", "untuned", "tuned", "re-measured", "ties", "verdict"]]
     for kernel in summary["kernels"]:
         times = [_time(kernel["untuned_s"]), _time(kernel["tuned_s"])]
-        shrank = kernel.get("shrank")
-        certified = ["-" if shrank is None else f"{shrank:+.1%}", str(len(kernel.get("ties", ())))]
+        remeasurement_shift = kernel.get("remeasurement_shift")
+        certified = [
+            "-" if remeasurement_shift is None else f"{remeasurement_shift:+.1%}",
+            str(len(kernel.get("ties", ()))),
+        ]
         rows.append([kernel["name"], _cell(kernel["weight"]), *times, *certified, _cell(kernel["verdict"])])
     return rows
 

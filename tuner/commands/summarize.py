@@ -129,7 +129,7 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "verdict": "NOT TUNED" if session.best is None else kernel_verdict(session).label.value,
         "candidate": None if winner is None else winner.to_text(),
         "searched_s": searched_s,
-        "shrank": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
+        "remeasurement_shift": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
         "ties": [] if winner is None else [tie.to_text() for tie in session.ties()],
         "certificate": None if tuned is None else dict(lines(tuned)),
     }

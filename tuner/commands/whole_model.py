@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
     from tuner.devices.builder import LocalBuilder
     from tuner.graph import Lowered
-    from tuner.measure.models import Entrant
+    from tuner.measure.models import EntrySpec
     from tuner.measure.models import Outcome as Contest
     from tuner.tuning.phase import SearchResult
 
@@ -53,7 +53,9 @@ def whole_model(
         plain = untuned(model, work, run.target)
     rivals = entrants(run.config, model, work / "export" / "model.so", plain, run.target.threads)
     found = contest(run, model, rivals, ("onnxruntime", "torch"))
-    check_original_weights(run, graph, lambda twin: assemble(twin, kept, target), found)
+    check_original_weights(
+        run, graph, lambda original_weights_model: assemble(original_weights_model, kept, target), found
+    )
     if why_not := why_not_exported(run, found):
         found.notes.append(f"not exported: {why_not}")
         return found, None
@@ -61,12 +63,12 @@ def whole_model(
     return found, manifest
 
 
-def contest(run: RunContext, model: ImportedModel, rivals: Sequence[Entrant], references: Sequence[str]) -> Contest:
+def contest(run: RunContext, model: ImportedModel, rivals: Sequence[EntrySpec], references: Sequence[str]) -> Contest:
     """Check the tuned model against `references` on seeded inputs, and time all in turn."""
     from tuner.importers import model_inputs
-    from tuner.measure.models import TUNED, UNTUNED, compete
+    from tuner.measure.models import TUNED, UNTUNED, compare_models
 
-    inputs = model_inputs(model.inputs, model.recipe, run.config.search.seed)
+    inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
     budget = _CONTEST_S[run.config.search.effort]
     if run.interrupted():
         rivals = [e for e in rivals if e.name in (TUNED, UNTUNED, *references)]
@@ -75,7 +77,7 @@ def contest(run: RunContext, model: ImportedModel, rivals: Sequence[Entrant], re
         budget = _CONTEST_REPLAY_S
     run.progress.phase("verifying and comparing whole models")
     seed, threads = run.config.search.seed, run.target.threads
-    return compete(rivals, references, inputs, run.work, threads, budget, seed, run.progress.message)
+    return compare_models(rivals, references, inputs, run.work, threads, budget, seed, run.progress.message)
 
 
 def why_not_exported(run: RunContext, found: Contest) -> str:
@@ -108,12 +110,12 @@ def check_original_weights(
     run.progress.phase("checking the original weights against the shipped outputs")
     inputs, expected, rtol, atol = original_check(name)
     original = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, weights="original"))
-    _, [twin] = lowered(original, run.target, run.progress, only=graph.config)
-    if {t.key for t in twin.tasks} != {t.key for t in graph.tasks}:
+    _, [original_weights_model] = lowered(original, run.target, run.progress, only=graph.config)
+    if {t.key for t in original_weights_model.tasks} != {t.key for t in graph.tasks}:
         found.notes.append("original weights give other kernels (constants fold differently); not checked with them")
         return
     library = run.work / "original.so"
-    build(twin).export_library(str(library))
+    build(original_weights_model).export_library(str(library))
     outputs = run_once(library, [np.asarray(i) for i in inputs], run.work, run.target.threads, device)
     if isinstance(outputs, str):
         found.verified = False
@@ -141,7 +143,7 @@ def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str
     each_s = min(0.5, _KERNEL_BASELINES_S[run.config.search.effort] / (2 * max(len(counterparts), 1)))
     policy = dataclasses.asdict(dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s)))
     settings = {"threads": run.target.threads, "runner": "tuner.devices.cpu.runner:CpuRunner"}
-    with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(run.target.threads)) as child:
+    with Child("tuner.baselines.kernels:KernelBaselineWorker", settings, env=thread_env(run.target.threads)) as child:
         answers = time_each(
             run, counterparts, lambda task: child.call("time", 60.0, origin=dict(task.workload.origin), policy=policy)
         )
@@ -233,10 +235,10 @@ def _object(builder: LocalBuilder, task: Task, candidate: Candidate, run: str) -
 
 def scheduled(task: Task, space: DesignSpace, candidate: Candidate, target: ResolvedTarget) -> Any:
     """The scheduled program of a candidate, for a model that is compiled in one module. Raises UserError."""
-    from kernels.space import InvalidCandidate, Replayer
+    from kernels.space import InvalidCandidate, TraceApplier
 
     try:
-        schedule = Replayer(task.workload, space, tvm_target(target)).apply(candidate)
+        schedule = TraceApplier(task.workload, space, tvm_target(target)).apply(candidate)
     except InvalidCandidate as error:
         raise UserError(f"{task.name} cannot be scheduled any more: {error}", "run it again") from error
     return candidate.passes.on_function(schedule.mod["main"])
@@ -250,17 +252,19 @@ def untuned(model: ImportedModel, work: Path, target: ResolvedTarget) -> Path:
     return path
 
 
-def entrants(config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path | None, threads: int) -> list[Entrant]:
-    from tuner.measure.models import TUNED, UNTUNED, Entrant
+def entrants(
+    config: RunConfig, model: ImportedModel, tuned: Path, untuned: Path | None, threads: int
+) -> list[EntrySpec]:
+    from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 
-    host = "tuner.measure.compiled_model:ModelHost"
-    found = [Entrant(TUNED, host, {"library": str(tuned), "threads": threads})]
+    host = "tuner.measure.compiled_model:CompiledModelWorker"
+    found = [EntrySpec(TUNED, host, {"library": str(tuned), "threads": threads})]
     for name in config.baselines.models:
         if name == "untuned":
             if untuned is not None:
-                found.append(Entrant(UNTUNED, host, {"library": str(untuned), "threads": threads}))
+                found.append(EntrySpec(UNTUNED, host, {"library": str(untuned), "threads": threads}))
             continue
         provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
-        settings = {"baseline": name, "recipe": dict(model.recipe), "threads": threads, "provider": provider}
-        found.append(Entrant(name, "tuner.baselines.host:Host", settings))
+        settings = {"baseline": name, "model_spec": dict(model.model_spec), "threads": threads, "provider": provider}
+        found.append(EntrySpec(name, "tuner.baselines.worker:Host", settings))
     return found

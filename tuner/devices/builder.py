@@ -73,13 +73,13 @@ class BuildService:
         from tvm.target import Target
 
         from kernels.features import FeatureExtractor
-        from kernels.space import DesignSpace, Replayer
+        from kernels.space import DesignSpace, TraceApplier
         from kernels.workload import Workload
 
         loaded = Workload.from_json(workload)
         self._workloads[loaded.key] = loaded
-        replayer = Replayer(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
-        self._tasks[loaded.key] = (replayer, FeatureExtractor(loaded, replayer))
+        applier = TraceApplier(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
+        self._tasks[loaded.key] = (applier, FeatureExtractor(loaded, applier))
 
     def op_reference(self, task: str, seed: int, path: str) -> dict[str, Any]:
         """Store what the workload answers on seeded inputs, by numpy in fp64; returns what `compare` needs to know.
@@ -100,12 +100,12 @@ class BuildService:
         """Feature rows; None for a candidate that cannot be scheduled. Its schedule is kept for building it."""
         from kernels.space import Candidate, InvalidCandidate
 
-        replayer, extractor = self._tasks[task]
+        applier, extractor = self._tasks[task]
         rows: list[list[float] | None] = []
         for text in candidates:
             candidate = Candidate.from_text(text)
             try:
-                schedule = replayer.apply(candidate)
+                schedule = applier.apply(candidate)
             except InvalidCandidate:
                 rows.append(None)
                 continue

@@ -23,7 +23,7 @@ class Device(Protocol):
     ceilings: dict[str, Any]
     bench: Bench
 
-    def floor_s(self, task: Task) -> float:
+    def lower_bound_s(self, task: Task) -> float:
         """The least seconds that a kernel of this task can take."""
 
     def kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, list[float]]]:

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-Recipe = Mapping[str, Any]
+ModelSpec = Mapping[str, Any]
 
 
-def _load_onnx(recipe: Recipe) -> ImportedModel:
+def _load_onnx(model_spec: ModelSpec) -> ImportedModel:
     from tuner.importers.onnx import load
 
-    return load(recipe)
+    return load(model_spec)
 
 
-def _load_torch(recipe: Recipe) -> ImportedModel:
+def _load_torch(model_spec: ModelSpec) -> ImportedModel:
     from tuner.importers.torch import load
 
-    return load(recipe)
+    return load(model_spec)
 
 
-IMPORTERS: Mapping[str, Callable[[Recipe], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
+IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
 
 
 def load(source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int) -> ImportedModel:
@@ -45,10 +45,10 @@ def load(source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights
     `batch` as its leading dimension. `weights` is `random` (drawn from `seed`, at a scale that keeps
     activations of order one) or `original`. Raises ModelError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_recipe(source, batch, inputs, weights, seed))
+    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed))
 
 
-def make_recipe(
+def make_model_spec(
     source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int
 ) -> dict[str, Any]:
     """The JSON-able recipe of a model that was not loaded yet. Raises ModelError when it is senseless."""
@@ -73,31 +73,31 @@ def make_recipe(
     }
 
 
-def torch_module(recipe: Recipe) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+def torch_module(model_spec: ModelSpec) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators.
 
     Raises ModelError when the graph has an operator that cannot be run in torch.
     """
-    if recipe["kind"] == "torch":
+    if model_spec["kind"] == "torch":
         from tuner.importers.torch import torch_module as build
 
-        return build(recipe)
+        return build(model_spec)
     from tuner.importers.onnx import clean_proto, input_specs
     from tuner.importers.onnx_in_torch import to_module
 
-    model = clean_proto(recipe)
-    return to_module(model, recipe["source"], model_inputs(input_specs(model), recipe, 0))
+    model = clean_proto(model_spec)
+    return to_module(model, model_spec["source"], model_inputs(input_specs(model), model_spec, 0))
 
 
-def onnx_bytes(recipe: Recipe) -> onnx.ModelProto:
+def onnx_bytes(model_spec: ModelSpec) -> onnx.ModelProto:
     """The model for ONNX Runtime: as its author wrote it, or as torch exports it. Inputs keep their names."""
-    if recipe["kind"] == "torch":
+    if model_spec["kind"] == "torch":
         from tuner.importers.torch import to_onnx
 
-        return to_onnx(recipe)
+        return to_onnx(model_spec)
     from tuner.importers.onnx import model_proto
 
-    return model_proto(recipe)
+    return model_proto(model_spec)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
@@ -107,13 +107,13 @@ def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
     return check(name)
 
 
-def model_inputs(specs: Sequence[InputSpec], recipe: Recipe, seed: int) -> list[Array]:
+def model_inputs(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -> list[Array]:
     """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the recipe knows.
 
-    `recipe["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
+    `model_spec["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
     vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros.
     """
-    ranges = recipe.get("ranges", {})
+    ranges = model_spec.get("ranges", {})
     values: list[Array] = []
     for spec in specs:
         rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])

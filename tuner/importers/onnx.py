@@ -34,31 +34,31 @@ CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError
 """What TVM's converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
 
 
-def model_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:
+def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """The ONNX graph as its author wrote it: valid, all shapes static, parameters as initializers.
 
     With random weights every parameter is drawn anew. Raises ModelError.
     """
-    source = recipe["source"]
+    source = model_spec["source"]
     model = read(source)
-    model = fix_shapes(model, source, recipe["batch"], recipe["inputs"])
-    return with_constants(model, draws(model, recipe["seed"]) if recipe["weights"] == "random" else {})
+    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"])
+    return with_constants(model, draws(model, model_spec["seed"]) if model_spec["weights"] == "random" else {})
 
 
-def clean_proto(recipe: Mapping[str, Any]) -> onnx.ModelProto:
+def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """`model_proto`, simplified. Raises ModelError."""
-    return clean(model_proto(recipe))
+    return clean(model_proto(model_spec))
 
 
-def load(recipe: Mapping[str, Any]) -> ImportedModel:
+def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
-    source = recipe["source"]
-    model = clean_proto(recipe)
+    source = model_spec["source"]
+    model = clean_proto(model_spec)
     specs = input_specs(model)
     ranges = _integer_ranges(model)
     module = _to_relax(model, source)
     name = Path(source.removeprefix("onnx:")).stem
-    return ImportedModel(name, source, module, specs, {**recipe, "ranges": ranges})
+    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges})
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

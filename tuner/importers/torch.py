@@ -49,10 +49,10 @@ class TensorOutputs(torch.nn.Module):
         return tensors[0] if len(tensors) == 1 else tensors
 
 
-def load(recipe: Mapping[str, Any]) -> ImportedModel:
+def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     """The model as relax. Raises ModelError naming what stands in the way, or MissingPackage."""
-    source = recipe["source"]
-    module, names, examples = _build(recipe)
+    source = model_spec["source"]
+    module, names, examples = _build(model_spec)
     program = _export(module, examples, source)
     specs = tuple(
         InputSpec(name, tuple(example.shape), str(example.dtype).removeprefix("torch."))
@@ -60,29 +60,29 @@ def load(recipe: Mapping[str, Any]) -> ImportedModel:
     )
     ranges = {name: _range(e) for name, e in zip(names, examples, strict=True) if not e.is_floating_point()}
     name = source.rpartition(":")[2]
-    return ImportedModel(name, source, _to_relax(program, source), specs, {**recipe, "ranges": ranges})
+    return ImportedModel(name, source, _to_relax(program, source), specs, {**model_spec, "ranges": ranges})
 
 
-def torch_module(recipe: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
+def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
     """The module in eval mode and example inputs of the recipe's shapes. Raises ModelError or MissingPackage."""
-    module, _, examples = _build(recipe)
+    module, _, examples = _build(model_spec)
     return module, examples
 
 
-def to_onnx(recipe: Mapping[str, Any]) -> onnx.ModelProto:
+def to_onnx(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """The model as torch exports it to ONNX, its inputs named as in `load`. Raises ModelError or MissingPackage."""
     try:
         import onnxscript  # noqa: F401  torch.onnx.export is built on it
     except ModuleNotFoundError as error:
         raise MissingPackage("onnxscript", "exporting a PyTorch model to ONNX", "torch") from error
-    module, names, examples = _build(recipe)
+    module, names, examples = _build(model_spec)
     # torchvision, for which the exporter looks, is no part of this project; it warns through logging.
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
         program = _guarded(
-            recipe["source"],
+            model_spec["source"],
             "torch cannot export it to ONNX",
             lambda: torch.onnx.export(module, examples, input_names=names, dynamo=True, verbose=False),
         )
@@ -92,17 +92,17 @@ def to_onnx(recipe: Mapping[str, Any]) -> onnx.ModelProto:
     return model
 
 
-def _build(recipe: Mapping[str, Any]) -> tuple[torch.nn.Module, list[str], Tensors]:
+def _build(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, list[str], Tensors]:
     """The module, and the names and example tensors of its inputs."""
-    source = recipe["source"]
+    source = model_spec["source"]
     make = _callable(source)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(recipe["seed"])
+        torch.manual_seed(model_spec["seed"])
         module, examples = _called(make, source)
         module = module.eval()
-        names = _input_names(module, len(examples) if examples is not None else len(recipe["inputs"]))
-        tensors = _inputs(source, names, examples, recipe)
-        if recipe["weights"] == "random":
+        names = _input_names(module, len(examples) if examples is not None else len(model_spec["inputs"]))
+        tensors = _inputs(source, names, examples, model_spec)
+        if model_spec["weights"] == "random":
             _settle_batch_norms(module, tensors, source)
         output = _guarded(source, "the module fails on its example inputs", lambda: module(*tensors))
     flat = isinstance(output, torch.Tensor) or (
@@ -157,11 +157,11 @@ def _input_names(module: torch.nn.Module, count: int) -> list[str]:
     return names + [f"arg{index}" for index in range(len(names), count)]
 
 
-def _inputs(source: str, names: Sequence[str], examples: Tensors | None, recipe: Mapping[str, Any]) -> Tensors:
+def _inputs(source: str, names: Sequence[str], examples: Tensors | None, model_spec: Mapping[str, Any]) -> Tensors:
     """Example tensors of the asked shapes: the examples as they are where they fit, else made anew."""
     position = {f"arg{index}": name for index, name in enumerate(names)} | {name: name for name in names}
     given: dict[str, tuple[int, ...]] = {}
-    for key, shape in recipe["inputs"].items():
+    for key, shape in model_spec["inputs"].items():
         if key not in position:
             hint = did_you_mean(key, names) or f"its inputs: {', '.join(names)}"
             raise ModelError(source, f"model.inputs.{key}: the model has no such input", hint)
@@ -178,7 +178,7 @@ def _inputs(source: str, names: Sequence[str], examples: Tensors | None, recipe:
     tensors = []
     for name, example in zip(names, examples, strict=True):
         shape = tuple(example.shape)
-        batched = (recipe["batch"], *shape[1:]) if shape and shape[:1] == leading else shape
+        batched = (model_spec["batch"], *shape[1:]) if shape and shape[:1] == leading else shape
         tensors.append(_resized(example, given.get(name, batched)))
     return tuple(tensors)
 

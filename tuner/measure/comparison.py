@@ -20,11 +20,11 @@ LEAST_SAMPLES = 3
 _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; more rounds buy nothing
 _STEADY_CALL_S = 0.5  # no outside disturbance changes the length of such a call by much
 _SLOW = 4.0  # a contender whose block costs over four times the cheapest one's is a slow one
-_SHADOW = "\0incumbent again"  # the incumbent's second entry; no contender can have this name
+_CONTROL = "\0incumbent again"  # the incumbent's second entry; no contender can have this name
 
 
 @dataclass(frozen=True)
-class Contender:
+class BenchmarkEntry:
     """A rival in a child that is ready: `block(count)` answers the seconds that `count` calls took, after an
     untimed warm call, and `outputs(path)` writes the outputs of the last call."""
 
@@ -33,7 +33,7 @@ class Contender:
 
 
 @dataclass
-class ContestResult:
+class ComparisonResult:
     """Seconds per call of each contender by round, why contenders were dropped, and the A/A noise floor (a log
     ratio; infinite when the incumbent could not be measured against itself), from the pairs of `again`."""
 
@@ -111,7 +111,7 @@ def _spread(count: int, rounds: int) -> frozenset[int]:
 
 
 def contest(
-    contenders: Sequence[Contender],
+    contenders: Sequence[BenchmarkEntry],
     *,
     min_rounds: int = 10,
     time_budget_s: float = 30.0,
@@ -120,7 +120,7 @@ def contest(
     incumbent: str | None = None,
     timeout_s: float = 120.0,
     progress: Callable[[int, int], None] | None = None,
-) -> ContestResult:
+) -> ComparisonResult:
     """Time the contenders against one another.
 
     Each round runs one block of every contender that takes part in it, in random order, with a short pause
@@ -136,17 +136,17 @@ def contest(
     incumbent = incumbent or (names[0] if names else "")
     if len(set(names)) != len(names) or (names and incumbent not in names):
         raise ValueError(f"contenders {names} with the incumbent {incumbent!r}")
-    result = ContestResult(blocks={name: {} for name in names})
+    result = ComparisonResult(blocks={name: {} for name in names})
     children = {contender.name: contender.child for contender in contenders}
     costs: dict[str, float] = {}
     for name in names:
         _qualify(name, children[name], block_s, timeout_s, result, costs)
     entries = {name: name for name in costs}
     if incumbent in costs:
-        entries[_SHADOW] = incumbent
+        entries[_CONTROL] = incumbent
     began = time.perf_counter()
     rounds = plan({entry: costs[name] + sum(PAUSE_S) / 2 for entry, name in entries.items()}, min_rounds, time_budget_s)
-    shadow: dict[int, float] = {}
+    control: dict[int, float] = {}
     rng = random.Random(seed)
     last = max((max(chosen) for chosen in rounds.values()), default=-1) + 1
     for number in range(last):
@@ -159,20 +159,20 @@ def contest(
             time.sleep(rng.uniform(*PAUSE_S))
             seconds = _block(name, children[name], result, 5.0 + 10.0 * costs[name])
             if seconds is not None:
-                (shadow if entry == _SHADOW else result.blocks[name])[number] = seconds
+                (control if entry == _CONTROL else result.blocks[name])[number] = seconds
         if progress is not None:
             progress(number + 1, last)
         late = time.perf_counter() - began > 1.1 * time_budget_s
         if late and number + 1 >= min_rounds and _all_have_enough(result):
             break
-    both = sorted(shadow.keys() & result.blocks.get(incumbent, {}).keys())
-    result.again = [result.blocks[incumbent][r] for r in both], [shadow[r] for r in both]
+    both = sorted(control.keys() & result.blocks.get(incumbent, {}).keys())
+    result.again = [result.blocks[incumbent][r] for r in both], [control[r] for r in both]
     result.noise_floor = noise_floor(*result.again)
     return result
 
 
 def _qualify(
-    name: str, child: Child, block_s: float, timeout_s: float, result: ContestResult, costs: dict[str, float]
+    name: str, child: Child, block_s: float, timeout_s: float, result: ComparisonResult, costs: dict[str, float]
 ) -> None:
     """Find the block's length and cost; nothing of it is kept as a sample. One call tells how many make a block,
     and such a block tells better, unless the call was so long that a second would cost more than it tells."""
@@ -191,7 +191,7 @@ def _qualify(
     costs[name] = per_call * (result.calls_per_block[name] + warm_calls)
 
 
-def _block(name: str, child: Child, result: ContestResult, timeout_s: float) -> float | None:
+def _block(name: str, child: Child, result: ComparisonResult, timeout_s: float) -> float | None:
     """Seconds per call of one block, or None after dropping the contender."""
     calls = result.calls_per_block[name]
     try:
@@ -205,5 +205,5 @@ def _block(name: str, child: Child, result: ContestResult, timeout_s: float) -> 
     return seconds / calls
 
 
-def _all_have_enough(result: ContestResult) -> bool:
+def _all_have_enough(result: ComparisonResult) -> bool:
     return all(len(blocks) >= LEAST_SAMPLES for name, blocks in result.blocks.items() if name not in result.dropped)

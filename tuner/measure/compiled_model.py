@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.measure.model_service import Hosting
+from tuner.measure.model_service import ModelWorker
 from tuner.process.pinning import pin_workers
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
 
 
-class ModelHost(Hosting):
-    """A library made by relax, in a process with the model's thread count. See `baselines.host.Host`.
+class CompiledModelWorker(ModelWorker):
+    """A library made by relax, in a process with the model's thread count. See `baselines.worker.Host`.
 
     On "cuda" a call ends when the GPU has finished, and what the model holds of its memory is told.
     """

@@ -87,7 +87,7 @@ def lines(measured: Measurement) -> list[tuple[str, str]]:
         samples += f" in {_count(found['processes'], 'fresh process', 'fresh processes')}"
     width = relative_half_width(measured.samples_s) if measured.samples_s else None
     rows = [
-        ("tier", str(measured.tier)),
+        ("fidelity", str(measured.fidelity)),
         ("samples", samples),
         ("interval", None if width is None or width > 1e6 else f"95 % within {width:.2%} of the median"),
         ("stopped by", measured.stopped_by or measured.reason),
@@ -109,7 +109,7 @@ def lines(measured: Measurement) -> list[tuple[str, str]]:
 
 def sentence(measured: Measurement) -> str:
     """The certificate in one line, for a table: the tier, the samples, the stop, and what may cast doubt."""
-    chosen = ("tier", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
+    chosen = ("fidelity", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
     found = dict(lines(measured))
     return "; ".join(f"{name} {found[name]}" for name in chosen if name in found)
 
@@ -117,10 +117,10 @@ def sentence(measured: Measurement) -> str:
 def _dropped(found: Mapping[str, Any]) -> str | None:
     if "samples_dropped" not in found:
         return None
-    dropped, disturbed = found["samples_dropped"], found.get("samples_disturbed", 0)
+    dropped, preempted = found["samples_dropped"], found.get("samples_preempted", 0)
     if dropped:
         return f"{dropped} (switched out during them)"
-    return f"none, though {disturbed} were disturbed" if disturbed else "none"
+    return f"none, though {preempted} were disturbed" if preempted else "none"
 
 
 def _load(found: Mapping[str, Any]) -> str | None:

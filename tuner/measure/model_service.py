@@ -10,7 +10,7 @@ from tuner.errors import InfrastructureError
 from tuner.protocols import IDLE_S, LONG_CALL_S, Prepared
 
 
-class Hosting:
+class ModelWorker:
     """A child's service that holds one prepared launchable. Subclasses give `op_prepare`, which sets `_prepared`."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.measure.comparison import Contender, ContestResult, contest, thread_env
+from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, contest, thread_env
 from tuner.outputs import check_outputs
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array
@@ -34,7 +34,7 @@ _MIN_ROUNDS = 10
 
 
 @dataclass
-class Entrant:
+class EntrySpec:
     """Something that can compute the whole model: the service that hosts it in a child, and its settings."""
 
     name: str
@@ -46,7 +46,7 @@ class Entrant:
 class Outcome:
     """What became of the whole model. Errors are of the tuned outputs against the first reference that answered."""
 
-    result: ContestResult
+    result: ComparisonResult
     settings: dict[str, str] = field(default_factory=dict)
     verified: bool = False
     max_abs_error: float | None = None
@@ -54,8 +54,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def compete(
-    entrants: Sequence[Entrant],
+def compare_models(
+    entrants: Sequence[EntrySpec],
     references: Sequence[str],
     inputs: Sequence[Array],
     folder: Path,
@@ -73,8 +73,8 @@ def compete(
     stored = folder / "inputs.npz"
     with open(stored, "wb") as file:
         np.savez(file, *inputs)
-    outcome = Outcome(ContestResult())
-    contenders: list[Contender] = []
+    outcome = Outcome(ComparisonResult())
+    contenders: list[BenchmarkEntry] = []
     outputs: dict[str, list[Array]] = {}
     try:
         for entrant in entrants:
@@ -91,7 +91,7 @@ def compete(
                 child.close()
                 continue
             outputs[entrant.name] = _arrays(path)
-            contenders.append(Contender(entrant.name, child))
+            contenders.append(BenchmarkEntry(entrant.name, child))
         _verify(outcome, outputs, references)
         progress("comparing whole models")
         names = [c.name for c in contenders]
@@ -142,7 +142,7 @@ def run_once(
     with open(stored, "wb") as file:
         np.savez(file, *inputs)
     settings = {"library": str(library), "threads": threads, "device": device}
-    with Child("tuner.measure.compiled_model:ModelHost", settings, env=thread_env(threads)) as child:
+    with Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads)) as child:
         try:
             child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))
             child.call("outputs", _PREPARE_TIMEOUT_S, path=str(answers))

@@ -1,7 +1,7 @@
 """What several processes found of the same kernels, as one measurement each, and comparisons between those.
 
-In each process the kernels took turns, round by round (`side_by_side`); a pooled measurement keeps which sample is
-from which round of which process, so that two of them can be compared pair by pair, also when read from a store.
+In each process the kernels were interleaved round by round; a pooled measurement keeps which sample is from which
+round of which process, so that two of them can be compared pair by pair, also when read from a store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from tuner.measure.stats import Label, Verdict, noise_floor, unpaired_verdict, verdict
 from tuner.records import Measurement, Status
 
-_SUMMED = ("wall_s", "cpu_s", "involuntary_switches", "samples_disturbed", "samples_dropped")
+_SUMMED = ("wall_s", "cpu_s", "involuntary_switches", "samples_preempted", "samples_dropped")
 _LARGEST = ("load_before", "clock_share")
 
 _RULES = ("time limit", "one call is long enough", "noise stable", "half-width", "enough samples")
@@ -23,7 +23,7 @@ _RULES = ("time limit", "one call is long enough", "noise stable", "half-width",
 _ALONE = -1
 """The round of a sample that was not taken in turn with others."""
 
-Shadow = Mapping[str, Any]
+AaControl = Mapping[str, Any]
 """The incumbent's second entry in one process: `seconds` and the `rounds` they are from."""
 
 
@@ -49,7 +49,7 @@ def pool(passes: Sequence[Measurement], certification: str) -> Measurement:
     return Measurement(
         Status.OK,
         tuple(s for m in passes for s in m.samples_s),
-        passes[0].tier,
+        passes[0].fidelity,
         stopped_by=next((rule for rule in _RULES if rule in rules), passes[0].stopped_by),
         max_abs_error=max(e[0] for e in errors),
         max_rel_error=max(e[1] for e in errors),
@@ -63,7 +63,7 @@ def pool(passes: Sequence[Measurement], certification: str) -> Measurement:
     )
 
 
-def floor_of(incumbent: Sequence[Measurement], shadows: Sequence[Shadow | None]) -> float:
+def floor_of(incumbent: Sequence[Measurement], controls: Sequence[AaControl | None]) -> float:
     """The A/A noise floor (a log ratio): the incumbent against its second entry, process by process.
 
     Infinite where they were not measured together often enough.
@@ -71,11 +71,11 @@ def floor_of(incumbent: Sequence[Measurement], shadows: Sequence[Shadow | None])
     first: list[float] = []
     second: list[float] = []
     groups: list[int] = []
-    for process, (measured, shadow) in enumerate(zip(incumbent, shadows, strict=True)):
-        if shadow is None or not measured.ok:
+    for process, (measured, control) in enumerate(zip(incumbent, controls, strict=True)):
+        if control is None or not measured.ok:
             continue
         a = dict(zip(measured.conditions.get("round", ()), measured.samples_s, strict=False))
-        b = dict(zip(shadow["rounds"], shadow["seconds"], strict=True))
+        b = dict(zip(control["rounds"], control["seconds"], strict=True))
         common = sorted(a.keys() & b.keys())
         first += [a[r] for r in common]
         second += [b[r] for r in common]
@@ -90,10 +90,10 @@ def with_floor(measured: Measurement, floor: float) -> Measurement:
 
 
 def pool_all(
-    found: Sequence[Sequence[Measurement]], shadows: Sequence[Shadow | None], certification: str
+    found: Sequence[Sequence[Measurement]], controls: Sequence[AaControl | None], certification: str
 ) -> list[Measurement]:
     """One measurement for each kernel from `found`, a list for each process, the incumbent first in each."""
-    floor = floor_of([measured[0] for measured in found], shadows)
+    floor = floor_of([measured[0] for measured in found], controls)
     return [with_floor(pool(passes, certification), floor) for passes in zip(*found, strict=True)]
 
 
@@ -114,8 +114,8 @@ def compare(first: Measurement, second: Measurement) -> Verdict:
 
 def pairs(first: Measurement, second: Measurement) -> tuple[list[float], list[float], list[int]]:
     """The samples of the rounds that both took part in, and the process of each pair."""
-    occasion = first.conditions.get("certification")
-    if occasion is None or occasion != second.conditions.get("certification"):
+    session_id = first.conditions.get("certification")
+    if session_id is None or session_id != second.conditions.get("certification"):
         return [], [], []
     a, b = _by_round(first), _by_round(second)
     common = sorted(a.keys() & b.keys())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import InfrastructureError
 from tuner.files import write_aside
 from tuner.protocols import Launchable, Policy, Runner
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -31,12 +31,12 @@ task is next."""
 class Recording:
     """`measurements` by (key of the launchable, tier); `ceilings` are those of the machine they were made on."""
 
-    measurements: Mapping[tuple[str, Tier], Measurement]
+    measurements: Mapping[tuple[str, Fidelity], Measurement]
     ceilings: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Raises OutputError."""
-        listed = [[key, tier, found.to_json()] for (key, tier), found in self.measurements.items()]
+        listed = [[key, fidelity, found.to_json()] for (key, fidelity), found in self.measurements.items()]
         content = {"schema": _SCHEMA, "ceilings": dict(self.ceilings), "measurements": listed}
         write_aside(path, json.dumps(content).encode() + b"\n")
 
@@ -48,7 +48,8 @@ class Recording:
             if content["schema"] != _SCHEMA:
                 raise ValueError(f"schema {content['schema']!r}")
             found = {
-                (str(key), Tier(tier)): Measurement.from_json(stated) for key, tier, stated in content["measurements"]
+                (str(key), Fidelity(fidelity)): Measurement.from_json(stated)
+                for key, fidelity, stated in content["measurements"]
             }
             return Recording(found, dict(content["ceilings"]))
         except OSError as error:
@@ -59,7 +60,7 @@ class Recording:
             ) from error
 
 
-class ReplayedBench:
+class ReplayBench:
     """Answers with what was recorded of a kernel's symbol; nothing is loaded. Implements `protocols.Bench`."""
 
     def __init__(self, recording: Recording) -> None:
@@ -68,7 +69,7 @@ class ReplayedBench:
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         return self._runner.answer(str(job["entry"]), policy)
 
-    def side_by_side(
+    def measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], None]:
         return [self.measure(job, policy) for job in jobs], None
@@ -100,17 +101,17 @@ class ReplayRunner:
 
         Not where the first one is: a runner takes a sample that may be one lost time slice again.
         """
-        if self._otherwise is not None and (launchable.key, policy.tier) not in self._recording.measurements:
+        if self._otherwise is not None and (launchable.key, policy.fidelity) not in self._recording.measurements:
             return self._otherwise.run(launchable, inputs, policy)
         return self.answer(launchable.key, policy)
 
     def answer(self, key: str, policy: Policy) -> Measurement:
         """What was recorded under a key."""
-        found = self._recording.measurements.get((key, policy.tier))
+        found = self._recording.measurements.get((key, policy.fidelity))
         if found is None:
             reason = f"{key} is not in the recording"
             return Measurement(
-                Status.RUN_FAILED, tier=policy.tier, reason=reason, conditions={"cost_s": _UNKNOWN_COST_S}
+                Status.RUN_FAILED, fidelity=policy.fidelity, reason=reason, conditions={"cost_s": _UNKNOWN_COST_S}
             )  # fmt: skip
         limit = policy.give_up_above_s
         if found.ok and limit is not None and min(found.samples_s) > limit:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.protocols import Policy
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 MEANINGFUL = 0.005
 """A difference under 0.5 % is no difference: rebuilding the same source moves code placement by as much."""
@@ -133,7 +133,7 @@ def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str
         return "enough samples"
     if relative_half_width(samples) <= policy.half_width:
         return "half-width"
-    if policy.tier is Tier.CERTIFY and noise_is_stable(samples):
+    if policy.fidelity is Fidelity.CERTIFY and noise_is_stable(samples):
         return "noise stable"
     return None
 
@@ -148,22 +148,22 @@ def periods(costs: Sequence[float]) -> list[int]:
     return [1 if cost <= most else max(1, round(2.0 * cost / others)) for cost in costs]
 
 
-def undisturbed(disturbed: Sequence[bool], minimum: int) -> list[int]:
+def undisturbed_rounds(preempted: Sequence[bool], minimum: int) -> list[int]:
     """Which samples to keep: those during which nothing from outside interfered.
 
     When fewer than `minimum`, or fewer than half, would be left, all are kept: on a machine that is always
     disturbed, disturbance is the condition measured, and no guard may leave an empty table.
     """
-    clean = [index for index, bad in enumerate(disturbed) if not bad]
-    enough = len(clean) >= minimum and 2 * len(clean) >= len(disturbed)
-    return clean if enough else list(range(len(disturbed)))
+    clean = [index for index, bad in enumerate(preempted) if not bad]
+    enough = len(clean) >= minimum and 2 * len(clean) >= len(preempted)
+    return clean if enough else list(range(len(preempted)))
 
 
-def without_disturbed(samples: Sequence[float], disturbed: Sequence[bool], minimum: int) -> list[float]:
-    """The samples that `undisturbed` keeps."""
-    if len(samples) != len(disturbed):
-        raise ValueError(f"{len(samples)} samples, {len(disturbed)} marks")
-    return [samples[index] for index in undisturbed(disturbed, minimum)]
+def without_preempted(samples: Sequence[float], preempted: Sequence[bool], minimum: int) -> list[float]:
+    """The samples that `undisturbed_rounds` keeps."""
+    if len(samples) != len(preempted):
+        raise ValueError(f"{len(samples)} samples, {len(preempted)} marks")
+    return [samples[index] for index in undisturbed_rounds(preempted, minimum)]
 
 
 def log_ratio_interval(

@@ -14,7 +14,7 @@ import signal
 from types import FrameType
 
 
-class Guardian:
+class ProcessReaper:
     """Watches process groups on behalf of this process. One for all children of a process."""
 
     def __init__(self, context: multiprocessing.context.ForkServerContext) -> None:
@@ -43,7 +43,7 @@ class Guardian:
         self._owner = os.getpid()
         far_end, self._pipe = self._context.Pipe(duplex=False)
         try:
-            self._context.Process(target=_guard, args=(far_end,), name="guardian", daemon=True).start()
+            self._context.Process(target=_guard, args=(far_end,), name="reaper", daemon=True).start()
             for group in self._groups:
                 self._pipe.send_bytes(b"%d" % group)
         except (EOFError, OSError):

@@ -34,7 +34,7 @@ from typing import Any, Self
 from tuner.errors import InfrastructureError, TunerError
 from tuner.process import limits as process_limits
 from tuner.process.limits import Limits
-from tuner.process.reaper import Guardian
+from tuner.process.reaper import ProcessReaper
 
 _PRELOAD = ["kernels.preload"]
 _PR_SET_PDEATHSIG = 1
@@ -44,7 +44,7 @@ _SEND_S, _RECEIVE_S = 30, 10
 imports when the next is sent."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_GUARDIAN = Guardian(_CONTEXT)
+_REAPER = ProcessReaper(_CONTEXT)
 
 
 class ChildTimeout(Exception):
@@ -105,7 +105,7 @@ class Child:
                     "look for limits on processes, open files (ulimit -a) and memory",
                 ) from error
         self._closed = False
-        _GUARDIAN.watch(self.pid)
+        _REAPER.watch(self.pid)
 
     @property
     def pid(self) -> int:
@@ -162,7 +162,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
-        _GUARDIAN.forget(self._process.pid or 0)
+        _REAPER.forget(self._process.pid or 0)
         self._process.join()
         self._process.close()
         self._log.close()

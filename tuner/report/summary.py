@@ -194,7 +194,7 @@ def _fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
 
 _MEASURED = {
     "searched_s": _maybe(_positive),
-    "shrank": _maybe(_change),
+    "remeasurement_shift": _maybe(_change),
     "ties": _list_of(_text),
     "certificate": _maybe(_mapping_of(_text)),
     "baseline_verdicts": _mapping_of(_verdict),

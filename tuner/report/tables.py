@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.records import Record, Status, Tier
+from tuner.records import Fidelity, Record, Status
 from tuner.report import units
 
 
@@ -110,7 +110,7 @@ def _kernel_cells(row: Kernel, rivals: Sequence[str]) -> tuple[str, ...]:
         _ratio_and_verdict(row.ratio_to_best, data.get("baseline_verdicts", {}).get(row.best_baseline)),
         units.digits(row.flops_per_s / 1e9 if row.flops_per_s else None),
         units.percent(row.share_of_peak),
-        units.change(data.get("shrank")),
+        units.change(data.get("remeasurement_shift")),
         units.MISSING if data["tuned_s"] is None or "ties" not in data else units.count(len(data["ties"])),
         verdict,
     )
@@ -150,7 +150,7 @@ def failure_table(summary: Mapping[str, Any], records: Sequence[Record]) -> Tabl
 
 def proposer_table(rows: Sequence[Kernel], records: Sequence[Record]) -> Table:
     """What each proposer tried, how much of it could be timed, and which kernels it won."""
-    records = [record for record in records if record.measurement.tier is Tier.SCREEN]  # no second measurements
+    records = [record for record in records if record.measurement.fidelity is Fidelity.SCREEN]  # no second measurements
     tried = Counter(record.proposer for record in records)
     timed = Counter(record.proposer for record in records if record.measurement.ok)
     proposer_of = {(r.task_key, r.candidate): r.proposer for r in reversed(records) if r.measurement.ok}
@@ -215,7 +215,7 @@ def _csv_row(row: Kernel, rivals: Sequence[str]) -> dict[str, Any]:
         "tuned_low_s": low,
         "tuned_high_s": high,
         "searched_s": data.get("searched_s"),
-        "shrank": data.get("shrank"),
+        "remeasurement_shift": data.get("remeasurement_shift"),
         "ties": None if data["tuned_s"] is None else len(data.get("ties", ())),
         "untuned_s": data["untuned_s"],
         **{f"{name}_s": data["baselines"].get(name) for name in rivals},

@@ -12,7 +12,7 @@ from tuner.protocols import Strategy, Task
 if TYPE_CHECKING:
     from kernels.space import DesignSpace
     from tuner.search.ranker import FeatureCache, TaskRanker
-    from tuner.search.surrogate import Belief, Settings
+    from tuner.search.surrogate import PriorMean, Settings
     from tuner.search.winners import TaskWinners
 
 
@@ -65,8 +65,8 @@ def _metaschedule(problem: Problem) -> Strategy:
     return MetaScheduleStrategy(problem.space, problem.task, problem.seed)
 
 
-def create_guided(problem: Problem, settings: Settings | None = None, belief: Belief | None = None) -> Strategy:
-    """The strategy of the main job. `belief` is what is thought of encodings before anything is measured."""
+def create_guided(problem: Problem, settings: Settings | None = None, prior_mean: PriorMean | None = None) -> Strategy:
+    """The strategy of the main job. `prior_mean` is what is thought of encodings before anything is measured."""
     from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
     from tuner.search.optuna import OptunaStrategy
@@ -83,7 +83,7 @@ def create_guided(problem: Problem, settings: Settings | None = None, belief: Be
         OptunaStrategy(problem.space, "tpe", problem.seed),
         problem.seed,
         settings=settings or DEFAULT,
-        belief=belief,
+        prior_mean=prior_mean,
         winners=problem.winners,
     )
 

@@ -22,7 +22,7 @@ _WALK_STEPS = 20_000
 """Points one call may walk over (about a second): a space whose legal rest is rarer than that counts as used up."""
 
 
-class Pool:
+class CandidatePool:
     """The candidates of one space that are still to be had. A candidate leaves it by `claim` only."""
 
     def __init__(self, space: DesignSpace, seed: int) -> None:

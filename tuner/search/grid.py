@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuner.protocols import Proposal
 from tuner.records import Measurement
-from tuner.search.base import Pool
+from tuner.search.base import CandidatePool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ class GridStrategy:
     """
 
     def __init__(self, space: DesignSpace, seed: int) -> None:
-        self._pool = Pool(space, seed)
+        self._pool = CandidatePool(space, seed)
         points = space.points()
         self._proposer = "scattered" if points is None else "grid"
         self._points: Iterator[Candidate] | None = None if points is None else iter(points)

@@ -13,12 +13,12 @@ from costmodel.dataset import FAILURE, Outcome
 from costmodel.metrics import ranks
 from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
-from tuner.search.base import Pool, belongs, teaches, time_or_bound
-from tuner.search.credit import Credit
+from tuner.search.base import CandidatePool, belongs, teaches, time_or_bound
 from tuner.search.elites import Elites, schedule
+from tuner.search.ensemble import EnsembleWeights
 from tuner.search.enumerated import PARENTS, Points
 from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
-from tuner.search.surrogate import DEFAULT, Belief, Settings, Surrogate
+from tuner.search.surrogate import DEFAULT, PriorMean, Settings, Surrogate
 from tuner.search.winners import TaskWinners
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ _EXPLORE_STUCK = 0.375
 _STUCK_AFTER = 2
 """The same after so many batches without a new best: the neighbourhood of the fastest is used up."""
 
-_HOPE = 0.5
+_EXPLORATION_WEIGHT = 0.5
 """Deviations by which the ranker's doubts count in a candidate's favour."""
 
-_UNHEARD = ("random", "tpe")
+_EXPLORERS = ("random", "tpe")
 """Proposers that look beyond the neighbourhood of what is fast already."""
 
 _HEARD = 4
@@ -84,7 +84,7 @@ class GuidedStrategy:
         seed: int,
         pool_size: int = POOL_SIZE,
         settings: Settings = DEFAULT,
-        belief: Belief | None = None,
+        prior_mean: PriorMean | None = None,
         winners: TaskWinners | None = None,
     ) -> None:
         self._space = space
@@ -93,7 +93,7 @@ class GuidedStrategy:
         self._screen = screen
         self._inner = inner
         self._pool_size = pool_size
-        self._pool = Pool(space, seed)
+        self._pool = CandidatePool(space, seed)
         self._rng = self._pool.rng
         listed = space.points()
         self._points = None if listed is None else Points(space, listed)
@@ -101,11 +101,11 @@ class GuidedStrategy:
             self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
         )
         self._settings = settings
-        self._belief = belief
+        self._prior_mean = prior_mean
         self._winners = winners
-        self._surrogate = Surrogate(reference, self._rng, settings, belief)
+        self._surrogate = Surrogate(reference, self._rng, settings, prior_mean)
         self._active = np.zeros(0, dtype=np.int64)
-        self._credit = Credit(2)
+        self._weights = EnsembleWeights(2)
         self._said: dict[Candidate, tuple[float, float]] = {}
         seeds = space.seeds()
         # every third first: candidates next to each other in the list are alike
@@ -161,7 +161,7 @@ class GuidedStrategy:
         self._learn(candidate, outcome)
         said = self._said.pop(candidate, None)
         if said is not None and seconds is not None:
-            self._credit.hear(said, seconds)
+            self._weights.hear(said, seconds)
         self._unlearned.append((candidate, outcome))
         if candidate in self._features:
             self._learn_late()
@@ -196,7 +196,7 @@ class GuidedStrategy:
         proposals = near if len(near) >= count else self._proposals(SCREENED * self._pool_size, kept)
         if not proposals:
             return kept
-        spared = {i for i, p in enumerate(proposals) if p.proposer in _UNHEARD}
+        spared = {i for i, p in enumerate(proposals) if p.proposer in _EXPLORERS}
         spared = set(sorted(spared)[: self._pool_size // 8])
         rows = self._space.encodings([p.candidate for p in proposals + kept])
         self._surrogate.look_at(rows)
@@ -261,8 +261,10 @@ class GuidedStrategy:
         return (Proposal(c, "transfer") for c in (self._winners.near(self._space) if self._winners else ()))
 
     def _from_random(self) -> Iterator[Proposal]:
-        if self._points is not None and self._belief is not None and self._points.open.any():
-            weight = np.exp(-self._settings.caution * self._belief(self._points.rows)) * self._points.open
+        if self._points is not None and self._prior_mean is not None and self._points.open.any():
+            weight = (
+                np.exp(-self._settings.inverse_temperature * self._prior_mean(self._points.rows)) * self._points.open
+            )
             likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
             yield from (Proposal(self._points.candidates[i], "random") for i in likely)
         while (candidate := self._pool.draw()) is not None:
@@ -308,16 +310,19 @@ class GuidedStrategy:
         rows = [row for row in self._features.rows(candidates) if row is not None]
         ranked_by = self._ranker.judge(np.stack(rows))
         gain = np.array([self._gain.get(c, 0.0) for c in candidates])
-        scores = self._credit.combined([gain, ranked_by.score + _HOPE * ranked_by.deviation]) * ranked_by.valid
+        scores = (
+            self._weights.combined([gain, ranked_by.score + _EXPLORATION_WEIGHT * ranked_by.deviation])
+            * ranked_by.valid
+        )
         ranked = [considered[i] for i in np.argsort(-scores, kind="stable")]
         share = 0.0 if refine else _EXPLORE if self._stuck < _STUCK_AFTER else _EXPLORE_STUCK
         explore = min(round(share * count), len(ranked))
         picked = _spread(ranked, count - explore)
         rest = [p for p in ranked if p not in picked]
-        unheard = [p for p in rest if p.proposer in _UNHEARD] or rest
-        if explore and unheard:
-            chosen = self._rng.choice(len(unheard), size=min(explore, len(unheard)), replace=False)
-            picked += [unheard[i] for i in chosen]
+        explorers = [p for p in rest if p.proposer in _EXPLORERS] or rest
+        if explore and explorers:
+            chosen = self._rng.choice(len(explorers), size=min(explore, len(explorers)), replace=False)
+            picked += [explorers[i] for i in chosen]
         picked += [p for p in rest if p not in picked][: count - len(picked)]
         self._leftovers = [p for p in rest if p not in picked][: 2 * self._pool_size]
         foretold = {c: (-self._mean.get(c, 0.0), float(r)) for c, r in zip(candidates, ranked_by.score, strict=True)}

@@ -14,7 +14,7 @@ from tuner.process.limits import for_compilers
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Proposal, Task
 from tuner.records import Measurement
-from tuner.search.base import Pool, teaches, time_or_bound
+from tuner.search.base import CandidatePool, teaches, time_or_bound
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
@@ -76,7 +76,7 @@ class MetaScheduleStrategy:
     """
 
     def __init__(self, space: DesignSpace, task: Task, seed: int, evolving: Evolving = DEFAULT) -> None:
-        self._pool = Pool(space, seed)
+        self._pool = CandidatePool(space, seed)
         self._settings = {
             "workload": task.workload.to_json(),
             "space": space.to_json(),

@@ -13,7 +13,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from tuner.protocols import Proposal
 from tuner.records import Measurement
-from tuner.search.base import Pool, belongs, teaches, time_or_bound
+from tuner.search.base import CandidatePool, belongs, teaches, time_or_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class OptunaStrategy:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
         self._name = sampler
-        self._pool = Pool(space, seed)
+        self._pool = CandidatePool(space, seed)
         self._knobs = max(len(s.knobs) for s in space.sketches)
         axes = ["sketch", *(f"k{i}" for i in range(self._knobs)), *(f"p.{name}" for name in space.pass_names)]
         self._axes: dict[str, BaseDistribution] = {axis: FloatDistribution(0.0, 1.0) for axis in axes}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuner.protocols import Proposal
 from tuner.records import Measurement
-from tuner.search.base import Pool
+from tuner.search.base import CandidatePool
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
@@ -16,7 +16,7 @@ class RandomStrategy:
     """Random legal candidates, each once; learns nothing but what is known already."""
 
     def __init__(self, space: DesignSpace, seed: int) -> None:
-        self._pool = Pool(space, seed)
+        self._pool = CandidatePool(space, seed)
 
     def ask(self, count: int, refine: bool = False) -> list[Proposal]:
         proposals: list[Proposal] = []

@@ -30,7 +30,7 @@ _EARLIER_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prediction:
     """What a cost model thinks of n candidates: `score`, higher for faster, with its `deviation`, and the probability
     that each is `valid`; all [n] float32."""
 
@@ -73,7 +73,7 @@ class Ranker:
     def count(self, group: int) -> int:
         return self._data.count(group)
 
-    def judge(self, rows: NDArray[np.float32]) -> Judgement:
+    def judge(self, rows: NDArray[np.float32]) -> Prediction:
         """What the model thinks of rows [n, d]; fits first when a batch of news has come in."""
         if len(self._data) - self._fitted >= MIN_ROWS:
             known, outcomes, groups = self._data.arrays(last=_MAX_ROWS)
@@ -81,7 +81,7 @@ class Ranker:
             weights[: max(self._earlier - (len(self._data) - len(known)), 0)] = _EARLIER_WEIGHT
             self._model.fit(known, outcomes, groups, weights)
             self._fitted = len(self._data)
-        return Judgement(self._model.predict(rows), self._model.uncertainty(rows), self._model.validity(rows))
+        return Prediction(self._model.predict(rows), self._model.uncertainty(rows), self._model.validity(rows))
 
 
 class TaskRanker:
@@ -98,7 +98,7 @@ class TaskRanker:
     def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
         self._ranker.add(self._group, row, outcome)
 
-    def judge(self, rows: NDArray[np.float32]) -> Judgement:
+    def judge(self, rows: NDArray[np.float32]) -> Prediction:
         return self._ranker.judge(rows)
 
 

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from costmodel.dataset import Outcome
 from costmodel.gp import Hyperparameters, Posterior, Prior
 
-Belief = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """Rows [n, columns] to what their log seconds are expected to be, in deviations from the mean; see `Surrogate`."""
 
 
@@ -22,7 +22,7 @@ class Settings:
     """The surrogate's own hyper-parameters, tuned by replay (experiments/hyper).
 
     `first` trials are random where every point can be judged; a belief makes what it thinks well of likelier, by
-    e^`caution` for each deviation.
+    e^`inverse_temperature` for each deviation.
     `members` processes are refitted when there are `refit` times as many outcomes as at the last time,
     by `steps` steps. Times over e^`cap` times the best count as that. A failure counts as `failed`
     deviations above the mean of the times. Of more than `most_rows` outcomes the newest and the best
@@ -30,7 +30,7 @@ class Settings:
     """
 
     first: int = 3
-    caution: float = 4.0
+    inverse_temperature: float = 4.0
     members: int = 8
     refit: float = 1.15
     steps: int = 12
@@ -55,15 +55,15 @@ class Surrogate:
         reference: NDArray[np.float32],
         rng: np.random.Generator,
         settings: Settings = DEFAULT,
-        belief: Belief | None = None,
+        prior_mean: PriorMean | None = None,
     ) -> None:
         """`reference` [n, columns] are rows of the space: their range sets the scale of each column.
 
-        `belief` is what is thought before anything is measured; the processes learn the difference.
+        `prior_mean` is what is thought before anything is measured; the processes learn the difference.
         """
         self._settings = settings
-        self._belief = belief
-        columns = self._with_belief(reference)
+        self._prior_mean = prior_mean
+        columns = self._with_prior_mean(reference)
         low, high = columns.min(axis=0), columns.max(axis=0)
         self._columns = np.flatnonzero(high > low)
         self._low, self._range = low[self._columns], (high - low)[self._columns]
@@ -83,7 +83,7 @@ class Surrogate:
     @property
     def useful(self) -> bool:
         """Whether there are two times that differ, or a belief: without them there is nothing to go by."""
-        return self._belief is not None or len(set(self._logs) - {math.inf}) > 1
+        return self._prior_mean is not None or len(set(self._logs) - {math.inf}) > 1
 
     @property
     def due(self) -> bool:
@@ -142,16 +142,16 @@ class Surrogate:
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 
     def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        columns = self._with_belief(np.atleast_2d(rows))[:, self._columns]
+        columns = self._with_prior_mean(np.atleast_2d(rows))[:, self._columns]
         scaled: NDArray[np.float32] = ((columns - self._low) / self._range).astype(np.float32)
         return scaled
 
-    def _with_belief(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _with_prior_mean(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The belief is a column too: where it errs, it errs alike for points of which it thinks alike."""
-        return rows if self._belief is None else np.column_stack([rows, self._belief(rows)]).astype(np.float32)
+        return rows if self._prior_mean is None else np.column_stack([rows, self._prior_mean(rows)]).astype(np.float32)
 
     def _prior(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.zeros(len(rows)) if self._belief is None else self._belief(rows)
+        return np.zeros(len(rows)) if self._prior_mean is None else self._prior_mean(rows)
 
     def _worth_learning(self) -> list[int]:
         most = self._settings.most_rows

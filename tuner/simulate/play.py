@@ -24,7 +24,7 @@ from tuner.simulate.space import RecordedSpace
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
-    from tuner.search.surrogate import Belief, Settings
+    from tuner.search.surrogate import PriorMean, Settings
 
 FIRST = 10
 """The evaluation from which on a score counts: before it there is little but luck."""
@@ -247,11 +247,11 @@ def strategy_for(
     if name != "guided":
         return search.create(name, problem)
     if not earlier:
-        return search.create_guided(problem, settings, space.belief)
+        return search.create_guided(problem, settings, space.prior_mean)
     return search.create_guided(problem, settings or search.warm(), _learned(space, earlier, seed))
 
 
-def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> Belief:
+def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> PriorMean:
     """A model of what was recorded elsewhere, as a belief: in deviations from the mean over this space.
 
     Raises UserError for a recording of other parameters.

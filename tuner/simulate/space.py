@@ -17,7 +17,7 @@ _CATEGORIES = 4
 """Whole numbers from 0 to at most this many less one name methods more often than they count something."""
 
 _METHOD, _SIZE, _POWER = 0, 1, 2
-_CONVICTION = {_SIZE: 0.175, _POWER: 0.35}
+_PRIOR_SCALE = {_SIZE: 0.175, _POWER: 0.35}
 """The deviation of each part of the belief among the legal combinations, in deviations of the log seconds. Half of what
 six spaces were best with: what was chosen by looking at them is too strong for others (experiments/replay)."""
 
@@ -98,24 +98,24 @@ class RecordedSpace(DesignSpace):
         """The encodings of all legal combinations [n, columns]."""
         return np.concatenate([t[c] for t, c in zip(self._tables, self.choices.T, strict=True)], axis=1)
 
-    def belief(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    def prior_mean(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """What is thought of rows before anything is measured: log seconds in deviations from their mean [n].
 
         Larger sizes (more work for a thread, wider vectors) and powers of two (warps, banks, cache lines) are
         faster more often than not. No name and no time goes into this; of what is true of most kernels and
         devices it is the part that can be said without knowing what a parameter is.
         """
-        weights, middle = self._belief
+        weights, middle = self._prior_mean
         return middle - rows.astype(np.float64) @ weights
 
     @functools.cached_property
-    def _belief(self) -> tuple[NDArray[np.float64], float]:
+    def _prior_mean(self) -> tuple[NDArray[np.float64], float]:
         kinds = np.concatenate([k for _, k in self._columns])
         weights = np.zeros(len(kinds))
-        for kind, conviction in _CONVICTION.items():
+        for kind, scale in _PRIOR_SCALE.items():
             worth = self.rows[:, kinds == kind].sum(axis=1)
             if len(worth) and worth.std() > 0:
-                weights[kinds == kind] = conviction / worth.std()
+                weights[kinds == kind] = scale / worth.std()
         return weights, float((self.rows @ weights).mean())
 
     @functools.cached_property

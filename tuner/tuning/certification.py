@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.space import Candidate
-from tuner.measure.pooled import Shadow, floor_of, pool, with_floor
+from tuner.measure.pooled import AaControl, floor_of, pool, with_floor
 from tuner.protocols import CERTIFY, Bench
 from tuner.records import Measurement, Status
 
@@ -41,7 +41,7 @@ class Certification:
         self._jobs = dict(jobs)
         self._failed = dict(failed)
         self._found: list[dict[Candidate, Measurement]] = []
-        self._shadows: list[Shadow | None] = []
+        self._controls: list[AaControl | None] = []
 
     @property
     def processes(self) -> int:
@@ -54,25 +54,25 @@ class Certification:
         if not taking_part:
             return
         jobs = [self._jobs[c] for c in taking_part]
-        measured, shadow = bench.side_by_side(jobs, _POLICY, budget_s, seed=self.processes)
+        measured, control = bench.measure_interleaved(jobs, _POLICY, budget_s, seed=self.processes)
         self._found.append(dict(zip(taking_part, measured, strict=True)))
-        self._shadows.append(shadow)
+        self._controls.append(control)
         self._failed.update({c: m for c, m in self._found[-1].items() if not m.ok})
 
-    def settle(self, floor_s: float) -> dict[Candidate, Measurement]:
+    def settle(self, lower_bound_s: float) -> dict[Candidate, Measurement]:
         """One measurement each. What failed in any process has failed; what beats the physical floor is suspect."""
         pooled = {}
         for candidate in self._candidates:
             failed = self._failed.get(candidate)
-            pooled[candidate] = failed or self._pooled(candidate, floor_s)
+            pooled[candidate] = failed or self._pooled(candidate, lower_bound_s)
         incumbents = [next((m for m in found.values() if m.ok), None) for found in self._found]
-        both = [(m, s) for m, s in zip(incumbents, self._shadows, strict=True) if m is not None]
+        both = [(m, s) for m, s in zip(incumbents, self._controls, strict=True) if m is not None]
         floor = floor_of([m for m, _ in both], [s for _, s in both])
         return {c: with_floor(m, floor) for c, m in pooled.items()}
 
-    def _pooled(self, candidate: Candidate, floor_s: float) -> Measurement:
+    def _pooled(self, candidate: Candidate, lower_bound_s: float) -> Measurement:
         measured = pool([found[candidate] for found in self._found], self._name)
-        if measured.ok and measured.median_s < floor_s:
-            reason = f"{measured.median_s:.3g} s is under the physical floor of {floor_s:.3g} s"
-            return Measurement(Status.SUSPECT, tier=measured.tier, reason=reason, run_s=measured.run_s)
+        if measured.ok and measured.median_s < lower_bound_s:
+            reason = f"{measured.median_s:.3g} s is under the physical floor of {lower_bound_s:.3g} s"
+            return Measurement(Status.SUSPECT, fidelity=measured.fidelity, reason=reason, run_s=measured.run_s)
         return measured

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.config import SearchConfig
-from tuner.records import Record, Tier
+from tuner.records import Fidelity, Record
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
@@ -28,13 +28,13 @@ class KnownTask:
     runs that all of it is from."""
 
     space: DesignSpace
-    measured: dict[tuple[str, Tier], Record] = field(default_factory=dict)
+    measured: dict[tuple[str, Fidelity], Record] = field(default_factory=dict)
     rows: dict[Candidate, NDArray[np.float32]] = field(default_factory=dict)
     runs: set[str] = field(default_factory=set)
 
     @property
     def trials(self) -> int:
-        return sum(tier is Tier.SCREEN for _, tier in self.measured)
+        return sum(fidelity is Fidelity.SCREEN for _, fidelity in self.measured)
 
     def add(self, record: Record, length: int) -> None:
         """Take a record in, unless it names no point of the space: it may be damaged, or of a run with other passes.
@@ -47,13 +47,13 @@ class KnownTask:
         if candidate is None:
             return
         self.runs.add(record.run_id)
-        self.measured[candidate.to_text(), record.measurement.tier] = record
+        self.measured[candidate.to_text(), record.measurement.fidelity] = record
         if len(record.features) == length:
             self.rows[candidate] = np.asarray(record.features, dtype=np.float32)
 
     def apart(self, cut: Collection[str]) -> tuple[Known, Cut]:
         """What a session is told at once, and the screenings of runs that were cut off."""
-        again = {p: r.measurement for p, r in self.measured.items() if r.run_id in cut and p[1] is Tier.SCREEN}
+        again = {p: r.measurement for p, r in self.measured.items() if r.run_id in cut and p[1] is Fidelity.SCREEN}
         known = {place: r.measurement for place, r in self.measured.items() if place not in again}
         return known, {text: measurement for (text, _), measurement in again.items()}
 
@@ -94,7 +94,7 @@ def left(search: SearchConfig, mine: Sequence[Record], ended: Collection[str]) -
     seconds = search.time_budget_s - spent_s
     if seconds < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
         seconds = 0.0
-    screened = [record for record in mine if record.measurement.tier is Tier.SCREEN]
+    screened = [record for record in mine if record.measurement.fidelity is Fidelity.SCREEN]
     trials = None if search.trials is None else max(search.trials - len(screened), 0)
     spent = seconds == 0.0 or trials == 0
     cut = frozenset() if spent else frozenset(record.run_id for record in mine) - frozenset(ended)
@@ -106,6 +106,6 @@ def _spent_s(record: Record) -> float:
     """Seconds of a search's budget that a measurement took; certification has a time of its own."""
     from tuner.tuning.session import cost_s
 
-    if record.measurement.tier is Tier.SCREEN:
+    if record.measurement.fidelity is Fidelity.SCREEN:
         return cost_s(record.measurement)
-    return record.measurement.run_s if record.measurement.tier is Tier.RANK else 0.0
+    return record.measurement.run_s if record.measurement.fidelity is Fidelity.RANK else 0.0

@@ -41,7 +41,7 @@ class Budget:
     """When to stop. `stop` is also true after an interrupt. Seconds of the monotonic clock.
 
     `end`, `span_s` (what there is from beginning to end) and `trials` are for the whole search. Trials of a part of it
-    that was cut off cost what their records say, not what going over them takes, which is in `gone_over_s`.
+    that was cut off cost what their records say, not what going over them takes, which is in `replayed_s`.
     """
 
     end: float
@@ -49,11 +49,11 @@ class Budget:
     trials: int | None
     ledger: Ledger
     interrupted: Callable[[], bool]
-    gone_over_s: float = 0.0
+    replayed_s: float = 0.0
 
     @property
     def deadline(self) -> float:
-        return self.end + self.gone_over_s - self.ledger.taken_over_s
+        return self.end + self.replayed_s - self.ledger.restored_s
 
     def spent(self) -> str:
         """Why no further trial may start; empty while one may."""
@@ -109,7 +109,7 @@ class SearchPhase:
         self._progress = progress
         self._batch = batch
         self._early_stop = early_stop
-        self._floors = floors
+        self._lower_bounds = floors
         self._sessions: dict[str, TaskSession] = {}
         self._first_batch = FIRST_BATCH
 
@@ -130,7 +130,7 @@ class SearchPhase:
                 break
             self._step(key, sessions, scheduler)
         for session in sessions.values():
-            session.recall()
+            session.restore_rest()
         stopped_by = self._budget.spent() or "every task finished"
         self._budget.end += reserve
         explanations.extend(
@@ -147,7 +147,7 @@ class SearchPhase:
         count = self._budget.allowed(min(self._batch, self._first_batch) if first else self._batch)
         step = session.step(count, self._budget.stop, self._budget.ending()) if count else Step(0, 0, exhausted=False)
         if step.trials and not step.measured:
-            self._budget.gone_over_s += time.monotonic() - began
+            self._budget.replayed_s += time.monotonic() - began
         # The cost is that of the records: a run that is resumed will know no other.
         scheduler.report(key, step.trials, session.best_s, session.known_cost_s - spent_s, step.exhausted)
         self._show(session)
@@ -160,7 +160,7 @@ class SearchPhase:
     def _scheduler(self, lowered: Lowered, sessions: Mapping[str, TaskSession]) -> TaskScheduler:
         """A scheduler that has seen what earlier runs (and the probing) did."""
         infos = [
-            TaskInfo(t.key, t.weight, t.workload.flops, sessions[t.key].untuned_s, self._floors(t))
+            TaskInfo(t.key, t.weight, t.workload.flops, sessions[t.key].untuned_s, self._lower_bounds(t))
             for t in lowered.tasks
         ]
         scheduler = TaskScheduler(infos, self._early_stop)

@@ -33,7 +33,7 @@ _GUESS_WEIGHT = 2.0
 class TaskInfo:
     """What is known of a task before it is tuned.
 
-    `weight`: calls an inference. `untuned_s`: time of the default schedule, if measured. `floor_s`: no
+    `weight`: calls an inference. `untuned_s`: time of the default schedule, if measured. `lower_bound_s`: no
     implementation can be faster.
     """
 
@@ -41,7 +41,7 @@ class TaskInfo:
     weight: int = 1
     flops: float = 0.0
     untuned_s: float | None = None
-    floor_s: float = 0.0
+    lower_bound_s: float = 0.0
 
 
 @dataclass
@@ -116,7 +116,7 @@ class TaskScheduler:
         state.history.append((state.trials, state.seconds, state.best_s))
         if exhausted:
             self.finish(key, "its space is used up")
-        elif state.best_s is not None and state.best_s <= _AT_LIMIT * state.info.floor_s:
+        elif state.best_s is not None and state.best_s <= _AT_LIMIT * state.info.lower_bound_s:
             self.finish(key, f"within {_AT_LIMIT - 1:.0%} of what the machine can do")
         elif state.trials - state.progress_at >= self._early_stop:
             idle = state.trials - state.progress_at
@@ -187,5 +187,5 @@ def _improvement(state: TaskState) -> float:
     elif state.best_s is None:
         weight = batches  # batch after batch in which nothing works is evidence too
     doubling = (seen * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT)
-    room = 1.0 if state.best_s is None else max(1 - state.info.floor_s / state.best_s, 0.0)
+    room = 1.0 if state.best_s is None else max(1 - state.info.lower_bound_s / state.best_s, 0.0)
     return min(doubling / (batches * math.log(2)), room)

@@ -95,7 +95,7 @@ class Searcher:
             self._run.progress,
             search.batch,
             search.early_stop,
-            self._device.floor_s,
+            self._device.lower_bound_s,
         )
         found = phase.run(variants)
         if rest.spent and found.stopped_by in ("time budget", "trial budget"):
@@ -203,5 +203,5 @@ class Searcher:
         strategy = search.create(self._config.search.strategy, problem)
         return TaskSession(
             task, found.space, strategy, features, self._builder, self._bench, self.ledger,
-            self._work / "references", known, PLAUSIBLE * self._device.floor_s(task), again,
+            self._work / "references", known, PLAUSIBLE * self._device.lower_bound_s(task), again,
         )  # fmt: skip

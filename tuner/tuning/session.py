@@ -34,14 +34,14 @@ from tuner.protocols import (
     Strategy,
     Task,
 )
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.search.ranker import FeatureCache
 from tuner.tuning.certification import Certification
 
 GIVE_UP = 3.0
 """A first sample this many times slower than the task's best is not worth another."""
 
-NO_CONTENDER = 1.5
+NO_FINALIST = 1.5
 """A candidate this many times slower than the task's best will be no finalist: a few samples tell the model enough."""
 
 FINALISTS = 5
@@ -53,7 +53,7 @@ a deadline."""
 _RANK_KERNEL = dataclasses.replace(RANK, max_time_s=1.0)
 """Several finalists a task, dozens of tasks: what has not settled within a second is left to certification."""
 
-Known = Mapping[tuple[str, Tier], Measurement]
+Known = Mapping[tuple[str, Fidelity], Measurement]
 
 Cut = Mapping[str, Measurement]
 """Screenings of a search that was cut off, by candidate, in the order in which they were made."""
@@ -64,7 +64,7 @@ class Ledger:
     """Writes records as they come in, and counts. One for a whole run.
 
     `numbered` is the number of the last trial that was written, in this life of the run or an earlier one. `trials` are
-    those of this search, measured or taken over from where it was cut off; the latter had taken `taken_over_s`.
+    those of this search, measured or taken over from where it was cut off; the latter had taken `restored_s`.
     """
 
     store: RecordStore
@@ -75,12 +75,12 @@ class Ledger:
     trials: int = 0
     measured: int = 0
     reused: int = 0
-    taken_over_s: float = 0.0
+    restored_s: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)
 
     def write(self, task: Task, proposal: Proposal, measurement: Measurement, features: Sequence[float] = ()) -> None:
         """Store one measurement durably, and count it as a trial when it was a screening."""
-        if measurement.tier is Tier.SCREEN:
+        if measurement.fidelity is Fidelity.SCREEN:
             self.numbered += 1
             self._count(measurement)
         self.measured += 1
@@ -102,10 +102,10 @@ class Ledger:
             ]
         )
 
-    def take_over(self, screening: Measurement) -> None:
+    def restore(self, screening: Measurement) -> None:
         """Count a trial that was stored before this search was cut off."""
         self._count(screening)
-        self.taken_over_s += cost_s(screening)
+        self.restored_s += cost_s(screening)
 
     def _count(self, screening: Measurement) -> None:
         self.trials += 1
@@ -151,7 +151,7 @@ class TaskSession:
         ledger: Ledger,
         folder: Path,
         known: Known,
-        floor_s: float = 0.0,
+        lower_bound_s: float = 0.0,
         cut: Cut | None = None,
     ) -> None:
         self.task = task
@@ -163,7 +163,7 @@ class TaskSession:
         self._ledger = ledger
         self._folder = folder
         self._known = known
-        self._floor_s = floor_s
+        self._lower_bound_s = lower_bound_s
         self._cut = {Candidate.from_text(text): measurement for text, measurement in (cut or {}).items()}
         self._references: dict[int, Reference] = {}
         self._artifacts: dict[Candidate, Artifact] = {}
@@ -172,8 +172,8 @@ class TaskSession:
         self.certified: dict[Candidate, Measurement] = {}
         self._certification: Certification | None = None
         self.unverified = ""
-        for (text, tier), measurement in known.items():
-            if tier is Tier.SCREEN:
+        for (text, fidelity), measurement in known.items():
+            if fidelity is Fidelity.SCREEN:
                 candidate = Candidate.from_text(text)
                 self.screened[candidate] = measurement
                 if not candidate.is_default:
@@ -269,7 +269,7 @@ class TaskSession:
             return Step(0, 0, exhausted=True)
         trials, written = self._ledger.trials, self._ledger.numbered
         if proposals[0].candidate not in self._cut:
-            self.recall()  # the search is past what was cut off, or takes another way
+            self.restore_rest()  # the search is past what was cut off, or takes another way
         new = [p for p in proposals if p.candidate not in self.screened]
         if any(p.candidate not in self._cut for p in new):
             self._prepare_reference(self._ledger.seed)
@@ -279,7 +279,7 @@ class TaskSession:
             self._screen(new[start : start + _CHUNK], stop, {"batch": self._batch}, asking_s)
         return Step(self._ledger.trials - trials, self._ledger.numbered - written, exhausted=False)
 
-    def recall(self) -> None:
+    def restore_rest(self) -> None:
         """Take over what is left of a search that was cut off: it will not be gone over."""
         for candidate, measurement in self._cut.items():
             self._take(candidate, measurement)
@@ -288,7 +288,7 @@ class TaskSession:
 
     def _take(self, candidate: Candidate, measurement: Measurement) -> None:
         """A screening that was made before."""
-        self._ledger.take_over(measurement)
+        self._ledger.restore(measurement)
         self._hear(candidate, measurement)
 
     def _hear(self, candidate: Candidate, measurement: Measurement) -> None:
@@ -330,7 +330,7 @@ class TaskSession:
         best = self.best_s
         if best is None:
             return SCREEN
-        return dataclasses.replace(SCREEN, give_up_above_s=GIVE_UP * best, enough_above_s=NO_CONTENDER * best)
+        return dataclasses.replace(SCREEN, give_up_above_s=GIVE_UP * best, enough_above_s=NO_FINALIST * best)
 
     def _measure(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
         """What became of a candidate. Raises OutputError where it failed for want of room on the disk."""
@@ -341,27 +341,29 @@ class TaskSession:
 
     def _judge(self, candidate: Candidate, built: Artifact | BuildFailure, policy: Policy, seed: int) -> Measurement:
         if isinstance(built, BuildFailure):
-            return Measurement(built.status, tier=policy.tier, reason=built.reason)
+            return Measurement(built.status, fidelity=policy.fidelity, reason=built.reason)
         self._artifacts[candidate] = built
-        job = self._job(built, policy.tier, seed)
+        job = self._job(built, policy.fidelity, seed)
         if isinstance(job, Measurement):
             return job
         if candidate.is_default:
             policy = dataclasses.replace(policy, give_up_above_s=None, enough_above_s=None)
         measurement = self._bench.measure(job, policy)
-        if measurement.ok and measurement.median_s < self._floor_s:
+        if measurement.ok and measurement.median_s < self._lower_bound_s:
             measurement = Measurement(
                 Status.SUSPECT,
-                tier=policy.tier,
-                reason=f"{measurement.median_s:.3g} s is under the physical floor of {self._floor_s:.3g} s",
+                fidelity=policy.fidelity,
+                reason=f"{measurement.median_s:.3g} s is under the physical floor of {self._lower_bound_s:.3g} s",
                 run_s=measurement.run_s,
             )
         return measurement
 
-    def _job(self, built: Artifact, tier: Tier, seed: int) -> dict[str, Any] | Measurement:
+    def _job(self, built: Artifact, fidelity: Fidelity, seed: int) -> dict[str, Any] | Measurement:
         """What the bench needs to run an artifact, or the failure where there is nothing to check it against."""
         if seed not in self._references:
-            return Measurement(Status.RUN_FAILED, tier=tier, reason=f"no reference to check against: {self.unverified}")
+            return Measurement(
+                Status.RUN_FAILED, fidelity=fidelity, reason=f"no reference to check against: {self.unverified}"
+            )
         workload = self.task.workload
         other = self._other_seed(seed)
         again = (other, self._references[other]) if other in self._references else None
@@ -395,16 +397,16 @@ class TaskSession:
         """Pool what the processes found, store it, and let it decide on the winner."""
         if self._certification is None or not self._certification.processes:
             return
-        self.certified = self._certification.settle(self._floor_s)
+        self.certified = self._certification.settle(self._lower_bound_s)
         for candidate, measurement in self.certified.items():
             self._ledger.write(self.task, Proposal(candidate, "certification"), measurement)
 
     def _begin_certification(self, stop: Callable[[], bool]) -> None:
         wanted = [*sorted((c for c, m in self.ranked.items() if m.ok), key=lambda c: self.ranked[c].median_s)]
         wanted = [*(wanted or self._finalists()), self.space.default()]
-        known = {c: m for c in wanted if (m := self._known.get((c.to_text(), Tier.CERTIFY))) is not None}
-        occasions = {m.conditions.get("certification") for m in known.values() if m.ok}
-        if len(known) == len(wanted) and len(occasions) <= 1 and None not in occasions:
+        known = {c: m for c in wanted if (m := self._known.get((c.to_text(), Fidelity.CERTIFY))) is not None}
+        session_ids = {m.conditions.get("certification") for m in known.values() if m.ok}
+        if len(known) == len(wanted) and len(session_ids) <= 1 and None not in session_ids:
             self.certified = known
             return
         seed = self._ledger.seed + 1
@@ -413,8 +415,8 @@ class TaskSession:
         failed: dict[Candidate, Measurement] = {}
         for candidate, built in zip(wanted, self._built(wanted, stop), strict=False):
             if isinstance(built, BuildFailure):
-                failed[candidate] = Measurement(built.status, tier=Tier.CERTIFY, reason=built.reason)
-            elif isinstance(job := self._job(built, Tier.CERTIFY, seed), Measurement):
+                failed[candidate] = Measurement(built.status, fidelity=Fidelity.CERTIFY, reason=built.reason)
+            elif isinstance(job := self._job(built, Fidelity.CERTIFY, seed), Measurement):
                 failed[candidate] = job
             else:
                 jobs[candidate] = job
@@ -426,7 +428,7 @@ class TaskSession:
         results: dict[Candidate, Measurement] = {}
         missing = []
         for candidate in candidates:
-            known = self._known.get((candidate.to_text(), policy.tier))
+            known = self._known.get((candidate.to_text(), policy.fidelity))
             if known is None:
                 missing.append(candidate)
             else:

@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def weights(recipe: Mapping[str, Any]) -> NDArray[np.float32]:
+def weights(model_spec: Mapping[str, Any]) -> NDArray[np.float32]:
     """Weights of a 3x3 convolution from 3 to 8 channels."""
-    return np.random.default_rng(recipe["seed"]).standard_normal((8, 3, 3, 3), dtype=np.float32)
+    return np.random.default_rng(model_spec["seed"]).standard_normal((8, 3, 3, 3), dtype=np.float32)
 
 
 def reference(
-    recipe: Mapping[str, Any], image: NDArray[np.float32], offset: NDArray[np.float32]
+    model_spec: Mapping[str, Any], image: NDArray[np.float32], offset: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """relu(conv(image)) + offset, in float64 and without any of the rivals."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
-    out = np.einsum("nchwyx,ocyx->nohw", windows.astype(np.float64), weights(recipe).astype(np.float64))
+    out = np.einsum("nchwyx,ocyx->nohw", windows.astype(np.float64), weights(model_spec).astype(np.float64))
     return np.maximum(out, 0) + offset
 
 
-def torch_module(recipe: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+def torch_module(model_spec: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     """With a second output, and as a mapping, as `transformers` answers."""
     import torch
 
@@ -31,7 +31,7 @@ def torch_module(recipe: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         def __init__(self) -> None:
             super().__init__()
             self.conv = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
-            self.conv.weight = torch.nn.Parameter(torch.from_numpy(weights(recipe)))
+            self.conv.weight = torch.nn.Parameter(torch.from_numpy(weights(model_spec)))
 
         def forward(self, image: torch.Tensor, offset: torch.Tensor) -> dict[str, Any]:
             out = torch.relu(self.conv(image)) + offset
@@ -40,7 +40,7 @@ def torch_module(recipe: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     return Tiny(), [torch.zeros(1, 3, 16, 16), torch.zeros(1)]
 
 
-def onnx_model(recipe: Mapping[str, Any]) -> Any:
+def onnx_model(model_spec: Mapping[str, Any]) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
     shape = [1, 8, 16, 16]
@@ -58,15 +58,15 @@ def onnx_model(recipe: Mapping[str, Any]) -> Any:
             helper.make_tensor_value_info("offset", TensorProto.FLOAT, [1]),
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("out", "double")],
-        [numpy_helper.from_array(weights(recipe), "weight"), two],
+        [numpy_helper.from_array(weights(model_spec), "weight"), two],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def onnx_bytes(recipe: Mapping[str, Any]) -> bytes:
-    data: bytes = onnx_model(recipe).SerializeToString()
+def onnx_bytes(model_spec: Mapping[str, Any]) -> bytes:
+    data: bytes = onnx_model(model_spec).SerializeToString()
     return data
 
 
-def broken(recipe: Mapping[str, Any]) -> Any:
-    raise ValueError(f"no model for {recipe}")
+def broken(model_spec: Mapping[str, Any]) -> Any:
+    raise ValueError(f"no model for {model_spec}")

@@ -13,23 +13,25 @@ from tuner.errors import ModelError
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert {name: BASELINES[name](lambda recipe: None).name for name in BASELINES} == {name: name for name in BASELINES}
+    assert {name: BASELINES[name](lambda model_spec: None).name for name in BASELINES} == {
+        name: name for name in BASELINES
+    }
     on_gpu = {"onnxruntime_cuda", "onnxruntime_cuda_graph"}
     assert set(BASELINES) == {"torch", "torch_channels_last", "torch_compile", "onnxruntime"} | on_gpu
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_settings_name_product_and_version(name: str) -> None:
-    settings = BASELINES[name](lambda recipe: None).settings
+    settings = BASELINES[name](lambda model_spec: None).settings
     assert settings.startswith(("PyTorch ", "ONNX Runtime "))
     assert any(character.isdigit() for character in settings)
 
 
 def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    reason = BASELINES["torch_compile"](lambda recipe: None).unavailable()
+    reason = BASELINES["torch_compile"](lambda model_spec: None).unavailable()
     assert reason is not None and "no-such-compiler" in reason
-    assert BASELINES["torch"](lambda recipe: None).unavailable() is None
+    assert BASELINES["torch"](lambda model_spec: None).unavailable() is None
 
 
 def test_the_table_and_its_answers_import_no_framework() -> None:
@@ -49,4 +51,4 @@ def test_a_model_beyond_protobufs_limit_is_refused_clearly() -> None:
             return 3 << 30
 
     with pytest.raises(ModelError, match="protobuf allows at most"):
-        OnnxRuntime(lambda recipe: Huge()).load({}, 1)
+        OnnxRuntime(lambda model_spec: Huge()).load({}, 1)

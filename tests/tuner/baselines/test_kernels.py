@@ -80,7 +80,7 @@ def test_what_pytorch_has_no_counterpart_for_has_no_baseline(origin: dict[str, A
 def test_a_child_times_the_better_layout() -> None:
     policy = dataclasses.asdict(SCREEN)
     settings = {"threads": 1, "runner": "tuner.devices.cpu.runner:CpuRunner"}
-    with Child("tuner.baselines.kernels:KernelHost", settings, env=thread_env(1)) as child:
+    with Child("tuner.baselines.kernels:KernelBaselineWorker", settings, env=thread_env(1)) as child:
         conv = child.call("time", 120, origin=CONV | {"epilogue": ["add", "relu"]}, policy=policy)
         matmul = child.call("time", 60, origin=MATMUL, policy=policy)
         nothing = child.call("time", 60, origin={}, policy=policy)

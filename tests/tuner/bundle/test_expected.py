@@ -5,14 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.bundle.expected import SAMPLES, SEGMENT, Expected, Judge, expect, from_bytes, positions, scale_of, to_bytes
+from tuner.bundle.expected import (
+    SAMPLES,
+    SEGMENT,
+    Expected,
+    OutputChecker,
+    expect,
+    from_bytes,
+    positions,
+    scale_of,
+    to_bytes,
+)
 
 RTOL, ATOL = 1e-5, 1e-5
 
 
-def judge(right: np.ndarray, rtol: float = RTOL, atol: float = ATOL) -> Judge:
+def judge(right: np.ndarray, rtol: float = RTOL, atol: float = ATOL) -> OutputChecker:
     values, sums = to_bytes(expect(right, rtol, atol))
-    return Judge(from_bytes(values, sums, rtol, atol), right.size)
+    return OutputChecker(from_bytes(values, sums, rtol, atol), right.size)
 
 
 @pytest.fixture
@@ -84,9 +94,9 @@ def test_integers_must_be_equal() -> None:
 def test_an_expectation_of_another_size_is_refused(large: np.ndarray) -> None:
     expected = expect(large, RTOL, ATOL)
     with pytest.raises(ValueError, match="an output of"):
-        Judge(expected, large.size + SEGMENT)
+        OutputChecker(expected, large.size + SEGMENT)
     with pytest.raises(ValueError, match="an output of"):
-        Judge(Expected(expected.values, None, RTOL, ATOL), large.size)
+        OutputChecker(Expected(expected.values, None, RTOL, ATOL), large.size)
 
 
 @pytest.mark.parametrize("size", [1, SAMPLES, SAMPLES + 1, 1_000_003, 802_816])

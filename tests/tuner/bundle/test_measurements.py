@@ -12,11 +12,11 @@ import pytest
 from tests.tuner.bundle import small
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
 from tuner.errors import BundleError
-from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
 
 HEADER = Header(FORMAT, "a" * 64, '{"kind":"cuda"}', "cold", PROTOCOL_VERSION, "replay", ("A GPU",))
 OK = Measurement(
-    Status.OK, (1e-5, 1.1e-5), Tier.RANK, "half-width", max_abs_error=1e-7, run_s=0.25,
+    Status.OK, (1e-5, 1.1e-5), Fidelity.RANK, "half-width", max_abs_error=1e-7, run_s=0.25,
     conditions={"before": {"sm_clock_mhz": 1980}, "late": [True, False], "odd": None, "worse": float("nan")},
 )  # fmt: skip
 ROWS = [

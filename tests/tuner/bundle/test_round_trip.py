@@ -17,7 +17,7 @@ from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.commands.bundle import _Packed, shares
 from tuner.devices.resolve import ResolvedTarget
-from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
 from tuner.store import SqlStore
 
 CONFIG = """
@@ -34,10 +34,10 @@ def record(bundle: Path, path: Path, device: str) -> Path:
     with Bundle(bundle) as opened:
         for item in opened.manifest.items:
             number = sum(item.candidate.encode()) % 97
-            for tier in Tier:
-                measured = Measurement(Status.OK, ((10 + number) * 1e-6,), tier, conditions={"device": device})
+            for fidelity in Fidelity:
+                measured = Measurement(Status.OK, ((10 + number) * 1e-6,), fidelity, conditions={"device": device})
                 if number % 5 == 0 and item.proposer != "default":
-                    measured = Measurement(Status.RUN_FAILED, tier=tier, reason="an illegal memory access")
+                    measured = Measurement(Status.RUN_FAILED, fidelity=fidelity, reason="an illegal memory access")
                 row = Row(item.task, "", item.candidate, item.proposer, 0, device, "2026-11-22", measured)
                 writer.add(row)
     writer.close()
@@ -75,17 +75,17 @@ def test_a_search_goes_on_from_what_was_measured_elsewhere(
     results = tmp_path / "m.jsonl"
     replay = f"replay:{record(first, tmp_path / 'recorded.jsonl', 'GPU A')}"
     assert cli.main(["measure", str(first), "-o", str(results), "--runner", replay]) == 0
-    assert cli.main(["absorb", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert cli.main(["import_measurements", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
     assert "on GPU A" in capsys.readouterr().out
 
     with closing(SqlStore(f"sqlite:///{tmp_path}/records.db")) as store:
         records = store.read()
         scope = environment.gpu_scope_key(manifest.target, "GPU A", "cold")
         assert {record.scope for record in records} == {scope}
-        screened = {(r.task_key, r.candidate) for r in records if r.measurement.tier is Tier.SCREEN}
+        screened = {(r.task_key, r.candidate) for r in records if r.measurement.fidelity is Fidelity.SCREEN}
         assert screened == candidates(first)
         assert Status.OK in {r.measurement.status for r in records}
-    assert cli.main(["absorb", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert cli.main(["import_measurements", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
     assert "absorbed 0 of" in capsys.readouterr().out, "twice is once"
 
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second)]) == 0

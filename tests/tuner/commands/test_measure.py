@@ -20,7 +20,7 @@ from tuner.commands import measure as remote
 from tuner.errors import BundleError, InfrastructureError, TargetError, UserError
 from tuner.progress import Progress
 from tuner.protocols import Policy
-from tuner.records import PROTOCOL_VERSION, Measurement, Status, Tier
+from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 CANDIDATES = 6
@@ -32,8 +32,8 @@ def recorded(path: Path, candidates: int = CANDIDATES) -> Path:
     for item in small.content(candidates)[0]["items"]:
         number = json.loads(item["candidate"])[0]
         seconds = 40e-6 if number < 0 else (10 + number) * 1e-6
-        for tier in Tier:
-            measured = Measurement(Status.OK, (seconds, seconds * 1.01), tier, "half-width")
+        for fidelity in Fidelity:
+            measured = Measurement(Status.OK, (seconds, seconds * 1.01), fidelity, "half-width")
             writer.add(Row(small.KEY, "double", item["candidate"], item["proposer"], 7, "A GPU", "2026", measured))
     writer.close()
     return path
@@ -45,12 +45,12 @@ class Counting:
     def __init__(self, inner: remote.Bench, device: str = "A GPU") -> None:
         self.device = device
         self.inner = inner
-        self.jobs: list[tuple[str, Tier]] = []
+        self.jobs: list[tuple[str, Fidelity]] = []
         self.policies: list[Policy] = []
         self.closed = False
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        self.jobs.append((job["candidate"], policy.tier))
+        self.jobs.append((job["candidate"], policy.fidelity))
         self.policies.append(policy)
         assert Path(job["path"]).read_bytes()[:4] == b"\x7fELF"
         return self.inner.measure(job, policy)
@@ -61,9 +61,9 @@ class Counting:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    from tuner.bundle.recorded import RecordedBench
+    from tuner.bundle.recorded import BundleReplayBench
 
-    made = Counting(RecordedBench(recorded(tmp_path / "recorded.jsonl")))
+    made = Counting(BundleReplayBench(recorded(tmp_path / "recorded.jsonl")))
     monkeypatch.setitem(remote.RUNNERS, "counting", lambda argument, manifest, gpus: [made])  # type: ignore[arg-type]
     return made
 
@@ -79,10 +79,12 @@ def test_everything_is_screened_the_best_ranked_winner_and_default_certified(tmp
     lines, code = run(tmp_path, "counting")
     assert code == 0
     header, rows = read_measurements(tmp_path / "m.jsonl")
-    by_tier = {tier: [row.candidate for row in rows if row.measurement.tier is tier] for tier in Tier}
-    assert len(by_tier[Tier.SCREEN]) == CANDIDATES
-    assert set(by_tier[Tier.RANK]) == {f'[{n},[],""]' for n in range(5)}
-    assert by_tier[Tier.CERTIFY] == ['[0,[],""]', '[-1,[],""]']
+    by_fidelity = {
+        fidelity: [row.candidate for row in rows if row.measurement.fidelity is fidelity] for fidelity in Fidelity
+    }
+    assert len(by_fidelity[Fidelity.SCREEN]) == CANDIDATES
+    assert set(by_fidelity[Fidelity.RANK]) == {f'[{n},[],""]' for n in range(5)}
+    assert by_fidelity[Fidelity.CERTIFY] == ['[0,[],""]', '[-1,[],""]']
     assert (header.runner, header.devices, rows[0].device) == ("counting", ("A GPU",), "A GPU")
     assert all(row.measurement.build_s == 1.5 for row in rows), "compiling was paid for where it was done"
     assert lines[-1] == "double: best 0.0100 ms, default 4.00x of it (certify)"
@@ -92,7 +94,7 @@ def test_everything_is_screened_the_best_ranked_winner_and_default_certified(tmp
 def test_what_is_far_slower_than_the_best_is_given_up_but_the_default_is_timed(tmp_path: Path, bench: Counting) -> None:
     run(tmp_path, "counting")
     first, second, *_ = bench.policies
-    assert bench.jobs[0] == ('[-1,[],""]', Tier.SCREEN)
+    assert bench.jobs[0] == ('[-1,[],""]', Fidelity.SCREEN)
     assert first.give_up_above_s is None
     assert second.give_up_above_s == pytest.approx(3 * 40.2e-6)
 
@@ -116,14 +118,14 @@ def test_a_throttled_time_is_kept_and_loses(tmp_path: Path, bench: Counting) -> 
 
         def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
             seconds = 1e-6 if job["candidate"] == '[3,[],""]' else 2e-6
-            conditions = {"barred": "throttled: power brake"} if seconds == 1e-6 else {}
-            return Measurement(Status.OK, (seconds,), policy.tier, conditions=conditions)
+            conditions = {"excluded": "throttled: power brake"} if seconds == 1e-6 else {}
+            return Measurement(Status.OK, (seconds,), policy.fidelity, conditions=conditions)
 
     bench.inner = Throttled()  # type: ignore[assignment]
     run(tmp_path, "counting")
     _, rows = read_measurements(tmp_path / "m.jsonl")
-    assert '[3,[],""]' in {row.candidate for row in rows if row.measurement.tier is Tier.SCREEN}
-    assert '[3,[],""]' not in {row.candidate for row in rows if row.measurement.tier is not Tier.SCREEN}
+    assert '[3,[],""]' in {row.candidate for row in rows if row.measurement.fidelity is Fidelity.SCREEN}
+    assert '[3,[],""]' not in {row.candidate for row in rows if row.measurement.fidelity is not Fidelity.SCREEN}
 
 
 def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Counting) -> None:
@@ -131,7 +133,7 @@ def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Co
         device = "A GPU"
 
         def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            return Measurement(Status.OK, (1e-6,), policy.tier, conditions={"barred": "throttled: power brake"})
+            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions={"excluded": "throttled: power brake"})
 
     bench.inner = Hot()  # type: ignore[assignment]
     lines, _ = run(tmp_path, "counting")
@@ -143,7 +145,7 @@ def test_every_failure_is_a_line(tmp_path: Path, bench: Counting) -> None:
         device = "A GPU"
 
         def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            return Measurement(Status.RUN_TIMEOUT, tier=policy.tier, reason="no answer within 1 s")
+            return Measurement(Status.RUN_TIMEOUT, fidelity=policy.fidelity, reason="no answer within 1 s")
 
     bench.inner = Broken()  # type: ignore[assignment]
     lines, code = run(tmp_path, "counting")

@@ -9,7 +9,7 @@ from kernels.features import FEATURE_LENGTH
 from tuner import cli
 from tuner.commands import model as training
 from tuner.errors import UserError
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.store import SqlStore
 
 
@@ -44,7 +44,7 @@ def test_tasks_and_scopes_are_tables_of_their_own(database: str) -> None:
 
 def test_ranked_and_doubtful_measurements_are_left_out(tmp_path: Path) -> None:
     with SqlStore(f"sqlite:///{tmp_path / 'r.db'}") as store:
-        ranked = Measurement(Status.OK, samples_s=(1.0,), tier=Tier.RANK)
+        ranked = Measurement(Status.OK, samples_s=(1.0,), fidelity=Fidelity.RANK)
         doubtful = Measurement(Status.SUSPECT)
         for measured in (ranked, doubtful):
             store.append([Record("r", "a", "a", "s", 0, "c", "p", measured, 0, "t", (0.0,) * FEATURE_LENGTH)])

@@ -146,7 +146,7 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
     assert tuned
     for kernel in tuned:
         assert kernel["searched_s"] > 0
-        assert kernel["shrank"] == pytest.approx(kernel["tuned_s"] / kernel["searched_s"] - 1)
+        assert kernel["remeasurement_shift"] == pytest.approx(kernel["tuned_s"] / kernel["searched_s"] - 1)
         assert "fresh process" in kernel["certificate"]["samples"]
         assert kernel["candidate"] not in kernel["ties"]
     shown = _tuner("show", run.name, "--out", str(run.parent)).stdout
@@ -169,7 +169,7 @@ def test_compare_times_two_trials_of_a_kernel(finished: tuple[Path, Path]) -> No
     with sqlite3.connect(f"file:{folder}/records.db?mode=ro", uri=True) as connection:
         rows = connection.execute("select task_key, trial, measurement, proposer from records").fetchall()
     screened = [(task, trial) for task, trial, text, proposer in rows
-                if json.loads(text)["tier"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
+                if json.loads(text)["fidelity"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
     first, second = next((a, b) for a in screened for b in screened if a[0] == b[0] and a[1] < b[1])
     other = next(row for row in screened if row[0] != first[0])
     budget = ("--out", str(run.parent), "--time-budget", "2s")
@@ -198,10 +198,10 @@ def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> 
 
 def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
     folder, _ = finished
-    twin = folder / "twin.yaml"
+    config_of_twin = folder / "twin.yaml"
     text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
-    twin.write_text(text.replace("test_graph:small", "test_graph:small_twin").replace("/runs", "/twins"))
-    done = _tuner("run", str(twin))
+    config_of_twin.write_text(text.replace("test_graph:small", "test_graph:small_twin").replace("/runs", "/twins"))
+    done = _tuner("run", str(config_of_twin))
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = (folder / "twins").glob("2*")
     search = _summary(run)["search"]

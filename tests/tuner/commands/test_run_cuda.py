@@ -14,7 +14,7 @@ from tuner.commands import run as experiment
 from tuner.devices.builder import entry_of
 from tuner.measure.replay import Recording
 from tuner.progress import Progress
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 from tuner.store import SqlStore
 
 CONFIG = """
@@ -43,17 +43,17 @@ def test_the_whole_way_without_a_gpu(compiler: None, tmp_path: Path) -> None:
     _, store = _run(tmp_path, "first", Recording({}, CEILINGS))
     with closing(store):
         proposed = {(r.task_key, r.candidate) for r in store.read()}
-    times: dict[tuple[str, Tier], Measurement] = {}
+    times: dict[tuple[str, Fidelity], Measurement] = {}
     for number, (task, text) in enumerate(sorted(proposed)):
         candidate = Candidate.from_text(text)
         seconds = 1e-4 if candidate.is_default else (10 + number) * 1e-6
-        for tier in Tier:
+        for fidelity in Fidelity:
             samples = tuple(seconds * (1 + 1e-4 * i) for i in range(12))
-            times[entry_of(task, candidate), tier] = Measurement(Status.OK, samples, tier)
+            times[entry_of(task, candidate), fidelity] = Measurement(Status.OK, samples, fidelity)
     folder, store = _run(tmp_path, "second", Recording(times, CEILINGS))
     with closing(store):
-        tiers = {r.measurement.tier for r in store.read() if r.measurement.ok}
-        assert tiers == set(Tier), "what was screened was ranked and certified"
+        tiers = {r.measurement.fidelity for r in store.read() if r.measurement.ok}
+        assert tiers == set(Fidelity), "what was screened was ranked and certified"
         assert {(r.task_key, r.candidate) for r in store.read()} == proposed
 
     summary = json.loads((folder / "summary.json").read_text())

@@ -89,7 +89,7 @@ def test_a_schedule_kept_from_the_features_builds_the_same(
     alone = [service.op_build(task.key, text).get("sha256") for text in drawn]
     rows = service.op_features(task.key, drawn)
     with monkeypatch.context() as patch:
-        patch.delattr("kernels.space.Replayer.apply")
+        patch.delattr("kernels.space.TraceApplier.apply")
         for text, row, sha256 in zip(drawn, rows, alone, strict=True):
             if row is not None:
                 assert service.op_build(task.key, text)["sha256"] == sha256

@@ -67,8 +67,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def expected(model):
-    module, _ = importers.torch_module(model.recipe)
-    inputs = importers.model_inputs(model.inputs, model.recipe, 5)
+    module, _ = importers.torch_module(model.model_spec)
+    inputs = importers.model_inputs(model.inputs, model.model_spec, 5)
     with torch.no_grad():
         return inputs, module(*[torch.from_numpy(a) for a in inputs]).numpy()
 
@@ -153,8 +153,8 @@ def test_a_model_in_half_precision_stays_in_it_and_answers_alike() -> None:
     convolutions = [t.workload for t in graph.tasks if t.name.startswith("conv2d")]
     assert convolutions
     assert {spec.dtype for w in convolutions for spec in w.args} == {"float16"}
-    inputs = importers.model_inputs(loaded.inputs, loaded.recipe, 0)
-    module, _ = importers.torch_module(loaded.recipe)
+    inputs = importers.model_inputs(loaded.inputs, loaded.model_spec, 0)
+    module, _ = importers.torch_module(loaded.model_spec)
     with torch.inference_mode():
         wanted = module.float()(*[torch.from_numpy(array).float() for array in inputs]).numpy()
     answer = _run(assemble(graph, {}, Target(TARGET)), inputs)

@@ -179,7 +179,7 @@ def test_external_data_inside_the_folder_is_read(tmp_path: Path) -> None:
     _external("data.bin", prepare=lambda folder: (folder / "data.bin").write_bytes(np.arange(4, dtype="f4").tobytes()))(
         tmp_path
     )
-    proto = importers.onnx_bytes(importers.make_recipe(f"onnx:{tmp_path / 'model.onnx'}", 1, {}, "original", 0))
+    proto = importers.onnx_bytes(importers.make_model_spec(f"onnx:{tmp_path / 'model.onnx'}", 1, {}, "original", 0))
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto.graph.initializer[0]), np.arange(4))
 
 

@@ -28,10 +28,10 @@ class TestSmallModel(ImporterContract):
 @pytest.mark.parametrize("name", LIGHT_MODELS)
 def test_random_weights_agree_in_torch_and_onnxruntime(name: str) -> None:
     source = f"onnx:{name}"
-    recipe = importers.make_recipe(source, 1, {}, "random", 0)
-    proto = importers.onnx_bytes(recipe)
+    model_spec = importers.make_model_spec(source, 1, {}, "random", 0)
+    proto = importers.onnx_bytes(model_spec)
     specs = input_specs(proto)
-    inputs = importers.model_inputs(specs, recipe, 0)
+    inputs = importers.model_inputs(specs, model_spec, 0)
     theirs = graphs.by_onnxruntime(proto, inputs)
     assert all(value.size == 1000 for value in theirs)
     spread = np.log(theirs[0]) if (theirs[0] > 0).all() else theirs[0]  # logits, up to a constant
@@ -44,14 +44,14 @@ def test_random_weights_agree_in_torch_and_onnxruntime(name: str) -> None:
 @pytest.mark.parametrize("name", LIGHT_MODELS)
 def test_original_weights_give_the_shipped_outputs(name: str) -> None:
     inputs, expected, rtol, atol = importers.original_check(name)
-    proto = model_proto(importers.make_recipe(f"onnx:{name}", 1, {}, "original", 0))
+    proto = model_proto(importers.make_model_spec(f"onnx:{name}", 1, {}, "original", 0))
     for ours, shipped in zip(graphs.by_onnxruntime(proto, inputs), expected, strict=True):
         np.testing.assert_allclose(ours, shipped, rtol=rtol, atol=atol)
 
 
 def test_same_seed_same_weights() -> None:
     def weights(seed: int) -> list[bytes]:
-        proto = model_proto(importers.make_recipe("onnx:light_squeezenet", 1, {}, "random", seed))
+        proto = model_proto(importers.make_model_spec("onnx:light_squeezenet", 1, {}, "random", seed))
         return [tensor.raw_data for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
 
     first = weights(1)
@@ -61,11 +61,11 @@ def test_same_seed_same_weights() -> None:
 
 def test_weights_do_not_depend_on_the_order_in_the_file(tmp_path: Path) -> None:
     proto = graphs.conv_net()
-    forward = model_proto(_recipe(graphs.save(proto, tmp_path)))
+    forward = model_proto(_model_spec(graphs.save(proto, tmp_path)))
     tensors = list(proto.graph.initializer)[::-1]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(tensors)
-    backward = model_proto(_recipe(graphs.save(proto, tmp_path)))
+    backward = model_proto(_model_spec(graphs.save(proto, tmp_path)))
     assert _stored(forward).keys() == _stored(backward).keys()
     for name, value in _stored(forward).items():
         np.testing.assert_array_equal(value, _stored(backward)[name])
@@ -73,8 +73,8 @@ def test_weights_do_not_depend_on_the_order_in_the_file(tmp_path: Path) -> None:
 
 def test_batch_reaches_reshapes() -> None:
     """Shufflenet has its batch of one written into 33 reshapes; two images must give what each gives alone."""
-    single = importers.make_recipe("onnx:light_shufflenet", 1, {}, "random", 0)
-    double = importers.make_recipe("onnx:light_shufflenet", 2, {}, "random", 0)
+    single = importers.make_model_spec("onnx:light_shufflenet", 1, {}, "random", 0)
+    double = importers.make_model_spec("onnx:light_shufflenet", 2, {}, "random", 0)
     images = np.random.default_rng(0).standard_normal((2, 3, 224, 224), dtype=np.float32)
     [both] = graphs.by_onnxruntime(model_proto(double), [images])
     alone = [graphs.by_onnxruntime(model_proto(single), [images[i : i + 1]])[0] for i in range(2)]
@@ -107,7 +107,7 @@ def test_load_gives_clean_relax(tmp_path: Path) -> None:
 
 
 def test_cleaning_leaves_only_arithmetic(tmp_path: Path) -> None:
-    proto = clean(model_proto(_recipe(graphs.save(graphs.conv_net(), tmp_path))))
+    proto = clean(model_proto(_model_spec(graphs.save(graphs.conv_net(), tmp_path))))
     kinds = [node.op_type for node in proto.graph.node]
     assert kinds == ["Conv", "BatchNormalization", "Mul", "Relu", "Conv", "Add", "Add", "MaxPool", "AveragePool",
                      "Reshape", "Gemm"]  # fmt: skip
@@ -135,7 +135,7 @@ def test_integer_inputs_stay_in_their_table(tmp_path: Path) -> None:
     )
     model = importers.load(graphs.save(proto, tmp_path), 3, {"ids": (3, 50)}, "random", 0)
     assert [spec.shape for spec in model.inputs] == [(3, 50), (3, 50)], "the symbol `length` binds both inputs"
-    ids, mask = importers.model_inputs(model.inputs, model.recipe, 0)
+    ids, mask = importers.model_inputs(model.inputs, model.model_spec, 0)
     assert ids.min() == 0
     assert ids.max() == 10
     assert (mask == 1).all()
@@ -146,8 +146,8 @@ def test_original_check_knows_only_what_onnx_ships() -> None:
         importers.original_check("light_resnet51")
 
 
-def _recipe(source: str) -> dict[str, object]:
-    return importers.make_recipe(source, 1, {}, "random", 0)
+def _model_spec(source: str) -> dict[str, object]:
+    return importers.make_model_spec(source, 1, {}, "random", 0)
 
 
 def _stored(proto: onnx.ModelProto) -> dict[str, np.ndarray]:

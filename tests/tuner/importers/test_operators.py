@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.tuner.importers import graphs
 from tuner.errors import ModelError
-from tuner.importers import make_recipe
+from tuner.importers import make_model_spec
 from tuner.importers.onnx import clean_proto, model_proto
 from tuner.importers.onnx_in_torch import to_module
 
@@ -138,9 +138,9 @@ def test_even_window_of_lrn(tmp_path: Path) -> None:
     """ONNX Runtime refuses even windows, so the reference implementation of `onnx` is the second opinion."""
     shape = (6, 6, 4, 3)  # that reference leaves out channels from the batch size on
     proto = graphs.model([helper.make_node("LRN", ["x"], ["out"], size=4, alpha=0.5)], {"x": shape})
-    recipe = make_recipe(graphs.save(proto, tmp_path), 6, {}, "original", 0)
+    model_spec = make_model_spec(graphs.save(proto, tmp_path), 6, {}, "original", 0)
     values = [weight(*shape)]
-    module, tensors = to_module(clean_proto(recipe), recipe["source"], values)
+    module, tensors = to_module(clean_proto(model_spec), model_spec["source"], values)
     graphs.close([module(*tensors).numpy()], ReferenceEvaluator(proto).run(None, {"x": values[0]}), 1e-5)
 
 
@@ -181,15 +181,15 @@ def test_what_has_no_torch_form_is_named(node: onnx.NodeProto, words: str, tmp_p
         nodes.insert(1, helper.make_node("Cast", ["row"], ["i"], to=onnx.TensorProto.INT64))
     outputs = ("out", "more") if "where" in node.output else ("out",)
     proto = graphs.model(nodes, {"x": (4, 4, 4, 4)}, {"one": np.int64(1), "flat": ints(-1)}, outputs)
-    recipe = make_recipe(graphs.save(proto, tmp_path), 4, {}, "original", 0)
+    model_spec = make_model_spec(graphs.save(proto, tmp_path), 4, {}, "original", 0)
     with pytest.raises(ModelError, match=words):
-        to_module(clean_proto(recipe), recipe["source"], [np.zeros((4, 4, 4, 4), np.float32)])
+        to_module(clean_proto(model_spec), model_spec["source"], [np.zeros((4, 4, 4, 4), np.float32)])
 
 
 def _agree(proto: onnx.ModelProto, shape: tuple[int, ...], folder: Path) -> None:
-    recipe = make_recipe(graphs.save(proto, folder), shape[0], {}, "original", 0)
+    model_spec = make_model_spec(graphs.save(proto, folder), shape[0], {}, "original", 0)
     values = [np.random.default_rng(1).standard_normal(shape, dtype=np.float32)]
-    module, tensors = to_module(clean_proto(recipe), recipe["source"], values)
+    module, tensors = to_module(clean_proto(model_spec), model_spec["source"], values)
     with torch.inference_mode():
         ours = module(*tensors)
-    graphs.close([ours.numpy()], graphs.by_onnxruntime(model_proto(recipe), values), 1e-5)
+    graphs.close([ours.numpy()], graphs.by_onnxruntime(model_proto(model_spec), values), 1e-5)

@@ -33,7 +33,7 @@ def test_inputs_are_named_by_forward() -> None:
         ("ids", (2, 9), "int64"),
         ("mask", (2, 9), "int64"),
     ]
-    ids, mask = importers.model_inputs(model.inputs, model.recipe, 0)
+    ids, mask = importers.model_inputs(model.inputs, model.model_spec, 0)
     assert ids.min() >= 0
     assert ids.max() < 46, "the example's largest id is 45"
     assert (mask == 1).all()
@@ -46,7 +46,7 @@ def test_a_module_alone_takes_its_shapes_from_the_config() -> None:
 
 def test_weights_follow_the_seed_and_settle() -> None:
     def build(seed: int) -> torch.nn.Module:
-        return importers.torch_module(importers.make_recipe(f"{MODELS}:conv_net", 1, {}, "random", seed))[0]
+        return importers.torch_module(importers.make_model_spec(f"{MODELS}:conv_net", 1, {}, "random", seed))[0]
 
     state = torch.random.get_rng_state()
     one, same, other = (build(seed).state_dict() for seed in (0, 0, 1))

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuner.measure import services
-from tuner.measure.comparison import LEAST_SAMPLES, Contender, ContestResult, contest, plan, thread_env
+from tuner.measure.comparison import LEAST_SAMPLES, BenchmarkEntry, ComparisonResult, contest, plan, thread_env
 from tuner.measure.stats import Label
 from tuner.process.worker import Child
 
-Enter = Callable[..., Contender]
+Enter = Callable[..., BenchmarkEntry]
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def enter() -> Iterator[Enter]:
     """Makes contenders and ends their children."""
     children = []
 
-    def make(name: str, **settings: Any) -> Contender:
+    def make(name: str, **settings: Any) -> BenchmarkEntry:
         child = Child(f"{services.__name__}:Sleeper", settings, env=thread_env(2))
         children.append(child)
         child.call("threads", 60)  # contenders come ready
-        return Contender(name, child)
+        return BenchmarkEntry(name, child)
 
     yield make
     for child in children:
@@ -102,7 +102,7 @@ def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
 
 def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
     ours = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
-    found = ContestResult({"ours": ours, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05)
+    found = ComparisonResult({"ours": ours, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05)
     assert found.verdict("ours", "slow").label is Label.FASTER
     assert found.verdict("slow", "ours").label is Label.SLOWER
     assert found.verdict("ours", "near").label is Label.UNDECIDED

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tuner.measure.pooled import compare, fastest, floor_of, pairs, pool, tied, with_floor
 from tuner.measure.stats import Label
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
 
 def one(samples: list[float], rounds: list[int] | None = None, **changes: Any) -> Measurement:
     conditions = {} if rounds is None else {"round": rounds}
-    return Measurement(Status.OK, tuple(samples), Tier.CERTIFY, "half-width", conditions=conditions | changes)
+    return Measurement(Status.OK, tuple(samples), Fidelity.CERTIFY, "half-width", conditions=conditions | changes)
 
 
 def certified(scale: float, seed: int, floor: float = 0.002, name: str = "x", noise: float = 0.002) -> Measurement:
@@ -36,12 +36,12 @@ def test_samples_are_kept_with_their_places() -> None:
 
 
 def test_the_least_convincing_stop_is_told() -> None:
-    limit = Measurement(Status.OK, (1.0,), Tier.CERTIFY, "time limit")
+    limit = Measurement(Status.OK, (1.0,), Fidelity.CERTIFY, "time limit")
     assert pool([one([1.0]), limit], "x").stopped_by == "time limit"
 
 
 def test_what_fails_in_one_process_has_failed() -> None:
-    wrong = Measurement(Status.WRONG_RESULT, tier=Tier.CERTIFY, reason="after timing: 3 elements")
+    wrong = Measurement(Status.WRONG_RESULT, fidelity=Fidelity.CERTIFY, reason="after timing: 3 elements")
     assert pool([one([1.0]), wrong, one([1.0])], "x").status is Status.WRONG_RESULT
     with pytest.raises(ValueError, match="nothing"):
         pool([], "x")
@@ -92,7 +92,7 @@ def test_a_plainly_faster_one_takes_its_place() -> None:
 
 @pytest.mark.parametrize("status", [Status.SUSPECT, Status.WRONG_RESULT, Status.RUN_FAILED])
 def test_one_that_failed_gives_way_to_the_next(status: Status) -> None:
-    measured = [Measurement(status, tier=Tier.CERTIFY, reason="no"), certified(1.2, 1), certified(1.2, 2)]
+    measured = [Measurement(status, fidelity=Fidelity.CERTIFY, reason="no"), certified(1.2, 1), certified(1.2, 2)]
     assert fastest(measured) == 1
     assert tied(measured, 1) == [2]
     assert fastest(measured[:1]) is None

@@ -14,7 +14,7 @@ from tuner.devices.cpu.runner import CpuRunner
 from tuner.errors import InfrastructureError
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.protocols import RANK, SCREEN, Launchable, Policy, Runner
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
 
 class RecordThenReplay:
@@ -22,7 +22,7 @@ class RecordThenReplay:
 
     def run(self, launchable: Launchable, inputs: Sequence[Any], policy: Policy) -> Measurement:
         recorded = CpuRunner().run(launchable, inputs, policy)
-        recording = Recording({(launchable.key, policy.tier): recorded})
+        recording = Recording({(launchable.key, policy.fidelity): recorded})
         replayed = ReplayRunner(recording).run(launchable, inputs, policy)
         assert replayed == recorded
         return replayed
@@ -34,9 +34,9 @@ class TestContract(RunnerContract):
         return RecordThenReplay()
 
 
-FAST = Measurement(Status.OK, (1e-3, 2e-3, 3e-3), Tier.SCREEN, "enough", run_s=0.5, conditions={"cost_s": 0.25})
-FAILED = Measurement(Status.WRONG_RESULT, tier=Tier.RANK, reason="off by 2")
-RECORDING = Recording({("toy", Tier.SCREEN): FAST, ("toy", Tier.RANK): FAILED}, {"peak_flops_per_s": 1e11})
+FAST = Measurement(Status.OK, (1e-3, 2e-3, 3e-3), Fidelity.SCREEN, "enough", run_s=0.5, conditions={"cost_s": 0.25})
+FAILED = Measurement(Status.WRONG_RESULT, fidelity=Fidelity.RANK, reason="off by 2")
+RECORDING = Recording({("toy", Fidelity.SCREEN): FAST, ("toy", Fidelity.RANK): FAILED}, {"peak_flops_per_s": 1e11})
 
 
 def test_nothing_is_launched() -> None:
@@ -47,7 +47,7 @@ def test_nothing_is_launched() -> None:
 
 
 def test_a_replay_is_given_up_like_a_run() -> None:
-    policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
+    policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
     found = ReplayRunner(RECORDING).run(Toy(), [], policy)
     assert found.status is Status.CENSORED
     assert found.censored_at_s == 0.5e-3
@@ -55,9 +55,9 @@ def test_a_replay_is_given_up_like_a_run() -> None:
 
 
 def test_one_lost_time_slice_does_not_condemn_a_replay() -> None:
-    policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
-    hiccup = Measurement(Status.OK, (1e-3, 0.4e-3, 0.4e-3), Tier.SCREEN)
-    assert ReplayRunner(Recording({("toy", Tier.SCREEN): hiccup})).run(Toy(), [], policy) == hiccup
+    policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=0.5e-3)
+    hiccup = Measurement(Status.OK, (1e-3, 0.4e-3, 0.4e-3), Fidelity.SCREEN)
+    assert ReplayRunner(Recording({("toy", Fidelity.SCREEN): hiccup})).run(Toy(), [], policy) == hiccup
 
 
 def test_what_was_not_recorded_is_a_failure_or_is_timed() -> None:

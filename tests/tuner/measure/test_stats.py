@@ -22,13 +22,13 @@ from tuner.measure.stats import (
     periods,
     relative_half_width,
     should_stop,
-    undisturbed,
+    undisturbed_rounds,
     unpaired_verdict,
     verdict,
-    without_disturbed,
+    without_preempted,
 )
 from tuner.protocols import CERTIFY, RANK, SCREEN, Policy
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 seconds = st.floats(1e-9, 1e3, allow_nan=False)
 samples = st.lists(seconds, min_size=1, max_size=60)
@@ -147,7 +147,7 @@ class TestShouldStop:
         assert relative_half_width(noisy) > CERTIFY.half_width
         assert noise_is_stable(noisy)
         assert should_stop(noisy, CERTIFY, 1.0) == "noise stable"
-        certify_by_rank = dataclasses.replace(CERTIFY, tier=Tier.RANK)
+        certify_by_rank = dataclasses.replace(CERTIFY, fidelity=Fidelity.RANK)
         assert should_stop(noisy, certify_by_rank, 1.0) is None
 
     def test_noise_that_grows_is_not_stable(self) -> None:
@@ -176,15 +176,15 @@ class TestShouldStop:
 
 class TestWithoutDisturbed:
     def test_drops_what_was_disturbed(self) -> None:
-        assert without_disturbed([1, 9, 1, 1], [False, True, False, False], 3) == [1, 1, 1]
+        assert without_preempted([1, 9, 1, 1], [False, True, False, False], 3) == [1, 1, 1]
 
     def test_keeps_all_when_too_little_would_be_left(self) -> None:
-        assert without_disturbed([1, 9, 1], [False, True, False], 3) == [1, 9, 1]
-        assert without_disturbed([1, 9, 9], [False, True, True], 1) == [1, 9, 9]
+        assert without_preempted([1, 9, 1], [False, True, False], 3) == [1, 9, 1]
+        assert without_preempted([1, 9, 9], [False, True, True], 1) == [1, 9, 9]
 
     @given(st.lists(st.tuples(seconds, st.booleans()), min_size=1), st.integers(0, 10))
     def test_never_leaves_an_empty_table(self, pairs: list[tuple[float, bool]], minimum: int) -> None:
-        kept = without_disturbed([p[0] for p in pairs], [p[1] for p in pairs], minimum)
+        kept = without_preempted([p[0] for p in pairs], [p[1] for p in pairs], minimum)
         assert len(kept) * 2 >= len(pairs) > 0
 
 
@@ -315,9 +315,9 @@ class TestUnpaired:
 
 
 @given(st.lists(st.booleans(), min_size=1), st.integers(0, 10))
-def test_what_is_kept_is_clean_or_everything(disturbed: list[bool], minimum: int) -> None:
-    kept = undisturbed(disturbed, minimum)
-    assert len(kept) == len(disturbed) or (not any(disturbed[i] for i in kept) and len(kept) >= minimum)
+def test_what_is_kept_is_clean_or_everything(preempted: list[bool], minimum: int) -> None:
+    kept = undisturbed_rounds(preempted, minimum)
+    assert len(kept) == len(preempted) or (not any(preempted[i] for i in kept) and len(kept) >= minimum)
 
 
 def test_twice_the_noise_floor_bounds_the_median_log_ratio() -> None:
@@ -335,7 +335,7 @@ def test_a_floor_that_was_not_measured_is_infinite() -> None:
 
 def test_the_policy_type_is_what_the_protocols_say() -> None:
     """`should_stop` reads every field that `Policy` documents as a stop."""
-    base = Policy(Tier.RANK, min_samples=6, min_time_s=1.0, max_time_s=2.0, half_width=0.01)
+    base = Policy(Fidelity.RANK, min_samples=6, min_time_s=1.0, max_time_s=2.0, half_width=0.01)
     steady = [1.0] * 6
     assert should_stop(steady, base, 1.5) == "half-width"
     assert should_stop(steady[:5], base, 1.5) is None

@@ -87,15 +87,15 @@ def test_a_candidate_is_not_blamed_for_the_murder_of_its_worker(bed: Bed) -> Non
 def test_hopeless_calls_are_not_waited_for_as_long_as_unknown_ones(bed: Bed) -> None:
     for _ in range(10):
         bed.assert_healthy()
-    bench_limit_s = bed.bench._keeper._timeout_s  # noqa: SLF001
-    bed.bench._keeper._timeout_s = 60.0  # noqa: SLF001
+    bench_limit_s = bed.bench._supervisor._timeout_s  # noqa: SLF001
+    bed.bench._supervisor._timeout_s = 60.0  # noqa: SLF001
     try:
         began = time.monotonic()
         late = bed.bench.measure(bed.hostile("endless_loop"), dataclasses.replace(POLICY, give_up_above_s=1e-3))
         assert late.status is Status.RUN_TIMEOUT
         assert time.monotonic() - began < 10
     finally:
-        bed.bench._keeper._timeout_s = bench_limit_s  # noqa: SLF001
+        bed.bench._supervisor._timeout_s = bench_limit_s  # noqa: SLF001
 
 
 def test_a_machine_that_broke_is_not_the_candidates_fault(bed: Bed, tmp_path: Path) -> None:

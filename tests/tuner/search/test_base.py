@@ -6,7 +6,7 @@ import pytest
 from kernels.passes import PASSES
 from kernels.space import Candidate, DesignSpace
 from tuner.records import Measurement, Status
-from tuner.search.base import Pool, belongs, candidate_of, teaches, time_or_bound
+from tuner.search.base import CandidatePool, belongs, candidate_of, teaches, time_or_bound
 from tuner.search.random import RandomStrategy
 
 
@@ -21,7 +21,7 @@ def illegal(space: DesignSpace) -> Candidate:
 
 def test_illegal_and_foreign_candidates_are_not_in_the_pool(space: DesignSpace) -> None:
     assert belongs(space, illegal(space))
-    pool = Pool(space, 0)
+    pool = CandidatePool(space, 0)
     assert illegal(space) not in pool
     for foreign in (space.default(), Candidate(99), Candidate(0), Candidate(0, ((7, 7),) * 5)):
         assert not belongs(space, foreign)
@@ -50,14 +50,14 @@ def test_stored_candidates_of_this_space_only(small_space: DesignSpace, space: D
 
 
 def test_claim_once(space: DesignSpace) -> None:
-    pool = Pool(space, 0)
+    pool = CandidatePool(space, 0)
     candidate = space.sample(np.random.default_rng(1))
     assert pool.claim(candidate)
     assert not pool.claim(candidate)
 
 
 def test_drawing_does_not_claim(small_space: DesignSpace) -> None:
-    pool = Pool(small_space, 0)
+    pool = CandidatePool(small_space, 0)
     points = small_space.count().points
     for _ in range(5 * points):
         assert pool.draw() is not None
@@ -70,7 +70,7 @@ def test_drawing_does_not_claim(small_space: DesignSpace) -> None:
 
 
 def test_mutation_is_near_and_new(space: DesignSpace) -> None:
-    pool = Pool(space, 0)
+    pool = CandidatePool(space, 0)
     base = space.sample(np.random.default_rng(1))
     pool.claim(base)
     for _ in range(20):

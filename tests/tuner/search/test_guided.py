@@ -8,7 +8,7 @@ from tvm.target import Target
 from costmodel.base import ConstantModel
 from costmodel.xgb import XgbRanker
 from kernels.features import SCHEMA, FeatureExtractor
-from kernels.space import Candidate, DesignSpace, InvalidCandidate, Replayer
+from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from kernels.workload import Workload
 from tests.contracts.strategy import EncodingFeaturizer, drive, timed
 from tuner.protocols import Strategy
@@ -182,15 +182,15 @@ class ScheduleFeaturizer:
     """TVM's features of the scheduled program, in this process."""
 
     def __init__(self, workload: Workload, space: DesignSpace, target: Target) -> None:
-        self._replayer = Replayer(workload, space, target)
-        self._extractor = FeatureExtractor(workload, self._replayer)
+        self._applier = TraceApplier(workload, space, target)
+        self._extractor = FeatureExtractor(workload, self._applier)
 
     def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         return [self._row(c) for c in candidates]
 
     def _row(self, candidate: Candidate) -> NDArray[np.float32] | None:
         try:
-            return self._extractor.row(candidate, self._replayer.apply(candidate))
+            return self._extractor.row(candidate, self._applier.apply(candidate))
         except InvalidCandidate:
             return None
 

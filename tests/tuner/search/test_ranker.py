@@ -84,10 +84,10 @@ def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
         candidate = space.sample(rng)
         ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
     fresh = [space.sample(rng) for _ in range(100)]
-    judged = ranker.task("second").judge(np.stack([space.encode(c) for c in fresh]))
-    assert rank_correlation(judged.score, [synthetic_seconds(space, c) for c in fresh]) > 0.7
-    assert judged.deviation.max() > 0
-    assert judged.valid.tolist() == [1.0] * 100
+    predicted = ranker.task("second").judge(np.stack([space.encode(c) for c in fresh]))
+    assert rank_correlation(predicted.score, [synthetic_seconds(space, c) for c in fresh]) > 0.7
+    assert predicted.deviation.max() > 0
+    assert predicted.valid.tolist() == [1.0] * 100
 
 
 def test_no_row_is_computed_twice(space: DesignSpace) -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from costmodel.dataset import FAILURE, Outcome
-from tuner.search.credit import Credit
+from tuner.search.ensemble import EnsembleWeights
 from tuner.search.enumerated import ACTIVE, Points
 from tuner.search.surrogate import Surrogate, expected_improvement
 from tuner.simulate.space import RecordedSpace
@@ -87,7 +87,9 @@ def test_given_up_counts_as_what_it_exceeded_and_foreign_rows_do_not_break_it() 
 
 def test_a_belief_decides_first_and_is_unlearned() -> None:
     points = grid()
-    surrogate = Surrogate(points, np.random.default_rng(0), belief=lambda rows: np.asarray((rows[:, 0] - 5.5) / 3.5))
+    surrogate = Surrogate(
+        points, np.random.default_rng(0), prior_mean=lambda rows: np.asarray((rows[:, 0] - 5.5) / 3.5)
+    )
     open_ = np.ones(len(points), dtype=np.bool_)
     surrogate.look_at(points)
     _, mean = surrogate.judge()
@@ -107,20 +109,20 @@ def test_expected_improvement_is_an_expectation() -> None:
 
 
 def test_the_judge_that_foretells_is_trusted() -> None:
-    credit = Credit(2)
-    assert credit.weights().tolist() == [0.5, 0.5]
+    weights = EnsembleWeights(2)
+    assert weights.weights().tolist() == [0.5, 0.5]
     rng = np.random.default_rng(0)
     for _ in range(40):
         time = float(rng.random()) + 0.1
-        credit.hear((-time, float(rng.random())), time)
-    right, wrong = credit.weights()
+        weights.hear((-time, float(rng.random())), time)
+    right, wrong = weights.weights()
     assert right > 10 * wrong > 0
-    mixed = credit.combined([np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0])])
+    mixed = weights.combined([np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0])])
     assert np.argmax(mixed) == 0
 
 
 def test_a_judge_that_says_nothing_changes_nothing() -> None:
-    mixed = Credit(2).combined([np.array([1.0, 3.0, 2.0]), np.zeros(3)])
+    mixed = EnsembleWeights(2).combined([np.array([1.0, 3.0, 2.0]), np.zeros(3)])
     assert np.argsort(-mixed).tolist() == [1, 2, 0]
 
 

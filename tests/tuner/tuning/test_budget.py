@@ -30,16 +30,16 @@ def test_time_and_trials_end_a_search() -> None:
 def test_what_was_spent_before_the_search_was_cut_off_is_spent() -> None:
     found = budget(trials=3)
     for _ in range(2):
-        found.ledger.take_over(screening(400.0))
+        found.ledger.restore(screening(400.0))
     assert found.allowed(16) == 1
     assert found.deadline - time.monotonic() == pytest.approx(200.0, abs=1.0)
-    found.ledger.take_over(screening(400.0))
+    found.ledger.restore(screening(400.0))
     assert found.spent() == "time budget"
 
 
 def test_going_over_a_search_again_costs_none_of_its_budget() -> None:
     found = budget()
-    found.gone_over_s += 30.0
+    found.replayed_s += 30.0
     assert found.deadline - time.monotonic() == pytest.approx(1030.0, abs=1.0)
 
 

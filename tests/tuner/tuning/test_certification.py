@@ -21,7 +21,7 @@ from tuner.measure.comparison import thread_env
 from tuner.measure.metadata import lines, sentence
 from tuner.measure.pooled import compare, fastest, pairs
 from tuner.protocols import CERTIFY, Artifact, Task
-from tuner.records import Status, Tier
+from tuner.records import Fidelity, Status
 from tuner.tuning.certification import Certification
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
@@ -56,13 +56,13 @@ def bench() -> Iterator[KernelBench]:
     made.close()
 
 
-def _certify(jobs: Jobs, bench: KernelBench, processes: int = 2, floor_s: float = 0.0) -> dict[Candidate, Any]:
+def _certify(jobs: Jobs, bench: KernelBench, processes: int = 2, lower_bound_s: float = 0.0) -> dict[Candidate, Any]:
     certification = Certification("run/task", list(jobs), jobs, {})
     for _ in range(processes):
         bench.renew()
         certification.measure(bench, 0.3)
     assert certification.processes == processes
-    return certification.settle(floor_s)
+    return certification.settle(lower_bound_s)
 
 
 def test_finalists_are_measured_in_turn_in_fresh_processes(jobs: Jobs, bench: KernelBench) -> None:
@@ -70,7 +70,7 @@ def test_finalists_are_measured_in_turn_in_fresh_processes(jobs: Jobs, bench: Ke
     first, second, default = found.values()
     for measured in found.values():
         assert measured.status is Status.OK, measured.reason
-        assert measured.tier is Tier.CERTIFY
+        assert measured.fidelity is Fidelity.CERTIFY
         assert measured.conditions["processes"] == 3
         assert measured.conditions["clock_share"] <= 1.1e-4
         assert measured.stopped_by in ("time limit", "half-width", "noise stable")
@@ -112,7 +112,7 @@ def test_only_the_culprit_is_blamed_and_the_next_finalist_wins(
 
 
 def test_the_impossible_is_suspect_and_does_not_win(jobs: Jobs, bench: KernelBench) -> None:
-    found = _certify(jobs, bench, processes=1, floor_s=10.0)
+    found = _certify(jobs, bench, processes=1, lower_bound_s=10.0)
     assert {m.status for m in found.values()} == {Status.SUSPECT}
     assert fastest(list(found.values())) is None
 
@@ -134,8 +134,8 @@ def test_a_wrong_reference_stops_a_kernel_before_it_is_timed(jobs: Jobs, bench: 
 def test_a_kernel_against_itself_is_not_called_different(jobs: Jobs, bench: KernelBench) -> None:
     job = next(iter(jobs.values()))
     policy = dataclasses.replace(CERTIFY, max_time_s=1.0)
-    measured, shadow = bench.side_by_side([job, job], policy, 0.4, seed=0)
-    assert shadow is not None and len(shadow["rounds"]) >= 3
+    measured, control = bench.measure_interleaved([job, job], policy, 0.4, seed=0)
+    assert control is not None and len(control["rounds"]) >= 3
     assert [m.ok for m in measured] == [True, True]
     ratio = measured[0].median_s / measured[1].median_s
     assert 0.5 < ratio < 2.0

@@ -9,16 +9,16 @@ import pytest
 
 from kernels.space import Candidate, DesignSpace, Sketch
 from tuner.config import SearchConfig
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.tuning.known import KnownTask, left
 
 ONE_POINT = DesignSpace("llvm", (Sketch(0, "[]", ()),), ())
 
 
 def record(
-    run: str, cost_s: float = 1.0, tier: Tier = Tier.SCREEN, candidate: str = '[0,[],""]', **more: Any
+    run: str, cost_s: float = 1.0, fidelity: Fidelity = Fidelity.SCREEN, candidate: str = '[0,[],""]', **more: Any
 ) -> Record:
-    measurement = Measurement(Status.OK, (1e-3,), tier, run_s=cost_s, conditions={"cost_s": cost_s})
+    measurement = Measurement(Status.OK, (1e-3,), fidelity, run_s=cost_s, conditions={"cost_s": cost_s})
     return Record(run, "key", "name", "scope", 1, candidate, "test", measurement, 0, "", **more)
 
 
@@ -28,7 +28,9 @@ def config(**stated: Any) -> SearchConfig:
 
 def test_trials_and_ranks_are_spent_and_certification_is_not() -> None:
     found = left(
-        config(trials=10), [record("a", 20.0), record("a", 30.0, Tier.RANK), record("a", 40.0, Tier.CERTIFY)], ["a"]
+        config(trials=10),
+        [record("a", 20.0), record("a", 30.0, Fidelity.RANK), record("a", 40.0, Fidelity.CERTIFY)],
+        ["a"],
     )
     assert (found.spent_s, found.seconds, found.trials, found.spent) == (50.0, 50.0, 9, False)
 
@@ -62,10 +64,10 @@ def test_without_a_limit_of_trials_time_alone_decides() -> None:
 
 def test_screenings_of_a_search_that_was_cut_off_are_kept_apart() -> None:
     task = KnownTask(ONE_POINT)
-    for made in (record("cut"), record("cut", tier=Tier.RANK), record("ended", candidate='[-1,[],""]')):
+    for made in (record("cut"), record("cut", fidelity=Fidelity.RANK), record("ended", candidate='[-1,[],""]')):
         task.add(made, 0)
     known, cut = task.apart({"cut"})
-    assert sorted(known) == [('[-1,[],""]', Tier.SCREEN), ('[0,[],""]', Tier.RANK)]
+    assert sorted(known) == [('[-1,[],""]', Fidelity.SCREEN), ('[0,[],""]', Fidelity.RANK)]
     assert list(cut) == ['[0,[],""]']
     assert (task.trials, task.runs) == (2, {"cut", "ended"})
 

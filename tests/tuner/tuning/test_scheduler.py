@@ -18,12 +18,12 @@ class Curve:
     key: str
     weight: int
     start_s: float
-    floor_s: float
+    lower_bound_s: float
     steepness: float
     batch_s: float = 4.0
 
     def best_s(self, batches: int) -> float:
-        return self.floor_s + (self.start_s - self.floor_s) * math.pow(batches, -self.steepness)
+        return self.lower_bound_s + (self.start_s - self.lower_bound_s) * math.pow(batches, -self.steepness)
 
     @property
     def info(self) -> TaskInfo:
@@ -102,7 +102,7 @@ def test_first_batches_go_by_estimated_share() -> None:
 
 
 def test_task_at_its_floor_gets_nothing_while_another_can_gain() -> None:
-    ours = TaskScheduler([TaskInfo("at floor", 100, 1.0, floor_s=1e-3), TaskInfo("open", 1, 1.0)], 1000)
+    ours = TaskScheduler([TaskInfo("at floor", 100, 1.0, lower_bound_s=1e-3), TaskInfo("open", 1, 1.0)], 1000)
     for key in ("at floor", "open"):
         ours.report(key, 16, 1e-3, 1.0)
     for _ in range(5):
@@ -182,7 +182,9 @@ def test_nonsense_is_refused(tasks: list[TaskInfo], early_stop: int) -> None:
 
 
 def test_a_task_at_the_limit_of_the_machine_gets_no_more() -> None:
-    tasks = TaskScheduler([TaskInfo("at its limit", 100, floor_s=1e-3), TaskInfo("open", 1, floor_s=1e-6)], 10_000)
+    tasks = TaskScheduler(
+        [TaskInfo("at its limit", 100, lower_bound_s=1e-3), TaskInfo("open", 1, lower_bound_s=1e-6)], 10_000
+    )
     tasks.report("at its limit", 16, 1.04e-3, 1.0)
     assert not any("of what the machine can do" in view.sentence for view in tasks.explain())
     tasks.report("at its limit", 16, 1.02e-3, 1.0)

@@ -11,7 +11,7 @@ import pytest
 
 from kernels.space import Candidate, DesignSpace
 from tuner.protocols import BuildFailure, Proposal, Reference
-from tuner.records import Measurement, Record, Status, Tier
+from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.search.ranker import FeatureCache
 from tuner.tuning.session import Batch, Known, Ledger, Step, TaskSession
 
@@ -46,11 +46,11 @@ class Unbuildable:
 
 
 def screened(seconds: float, **conditions: Any) -> Measurement:
-    return Measurement(Status.OK, (seconds,), Tier.SCREEN, conditions=conditions)
+    return Measurement(Status.OK, (seconds,), Fidelity.SCREEN, conditions=conditions)
 
 
 def session(measurements: list[tuple[Candidate, Measurement]]) -> TaskSession:
-    known = {(candidate.to_text(), found.tier): found for candidate, found in measurements}
+    known = {(candidate.to_text(), found.fidelity): found for candidate, found in measurements}
     nothing = cast(Any, None)
     space = DesignSpace("llvm", ())
     return TaskSession(
@@ -142,7 +142,7 @@ def test_a_search_that_was_cut_off_is_asked_and_told_again(tmp_path: Path) -> No
     assert resumed.strategy.candidates == []
     assert resumed.step(2) == Step(2, 0, exhausted=False)
     assert (resumed.strategy.candidates, resumed.builder.asked, resumed.store.records) == ([a, b], [], [])
-    assert resumed.ledger.taken_over_s == 3.0
+    assert resumed.ledger.restored_s == 3.0
     assert resumed.step(2) == Step(2, 1, exhausted=False)
     assert (resumed.strategy.candidates, resumed.builder.asked) == ([a, b, c, d], [d])
     [record] = resumed.store.records
@@ -168,7 +168,7 @@ def test_what_is_not_gone_over_is_taken_over(tmp_path: Path) -> None:
     )
     resumed.session.measure_default()
     assert resumed.session.untuned_s == 9.0
-    resumed.session.recall()
+    resumed.session.restore_rest()
     assert list(resumed.session.screened) == [DEFAULT, a, b]
     assert resumed.strategy.candidates == [a, b]
     assert (resumed.ledger.trials, resumed.builder.asked) == (3, [])

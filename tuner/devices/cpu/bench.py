@@ -14,17 +14,17 @@ import numpy as np
 from kernels.reference import Expectation
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.devices.cpu.guard import GuardedBuffers
-from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, side_by_side
+from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
 from tuner.devices.cpu.runner import CpuRunner
-from tuner.devices.cpu.supervisor import Keeper
-from tuner.measure.pooled import Shadow
+from tuner.devices.cpu.supervisor import WorkerSupervisor
+from tuner.measure.pooled import AaControl
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.outputs import Check
 from tuner.process.limits import large_files, memory_growth
 from tuner.process.pinning import pin_while_calling
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
@@ -118,14 +118,14 @@ class KernelService:
 
     def _run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
-        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
         trial = self.begin(job)
         reason = trial.check.reason if not trial.check.ok else ""
         if not reason:
             self.pin(trial)
             measured = self._time(trial, stops)
             reason = self.verify(trial) if measured.ok else ""
-        found = trial.wrong(reason, stops.tier) if reason else trial.right(measured)
+        found = trial.wrong(reason, stops.fidelity) if reason else trial.right(measured)
         return dataclasses.replace(found, run_s=time.perf_counter() - began).to_json()
 
     def _time(self, trial: Trial, policy: Policy) -> Measurement:
@@ -134,18 +134,20 @@ class KernelService:
             return runner.run(_Ready(trial.job["entry"], trial.prepared), trial.inputs, policy, called_before=True)
         limit = policy.give_up_above_s
         if limit is not None and trial.first_call_s > limit:
-            return Measurement(Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit)
-        return trial.one_call(policy.tier)
+            return Measurement(
+                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit
+            )
+        return trial.one_call(policy.fidelity)
 
-    def op_side_by_side(
+    def op_measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
-        """Check several kernels, then time them in turn: see `side_by_side`."""
+        """Check several kernels, then time them in turn: see `measure_interleaved`."""
         if self._replay is not None:
-            return {"measurements": [self.op_run(job, policy) for job in jobs], "shadow": None}
-        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+            return {"measurements": [self.op_run(job, policy) for job in jobs], "control": None}
+        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
         with memory_growth(_memory_for([*jobs, jobs[0]])):
-            return side_by_side(self, jobs, stops, budget_s, seed)
+            return measure_interleaved(self, jobs, stops, budget_s, seed)
 
     def begin(self, job: Mapping[str, Any], like: Trial | None = None) -> Trial:
         """Load a kernel, call it once on seeded inputs (on the buffers of `like`, where given), and compare its answer
@@ -260,7 +262,7 @@ class KernelBench:
     ) -> None:
         settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
         self._timeout_s = timeout_s
-        self._keeper = Keeper("tuner.devices.cpu.bench:KernelService", settings, env, timeout_s)
+        self._supervisor = WorkerSupervisor("tuner.devices.cpu.bench:KernelService", settings, env, timeout_s)
 
     def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
         """Check and time one artifact. Whatever goes wrong is a status with a reason.
@@ -269,7 +271,7 @@ class KernelBench:
         """
         began = time.perf_counter()
         try:
-            measurement = Measurement.from_json(self._keeper.run(job, policy))
+            measurement = Measurement.from_json(self._supervisor.run(job, policy))
         except ChildTimeout as error:
             status, reason = Status.RUN_TIMEOUT, str(error)
         except (ChildDied, ChildError) as error:
@@ -277,11 +279,11 @@ class KernelBench:
         else:
             self._learn([measurement], [job])
             return measurement
-        return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began)
+        return Measurement(status, fidelity=policy.fidelity, reason=reason[:300], run_s=time.perf_counter() - began)
 
-    def side_by_side(
+    def measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
-    ) -> tuple[list[Measurement], Shadow | None]:
+    ) -> tuple[list[Measurement], AaControl | None]:
         """Check and time several kernels of one task in turn, in this bench's process; `budget_s` for all of it.
 
         When one of them takes the process down, nothing of the turn is kept: each is measured alone, so that
@@ -290,12 +292,12 @@ class KernelBench:
         timeout = self._timeout_s * (1 + len(jobs)) + budget_s
         asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
         try:
-            answer = self._keeper.call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+            answer = self._supervisor.call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
             found = [Measurement.from_json(m) for m in answer["measurements"]]
             self._learn(found, jobs)
-            return found, answer["shadow"]
+            return found, answer["control"]
         except (ChildTimeout, ChildDied, ChildError):
-            self._keeper.replace()
+            self._supervisor.replace()
             alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
             return [self.measure(job, alone) for job in jobs], None
 
@@ -306,21 +308,21 @@ class KernelBench:
     def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         try:
-            self._keeper.call("outputs", self._timeout_s, job=dict(job), path=str(path))
+            self._supervisor.call("outputs", self._timeout_s, job=dict(job), path=str(path))
         except (ChildTimeout, ChildDied, ChildError) as error:
             return str(error)
         return None
 
     def close(self) -> None:
-        self._keeper.close()
+        self._supervisor.close()
 
     def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Mapping[str, Any]]) -> None:
         """Which kernels are right; after a wrong one, which may have written anywhere, a new child."""
         for measurement, job in zip(measurements, jobs, strict=True):
             if measurement.ok:
-                self._keeper.remember(measurement.median_s, job)
+                self._supervisor.remember(measurement.median_s, job)
         if any(measurement.status is Status.WRONG_RESULT for measurement in measurements):
-            self._keeper.replace()
+            self._supervisor.replace()
 
 
 def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],

@@ -71,7 +71,7 @@ def least_bytes(inputs: Sequence[int], output: int, itemsize: int, flops: float)
     return output + sum(min(size, touched) for size in inputs)
 
 
-def physical_floor_s(flops: float, least_bytes: int, ceilings: Mapping[str, Any], dtype: str = "float32") -> float:
+def lower_bound_s(flops: float, least_bytes: int, ceilings: Mapping[str, Any], dtype: str = "float32") -> float:
     """The least seconds that a kernel can take: max(flops / peak, bytes / bandwidth).
 
     Only the bytes that cannot have stayed in the last-level cache count: in hot mode the others are there already.

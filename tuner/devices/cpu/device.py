@@ -37,14 +37,14 @@ class OnCpu:
         environment = thread_env(threads)
         self.bench: Bench = KernelBench(measure.mode, threads, environment, measure.run_timeout_s, run.replay)
 
-    def floor_s(self, task: Task) -> float:
-        from tuner.devices.cpu.ceilings import least_bytes, physical_floor_s
+    def lower_bound_s(self, task: Task) -> float:
+        from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 
         workload = task.workload
         dtype = workload.outputs[0].dtype
         inputs, output = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, output, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
-        return physical_floor_s(workload.flops, moved, self.ceilings, dtype)
+        return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
 
     def kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, list[float]]]:
         return whole.kernel_baselines(self._run, found)

@@ -18,7 +18,7 @@ MARGIN = 1 << 16
 """Bytes of canaries on each side: a few rows of an image, and whole pages, so that buffers lie in their pages as
 TVM's own do. What is written beyond them is not seen."""
 
-_CANARY = 0xA5
+_GUARD = 0xA5
 
 
 class GuardedBuffers:
@@ -72,14 +72,14 @@ class _Guarded:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         raw = np.from_dlpack(tvm.runtime.empty((MARGIN + size + MARGIN,), "uint8"))
         self._before, self._after = raw[:MARGIN], raw[MARGIN + size :]
-        self._before.fill(_CANARY)
-        self._after.fill(_CANARY)
+        self._before.fill(_GUARD)
+        self._after.fill(_GUARD)
         self.array = raw[MARGIN : MARGIN + size].view(dtype).reshape(shape)
         self.tensor = tvm.runtime.from_dlpack(self.array)
 
     def trespass(self) -> str:
         for side, canaries in (("before", self._before), ("past", self._after)):
-            broken = np.flatnonzero(canaries != _CANARY)
+            broken = np.flatnonzero(canaries != _GUARD)
             if broken.size:
                 reach = MARGIN - int(broken[0]) if side == "before" else int(broken[-1]) + 1
                 return f"{reach} bytes before the start of" if side == "before" else f"{reach} bytes past the end of"

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.runner import CpuRunner, clock
 from tuner.measure.metadata import process_conditions, usage, used_since
-from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed
+from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds
 from tuner.outputs import Check
 from tuner.protocols import Array, Policy, Prepared
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
 SLOW_CALL_S = 0.5
 """A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
@@ -49,17 +49,17 @@ class Trial:
     answer: list[Array]
     check: Check
 
-    def wrong(self, reason: str, tier: Tier) -> Measurement:
-        return self.right(Measurement(Status.WRONG_RESULT, tier=tier, reason=reason))
+    def wrong(self, reason: str, fidelity: Fidelity) -> Measurement:
+        return self.right(Measurement(Status.WRONG_RESULT, fidelity=fidelity, reason=reason))
 
     def right(self, measured: Measurement) -> Measurement:
         """`measured`, with how far the answer was from the reference."""
         found = self.check
         return dataclasses.replace(measured, max_abs_error=found.max_abs_error, max_rel_error=found.max_rel_error)
 
-    def one_call(self, tier: Tier) -> Measurement:
+    def one_call(self, fidelity: Fidelity) -> Measurement:
         """The first call as the measurement, where it was long enough."""
-        return Measurement(Status.OK, (self.first_call_s,), tier, "one call is long enough")
+        return Measurement(Status.OK, (self.first_call_s,), fidelity, "one call is long enough")
 
 
 class Bench(Protocol):
@@ -84,19 +84,19 @@ class _Entry:
     period: int = 1
     rounds: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    disturbed: int = 0
+    preempted: int = 0
     elapsed_s: float = 0.0
     stopped_by: str = "time limit"
 
-    def kept(self, quiet: Set[int]) -> list[int]:
+    def kept(self, undisturbed: Set[int]) -> list[int]:
         """Which of its samples are from quiet rounds; all of them where none is."""
-        return [i for i, number in enumerate(self.rounds) if number in quiet] or list(range(len(self.rounds)))
+        return [i for i, number in enumerate(self.rounds) if number in undisturbed] or list(range(len(self.rounds)))
 
 
-def side_by_side(
+def measure_interleaved(
     bench: Bench, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
 ) -> dict[str, Any]:
-    """`{measurements, shadow}`: one Measurement as data for each job, in order, and the incumbent's second entry.
+    """`{measurements, control}`: one Measurement as data for each job, in order, and the incumbent's second entry.
 
     `budget_s` is for all of it, loading and checking included. Sampling ends when a rule of `policy` holds for every
     kernel that takes part in every round, or with the budget, but not before three rounds. Raises BuffersSpoiled.
@@ -109,22 +109,22 @@ def side_by_side(
         trials.append(bench.begin(job, like=trials[0] if trials else None))
         _require_unspoiled(trials[0])
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
-    shadow: _Entry | None = None
+    control: _Entry | None = None
     entries: dict[int, _Entry] = {}
-    quiet: Set[int] = set()
+    undisturbed: Set[int] = set()
     if timed:
         bench.pin(min(timed, key=lambda t: t.first_call_s))
         entries = {id(t): _enter(bench.runner, t.prepared, t.first_call_s, policy) for t in timed}
-        shadow = _enter(bench.runner, timed[0].prepared, timed[0].first_call_s, policy)
-        quiet = take_turns(bench.runner, [*entries.values(), shadow], policy, began + budget_s, seed)
+        control = _enter(bench.runner, timed[0].prepared, timed[0].first_call_s, policy)
+        undisturbed = sample_interleaved(bench.runner, [*entries.values(), control], policy, began + budget_s, seed)
     _require_unspoiled(trials[0])
     common = process_conditions(bench.runner.mode) | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
     found = []
     for trial in trials:
-        measured = _judge(bench, trial, entries.get(id(trial)), quiet, policy, common)
+        measured = _judge(bench, trial, entries.get(id(trial)), undisturbed, policy, common)
         found.append(dataclasses.replace(measured, run_s=run_s).to_json())
-    return {"measurements": found, "shadow": None if shadow is None else _pairs_of(shadow, quiet)}
+    return {"measurements": found, "control": None if control is None else _pairs_of(control, undisturbed)}
 
 
 def _require_unspoiled(trial: Trial) -> None:
@@ -139,7 +139,9 @@ def _enter(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy
     return _Entry(prepared, calls, per_call * (calls + 1))
 
 
-def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, deadline: float, seed: int) -> Set[int]:
+def sample_interleaved(
+    runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, deadline: float, seed: int
+) -> Set[int]:
     """Fill `entries` with samples; `deadline` is a moment of time.perf_counter. Returns the rounds to keep: a round in
     which something from outside interfered is dropped for all of them, so that what is left still pairs up.
     """
@@ -149,24 +151,24 @@ def take_turns(runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, dea
         entry.period = period
     rng = random.Random(seed)
     number = 0
-    disturbed: list[bool] = []
+    preempted: list[bool] = []
     while True:
         taking_part = [entry for entry in entries if number % entry.period == 0]
         rng.shuffle(taking_part)
-        disturbed.append(any([_block(runner, entry, number) for entry in taking_part]))
+        preempted.append(any([_block(runner, entry, number) for entry in taking_part]))
         number += 1
         if number < LEAST_ROUNDS:
             continue
         if number % _LOOK_EVERY == 0:
-            quiet = set(undisturbed(disturbed, policy.min_samples))
-            if all(_finished(entry, quiet, policy) for entry in often):
+            undisturbed = set(undisturbed_rounds(preempted, policy.min_samples))
+            if all(_finished(entry, undisturbed, policy) for entry in often):
                 break
         if time.perf_counter() >= deadline:
             break
-    quiet = set(undisturbed(disturbed, policy.min_samples))
+    undisturbed = set(undisturbed_rounds(preempted, policy.min_samples))
     for entry in entries:
-        _finished(entry, quiet, policy)
-    return quiet
+        _finished(entry, undisturbed, policy)
+    return undisturbed
 
 
 def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
@@ -174,46 +176,46 @@ def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
     if runner.hot:
         entry.prepared.launch(1)  # what it needs was driven out by the others
     block = runner.block(entry.prepared, entry.calls)
-    entry.disturbed += block.disturbed
+    entry.preempted += block.preempted
     entry.seconds.append(block.seconds)
     entry.rounds.append(number)
     entry.elapsed_s += block.seconds * entry.calls
-    return block.disturbed
+    return block.preempted
 
 
-def _finished(entry: _Entry, quiet: Set[int], policy: Policy) -> bool:
-    kept = [entry.seconds[i] for i in entry.kept(quiet)]
+def _finished(entry: _Entry, undisturbed: Set[int], policy: Policy) -> bool:
+    kept = [entry.seconds[i] for i in entry.kept(undisturbed)]
     rule = should_stop(kept, policy, entry.elapsed_s)
     entry.stopped_by = rule or "time limit"
     return rule is not None
 
 
 def _judge(
-    bench: Bench, trial: Trial, entry: _Entry | None, quiet: Set[int], policy: Policy, common: Mapping[str, Any]
+    bench: Bench, trial: Trial, entry: _Entry | None, undisturbed: Set[int], policy: Policy, common: Mapping[str, Any]
 ) -> Measurement:
     if not trial.check.ok:
-        return trial.wrong(trial.check.reason, policy.tier)
+        return trial.wrong(trial.check.reason, policy.fidelity)
     if entry is None:
-        return dataclasses.replace(trial.right(trial.one_call(policy.tier)), conditions=dict(common))
+        return dataclasses.replace(trial.right(trial.one_call(policy.fidelity)), conditions=dict(common))
     trial.prepared.buffers.fill(trial.inputs)  # they hold what another one wrote
     trial.prepared.launch(1)
     wrong = bench.verify(trial)
     if wrong:
-        return trial.wrong(wrong, policy.tier)
-    pairs = _pairs_of(entry, quiet)
+        return trial.wrong(wrong, policy.fidelity)
+    pairs = _pairs_of(entry, undisturbed)
     conditions = {
         **common,
         "calls_per_block": entry.calls,
         "clock_share": max(clock().empty_s, clock().resolution_s) / (entry.calls * min(pairs["seconds"])),
-        "samples_disturbed": entry.disturbed,
+        "samples_preempted": entry.preempted,
         "samples_dropped": len(entry.seconds) - len(pairs["seconds"]),
         "round": pairs["rounds"],
     }
     return trial.right(
-        Measurement(Status.OK, tuple(pairs["seconds"]), policy.tier, entry.stopped_by, conditions=conditions)
+        Measurement(Status.OK, tuple(pairs["seconds"]), policy.fidelity, entry.stopped_by, conditions=conditions)
     )
 
 
-def _pairs_of(entry: _Entry, quiet: Set[int]) -> dict[str, Any]:
-    kept = entry.kept(quiet)
+def _pairs_of(entry: _Entry, undisturbed: Set[int]) -> dict[str, Any]:
+    kept = entry.kept(undisturbed)
     return {"rounds": [entry.rounds[i] for i in kept], "seconds": [entry.seconds[i] for i in kept]}

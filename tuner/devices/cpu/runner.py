@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.measure.metadata import process_conditions, usage, used_since
-from tuner.measure.stats import should_stop, without_disturbed
+from tuner.measure.stats import should_stop, without_preempted
 from tuner.protocols import Launchable, Policy, Prepared
 from tuner.records import Measurement, Status
 
@@ -56,7 +56,7 @@ class Block:
     """One sample: seconds a call, and whether the process was switched out meanwhile."""
 
     seconds: float
-    disturbed: bool
+    preempted: bool
 
 
 def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
@@ -103,7 +103,7 @@ class CpuRunner:
         if limit is not None and first > limit:
             return Measurement(
                 Status.CENSORED,
-                tier=policy.tier,
+                fidelity=policy.fidelity,
                 reason=f"over {limit:.3g} s",
                 censored_at_s=limit,
                 run_s=time.perf_counter() - began,
@@ -111,18 +111,23 @@ class CpuRunner:
             )
         calls, blocks = self.calibrate(prepared, first, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
-        samples, disturbed = [b.seconds for b in blocks], [b.disturbed for b in blocks]
-        kept = without_disturbed(samples, disturbed, policy.min_samples)
+        samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]
+        kept = without_preempted(samples, preempted, policy.min_samples)
         conditions |= process_conditions(self.mode)
         conditions |= used_since(before)
         conditions |= {
             "calls_per_block": calls,
             "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
-            "samples_disturbed": sum(disturbed),
+            "samples_preempted": sum(preempted),
             "samples_dropped": len(samples) - len(kept),
         }
         return Measurement(
-            Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
+            Status.OK,
+            tuple(kept),
+            policy.fidelity,
+            stopped_by,
+            run_s=time.perf_counter() - began,
+            conditions=conditions,
         )
 
     @property
@@ -168,8 +173,8 @@ class CpuRunner:
             elapsed += blocks[-1].seconds * calls
             if len(blocks) > 64 and len(blocks) % _LOOK_EVERY and elapsed < policy.max_time_s:
                 continue
-            disturbed = [b.disturbed for b in blocks]
-            kept = without_disturbed([b.seconds for b in blocks], disturbed, policy.min_samples)
+            preempted = [b.preempted for b in blocks]
+            kept = without_preempted([b.seconds for b in blocks], preempted, policy.min_samples)
             stopped_by = should_stop(kept, policy, elapsed)
             if stopped_by:
                 return stopped_by

@@ -16,7 +16,7 @@ from tuner.protocols import Policy
 _RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
 
 
-class Keeper:
+class WorkerSupervisor:
     """The parent's hold on the child that runs kernels.
 
     What one candidate broke is no matter of the next: after any failure the child is killed, and a new one must get a

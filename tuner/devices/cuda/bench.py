@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import InfrastructureError, TargetError
-from tuner.measure.pooled import Shadow
+from tuner.measure.pooled import AaControl
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Policy
 from tuner.records import Measurement, Status
 
 RUN_TIMEOUT_S = 30.0
 _OPEN_TIMEOUT_S = 120.0
-_CANARY_TIMEOUT_S = 20.0
-_CANARY_PAUSES_S = (0.0, 2.0, 10.0)
+_HEALTH_TIMEOUT_S = 20.0
+_HEALTH_PAUSES_S = (0.0, 2.0, 10.0)
 """Before each look at a GPU after a failure: the driver takes seconds to clear away what a killed process left."""
 
 _ELEMENTS_PER_S = 1e7
@@ -131,9 +131,9 @@ class GpuBench:
                 self._look(measured)
         return measured
 
-    def side_by_side(
+    def measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
-    ) -> tuple[list[Measurement], Shadow | None]:
+    ) -> tuple[list[Measurement], AaControl | None]:
         """Check and time several kernels of one task in turn, within about `budget_s` seconds, and the first one's
         second entry. When one of them breaks the context nothing of the turn is kept: each is measured alone, so that
         only the culprit is blamed."""
@@ -142,12 +142,12 @@ class GpuBench:
         asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
         with locked(self._settings["bus_id"]):
             try:
-                answer = self._ready().call("side_by_side", timeout, **asked, budget_s=budget_s, seed=seed)
+                answer = self._ready().call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
                 self._runs += len(jobs)
-                return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"]
+                return [Measurement.from_json(m) for m in answer["measurements"]], answer["control"]
             except (ChildTimeout, ChildDied, ChildError) as error:
                 self._retire()
-                self._look(Measurement(Status.RUN_FAILED, tier=policy.tier, reason=str(error)[:300]))
+                self._look(Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=str(error)[:300]))
         alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
         return [self.measure(job, alone) for job in jobs], None
 
@@ -186,15 +186,17 @@ class GpuBench:
         except (ChildDied, ChildError) as error:
             status, reason = Status.RUN_FAILED, str(error)
         self._retire()
-        return Measurement(status, tier=policy.tier, reason=reason[:300], run_s=time.perf_counter() - began), True
+        return Measurement(
+            status, fidelity=policy.fidelity, reason=reason[:300], run_s=time.perf_counter() - began
+        ), True
 
     def _look(self, after: Measurement) -> None:
         """See that the GPU works, in a fresh child. Raises InfrastructureError when it does not recover."""
         why = ""
-        for pause_s in _CANARY_PAUSES_S:
+        for pause_s in _HEALTH_PAUSES_S:
             time.sleep(pause_s)
             try:
-                if self._ready().call("canary", _CANARY_TIMEOUT_S):
+                if self._ready().call("health", _HEALTH_TIMEOUT_S):
                     return
                 why = "a known kernel answers wrongly"
             except (ChildTimeout, ChildDied, ChildError) as error:

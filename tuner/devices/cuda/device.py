@@ -16,7 +16,7 @@ from tuner.protocols import RANK, Bench, ImportedModel, Task
 if TYPE_CHECKING:
     from kernels.space import Candidate
     from tuner.graph import Lowered
-    from tuner.measure.models import Entrant
+    from tuner.measure.models import EntrySpec
     from tuner.tuning.phase import SearchResult
 
 _ON_CPU = "onnxruntime_cpu"
@@ -42,11 +42,11 @@ class OnGpu:
         self._about: Mapping[str, Any] = {}
         self.bench: Bench
         if run.replay is not None:
-            from tuner.measure.replay import Recording, ReplayedBench
+            from tuner.measure.replay import Recording, ReplayBench
 
             recording = Recording.load(run.replay)
             self.ceilings = dict(recording.ceilings)
-            self.bench = ReplayedBench(recording)
+            self.bench = ReplayBench(recording)
             return
         from tuner.devices.cuda.bench import open_gpus
 
@@ -56,14 +56,14 @@ class OnGpu:
         run.progress.phase("measuring this GPU's ceilings")
         self.ceilings = _ceilings()
 
-    def floor_s(self, task: Task) -> float:
+    def lower_bound_s(self, task: Task) -> float:
         """From memory traffic alone; 0 where the device does not tell its memory's speed."""
-        from tuner.devices.cuda.runner import floor_s
+        from tuner.devices.cuda.runner import lower_bound_s
 
         if not self._about:
             return 0.0
         moved = sum(spec.nbytes for spec in task.workload.args)
-        return floor_s(moved, int(self._about["l2_bytes"]), float(self._about["peak_bytes_per_s"]))
+        return lower_bound_s(moved, int(self._about["l2_bytes"]), float(self._about["peak_bytes_per_s"]))
 
     def kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, list[float]]]:
         from tuner.process.worker import Child
@@ -114,7 +114,13 @@ class OnGpu:
             rivals.append(self._entrant(UNTUNED, plain))
         rivals += self._rivals(model, half=model.inputs[0].dtype == "float16")
         contest = whole.contest(run, model, rivals, (_ON_CPU, "torch"))
-        whole.check_original_weights(run, graph, lambda twin: assemble_gpu(twin, parts, target), contest, device="cuda")
+        whole.check_original_weights(
+            run,
+            graph,
+            lambda original_weights_model: assemble_gpu(original_weights_model, parts, target),
+            contest,
+            device="cuda",
+        )
         if why_not := whole.why_not_exported(run, contest):
             contest.notes.append(f"not exported: {why_not}")
             return contest, None
@@ -124,30 +130,34 @@ class OnGpu:
     def close(self) -> None:
         self.bench.close()
 
-    def _entrant(self, name: str, path: Any) -> Entrant:
-        from tuner.measure.models import Entrant
+    def _entrant(self, name: str, path: Any) -> EntrySpec:
+        from tuner.measure.models import EntrySpec
 
         settings = {"library": str(path), "threads": self._run.target.threads, "device": "cuda"}
-        return Entrant(name, "tuner.measure.compiled_model:ModelHost", settings)
+        return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", settings)
 
-    def _rivals(self, model: ImportedModel, half: bool) -> list[Entrant]:
+    def _rivals(self, model: ImportedModel, half: bool) -> list[EntrySpec]:
         """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against."""
         from tuner.devices.cuda.torch_services import settings_of
-        from tuner.measure.models import Entrant
+        from tuner.measure.models import EntrySpec
 
-        recipe, provider = dict(model.recipe), "tuner.importers:torch_module"
+        model_spec, provider = dict(model.model_spec), "tuner.importers:torch_module"
         found = [
-            Entrant(
+            EntrySpec(
                 setting.name,
                 "tuner.devices.cuda.torch_services:ModelOnGpu",
-                {"setting": setting.name, "recipe": recipe, "provider": provider},
+                {"setting": setting.name, "model_spec": model_spec, "provider": provider},
             )
             for setting in settings_of(self._run.config.baselines.models, half)
         ]
         if "onnxruntime" in self._run.config.baselines.models:
-            common = {"recipe": recipe, "threads": self._run.target.threads, "provider": "tuner.importers:onnx_bytes"}
+            common = {
+                "model_spec": model_spec,
+                "threads": self._run.target.threads,
+                "provider": "tuner.importers:onnx_bytes",
+            }
             for name, baseline in _ONNX_RUNTIME.items():
-                found.append(Entrant(name, "tuner.baselines.host:Host", {"baseline": baseline, **common}))
+                found.append(EntrySpec(name, "tuner.baselines.worker:Host", {"baseline": baseline, **common}))
         return found
 
 

@@ -61,7 +61,7 @@ again:
     ret;
 }
 """
-_CANARY_THREADS = 256
+_HEALTH_THREADS = 256
 
 
 _ERRORS = (cuda.Error, cuda.MemoryError, cuda.LogicError, cuda.LaunchError, cuda.RuntimeError)
@@ -106,7 +106,7 @@ class CudaGpu:
             self._begin, self._end = cuda.Event(), cuda.Event()
             own = cuda.module_from_buffer(_OWN_KERNELS)
             self._hold = own.get_function("tuner_hold").prepare("P")
-            self._canary = own.get_function("tuner_canary").prepare("P")
+            self._health_kernel = own.get_function("tuner_canary").prepare("P")
             self._own = own
 
     def close(self) -> None:
@@ -150,14 +150,14 @@ class CudaGpu:
 
     def healthy(self) -> bool:
         """Whether the context still runs a kernel and gets the right answer from it: the canary."""
-        values = np.arange(_CANARY_THREADS, dtype=np.uint32) * np.uint32(2654435761)
-        expected = values * np.uint32(3) + np.arange(_CANARY_THREADS, dtype=np.uint32)
+        values = np.arange(_HEALTH_THREADS, dtype=np.uint32) * np.uint32(2654435761)
+        expected = values * np.uint32(3) + np.arange(_HEALTH_THREADS, dtype=np.uint32)
         found = np.zeros_like(values)
         try:
             with _named():
                 buffer = cuda.mem_alloc(values.nbytes)
                 cuda.memcpy_htod(buffer, values)
-                self._canary.prepared_async_call((1, 1), (_CANARY_THREADS, 1, 1), None, int(buffer))
+                self._health_kernel.prepared_async_call((1, 1), (_HEALTH_THREADS, 1, 1), None, int(buffer))
                 cuda.memcpy_dtoh(found, buffer)
                 buffer.free()
         except GpuError:

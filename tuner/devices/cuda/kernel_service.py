@@ -16,14 +16,14 @@ import numpy as np
 
 from kernels.launch_plan import BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
-from tuner.bundle.expected import Judge, from_bytes
+from tuner.bundle.expected import OutputChecker, from_bytes
 from tuner.devices.cuda.driver import CudaGpu, CudaKernel
-from tuner.devices.cuda.nvml import Nvml, barring
-from tuner.devices.cuda.runner import PLAUSIBLE, GpuError, GpuRunner, Turns, floor_s
+from tuner.devices.cuda.nvml import Nvml, exclusion_reason
+from tuner.devices.cuda.runner import PLAUSIBLE, GpuError, GpuRunner, InterleavedSamples, lower_bound_s
 from tuner.protocols import Array, Policy
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
-Judging = Callable[[Array], tuple[bool, float, float, str]]
+OutputCheck = Callable[[Array], tuple[bool, float, float, str]]
 
 _MOST_TASKS_CACHED = 4
 _BROKEN = "the GPU's context no longer works"
@@ -51,7 +51,7 @@ class GpuService:
         self._gpu, self._nvml = _opened(device, bus_id)
         self._runner = GpuRunner(self._gpu, mode, self._nvml.read)
         self._inputs: dict[tuple[str, int], list[Array]] = {}
-        self._judges: dict[str, list[Judging]] = {}
+        self._judges: dict[str, list[OutputCheck]] = {}
 
     def op_describe(self) -> dict[str, Any]:
         """What this GPU is."""
@@ -60,7 +60,7 @@ class GpuService:
                 "l2_bytes": gpu.l2_bytes, "peak_bytes_per_s": gpu.peak_bytes_per_s,
                 "nvml": self._nvml.missing or "there"}  # fmt: skip
 
-    def op_canary(self) -> bool:
+    def op_health(self) -> bool:
         """Whether the GPU runs a known kernel and answers rightly."""
         return self._gpu.healthy()
 
@@ -71,14 +71,14 @@ class GpuService:
         other the context is lost, and this process with it.
         """
         began = time.perf_counter()
-        tier = Tier(policy["tier"])
+        fidelity = Fidelity(policy["fidelity"])
         retire = False
         try:
-            measured = self._checked_and_timed(job, Policy(**{**policy, "tier": tier}))
+            measured = self._checked_and_timed(job, Policy(**{**policy, "fidelity": fidelity}))
         except (GpuError, BadPlan) as error:
             retire = not self._gpu.healthy()
             reason = f"{error}; {_BROKEN}" if retire else str(error)
-            measured = Measurement(Status.RUN_FAILED, tier=tier, reason=reason[:300])
+            measured = Measurement(Status.RUN_FAILED, fidelity=fidelity, reason=reason[:300])
         measured = dataclasses.replace(measured, run_s=time.perf_counter() - began)
         return {"measurement": measured.to_json(), "retire": retire}
 
@@ -91,15 +91,17 @@ class GpuService:
             answer = kernel.outputs()
             right, absolute, relative, reason = self._check(job, answer)
             if not right:
-                return Measurement(Status.WRONG_RESULT, tier=policy.tier, reason=reason, max_abs_error=absolute,
+                return Measurement(Status.WRONG_RESULT, fidelity=policy.fidelity, reason=reason, max_abs_error=absolute,
                                    max_rel_error=relative)  # fmt: skip
             measured = self._runner.run(_Ready(kernel), inputs, policy)
-            floor = floor_s(sum(a.nbytes for a in (*inputs, *answer)), self._gpu.l2_bytes, self._gpu.peak_bytes_per_s)
+            floor = lower_bound_s(
+                sum(a.nbytes for a in (*inputs, *answer)), self._gpu.l2_bytes, self._gpu.peak_bytes_per_s
+            )
             if measured.ok and measured.median_s < PLAUSIBLE * floor:
                 reason = f"{measured.median_s:.3g} s is under the physical floor of {floor:.3g} s"
-                return Measurement(Status.SUSPECT, tier=policy.tier, reason=reason)
+                return Measurement(Status.SUSPECT, fidelity=policy.fidelity, reason=reason)
             if reason := self._after(job, kernel, answer):
-                return Measurement(Status.WRONG_RESULT, tier=policy.tier, reason=reason)
+                return Measurement(Status.WRONG_RESULT, fidelity=policy.fidelity, reason=reason)
             return dataclasses.replace(measured, max_abs_error=absolute, max_rel_error=relative)
         finally:
             kernel.free()
@@ -115,13 +117,13 @@ class GpuService:
         finally:
             kernel.free()
 
-    def op_side_by_side(
+    def op_measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
         """Check several kernels, then time them in turn, the first right one twice: {"measurements": as data, "shadow":
         that one's second entry}. Raises GpuError: then it is not known which of them is to blame."""
         began = time.perf_counter()
-        stops = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
         kernels: list[CudaKernel] = []
         try:
             for job in jobs:
@@ -133,35 +135,35 @@ class GpuService:
             right = [i for i, (ok, *_) in enumerate(checks) if ok]
             before = self._nvml.read()
             shown = [*right, *right[:1]]
-            turns = self._runner.in_turn([kernels[i] for i in shown], stops, budget_s, seed) if right else []
-            barred = barring(before, self._nvml.read())
+            turns = self._runner.run_interleaved([kernels[i] for i in shown], stops, budget_s, seed) if right else []
+            excluded = exclusion_reason(before, self._nvml.read())
             timed = dict(zip(right, turns, strict=False))
             found = []
             for i, (job, kernel) in enumerate(zip(jobs, kernels, strict=True)):
                 ok, absolute, relative, reason = checks[i]
                 reason = reason if not ok else self._after(job, kernel, answers[i])
                 measured = (
-                    Measurement(Status.WRONG_RESULT, tier=stops.tier, reason=reason)
+                    Measurement(Status.WRONG_RESULT, fidelity=stops.fidelity, reason=reason)
                     if reason
-                    else self._of_turns(timed[i], stops.tier, barred)
+                    else self._of_interleaved(timed[i], stops.fidelity, excluded)
                 )
                 run_s = (time.perf_counter() - began) / len(jobs)
                 measured = dataclasses.replace(measured, run_s=run_s, max_abs_error=absolute, max_rel_error=relative)
                 found.append(measured.to_json())
-            shadow = {"rounds": turns[-1].rounds, "seconds": turns[-1].seconds} if right else None
-            return {"measurements": found, "shadow": shadow}
+            control = {"rounds": turns[-1].rounds, "seconds": turns[-1].seconds} if right else None
+            return {"measurements": found, "control": control}
         finally:
             for kernel in kernels:
                 kernel.free()
 
-    def _of_turns(self, turn: Turns, tier: Tier, barred: str) -> Measurement:
+    def _of_interleaved(self, turn: InterleavedSamples, fidelity: Fidelity, excluded: str) -> Measurement:
         conditions: dict[str, Any] = {
             "mode": self._mode, "calls_per_sample": turn.calls, "copies": turn.copies, "round": turn.rounds,
             "samples_dropped": turn.dropped,
         }  # fmt: skip
-        if barred:
-            conditions["barred"] = barred
-        return Measurement(Status.OK, tuple(turn.seconds), tier, turn.stopped_by, conditions=conditions)
+        if excluded:
+            conditions["excluded"] = excluded
+        return Measurement(Status.OK, tuple(turn.seconds), fidelity, turn.stopped_by, conditions=conditions)
 
     def _loaded(self, job: Mapping[str, Any]) -> CudaKernel:
         plan = LaunchPlan.from_json(job["plan"])
@@ -197,14 +199,14 @@ class GpuService:
 
     def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> tuple[bool, float, float, str]:
         worst, relative = 0.0, 0.0
-        for judge, output in zip(self._judging(job), answer, strict=True):
+        for judge, output in zip(self._checkers(job), answer, strict=True):
             right, absolute, against_scale, reason = judge(output)
             worst, relative = max(worst, absolute), max(relative, against_scale)
             if not right:
                 return False, worst, relative, reason
         return True, worst, relative, ""
 
-    def _judging(self, job: Mapping[str, Any]) -> list[Judging]:
+    def _checkers(self, job: Mapping[str, Any]) -> list[OutputCheck]:
         key = f"{job['task']} {job['seed']}"
         if key not in self._judges:
             while len(self._judges) >= _MOST_TASKS_CACHED:
@@ -213,16 +215,16 @@ class GpuService:
         return self._judges[key]
 
 
-def _from_bundle(job: Mapping[str, Any]) -> list[Judging]:
-    judges: list[Judging] = []
+def _from_bundle(job: Mapping[str, Any]) -> list[OutputCheck]:
+    judges: list[OutputCheck] = []
     for entry, (shape, _) in zip(job["expected"], job["outputs"], strict=True):
         sums = None if entry["sums"] is None else Path(entry["sums"]).read_bytes()
         expected = from_bytes(Path(entry["values"]).read_bytes(), sums, entry["rtol"], entry["atol"])
-        judges.append(Judge(expected, int(np.prod(shape, dtype=np.int64))).judge)
+        judges.append(OutputChecker(expected, int(np.prod(shape, dtype=np.int64))).judge)
     return judges
 
 
-def _from_reference(job: Mapping[str, Any]) -> list[Judging]:
+def _from_reference(job: Mapping[str, Any]) -> list[OutputCheck]:
     from kernels.reference import Expectation
 
     with np.load(job["reference"], allow_pickle=False) as stored:

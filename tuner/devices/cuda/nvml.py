@@ -24,7 +24,7 @@ OTHER_REASONS = {
 
 @dataclass(frozen=True)
 class Certificate:
-    """One reading. MHz, degrees Celsius, watts; None where the driver does not tell. `strangers`: other processes
+    """One reading. MHz, degrees Celsius, watts; None where the driver does not tell. `other_processes`: other processes
     that compute on this GPU."""
 
     sm_clock_mhz: int | None
@@ -32,7 +32,7 @@ class Certificate:
     temperature_c: int | None
     power_w: float | None
     reasons: int
-    strangers: int
+    other_processes: int
 
     def data(self) -> dict[str, Any]:
         """As the conditions of a measurement hold it."""
@@ -45,11 +45,11 @@ class Certificate:
         return {
             **said,
             "clock_reasons": [w for bit, w in words.items() if self.reasons & bit],
-            "strangers": self.strangers,
+            "other_processes": self.other_processes,
         }
 
 
-def barring(before: Certificate | None, after: Certificate | None) -> str:
+def exclusion_reason(before: Certificate | None, after: Certificate | None) -> str:
     """Why a time between two readings may not win; "" when it may, or when there is nobody to ask."""
     for reading in (before, after):
         if reading is None:
@@ -57,8 +57,8 @@ def barring(before: Certificate | None, after: Certificate | None) -> str:
         for bit, word in OUTSIDE_REASONS.items():
             if reading.reasons & bit:
                 return f"throttled: {word}"
-        if reading.strangers:
-            return f"contended: {reading.strangers} other process(es) on this GPU"
+        if reading.other_processes:
+            return f"contended: {reading.other_processes} other process(es) on this GPU"
     return ""
 
 
@@ -102,7 +102,7 @@ class Nvml:
             self._ask(lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU)),
             None if power is None else power / 1000.0,
             int(self._ask(self._reasons) or 0),
-            self._strangers(),
+            self._other_processes(),
         )
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Nvml:
         older = self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons
         return int((named or older)(self._handle))
 
-    def _strangers(self) -> int:
+    def _other_processes(self) -> int:
         processes = self._processes()
         return len(processes) - 1 if os.getpid() in processes else max(len(processes) - self._ours, 0)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tuner.devices.cuda.nvml import Certificate, barring
-from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed, without_disturbed
+from tuner.devices.cuda.nvml import Certificate, exclusion_reason
+from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds, without_preempted
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status
 
@@ -36,7 +36,7 @@ PLAUSIBLE = 0.95
 """A time under this share of the physical floor is suspect."""
 
 
-def floor_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
+def lower_bound_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
     """The least seconds a kernel can take: what cannot have been in the L2, at the memory's peak rate.
 
     `nbytes` are the arguments, each touched once. The peak is clock times bus width, which no kernel reaches; 0 where
@@ -91,7 +91,7 @@ class Gpu(Protocol):
 
 
 @dataclass
-class Turns:
+class InterleavedSamples:
     """A kernel's samples beside others': seconds per call and the number of the round of each, those kept only."""
 
     calls: int
@@ -139,7 +139,7 @@ class GpuRunner:
         conditions: dict[str, Any] = {"mode": self._mode}
         if limit is not None and first > limit:
             return Measurement(
-                Status.CENSORED, tier=policy.tier, reason=f"over {limit:.3g} s", censored_at_s=limit,
+                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
                 run_s=time.perf_counter() - began, conditions=conditions,
             )  # fmt: skip
         calls, copies = self._batch(prepared, first, policy)
@@ -147,22 +147,29 @@ class GpuRunner:
         before = self._certify()
         samples, late, stopped_by, wall_s = self._collect(prepared, calls, copies, policy)
         after = self._certify()
-        kept = without_disturbed(samples, late, policy.min_samples)
+        kept = without_preempted(samples, late, policy.min_samples)
         conditions |= {
             "wall_s": wall_s, "calls_per_sample": calls, "copies": copies, "single_call_s": first,
-            "samples_disturbed": sum(late), "samples_dropped": len(samples) - len(kept),
+            "samples_preempted": sum(late), "samples_dropped": len(samples) - len(kept),
             "launch_bound": 2 * sum(late) > len(late),
         }  # fmt: skip
         for word, certificate in (("before", before), ("after", after)):
             if certificate is not None:
                 conditions[word] = certificate.data()
-        if reason := barring(before, after):
-            conditions["barred"] = reason
+        if reason := exclusion_reason(before, after):
+            conditions["excluded"] = reason
         return Measurement(
-            Status.OK, tuple(kept), policy.tier, stopped_by, run_s=time.perf_counter() - began, conditions=conditions
+            Status.OK,
+            tuple(kept),
+            policy.fidelity,
+            stopped_by,
+            run_s=time.perf_counter() - began,
+            conditions=conditions,
         )
 
-    def in_turn(self, kernels: Sequence[GpuPrepared], policy: Policy, budget_s: float, seed: int) -> list[Turns]:
+    def run_interleaved(
+        self, kernels: Sequence[GpuPrepared], policy: Policy, budget_s: float, seed: int
+    ) -> list[InterleavedSamples]:
         """Time several kernels side by side: round by round one sample of each, in random order.
 
         Ends when a rule of `policy` holds for all that take part in every round, or with the budget (seconds, all
@@ -181,26 +188,28 @@ class GpuRunner:
         while True:
             taking_part = [pair for pair in zip(kernels, turns, strict=True) if len(late) % pair[1].period == 0]
             rng.shuffle(taking_part)
-            disturbed = False
+            preempted = False
             for prepared, turn in taking_part:
                 seconds, was_late = self._sample(prepared, turn.calls, turn.copies)
                 turn.seconds.append(seconds)
                 turn.rounds.append(len(late))
-                disturbed = disturbed or was_late
-            late.append(disturbed)
+                preempted = preempted or was_late
+            late.append(preempted)
             over = time.perf_counter() >= deadline
             if len(late) < LEAST_ROUNDS or not (over or len(late) % 4 == 0):
                 continue
-            quiet = set(undisturbed(late, policy.min_samples))
-            kept = [[s for s, r in zip(t.seconds, t.rounds, strict=True) if r in quiet] or t.seconds for t in often]
+            undisturbed = set(undisturbed_rounds(late, policy.min_samples))
+            kept = [
+                [s for s, r in zip(t.seconds, t.rounds, strict=True) if r in undisturbed] or t.seconds for t in often
+            ]
             elapsed = (time.perf_counter() - began) / len(turns)
             rules = [should_stop(seconds, policy, elapsed) for seconds in kept]
             if over or all(rules):
                 for turn, rule in zip(often, rules, strict=True):
                     turn.stopped_by = rule or "time limit"
-                return [_quieted(turn, quiet) for turn in turns]
+                return [_undisturbed(turn, undisturbed) for turn in turns]
 
-    def _enter(self, prepared: GpuPrepared, policy: Policy) -> Turns:
+    def _enter(self, prepared: GpuPrepared, policy: Policy) -> InterleavedSamples:
         prepared.enqueue(0)
         self.gpu.synchronize()
         first, _ = self._sample(prepared, 1, 1)
@@ -209,7 +218,7 @@ class GpuRunner:
         first, _ = self._sample(prepared, 1, 1)
         calls, copies = self._batch(prepared, first, policy)
         prepared.copies(copies)
-        return Turns(calls, copies, time.perf_counter() - began + first * (calls - 1))
+        return InterleavedSamples(calls, copies, time.perf_counter() - began + first * (calls - 1))
 
     def _batch(self, prepared: GpuPrepared, first: float, policy: Policy) -> tuple[int, int]:
         """Calls a sample, and copies of the arguments that they rotate over."""
@@ -258,14 +267,14 @@ class GpuRunner:
             elapsed = time.perf_counter() - began
             if len(samples) > 64 and len(samples) % _LOOK_EVERY and elapsed < policy.max_time_s:
                 continue
-            stopped_by = should_stop(without_disturbed(samples, late, policy.min_samples), policy, elapsed)
+            stopped_by = should_stop(without_preempted(samples, late, policy.min_samples), policy, elapsed)
             if stopped_by:
                 return samples, late, stopped_by, elapsed
 
 
-def _quieted(turn: Turns, quiet: set[int]) -> Turns:
+def _undisturbed(turn: InterleavedSamples, undisturbed: set[int]) -> InterleavedSamples:
     """Without the samples of rounds that were disturbed; with all of them where nothing would be left."""
-    kept = [i for i, number in enumerate(turn.rounds) if number in quiet] or list(range(len(turn.rounds)))
+    kept = [i for i, number in enumerate(turn.rounds) if number in undisturbed] or list(range(len(turn.rounds)))
     turn.dropped = len(turn.rounds) - len(kept)
     turn.rounds, turn.seconds = [turn.rounds[i] for i in kept], [turn.seconds[i] for i in kept]
     return turn

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines.host import named
 from tuner.baselines.kernels import operator
+from tuner.baselines.worker import named
 from tuner.devices.cuda.torch_settings import (
     KERNEL_SETTINGS,
     MODEL_SETTINGS,
@@ -19,9 +19,9 @@ from tuner.devices.cuda.torch_settings import (
     launchables,
     operator_inputs,
 )
-from tuner.measure.model_service import Hosting
+from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Policy
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -43,13 +43,13 @@ def _family(setting: Setting) -> str:
     return "torch_channels_last" if setting.channels_last else "torch"
 
 
-class ModelOnGpu(Hosting):
-    """A whole model in one of MODEL_SETTINGS; a call ends when the GPU has finished. See `baselines.host.Host`."""
+class ModelOnGpu(ModelWorker):
+    """A whole model in one of MODEL_SETTINGS; a call ends when the GPU has finished. See `baselines.worker.Host`."""
 
-    def __init__(self, setting: str, recipe: Mapping[str, Any], provider: str) -> None:
+    def __init__(self, setting: str, model_spec: Mapping[str, Any], provider: str) -> None:
         super().__init__()
         self._setting = next(s for s in MODEL_SETTINGS if s.name == setting)
-        self._recipe = recipe
+        self._model_spec = model_spec
         self._provider = provider
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ class ModelOnGpu(Hosting):
 
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
-        module, _ = named(self._provider)(self._recipe)
+        module, _ = named(self._provider)(self._model_spec)
         torch.cuda.reset_peak_memory_stats()
         prepared = _Synchronous(TorchOnGpu(self._setting, module.cuda().eval()).prepare(inputs))
         prepared.launch(3)
@@ -98,7 +98,7 @@ class KernelsOnGpu:
         inputs = operator_inputs(origin, dtype)
         if inputs is None:
             return None
-        wanted = Policy(**{**policy, "tier": Tier(policy["tier"])})
+        wanted = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
         rivals = launchables(operator(origin), KERNEL_SETTINGS, half=dtype == "float16")
         return {s.name: list(self._runner.run(rival, inputs, wanted).samples_s) for s, rival in rivals}
 

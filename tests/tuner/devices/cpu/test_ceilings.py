@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.devices.cpu.ceilings import physical_floor_s
+from tuner.devices.cpu.ceilings import lower_bound_s
 from tuner.measure.comparison import thread_env
 from tuner.process.worker import Child
 
@@ -27,7 +27,7 @@ def test_ceilings_are_measured_and_plausible() -> None:
 
 def test_a_kernel_in_cache_is_bound_by_arithmetic_alone() -> None:
     ceilings = {"peak_flops_per_s": 100e9, "bandwidth_bytes_per_s": 10e9, "cache_bytes": 1 << 20}
-    assert physical_floor_s(1e9, 1000, ceilings) == pytest.approx(0.01)
-    assert physical_floor_s(0, 1 << 20, ceilings) == 0
-    assert physical_floor_s(0, (1 << 20) + 10**9, ceilings) == pytest.approx(0.1)
-    assert physical_floor_s(1e11, (1 << 20) + 10**9, ceilings) == pytest.approx(1.0)
+    assert lower_bound_s(1e9, 1000, ceilings) == pytest.approx(0.01)
+    assert lower_bound_s(0, 1 << 20, ceilings) == 0
+    assert lower_bound_s(0, (1 << 20) + 10**9, ceilings) == pytest.approx(0.1)
+    assert lower_bound_s(1e11, (1 << 20) + 10**9, ceilings) == pytest.approx(1.0)

@@ -11,13 +11,13 @@ import pytest
 
 from kernels.workload import TensorSpec
 from tuner.devices.cpu.guard import GuardedBuffers
-from tuner.devices.cpu.interleaved import BuffersSpoiled, Trial, side_by_side
+from tuner.devices.cpu.interleaved import BuffersSpoiled, Trial, measure_interleaved
 from tuner.devices.cpu.runner import CpuRunner
 from tuner.outputs import Check
 from tuner.protocols import Policy
-from tuner.records import Measurement, Status, Tier
+from tuner.records import Fidelity, Measurement, Status
 
-POLICY = Policy(Tier.CERTIFY, min_samples=5, min_time_s=0.01, max_time_s=5.0, half_width=0.2, block_s=0.0005)
+POLICY = Policy(Fidelity.CERTIFY, min_samples=5, min_time_s=0.01, max_time_s=5.0, half_width=0.2, block_s=0.0005)
 
 
 INPUTS = [np.ones(4, dtype=np.float32)]
@@ -74,15 +74,15 @@ class Bench:
 
 def run(*kernels: Busy, budget_s: float = 0.2) -> tuple[list[Measurement], Any, Bench]:
     bench = Bench(*kernels)
-    answer = side_by_side(bench, [{"number": n} for n in range(len(kernels))], POLICY, budget_s, seed=1)
-    return [Measurement.from_json(m) for m in answer["measurements"]], answer["shadow"], bench
+    answer = measure_interleaved(bench, [{"number": n} for n in range(len(kernels))], POLICY, budget_s, seed=1)
+    return [Measurement.from_json(m) for m in answer["measurements"]], answer["control"], bench
 
 
 def test_equals_take_part_in_every_round() -> None:
-    (a, b), shadow, bench = run(Busy(0.0006), Busy(0.0006))
+    (a, b), control, bench = run(Busy(0.0006), Busy(0.0006))
     assert a.status is b.status is Status.OK
     assert bench.pinned == 1
-    rounds = set(a.conditions["round"]) & set(b.conditions["round"]) & set(shadow["rounds"])
+    rounds = set(a.conditions["round"]) & set(b.conditions["round"]) & set(control["rounds"])
     assert len(rounds) >= 3
     assert 0.0006 <= a.median_s < 0.003
     assert a.max_abs_error == 0.0
@@ -96,16 +96,16 @@ def test_the_slow_one_takes_part_less_often_and_not_never() -> None:
 
 
 def test_a_spent_budget_still_gives_three_rounds() -> None:
-    (a, b), shadow, _ = run(Busy(0.001), Busy(0.001), budget_s=0.0)
-    assert [len(a.samples_s), len(b.samples_s), len(shadow["rounds"])] == [3, 3, 3]
+    (a, b), control, _ = run(Busy(0.001), Busy(0.001), budget_s=0.0)
+    assert [len(a.samples_s), len(b.samples_s), len(control["rounds"])] == [3, 3, 3]
     assert a.stopped_by == "time limit"
 
 
 def test_a_call_of_half_a_second_is_its_own_sample() -> None:
-    (a,), shadow, _ = run(Busy(0.6), budget_s=0.1)
+    (a,), control, _ = run(Busy(0.6), budget_s=0.1)
     assert a.samples_s == (0.6,)
     assert a.stopped_by == "one call is long enough"
-    assert shadow is None
+    assert control is None
 
 
 def test_common_inputs_that_change_end_the_turns() -> None:

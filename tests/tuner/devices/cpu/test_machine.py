@@ -10,7 +10,7 @@ import pytest
 
 from tuner import environment
 from tuner.devices.cpu import machine
-from tuner.devices.cpu.ceilings import cache_levels, least_bytes, peak_flops_per_s, physical_floor_s
+from tuner.devices.cpu.ceilings import cache_levels, least_bytes, lower_bound_s, peak_flops_per_s
 from tuner.progress import Progress
 
 FOUND = {
@@ -79,7 +79,7 @@ def test_what_a_loaded_machine_gave_is_not_kept(
 def test_half_precision_may_compute_in_float32() -> None:
     assert peak_flops_per_s(FOUND, "float16") == 100e9
     assert peak_flops_per_s(FOUND, "float64") == 50e9
-    assert physical_floor_s(1e9, 0, FOUND, "float64") == pytest.approx(0.02)
+    assert lower_bound_s(1e9, 0, FOUND, "float64") == pytest.approx(0.02)
 
 
 def test_a_lookup_does_not_read_its_whole_table() -> None:

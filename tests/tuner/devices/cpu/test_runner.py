@@ -10,7 +10,7 @@ import pytest
 from tests.contracts.runner import RunnerContract, Toy
 from tuner.devices.cpu.runner import OVERHEAD_SHARE, CpuRunner, clock
 from tuner.protocols import RANK, SCREEN, Policy, Runner
-from tuner.records import Tier
+from tuner.records import Fidelity
 
 
 class TestCpuRunner(RunnerContract):
@@ -26,7 +26,7 @@ class TestColdRunner(RunnerContract):
 
 
 def test_blocks_are_long_enough_and_the_clock_is_negligible() -> None:
-    policy = Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, block_s=0.004)
+    policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, block_s=0.004)
     measured = CpuRunner().run(Toy(call_s=0.0002), [], policy)
     calls = measured.conditions["calls_per_block"]
     assert calls * measured.median_s >= policy.block_s
@@ -39,7 +39,7 @@ def test_a_nearly_free_call_still_gets_a_block_that_dwarfs_the_clock() -> None:
             for _ in itertools.repeat(None, count):
                 pass
 
-    measured = CpuRunner().run(Free(), [], Policy(Tier.SCREEN, 3, 0.0, 1.0, 0.0, block_s=1e-9))
+    measured = CpuRunner().run(Free(), [], Policy(Fidelity.SCREEN, 3, 0.0, 1.0, 0.0, block_s=1e-9))
     assert measured.conditions["clock_share"] <= 2 * OVERHEAD_SHARE  # the block grew; later ones vary a little
 
 
@@ -54,12 +54,12 @@ def test_conditions_say_what_happened() -> None:
     measured = CpuRunner().run(Toy(), [], RANK)
     conditions = measured.conditions
     assert 0 < conditions["cpu_s"] <= 1.2 * conditions["wall_s"] + 0.05  # one busy thread
-    assert conditions["involuntary_switches"] >= conditions["samples_disturbed"] >= conditions["samples_dropped"] >= 0
+    assert conditions["involuntary_switches"] >= conditions["samples_preempted"] >= conditions["samples_dropped"] >= 0
 
 
 def test_warm_up_is_not_sampled() -> None:
     began = time.perf_counter()
-    policy = Policy(Tier.SCREEN, 1, 0.0, 1.0, 0.0, warmup_s=0.1)
+    policy = Policy(Fidelity.SCREEN, 1, 0.0, 1.0, 0.0, warmup_s=0.1)
     measured = CpuRunner().run(Toy(), [], policy)
     assert time.perf_counter() - began >= 0.1
     assert sum(measured.samples_s) * measured.conditions["calls_per_block"] < 0.1

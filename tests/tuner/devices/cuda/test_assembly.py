@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm.target import Target
 
-from kernels.space import DesignSpace, InvalidCandidate, Replayer, generate
+from kernels.space import DesignSpace, InvalidCandidate, TraceApplier, generate
 from tuner.graph import GraphConfig, clean, lower
 from tuner.graph.assemble import assemble_gpu
 from tuner.importers import load
@@ -26,10 +26,10 @@ def lowered() -> object:
 def scheduled(task: object) -> tvm.tirx.PrimFunc:
     """Some legal candidate of a task, as a scheduled function."""
     space: DesignSpace = generate(task.workload, TARGET, ["unroll"])  # type: ignore[attr-defined]
-    replayer, rng = Replayer(task.workload, space, TARGET), np.random.default_rng(0)  # type: ignore[attr-defined]
+    applier, rng = TraceApplier(task.workload, space, TARGET), np.random.default_rng(0)  # type: ignore[attr-defined]
     for _ in range(300):
         try:
-            return replayer.apply(space.sample(rng)).mod["main"]
+            return applier.apply(space.sample(rng)).mod["main"]
         except InvalidCandidate:
             continue
     raise AssertionError("no legal candidate in 300 draws")

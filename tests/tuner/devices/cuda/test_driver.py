@@ -22,7 +22,7 @@ import pytest
 from tests.tuner.bundle import small
 from tuner.bundle import write
 from tuner.bundle.measurements import Row, read_measurements
-from tuner.records import Status, Tier
+from tuner.records import Fidelity, Status
 
 ROOT = Path(__file__).resolve().parents[4]
 DRIVER = ROOT / "tests" / "simulated_cuda" / "driver.c"
@@ -32,7 +32,7 @@ import sys
 from tuner.measure import gpu_bench
 from tuner.cli import main
 gpu_bench.RUN_TIMEOUT_S = 2.0
-gpu_bench._CANARY_PAUSES_S = (0.0, 0.1)
+gpu_bench._HEALTH_PAUSES_S = (0.0, 0.1)
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
@@ -48,7 +48,7 @@ def headers() -> Path | None:
     return next((Path(h) / "include" for h in homes if h and (Path(h) / "include" / "cuda.h").exists()), None)
 
 
-SIDE_BY_SIDE = """
+INTERLEAVED = """
 import dataclasses, json, sys
 from pathlib import Path
 import numpy as np
@@ -57,7 +57,7 @@ from tests.tuner.bundle.small import SHAPE, plan
 from tuner.measure import gpu_bench
 from tuner.protocols import CERTIFY
 gpu_bench.RUN_TIMEOUT_S = 1.0
-gpu_bench._CANARY_PAUSES_S = (0.0, 0.1)
+gpu_bench._HEALTH_PAUSES_S = (0.0, 0.1)
 
 def main(folder, names):
     [x] = seeded_inputs((TensorSpec(SHAPE, "float32"),), 3)
@@ -71,7 +71,7 @@ def main(folder, names):
                      "seed": 3, "reference": str(folder / "reference.npz"), "dtype": "float32", "reduction": 1})
     bench = gpu_bench.GpuBench(0, "cold")
     policy = dataclasses.replace(CERTIFY, min_time_s=0.01, max_time_s=0.2)
-    found, shadow = bench.side_by_side(jobs, policy, 0.3, 0)
+    found, shadow = bench.measure_interleaved(jobs, policy, 0.3, 0)
     missing = bench.store_outputs(jobs[-1], folder / "outputs.npz")
     bench.close()
     right = missing is None and np.array_equal(np.load(folder / "outputs.npz")["arr_0"], 2 * x)
@@ -152,7 +152,7 @@ def test_each_kernel_gets_its_status_and_the_next_one_is_fine(
     bundle(tmp_path / "b.tar", [name])
     code, said, rows = measure(tmp_path, simulated, "--gpus", "0")
     assert code == 0, said
-    screened = [row for row in rows if row.measurement.tier is Tier.SCREEN]
+    screened = [row for row in rows if row.measurement.fidelity is Fidelity.SCREEN]
     assert [row.proposer for row in screened] == [name, "double"]
     status, words = OUTCOMES[name]
     assert screened[0].measurement.status is status, screened[0].measurement.reason
@@ -177,7 +177,7 @@ def test_two_gpus_share_a_bundle(simulated: dict[str, str], tmp_path: Path) -> N
     code, said, rows = measure(tmp_path, simulated)
     assert code == 0, said
     assert "on 2 device(s)" in said
-    assert len([row for row in rows if row.measurement.tier is Tier.SCREEN]) == 40
+    assert len([row for row in rows if row.measurement.fidelity is Fidelity.SCREEN]) == 40
     assert len({row.key for row in rows}) == len(rows)
 
 
@@ -214,11 +214,11 @@ def test_other_inputs_than_the_bundles_are_noticed(simulated: dict[str, str], tm
     assert json.loads(rows[0].candidate)
 
 
-def in_turn(folder: Path, environment: dict[str, str], *names: str) -> tuple[list[list[Any]], Any, bool]:
+def run_interleaved(folder: Path, environment: dict[str, str], *names: str) -> tuple[list[list[Any]], Any, bool]:
     """What taking turns finds of kernels by name, the first one's second entry, and whether the last one's outputs are
     right."""
     script = folder / "side.py"
-    script.write_text(SIDE_BY_SIDE)
+    script.write_text(INTERLEAVED)
     command = [sys.executable, str(script), str(folder), *names]
     environment = {**environment, "PYTHONPATH": _path(environment)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
@@ -228,18 +228,18 @@ def in_turn(folder: Path, environment: dict[str, str], *names: str) -> tuple[lis
 
 
 def test_kernels_take_turns(simulated: dict[str, str], tmp_path: Path) -> None:
-    found, shadow, right = in_turn(tmp_path, simulated, "double", "forgets", "double")
+    found, control, right = run_interleaved(tmp_path, simulated, "double", "forgets", "double")
     assert [status for status, *_ in found] == [Status.OK, Status.WRONG_RESULT, Status.OK]
     (_, _, first_s, first_rounds), _, (_, _, second_s, second_rounds) = found
     assert first_s == pytest.approx(40e-6, rel=0.02)
     assert second_s == pytest.approx(40e-6, rel=0.02)
-    assert first_rounds == second_rounds == shadow["rounds"]
+    assert first_rounds == second_rounds == control["rounds"]
     assert right
 
 
 @pytest.mark.parametrize("name", ["faults", "hangs", "outside"])
 def test_one_that_breaks_the_turn_is_the_only_one_blamed(name: str, simulated: dict[str, str], tmp_path: Path) -> None:
-    found, _, right = in_turn(tmp_path, simulated, "double", name, "double")
+    found, _, right = run_interleaved(tmp_path, simulated, "double", name, "double")
     assert [status for status, *_ in found] == [Status.OK, OUTCOMES[name][0], Status.OK]
     assert OUTCOMES[name][1] in found[1][1]
     assert right

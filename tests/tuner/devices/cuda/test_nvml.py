@@ -60,7 +60,7 @@ def test_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading is not None
     assert reading.data() == {
         "sm_clock_mhz": 1980, "memory_clock_mhz": 3201, "temperature_c": 41, "power_w": 123.456,
-        "clock_reasons": ["power cap"], "strangers": 0,
+        "clock_reasons": ["power cap"], "other_processes": 0,
     }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_what_a_card_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("before", "with_us", "later", "strangers"),
+    ("before", "with_us", "later", "other_processes"),
     [
         ([], [os.getpid()], [os.getpid()], 0),
         ([7], [7, os.getpid()], [7, 8, os.getpid()], 2),
@@ -83,7 +83,7 @@ def test_what_a_card_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_strangers_are_counted_without_us(
-    before: list[int], with_us: list[int], later: list[int], strangers: int, monkeypatch: pytest.MonkeyPatch
+    before: list[int], with_us: list[int], later: list[int], other_processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = Driver(before)
     nvml = opened(monkeypatch, driver)
@@ -92,7 +92,7 @@ def test_strangers_are_counted_without_us(
     driver.pids = later
     reading = nvml.read()
     assert reading is not None
-    assert reading.strangers == strangers
+    assert reading.other_processes == other_processes
 
 
 def test_without_nvml_there_is_no_reading_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

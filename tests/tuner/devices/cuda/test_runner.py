@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.devices.cuda.nvml import Certificate, barring
-from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, floor_s
+from tuner.devices.cuda.nvml import Certificate, exclusion_reason
+from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, Label, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
-from tuner.records import Status, Tier, barred
+from tuner.records import Fidelity, Status, excluded
 
 
 @dataclass
@@ -146,7 +146,7 @@ def test_hot_batches_stay_on_the_same_buffers_and_flush_nothing() -> None:
 def test_a_hopeless_first_sample_is_censored_without_a_warm_up() -> None:
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 5e-3)
-    measured = runner(gpu).run(kernel, [], Policy(Tier.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=1e-3))
+    measured = runner(gpu).run(kernel, [], Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, give_up_above_s=1e-3))
     assert (measured.status, measured.censored_at_s) == (Status.CENSORED, 1e-3)
     assert len(kernel.cold) == 2
 
@@ -158,7 +158,7 @@ def test_the_gpu_is_warm_before_it_is_timed() -> None:
     assert len(kernel.cold) - len(measured.samples_s) >= 0.025 / 100e-6
 
 
-@pytest.mark.parametrize("policy", [SCREEN, RANK, CERTIFY], ids=lambda policy: str(policy.tier))
+@pytest.mark.parametrize("policy", [SCREEN, RANK, CERTIFY], ids=lambda policy: str(policy.fidelity))
 def test_enough_samples_for_the_tier(policy: Policy) -> None:
     gpu = SimulatedGpu()
     short = Policy(**{**policy.__dict__, "min_time_s": 0.01, "max_time_s": 0.3})
@@ -185,26 +185,26 @@ QUIET = Certificate(1980, 3201, 40, 300.0, 0x4, 0)
 def test_what_comes_from_outside_bars_a_time_from_winning(
     before: Certificate | None, after: Certificate | None, words: str
 ) -> None:
-    assert barring(before, after) == words
+    assert exclusion_reason(before, after) == words
     gpu = SimulatedGpu()
     measured = runner(gpu, readings=[before, after]).run(Kernel(gpu), [], SCREEN)
     assert measured.ok, "it is kept"
-    assert barred(measured) == words
+    assert excluded(measured) == words
     if after is not None:
         assert measured.conditions["after"]["clock_reasons"] == after.data()["clock_reasons"]
         assert None not in measured.conditions["after"].values()
 
 
 def test_the_floor_counts_what_the_l2_cannot_hold() -> None:
-    assert floor_s(150 << 20, 50 << 20, 1e12) == pytest.approx(100 * 2**20 / 1e12)
-    assert floor_s(40 << 20, 50 << 20, 1e12) == 0.0
-    assert floor_s(1 << 30, 50 << 20, 0.0) == 0.0, "no floor where the driver does not tell"
+    assert lower_bound_s(150 << 20, 50 << 20, 1e12) == pytest.approx(100 * 2**20 / 1e12)
+    assert lower_bound_s(40 << 20, 50 << 20, 1e12) == 0.0
+    assert lower_bound_s(1 << 30, 50 << 20, 0.0) == 0.0, "no floor where the driver does not tell"
 
 
 def test_kernels_in_turn_are_paired_round_by_round() -> None:
     gpu = SimulatedGpu()
     fast, slow = Kernel(gpu, 50e-6, noise=0.02), Kernel(gpu, 60e-6, noise=0.02)
-    a, b, again = runner(gpu).in_turn([fast, slow, fast], CERTIFY, budget_s=0.3, seed=0)
+    a, b, again = runner(gpu).run_interleaved([fast, slow, fast], CERTIFY, budget_s=0.3, seed=0)
     assert a.rounds == b.rounds == again.rounds
     assert len(a.rounds) >= LEAST_ROUNDS
     assert all(x < y for x, y in zip(a.seconds, b.seconds, strict=True))
@@ -215,7 +215,7 @@ def test_kernels_in_turn_are_paired_round_by_round() -> None:
 def test_what_is_far_slower_takes_part_in_some_rounds_only() -> None:
     gpu = SimulatedGpu()
     quick, lame = Kernel(gpu, 20e-6), Kernel(gpu, 20e-3)
-    a, b = runner(gpu).in_turn([quick, lame], SCREEN, budget_s=0.05, seed=0)
+    a, b = runner(gpu).run_interleaved([quick, lame], SCREEN, budget_s=0.05, seed=0)
     assert len(a.rounds) >= LEAST_ROUNDS
     assert set(b.rounds) <= set(a.rounds)
     assert b.seconds[0] == pytest.approx(20e-3, rel=0.01)
@@ -232,7 +232,7 @@ def test_a_round_in_which_the_host_was_late_is_dropped_for_all() -> None:
         return Timing(2 * found.device_s, 1.0) if next(calls) % 11 == 10 else found
 
     gpu.time = now_and_then_late  # type: ignore[method-assign]
-    a, b = runner(gpu).in_turn(kernels, CERTIFY, budget_s=0.1, seed=0)
+    a, b = runner(gpu).run_interleaved(kernels, CERTIFY, budget_s=0.1, seed=0)
     assert a.rounds == b.rounds
     assert a.dropped == b.dropped > 0
     assert max(a.seconds) == pytest.approx(100e-6, rel=0.05)

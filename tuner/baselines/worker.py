@@ -10,7 +10,7 @@ import numpy as np
 
 from tuner.baselines import BASELINES
 from tuner.errors import InfrastructureError
-from tuner.measure.model_service import Hosting
+from tuner.measure.model_service import ModelWorker
 from tuner.process.pinning import pin_workers
 
 
@@ -20,14 +20,14 @@ def named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-class Host(Hosting):
+class Host(ModelWorker):
     """`baseline` is a name of `BASELINES`; `provider` is `module:function`, the function that makes the model of
-    `recipe` in the form this rival takes. The model is made by `op_prepare`, not before."""
+    `model_spec` in the form this rival takes. The model is made by `op_prepare`, not before."""
 
-    def __init__(self, baseline: str, recipe: Mapping[str, Any], threads: int, provider: str) -> None:
+    def __init__(self, baseline: str, model_spec: Mapping[str, Any], threads: int, provider: str) -> None:
         super().__init__()
         self._baseline = BASELINES[baseline](named(provider))
-        self._recipe = recipe
+        self._model_spec = model_spec
         self._threads = threads
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ class Host(Hosting):
             raise InfrastructureError(f"{self._baseline.name}: {reason}")
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
-        prepared = self._baseline.load(self._recipe, self._threads).prepare(inputs)
+        prepared = self._baseline.load(self._model_spec, self._threads).prepare(inputs)
         prepared.launch(1)
         pin_workers(lambda: prepared.launch(2), self._threads)
         self._prepared = prepared

@@ -16,7 +16,7 @@ from tuner.errors import InfrastructureError
 from tuner.measure.comparison import thread_env
 from tuner.process.worker import Child, ChildError
 
-RECIPE = {"seed": 3}
+MODEL_SPEC = {"seed": 3}
 ON_GPU = [name for name in BASELINES if name.startswith("onnxruntime_cuda")]
 PROVIDERS = {
     name: "onnx_model" if name == "onnxruntime" else "torch_module" for name in BASELINES if name not in ON_GPU
@@ -24,8 +24,13 @@ PROVIDERS = {
 
 
 def host(baseline: str, provider: str, **changes: Any) -> Child:
-    settings = {"baseline": baseline, "recipe": RECIPE, "threads": 2, "provider": f"{models.__name__}:{provider}"}
-    return Child("tuner.baselines.host:Host", settings | changes, env=thread_env(2))
+    settings = {
+        "baseline": baseline,
+        "model_spec": MODEL_SPEC,
+        "threads": 2,
+        "provider": f"{models.__name__}:{provider}",
+    }
+    return Child("tuner.baselines.worker:Host", settings | changes, env=thread_env(2))
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_outputs_are_right_and_blocks_are_timed(
         assert child.call("outputs", 30, path=str(tmp_path / "outputs")) == 2
     with np.load(tmp_path / "outputs", allow_pickle=False) as stored:
         out, double = (stored[key] for key in stored.files)
-    expected = models.reference(RECIPE, *arrays)
+    expected = models.reference(MODEL_SPEC, *arrays)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(double, 2 * expected, rtol=1e-4, atol=1e-4)
 
@@ -82,11 +87,11 @@ def test_an_unavailable_baseline_says_why(inputs: tuple[Path, list[Any]]) -> Non
     env = thread_env(2) | {"CXX": "no-such-compiler"}
     settings = {
         "baseline": "torch_compile",
-        "recipe": RECIPE,
+        "model_spec": MODEL_SPEC,
         "threads": 2,
         "provider": f"{models.__name__}:torch_module",
     }
-    child = Child("tuner.baselines.host:Host", settings, env=env)
+    child = Child("tuner.baselines.worker:Host", settings, env=env)
     with child, pytest.raises(ChildError, match="no-such-compiler"):
         child.call("prepare", 60, inputs_npz_path=str(inputs[0]))
 
@@ -106,4 +111,4 @@ def test_a_provider_that_does_not_start_is_no_rival(monkeypatch: pytest.MonkeyPa
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
         pytest.raises(InfrastructureError, match="cannot start CUDAExecutionProvider"),
     ):
-        OnnxRuntimeCuda(models.onnx_model).load(RECIPE, 1)
+        OnnxRuntimeCuda(models.onnx_model).load(MODEL_SPEC, 1)

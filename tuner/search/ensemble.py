@@ -18,7 +18,7 @@ _LEAST_WEIGHT = 0.02
 """Nobody is ignored for good: the judge that is wrong now may be right about the next neighbourhood."""
 
 
-class Credit:
+class EnsembleWeights:
     """Weights of judges by the share of pairs of outcomes that they ordered right."""
 
     def __init__(self, judges: int) -> None:
