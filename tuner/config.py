@@ -95,6 +95,37 @@ EFFORTS: Mapping[str, EffortLevel] = {
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What no run file sets: numbers that an effort fixes, and those that are the same for all. Seconds.
+
+    `certify_s` is for all kernels together, `compare_s` for whole models, `kernel_baselines_s` for all of a
+    framework's kernels; `compare_interrupted_s` and `compare_replayed_s` are for whole models after an interrupt and
+    with recorded measurements. A first sample `give_up` times slower than the task's best is not worth another;
+    a candidate `no_finalist` times slower will be none, so a few samples tell a model enough. `chunk` candidates are
+    built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline.
+    """
+
+    certify_s: float
+    compare_s: float
+    kernel_baselines_s: float
+    compare_interrupted_s: float = 8.0
+    compare_replayed_s: float = 0.5
+    rank_s: float = 1.0
+    give_up: float = 3.0
+    no_finalist: float = 1.5
+    finalists: int = 5
+    chunk: int = 16
+
+
+SETTINGS: Mapping[str, Settings] = {
+    "quick": Settings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
+    "standard": Settings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
+    "thorough": Settings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
+}
+"""By effort."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`."""
 

@@ -32,6 +32,7 @@ class Status(enum.StrEnum):
     RUN_TIMEOUT = "run timeout"
     WRONG_RESULT = "wrong result"
     SUSPECT = "suspect"  # faster than physics allows
+    DEFERRED = "deferred"  # built, and to be measured elsewhere; never stored
     CENSORED = "censored"  # given up: slower than `censored_at_s`, never timed further
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,12 @@ class DesignSpace:
     sketches: tuple[Sketch, ...]
     pass_names: tuple[str, ...] = tuple(PASSES)
     vector_lanes: int = 16
+
+    @property
+    def prior_mean(self) -> Callable[[NDArray[np.float32]], NDArray[np.float64]] | None:
+        """What is expected of encodings [n, columns] before anything is measured: log seconds in deviations from their
+        mean [n]. None: nothing is."""
+        return None
 
     # --- structure -----------------------------------------------------------------------------
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tuner.bundle.measurements import read_measurements
-from tuner.protocols import Policy
+from tuner.protocols import Job, Policy
 from tuner.records import Measurement, Status
 
 
@@ -20,8 +18,8 @@ class BundleReplayBench:
         self.device = rows[0].device if rows else next(iter(header.devices), "nothing recorded")
         self._rows = {row.key: row.measurement for row in rows}
 
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        found = self._rows.get((job["task"], job["candidate"], policy.fidelity))
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        found = self._rows.get((job.task, job.candidate, policy.fidelity))
         if found is None:
             return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason="not in the recorded measurements")
         limit = policy.give_up_above_s

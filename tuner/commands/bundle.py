@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kernels.reference import tolerance
+from kernels.tensors import seeded_inputs
 from tuner import __version__, environment
-from tuner.commands.prepare import Features, lowered, open_store
+from tuner import bundle as bundles
+from tuner.bundle import expect
+from tuner.bundle.expected import scale_of, to_bytes
+from tuner.bundle.packing import PackingBench
+from tuner.commands.prepare import lowered, open_store
 from tuner.config import RunConfig
-from tuner.devices import resolve as targets
-from tuner.devices.resolve import ResolvedTarget
+from tuner.devices import resolve
+from tuner.devices.target import ResolvedTarget
 from tuner.errors import TargetError, UserError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import Artifact, Proposal, Task
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Record, excluded
+from tuner.protocols import Builder, Reference, Task
+from tuner.records import PROTOCOL_VERSION, Record, excluded
+from tuner.tuning.budget import Budget, SearchEnd
+from tuner.tuning.context import SearchContext, searched_passes
+from tuner.tuning.phase import Pace
+from tuner.tuning.searcher import Searcher
+from tuner.tuning.tune import tune_session
 
 if TYPE_CHECKING:
-    from tuner.devices.builder import LocalBuilder
-    from tuner.search.ranker import Ranker
     from tuner.store import SqlStore
 
 _FRUITLESS = 8
-"""Asks in a row that brought no new kernel before a task's space counts as used up."""
+"""Batches in a row that brought no new kernel before a task's space counts as used up."""
+
+_A_DAY_S = 86_400.0
+_NEVER = 1 << 30
+"""Without times no trial is an improvement: only the budget ends such a search."""
 
 
 def bundle(config: RunConfig, count: int, output: Path, progress: Progress, device: str | None = None) -> list[str]:
@@ -37,9 +53,9 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     goes on where the last one ended. Raises TunerError; an interrupt packs what there is.
     """
     environment.check_versions()
-    target = targets.resolve(config.target, to_run=False)
-    if target.kind != "cuda":
-        raise TargetError("target: a bundle holds CUDA kernels", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}")
+    target = resolve.resolve(config.target, to_run=False)
+    if not resolve.kind_of(target).bundles:
+        raise TargetError("target: a bundle holds kernels for GPUs", "name one, e.g. target: {tag: nvidia/nvidia-h100}")
     _check_compiler()
     _, variants = lowered(config, target, progress)
     tasks = variants[0].tasks
@@ -48,8 +64,8 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
         open_store(config, progress.message) as store,
         tempfile.TemporaryDirectory(prefix="tuner-bundle-") as work,
     ):
-        known = _Known(store, target, config.measure.mode, device, tasks if config.search.reuse else ())
-        packer = _Packer(config, target, Path(work), known, progress, interrupted)
+        searched_device = _device(store, target, config, tasks, device)
+        packer = _Packer(config, target, Path(work), store, searched_device, progress, interrupted)
         try:
             packed = packer.pack(tasks, count)
         finally:
@@ -73,36 +89,25 @@ def _check_compiler() -> None:
         raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
 
-# --- what is known -------------------------------------------------------------------------------
+def _device(
+    store: SqlStore, target: ResolvedTarget, config: RunConfig, tasks: Sequence[Task], wanted: str | None
+) -> str:
+    """The device whose measurements the search goes on from; "" where nothing is known.
 
-
-class _Known:
-    """What was absorbed of these tasks from one kind of GPU. Raises UserError when there are several to choose from."""
-
-    def __init__(
-        self, store: SqlStore, target: ResolvedTarget, mode: str, device: str | None, tasks: Sequence[Task]
-    ) -> None:
-        self._records: dict[str, list[Record]] = {}
-        devices: Counter[str] = Counter()
-        for task in tasks:
-            for record in store.read(task_key=task.key):
-                where = str(record.measurement.conditions.get("device", ""))
-                if record.scope == environment.gpu_scope_key(target.text, where, mode):
-                    devices[where] += 1
-                    self._records.setdefault(task.key, []).append(record)
-        if device is None and len(devices) > 1:
-            raise UserError(f"measurements of {len(devices)} kinds of GPU are known: {', '.join(devices)}",
-                            "say with --device for which one to search on")  # fmt: skip
-        self.device = device or next(iter(devices), "")
-
-    def of(self, task: Task) -> list[Record]:
-        """The task's records of this device, oldest first. What was throttled counts as unknown: it is tried again."""
-        found = self._records.get(task.key, [])
-        mine = [record for record in found if record.measurement.conditions.get("device") == self.device]
-        return [record for record in mine if not excluded(record.measurement)]
-
-    def best_s(self, task: Task) -> float | None:
-        return min((r.measurement.median_s for r in self.of(task) if r.measurement.ok), default=None)
+    Raises UserError where measurements of several kinds are known and none of them was named.
+    """
+    if wanted is not None or not config.search.reuse:
+        return wanted or ""
+    kind, mode = resolve.kind_of(target), config.measure.mode
+    devices: Counter[str] = Counter()
+    for record in store.read(task_key=[task.key for task in tasks]):
+        device = str(record.measurement.conditions.get("device", ""))
+        if record.scope == kind.scope(target.text, device, target.threads, mode):
+            devices[device] += 1
+    if len(devices) > 1:
+        raise UserError(f"measurements of {len(devices)} kinds of GPU are known: {', '.join(devices)}",
+                        "say with --device for which one to search on")  # fmt: skip
+    return next(iter(devices), "")
 
 
 def shares(weights: Sequence[float], count: int) -> list[int]:
@@ -129,14 +134,7 @@ class _Packed:
     failed: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, content: bytes) -> str:
-        digest = hashlib.sha256(content).hexdigest()
-        self.blobs[digest] = content
-        return digest
-
     def write(self, output: Path, config: RunConfig, target: ResolvedTarget) -> list[str]:
-        from tuner import bundle as bundles
-
         manifest = {
             "created_by": f"tuner {__version__}",
             "target": target.text,
@@ -159,37 +157,89 @@ class _Packed:
         return lines
 
 
+@dataclass(frozen=True)
+class _CompileOnly:
+    """Implements `protocols.TuningDevice`: what is built here is measured elsewhere."""
+
+    builder: Builder
+    bench: PackingBench
+
+    def lower_bound_s(self, task: Task) -> float:
+        return 0.0
+
+
+@dataclass
+class _Unwritten:
+    """Implements `protocols.RecordStore` over another store: what is appended is kept in `new` and not written."""
+
+    store: SqlStore
+    new: list[Record] = field(default_factory=list)
+
+    def append(self, records: Sequence[Record]) -> None:
+        self.new += records
+
+    def read(
+        self, *, scope: str | None = None, task_key: str | Collection[str] | None = None, run_id: str | None = None
+    ) -> list[Record]:
+        return self.store.read(scope=scope, task_key=task_key, run_id=run_id)
+
+    def end(self, run_id: str) -> None:
+        """Nothing was measured."""
+
+    def ended(self) -> frozenset[str]:
+        return self.store.ended()
+
+
+@dataclass
+class _PackingBudget(Budget):
+    """`wanted` different kernels of a task, or as many as there are: it ends after `fruitless` trials without one."""
+
+    bench: PackingBench = field(default_factory=PackingBench)
+    task_key: str = ""
+    wanted: int = 0
+    fruitless: int = 0
+
+    def spent(self) -> SearchEnd | None:
+        enough = self.bench.packed(self.task_key) >= self.wanted
+        if enough or self.bench.since_new(self.task_key) >= self.fruitless:
+            return SearchEnd.TRIALS
+        return super().spent()
+
+    def allowed(self, count: int) -> int:
+        """As many as are missing; where few bring something new, more."""
+        missing = self.wanted - self.bench.packed(self.task_key) + self.bench.since_new(self.task_key)
+        return super().allowed(min(count, missing))
+
+
 class _Packer:
+    """Searches each task on a device that only compiles, and packs what it built."""
+
     def __init__(
-        self, config: RunConfig, target: ResolvedTarget, work: Path, known: _Known, progress: Progress,
+        self, config: RunConfig, target: ResolvedTarget, work: Path, store: SqlStore, device: str, progress: Progress,
         interrupted: Interrupts,
     ) -> None:  # fmt: skip
-        from costmodel.xgb import XgbRanker
-        from kernels.features import SCHEMA
-        from tuner.devices.builder import LocalBuilder
-        from tuner.search.ranker import Ranker
-        from tuner.search.winners import Winners
-
         self._config = config
-        self._known = known
         self._progress = progress
         self._interrupted = interrupted
-        self._work = work
+        kind = resolve.kind_of(target)
         workers = config.measure.workers or environment.usable_threads()
-        self._builder: LocalBuilder = LocalBuilder(
-            target.text, work / "cubins", workers, config.measure.build_timeout_s
-        )
-        seed = config.search.seed
-        self._ranker: Ranker = Ranker(XgbRanker(SCHEMA, seed=seed))
-        self._winners: Winners = Winners()
+        builder = kind.builder(target.text, work / "cubins", workers, config.measure.build_timeout_s)
+        self._device = _CompileOnly(builder, PackingBench())
+        self._records = _Unwritten(store)
+        self._scope = kind.scope(target.text, device, target.threads, config.measure.mode)
+        context = SearchContext(
+            config.search, searched_passes(config.passes), "bundle", self._scope, work, progress, interrupted,
+            # What was throttled counts as unknown: it is tried again.
+            usable=lambda record: not excluded(record.measurement),
+        )  # fmt: skip
+        self._searcher = Searcher(self._device, self._records, context)
 
     def close(self) -> None:
-        self._builder.close()
+        self._device.builder.close()
 
     def pack(self, tasks: Sequence[Task], count: int) -> _Packed:
-        packed = _Packed()
-        known = {task.key: self._known.best_s(task) for task in tasks}
-        weights = [task.weight * (known[task.key] or _guess_s(task)) for task in tasks]
+        packed = _Packed(blobs=self._device.bench.blobs)
+        weights = [task.weight * (self._known_s(task) or _guess_s(task)) for task in tasks]
         for task, wanted in zip(tasks, shares(weights, count), strict=True):
             if self._interrupted():
                 break
@@ -198,117 +248,66 @@ class _Packer:
                 self._pack_task(task, wanted, packed)
         return packed
 
+    def _known_s(self, task: Task) -> float | None:
+        """The task's best known seconds on the device that is searched for."""
+        if not self._config.search.reuse:
+            return None
+        known = [r.measurement for r in self._records.read(task_key=task.key, scope=self._scope)]
+        return min((m.median_s for m in known if m.ok and not excluded(m)), default=None)
+
     def _pack_task(self, task: Task, wanted: int, packed: _Packed) -> None:
-        config = self._config
-        passes = tuple(
-            p for p in config.passes.kernel if p not in ("fast_math", "cuda_math") or config.passes.fast_math
-        )
-        self._space = self._builder.space(task, passes)
-        entry = self._entry(task, packed)
-        if entry is None:
+        bench, batch = self._device.bench, self._config.search.batch
+        session = self._searcher.start(task)
+        reference = session.reference()
+        if reference is None or session.unverified:
+            packed.notes.append(f"{task.name}: left out, {session.unverified}")
             return
-        items = self._items(task, wanted, packed)
+        entry = self._entry(task, reference)
+        before = len(self._records.new)
+        budget = _PackingBudget(
+            time.monotonic() + _A_DAY_S, _A_DAY_S, None, self._searcher.ledger, self._interrupted, refining_share=0.0,
+            bench=bench, task_key=task.key, wanted=wanted, fruitless=_FRUITLESS * batch,
+        )  # fmt: skip
+        pace = Pace(batch, first_batch=batch, early_stop=_NEVER, untuned_first=True)
+        tune_session(session, self._searcher, budget, pace)
+        items = self._items(task, self._records.new[before:], packed.failed)
         if items:
             packed.tasks.append(entry)
-            packed.items.extend(items)
+            packed.items += items
         else:
             packed.notes.append(f"{task.name}: no candidate was compiled")
 
-    def _items(self, task: Task, wanted: int, packed: _Packed) -> list[dict[str, Any]]:
-        from tuner import search
-        from tuner.search.ranker import FeatureCache
-
-        features = FeatureCache(Features(self._builder, task))
-        problem = search.Problem(
-            self._space,
-            features,
-            self._ranker.task(task.key),
-            self._config.search.seed,
-            task,
-            self._winners.task(task.key),
-        )
-        strategy = search.create(self._config.search.strategy, problem)
-        screened = self._tell(task, strategy)
-        default = self._space.default()
-        first = [] if default.to_text() in screened else [Proposal(default, "default")]
+    def _items(self, task: Task, records: Sequence[Record], failed: Counter[str]) -> list[dict[str, Any]]:
+        """The kernels that were built, each once, as a bundle describes them; what came to nothing is counted."""
         items: dict[str, dict[str, Any]] = {}
-        fruitless = 0
-        while len(items) < wanted and fruitless < _FRUITLESS and not self._interrupted():
-            missing = (wanted - len(items) - len(first)) << fruitless  # where few can be built, more are asked for
-            proposals = [*first, *strategy.ask(min(missing, self._config.search.batch))]
-            first = []
-            if not proposals:
-                break
-            before = len(items)
-            made = self._builder.build(task, [p.candidate for p in proposals], self._interrupted)
-            for proposal, built in zip(proposals, made, strict=False):
-                if len(items) >= wanted:
-                    break
-                if isinstance(built, Artifact):
-                    item = self._item(task, proposal, built, packed)
-                    if item["cubin"] in items:
-                        packed.failed["the same code again"] += 1
-                    items.setdefault(item["cubin"], item)
-                else:
-                    packed.failed[built.status.value] += 1
-                    if not proposal.candidate.is_default:
-                        strategy.tell(proposal.candidate, Measurement(built.status, reason=built.reason))
-            fruitless = 0 if len(items) > before else fruitless + 1
+        for record in records:
+            kernel = self._device.bench.kernels[task.key].get(record.candidate)
+            if kernel is None:
+                failed[record.measurement.status.value] += 1
+            elif kernel.digest in items:
+                failed["the same code again"] += 1
+            else:
+                items[kernel.digest] = {
+                    "task": task.key, "candidate": record.candidate, "proposer": record.proposer,
+                    "cubin": kernel.digest, "plan": kernel.plan, "build": record.measurement.build_s,
+                    "usage": kernel.usage,
+                }  # fmt: skip
         return list(items.values())
 
-    def _tell(self, task: Task, strategy: Any) -> set[str]:
-        """Tell what earlier bundles brought back; the candidates that are known."""
-        from kernels.space import Candidate
-
-        screened = {
-            r.candidate: r.measurement for r in self._known.of(task) if r.measurement.fidelity is Fidelity.SCREEN
-        }
-        for text, measurement in screened.items():
-            candidate = Candidate.from_text(text)
-            if not candidate.is_default:
-                strategy.tell(candidate, measurement)
-        return set(screened)
-
-    def _item(self, task: Task, proposal: Proposal, built: Artifact, packed: _Packed) -> dict[str, Any]:
-        resources = dict(built.resources)
-        return {
-            "task": task.key,
-            "candidate": proposal.candidate.to_text(),
-            "proposer": proposal.proposer,
-            "cubin": packed.add(built.path.read_bytes()),
-            "plan": resources.pop("plan"),
-            "build": built.build_s,
-            "usage": resources,
-        }
-
-    def _entry(self, task: Task, packed: _Packed) -> dict[str, Any] | None:
-        """The task as a bundle describes it; None, with a note, where nothing independent knows its outputs."""
-        import numpy as np
-
-        from kernels.reference import tolerance
-        from kernels.tensors import seeded_inputs
-        from tuner.bundle import expect
-        from tuner.bundle.expected import scale_of, to_bytes
-
-        seed = self._config.search.seed
-        found = self._builder.reference(task, [seed], self._work)
-        if isinstance(found, str):
-            packed.notes.append(f"{task.name}: left out, nothing to check it against: {found}")
-            return None
-        reference = found[seed]
-        workload = task.workload
+    def _entry(self, task: Task, reference: Reference) -> dict[str, Any]:
+        """The task as a bundle describes it, with what its outputs must be."""
+        seed, workload = self._config.search.seed, task.workload
         entries = []
         with np.load(reference.path, allow_pickle=False) as stored:
             for name in stored.files:
                 output = stored[name]
-                rtol, factor = (
-                    tolerance(reference.dtype, reference.reduction) if output.dtype.kind == "f" else (0.0, 0.0)
-                )
+                floating = output.dtype.kind == "f"
+                rtol, factor = tolerance(reference.dtype, reference.reduction) if floating else (0.0, 0.0)
                 expected = expect(output, rtol, factor * scale_of(output))
                 values, sums = to_bytes(expected)
-                entry = {"values": packed.add(values), "rtol": expected.rtol, "atol": expected.atol}
-                entries.append(entry if sums is None else {**entry, "sums": packed.add(sums)})
-        reference.path.unlink()
+                add = self._device.bench.add
+                entry = {"values": add(values), "rtol": expected.rtol, "atol": expected.atol}
+                entries.append(entry if sums is None else {**entry, "sums": add(sums)})
         return {
             "key": task.key, "name": task.name, "weight": task.weight, "flops": workload.flops, "seed": seed,
             "args": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in workload.args],

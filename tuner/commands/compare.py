@@ -7,23 +7,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tuner import config as config_file
 from tuner import environment
-from tuner.commands import show as runs
+from tuner.commands import show
 from tuner.commands.prepare import lowered, open_store
-from tuner.devices import resolve as targets
+from tuner.config import RunConfig
+from tuner.devices import resolve
+from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
 from tuner.measure.stats import Verdict, median, median_interval
 from tuner.progress import Progress, milliseconds
-from tuner.protocols import CERTIFY, Artifact, InputSpec
+from tuner.protocols import CERTIFY, Artifact, Bench, InputSpec, Job, Task, job_of
 from tuner.records import Fidelity, Measurement, Record
 
 if TYPE_CHECKING:
-    from tuner.devices.cpu.bench import KernelBench
     from tuner.measure.comparison import BenchmarkEntry
     from tuner.process.worker import Child
     from tuner.protocols import Array
@@ -37,7 +38,7 @@ _RTOL, _ATOL = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
-class Side:
+class Compared:
     """One of the two: how it was named, and the export folder or the record that is meant."""
 
     name: str
@@ -80,8 +81,8 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     Raises UserError when one of them is not there or the two cannot be compared.
     """
     environment.check_versions()
-    sides = _side(a, out, progress), _side(b, out, progress)
-    first, second = sides
+    both_named = _side(a, out, progress), _side(b, out, progress)
+    first, second = both_named
     if first.record is not None and second.record is not None:
         found = _records(first, second, budget_s, progress)
     elif first.folder is not None and second.folder is not None:
@@ -91,18 +92,18 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     return found.rows((first.name, second.name)), [found.sentence(), *found.notes]
 
 
-def _side(name: str, out: str, progress: Progress) -> Side:
+def _side(name: str, out: str, progress: Progress) -> Compared:
     from tuner.export.library import MANIFEST
 
     if (Path(name) / MANIFEST).is_file():
-        return Side(name, folder=Path(name))
+        return Compared(name, folder=Path(name))
     run, colon, trial = name.partition(":")
-    folder = runs.find(out, run)
+    folder = show.find(out, run)
     if colon:
-        return Side(name, record=_record(folder, trial, progress), run=folder)
+        return Compared(name, record=_record(folder, trial, progress), run=folder)
     if not (folder / "export" / MANIFEST).is_file():
         raise UserError(f"{folder.name}: it exported no model", f"python -m tuner export {folder.name}")
-    return Side(name, folder=folder / "export")
+    return Compared(name, folder=folder / "export")
 
 
 def _record(run: Path, trial: str, progress: Progress) -> Record:
@@ -205,12 +206,10 @@ def _outputs(child: Child, path: Path) -> list[Array]:
 # --- two records of one kernel --------------------------------------------------------------------
 
 
-def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Comparison:
+def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> Comparison:
     from kernels.passes import PASSES
     from kernels.space import Candidate
-    from tuner.devices.builder import LocalBuilder
-    from tuner.devices.cpu.bench import KernelBench, job_of
-    from tuner.measure.comparison import thread_env
+    from tuner.devices.device import Opening
     from tuner.measure.pooled import compare as compare_pooled
 
     assert a.record is not None and b.record is not None and a.run is not None
@@ -220,37 +219,30 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
             "compare two trials of one kernel on one target",
         )
     config = config_file.load(str(a.run / "config.yaml"))
-    target = targets.resolve(config.target)
-    _, variants = lowered(config, target, progress)
-    tasks = {task.key: task for variant in variants for task in variant.tasks}
-    task = tasks.get(a.record.task_key)
-    if task is None:
-        raise UserError(f"{a.run.name}: its model has no kernel {a.record.task_name} any more", "run it again")
-    with tempfile.TemporaryDirectory(prefix="tuner-compare-") as scratch:
-        builder = LocalBuilder(target.text, Path(scratch), environment.usable_threads(), config.measure.build_timeout_s)
-        bench = KernelBench(
-            config.measure.mode, target.threads, thread_env(target.threads), config.measure.run_timeout_s
-        )
+    target = resolve.resolve(config.target)
+    task = _task_of(config, target, a.record, a.run, progress)
+    candidates = [Candidate.from_text(side.record.candidate) for side in (a, b) if side.record]
+    with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
+        opening = Opening(target, config.measure, environment.usable_threads(), Path(folder), a.run.parent, progress)
+        device = resolve.kind_of(target).open(opening)
         try:
             progress.phase("building both")
-            builder.space(task, tuple(PASSES))
-            built = builder.build(task, [Candidate.from_text(side.record.candidate) for side in (a, b) if side.record])
+            device.builder.space(task, tuple(PASSES))
+            built = device.builder.build(task, candidates)
             seed = config.search.seed + 1
-            reference = builder.reference(task, [seed], Path(scratch))
-            if isinstance(reference, str):
+            references = device.builder.reference(task, [seed], Path(folder))
+            if isinstance(references, str):
                 raise UserError(
-                    f"{task.name}: nothing to check it against: {reference}", "compare whole models instead"
+                    f"{task.name}: nothing to check it against: {references}", "compare whole models instead"
                 )
-            work = task.workload
             jobs = []
-            for side, artifact in zip((a, b), built, strict=True):
+            for side, candidate, artifact in zip((a, b), candidates, built, strict=True):
                 if not isinstance(artifact, Artifact):
                     raise UserError(f"{side.name} does not build: {artifact.reason}", "choose another trial")
-                jobs.append(job_of(artifact, task.key, work.inputs, work.outputs, seed, reference[seed]))
-            pair = _rematch(bench, jobs, budget_s, progress)
+                jobs.append(job_of(task, candidate, artifact, seed, references[seed]))
+            pair = _rematch(device.bench, jobs, budget_s, progress)
         finally:
-            bench.close()
-            builder.close()
+            device.close()
     for side, measured in zip((a, b), pair, strict=True):
         if not measured.ok:
             raise UserError(f"{side.name}: {measured.status}: {measured.reason}", "choose another trial")
@@ -260,17 +252,25 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
     )
 
 
-def _rematch(
-    bench: KernelBench, jobs: Sequence[dict[str, Any]], budget_s: float, progress: Progress
-) -> list[Measurement]:
+def _task_of(config: RunConfig, target: ResolvedTarget, record: Record, run: Path, progress: Progress) -> Task:
+    """The task that a record is of. Raises UserError where its model has it no more."""
+    _, variants = lowered(config, target, progress)
+    tasks = {task.key: task for variant in variants for task in variant.tasks}
+    task = tasks.get(record.task_key)
+    if task is None:
+        raise UserError(f"{run.name}: its model has no kernel {record.task_name} any more", "run it again")
+    return task
+
+
+def _rematch(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progress) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
     from tuner.measure.pooled import pool_all
 
-    found, controls = [], []
+    measured, controls = [], []
     for process in range(PROCESSES):
         progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
         bench.renew()
-        measured, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
-        found.append(measured)
+        both, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
+        measured.append(both)
         controls.append(control)
-    return pool_all(found, controls, "rematch")
+    return pool_all(measured, controls, "rematch")

@@ -9,25 +9,29 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tuner import environment
+from tuner.devices import resolve
 from tuner.progress import Progress
 from tuner.records import Record
 
 
 def import_measurements(measurements: Path, database: str, progress: Progress) -> list[str]:
-    """Bring what `measure` wrote into the record database; what to say about it. What is there is left alone."""
+    """Bring what `measure` wrote into the record database; what to say about it. What is there already is left alone.
+
+    Raises BundleError for a file that is damaged, TargetError for one of a kind of device that is not known.
+    """
     from kernels.space import Candidate
     from tuner.bundle.measurements import read_measurements
     from tuner.store import SqlStore
 
     progress.phase(f"reading {measurements}")
     header, rows = read_measurements(measurements, Candidate.from_text)
+    kind = resolve.kind_of_text(header.target)
     run_id = f"bundle-{header.bundle_sha256[:12]}"
     with closing(SqlStore(database)) as store:
         there = {(r.task_key, r.candidate, r.measurement.fidelity, r.scope) for r in store.read(run_id=run_id)}
         new: list[Record] = []
         for row in rows:
-            scope = environment.gpu_scope_key(header.target, row.device, header.mode)
+            scope = kind.scope(header.target, row.device, 0, header.mode)
             conditions: Mapping[str, Any] = {**row.measurement.conditions, "device": row.device}
             record = Record(
                 run_id=run_id, task_key=row.task, task_name=row.task_name, scope=scope, trial=len(there) + len(new) + 1,
@@ -42,4 +46,4 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
     statuses = Counter(str(record.measurement.status) for record in new)
     found = ", ".join(f"{n} {status}" for status, n in statuses.most_common()) or "nothing new"
     devices = ", ".join(sorted({row.device for row in rows}))
-    return [f"absorbed {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {found}"]
+    return [f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {found}"]

@@ -6,35 +6,34 @@ import dataclasses
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
+from tuner import config
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
+from tuner.bundle.recorded import BundleReplayBench
+from tuner.devices import resolve
+from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
 from tuner.process.dispatch import finish_s, spread
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
-from tuner.protocols import CERTIFY, RANK, SCREEN, Policy
+from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
 from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status, excluded
 
-FINALISTS = 5
-GIVE_UP = 3.0
-_CHUNK = 16
-"""Items handed to a worker together: it draws and uploads their task's inputs once."""
+SETTINGS = config.SETTINGS["standard"]
+"""A `chunk` of items is handed to a worker together: it draws and uploads their task's inputs once."""
+
+REPLAY = "replay"
+"""The runner that reads measurements back: what follows its colon is their file."""
 
 _PER_ITEM_S, _BYTES_PER_S = 0.05, 2e8
 """For the queue's predictions: what an item costs beside its sampling, and how fast inputs are drawn."""
 
 
-class Bench(Protocol):
-    """Measures jobs on one device, which it names; whatever goes wrong with a job is a status."""
-
-    device: str
-
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement: ...
+def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement: ...
 
     def close(self) -> None: ...
 
@@ -59,23 +58,21 @@ RUNNERS: Mapping[str, Callable[[str, Manifest, Sequence[int] | None], Sequence[B
 
 
 def measure(
-    path: Path, output: Path, runner: str, gpus: Sequence[int] | None, progress: Progress
+    path: Path, output: Path, runner: str | None, gpus: Sequence[int] | None, progress: Progress
 ) -> tuple[list[str], int]:
     """Measure every item of a bundle into `output`: what to say about it, and the exit code.
 
+    `runner`: a kind of device, or `replay:FILE` with recorded measurements; None: the kind that the bundle is for.
     Everything is screened; the fastest of each task are ranked, and the winner and the default certified. Going on with
     an `output` that is there already measures only what is missing. Raises TunerError.
     """
-    name, _, argument = runner.partition(":")
-    if name not in RUNNERS:
-        raise UserError(f"--runner: no runner {name!r}", f"there are: {', '.join(RUNNERS)}")
     progress.phase(f"checking {path}")
     with Bundle(path) as bundle, tempfile.TemporaryDirectory(prefix="tuner-measure-") as folder:
         manifest = bundle.manifest
         if manifest.protocol != PROTOCOL_VERSION:
             raise BundleError(str(path), f"made for timing protocol {manifest.protocol}, this program's is "
                               f"{PROTOCOL_VERSION}", "make the bundle again with this version")  # fmt: skip
-        benches = RUNNERS[name](argument, manifest, gpus)
+        name, benches = _benches(runner, manifest, gpus)
         try:
             for digest in manifest.blobs:
                 _unpack(Path(folder) / digest, bundle.blob(digest))
@@ -86,6 +83,21 @@ def measure(
         finally:
             for bench in benches:
                 bench.close()
+
+
+def _benches(
+    runner: str | None, manifest: Manifest, gpus: Sequence[int] | None
+) -> tuple[str, Sequence[BundleBench]]:
+    """The runner's name and what it measures on. Raises UserError for an unknown one, TargetError without a device."""
+    kinds = [kind for kind in resolve.all_kinds() if kind.bundles]
+    name, _, argument = (runner or resolve.kind_of_text(manifest.target).name).partition(":")
+    if name == REPLAY:
+        return name, [BundleReplayBench(Path(argument))]
+    kind = next((kind for kind in kinds if kind.name == name), None)
+    if kind is None:
+        known = ", ".join([*(kind.name for kind in kinds), REPLAY])
+        raise UserError(f"--runner: no runner {name!r}", f"there are: {known}")
+    return name, kind.benches(gpus, manifest.arch, manifest.mode)
 
 
 def _unpack(path: Path, content: bytes) -> None:
@@ -109,7 +121,7 @@ class _Batch:
 
 class _Measuring:
     def __init__(
-        self, manifest: Manifest, folder: Path, benches: Sequence[Bench], writer: Writer, progress: Progress,
+        self, manifest: Manifest, folder: Path, benches: Sequence[BundleBench], writer: Writer, progress: Progress,
         interrupted: Interrupts,
     ) -> None:  # fmt: skip
         self._manifest = manifest
@@ -128,7 +140,7 @@ class _Measuring:
     def run(self) -> tuple[list[str], int]:
         try:
             self._tier("screening", SCREEN, lambda task: self._items[task.key])
-            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[:FINALISTS])
+            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[: SETTINGS.finalists])
             self._tier("certifying the winners", CERTIFY, self._certified)
         finally:
             self._writer.close()
@@ -138,7 +150,7 @@ class _Measuring:
         batches = []
         for task in self._manifest.tasks:
             missing = [i for i in choose(task) if (task.key, i.candidate, policy.fidelity) not in self._found]
-            chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
+            chunks = [missing[start : start + SETTINGS.chunk] for start in range(0, len(missing), SETTINGS.chunk)]
             batches += [_Batch(task, tuple(chunk), policy) for chunk in chunks]
         if not batches or self._interrupted():
             return
@@ -148,7 +160,7 @@ class _Measuring:
         self._progress.phase(f"{words}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
         spread(batches, predicted, self._benches, self._do, self._interrupted)
 
-    def _do(self, bench: Bench, batch: _Batch) -> None:
+    def _do(self, bench: BundleBench, batch: _Batch) -> None:
         for item in batch.items:
             if self._interrupted():
                 return
@@ -166,7 +178,7 @@ class _Measuring:
             return batch.policy
         with self._lock:
             best = self._best_s(batch.task)
-        return dataclasses.replace(batch.policy, give_up_above_s=None if best is None else GIVE_UP * best)
+        return dataclasses.replace(batch.policy, give_up_above_s=None if best is None else SETTINGS.give_up * best)
 
     def _best_s(self, task: TaskEntry) -> float | None:
         times = [m.median_s for (key, _, _), m in self._found.items() if key == task.key and m.ok]
@@ -184,20 +196,16 @@ class _Measuring:
         default = [item for item in self._items[task.key] if item.proposer == "default" and item not in winner]
         return [*winner, *default]
 
-    def _job(self, task: TaskEntry, item: Item) -> dict[str, Any]:
-        """What a bench needs to know, as data."""
-        expected = [
-            {"values": str(self._folder / e.values), "sums": str(self._folder / e.sums) if e.sums else None,
-             "rtol": e.rtol, "atol": e.atol}
+    def _job(self, task: TaskEntry, item: Item) -> Job:
+        expected = tuple(
+            ExpectedOutput(self._folder / e.values, self._folder / e.sums if e.sums else None, e.rtol, e.atol)
             for e in task.expected
-        ]  # fmt: skip
-        return {
-            "task": task.key, "candidate": item.candidate, "seed": task.seed, "flops": task.flops,
-            "path": str(self._folder / item.cubin), "plan": dict(item.plan),
-            "inputs": [[list(a.shape), a.dtype] for a in task.input_args],
-            "outputs": [[list(a.shape), a.dtype] for a in task.output_args],
-            "inputs_sha256": list(task.inputs), "expected": expected,
-        }  # fmt: skip
+        )
+        return Job(
+            task.key, item.candidate, self._folder / item.cubin, "", tuple(a.spec for a in task.input_args),
+            tuple(a.spec for a in task.output_args), task.seed, expected=expected, inputs_sha256=tuple(task.inputs),
+            resources={"plan": dict(item.plan)},
+        )  # fmt: skip
 
     def _lines(self) -> list[str]:
         counts: dict[str, int] = {}
@@ -209,19 +217,19 @@ class _Measuring:
         if self._known:
             lines.append(f"{self._known} measurements were there already")
         for task in self._manifest.tasks:
-            lines.append(f"{task.name}: {self._said_of(task)}")
+            lines.append(f"{task.name}: {self._sentence_of(task)}")
         return lines
 
-    def _said_of(self, task: TaskEntry) -> str:
+    def _sentence_of(self, task: TaskEntry) -> str:
         for fidelity in (Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN):
             best = self._best(task, fidelity)
             if best:
                 seconds = self._found[(task.key, best[0].candidate, fidelity)].median_s
                 default = next((i for i in best if i.proposer == "default"), None)
-                said = f"best {milliseconds(seconds)}"
+                words = f"best {milliseconds(seconds)}"
                 if default is not None and default is not best[0]:
                     ratio = self._found[(task.key, default.candidate, fidelity)].median_s / seconds
-                    said += f", default {ratio:.2f}x of it"
-                return f"{said} ({fidelity})"
+                    words += f", default {ratio:.2f}x of it"
+                return f"{words} ({fidelity})"
         failed = [m for (key, _, _), m in self._found.items() if key == task.key and m.status is not Status.OK]
         return f"no time; {failed[0].status}: {failed[0].reason[:120]}" if failed else "not measured"

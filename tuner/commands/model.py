@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import Outcome
 from costmodel.metrics import rank_correlation, regret_at_k, top_k_recall
 from costmodel.xgb import MEMBERS, XgbRanker
-from kernels.features import FEATURE_LENGTH, SCHEMA
+from kernels.features import COLUMNS, SCHEMA
 from tuner.errors import UserError
 from tuner.protocols import RecordStore
-from tuner.records import Fidelity, Record
-from tuner.search.base import teaches, time_or_bound
+from tuner.tuning.earlier import Trial, trials
 
 LEAST = 48
 """Measured candidates of a task below which nothing is said of a model's order of them."""
@@ -30,7 +29,7 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of one task in one scope: rows [n, FEATURE_LENGTH] and what became of each, in their order."""
+    """What is known of one task in one scope: rows [n, len(COLUMNS)] and what became of each, in their order."""
 
     key: str
     name: str
@@ -43,41 +42,17 @@ class Table:
         return np.flatnonzero([o.seconds is not None for o in self.outcomes])
 
 
-Trial = tuple[str, NDArray[np.float32], Outcome]
-
-
 def tables(store: RecordStore) -> list[Table]:
     """Screenings whose features are of this version, by scope and task. Raises UserError when there are none."""
     found: dict[tuple[str, str], list[Trial]] = {}
-    for record, row, outcome in _trials(store):
-        found.setdefault((record.scope, record.task_key), []).append((record.task_name, row, outcome))
+    for record, vector, outcome in trials(store, COLUMNS):
+        found.setdefault((record.scope, record.task_key), []).append((record.task_name, vector, outcome))
     if not found:
         raise UserError("no record has the features that this version's model learns from", "tune a model first")
     return [
-        Table(key, trials[0][0], np.stack([row for _, row, _ in trials]), tuple(o for _, _, o in trials))
-        for (_, key), trials in found.items()
+        Table(key, known[0][0], np.stack([vector for _, vector, _ in known]), tuple(o for _, _, o in known))
+        for (_, key), known in found.items()
     ]
-
-
-def earlier(store: RecordStore, scope: str, tasks: Collection[str]) -> list[Trial]:
-    """What was measured of other tasks, and of these in other scopes, oldest first; each with a group's name."""
-    return [
-        (f"{record.scope} {record.task_key}", row, outcome)
-        for record, row, outcome in _trials(store)
-        if record.scope != scope or record.task_key not in tasks
-    ]
-
-
-def _trials(store: RecordStore) -> Iterator[tuple[Record, NDArray[np.float32], Outcome]]:
-    for record in store.read():
-        measured = record.measurement
-        if measured.fidelity is not Fidelity.SCREEN or len(record.features) != FEATURE_LENGTH or not teaches(measured):
-            continue
-        seconds = time_or_bound(measured)
-        outcome = FAILURE
-        if seconds is not None:
-            outcome = Outcome(seconds=seconds) if measured.ok else Outcome(slower_than=seconds)
-        yield record, np.asarray(record.features, dtype=np.float32), outcome
 
 
 def train(known: Sequence[Table], seed: int = 0, threads: int = 1) -> XgbRanker:
@@ -153,7 +128,7 @@ def description(file: Path) -> list[tuple[str, str]]:
     return [
         ("file", str(file)),
         ("schema", model.schema),
-        ("columns", str(FEATURE_LENGTH)),
+        ("columns", str(len(COLUMNS))),
         ("members", str(MEMBERS)),
         ("validity head", "yes" if model.has_validity else "no: too few failures were known"),
         ("bytes", str(size)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
-from tuner.commands import show as runs
-from tuner.config import RunConfig
-from tuner.devices.resolve import ResolvedTarget
+from tuner.commands import show
+from tuner.config import SETTINGS, RunConfig, Settings
+from tuner.devices import resolve
+from tuner.devices.device import Opening
+from tuner.devices.target import ResolvedTarget
 from tuner.errors import OutputError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel, Task
+from tuner.protocols import ImportedModel
 
 if TYPE_CHECKING:
-    from tuner.devices.builder import LocalBuilder
     from tuner.graph import Lowered
     from tuner.store import SqlStore
 
@@ -55,6 +55,16 @@ class RunContext:
         """Scratch space of this run, gone when it ends."""
         return scratch(self.folder)
 
+    @property
+    def settings(self) -> Settings:
+        return SETTINGS[self.config.search.effort]
+
+    def opening(self) -> Opening:
+        """What this run's device is opened with."""
+        measure = self.config.measure
+        workers = measure.workers or environment.usable_threads()
+        return Opening(self.target, measure, workers, self.work, self.folder.parent, self.progress, self.replay)
+
 
 def lowered(
     config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
@@ -62,35 +72,26 @@ def lowered(
     """The imported model, and its lowered variants, one for each graph configuration."""
     from kernels.space import vector_lanes
     from tuner import importers
-    from tuner.graph import GraphConfig, clean, lower, preferred_layout
+    from tuner.graph import GraphConfig, clean, lower
 
     progress.phase(f"importing {config.model.source}")
     model = importers.load(
         config.model.source, config.model.batch, config.model.inputs, config.model.weights, config.search.seed
     )
-    llvm_or_cuda = tvm_target(target)
+    tvm_target = target.tvm()
     cleaned = clean(model.module)
-    lanes = vector_lanes(llvm_or_cuda)
-    auto = preferred_layout(lanes) if target.kind == "llvm" else "NCHW"
+    auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))
     layouts = dict.fromkeys(auto if name == "auto" else name for name in config.passes.layouts)
     wanted = [only] if only is not None else [
         GraphConfig(layout, depth) for layout in layouts for depth in config.passes.fusion_depths
     ]  # fmt: skip
     progress.phase(f"cutting {model.name} into tasks")
-    return model, [lower(cleaned, graph, llvm_or_cuda) for graph in wanted]
+    return model, [lower(cleaned, graph, tvm_target) for graph in wanted]
 
 
 def scope_of(target: ResolvedTarget, mode: str) -> str:
-    """What stored measurements must share to be used again; on a GPU also those that `import` brought from its like."""
-    if target.kind == "cuda":
-        return environment.gpu_scope_key(target.text, target.device, mode)
-    return environment.scope_key(target.text, target.threads, mode)
-
-
-def tvm_target(target: ResolvedTarget) -> Any:
-    from tvm.target import Target
-
-    return Target(json.loads(target.text))
+    """What stored measurements must share to be used again, those that `import` brought from elsewhere included."""
+    return resolve.kind_of(target).scope(target.text, target.device, target.threads, mode)
 
 
 def open_store(config: RunConfig, say: Callable[[str], None]) -> SqlStore:
@@ -145,9 +146,9 @@ def start(folder: Path, config: str) -> None:
     """Write the configuration of a new run, which makes it the latest one, even where the clock was set back."""
     file = folder / "config.yaml"
     files.write_aside(file, config.encode())
-    others = (runs.started(other) for other in runs.folders(str(folder.parent)) if other != folder)
+    others = (show.started(other) for other in show.folders(str(folder.parent)) if other != folder)
     latest = max(others, default=0.0)
-    if latest >= runs.started(folder):
+    if latest >= show.started(folder):
         os.utime(file, (latest + 1.0, latest + 1.0))
 
 
@@ -161,18 +162,7 @@ def tidy(out: Path) -> None:
 
     Only while `out` is held.
     """
-    for folder in runs.folders(str(out)):
+    for folder in show.folders(str(out)):
         for left in folder.glob(".work-*"):
             shutil.rmtree(left, ignore_errors=True)
         files.finish_replacing(folder / "export")
-
-
-@dataclass(frozen=True)
-class Features:
-    """The builder's feature rows for one task, as a Featurizer."""
-
-    builder: LocalBuilder
-    task: Task
-
-    def rows(self, candidates: Any) -> Any:
-        return self.builder.features(self.task, candidates)

@@ -1,4 +1,4 @@
-"""The experiment runner and composition root: the only place that names concrete classes."""
+"""`run`: tune, verify, compare, report and export a model; and what can be made again from a finished run."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
 from tuner import environment, files
-from tuner.commands.prepare import RunContext, hold, lowered, open_store, run_folder, scope_of, start, tidy
+from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
 from tuner.commands.summarize import RunFacts, summarize
-from tuner.commands.whole_model import rebuild_export
 from tuner.config import RunConfig
-from tuner.devices import resolve as targets
-from tuner.devices.device import Device
+from tuner.devices import resolve
 from tuner.errors import UserError
 from tuner.process.interrupts import Interrupts
 from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
-from tuner.tuning.searcher import Searcher
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered
     from tuner.store import SqlStore
+    from tuner.tuning.context import SearchContext
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What the command line needs of a finished run."""
 
     run_dir: Path
@@ -42,7 +40,7 @@ class Outcome:
 
 def run(
     config: RunConfig, command: str, progress: Progress, resume: str | None = None, replay: Path | None = None
-) -> Outcome:
+) -> RunOutcome:
     """Tune, verify, compare, report and export the configured model.
 
     With `resume` the run of that id is continued with the configuration it was started with. With `replay`, a file
@@ -57,8 +55,10 @@ def run(
         return _run_alone(config, command, progress, resume, replay)
 
 
-def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None) -> Outcome:
-    target = targets.resolve(config.target, to_run=replay is None)
+def _run_alone(
+    config: RunConfig, command: str, progress: Progress, resume: str | None, replay: Path | None
+) -> RunOutcome:
+    target = resolve.resolve(config.target, to_run=replay is None)
     with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
         context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
         return context.execute(store)
@@ -67,7 +67,7 @@ def _run_alone(config: RunConfig, command: str, progress: Progress, resume: str 
 def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
     """The tasks of the configured model: name, key, weight, flops, least bytes."""
     environment.check_versions()
-    target = targets.resolve(config.target, to_run=False)
+    target = resolve.resolve(config.target, to_run=False)
     _, variants = lowered(config, target, progress)
     return [
         {"name": t.name, "key": t.key, "weight": t.weight, "flops": t.workload.flops, "bytes": t.workload.bytes}
@@ -83,7 +83,7 @@ def rebuild_report(run: str, out: str) -> Path:
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
     keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
-    target = targets.resolve(config.target, to_run=False)
+    target = resolve.resolve(config.target, to_run=False)
     scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
         report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
@@ -92,14 +92,17 @@ def rebuild_report(run: str, out: str) -> Path:
 
 def reexport(run: str, out: str) -> Path:
     """Build and export a finished run's winners again. Returns the export folder. Nothing is measured."""
+    from tuner.commands.whole_model import rebuild_export
+
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
     summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
     winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
+    versions = summary["environment"].get("packages", {})
     with hold(dataclasses.replace(config, out=out)):
-        return rebuild_export(config, targets.resolve(config.target), folder, winners, summary)
+        return rebuild_export(config, resolve.resolve(config.target), folder, winners, versions)
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 class _Run(RunContext):
     resume: str | None = None
 
-    def execute(self, store: SqlStore) -> Outcome:
+    def execute(self, store: SqlStore) -> RunOutcome:
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
@@ -150,41 +153,43 @@ class _Run(RunContext):
     def _search_and_finish(
         self, model: ImportedModel, variants: list[Lowered], store: SqlStore, captured: dict[str, Any]
     ) -> RunFacts:
-        from tuner.devices.builder import LocalBuilder
+        from tuner.commands import whole_model
+        from tuner.tuning.tune import certify, tune_model
 
-        device = self._device()
-        workers = self.config.measure.workers or environment.usable_threads()
-        builder = LocalBuilder(self.target.text, self.work / "kernels", workers, self.config.measure.build_timeout_s)
+        device = resolve.kind_of(self.target).open(self.opening())
         try:
-            searcher = Searcher(self, store, builder, device)
+            search = self._search_context(store, captured)
             began = time.monotonic()
-            found = searcher.search(variants)
+            source = self.config.model.source
+            result = tune_model(variants, device, store, search, lambda record: is_run_of(record.run_id, source))
             search_s = time.monotonic() - began
-            searcher.finish(found)
-            baselines = device.kernel_baselines(found)
+            certify(result, device, store, search)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
-                found=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
-                kernel_baselines=baselines,
+                result=result, ceilings=device.ceilings, environment=captured, search_s=search_s,
+                kernel_baselines=whole_model.kernel_baselines(self, device, result),
             )  # fmt: skip
-            parts = device.parts(found, facts.winners())
+            parts = whole_model.parts(device, result, facts.winners())
         finally:
-            builder.close()
             device.close()
-        facts.contest, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
-        facts.notes = [*self.notes, *found.explanations]
+        facts.comparison, facts.manifest = whole_model.whole_model(
+            self, device, model, result.lowered, parts, facts.versions()
+        )
+        facts.notes = [*self.notes, *result.explanations]
         return facts
 
-    def _device(self) -> Device:
-        if self.target.kind == "cuda":
-            from tuner.devices.cuda.device import OnGpu
+    def _search_context(self, store: SqlStore, captured: dict[str, Any]) -> SearchContext:
+        from tuner.tuning.context import SearchContext, searched_passes
 
-            return OnGpu(self)
-        from tuner.devices.cpu.device import OnCpu
+        facts = environment.stable_facts(captured)
+        environment_id = environment.environment_id(captured)
+        store.add_environment(environment_id, facts)
+        return SearchContext(
+            self.config.search, searched_passes(self.config.passes), self.folder.name, self.scope, self.work,
+            self.progress, self.interrupted, self.notes, environment_id, captured["git_revision"] or "",
+        )  # fmt: skip
 
-        return OnCpu(self)
-
-    def _report(self, facts: RunFacts, store: SqlStore) -> Outcome:
+    def _report(self, facts: RunFacts, store: SqlStore) -> RunOutcome:
         from tuner import report
         from tuner.report import summary as summary_file
 
@@ -195,9 +200,9 @@ class _Run(RunContext):
             facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        records = store.read(scope=self.scope, task_key=list(facts.found.sessions))
+        records = store.read(scope=self.scope, task_key=list(facts.result.sessions))
         report.render(self.folder, records, self.config.report.formats)
         lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
-        return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
+        return RunOutcome(self.folder, 130 if self.interrupted() else 0, lines)

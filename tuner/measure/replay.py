@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import InfrastructureError
 from tuner.files import write_aside
-from tuner.protocols import Launchable, Policy, Runner
+from tuner.protocols import Job, Launchable, Policy, Runner
 from tuner.records import Fidelity, Measurement, Status
 
 if TYPE_CHECKING:
@@ -66,15 +66,19 @@ class ReplayBench:
     def __init__(self, recording: Recording) -> None:
         self._runner = ReplayRunner(recording)
 
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        return self._runner.answer(str(job["entry"]), policy)
+    @property
+    def rechecks(self) -> bool:
+        return False
+
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        return self._runner.answer(job.entry, policy)
 
     def measure_interleaved(
-        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+        self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], None]:
         return [self.measure(job, policy) for job in jobs], None
 
-    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+    def store_outputs(self, job: Job, path: Path) -> str | None:
         return "outputs are not recorded"
 
     def renew(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from kernels.space import Candidate, DesignSpace, Knob, Sketch
 
+PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
 _CATEGORIES = 4
 """Whole numbers from 0 to at most this many less one name methods more often than they count something."""
 
 _METHOD, _SIZE, _POWER = 0, 1, 2
 _PRIOR_SCALE = {_SIZE: 0.175, _POWER: 0.35}
-"""The deviation of each part of the belief among the legal combinations, in deviations of the log seconds. Half of what
+"""The deviation of each part of the prior mean among the legal combinations, in deviations of the log seconds. Half of what
 six spaces were best with: what was chosen by looking at them is too strong for others (experiments/replay)."""
 
 
@@ -26,12 +28,14 @@ six spaces were best with: what was chosen by looking at them is too strong for 
 class RecordedSpace(DesignSpace):
     """One sketch with one knob a parameter, whose decisions are the indices of the values.
 
+    `learned`: a prior mean from recordings of other devices.
     Legal is what `choices` [n, parameters] lists, and nothing else. Nothing but values and legality
     is known here: no names, no times.
     """
 
     values: tuple[tuple[Any, ...], ...] = ()
     choices: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int16), repr=False)
+    learned: PriorMean | None = None
 
     @staticmethod
     def of(values: Sequence[Sequence[Any]], choices: NDArray[np.int16]) -> RecordedSpace:
@@ -98,18 +102,24 @@ class RecordedSpace(DesignSpace):
         """The encodings of all legal combinations [n, columns]."""
         return np.concatenate([t[c] for t, c in zip(self._tables, self.choices.T, strict=True)], axis=1)
 
-    def prior_mean(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What is thought of rows before anything is measured: log seconds in deviations from their mean [n].
+    @property
+    def prior_mean(self) -> PriorMean:
+        """What other devices taught, where anything did, else what the values alone say."""
+        return self.learned or self._prior_of_values
+
+    def _prior_of_values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What is expected of encodings [n, columns] before anything is measured: log seconds in deviations from
+        their mean [n].
 
         Larger sizes (more work for a thread, wider vectors) and powers of two (warps, banks, cache lines) are
         faster more often than not. No name and no time goes into this; of what is true of most kernels and
         devices it is the part that can be said without knowing what a parameter is.
         """
-        weights, middle = self._prior_mean
+        weights, middle = self._prior_weights
         return middle - rows.astype(np.float64) @ weights
 
     @functools.cached_property
-    def _prior_mean(self) -> tuple[NDArray[np.float64], float]:
+    def _prior_weights(self) -> tuple[NDArray[np.float64], float]:
         kinds = np.concatenate([k for _, k in self._columns])
         weights = np.zeros(len(kinds))
         for kind, scale in _PRIOR_SCALE.items():

@@ -1,0 +1,74 @@
+"""This machine's CPU: LLVM compiles, a child with the model's threads measures, objects are linked into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import environment
+from tuner.errors import TargetError
+
+if TYPE_CHECKING:
+    from tuner.config import RunConfig
+    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.finding import Finding
+    from tuner.devices.target import ResolvedTarget
+    from tuner.protocols import Builder
+
+CODEGEN = "tuner.devices.cpu.codegen:compile"
+
+
+class CpuKind:
+    """Implements `DeviceKind`."""
+
+    name = "llvm"
+    bundles = False
+
+    def is_here(self) -> bool:
+        return True
+
+    def local(self, threads: int) -> ResolvedTarget:
+        from tuner.devices.cpu import target
+
+        return target.host_cpu(threads)
+
+    def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        return spec
+
+    def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
+        from tuner.devices.cpu import target
+
+        return target.from_attributes(spec, wanted_threads)
+
+    def scope(self, target: str, device: str, threads: int, mode: str) -> str:
+        return environment.scope_key(target, threads, mode)
+
+    def layout(self, lanes: int) -> str:
+        from tuner.graph import preferred_layout
+
+        return preferred_layout(lanes)
+
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        from tuner.devices.builder import LocalBuilder
+
+        return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)
+
+    def assembly(self, target: ResolvedTarget) -> Assembly:
+        from tuner.devices.cpu.assembly import CpuAssembly
+
+        return CpuAssembly(target)
+
+    def open(self, opening: Opening) -> Device:
+        from tuner.devices.cpu.device import Cpu
+
+        return Cpu(opening, self)
+
+    def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
+        raise TargetError("--runner: bundles hold kernels for GPUs", "measure with `tuner run` on this machine's CPU")
+
+    def findings(self, config: RunConfig) -> Iterator[Finding]:
+        return iter(())
+
+
+CPU = CpuKind()

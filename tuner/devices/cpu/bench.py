@@ -1,257 +1,18 @@
-"""The child that runs kernels: it loads an artifact, checks it against the reference, and only then times it."""
+"""The parent's side of running kernels on this machine's CPU: whatever one does to its child is a status."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from kernels.reference import Expectation
-from kernels.tensors import TensorSpec, seeded_inputs
-from tuner.devices.cpu.guard import GuardedBuffers
-from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
-from tuner.devices.cpu.runner import CpuRunner
 from tuner.devices.cpu.supervisor import WorkerSupervisor
-from tuner.measure.pooled import AaControl
-from tuner.measure.replay import Recording, ReplayRunner
-from tuner.outputs import Check
-from tuner.process.limits import large_files, memory_growth
-from tuner.process.pinning import pin_while_calling
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array, Artifact, Policy, Prepared, Reference
-from tuner.records import Fidelity, Measurement, Status
+from tuner.protocols import AaControl, Job, Policy
+from tuner.records import Measurement, Status
 
-_LOOP_IN_PYTHON = 8
-"""Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
-
-_MOST_CACHED = 8
-"""Sets of inputs, and references: each task has two of either."""
-
-_MOST_HELD = 1 << 30
-"""Bytes of inputs that are kept, save that two sets always are: making them again takes longer than most trials."""
-
-_MEMORY_BESIDE = 1 << 30
-_MEMORY_TIMES = 8
-"""A kernel may allocate this many bytes, and this many times its own tensors: packed layouts need copies of them."""
-
-
-class LoadedKernel:
-    """A kernel of a shared library on fixed inputs. Implements `protocols.Prepared`."""
-
-    def __init__(self, module: Any, entry: str, buffers: GuardedBuffers) -> None:
-        import tvm
-
-        self._module = module
-        self._entry = entry
-        self._function = module[entry]
-        self._device = tvm.cpu()
-        self._arrays = buffers.tensors
-        self.buffers = buffers
-
-    def launch(self, count: int) -> None:
-        if count <= _LOOP_IN_PYTHON:
-            for _ in range(count):
-                self._function(*self._arrays)
-            return
-        self._module.time_evaluator(self._entry, self._device, number=count - 1, repeat=1)(*self._arrays)
-
-    def on_buffers_of(self, other: LoadedKernel) -> None:
-        """Work on another kernel's buffers, of the same task: where data lie in memory alone can make some per cent."""
-        self.buffers = other.buffers
-        self._arrays = other.buffers.tensors
-
-    def outputs(self) -> list[Array]:
-        return [a.copy() for a in self.buffers.outputs]
-
-
-class KernelLibrary:
-    """A built kernel. Implements `protocols.Launchable`. Outputs are filled with NaN before the first call."""
-
-    def __init__(self, path: str, entry: str, outputs: Sequence[TensorSpec]) -> None:
-        self._path = path
-        self._entry = entry
-        self._outputs = tuple(outputs)
-
-    @property
-    def key(self) -> str:
-        return self._entry
-
-    def prepare(self, inputs: Sequence[Array]) -> LoadedKernel:
-        import tvm
-
-        buffers = GuardedBuffers(inputs, self._outputs)
-        return LoadedKernel(tvm.runtime.load_module(self._path), self._entry, buffers)
-
-
-class KernelService:
-    """Runs in a child with the thread count the model will have."""
-
-    def __init__(self, mode: str, threads: int, replay: str | None = None) -> None:
-        self.runner = CpuRunner(mode)
-        self._replay = None if replay is None else ReplayRunner(Recording.load(Path(replay)))
-        self._threads = threads
-        self._pinned = False
-        self._inputs: dict[tuple[str, int], list[Array]] = {}
-        self._references: dict[str, list[Expectation]] = {}
-
-    def op_outputs(self, job: Mapping[str, Any], path: str) -> None:
-        """Store what a kernel computes, as the reference where no independent one can be had."""
-        prepared = self._library(job).prepare(self._seeded(job))
-        prepared.launch(1)
-        _save(path, prepared.outputs())
-
-    def op_health(self, job: Mapping[str, Any] | None) -> str:
-        """Whether this worker still does what it should: "", or what is wrong. `job` is one that was right before."""
-        if job is None:
-            return "" if float(np.ones(1000, np.float32).sum()) == 1000 else "it cannot add"
-        return self.begin(job).check.reason
-
-    def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time, then check again. The answer is a Measurement as data. `job` is what `job_of` makes."""
-        with memory_growth(_memory_for([job])):
-            return self._run(job, policy)
-
-    def _run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        began = time.perf_counter()
-        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
-        trial = self.begin(job)
-        reason = trial.check.reason if not trial.check.ok else ""
-        if not reason:
-            self.pin(trial)
-            measured = self._time(trial, stops)
-            reason = self.verify(trial) if measured.ok else ""
-        found = trial.wrong(reason, stops.fidelity) if reason else trial.right(measured)
-        return dataclasses.replace(found, run_s=time.perf_counter() - began).to_json()
-
-    def _time(self, trial: Trial, policy: Policy) -> Measurement:
-        if trial.first_call_s <= SLOW_CALL_S:
-            runner = self._replay or self.runner
-            return runner.run(_Ready(trial.job["entry"], trial.prepared), trial.inputs, policy, called_before=True)
-        limit = policy.give_up_above_s
-        if limit is not None and trial.first_call_s > limit:
-            return Measurement(
-                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit
-            )
-        return trial.one_call(policy.fidelity)
-
-    def op_measure_interleaved(
-        self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
-    ) -> dict[str, Any]:
-        """Check several kernels, then time them in turn: see `measure_interleaved`."""
-        if self._replay is not None:
-            return {"measurements": [self.op_run(job, policy) for job in jobs], "control": None}
-        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
-        with memory_growth(_memory_for([*jobs, jobs[0]])):
-            return measure_interleaved(self, jobs, stops, budget_s, seed)
-
-    def begin(self, job: Mapping[str, Any], like: Trial | None = None) -> Trial:
-        """Load a kernel, call it once on seeded inputs (on the buffers of `like`, where given), and compare its answer
-        with the reference."""
-        inputs = self._seeded(job)
-        prepared = self._library(job).prepare(inputs)
-        if like is not None:
-            assert isinstance(like.prepared, LoadedKernel)
-            prepared.on_buffers_of(like.prepared)
-            prepared.buffers.fill(inputs)
-        start = time.perf_counter()
-        prepared.launch(1)
-        first_call_s = time.perf_counter() - start
-        answer = prepared.outputs()
-        fault = prepared.buffers.fault(inputs)
-        check = Check(False, None, None, fault) if fault else self._check(job, answer)
-        return Trial(job, inputs, prepared, first_call_s, answer, check)
-
-    def verify(self, trial: Trial) -> str:
-        """What the timing showed to be wrong, or the answer to other inputs; empty when nothing.
-
-        Outputs must be the same still, or right again. A call that is a sample by itself is the one that was checked:
-        it is not made again.
-        """
-        buffers, job = trial.prepared.buffers, trial.job
-        if fault := buffers.fault(trial.inputs):
-            return f"after timing: {fault}"
-        if any(not np.array_equal(a, b) for a, b in zip(trial.answer, buffers.outputs, strict=True)):
-            again = self._check(job, buffers.outputs)
-            if not again.ok:
-                return f"after timing: {again.reason}"
-        if trial.first_call_s > SLOW_CALL_S:
-            return ""
-        other = {**job, **job["again"]}
-        inputs = self._seeded(other)
-        buffers.fill(inputs)
-        trial.prepared.launch(1)
-        reason = buffers.fault(inputs) or self._check(other, buffers.outputs).reason
-        return f"on other inputs, after timing: {reason}" if reason else ""
-
-    def pin(self, trial: Trial) -> None:
-        """Pin this process's threads, once, while a kernel that uses them all works."""
-        if not self._pinned and trial.first_call_s < SLOW_CALL_S:
-            self._pinned = pin_while_calling(trial.prepared.launch, self._threads, trial.first_call_s)
-
-    def _library(self, job: Mapping[str, Any]) -> KernelLibrary:
-        return KernelLibrary(job["path"], job["entry"], _specs(job["outputs"]))
-
-    def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
-        key = (job["task"], job["seed"])
-        if key not in self._inputs:
-            specs = _specs(job["inputs"])
-            size = sum(spec.nbytes for spec in specs)
-            while len(self._inputs) >= _MOST_CACHED or (len(self._inputs) > 1 and size + self._held() > _MOST_HELD):
-                self._inputs.pop(next(iter(self._inputs)))
-            self._inputs[key] = seeded_inputs(specs, job["seed"])
-        return self._inputs[key]
-
-    def _held(self) -> int:
-        return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
-
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Check:
-        path = job["reference"]
-        if path not in self._references:
-            while len(self._references) >= _MOST_CACHED:
-                self._references.pop(next(iter(self._references)))
-            with np.load(path, allow_pickle=False) as stored:
-                self._references[path] = [
-                    Expectation(stored[name], job["dtype"], job["reduction"]) for name in stored.files
-                ]
-        worst_abs, worst_rel = 0.0, 0.0
-        for actual, expected in zip(answer, self._references[path], strict=True):
-            ok, absolute, relative, reason = expected.judge(actual)
-            if not ok:
-                return Check(False, absolute, relative, reason)
-            worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
-        return Check(True, worst_abs, worst_rel)
-
-
-class _Ready:
-    """A prepared kernel as a launchable, so that what was checked is what is timed."""
-
-    def __init__(self, key: str, prepared: Prepared) -> None:
-        self.key = key
-        self._prepared = prepared
-
-    def prepare(self, inputs: Sequence[Array]) -> Prepared:
-        return self._prepared
-
-
-def _specs(data: Sequence[Sequence[Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in data)
-
-
-def _memory_for(jobs: Sequence[Mapping[str, Any]]) -> int:
-    """Bytes that checking and timing these may need beyond what the process has. A pool of threads, with their
-    stacks, is started by the first kernel that needs it."""
-    tensors = sum(spec.nbytes for job in jobs for spec in _specs([*job["inputs"], *job["outputs"]]))
-    return _MEMORY_BESIDE + _MEMORY_TIMES * tensors + (os.cpu_count() or 1) * (16 << 20)
-
-
-def _save(path: str, arrays: Sequence[Array]) -> None:
-    with large_files(), open(path, "wb") as file:
-        np.savez(file, *arrays)
+_SERVICE = "tuner.devices.cpu.kernel_service:KernelService"
 
 
 class KernelBench:
@@ -262,9 +23,13 @@ class KernelBench:
     ) -> None:
         settings = {"mode": mode, "threads": threads, "replay": None if replay is None else str(replay)}
         self._timeout_s = timeout_s
-        self._supervisor = WorkerSupervisor("tuner.devices.cpu.bench:KernelService", settings, env, timeout_s)
+        self._supervisor = WorkerSupervisor(_SERVICE, settings, env, timeout_s)
 
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+    @property
+    def rechecks(self) -> bool:
+        return True
+
+    def measure(self, job: Job, policy: Policy) -> Measurement:
         """Check and time one artifact. Whatever goes wrong is a status with a reason.
 
         Raises InfrastructureError when a kernel that was right before is so no longer.
@@ -282,20 +47,21 @@ class KernelBench:
         return Measurement(status, fidelity=policy.fidelity, reason=reason[:300], run_s=time.perf_counter() - began)
 
     def measure_interleaved(
-        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+        self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], AaControl | None]:
-        """Check and time several kernels of one task in turn, in this bench's process; `budget_s` for all of it.
+        """Check and time several kernels of one task interleaved, in this bench's process; `budget_s` for all of it.
 
-        When one of them takes the process down, nothing of the turn is kept: each is measured alone, so that
-        only the culprit is blamed, and there is no second entry of the incumbent.
+        When one of them takes the process down, nothing of this part is kept: each is measured alone, so that
+        only the culprit is blamed, and there is no A/A control.
         """
         timeout = self._timeout_s * (1 + len(jobs)) + budget_s
-        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        asked = {"jobs": [job.to_json() for job in jobs], "policy": policy.to_json()}
         try:
             answer = self._supervisor.call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
-            found = [Measurement.from_json(m) for m in answer["measurements"]]
-            self._learn(found, jobs)
-            return found, answer["control"]
+            measured = [Measurement.from_json(m) for m in answer["measurements"]]
+            self._learn(measured, jobs)
+            control = answer["control"]
+            return measured, None if control is None else AaControl.from_json(control)
         except (ChildTimeout, ChildDied, ChildError):
             self._supervisor.replace()
             alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
@@ -305,10 +71,10 @@ class KernelBench:
         """What is measured next runs in a fresh process."""
         self.close()
 
-    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+    def store_outputs(self, job: Job, path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         try:
-            self._supervisor.call("outputs", self._timeout_s, job=dict(job), path=str(path))
+            self._supervisor.call("outputs", self._timeout_s, job=job.to_json(), path=str(path))
         except (ChildTimeout, ChildDied, ChildError) as error:
             return str(error)
         return None
@@ -316,30 +82,10 @@ class KernelBench:
     def close(self) -> None:
         self._supervisor.close()
 
-    def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Mapping[str, Any]]) -> None:
+    def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Job]) -> None:
         """Which kernels are right; after a wrong one, which may have written anywhere, a new child."""
         for measurement, job in zip(measurements, jobs, strict=True):
             if measurement.ok:
                 self._supervisor.remember(measurement.median_s, job)
         if any(measurement.status is Status.WRONG_RESULT for measurement in measurements):
             self._supervisor.replace()
-
-
-def job_of(artifact: Artifact, task_key: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-           seed: int, reference: Reference, again: tuple[int, Reference] | None = None) -> dict[str, Any]:  # fmt: skip
-    """What the child needs to know to run an artifact. `again`: the seed and the reference of the check after timing;
-    without them it has the same inputs, which a stale output still does not survive. A cubin brings its launch plan."""
-    other_seed, other = again or (seed, reference)
-    return {
-        "task": task_key,
-        "path": str(artifact.path),
-        "entry": artifact.entry,
-        "inputs": [[list(s.shape), s.dtype] for s in inputs],
-        "outputs": [[list(s.shape), s.dtype] for s in outputs],
-        "seed": seed,
-        "reference": str(reference.path),
-        "dtype": reference.dtype,
-        "reduction": reference.reduction,
-        "again": {"seed": other_seed, "reference": str(other.path)},
-        **({"plan": artifact.resources["plan"]} if "plan" in artifact.resources else {}),
-    }

@@ -13,9 +13,6 @@ import numpy as np
 
 from tuner.devices.cpu.runner import last_level_cache_bytes
 
-PLAUSIBLE = 0.95
-"""A time under this share of the physical floor is suspect: the ceilings carry a few per cent of noise themselves."""
-
 DTYPES = ("float32", "float64", "float16")
 
 _ACCUMULATORS = 12  # covers a fused multiply-add's latency (4 cycles x 2 ports) and fits 16 vector registers

@@ -2,61 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.commands import whole_model as whole
-from tuner.commands.prepare import RunContext
+from tuner.devices.cpu.bench import KernelBench
+from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
-from tuner.devices.device import Finished
-from tuner.protocols import Bench, ImportedModel, Task
+from tuner.devices.device import Asking, Assembly, DeviceKind, Opening, Samples
+from tuner.devices.kernel_baselines import ask_each
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.measure.replay import Recording
+from tuner.process.pinning import thread_env
+from tuner.process.worker import Child
+from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
 
 if TYPE_CHECKING:
-    from kernels.space import Candidate
-    from tuner.graph import Lowered
-    from tuner.tuning.phase import SearchResult
+    from tuner.protocols import Policy
+
+_MOST_S = 0.5
+"""For one kernel of a framework, in either layout."""
+
+_TIMEOUT_S = 60.0
 
 
-class OnCpu:
+class Cpu:
     """Implements `Device`. Kernels run in a child with the model's threads; the model is linked from their objects."""
 
-    def __init__(self, run: RunContext) -> None:
-        from tuner.devices.cpu.bench import KernelBench
-        from tuner.measure.comparison import thread_env
-        from tuner.measure.replay import Recording
+    references = ("onnxruntime", "torch")
+    runs_models = True
 
-        self._run = run
-        threads, measure = run.target.threads, run.config.measure
-        self.ceilings = (
-            ceilings(run.folder.parent, threads, run.progress)
-            if run.replay is None
-            else dict(Recording.load(run.replay).ceilings)
+    def __init__(self, opening: Opening, kind: DeviceKind) -> None:
+        self._opening = opening
+        target, measure = opening.target, opening.measure
+        self._threads = target.threads
+        self.builder: Builder = kind.builder(
+            target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s
         )
-        environment = thread_env(threads)
-        self.bench: Bench = KernelBench(measure.mode, threads, environment, measure.run_timeout_s, run.replay)
+        self.bench: Bench = KernelBench(
+            measure.mode, self._threads, thread_env(self._threads), measure.run_timeout_s, opening.replay
+        )
+        self.assembly: Assembly = kind.assembly(target)
+
+    @functools.cached_property
+    def ceilings(self) -> Mapping[str, Any]:
+        if self._opening.replay is not None:
+            return dict(Recording.load(self._opening.replay).ceilings)
+        return ceilings(self._opening.runs, self._threads, self._opening.progress)
 
     def lower_bound_s(self, task: Task) -> float:
-        from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
-
         workload = task.workload
         dtype = workload.outputs[0].dtype
         inputs, output = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, output, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
         return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
 
-    def kernel_baselines(self, found: SearchResult) -> dict[str, dict[str, list[float]]]:
-        return whole.kernel_baselines(self._run, found)
+    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+        """PyTorch's samples for each kernel that has a counterpart there."""
+        self._opening.progress.phase("timing PyTorch's kernels")
+        counterparts = [task for task in tasks if task.workload.origin]
+        each_s = min(_MOST_S, asking.seconds / (2 * max(len(counterparts), 1)))
+        policy: Policy = dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s))
+        settings = {"threads": self._threads, "runner": "tuner.devices.cpu.runner:CpuRunner"}
+        service = "tuner.baselines.kernels:KernelBaselineWorker"
+        with Child(service, settings, env=thread_env(self._threads)) as child:
 
-    def parts(self, found: SearchResult, winners: Mapping[str, Candidate]) -> Mapping[str, Any]:
-        """(symbol, object file) of each winner; None for one that cannot be had any more."""
-        return {key: found.sessions[key].object_of(candidate) for key, candidate in winners.items()}
+            def ask(task: Task) -> Any:
+                return child.call("time", _TIMEOUT_S, origin=dict(task.workload.origin), policy=policy.to_json())
 
-    def whole_model(
-        self, model: ImportedModel, graph: Lowered, parts: Mapping[str, Any], versions: Mapping[str, str]
-    ) -> Finished:
-        return whole.whole_model(self._run, model, graph, parts, versions)
+            timed = ask_each(counterparts, asking, ask)
+        return {key: {answer["name"]: answer["samples_s"]} for key, answer in timed.items()}
+
+    def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
+        compiled = {
+            name: EntrySpec(
+                name, "tuner.measure.compiled_model:CompiledModelWorker",
+                {"library": str(library), "threads": self._threads},
+            )
+            for name, library in libraries.items()
+        }  # fmt: skip
+        entries = [compiled[TUNED]]
+        for name in baselines:
+            if name == UNTUNED:
+                entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
+                continue
+            provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
+            settings = {
+                "baseline": name, "model_spec": dict(model.model_spec), "threads": self._threads, "provider": provider,
+            }  # fmt: skip
+            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
+        return entries
 
     def close(self) -> None:
+        self.builder.close()
         self.bench.close()

@@ -1,4 +1,4 @@
-"""Several kernels of one task timed in turn, in one process: what drifts, drifts for all of them.
+"""Several kernels of one task timed interleaved, in one process: what drifts, drifts for all of them.
 
 Every round runs one block of each, in random order, all on the same buffers. The incumbent, the first one that is
 right, is there twice: its difference from itself is the A/A noise of this process.
@@ -19,7 +19,7 @@ from tuner.devices.cpu.runner import CpuRunner, clock
 from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds
 from tuner.outputs import Check
-from tuner.protocols import Array, Policy, Prepared
+from tuner.protocols import Array, Job, Policy, Prepared
 from tuner.records import Fidelity, Measurement, Status
 
 SLOW_CALL_S = 0.5
@@ -40,13 +40,13 @@ class BuffersSpoiled(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """A kernel that was loaded and called once: how long that took, what it answered, whether that was right."""
+    """A kernel that was loaded and called once: how long that took, what it put out, whether that was right."""
 
-    job: Mapping[str, Any]
+    job: Job
     inputs: list[Array]
     prepared: Guarded
     first_call_s: float
-    answer: list[Array]
+    outputs: list[Array]
     check: Check
 
     def wrong(self, reason: str, fidelity: Fidelity) -> Measurement:
@@ -62,12 +62,12 @@ class Trial:
         return Measurement(Status.OK, (self.first_call_s,), fidelity, "one call is long enough")
 
 
-class Bench(Protocol):
+class KernelHolder(Protocol):
     """What a service that holds kernels offers: `kernel.KernelService`."""
 
     runner: CpuRunner
 
-    def begin(self, job: Mapping[str, Any], like: Trial | None = None) -> Trial: ...
+    def begin(self, job: Job, like: Trial | None = None) -> Trial: ...
 
     def verify(self, trial: Trial) -> str: ...
 
@@ -94,9 +94,9 @@ class _Entry:
 
 
 def measure_interleaved(
-    bench: Bench, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+    holder: KernelHolder, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
 ) -> dict[str, Any]:
-    """`{measurements, control}`: one Measurement as data for each job, in order, and the incumbent's second entry.
+    """`{measurements, control}`: one Measurement as data for each job, in order, and the incumbent's A/A control.
 
     `budget_s` is for all of it, loading and checking included. Sampling ends when a rule of `policy` holds for every
     kernel that takes part in every round, or with the budget, but not before three rounds. Raises BuffersSpoiled.
@@ -106,23 +106,23 @@ def measure_interleaved(
     load = os.getloadavg()[0]
     trials: list[Trial] = []
     for job in jobs:
-        trials.append(bench.begin(job, like=trials[0] if trials else None))
+        trials.append(holder.begin(job, like=trials[0] if trials else None))
         _require_unspoiled(trials[0])
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
     control: _Entry | None = None
     entries: dict[int, _Entry] = {}
     undisturbed: Set[int] = set()
     if timed:
-        bench.pin(min(timed, key=lambda t: t.first_call_s))
-        entries = {id(t): _enter(bench.runner, t.prepared, t.first_call_s, policy) for t in timed}
-        control = _enter(bench.runner, timed[0].prepared, timed[0].first_call_s, policy)
-        undisturbed = sample_interleaved(bench.runner, [*entries.values(), control], policy, began + budget_s, seed)
+        holder.pin(min(timed, key=lambda t: t.first_call_s))
+        entries = {id(t): _enter(holder.runner, t.prepared, t.first_call_s, policy) for t in timed}
+        control = _enter(holder.runner, timed[0].prepared, timed[0].first_call_s, policy)
+        undisturbed = sample_interleaved(holder.runner, [*entries.values(), control], policy, began + budget_s, seed)
     _require_unspoiled(trials[0])
-    common = process_conditions(bench.runner.mode) | {"load_before": load} | used_since(before)
+    common = process_conditions(holder.runner.mode) | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
     found = []
     for trial in trials:
-        measured = _judge(bench, trial, entries.get(id(trial)), undisturbed, policy, common)
+        measured = _measurement(holder, trial, entries.get(id(trial)), undisturbed, policy, common)
         found.append(dataclasses.replace(measured, run_s=run_s).to_json())
     return {"measurements": found, "control": None if control is None else _pairs_of(control, undisturbed)}
 
@@ -190,8 +190,13 @@ def _finished(entry: _Entry, undisturbed: Set[int], policy: Policy) -> bool:
     return rule is not None
 
 
-def _judge(
-    bench: Bench, trial: Trial, entry: _Entry | None, undisturbed: Set[int], policy: Policy, common: Mapping[str, Any]
+def _measurement(
+    holder: KernelHolder,
+    trial: Trial,
+    entry: _Entry | None,
+    undisturbed: Set[int],
+    policy: Policy,
+    common: Mapping[str, Any],
 ) -> Measurement:
     if not trial.check.ok:
         return trial.wrong(trial.check.reason, policy.fidelity)
@@ -199,7 +204,7 @@ def _judge(
         return dataclasses.replace(trial.right(trial.one_call(policy.fidelity)), conditions=dict(common))
     trial.prepared.buffers.fill(trial.inputs)  # they hold what another one wrote
     trial.prepared.launch(1)
-    wrong = bench.verify(trial)
+    wrong = holder.verify(trial)
     if wrong:
         return trial.wrong(wrong, policy.fidelity)
     pairs = _pairs_of(entry, undisturbed)

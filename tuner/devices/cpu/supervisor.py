@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tuner.errors import InfrastructureError
 from tuner.process.deadlines import LEAST_RUN_S, Durations, run_limit
 from tuner.process.limits import for_kernels
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Policy
+from tuner.protocols import Job, Policy
 
 _RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
 
@@ -32,9 +30,9 @@ class WorkerSupervisor:
         self._child: Child | None = None
         self._runs = 0
         self._seen: set[str] = set()
-        self._good: tuple[float, dict[str, Any]] | None = None
+        self._good: tuple[float, Job] | None = None
 
-    def run(self, job: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    def run(self, job: Job, policy: Policy) -> dict[str, Any]:
         """The child's answer to one job. A child that was killed from outside is replaced and the job done again, once.
 
         Raises ChildTimeout, ChildDied or ChildError when the job is to blame, after the child was replaced.
@@ -55,18 +53,20 @@ class WorkerSupervisor:
         """Any other operation. Raises ChildTimeout, ChildDied or ChildError."""
         return self._ready().call(op, timeout_s, **arguments)
 
-    def remember(self, seconds: float, job: Mapping[str, Any]) -> None:
+    def remember(self, seconds: float, job: Job) -> None:
         """A kernel was right: the fastest of those whose files are still there is what health is checked with."""
         if self._good is None or seconds < self._good[0] or self._good_job() is None:
-            self._good = (seconds, dict(job))
+            self._good = (seconds, job)
 
     def replace(self) -> None:
         """A new child that gets a good kernel right. Raises InfrastructureError when two in a row do not."""
         reason = ""
         for _ in range(2):
             self._kill()
+            good = self._good_job()
             try:
-                reason = self.call("health", self._timeout_s, job=self._good_job())
+                known = None if good is None else good.to_json()
+                reason = self.call("health", self._timeout_s, job=known)
             except (ChildTimeout, ChildDied, ChildError) as error:
                 reason = str(error)
             if not reason:
@@ -81,14 +81,14 @@ class WorkerSupervisor:
             self._child.close()
             self._child = None
 
-    def _attempt(self, job: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    def _attempt(self, job: Job, policy: Policy) -> dict[str, Any]:
         child = self._ready()
-        task = job["task"]
+        task = job.task
         # A child's first job of a task makes its inputs and loads its reference: only the next are like one another.
         setup_s = self._durations.limit(task, self._timeout_s) if task in self._seen else self._timeout_s
         limit_s = run_limit(setup_s, policy.max_time_s, policy.give_up_above_s, self._timeout_s)
         try:
-            answer: dict[str, Any] = child.call("run", limit_s, job=dict(job), policy=dataclasses.asdict(policy))
+            answer: dict[str, Any] = child.call("run", limit_s, job=job.to_json(), policy=policy.to_json())
         except ChildTimeout:
             self._durations.add(task, limit_s)
             raise
@@ -97,11 +97,13 @@ class WorkerSupervisor:
         self._seen.add(task)
         return answer
 
-    def _good_job(self) -> dict[str, Any] | None:
+    def _good_job(self) -> Job | None:
         """A kernel that was right, if its files are still there."""
-        if self._good is not None and all(Path(self._good[1][key]).exists() for key in ("path", "reference")):
-            return self._good[1]
-        return None
+        if self._good is None:
+            return None
+        job = self._good[1]
+        there = job.path.exists() and job.reference is not None and job.reference.path.exists()
+        return job if there else None
 
     def _ready(self) -> Child:
         if self._child is not None and (not self._child.alive() or self._runs >= _RUNS_BEFORE_REPLACEMENT):

@@ -1,0 +1,83 @@
+"""NVIDIA GPUs: nvcc or NVRTC compiles, PyCUDA measures, the model is one CUDA graph.
+
+Compiling needs no GPU, and measuring a bundle needs no TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import environment
+
+if TYPE_CHECKING:
+    from tuner.config import RunConfig
+    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.finding import Finding
+    from tuner.devices.target import ResolvedTarget
+    from tuner.protocols import Builder
+
+CODEGEN = "tuner.devices.cuda.codegen:compile"
+
+
+class CudaKind:
+    """Implements `DeviceKind`."""
+
+    name = "cuda"
+    bundles = True
+
+    def is_here(self) -> bool:
+        from tuner.devices.cuda import target
+
+        return not target.missing_here()
+
+    def local(self, threads: int) -> ResolvedTarget:
+        from tuner.devices.cuda import target
+
+        return target.local_gpu(threads)
+
+    def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        from tuner.devices.cuda import target
+
+        return target.completed(spec)
+
+    def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
+        from tuner.devices.cuda import target
+
+        return target.from_attributes(spec, wanted_threads, to_run)
+
+    def scope(self, target: str, device: str, threads: int, mode: str) -> str:
+        """Wherever its kernels were compiled: the CPU and its threads are no part of it."""
+        return environment.gpu_scope_key(target, device, mode)
+
+    def layout(self, lanes: int) -> str:
+        return "NCHW"
+
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        from tuner.devices.builder import LocalBuilder
+
+        return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)
+
+    def assembly(self, target: ResolvedTarget) -> Assembly:
+        from tuner.devices.cuda.assembly import CudaAssembly
+
+        return CudaAssembly(target)
+
+    def open(self, opening: Opening) -> Device:
+        from tuner.devices.cuda.device import Cuda
+
+        return Cuda(opening, self)
+
+    def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
+        from tuner.devices.cuda.bench import open_gpus
+
+        return open_gpus(numbers, arch, mode)
+
+    def findings(self, config: RunConfig) -> Iterator[Finding]:
+        from tuner.devices.cuda.findings import findings
+
+        return findings(config)
+
+
+CUDA = CudaKind()

@@ -1,23 +1,21 @@
-"""The parent's side of measuring on GPUs: for each a disposable child, a lock across processes, and a canary."""
+"""The parent's side of measuring on GPUs: for each a disposable child, a lock across processes, and a health check."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import fcntl
-import math
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.errors import InfrastructureError, TargetError
-from tuner.measure.pooled import AaControl
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Policy
+from tuner.protocols import AaControl, Job, Policy
 from tuner.records import Measurement, Status
 
 RUN_TIMEOUT_S = 30.0
@@ -115,7 +113,11 @@ class GpuBench:
         self._settings["bus_id"] = str(self.description["bus_id"])
         self.close()  # the next child counts the processes on this GPU by NVML, before it is one of them
 
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+    @property
+    def rechecks(self) -> bool:
+        return False
+
+    def measure(self, job: Job, policy: Policy) -> Measurement:
         """Check and time one kernel. Whatever goes wrong with it is a status with a reason.
 
         A failure in a child that others ran in before may be theirs: it is tried again alone before it is believed.
@@ -132,30 +134,32 @@ class GpuBench:
         return measured
 
     def measure_interleaved(
-        self, jobs: Sequence[Mapping[str, Any]], policy: Policy, budget_s: float, seed: int
+        self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], AaControl | None]:
-        """Check and time several kernels of one task in turn, within about `budget_s` seconds, and the first one's
-        second entry. When one of them breaks the context nothing of the turn is kept: each is measured alone, so that
+        """Check and time several kernels of one task interleaved, within about `budget_s` seconds, and the first one's
+        A/A control. When one of them breaks the context nothing of this part is kept: each is measured alone, so that
         only the culprit is blamed."""
-        elements = sum(_elements(job) for job in jobs)
+        elements = sum(job.elements for job in jobs)
         timeout = RUN_TIMEOUT_S * len(jobs) + budget_s + elements / _ELEMENTS_PER_S
-        asked = {"jobs": [dict(job) for job in jobs], "policy": dataclasses.asdict(policy)}
+        asked = {"jobs": [job.to_json() for job in jobs], "policy": policy.to_json()}
         with locked(self._settings["bus_id"]):
             try:
                 answer = self._ready().call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
                 self._runs += len(jobs)
-                return [Measurement.from_json(m) for m in answer["measurements"]], answer["control"]
+                control = answer["control"]
+                measured = [Measurement.from_json(m) for m in answer["measurements"]]
+                return measured, None if control is None else AaControl.from_json(control)
             except (ChildTimeout, ChildDied, ChildError) as error:
                 self._retire()
                 self._look(Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=str(error)[:300]))
         alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
         return [self.measure(job, alone) for job in jobs], None
 
-    def store_outputs(self, job: Mapping[str, Any], path: Path) -> str | None:
+    def store_outputs(self, job: Job, path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
         with locked(self._settings["bus_id"]):
             try:
-                self._ready().call("outputs", RUN_TIMEOUT_S, job=dict(job), path=str(path))
+                self._ready().call("outputs", RUN_TIMEOUT_S, job=job.to_json(), path=str(path))
             except (ChildTimeout, ChildDied, ChildError) as error:
                 self._retire()
                 return str(error)
@@ -170,14 +174,14 @@ class GpuBench:
             self._child.close()
             self._child = None
 
-    def _once(self, job: Mapping[str, Any], policy: Policy) -> tuple[Measurement, bool]:
+    def _once(self, job: Job, policy: Policy) -> tuple[Measurement, bool]:
         """A measurement, and whether the child is gone."""
         began = time.perf_counter()
         try:
             child = self._ready()
             self._runs += 1
-            timeout = RUN_TIMEOUT_S + policy.max_time_s + _elements(job) / _ELEMENTS_PER_S
-            answer = child.call("run", timeout, job=dict(job), policy=dataclasses.asdict(policy))
+            timeout = RUN_TIMEOUT_S + policy.max_time_s + job.elements / _ELEMENTS_PER_S
+            answer = child.call("run", timeout, job=job.to_json(), policy=policy.to_json())
             if answer["retire"]:
                 self._retire()
             return Measurement.from_json(answer["measurement"]), bool(answer["retire"])
@@ -234,7 +238,3 @@ def locked(bus_id: str) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-def _elements(job: Mapping[str, Any]) -> int:
-    return sum(math.prod(shape) for shape, _ in (*job["inputs"], *job["outputs"]))

@@ -12,18 +12,19 @@ import sys
 from pathlib import Path
 
 from tuner.config import RunConfig
-from tuner.devices import resolve as targets
+from tuner.devices.cuda.target import CudaDevice, find_gpu
 from tuner.devices.finding import Finding, Look, State
 
 
-def cuda(config: RunConfig) -> Look:
+def findings(config: RunConfig) -> Look:
+    """The GPU and its driver, nvcc, NVRTC and PyCUDA; broken where the run file wants them."""
     spec = config.target.spec
     wanted = spec == "cuda" or (not isinstance(spec, str) and spec.get("kind") == "cuda")
-    gpu = targets.find_gpu()
-    present = isinstance(gpu, targets.Gpu)
+    gpu = find_gpu()
+    present = isinstance(gpu, CudaDevice)
     lacking = State.BROKEN if wanted else State.WARNING if present else State.NOTE
     advice = "needed for `target: cuda` only"
-    if isinstance(gpu, targets.Gpu):
+    if isinstance(gpu, CudaDevice):
         yield Finding("cuda", State.OK, f"{gpu.name}, {gpu.arch}, driver {_driver_version()}")
     else:
         yield Finding("cuda", lacking, f"missing: {gpu}", f"install the NVIDIA driver; {advice}")

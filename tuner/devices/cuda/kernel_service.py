@@ -9,18 +9,18 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernels.launch_plan import BadPlan, LaunchPlan
-from kernels.tensors import TensorSpec, seeded_inputs
+from kernels.tensors import seeded_inputs
 from tuner.bundle.expected import OutputChecker, from_bytes
 from tuner.devices.cuda.driver import CudaGpu, CudaKernel
 from tuner.devices.cuda.nvml import Nvml, exclusion_reason
-from tuner.devices.cuda.runner import PLAUSIBLE, GpuError, GpuRunner, InterleavedSamples, lower_bound_s
-from tuner.protocols import Array, Policy
+from tuner.devices.cuda.runner import GpuError, GpuRunner, InterleavedSamples, lower_bound_s
+from tuner.measure.plausible import plausible
+from tuner.protocols import Array, Job, Policy
 from tuner.records import Fidelity, Measurement, Status
 
 OutputCheck = Callable[[Array], tuple[bool, float, float, str]]
@@ -51,7 +51,7 @@ class GpuService:
         self._gpu, self._nvml = _opened(device, bus_id)
         self._runner = GpuRunner(self._gpu, mode, self._nvml.read)
         self._inputs: dict[tuple[str, int], list[Array]] = {}
-        self._judges: dict[str, list[OutputCheck]] = {}
+        self._known_checkers: dict[str, list[OutputCheck]] = {}
 
     def op_describe(self) -> dict[str, Any]:
         """What this GPU is."""
@@ -71,18 +71,18 @@ class GpuService:
         other the context is lost, and this process with it.
         """
         began = time.perf_counter()
-        fidelity = Fidelity(policy["fidelity"])
+        stops = Policy.from_json(policy)
         retire = False
         try:
-            measured = self._checked_and_timed(job, Policy(**{**policy, "fidelity": fidelity}))
+            measured = self._checked_and_timed(Job.from_json(job), stops)
         except (GpuError, BadPlan) as error:
             retire = not self._gpu.healthy()
             reason = f"{error}; {_BROKEN}" if retire else str(error)
-            measured = Measurement(Status.RUN_FAILED, fidelity=fidelity, reason=reason[:300])
+            measured = Measurement(Status.RUN_FAILED, fidelity=stops.fidelity, reason=reason[:300])
         measured = dataclasses.replace(measured, run_s=time.perf_counter() - began)
         return {"measurement": measured.to_json(), "retire": retire}
 
-    def _checked_and_timed(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+    def _checked_and_timed(self, job: Job, policy: Policy) -> Measurement:
         inputs = self._seeded(job)
         kernel = self._loaded(job)
         try:
@@ -97,9 +97,9 @@ class GpuService:
             floor = lower_bound_s(
                 sum(a.nbytes for a in (*inputs, *answer)), self._gpu.l2_bytes, self._gpu.peak_bytes_per_s
             )
-            if measured.ok and measured.median_s < PLAUSIBLE * floor:
-                reason = f"{measured.median_s:.3g} s is under the physical floor of {floor:.3g} s"
-                return Measurement(Status.SUSPECT, fidelity=policy.fidelity, reason=reason)
+            measured = plausible(measured, floor)
+            if measured.status is Status.SUSPECT:
+                return measured
             if reason := self._after(job, kernel, answer):
                 return Measurement(Status.WRONG_RESULT, fidelity=policy.fidelity, reason=reason)
             return dataclasses.replace(measured, max_abs_error=absolute, max_rel_error=relative)
@@ -108,7 +108,7 @@ class GpuService:
 
     def op_outputs(self, job: Mapping[str, Any], path: str) -> None:
         """Store what a kernel computes, as the reference where no independent one can be had. Raises GpuError."""
-        kernel = self._loaded(job)
+        kernel = self._loaded(Job.from_json(job))
         try:
             kernel.enqueue(0)
             self._gpu.synchronize()
@@ -120,18 +120,19 @@ class GpuService:
     def op_measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
-        """Check several kernels, then time them in turn, the first right one twice: {"measurements": as data, "shadow":
-        that one's second entry}. Raises GpuError: then it is not known which of them is to blame."""
+        """Check several kernels, then time them interleaved, the first right one twice: {"measurements": as data,
+        "control": its A/A control}. Raises GpuError: then it is not known which of them is to blame."""
         began = time.perf_counter()
-        stops = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
+        stops = Policy.from_json(policy)
+        asked = [Job.from_json(job) for job in jobs]
         kernels: list[CudaKernel] = []
         try:
-            for job in jobs:
+            for job in asked:
                 kernels.append(self._loaded(job))
                 kernels[-1].enqueue(0)
                 self._gpu.synchronize()
             answers = [kernel.outputs() for kernel in kernels]
-            checks = [self._check(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+            checks = [self._check(job, answer) for job, answer in zip(asked, answers, strict=True)]
             right = [i for i, (ok, *_) in enumerate(checks) if ok]
             before = self._nvml.read()
             shown = [*right, *right[:1]]
@@ -139,7 +140,7 @@ class GpuService:
             excluded = exclusion_reason(before, self._nvml.read())
             timed = dict(zip(right, turns, strict=False))
             found = []
-            for i, (job, kernel) in enumerate(zip(jobs, kernels, strict=True)):
+            for i, (job, kernel) in enumerate(zip(asked, kernels, strict=True)):
                 ok, absolute, relative, reason = checks[i]
                 reason = reason if not ok else self._after(job, kernel, answers[i])
                 measured = (
@@ -165,12 +166,11 @@ class GpuService:
             conditions["excluded"] = excluded
         return Measurement(Status.OK, tuple(turn.seconds), fidelity, turn.stopped_by, conditions=conditions)
 
-    def _loaded(self, job: Mapping[str, Any]) -> CudaKernel:
-        plan = LaunchPlan.from_json(job["plan"])
-        outputs = [TensorSpec(tuple(shape), dtype) for shape, dtype in job["outputs"]]
-        return self._gpu.kernel(Path(job["path"]).read_bytes(), plan, self._seeded(job), outputs)
+    def _loaded(self, job: Job) -> CudaKernel:
+        plan = LaunchPlan.from_json(job.resources["plan"])
+        return self._gpu.kernel(job.path.read_bytes(), plan, self._seeded(job), list(job.outputs))
 
-    def _after(self, job: Mapping[str, Any], kernel: CudaKernel, answer: Sequence[Array]) -> str:
+    def _after(self, job: Job, kernel: CudaKernel, answer: Sequence[Array]) -> str:
         """What is wrong after the timing, or "": damage first, which wrong outputs may only follow from."""
         if reason := kernel.damage():
             return reason
@@ -181,23 +181,20 @@ class GpuService:
                 return f"after timing: {reason}"
         return ""
 
-    def _seeded(self, job: Mapping[str, Any]) -> list[Array]:
+    def _seeded(self, job: Job) -> list[Array]:
         """The task's inputs. Raises GpuError when this host draws others than the one that compiled."""
-        key = (job["task"], job["seed"])
+        key = (job.task, job.seed)
         if key not in self._inputs:
             while len(self._inputs) >= _MOST_TASKS_CACHED:
                 self._inputs.pop(next(iter(self._inputs)))
-            specs = tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in job["inputs"])
-            drawn = seeded_inputs(specs, job["seed"])
-            wanted = job.get("inputs_sha256")
-            if wanted is not None and [hashlib.sha256(a.tobytes()).hexdigest() for a in drawn] != list(wanted):
-                raise GpuError(
-                    f"numpy {np.__version__} draws other inputs from seed {job['seed']} than the bundle's did"
-                )
+            drawn = seeded_inputs(job.inputs, job.seed)
+            wanted = job.inputs_sha256
+            if wanted and [hashlib.sha256(a.tobytes()).hexdigest() for a in drawn] != list(wanted):
+                raise GpuError(f"numpy {np.__version__} draws other inputs from seed {job.seed} than the bundle's did")
             self._inputs[key] = drawn
         return self._inputs[key]
 
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> tuple[bool, float, float, str]:
+    def _check(self, job: Job, answer: Sequence[Array]) -> tuple[bool, float, float, str]:
         worst, relative = 0.0, 0.0
         for judge, output in zip(self._checkers(job), answer, strict=True):
             right, absolute, against_scale, reason = judge(output)
@@ -206,29 +203,31 @@ class GpuService:
                 return False, worst, relative, reason
         return True, worst, relative, ""
 
-    def _checkers(self, job: Mapping[str, Any]) -> list[OutputCheck]:
-        key = f"{job['task']} {job['seed']}"
-        if key not in self._judges:
-            while len(self._judges) >= _MOST_TASKS_CACHED:
-                self._judges.pop(next(iter(self._judges)))
-            self._judges[key] = _from_bundle(job) if "expected" in job else _from_reference(job)
-        return self._judges[key]
+    def _checkers(self, job: Job) -> list[OutputCheck]:
+        key = f"{job.task} {job.seed}"
+        if key not in self._known_checkers:
+            while len(self._known_checkers) >= _MOST_TASKS_CACHED:
+                self._known_checkers.pop(next(iter(self._known_checkers)))
+            self._known_checkers[key] = _from_bundle(job) if job.expected else _from_reference(job)
+        return self._known_checkers[key]
 
 
-def _from_bundle(job: Mapping[str, Any]) -> list[OutputCheck]:
-    judges: list[OutputCheck] = []
-    for entry, (shape, _) in zip(job["expected"], job["outputs"], strict=True):
-        sums = None if entry["sums"] is None else Path(entry["sums"]).read_bytes()
-        expected = from_bytes(Path(entry["values"]).read_bytes(), sums, entry["rtol"], entry["atol"])
-        judges.append(OutputChecker(expected, int(np.prod(shape, dtype=np.int64))).judge)
-    return judges
+def _from_bundle(job: Job) -> list[OutputCheck]:
+    checkers: list[OutputCheck] = []
+    for stated, output in zip(job.expected, job.outputs, strict=True):
+        sums = None if stated.sums is None else stated.sums.read_bytes()
+        expected = from_bytes(stated.values.read_bytes(), sums, stated.rtol, stated.atol)
+        checkers.append(OutputChecker(expected, int(np.prod(output.shape, dtype=np.int64))).judge)
+    return checkers
 
 
-def _from_reference(job: Mapping[str, Any]) -> list[OutputCheck]:
+def _from_reference(job: Job) -> list[OutputCheck]:
     from kernels.reference import Expectation
 
-    with np.load(job["reference"], allow_pickle=False) as stored:
-        return [Expectation(stored[name], job["dtype"], job["reduction"]).judge for name in stored.files]
+    reference = job.reference
+    assert reference is not None, "a kernel is compared with a reference"
+    with np.load(reference.path, allow_pickle=False) as stored:
+        return [Expectation(stored[name], reference.dtype, reference.reduction).judge for name in stored.files]
 
 
 class _Ready:

@@ -32,10 +32,6 @@ _LAUNCH_S = 10e-6  # of the host for one launch through PyCUDA; measured again w
 _LOOK_EVERY = 16
 
 
-PLAUSIBLE = 0.95
-"""A time under this share of the physical floor is suspect."""
-
-
 def lower_bound_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
     """The least seconds a kernel can take: what cannot have been in the L2, at the memory's peak rate.
 

@@ -1,0 +1,137 @@
+"""The child that builds: spaces, feature vectors, references, and candidates through a device's code generator."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.protocols import BuildFailure
+from tuner.records import Status
+
+SCHEDULES_KEPT = 64
+"""Schedules that a child keeps of the candidates it made feature vectors for. To schedule one again is a twentieth of a
+build."""
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A candidate with its sketch applied, to be compiled into `folder` under the symbol `entry`.
+
+    `schedule` is a tvm.s_tir.Schedule, `candidate` a kernels.space.Candidate, `target` a TVM target as data.
+    """
+
+    schedule: Any
+    candidate: Any
+    target: Mapping[str, Any]
+    outputs: int
+    folder: Path
+    entry: str
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a code generator made: a file that a bench of the device runs, its digest, and what else the bench needs."""
+
+    path: Path
+    sha256: str
+    resources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class BuildService:
+    """Runs in a child: everything about candidates that needs TVM's scheduler or a compiler.
+
+    `codegen` is `module:function`: from a `Scheduled` to a `Compiled` or a `BuildFailure`.
+    """
+
+    def __init__(self, target: str, codegen: str, folder: str) -> None:
+        self._target = target
+        module, _, function = codegen.partition(":")
+        self._compile = getattr(importlib.import_module(module), function)
+        self._folder = Path(folder)
+        self._tasks: dict[str, tuple[Any, Any]] = {}
+        self._workloads: dict[str, Any] = {}
+        self._scheduled: dict[tuple[str, str], Any] = {}
+
+    def op_space(self, workload: Mapping[str, Any], pass_names: Sequence[str]) -> dict[str, Any]:
+        """The design space of a workload, as data."""
+        from tvm.target import Target
+
+        from kernels.space import generate
+        from kernels.workload import Workload
+
+        return generate(Workload.from_json(workload), Target(json.loads(self._target)), pass_names).to_json()
+
+    def op_load(self, workload: Mapping[str, Any], space: Mapping[str, Any]) -> None:
+        """Get ready for candidates of a workload."""
+        from tvm.target import Target
+
+        from kernels.features import FeatureExtractor
+        from kernels.space import DesignSpace, TraceApplier
+        from kernels.workload import Workload
+
+        loaded = Workload.from_json(workload)
+        self._workloads[loaded.key] = loaded
+        applier = TraceApplier(loaded, DesignSpace.from_json(space), Target(json.loads(self._target)))
+        self._tasks[loaded.key] = (applier, FeatureExtractor(loaded, applier))
+
+    def op_reference(self, task: str, seed: int, path: str) -> dict[str, Any]:
+        """Store what the workload answers on seeded inputs, by numpy in fp64; returns what `compare` needs to know.
+
+        Raises kernels.reference.Unsupported where there is no rule for the program.
+        """
+        from kernels.reference import evaluate, reduction_length, working_dtype
+        from kernels.workload import seeded_inputs
+
+        function = self._tasks[task][0].module["main"]
+        workload = self._workloads[task]
+        outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
+        with open(path, "wb") as file:
+            np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, workload.outputs, strict=True)])
+        return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
+
+    def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
+        """Feature rows; None for a candidate that cannot be scheduled. Its schedule is kept for building it."""
+        from kernels.space import Candidate, InvalidCandidate
+
+        applier, extractor = self._tasks[task]
+        rows: list[list[float] | None] = []
+        for text in candidates:
+            candidate = Candidate.from_text(text)
+            try:
+                schedule = applier.apply(candidate)
+            except InvalidCandidate:
+                rows.append(None)
+                continue
+            rows.append(extractor.row(candidate, schedule).tolist())
+            self._scheduled[task, text] = schedule
+        while len(self._scheduled) > SCHEDULES_KEPT:
+            del self._scheduled[next(iter(self._scheduled))]
+        return rows
+
+    def op_build(self, task: str, candidate: str, entry: str) -> dict[str, Any]:
+        """Compile one candidate, under the symbol `entry`."""
+        from kernels.space import Candidate, InvalidCandidate
+
+        started = time.perf_counter()
+        parsed = Candidate.from_text(candidate)
+        try:
+            schedule = self._scheduled.pop((task, candidate), None) or self._tasks[task][0].apply(parsed)
+        except InvalidCandidate as error:
+            made: Compiled | BuildFailure = BuildFailure(Status.INVALID, str(error))
+        else:
+            outputs = self._workloads[task].num_outputs
+            made = self._compile(Scheduled(schedule, parsed, json.loads(self._target), outputs, self._folder, entry))
+        build_s = time.perf_counter() - started
+        if isinstance(made, BuildFailure):
+            return {"status": made.status, "reason": made.reason, "build_s": build_s}
+        return {
+            "path": str(made.path), "sha256": made.sha256, "resources": dict(made.resources), "build_s": build_s,
+        }  # fmt: skip

@@ -1,0 +1,51 @@
+"""A scheduled candidate as `<entry>.o`, linked into `<entry>.so`.
+
+The object is kept: the whole model is later linked from the very objects that were measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+
+from tuner.devices.build_service import Compiled, Scheduled
+from tuner.errors import InfrastructureError
+from tuner.protocols import BuildFailure
+from tuner.records import Status
+
+_UNNEEDED = ("tirx.RemoveNoOp", "s_tir.RenormalizeSplitPattern")
+"""Passes of TVM's that cost a tenth of a build and leave LLVM's code as it is without them, byte for byte."""
+
+
+def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
+    """An object and a shared library of one kernel."""
+    import tvm
+    from tvm.target import Target
+
+    passes, entry = scheduled.candidate.passes, scheduled.entry
+    function = passes.on_function(scheduled.schedule.mod["main"]).with_attr("global_symbol", entry)
+    target = Target(passes.target_options(scheduled.target))
+    # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
+    # called only by this program and by the model's own code, which checks what it is given.
+    options = {**passes.context_options(), "tirx.disable_assert": True}
+    made = scheduled.folder / f"{entry}.o"
+    try:
+        with target, tvm.transform.PassContext(opt_level=3, config=options, disabled_pass=_UNNEEDED):
+            library = tvm.compile(tvm.IRModule({entry: function}), target=target)
+        library.mod.write_to_file(str(made))
+    except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
+        message = str(error).strip()
+        return BuildFailure(Status.BUILD_FAILED, message.splitlines()[-1][:300] if message else type(error).__name__)
+    shared = made.with_suffix(".so")
+    subprocess.run([*linker(), "-o", str(shared), str(made)], check=True, capture_output=True, timeout=60)
+    return Compiled(shared, hashlib.sha256(made.read_bytes()).hexdigest())
+
+
+def linker() -> list[str]:
+    """The command that links objects into a shared library. Raises InfrastructureError without one."""
+    for name, flags in (("ld", ["-shared"]), ("cc", ["-shared"]), ("gcc", ["-shared"])):
+        found = shutil.which(name)
+        if found:
+            return [found, *flags]
+    raise InfrastructureError("no linker found (ld, cc or gcc)", "install a C toolchain, e.g. the package gcc")

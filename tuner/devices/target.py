@@ -1,0 +1,47 @@
+"""The target that is tuned for: what is here, described as TVM wants it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.environment import usable_threads
+from tuner.errors import TargetError
+
+INSTEAD = "use `target: llvm` to tune for this machine's CPU"
+
+REFUSALS = (ValueError, TypeError, RuntimeError)  # what TVM raises for a target it cannot make
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """`kind` is a name of `devices.resolve.KINDS` and `text` the TVM target as canonical JSON; `device` names the
+    hardware; `features` are its instruction sets."""
+
+    kind: str
+    text: str
+    threads: int
+    device: str
+    features: tuple[str, ...] = ()
+
+    def tvm(self) -> Any:
+        """The TVM target."""
+        from tvm.target import Target
+
+        return Target(json.loads(self.text))
+
+
+def canonical(spec: Mapping[str, Any]) -> str:
+    """A TVM target's attributes as the text that records are kept under."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"))
+
+
+def threads_of(wanted: int | None, where: str = "target.threads") -> int:
+    """The threads to use; None: every core this process may use. Raises TargetError for more than there are."""
+    usable = usable_threads()
+    if wanted is not None and not 1 <= wanted <= usable:
+        message = f"{where}: {wanted}, but this process may use {usable} core(s)"
+        raise TargetError(message, "leave it out to use them all")
+    return wanted or usable

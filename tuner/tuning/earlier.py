@@ -1,0 +1,62 @@
+"""What earlier runs measured of other tasks, or of these on other devices: what a search may start from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.dataset import FAILURE, Outcome
+from kernels.space import Candidate
+from tuner.protocols import RecordStore
+from tuner.records import Fidelity, Record
+from tuner.search.base import teaches, time_or_bound
+from tuner.search.winners import Winners
+
+Trial = tuple[str, NDArray[np.float32], Outcome]
+"""The group that it belongs to, the candidate's feature vector, and what became of it."""
+
+
+def earlier(store: RecordStore, columns: tuple[str, ...], scope: str, tasks: Collection[str]) -> list[Trial]:
+    """What was measured of other tasks, and of these in other scopes, oldest first; each with a group's name."""
+    return [
+        (f"{record.scope} {record.task_key}", vector, outcome)
+        for record, vector, outcome in trials(store, columns)
+        if record.scope != scope or record.task_key not in tasks
+    ]
+
+
+def trials(store: RecordStore, columns: tuple[str, ...]) -> Iterator[tuple[Record, NDArray[np.float32], Outcome]]:
+    """Every screening that teaches something, with its feature vector in the order of `columns`."""
+    for record in store.read():
+        measured = record.measurement
+        if measured.fidelity is not Fidelity.SCREEN or not teaches(measured):
+            continue
+        vector = vector_of(record, columns)
+        if vector is None:
+            continue
+        seconds = time_or_bound(measured)
+        outcome = FAILURE
+        if seconds is not None:
+            outcome = Outcome(seconds=seconds) if measured.ok else Outcome(slower_than=seconds)
+        yield record, vector, outcome
+
+
+def vector_of(record: Record, columns: tuple[str, ...]) -> NDArray[np.float32] | None:
+    """A record's feature vector in the order of `columns`; None where it has none that can be brought there."""
+    if len(record.features) != len(columns):
+        return None
+    return np.asarray(record.features, dtype=np.float32)
+
+
+def note_winners(
+    winners: Winners, store: RecordStore, scope: str, tasks: Collection[str], ended: Collection[str]
+) -> None:
+    """Tell `winners` what was measured of other tasks in this scope, by runs that came to their end: a search that is
+    replayed must find the same."""
+    for record in store.read(scope=scope):
+        if record.run_id in ended and record.task_key not in tasks and record.measurement.ok:
+            with contextlib.suppress(ValueError):  # a damaged row is nobody's winner
+                winners.note(record.task_key, Candidate.from_text(record.candidate), record.measurement.median_s)

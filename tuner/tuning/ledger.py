@@ -1,0 +1,79 @@
+"""Records as they come in: written at once, and counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tuner.protocols import Proposal, RecordStore, Task
+from tuner.records import Fidelity, Measurement, Record, Status
+
+
+@dataclass
+class Ledger:
+    """Writes records as they come in, and counts. One for a whole search.
+
+    `numbered` is the number of the last trial that was written, in this attempt of the run or an earlier one. `trials`
+    are those of this search, measured or restored from where it was interrupted; the restored ones had taken
+    `restored_s`. `environment`, `commit` and `columns` are what every record says of itself.
+    """
+
+    store: RecordStore
+    run_id: str
+    scope: str
+    seed: int
+    numbered: int = 0
+    environment: str = ""
+    commit: str = ""
+    columns: tuple[str, ...] = ()
+    trials: int = 0
+    measured: int = 0
+    reused: int = 0
+    restored_s: float = 0.0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def write(self, task: Task, proposal: Proposal, measurement: Measurement, features: Sequence[float] = ()) -> None:
+        """Store one measurement durably, and count it as a trial when it was a screening."""
+        if measurement.fidelity is Fidelity.SCREEN:
+            self.numbered += 1
+            self._count(measurement)
+        self.measured += 1
+        record = Record(
+            run_id=self.run_id,
+            task_key=task.key,
+            task_name=task.name,
+            scope=self.scope,
+            trial=self.numbered,
+            candidate=proposal.candidate.to_text(),
+            proposer=proposal.proposer,
+            measurement=measurement,
+            seed=self.seed,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            features=tuple(features),
+        )
+        self.store.append([record])
+
+    def restore(self, screening: Measurement) -> None:
+        """Count a trial that was stored before this search was interrupted."""
+        self._count(screening)
+        self.restored_s += cost_s(screening)
+
+    def _count(self, screening: Measurement) -> None:
+        self.trials += 1
+        if screening.status not in (Status.OK, Status.CENSORED, Status.DEFERRED):
+            self.failed[screening.status.value] += 1
+
+
+def cost_s(measurement: Measurement) -> float:
+    """Seconds of search that a screening took; 0 where its record does not say so in a number."""
+    stated = measurement.conditions.get("cost_s")
+    return float(stated) if isinstance(stated, int | float) and 0 <= stated < math.inf else 0.0
+
+
+def batch_of(measurement: Measurement) -> int:
+    """The batch of its task in which a candidate was screened; 0 where it was probed, or where nothing says so."""
+    number = measurement.conditions.get("batch")
+    return number if isinstance(number, int) else 0
