@@ -150,17 +150,17 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate and the name of the rule that proposed it (`seed`, `tpe`, `mutate`, ...)."""
+    """A candidate and the name of the rule that proposed it (`initial`, `tpe`, `mutate`, ...)."""
 
     candidate: Candidate
     proposer: str
 
 
 class Featurizer(Protocol):
-    """Turns candidates of one task into rows for a cost model."""
+    """Turns candidates of one task into feature vectors for a cost model."""
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
-        """One row of fixed length a candidate; None where the candidate cannot be scheduled."""
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        """One vector of fixed length a candidate; None where the candidate cannot be scheduled."""
 
 
 class Builder(Protocol):

@@ -174,5 +174,5 @@ class Features:
     builder: LocalBuilder
     task: Task
 
-    def rows(self, candidates: Any) -> Any:
+    def vectors(self, candidates: Any) -> Any:
         return self.builder.features(self.task, candidates)

@@ -216,12 +216,12 @@ def curves(results: Sequence[Result]) -> dict[str, dict[str, NDArray[np.float64]
 
 
 class _Encodings:
-    """The featurizer of a space without programs: a row is the encoding."""
+    """The featurizer of a space without programs: the feature vector is the encoding."""
 
     def __init__(self, space: RecordedSpace) -> None:
         self._space = space
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         return [self._space.encode(c) for c in candidates]
 
 
@@ -243,12 +243,11 @@ def strategy_for(
 
     features = FeatureCache(_Encodings(space))
     ranker = Ranker(XgbRanker("encoding", seed=seed)).task("recorded")
-    problem = search.Problem(space, features, ranker, seed)
-    if name != "guided":
-        return search.create(name, problem)
-    if not earlier:
-        return search.create_guided(problem, settings, space.prior_mean)
-    return search.create_guided(problem, settings or search.warm(), _learned(space, earlier, seed))
+    prior_mean: PriorMean = space.prior_mean
+    if earlier and name == "guided":
+        prior_mean, settings = _learned(space, earlier, seed), settings or search.transfer_settings()
+    problem = search.Problem(space, features, ranker, seed, settings=settings, prior_mean=prior_mean)
+    return search.create(name, problem)
 
 
 def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> PriorMean:
