@@ -40,7 +40,7 @@ def whole_model(
     Returns what the comparison found, and the export's manifest or None. `objects` maps workload keys to
     (symbol, object file), or None for a kernel that could not be had.
     """
-    from tuner.graph import assemble
+    from tuner.devices.cpu.assembly import assemble
 
     run.progress.phase("linking the tuned model")
     work = run.work
@@ -194,8 +194,8 @@ def rebuild_export(
     from kernels.passes import PASSES
     from kernels.space import Candidate
     from tuner.devices.builder import LocalBuilder
-    from tuner.graph import assemble
-    from tuner.graph.assemble import assemble_gpu
+    from tuner.devices.cpu.assembly import assemble
+    from tuner.devices.cuda.assembly import assemble_gpu
 
     model, variants = lowered(config, target, Progress())
     graph = next((v for v in variants if {t.key for t in v.tasks} >= set(winners)), None)

@@ -97,7 +97,7 @@ class OnGpu:
     def whole_model(
         self, model: ImportedModel, graph: Lowered, parts: Mapping[str, Any], versions: Mapping[str, str]
     ) -> Finished:
-        from tuner.graph.assemble import assemble_gpu
+        from tuner.devices.cuda.assembly import assemble_gpu
         from tuner.measure.models import TUNED, UNTUNED
 
         run, target = self._run, tvm_target(self._run.target)
