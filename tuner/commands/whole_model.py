@@ -266,5 +266,5 @@ def entrants(
             continue
         provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
         settings = {"baseline": name, "model_spec": dict(model.model_spec), "threads": threads, "provider": provider}
-        found.append(EntrySpec(name, "tuner.baselines.worker:Host", settings))
+        found.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
     return found

@@ -157,7 +157,7 @@ class OnGpu:
                 "provider": "tuner.importers:onnx_bytes",
             }
             for name, baseline in _ONNX_RUNTIME.items():
-                found.append(EntrySpec(name, "tuner.baselines.worker:Host", {"baseline": baseline, **common}))
+                found.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", {"baseline": baseline, **common}))
         return found
 
 
