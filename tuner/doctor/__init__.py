@@ -1,7 +1,7 @@
-"""Whether this machine is set up for a run: looked at part by part, each finding with what to do about it.
+"""Whether this machine is set up for a run: checked part by part, each finding with what to do about it.
 
-Nothing is changed: files that are written to try a folder are removed, the database is only read. What may
-crash (TVM, PyCUDA) is tried in a child.
+Nothing is changed: files that are written to test a folder are removed, the database is only read. What may
+crash (TVM, PyCUDA) runs in a child.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def examine(config: RunConfig) -> list[Finding]:
 
 
 def look(part: str, findings: Callable[[], Look]) -> list[Finding]:
-    """The findings of one part; what it raises is the last of them."""
-    found: list[Finding] = []
+    """The findings of one part; what it raises becomes the last of them."""
+    collected: list[Finding] = []
     try:
         for finding in findings():
-            found.append(finding)  # one by one: what was found before a failure is kept
+            collected.append(finding)  # one by one: those before a failure stay
     except TunerError as error:
-        found.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
+        collected.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
     except (OSError, ImportError) as error:
-        found.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
-    return found
+        collected.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
+    return collected
 
 
-def exit_code(found: Sequence[Finding]) -> int:
+def exit_code(findings: Sequence[Finding]) -> int:
     """0, or 3 when a part is broken."""
-    return InfrastructureError.exit_code if any(finding.state is State.BROKEN for finding in found) else 0
+    return InfrastructureError.exit_code if any(finding.state is State.BROKEN for finding in findings) else 0
