@@ -19,7 +19,7 @@ from tuner.devices.cpu.runner import CpuRunner
 from tuner.devices.cpu.supervisor import WorkerSupervisor
 from tuner.measure.pooled import AaControl
 from tuner.measure.replay import Recording, ReplayRunner
-from tuner.outputs import Check
+from tuner.outputs import OutputCheck
 from tuner.process.limits import large_files, memory_growth
 from tuner.process.pinning import pin_while_calling
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
@@ -163,7 +163,7 @@ class KernelService:
         first_call_s = time.perf_counter() - start
         answer = prepared.outputs()
         fault = prepared.buffers.fault(inputs)
-        check = Check(False, None, None, fault) if fault else self._check(job, answer)
+        check = OutputCheck(False, None, None, fault) if fault else self._check(job, answer)
         return Trial(job, inputs, prepared, first_call_s, answer, check)
 
     def verify(self, trial: Trial) -> str:
@@ -209,7 +209,7 @@ class KernelService:
     def _held(self) -> int:
         return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
 
-    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> Check:
+    def _check(self, job: Mapping[str, Any], answer: Sequence[Array]) -> OutputCheck:
         path = job["reference"]
         if path not in self._references:
             while len(self._references) >= _MOST_CACHED:
@@ -222,9 +222,9 @@ class KernelService:
         for actual, expected in zip(answer, self._references[path], strict=True):
             ok, absolute, relative, reason = expected.judge(actual)
             if not ok:
-                return Check(False, absolute, relative, reason)
+                return OutputCheck(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
-        return Check(True, worst_abs, worst_rel)
+        return OutputCheck(True, worst_abs, worst_rel)
 
 
 class _Ready:
