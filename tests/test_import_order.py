@@ -74,7 +74,7 @@ HOMES = {
         "tuner/devices/cuda/torch_settings.py",
         "tuner/devices/cuda/torch_services.py",
         "tuner/importers/onnx_in_torch.py",
-        "tuner/importers/onnx_operators.py",
+        "tuner/importers/onnx_operators/",
         "tuner/importers/torch.py",
     ),
     "transformers": ("tuner/importers/",),

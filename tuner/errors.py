@@ -7,7 +7,7 @@
     |  |- TargetError               a target that does not exist here
     |  |- BundleError               a bundle, or a file of measurements, that cannot be used
     |  `- MissingPackage            an optional package that the request needs
-    `- InfrastructureError          exit 3: the machine failed us (disk, database, worker pool)
+    `- InfrastructureError          exit 3: the machine failed (disk, database, worker processes)
        |- StoreError                the record database
        |  `- DamagedStore           its file is damaged
        `- OutputError               a folder or file that cannot be written
@@ -78,7 +78,7 @@ class MissingPackage(UserError):
 
 
 class InfrastructureError(TunerError):
-    """Something below us failed; the request was fine."""
+    """The machine or a service failed; the request was fine."""
 
 
 class StoreError(InfrastructureError):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Check:
+class OutputCheck:
     """Whether outputs are right. Errors are over all outputs and finite elements; None when nothing could be
     compared. `max_rel_error` is the largest absolute error over the largest expected magnitude."""
 
@@ -21,17 +21,19 @@ class Check:
     reason: str = ""
 
 
-def check_outputs(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], rtol: float, atol: float) -> Check:
+def check_outputs(
+    actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], rtol: float, atol: float
+) -> OutputCheck:
     """Compare outputs with a reference, in float64.
 
     An element passes when `|actual - expected| <= atol * scale + rtol * |expected|`, where `scale` is the
     largest finite magnitude of the expected tensor (1 when that is 0). It is numpy's `allclose` with `atol`
     in units of the tensor: a sum that cancels to almost nothing carries the rounding error of its terms, so
-    its own size is no measure of it. Scaling both sides by the same factor does not change the answer.
+    its own size is no measure of it. Scaling both tensors by the same factor does not change the outcome.
     Where the reference is not finite the output must be the same inf or nan; anywhere else inf or nan fails.
     """
     if len(actual) != len(expected):
-        return Check(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
+        return OutputCheck(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
     worst_abs = worst_rel = None
     reasons = []
     for index, (got, want) in enumerate(zip(actual, expected, strict=True)):
@@ -43,7 +45,7 @@ def check_outputs(actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any
             reasons.append(f"output {index}: {reason}")
         if absolute is not None and relative is not None:
             worst_abs, worst_rel = max(absolute, worst_abs or 0.0), max(relative, worst_rel or 0.0)
-    return Check(not reasons, worst_abs, worst_rel, "; ".join(reasons))
+    return OutputCheck(not reasons, worst_abs, worst_rel, "; ".join(reasons))
 
 
 def _compare(

@@ -18,7 +18,7 @@ LIVE_INTERVAL_S = 0.1  # a terminal that is redrawn more often only flickers, an
 
 
 class Progress:
-    """Reports to `stream`. `live` overrides what the stream says about being a terminal."""
+    """Reports to `stream`. `live` says whether it is a terminal; None: ask the stream."""
 
     def __init__(
         self, stream: TextIO | None = None, live: bool | None = None, clock: Callable[[], float] = time.monotonic
@@ -28,7 +28,7 @@ class Progress:
         self._clock = clock
         self._started = clock()
         self._drawn_at = -1e9
-        self._said_at = -1e9
+        self._messages_at = -1e9
         self._drawn = 0
         self._waiting: list[str] = []
 
@@ -40,7 +40,7 @@ class Progress:
     def message(self, text: str) -> None:
         """A sentence the person should read."""
         self._waiting.append(f"        {printable(text)}")
-        if self._live or self._clock() - self._said_at >= PIPED_INTERVAL_S:
+        if self._live or self._clock() - self._messages_at >= PIPED_INTERVAL_S:
             self._flush()
 
     def task_update(
@@ -66,7 +66,7 @@ class Progress:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._said_at = self._clock()
+            self._messages_at = self._clock()
         for text in self._waiting:
             self._line(text)
         self._waiting.clear()
@@ -104,14 +104,14 @@ def task_line(
     best = "no result yet" if best_s is None else f"best {milliseconds(best_s)}"
     if best_s and untuned_s:
         best += f" (x{untuned_s / best_s:.3g})"
-    parts = [best, f"{trials_done} trials"]
+    phrases = [best, f"{trials_done} trials"]
     counts = {kind: count for kind, count in failed.items() if count}
     if counts:
         detail = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
-        parts.append(f"failed {sum(counts.values())} ({detail})")
+        phrases.append(f"failed {sum(counts.values())} ({detail})")
     if eta_s is not None:
-        parts.append(f"ETA {clock_text(eta_s)}")
-    return printable(f"{task_name}: {', '.join(parts)}")
+        phrases.append(f"ETA {clock_text(eta_s)}")
+    return printable(f"{task_name}: {', '.join(phrases)}")
 
 
 def milliseconds(seconds: float) -> str:

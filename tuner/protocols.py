@@ -273,7 +273,7 @@ class Proposal:
 class Featurizer(Protocol):
     """Turns candidates of one task into feature vectors for a cost model."""
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         """One vector of fixed length a candidate; None where the candidate cannot be scheduled."""
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from tuner.errors import ConfigError
 
 Rule = Callable[[Any], str]
-"""What was expected when a value breaks the rule, "" when it holds. Stands in `Annotated`."""
+"""From a value to what was expected, "" when the value keeps the rule. Stands in `Annotated`."""
 
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -49,7 +49,7 @@ def check_keys(root: Any, value: Any) -> None:
 
 
 def read(kind: Any, value: Any, path: str = "") -> Any:
-    """`value` as `kind`, a type hint. Raises ConfigError. Unknown keys are `check_keys`' matter."""
+    """`value` as `kind`, a type hint. Raises ConfigError. Unknown keys are ignored; see `check_keys`."""
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return _read_section(kind, value, path)

@@ -41,7 +41,7 @@ class Surrogates:
 
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         self._model.look_at(rows[:, ENCODING])
-        _, mean = self._model.judge()
+        _, mean = self._model.predict()
         return -mean.astype(np.float32)
 
 

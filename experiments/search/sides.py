@@ -75,7 +75,7 @@ def ours(
     from tuner.tuning.session import Ledger, TaskSession
 
     class Features:
-        def rows(self, candidates):
+        def vectors(self, candidates):
             return builder.features(task_object, candidates)
 
     task_object = Task(workload(task), target)

@@ -63,7 +63,7 @@ def ours(workload, target: dict, threads: int, trials: int) -> dict:
     from tuner.tuning.session import Ledger, TaskSession
 
     class Features:
-        def rows(self, candidates):
+        def vectors(self, candidates):
             return builder.features(task, candidates)
 
     task = Task(workload, json.dumps(target))

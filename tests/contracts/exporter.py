@@ -17,7 +17,7 @@ from tuner.errors import UserError
 
 class ExporterContract:
     """Fixtures: `export_folder` (a fresh copy of one export), `manifest` (what exporting returned),
-    `inputs` and `expected` (arrays of that model), `check` (folder, inputs, expected, rtol -> Check).
+    `inputs` and `expected` (arrays of that model), `check` (folder, inputs, expected, rtol -> OutputCheck).
     """
 
     def test_manifest_describes_the_folder(

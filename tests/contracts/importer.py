@@ -34,12 +34,12 @@ class ImporterContract:
             assert str(parameter.ty.dtype) == spec.dtype
             assert spec.shape[0] == 2
 
-    def test_the_recipe_makes_the_same_model_again(self, model: ImportedModel) -> None:
+    def test_the_model_spec_makes_the_same_model_each_time(self, model: ImportedModel) -> None:
         model_spec = json.loads(json.dumps(model.model_spec))
         assert model_spec == model.model_spec
         inputs = importers.model_inputs(model.inputs, model_spec, 1)
-        first, again = _by_torch(model_spec, inputs), _by_torch(model_spec, inputs)
-        assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+        first, second = _by_torch(model_spec, inputs), _by_torch(model_spec, inputs)
+        assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
         other_seed = _by_torch({**model_spec, "seed": 6}, inputs)
         assert not np.allclose(first[0], other_seed[0])
 
@@ -51,8 +51,8 @@ class ImporterContract:
         expected = by_onnxruntime(importers.onnx_bytes(model.model_spec), inputs)
         close(_by_torch(model.model_spec, inputs), expected, 1e-4)
         machine = relax.VirtualMachine(tvm.compile(model.module, "llvm"), tvm.cpu())
-        answer = machine["main"](*map(tvm.runtime.tensor, inputs))
-        close([part.numpy() for part in (answer if len(expected) > 1 else [answer])], expected, 1e-4)
+        result = machine["main"](*map(tvm.runtime.tensor, inputs))
+        close([output.numpy() for output in (result if len(expected) > 1 else [result])], expected, 1e-4)
 
     def test_onnx_keeps_the_names_and_order_of_the_inputs(self, model: ImportedModel) -> None:
         exported = importers.onnx_bytes(model.model_spec).SerializeToString()
@@ -64,4 +64,4 @@ def _by_torch(model_spec: importers.ModelSpec, inputs: Sequence[Value]) -> list[
     module, _ = importers.torch_module(model_spec)
     with torch.inference_mode():
         result = module(*map(torch.from_numpy, inputs))
-    return [part.numpy() for part in ((result,) if isinstance(result, torch.Tensor) else result)]
+    return [output.numpy() for output in ((result,) if isinstance(result, torch.Tensor) else result)]

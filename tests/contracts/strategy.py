@@ -26,19 +26,19 @@ FAILURES = (
 
 
 class EncodingFeaturizer:
-    """Rows of the candidate's own encoding: a featurizer that needs no schedule."""
+    """The feature vector is the candidate's own encoding: a featurizer that needs no schedule."""
 
     def __init__(self, space: DesignSpace) -> None:
         self._space = space
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         return [self._space.encode(c) for c in candidates]
 
 
 def synthetic_seconds(space: DesignSpace, candidate: Candidate) -> float:
     """A smooth cost with interactions: a tile of 64 steps, one vector wide, a deep reduction, few passes touched."""
-    row = space.encode(candidate).astype(float)
-    tile, reduce, last = row[10], row[12], row[15]
+    encoding = space.encode(candidate).astype(float)
+    tile, reduce, last = encoding[10], encoding[12], encoding[15]
     passes = sum(i != 0 for i in space.to_indices(candidate)[len(candidate.decisions) :])
     distance = (tile - 6) ** 2 + 0.5 * (reduce - 4) ** 2 + (last - 4) ** 2 + 0.3 * abs(tile - last - 2) + 0.4 * passes
     return 1e-3 * math.exp(0.15 * distance)
@@ -52,14 +52,14 @@ def timed(space: DesignSpace, candidate: Candidate) -> Measurement:
 
 
 def troubled(space: DesignSpace, candidate: Candidate, number: int) -> Measurement:
-    """Every seventh trial fails, in turn of every kind."""
+    """Every seventh trial fails, each time with the next kind of failure."""
     if number % 7 == 6:
         return Measurement(FAILURES[number // 7 % len(FAILURES)], reason="on purpose")
     return timed(space, candidate)
 
 
 def drive(strategy: Strategy, space: DesignSpace, batches: int, batch: int = 8) -> list[Proposal]:
-    """Ask, answer and tell; the proposals in order."""
+    """Ask and tell batch by batch; the proposals in order."""
     proposals: list[Proposal] = []
     for _ in range(batches):
         asked = strategy.ask(batch)
@@ -109,7 +109,7 @@ class StrategyContract:
         assert len(asked) == 16
         assert not {p.candidate for p in asked} & set(foreign)
 
-    def test_lives_with_nothing_but_failures(self, space: DesignSpace) -> None:
+    def test_goes_on_after_nothing_but_failures(self, space: DesignSpace) -> None:
         strategy = self.make(space, 1)
         for number in range(self.batches - 1):
             asked = strategy.ask(8)
@@ -117,7 +117,7 @@ class StrategyContract:
             for proposal in asked:
                 strategy.tell(proposal.candidate, Measurement(FAILURES[number], reason="on purpose"))
 
-    def test_lives_with_outcomes_that_come_late(self, space: DesignSpace) -> None:
+    def test_goes_on_with_outcomes_that_come_late(self, space: DesignSpace) -> None:
         strategy = self.make(space, 1)
         waiting = strategy.ask(8)
         for batch in range(self.batches - 1):

@@ -1,7 +1,7 @@
 """Opens damaged files by the thousand, in a child with limited memory and a watched clock.
 
-The outcome of each must be success or a TunerError. Anything else is a finding: another exception, a signal, memory
-beyond the limit, or no answer in time. The child goes on after an exception; after the rest a new one takes over.
+The outcome of each must be success or a TunerError. Anything else is a defect: another exception, a signal, memory
+beyond the limit, or no outcome in time. The child goes on after an exception; after anything else a new one is started.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.fuzzing.entry_points import ENTRY_POINTS, SAMPLES, Refused
+from tests.fuzzing.base import ROOT, Refused
+from tests.fuzzing.entry_points import ENTRY_POINTS, HARMFUL_SAMPLES
 from tests.fuzzing.mutants import mutant
 from tuner.errors import TunerError
 
-_ALL = {**ENTRY_POINTS, **SAMPLES}
-ROOT = Path(__file__).parents[2]
+_ALL = {**ENTRY_POINTS, **HARMFUL_SAMPLES}
 MEMORY_BYTES = 3 << 30
-"""Address space that opening one file may add to what the child had when all specimens had been opened."""
+"""Address space that opening one file may add to what the child had when all whole samples had been opened."""
 DEADLINE_S = 60.0
-"""Without a word from the child for so long it hangs. Generous: the machine may be busy."""
-
+"""A child that reports nothing for so long hangs. Generous: the machine may be busy."""
 
 LONGEST_MESSAGE = 2000
+"""Characters of the longest error message that a person will read."""
 
 
-class Finding(NamedTuple):
-    """What was not as it should be; `mutant` is its number."""
+class Defect(NamedTuple):
+    """Harm that a damaged file did; `mutant` is the number of the file."""
 
     mutant: int
     what: str
@@ -47,11 +47,11 @@ class Finding(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of the mutants of one door. `slowest_s` is CPU time."""
+    """What became of the mutants of one entry point. `slowest_s` is CPU time."""
 
     entry_point: str
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
-    findings: list[Finding] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
     slowest_s: float = 0.0
     most_bytes: int = 0
 
@@ -69,7 +69,7 @@ def hunt(
     memory_bytes: int = MEMORY_BYTES,
     deadline_s: float = DEADLINE_S,
 ) -> list[Tally]:
-    """Open `count` mutants of the files of each door, by turns. The same seed gives the same mutants."""
+    """Open `count` mutants of the files of each entry point, alternately. The same seed gives the same mutants."""
     tallies, first, last = [Tally(entry_point) for entry_point in entry_points], 0, count * len(entry_points)
     while first < last:
         first = _one_child(tallies, first, last, seed, memory_bytes, deadline_s)
@@ -77,7 +77,7 @@ def hunt(
 
 
 def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memory_bytes: int, deadline_s: float) -> int:
-    """Run a child from mutant `first` on; returns the number after the last one it dealt with."""
+    """Run a child from mutant `first` on; returns the number after the last one it opened."""
     reading, writing = os.pipe()
     order = [[tally.entry_point for tally in tallies], seed, first, last, memory_bytes, writing]
     with tempfile.TemporaryFile() as log:
@@ -95,11 +95,11 @@ def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memor
                 line = b"" if hung else pipe.readline()  # whole lines are written at once
                 if not line:
                     break
-                said = json.loads(line)
-                if "begin" in said:
-                    now = int(said["begin"])
+                report = json.loads(line)
+                if "begin" in report:
+                    now = int(report["begin"])
                 else:
-                    _note(tallies[now % len(tallies)], said, now)
+                    _note(tallies[now % len(tallies)], report, now)
         if hung:
             child.kill()
         code = child.wait()
@@ -109,17 +109,17 @@ def _one_child(tallies: Sequence[Tally], first: int, last: int, seed: int, memor
         words = log.read()[-2000:].decode(errors="replace")
     if now < first:
         raise RuntimeError(f"the child did not get ready (exit code {code}): {words}")
-    what = "no answer in time" if hung else f"the process ended with code {code}"
-    _note(tallies[now % len(tallies)], {"outcome": "finding", "what": what, "details": words}, now)
+    what = "no outcome in time" if hung else f"the process ended with code {code}"
+    _note(tallies[now % len(tallies)], {"outcome": "defect", "what": what, "details": words}, now)
     return now + 1
 
 
-def _note(tally: Tally, said: Mapping[str, Any], now: int) -> None:
-    tally.outcomes[said["outcome"]] += 1
-    tally.slowest_s = max(tally.slowest_s, said.get("seconds", 0.0))
-    tally.most_bytes = max(tally.most_bytes, said.get("bytes", 0))
-    if said["outcome"] == "finding":
-        tally.findings.append(Finding(now, said["what"], said["details"]))
+def _note(tally: Tally, report: Mapping[str, Any], now: int) -> None:
+    tally.outcomes[report["outcome"]] += 1
+    tally.slowest_s = max(tally.slowest_s, report.get("seconds", 0.0))
+    tally.most_bytes = max(tally.most_bytes, report.get("bytes", 0))
+    if report["outcome"] == "defect":
+        tally.defects.append(Defect(now, report["what"], report["details"]))
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _serve(entry_points: Sequence[str], seed: int, first: int, last: int, memory
         for entry_point in entry_points:
             for name, content in _ALL[entry_point].files().items():
                 folder = _laid_out(entry_point, Path(scratch, "whole"), name, content)
-                _ALL[entry_point].open(folder, name)  # what is whole must be accepted, or nothing is tried
+                _ALL[entry_point].open(folder, name)  # whole files must be accepted, or nothing is tested
         allowed = _address_space() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -151,23 +151,23 @@ def _serve(entry_points: Sequence[str], seed: int, first: int, last: int, memory
 
 
 def _outcome(entry_point: str, folder: Path, name: str) -> dict[str, Any]:
-    before, said = time.process_time(), {}
+    before, report = time.process_time(), {}
     high_water = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         _ALL[entry_point].open(folder, name)
         outcome = "accepted"
     except (TunerError, Refused) as error:
-        outcome = "refused" if len(str(error)) < LONGEST_MESSAGE else "finding"
-        said = {"what": "a message without end", "details": str(error)[:300]}
+        outcome = "refused" if len(str(error)) < LONGEST_MESSAGE else "defect"
+        report = {"what": "a message without end", "details": str(error)[:300]}
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what this looks for
-        outcome = "finding"
-        said = {"what": f"{type(error).__name__}: {error}"[:300], "details": traceback.format_exc()[-2500:]}
+        outcome = "defect"
+        report = {"what": f"{type(error).__name__}: {error}"[:300], "details": traceback.format_exc()[-2500:]}
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - high_water) * 1024
-    return {"outcome": outcome, "seconds": time.process_time() - before, "bytes": grown, **said}
+    return {"outcome": outcome, "seconds": time.process_time() - before, "bytes": grown, **report}
 
 
 def _laid_out(entry_point: str, folder: Path, name: str, content: bytes) -> Path:
-    """A folder with the door's files as they should be, but for one."""
+    """A folder with the entry point's files, all whole but one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for other, whole in _ALL[entry_point].files().items():

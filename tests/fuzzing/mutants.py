@@ -13,7 +13,7 @@ _EXTREMES = (
 
 
 def mutant(content: bytes, seed: str) -> bytes:
-    """One damaged copy; the same for the same seed. Three in five have 1 to 8 bits flipped, one is cut short, and in
+    """One damaged copy; the same for the same seed. Three in five have 1 to 8 bits flipped, one is truncated, and in
     one a number is replaced (bits are flipped instead where there is none)."""
     draw = random.Random(seed)
     kind = draw.randrange(5)
@@ -21,8 +21,8 @@ def mutant(content: bytes, seed: str) -> bytes:
         return content[: draw.randrange(len(content) + 1)]
     numbers = list(_NUMBER.finditer(content)) if kind == 1 else []
     if numbers:
-        found = draw.choice(numbers)
-        return content[: found.start()] + draw.choice(_EXTREMES) + content[found.end() :]
+        number = draw.choice(numbers)
+        return content[: number.start()] + draw.choice(_EXTREMES) + content[number.end() :]
     damaged = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 8)) if damaged else 0):
         bit = draw.randrange(8 * len(damaged))

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and what stands in the way of writing is said in one typed error."""
+"""Files are whole or not there, and what prevents writing becomes one typed error."""
 
 from __future__ import annotations
 
@@ -166,12 +166,12 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     outside = Path("/tmp") / f"tuner-test-{os.getpid()}"  # where another user can come, too
     outside.mkdir(mode=0o555)
     try:
-        found = attempts(outside, *(["nobody"] if os.getuid() == 0 else []))
+        outcomes = attempts(outside, *(["nobody"] if os.getuid() == 0 else []))
     finally:
         shutil.rmtree(outside)
-    assert len(found) == 6
-    assert all(str(outside) in line or "temporary" in line for line in found), found
-    assert sum("ermission denied" in line for line in found) >= 4
+    assert len(outcomes) == 6
+    assert all(str(outside) in line or "temporary" in line for line in outcomes), outcomes
+    assert sum("ermission denied" in line for line in outcomes) >= 4
 
 
 def mounted(tmp_path: Path, options: str, after: str = "true") -> tuple[str, ...]:
@@ -187,16 +187,16 @@ def mounted(tmp_path: Path, options: str, after: str = "true") -> tuple[str, ...
 
 def test_a_read_only_folder(tmp_path: Path) -> None:
     wrap = mounted(tmp_path, "size=3m", 'mount -o remount,ro "$0"')
-    found = attempts(tmp_path / "disk", wrap=wrap)
-    assert all(str(tmp_path) in line or "temporary" in line for line in found), found
-    assert sum("ead-only" in line or "unable to open" in line for line in found) >= 4, found
+    outcomes = attempts(tmp_path / "disk", wrap=wrap)
+    assert all(str(tmp_path) in line or "temporary" in line for line in outcomes), outcomes
+    assert sum("ead-only" in line or "unable to open" in line for line in outcomes) >= 4, outcomes
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
     wrap = mounted(tmp_path, "size=1m", '{ head -c 2m /dev/zero > "$0/big" 2>/dev/null || true; }')
-    found = attempts(tmp_path / "disk", wrap=wrap)
-    assert found[2] == "written"  # an empty file for the lock has room
-    assert all("No space left" in found[i] or "full" in found[i] for i in (0, 1, 3, 4)), found
+    outcomes = attempts(tmp_path / "disk", wrap=wrap)
+    assert outcomes[2] == "written"  # an empty file for the lock has room
+    assert all("No space left" in outcomes[i] or "full" in outcomes[i] for i in (0, 1, 3, 4)), outcomes
 
 
 FILLING = """
@@ -207,24 +207,24 @@ from tuner.errors import StoreError
 from tuner.store import SqlStore
 folder = Path(sys.argv[1])
 url = f"sqlite:///{folder}/records.db"
-kept = 0
+stored = 0
 with SqlStore(url) as store:
     (folder / "ballast").write_bytes(bytes(1 << 20))
     try:
         while True:
-            store.append([make_record(trial=kept, features=(1.0,) * 200)])
-            kept += 1
+            store.append([make_record(trial=stored, features=(1.0,) * 200)])
+            stored += 1
     except StoreError as error:
         assert error.exit_code == 3 and "disk" in error.hint, error
-    assert [r.trial for r in store.read()] == list(range(kept))
+    assert [r.trial for r in store.read()] == list(range(stored))
     (folder / "ballast").unlink()
-    store.append([make_record(trial=kept)])
+    store.append([make_record(trial=stored)])
 with SqlStore(url) as store:
     store.check()
-    assert [r.trial for r in store.read()] == list(range(kept + 1))
+    assert [r.trial for r in store.read()] == list(range(stored + 1))
 connection = sqlite3.connect(folder / "records.db")
 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-print(kept)
+print(stored)
 """
 
 

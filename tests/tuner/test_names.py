@@ -1,4 +1,4 @@
-"""What a stranger calls a model, its tensors and its layers cannot become a path, a symbol, a command or a line."""
+"""Hostile names of models, tensors and layers cannot become paths, symbols, commands or lines of a report."""
 
 from __future__ import annotations
 

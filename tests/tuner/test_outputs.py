@@ -63,7 +63,7 @@ def test_empty_and_integer_outputs_are_compared() -> None:
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=20), st.integers(-20, 20), st.integers(0, 2**31))
-def test_scaling_both_sides_by_a_power_of_two_changes_nothing(values: list[float], power: int, seed: int) -> None:
+def test_scaling_both_tensors_by_a_power_of_two_changes_nothing(values: list[float], power: int, seed: int) -> None:
     want = np.array(values)
     if not want.any():
         return

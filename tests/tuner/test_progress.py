@@ -9,7 +9,7 @@ import pytest
 from tuner.progress import PIPED_INTERVAL_S, Progress, clock_text, milliseconds, task_line
 
 
-class Clock:
+class ManualClock:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -21,7 +21,7 @@ def update(progress: Progress, name: str = "conv", trials: int = 3) -> None:
     progress.task_update(name, trials, 1.23e-3, 15.1e-3, {"run failed": 2, "invalid": 0}, 250)
 
 
-def test_a_task_line_says_it_all() -> None:
+def test_a_task_line_has_everything() -> None:
     line = task_line("conv", 64, 1.23e-3, 15.1e-3, {"wrong result": 1, "run failed": 2, "invalid": 0}, 250)
     assert line == "conv: best 1.23 ms (x12.3), 64 trials, failed 3 (2 run failed, 1 wrong result), ETA 04:10"
     assert task_line("conv", 0, None, None, {}, None) == "conv: no result yet, 0 trials"
@@ -44,7 +44,7 @@ def test_clock_text(seconds: float, text: str) -> None:
 
 def test_the_live_line_is_overwritten_and_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    out, clock = io.StringIO(), Clock()
+    out, clock = io.StringIO(), ManualClock()
     progress = Progress(out, live=True, clock=clock)
     update(progress, "a-kernel-with-a-name-that-is-far-too-long-for-this")
     clock.now += 1
@@ -59,7 +59,7 @@ def test_the_live_line_is_overwritten_and_fits_the_terminal(monkeypatch: pytest.
 
 
 def test_the_live_line_is_not_drawn_all_the_time() -> None:
-    out, clock = io.StringIO(), Clock()
+    out, clock = io.StringIO(), ManualClock()
     progress = Progress(out, live=True, clock=clock)
     for trials in range(1000):
         clock.now += 0.001
@@ -68,7 +68,7 @@ def test_the_live_line_is_not_drawn_all_the_time() -> None:
 
 
 def test_piped_only_phases_and_gathered_messages_are_written() -> None:
-    out, clock = io.StringIO(), Clock()
+    out, clock = io.StringIO(), ManualClock()
     progress = Progress(out, clock=clock)  # a StringIO is no terminal
     progress.phase("Search")
     update(progress)
@@ -86,7 +86,7 @@ def test_piped_only_phases_and_gathered_messages_are_written() -> None:
 
 def test_a_name_cannot_steer_the_terminal() -> None:
     out = io.StringIO()
-    progress = Progress(out, live=True, clock=Clock())
+    progress = Progress(out, live=True, clock=ManualClock())
     update(progress, "\x1b[2J\nconv")
     progress.phase("\x1b]0;title\x07")
     progress.message("a\rb")
@@ -97,7 +97,7 @@ def test_a_name_cannot_steer_the_terminal() -> None:
 
 def test_a_closed_terminal_does_not_end_the_run() -> None:
     out = io.StringIO()
-    progress = Progress(out, live=True, clock=Clock())
+    progress = Progress(out, live=True, clock=ManualClock())
     out.close()
     progress.phase("Search")
     update(progress)

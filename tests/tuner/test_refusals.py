@@ -1,4 +1,4 @@
-"""What the machine refuses is said at once: one clear message, exit code 3, no traceback, nothing left broken."""
+"""What the machine refuses is reported at once: one clear message, exit code 3, no traceback, nothing left broken."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def run_file(tmp_path: Path) -> Path:
 def test_a_second_run_in_the_same_folder(run_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "disk" / "runs"
     with files.locked(out / ".lock", "a run is going on"):
-        said = refused(["run", str(run_file)])
-    assert f"a run is going on in it already (process {os.getpid()})" in said
+        message = refused(["run", str(run_file)])
+    assert f"a run is going on in it already (process {os.getpid()})" in message
     assert [p.name for p in out.iterdir()] == [".lock"]
 
 
@@ -70,6 +70,6 @@ def test_no_folder_for_temporary_files(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
     assert cli.main(["run", str(run_file)]) == 3
-    said = capsys.readouterr().err
-    assert "no folder for temporary files" in said
-    assert "TMPDIR" in said
+    message = capsys.readouterr().err
+    assert "no folder for temporary files" in message
+    assert "TMPDIR" in message

@@ -1,4 +1,4 @@
-"""Rivals. An explicit table names them; importing it imports no framework."""
+"""Baselines: what users would run instead. An explicit table names them; importing it imports no framework."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ BASELINES: Mapping[str, Callable[[TorchSource], Baseline] | Callable[[OnnxSource
     OnnxRuntimeCuda.name: OnnxRuntimeCuda,
     OnnxRuntimeCudaGraph.name: OnnxRuntimeCudaGraph,
 }
-"""By name; each is made from its source: a callable from a model's recipe to the model in the rival's own form."""
+"""By name; each is made from its source: a callable from a model spec to the model in the baseline's own form."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tuner.protocols import Array
 
 _UNARY = ("relu", "sigmoid", "tanh")  # torch has each in place as `<name>_`
-_LAYOUT_ONLY = ("pack", "unpack")  # data movement of our own layouts: PyTorch's answer is already plain
+_LAYOUT_ONLY = ("pack", "unpack")  # moves data between packed layouts: PyTorch's output is already plain
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class KernelBaselineWorker:
             return None
         rng = np.random.default_rng(0)
         inputs: list[Array] = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-        wanted = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"]), "give_up_above_s": None})
+        timing_policy = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"]), "give_up_above_s": None})
         calls = [OperatorCall("torch", origin)]
         if origin["op"] == "conv2d":
             calls.append(OperatorCall("torch_channels_last", origin, channels_last=True))
@@ -72,7 +72,7 @@ class KernelBaselineWorker:
             sample = calls[0].prepare(inputs)
             sample.launch(1)
             self._pinned = pin_workers(lambda: sample.launch(20), self._threads)
-        timed = [(call.key, self._runner.run(call, inputs, wanted).samples_s) for call in calls]
+        timed = [(call.key, self._runner.run(call, inputs, timing_policy).samples_s) for call in calls]
         name, samples = min(timed, key=lambda entry: statistics.median(entry[1]))
         return {"name": name, "samples_s": list(samples)}
 
@@ -104,9 +104,9 @@ def _conv_shape(origin: Mapping[str, Any]) -> tuple[int, ...]:
     (n, _, h, w), (o, _, kh, kw) = origin["data"], origin["weight"]
     top, left, bottom, right = origin["padding"]
     (sh, sw), (dh, dw) = origin["strides"], origin["dilation"]
-    rows = (h + top + bottom - dh * (kh - 1) - 1) // sh + 1
-    columns = (w + left + right - dw * (kw - 1) - 1) // sw + 1
-    return n, o, rows, columns
+    height = (h + top + bottom - dh * (kh - 1) - 1) // sh + 1
+    width = (w + left + right - dw * (kw - 1) - 1) // sw + 1
+    return n, o, height, width
 
 
 def _conv2d(origin: Mapping[str, Any]) -> Callable[..., torch.Tensor]:

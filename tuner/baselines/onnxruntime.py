@@ -1,4 +1,4 @@
-"""ONNX Runtime as a rival: all graph optimisations, I/O binding, one operator at a time."""
+"""ONNX Runtime as a baseline: all graph optimisations, I/O binding, one operator at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tuner.protocols import Array
 
 OnnxSource = Callable[[Mapping[str, Any]], Any]
-"""From a recipe to an onnx.ModelProto, or to the bytes of one."""
+"""From a model spec to an onnx.ModelProto, or to the bytes of one."""
 
 _PROTOBUF_LIMIT = 2**31
 """No protobuf message may be larger, and a model given in memory is one message."""
@@ -42,10 +42,10 @@ class OnnxRuntime:
         return f"ONNX Runtime {_version()}, {self.words}, graph optimisation ALL, sequential, I/O binding"
 
     def unavailable(self) -> str | None:
-        found = importlib.util.find_spec("onnxruntime")
-        folder = Path(found.origin).parent if found is not None and found.origin else None
-        there = folder is not None and (not self.library or (folder / "capi" / self.library).exists())
-        return None if there else f"the package {self.package!r} is not installed"
+        spec = importlib.util.find_spec("onnxruntime")
+        folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+        installed = folder is not None and (not self.library or (folder / "capi" / self.library).exists())
+        return None if installed else f"the package {self.package!r} is not installed"
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedSession:
         """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
@@ -59,8 +59,7 @@ class OnnxRuntime:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
         model = _serialized(self.source(model_spec))
-        if self.device == "cuda":
-            onnxruntime.preload_dlls()  # of CUDA and cuDNN, from where PyTorch has them
+        self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
         if self.provider not in session.get_providers():
             raise InfrastructureError(
@@ -68,6 +67,9 @@ class OnnxRuntime:
                 f"install the CUDA and cuDNN that {self.package} {onnxruntime.__version__} was built for",
             )
         return LoadedSession(self.name, session, self.device)
+
+    def _load_libraries(self) -> None:
+        """Load the libraries that the provider needs beside its own."""
 
 
 class OnnxRuntimeCuda(OnnxRuntime):
@@ -80,6 +82,11 @@ class OnnxRuntimeCuda(OnnxRuntime):
     device = "cuda"
     library = "libonnxruntime_providers_cuda.so"
     words = "CUDA execution provider, exhaustive search of convolutions, IEEE float32"
+
+    def _load_libraries(self) -> None:
+        import onnxruntime
+
+        onnxruntime.preload_dlls()  # of CUDA and cuDNN, from where PyTorch has them
 
 
 class OnnxRuntimeCudaGraph(OnnxRuntimeCuda):
@@ -112,7 +119,7 @@ def _serialized(model: Any) -> bytes:
 
 @dataclass(frozen=True)
 class LoadedSession:
-    """A Launchable."""
+    """A Launchable: a session that is ready to run."""
 
     key: str
     session: Any

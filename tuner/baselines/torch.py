@@ -1,4 +1,4 @@
-"""PyTorch as a rival: eager, eager in channels_last, and torch.compile with frozen weights."""
+"""PyTorch as a baseline: eager, eager in channels_last, and torch.compile with frozen weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from tuner.protocols import Array
 
 TorchSource = Callable[[Mapping[str, Any]], tuple[Any, Sequence[Any]]]
-"""From a recipe to (module, example inputs). Only the module is used: inputs come with `prepare`."""
+"""From a model spec to (module, example inputs). Only the module is used: inputs come with `prepare`."""
 
 
 def use_threads(threads: int) -> None:
-    """Operators run on `threads` threads, and one operator at a time. For a process of the rival's own."""
+    """Operators run on `threads` threads, and one operator at a time. For a process of the baseline's own."""
     import torch
 
     torch.set_num_threads(threads)

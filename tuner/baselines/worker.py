@@ -1,4 +1,4 @@
-"""A child's service that holds one rival, ready to be called: what the end-to-end contest talks to."""
+"""A child's service that holds one baseline, ready to be called by the comparison of whole models."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-class Host(ModelWorker):
+class BaselineWorker(ModelWorker):
     """`baseline` is a name of `BASELINES`; `provider` is `module:function`, the function that makes the model of
-    `model_spec` in the form this rival takes. The model is made by `op_prepare`, not before."""
+    `model_spec` in the form this baseline takes. The model is made by `op_prepare`, not before."""
 
     def __init__(self, baseline: str, model_spec: Mapping[str, Any], threads: int, provider: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Host(ModelWorker):
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
         """Load the model and call it once. The file's arrays are the model's inputs in order; their names are
-        not looked at. Raises InfrastructureError when the rival cannot be had here."""
+        not looked at. Raises InfrastructureError when the baseline is not available here."""
         reason = self._baseline.unavailable()
         if reason:
             raise InfrastructureError(f"{self._baseline.name}: {reason}")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner import config
+from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.bundle.recorded import BundleReplayBench
 from tuner.devices import resolve
@@ -21,7 +21,7 @@ from tuner.process.dispatch import finish_s, spread
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status, excluded
+from tuner.records import PROTOCOL_VERSION, Fidelity, Status, excluded
 
 SETTINGS = config.SETTINGS["standard"]
 """A `chunk` of items is handed to a worker together: it draws and uploads their task's inputs once."""
@@ -31,30 +31,6 @@ REPLAY = "replay"
 
 _PER_ITEM_S, _BYTES_PER_S = 0.05, 2e8
 """For the queue's predictions: what an item costs beside its sampling, and how fast inputs are drawn."""
-
-
-def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement: ...
-
-    def close(self) -> None: ...
-
-
-def _cuda(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequence[Bench]:
-    from tuner.devices.cuda.bench import open_gpus
-
-    return open_gpus(gpus, manifest.arch, manifest.mode)
-
-
-def _replay(argument: str, manifest: Manifest, gpus: Sequence[int] | None) -> Sequence[Bench]:
-    from tuner.bundle.recorded import BundleReplayBench
-
-    return [BundleReplayBench(Path(argument))]
-
-
-RUNNERS: Mapping[str, Callable[[str, Manifest, Sequence[int] | None], Sequence[Bench]]] = {
-    "cuda": _cuda,
-    "replay": _replay,
-}
-"""By the name that `--runner` begins with; what follows its colon is the runner's argument."""
 
 
 def measure(
@@ -85,9 +61,7 @@ def measure(
                 bench.close()
 
 
-def _benches(
-    runner: str | None, manifest: Manifest, gpus: Sequence[int] | None
-) -> tuple[str, Sequence[BundleBench]]:
+def _benches(runner: str | None, manifest: Manifest, gpus: Sequence[int] | None) -> tuple[str, Sequence[BundleBench]]:
     """The runner's name and what it measures on. Raises UserError for an unknown one, TargetError without a device."""
     kinds = [kind for kind in resolve.all_kinds() if kind.bundles]
     name, _, argument = (runner or resolve.kind_of_text(manifest.target).name).partition(":")
@@ -139,14 +113,15 @@ class _Measuring:
 
     def run(self) -> tuple[list[str], int]:
         try:
-            self._tier("screening", SCREEN, lambda task: self._items[task.key])
-            self._tier("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[: SETTINGS.finalists])
-            self._tier("certifying the winners", CERTIFY, self._certified)
+            self._measure_at("screening", SCREEN, lambda task: self._items[task.key])
+            most = SETTINGS.finalists
+            self._measure_at("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[:most])
+            self._measure_at("certifying the winners", CERTIFY, self._certified)
         finally:
             self._writer.close()
         return self._lines(), 130 if self._interrupted() else 0
 
-    def _tier(self, words: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
+    def _measure_at(self, words: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
         batches = []
         for task in self._manifest.tasks:
             missing = [i for i in choose(task) if (task.key, i.candidate, policy.fidelity) not in self._found]

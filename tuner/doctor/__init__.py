@@ -1,17 +1,18 @@
-"""Whether this machine is set up for a run: looked at part by part, each finding with what to do about it.
+"""Whether this machine is set up for a run: checked part by part, each finding with what to do about it.
 
-Nothing is changed: files that are written to try a folder are removed, the database is only read. What may
-crash (TVM, PyCUDA) is tried in a child.
+Nothing is changed: files that are written to test a folder are removed, the database is only read. What may
+crash (TVM, PyCUDA) runs in a child.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tuner.config import RunConfig
-from tuner.devices.cuda import findings as cuda
+from tuner.devices import resolve
 from tuner.devices.finding import Finding, Look, State
 from tuner.doctor import database, machine, software
 from tuner.errors import InfrastructureError, TunerError
@@ -30,7 +31,7 @@ def examine(config: RunConfig) -> list[Finding]:
         ("packages", lambda: software.packages(config)),
         ("linker", software.linker),
         ("tvm", lambda: software.tvm(config)),
-        ("cuda", lambda: cuda.cuda(config)),
+        *((kind.name, functools.partial(kind.findings, config)) for kind in resolve.all_kinds()),
         ("memory", machine.memory),
         ("limits", machine.limits),
         ("load", machine.load),
@@ -42,18 +43,18 @@ def examine(config: RunConfig) -> list[Finding]:
 
 
 def look(part: str, findings: Callable[[], Look]) -> list[Finding]:
-    """The findings of one part; what it raises is the last of them."""
-    found: list[Finding] = []
+    """The findings of one part; what it raises becomes the last of them."""
+    collected: list[Finding] = []
     try:
         for finding in findings():
-            found.append(finding)  # one by one: what was found before a failure is kept
+            collected.append(finding)  # one by one: those before a failure stay
     except TunerError as error:
-        found.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
+        collected.append(Finding(part, State.BROKEN, error.message, error.hint or "see the message"))
     except (OSError, ImportError) as error:
-        found.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
-    return found
+        collected.append(Finding(part, State.BROKEN, f"{type(error).__name__}: {error}", "see the message"))
+    return collected
 
 
-def exit_code(found: Sequence[Finding]) -> int:
+def exit_code(findings: Sequence[Finding]) -> int:
     """0, or 3 when a part is broken."""
-    return InfrastructureError.exit_code if any(finding.state is State.BROKEN for finding in found) else 0
+    return InfrastructureError.exit_code if any(finding.state is State.BROKEN for finding in findings) else 0

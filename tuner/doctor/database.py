@@ -16,7 +16,7 @@ _MOVE = "move it away, with its -wal and -shm files; a new one is started"
 
 
 def database(url: str) -> Look:
-    """A SQLite file is only read; another database is opened as a run does it, which makes missing tables."""
+    """A SQLite file is only read; another database is opened as a run opens it, which creates missing tables."""
     path = url.removeprefix("sqlite:///")
     if path == url or not path or path.startswith((":memory:", "file:")) or "?" in path:
         from tuner.store import SqlStore
@@ -32,8 +32,8 @@ def database(url: str) -> Look:
 def _file(path: Path) -> Finding:
     from tuner.store import SCHEMA_VERSION
 
-    def broken(found: str, advice: str) -> Finding:
-        return Finding("database", State.BROKEN, f"{path}: {found}", advice)
+    def broken(problem: str, advice: str) -> Finding:
+        return Finding("database", State.BROKEN, f"{path}: {problem}", advice)
 
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=rw"

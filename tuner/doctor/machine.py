@@ -22,6 +22,7 @@ _FILES = 256
 
 
 def memory() -> Look:
+    """Free memory, and limits on it."""
     free = environment.capture()["memory_available_bytes"]
     limits = {"the control group": _control_group_bytes(), "ulimit -v": _soft(resource.RLIMIT_AS),
               "ulimit -d": _soft(resource.RLIMIT_DATA)}  # fmt: skip
@@ -36,6 +37,7 @@ def memory() -> Look:
 
 
 def limits() -> Look:
+    """Limits on open files and on the size of a file."""
     files = _soft(resource.RLIMIT_NOFILE)
     if files is not None and files < _FILES:
         yield Finding("limits", State.WARNING, f"{files} open files are allowed", f"ulimit -n {4 * _FILES}")
@@ -47,6 +49,7 @@ def limits() -> Look:
 
 
 def load() -> Look:
+    """How busy this machine is, and its frequency governor."""
     busy, cores = os.getloadavg()[0], environment.usable_threads()
     governor = environment.capture()["governor"]
     if busy > 0.25 * cores:

@@ -1,10 +1,11 @@
-"""Python, the packages, the linker, and TVM tried from end to end."""
+"""Python, the packages, the linker, and TVM tested from end to end."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -20,10 +21,11 @@ from tuner.errors import InfrastructureError, TargetError
 
 _PROBE_TIMEOUT_S = 180.0
 
-_ANEW = "see memory, limits and temp folder (its path may be too long); else set up anew: make clean setup"
+_SET_UP_AGAIN = "see memory, limits and temp folder (its path may be too long); else set up anew: make clean setup"
 
 
 def python() -> Look:
+    """The version of Python, and the system."""
     name = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 13) and platform.system() == "Linux"
     yield Finding(
@@ -32,6 +34,7 @@ def python() -> Look:
 
 
 def versions() -> Look:
+    """The versions that must fit each other exactly. Raises InfrastructureError when they do not."""
     environment.check_versions()
     yield Finding("versions", State.OK, ", ".join(f"{name} {pin}" for name, pin in environment.PINNED.items()))
 
@@ -46,6 +49,7 @@ _OPTIONAL = (
 
 
 def packages(config: RunConfig) -> Look:
+    """Missing packages; an optional one counts as broken when the model needs it."""
     missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         yield Finding("packages", State.BROKEN, f"missing: {', '.join(missing)}", "install them: pip install -e .")
@@ -69,23 +73,29 @@ _COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 
 
 def linker() -> Look:
-    from tuner.devices.builder import linker
+    """What links kernels and whole models. Raises InfrastructureError when there is no linker."""
+    from tuner.devices.cpu.codegen import linker
 
     yield Finding("linker", State.OK, linker()[0])
-    named = os.environ.get("CXX") or os.environ.get("CC")
-    if not any(map(shutil.which, [named] if named else _COMPILERS)):
+    configured = os.environ.get("CXX") or os.environ.get("CC")
+    if not any(map(shutil.which, [configured] if configured else _COMPILERS)):
         yield Finding("linker", State.BROKEN, "no C++ compiler: no model can be linked", "install g++ or clang++")
 
 
 class Probe:
-    """A child's service: TVM does from end to end what a run needs of it."""
+    """A child's service: does with TVM what a run does, from end to end."""
 
-    def op_try(self) -> dict[str, str]:
-        """A kernel is compiled for this CPU, linked, loaded and run. Returns what LLVM says of itself."""
+    def op_kernel(self) -> dict[str, Any]:
+        """Compile, link, load and run a kernel on this CPU.
+
+        Returns the version of LLVM, its name of this CPU, and what it expects of one of that name and this one lacks.
+        """
         import numpy as np
         import tvm
         import tvm.script
-        from tvm.target import codegen
+        from tvm.target import Target, codegen
+
+        cpu = json.loads(targets.resolve(TargetConfig("llvm")).text)
 
         program = tvm.script.from_source(
             '@T.prim_func(s_tir=True)\ndef main(x: T.Buffer((64,), "float32"), y: T.Buffer((64,), "float32")):\n'
@@ -93,47 +103,45 @@ class Probe:
         )
         with tempfile.TemporaryDirectory(prefix="tuner-doctor-") as folder:
             path = os.path.join(folder, "probe.so")
-            tvm.compile(program, target=tvm.target.Target.from_device("cpu")).export_library(path)
+            tvm.compile(program, target=Target(cpu)).export_library(path)
             x, y = np.arange(64, dtype=np.float32), tvm.runtime.tensor(np.zeros(64, np.float32))
             tvm.runtime.load_module(path)["main"](tvm.runtime.tensor(x), y)
         if not np.array_equal(y.numpy(), 2 * x):
             raise RuntimeError("a compiled kernel computes wrong numbers")
-        return {"llvm": str(codegen.llvm_version_major()), "cpu": str(codegen.llvm_get_system_cpu())}
+        return {"llvm": codegen.llvm_version_major(), "cpu": cpu["mcpu"], "masked": cpu.get("mattr", [])}
 
-    def op_target(self, spec: Any, threads: int | None) -> dict[str, Any]:
-        """The target in words, and what LLVM expects of a CPU of this name and this one lacks. Raises TargetError."""
-        from tvm.target import codegen
-
-        found = targets.resolve(TargetConfig(spec, threads))
-        words = f"{found.kind}, {found.device}, {found.threads} thread(s): {', '.join(found.features) or 'no features'}"
-        cpu = {"kind": "llvm", "mcpu": str(codegen.llvm_get_system_cpu())}
-        return {"words": words, "masked": targets.masked_features(cpu)}
+    def op_target(self, spec: Any, threads: int | None) -> str:
+        """The target that this configuration means, in words. Raises TargetError."""
+        target = targets.resolve(TargetConfig(spec, threads))
+        features = ", ".join(target.features) or "no features"
+        return f"{target.kind}, {target.device}, {target.threads} thread(s): {features}"
 
 
 def tvm(config: RunConfig) -> Look:
+    """Whether TVM works, and whether the configured target is here."""
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     try:
         environment.check_versions()
     except InfrastructureError:
-        yield Finding("tvm", State.BROKEN, "not tried with these versions", "install the pair first")
+        yield Finding("tvm", State.BROKEN, "not tested with these versions", "install the pair first")
         return
     try:
         with Child("tuner.doctor.software:Probe") as child:
-            said = child.call("try", _PROBE_TIMEOUT_S)
-            words = f"compiles, links and runs a kernel with LLVM {said['llvm']} for {said['cpu']}"
+            probed = child.call("kernel", _PROBE_TIMEOUT_S)
+            words = f"compiles, links and runs a kernel with LLVM {probed['llvm']} for {probed['cpu']}"
             yield Finding("tvm", State.OK, words)
             target = child.call("target", _PROBE_TIMEOUT_S, spec=config.target.spec, threads=config.target.threads)
     except ChildError as error:
         wrong = error.kind == TargetError.__name__
-        part, advice = ("target", "change `target` in the run file") if wrong else ("tvm", _ANEW)
+        part, advice = ("target", "change `target` in the run file") if wrong else ("tvm", _SET_UP_AGAIN)
         yield Finding(part, State.BROKEN, " ".join(str(error).split())[:400], advice)
         return
     except (ChildDied, ChildTimeout, OSError, EOFError) as error:
         words = " ".join(str(error).split())[:400] or type(error).__name__
-        yield Finding("tvm", State.BROKEN, f"the child that tries it failed: {words}", _ANEW)
+        yield Finding("tvm", State.BROKEN, f"the child that tests it failed: {words}", _SET_UP_AGAIN)
         return
-    yield Finding("target", State.OK, target["words"])
-    if target["masked"]:
-        lacking = f"LLVM expects of {said['cpu']} what this machine lacks or hides: {' '.join(target['masked'])}"
+    yield Finding("target", State.OK, target)
+    if probed["masked"]:
+        lacking = f"LLVM expects of {probed['cpu']} what this machine lacks or hides: {' '.join(probed['masked'])}"
         yield Finding("target", State.NOTE, lacking, "nothing: they are not used")

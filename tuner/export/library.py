@@ -23,7 +23,7 @@ import numpy as np
 
 from tuner.errors import ConfigError, OutputError, UserError
 from tuner.files import replace_folder, sync
-from tuner.outputs import Check, check_outputs
+from tuner.outputs import OutputCheck, check_outputs
 from tuner.protocols import ImportedModel, InputSpec
 from tuner.schema import read
 
@@ -100,7 +100,8 @@ def export(
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
     `executable` is what `tvm.compile` made of a relax module with a function `main`; `outputs` are the
-    shapes and dtypes of what it returns. Raises OutputError, e.g. without a C++ compiler to link with.
+    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on. Raises OutputError, e.g.
+    without a C++ compiler to link with.
     """
     aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
@@ -139,9 +140,9 @@ def export(
 
 
 def _reason(error: RuntimeError) -> str:
-    """What the linker said, without the command that follows it."""
-    said = str(error).strip().partition("\nCommand line:")[0].strip()
-    return said[-300:] if said else type(error).__name__
+    """The linker's message, without the command that follows it."""
+    message = str(error).strip().partition("\nCommand line:")[0].strip()
+    return message[-300:] if message else type(error).__name__
 
 
 def _input(spec: InputSpec) -> dict[str, Any]:
@@ -157,9 +158,9 @@ def _sha256(path: Path) -> str:
 
 
 def read_manifest(export_dir: Path) -> dict[str, Any]:
-    """The manifest, once it is known to be one, and the library to be the one that was exported with it.
+    """The manifest of an export whose library is the one that was exported with it.
 
-    Raises UserError, naming the file, when one is missing, broken, or changed since.
+    Raises UserError, naming the file, when one of the two is missing, broken, or changed since.
     """
     path = export_dir / MANIFEST
     try:
@@ -189,7 +190,19 @@ def _digest(text: str) -> str:
     return "" if re.fullmatch("[0-9a-f]{64}", text) else "64 hexadecimal digits"
 
 
-def _some(count: int) -> str:
+def _device(name: str) -> str:
+    import tvm
+
+    known = re.fullmatch("[a-z_]+", name) is not None
+    if known:
+        try:
+            tvm.device(name)
+        except ValueError:
+            known = False
+    return "" if known else "the name of a TVM device"
+
+
+def _count(count: int) -> str:
     return "" if 1 <= count <= 4096 else "a value from 1 to 4096"
 
 
@@ -214,8 +227,8 @@ class _Manifest:
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
     target: str
-    device: Literal["cpu", "cuda"]
-    threads: Annotated[int, _some]
+    device: Annotated[str, _device]
+    threads: Annotated[int, _count]
     versions: Mapping[str, str]
 
 
@@ -223,8 +236,8 @@ def _stated(manifest: Any) -> _Manifest:
     """Raises ValueError or ConfigError, naming the field."""
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ValueError("schema is missing or of another version")
-    found: _Manifest = read(_Manifest, manifest)
-    return found
+    stated: _Manifest = read(_Manifest, manifest)
+    return stated
 
 
 def verify(
@@ -234,14 +247,14 @@ def verify(
     rtol: float,
     atol: float,
     timeout_s: float = 120.0,
-) -> Check:
-    """Run the exported loader in a fresh process and compare its answers by `check_outputs`.
+) -> OutputCheck:
+    """Run the exported loader in a fresh process and compare its outputs by `check_outputs`.
 
-    `inputs` are in the manifest's order. A loader that crashes, hangs or answers wrong gives a Check
-    that is not ok; a changed library is never loaded and raises UserError.
+    `inputs` are in the manifest's order. A loader that crashes, hangs or computes something else gives an
+    OutputCheck that is not ok; a changed library is never loaded and raises UserError.
     """
     read_manifest(export_dir)
-    if not _is_ours(export_dir / LOADER):
+    if not _is_unchanged(export_dir / LOADER):
         raise UserError(f"{export_dir / LOADER}: changed after it was exported, or missing: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -249,16 +262,16 @@ def verify(
         # -P: nothing that lies in the export folder can take the place of numpy or tvm
         command = [sys.executable, "-P", str(export_dir / LOADER), str(given), str(got)]
         try:
-            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, text=True)
+            ended = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, text=True)
         except subprocess.TimeoutExpired:
-            return Check(False, None, None, f"no answer within {timeout_s:.3g} s")
-        if done.returncode != 0 or not got.exists():
-            return Check(False, None, None, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}")
-        with np.load(got, allow_pickle=False) as answers:
-            return check_outputs([answers[f"arr_{index}"] for index in range(len(answers.files))], expected, rtol, atol)
+            return OutputCheck(False, None, None, f"no output within {timeout_s:.3g} s")
+        if ended.returncode != 0 or not got.exists():
+            return OutputCheck(False, None, None, f"exit code {ended.returncode}: {ended.stderr.strip()[-300:]}")
+        with np.load(got, allow_pickle=False) as outputs:
+            return check_outputs([outputs[f"arr_{index}"] for index in range(len(outputs.files))], expected, rtol, atol)
 
 
-def _is_ours(loader: Path) -> bool:
+def _is_unchanged(loader: Path) -> bool:
     try:
         return loader.read_bytes() == LOADER_TEXT.encode()
     except OSError:

@@ -1,7 +1,7 @@
-"""The model as a graph: cleaned, laid out, lowered to kernels, and put together again with the winners."""
+"""The model as a graph: cleaned, laid out, and lowered to kernels. `tuner.devices` links the winners into it."""
 
-from tuner.graph.assemble import assemble, build_untuned
+from tuner.graph.build import build_untuned, finish
 from tuner.graph.clean import clean
 from tuner.graph.lower import GraphConfig, Lowered, lower, output_specs, preferred_layout
 
-__all__ = ["GraphConfig", "Lowered", "assemble", "build_untuned", "clean", "lower", "output_specs", "preferred_layout"]
+__all__ = ["GraphConfig", "Lowered", "build_untuned", "clean", "finish", "lower", "output_specs", "preferred_layout"]

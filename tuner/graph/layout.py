@@ -16,7 +16,8 @@ import tvm
 from tvm import relax, te, topi
 from tvm.ir import Call
 
-from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+from tuner.graph.convolution import Geometry, pack_array, pack_weight
+from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
 
 _UNARY: Mapping[str, Callable[[Any], Any]] = {
     "relax.nn.relu": relax.op.nn.relu,
@@ -148,19 +149,14 @@ class Pack(Rewriter):
         if (depthwise and data.block != out_block) or (not depthwise and group_channels % data.block):
             data = self._pack(self._unpack(data), out_block if depthwise else block_of(c // groups, self.lanes))
         geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
-        hint = f"conv2d_{kh}x{kw}" + (f"s{geometry.strides[0]}" if max(geometry.strides) > 1 else "")
-        origin = geometry.origin()
         if depthwise:
             packed_weight = weight.reshape(c // out_block, out_block, kh, kw).transpose(0, 2, 3, 1)
             compute = geometry.depthwise(out_block)
-            hint = "depthwise_" + hint
         else:
             packed_weight = pack_weight(weight, data.block, out_block)
             compute = geometry.dense(data.block, out_block)
-            hint += f"g{groups}" if groups > 1 else ""
-        result = self._kernel(
-            compute, data.expr, relax.const(np.ascontiguousarray(packed_weight)), hint=hint, origin=origin
-        )
+        packed = relax.const(np.ascontiguousarray(packed_weight))
+        result = self._kernel(compute, data.expr, packed, hint=geometry.hint(), origin=geometry.origin())
         return Packed(result, out_block, shape_of(call))
 
     def _binary(self, name: str, call: Call, args: Sequence[Any]) -> Packed | None:
@@ -173,7 +169,7 @@ class Pack(Rewriter):
         return Packed(self.emit(_BINARY[name](*operands)), packed.block, packed.plain)
 
     def _operand(self, value: Any, like: Packed, shape: tuple[int, ...]) -> Any:
-        """The other operand in the layout of `like`; None when it does not fit."""
+        """An operand as an expression in the layout of `like`; None when it does not fit."""
         if isinstance(value, Packed):
             if value.plain != like.plain:
                 return None
@@ -229,114 +225,3 @@ class Pack(Rewriter):
             f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields
         ]
         return Packed(self.emit(relax.op.concat([f.expr for f in same], axis=1)), block, shape_of(call))
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The shape of a 2-d convolution; padding is (top, left, bottom, right)."""
-
-    data: tuple[int, ...]
-    weight: tuple[int, ...]
-    strides: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-    @staticmethod
-    def of(attrs: Any, data: Sequence[int], weight: Sequence[int]) -> Geometry:
-        strides = [int(s) for s in attrs.strides]
-        padding = [int(p) for p in attrs.padding]
-        dilation = [int(d) for d in attrs.dilation]
-        strides = strides * (2 // len(strides))
-        dilation = dilation * (2 // len(dilation))
-        padding = padding * (4 // len(padding))
-        return Geometry(
-            tuple(data),
-            tuple(weight),
-            (strides[0], strides[1]),
-            (padding[0], padding[1], padding[2], padding[3]),
-            (dilation[0], dilation[1]),
-            int(attrs.groups),
-        )
-
-    def origin(self) -> dict[str, Any]:
-        return {
-            "op": "conv2d",
-            "data": list(self.data),
-            "weight": list(self.weight),
-            "strides": list(self.strides),
-            "padding": list(self.padding),
-            "dilation": list(self.dilation),
-            "groups": self.groups,
-        }
-
-    @property
-    def out_hw(self) -> tuple[int, int]:
-        (_, _, h, w), (_, _, kh, kw) = self.data, self.weight
-        top, left, bottom, right = self.padding
-        rows = (h + top + bottom - self.dilation[0] * (kh - 1) - 1) // self.strides[0] + 1
-        columns = (w + left + right - self.dilation[1] * (kw - 1) - 1) // self.strides[1] + 1
-        return rows, columns
-
-    def _padded(self, data: Any) -> Any:
-        top, left, bottom, right = self.padding
-        if not any(self.padding):
-            return data
-        return topi.nn.pad(data, (0, 0, top, left, 0), (0, 0, bottom, right, 0), name="pad")
-
-    def dense(self, in_block: int, out_block: int) -> Callable[[Any, Any], Any]:
-        """TE of an ordinary or grouped convolution on packed data and packed weights."""
-        n = self.data[0]
-        o, group_c, kh, kw = self.weight
-        rows, columns = self.out_hw
-        (sy, sx), (dy, dx) = self.strides, self.dilation
-        chunks = group_c // in_block
-        group_out = o // self.groups // out_block
-
-        def compute(data: Any, weight: Any) -> Any:
-            padded = self._padded(data)
-            ico = te.reduce_axis((0, chunks), "ico")
-            ry = te.reduce_axis((0, kh), "ry")
-            rx = te.reduce_axis((0, kw), "rx")
-            ici = te.reduce_axis((0, in_block), "ici")
-
-            def body(i: Any, oc: Any, y: Any, x: Any, k: Any) -> Any:
-                chunk = ico if self.groups == 1 else oc // group_out * chunks + ico
-                value = padded[i, chunk, y * sy + ry * dy, x * sx + rx * dx, ici]
-                return te.sum(value * weight[oc, ico, ry, rx, ici, k], axis=[ico, ry, rx, ici])
-
-            return te.compute((n, o // out_block, rows, columns, out_block), body, name="conv2d")
-
-        return compute
-
-    def depthwise(self, block: int) -> Callable[[Any, Any], Any]:
-        """TE of a depthwise convolution; weights are [C/block, kh, kw, block]."""
-        n, c, _, _ = self.data
-        _, _, kh, kw = self.weight
-        rows, columns = self.out_hw
-        (sy, sx), (dy, dx) = self.strides, self.dilation
-
-        def compute(data: Any, weight: Any) -> Any:
-            padded = self._padded(data)
-            ry = te.reduce_axis((0, kh), "ry")
-            rx = te.reduce_axis((0, kw), "rx")
-
-            def body(i: Any, j: Any, y: Any, x: Any, k: Any) -> Any:
-                return te.sum(padded[i, j, y * sy + ry * dy, x * sx + rx * dx, k] * weight[j, ry, rx, k], axis=[ry, rx])
-
-            return te.compute((n, c // block, rows, columns, block), body, name="depthwise_conv2d")
-
-        return compute
-
-
-def pack_array(array: Array, block: int) -> Array:
-    """[N, C, H, W] -> [N, C/block, H, W, block]."""
-    n, c, h, w = array.shape
-    return np.ascontiguousarray(array.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2))
-
-
-def pack_weight(weight: Array, in_block: int, out_block: int) -> Array:
-    """[O, I, kh, kw] -> [O/out, I/in, kh, kw, in, out]."""
-    o, i, kh, kw = weight.shape
-    split = weight.reshape(o // out_block, out_block, i // in_block, in_block, kh, kw)
-    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))

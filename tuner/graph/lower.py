@@ -76,21 +76,21 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         if fuse:
             module = relax.transform.FuseTIR()(module)
         module = relax.transform.DeadCodeElimination()(module)
-    return _extract(module, config, target, {**plain.found, **origins}, members)
+    return _extract(module, config, target, {**plain.origins, **origins}, members)
 
 
 def _members(module: tvm.IRModule) -> dict[str, list[str]]:
     """Which TensorIR functions each fused relax function calls, by name."""
-    found: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for var, function in module.functions.items():
         if isinstance(function, relax.Function) and var.name_hint != "main":
-            found[var.name_hint] = [
+            members[var.name_hint] = [
                 binding.value.args[0].name_hint
                 for block in function.body.blocks
                 for binding in block.bindings
                 if isinstance(binding.value, Call) and _is_call_tir(binding.value)
             ]
-    return found
+    return members
 
 
 def _is_call_tir(call: Call) -> bool:
@@ -119,9 +119,9 @@ def _extract(
         name = var.name_hint
         if name not in weights or not isinstance(function, tvm.tirx.PrimFunc):
             continue
-        parts = members.get(name, [name])
+        operators = members.get(name, [name])
         shapes = [[int(extent) for extent in param.shape] for param in function.params[:2]]
-        label, origin = _describe(parts, shapes, origins)
+        label, origin = _describe(operators, shapes, origins)
         workload = from_prim_func(function, label, outputs[name], origin)
         kernels[name] = workload.key
         merged[workload.key] += weights[name]
@@ -132,22 +132,22 @@ def _extract(
 
 
 def _describe(
-    parts: Sequence[str], workload_args: Sequence[Any], origins: Mapping[str, Mapping[str, Any]]
+    operators: Sequence[str], input_shapes: Sequence[Any], origins: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, dict[str, Any]]:
-    """A readable name for a kernel, and what its main operator is and what follows it.
+    """A readable name for a kernel of fused operators, and what its main operator is and what follows it.
 
     `["conv2d_3x3s27", "add1", "relu"]` becomes `conv2d_3x3s2_64x56x56_to_128_add_relu`: digits that
-    only tell twins apart are dropped.
+    only make a name unique are dropped.
     """
-    bare = [re.sub(r"\d+$", "", part) for part in parts]
-    anchors = [i for i, part in enumerate(parts) if part in origins]
+    bare = [re.sub(r"\d+$", "", operator) for operator in operators]
+    anchors = [i for i, operator in enumerate(operators) if operator in origins]
     if len(anchors) == 1:
-        origin = dict(origins[parts[anchors[0]]])
+        origin = dict(origins[operators[anchors[0]]])
         origin["epilogue"] = bare[anchors[0] + 1 :]
         name = f"{origin.pop('hint')}_{'x'.join(map(str, origin['data'][1:]))}_to_{origin['weight'][0]}"
         return "_".join([*bare[: anchors[0]], name, *origin["epilogue"]]), origin
     if bare.count("matmul") == 1 and bare[0] == "matmul":
-        a, b = workload_args[0], workload_args[1]
+        a, b = input_shapes[0], input_shapes[1]
         origin = {"op": "matmul", "a": a, "b": b, "epilogue": bare[1:]}
         return "_".join([f"matmul_{'x'.join(map(str, a))}_by_{'x'.join(map(str, b))}", *bare[1:]]), origin
     return "_".join(bare), {}

@@ -1,8 +1,8 @@
 """Where models come from. The prefix of `model.source` chooses the importer, by the table below.
 
-Everything here is a plain function over JSON-able arguments: a *recipe* is
-`{"kind", "source", "batch", "inputs", "weights", "seed"}` and rebuilds exactly the same model in any
-process. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
+Everything here is a plain function over JSON-able arguments: a *model spec* is
+`{"kind", "source", "batch", "inputs", "weights", "seed"}`, from which every process builds exactly the same
+model. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 ModelSpec = Mapping[str, Any]
+"""JSON-able data from which a model is built; see `make_model_spec`."""
 
 
 def _load_onnx(model_spec: ModelSpec) -> ImportedModel:
@@ -51,7 +52,7 @@ def load(source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights
 def make_model_spec(
     source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int
 ) -> dict[str, Any]:
-    """The JSON-able recipe of a model that was not loaded yet. Raises ModelError when it is senseless."""
+    """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
     if batch < 1:
         raise ModelError(source, f"a batch of {batch}", "model.batch is at least 1")
     if weights not in ("random", "original"):
@@ -108,7 +109,7 @@ def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
 
 
 def model_inputs(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -> list[Array]:
-    """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the recipe knows.
+    """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the model spec has.
 
     `model_spec["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
     vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros.

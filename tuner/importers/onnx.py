@@ -123,16 +123,16 @@ def _integer_ranges(model: onnx.ModelProto) -> dict[str, list[int]]:
     """`[low, high)` of the integer inputs: an index stays inside its table, anything else is a mask of ones."""
     tables = {tensor.name: tensor for tensor in model.graph.initializer}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
-    found: dict[str, list[int]] = {}
+    ranges: dict[str, list[int]] = {}
     source_of: dict[str, str] = {}
     for value in model.graph.input:
         if value.type.tensor_type.elem_type not in floats:
-            found[value.name] = [1, 2]
+            ranges[value.name] = [1, 2]
             source_of[value.name] = value.name
     for node in model.graph.node:
         if node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten") and node.input[0] in source_of:
             source_of[node.output[0]] = source_of[node.input[0]]
         if node.op_type == "Gather" and node.input[1] in source_of and node.input[0] in tables:
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-            found[source_of[node.input[1]]] = [0, tables[node.input[0]].dims[axis]]
-    return found
+            ranges[source_of[node.input[1]]] = [0, tables[node.input[0]].dims[axis]]
+    return ranges

@@ -1,6 +1,6 @@
 """Simplifying an ONNX graph where that is easiest: before it becomes relax or torch.
 
-Sum becomes a chain of Add, Dropout and Identity go, automatic padding becomes explicit, and whatever
+Sum becomes a chain of Add, Dropout and Identity are removed, automatic padding becomes explicit, and what
 depends on constants alone is computed. Batch norms stay: the graph passes fold them.
 """
 
@@ -33,26 +33,26 @@ convolutions are slow and its LRN is wrong for small batches, so the list is of 
 def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDArray[Any]]]) -> onnx.ModelProto:
     """A new model in which Constant and constant ConstantOfShape nodes are initializers.
 
-    `drawn` gives the values of some of them anew; each is called when its turn has come, so that weights
-    are in memory once. Initializers are no longer graph inputs (so that every runtime may fold them), and
-    those that nobody reads are gone.
+    `drawn` gives new values for some of them; each is called only when it is stored, so that weights are in
+    memory once. Initializers are no longer graph inputs (so that every runtime may fold them), and
+    those that no node reads are removed.
     """
     graph = model.graph
     values: dict[str, Callable[[], NDArray[Any]]] = {
         tensor.name: functools.partial(numpy_helper.to_array, tensor) for tensor in graph.initializer
     }
-    kept = []
+    remaining = []
     for node in graph.node:
         value = _constant(node, values)
         if value is None:
-            kept.append(node)
+            remaining.append(node)
         else:
             values[node.output[0]] = value
-    used = {name for node in kept for name in _read(node)} | {output.name for output in graph.output}
+    used = {name for node in remaining for name in _read(node)} | {output.name for output in graph.output}
     result = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # before 4, initializers had to be inputs
     result.opset_import.extend(model.opset_import)
     result.graph.name = graph.name
-    result.graph.node.extend(kept)
+    result.graph.node.extend(remaining)
     result.graph.input.extend(value for value in graph.input if value.name not in values)
     result.graph.output.extend(graph.output)
     result.graph.value_info.extend(graph.value_info)
@@ -82,7 +82,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     outputs = {output.name for output in graph.output}
     read = {name for node in graph.node for name in _read(node)} | outputs
     renamed: dict[str, str] = {}
-    kept: list[onnx.NodeProto] = []
+    remaining: list[onnx.NodeProto] = []
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
@@ -91,12 +91,12 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         elif (values := _folded(node, stored, shapes, opset)) is not None:
             stored.update({tensor.name: tensor for tensor in values})
         elif node.op_type == "Sum" and len(node.input) > 1:
-            kept += _chain_of_add(node)
+            remaining += _chain_of_add(node)
         else:
             _explicit_padding(node, shapes)
-            kept.append(node)
-    used = {name for node in kept for name in _read(node)} | outputs
-    _replace(graph.node, kept)
+            remaining.append(node)
+    used = {name for node in remaining for name in _read(node)} | outputs
+    _replace(graph.node, remaining)
     before = {tensor.name for tensor in graph.initializer}
     graph.initializer.extend(t for name, t in stored.items() if name in used and name not in before)
     for index in reversed(range(len(graph.initializer))):  # in place: the weights are not copied
@@ -177,7 +177,7 @@ def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:
     kernel = list(attributes["kernel_shape"].ints) if "kernel_shape" in attributes else shapes[node.input[1]][2:]
     strides = list(attributes["strides"].ints) if "strides" in attributes else ones
     dilations = list(attributes["dilations"].ints) if "dilations" in attributes else ones
-    kept = [a for name, a in attributes.items() if name != "auto_pad" and (mode == "NOTSET" or name != "pads")]
+    explicit = [a for name, a in attributes.items() if name != "auto_pad" and (mode == "NOTSET" or name != "pads")]
     if mode.startswith("SAME"):
         begins, ends = [], []
         for extent, width, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
@@ -185,8 +185,8 @@ def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:
             small, large = total // 2, total - total // 2
             begins.append(small if mode == "SAME_UPPER" else large)
             ends.append(large if mode == "SAME_UPPER" else small)
-        kept.append(helper.make_attribute("pads", begins + ends))
-    _replace(node.attribute, kept)
+        explicit.append(helper.make_attribute("pads", begins + ends))
+    _replace(node.attribute, explicit)
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

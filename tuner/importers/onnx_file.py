@@ -1,4 +1,4 @@
-"""Reading an ONNX file that nobody vouches for: bounded, checked, and never outside its own folder."""
+"""Reading an untrusted ONNX file: bounded, checked, and never outside its own folder."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 
 
 def first_line(error: BaseException) -> str:
-    """The gist of a foreign error, for a message of ours."""
+    """The gist of an error that another library raised, for a message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 

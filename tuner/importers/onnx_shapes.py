@@ -143,17 +143,17 @@ def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
         tensor.shape.dim.add().dim_value = extent
 
 
-def _scale_reshapes(graph: onnx.GraphProto, live: set[str], before: int, after: int) -> None:
+def _scale_reshapes(graph: onnx.GraphProto, dependent: set[str], before: int, after: int) -> None:
     """Scale the leading extent of constant Reshape targets: old exports wrote their batch size into them.
 
-    Only reshapes of what depends on an input are touched. A graph that does not keep its batch in front
-    ends in shapes that do not fit, which inference reports.
+    Only reshapes of what depends on an input change; `dependent` has the inputs at first. A graph that does not keep
+    its batch in front ends in shapes that do not fit, which inference reports.
     """
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if not live.intersection(node.input):
+        if not dependent.intersection(node.input):
             continue
-        live.update(node.output)
+        dependent.update(node.output)
         if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in stored:
             continue
         target = numpy_helper.to_array(stored[node.input[1]]).copy()

@@ -3,7 +3,7 @@
 The second moment of every tensor is estimated while walking the graph, and each convolution or matrix
 is drawn so that its output has second moment one: He et al. 2015 (arXiv:1502.01852, eq. 10), with the
 moment of the actual input in place of an assumed ReLU. Residual sums then grow only linearly with depth.
-Every parameter has its own generator, from the seed and its name, so the order of the file is of no account.
+Every parameter has its own generator, from the seed and its name, so the order in the file does not matter.
 """
 
 from __future__ import annotations
@@ -202,8 +202,8 @@ def _rectified(before: Moments) -> Moments:
 
 
 def _mixture(node: onnx.NodeProto, inputs: Sequence[Moments | None], shapes: Shapes) -> Moments:
-    """Moments of a concatenation, each part weighted by its size."""
-    parts = [(value or UNIT, math.prod(shapes.get(name, ()))) for name, value in zip(node.input, inputs, strict=True)]
-    total = max(1, sum(size for _, size in parts))
-    mean = sum(part.mean * size for part, size in parts) / total
-    return Moments(mean, sum(part.square * size for part, size in parts) / total - mean**2)
+    """Moments of a concatenation, each input weighted by its size."""
+    sized = [(value or UNIT, math.prod(shapes.get(name, ()))) for name, value in zip(node.input, inputs, strict=True)]
+    total = max(1, sum(size for _, size in sized))
+    mean = sum(moments.mean * size for moments, size in sized) / total
+    return Moments(mean, sum(moments.square * size for moments, size in sized) / total - mean**2)

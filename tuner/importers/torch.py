@@ -64,7 +64,7 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
-    """The module in eval mode and example inputs of the recipe's shapes. Raises ModelError or MissingPackage."""
+    """The module in eval mode and example inputs of the model spec's shapes. Raises ModelError or MissingPackage."""
     module, _, examples = _build(model_spec)
     return module, examples
 

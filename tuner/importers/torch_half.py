@@ -1,4 +1,4 @@
-"""Converters for models in half precision: TVM's own answer in float32, which does not fit what follows in float16."""
+"""Converters for models in half precision: TVM's own return float32, which does not fit what follows in float16."""
 
 from __future__ import annotations
 

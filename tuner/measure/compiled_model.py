@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CompiledModelWorker(ModelWorker):
-    """A library made by relax, in a process with the model's thread count. See `baselines.worker.Host`.
+    """A library made by relax, in a process with the model's thread count. See `baselines.worker.BaselineWorker`.
 
     On "cuda" a call ends when the GPU has finished, and what the model holds of its memory is told.
     """

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """All that a strategy may be made of. `task` is None where there is no program: in a recorded space.
+    """All that a strategy may be made of. `task` is None only for a space without programs, such as a recording.
 
-    Only `guided` uses the features, the ranker and the winners of other tasks, only `metaschedule` the task.
+    Only `guided` uses the features, the ranker, the winners of other tasks, the settings of its surrogate (None: the
+    default ones) and the prior mean of the log seconds; only `metaschedule` uses the task.
     """
 
     space: DesignSpace
@@ -29,6 +30,8 @@ class Problem:
     seed: int
     task: Task | None = None
     winners: TaskWinners | None = None
+    settings: Settings | None = None
+    prior_mean: PriorMean | None = None
 
 
 Factory = Callable[[Problem], Strategy]
@@ -65,8 +68,7 @@ def _metaschedule(problem: Problem) -> Strategy:
     return MetaScheduleStrategy(problem.space, problem.task, problem.seed)
 
 
-def create_guided(problem: Problem, settings: Settings | None = None, prior_mean: PriorMean | None = None) -> Strategy:
-    """The strategy of the main job. `prior_mean` is what is thought of encodings before anything is measured."""
+def _guided(problem: Problem) -> Strategy:
     from costmodel.xgb import XgbRanker
     from tuner.search.guided import GuidedStrategy
     from tuner.search.optuna import OptunaStrategy
@@ -82,14 +84,14 @@ def create_guided(problem: Problem, settings: Settings | None = None, prior_mean
         screen,
         OptunaStrategy(problem.space, "tpe", problem.seed),
         problem.seed,
-        settings=settings or DEFAULT,
-        prior_mean=prior_mean,
+        settings=problem.settings or DEFAULT,
+        prior_mean=problem.prior_mean,
         winners=problem.winners,
     )
 
 
-def warm() -> Settings:
-    """Settings for a belief that was learned from the same kernel elsewhere: it is trusted from the first trial on."""
+def transfer_settings() -> Settings:
+    """Settings for a prior mean that was learned from the same kernel elsewhere: trusted from the first trial on."""
     from costmodel.gp import Prior
     from tuner.search.surrogate import Settings
 
@@ -97,7 +99,7 @@ def warm() -> Settings:
 
 
 STRATEGIES: Mapping[str, Factory] = {
-    "guided": create_guided,
+    "guided": _guided,
     "tpe": _sampler("tpe"),
     "cmaes": _sampler("cmaes"),
     "gp": _sampler("gp"),

@@ -1,4 +1,4 @@
-"""What every strategy needs: candidates of a space that were not handed out before, and what an outcome is worth."""
+"""What every strategy needs: candidates of a space that were not handed out before, and what an outcome teaches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WALK_STEPS = 20_000
 
 
 class CandidatePool:
-    """The candidates of one space that are still to be had. A candidate leaves it by `claim` only."""
+    """The candidates of one space that nobody has claimed. A candidate leaves it by `claim` only."""
 
     def __init__(self, space: DesignSpace, seed: int) -> None:
         self.space = space

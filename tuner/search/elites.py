@@ -12,11 +12,11 @@ import numpy as np
 if TYPE_CHECKING:
     from kernels.space import Candidate
 
-_KEPT = 12
+_COUNT = 12
 
 
 class Elites:
-    """The fastest, each schedule once: a dozen that differ in their passes are one parent."""
+    """The fastest candidates, each schedule once: a dozen that differ in their passes are one parent."""
 
     def __init__(self) -> None:
         self._ranked: list[tuple[float, int, Candidate]] = []
@@ -33,15 +33,15 @@ class Elites:
         return [candidate for _, _, candidate in self._ranked[:count]]
 
     def consider(self, seconds: float, candidate: Candidate) -> None:
-        """Take it in if it is fast enough."""
+        """Add the candidate if it is fast enough."""
         self._considered += 1
-        rival = next((e for e in self._ranked if schedule(e[2]) == schedule(candidate)), None)
-        if rival is not None and rival[0] <= seconds:
+        same = next((e for e in self._ranked if schedule(e[2]) == schedule(candidate)), None)
+        if same is not None and same[0] <= seconds:
             return
-        if rival is not None:
-            self._ranked.remove(rival)
+        if same is not None:
+            self._ranked.remove(same)
         bisect.insort(self._ranked, (seconds, self._considered, candidate))
-        del self._ranked[_KEPT:]
+        del self._ranked[_COUNT:]
 
     def parent(self, rng: np.random.Generator) -> Candidate:
         """One of them, the faster the likelier. Raises IndexError when there is none."""
@@ -49,5 +49,5 @@ class Elites:
 
 
 def schedule(candidate: Candidate) -> object:
-    """What two candidates share that differ in nothing but their passes."""
+    """What two candidates share that differ only in their passes."""
     return candidate.sketch, candidate.decisions

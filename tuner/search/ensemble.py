@@ -1,4 +1,4 @@
-"""How far each of two judges is to be trusted, by what it said about candidates before they were measured."""
+"""How much each predictor counts, by what it predicted of candidates before they were measured."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from numpy.typing import NDArray
 from costmodel.metrics import pairwise_accuracy, ranks
 
 _REMEMBERED = 48
-_LEAST_HEARD = 8
-"""Outcomes that the judges must have foretold before one is trusted more than the other."""
+_FEWEST = 8
+"""Outcomes that must have been predicted before one predictor counts more than another."""
 
 _LEAST_WEIGHT = 0.02
-"""Nobody is ignored for good: the judge that is wrong now may be right about the next neighbourhood."""
+"""No predictor is ignored for good: one that is wrong now may be right about the next neighbourhood."""
 
 
 class EnsembleWeights:
-    """Weights of judges by the share of pairs of outcomes that they ordered right."""
+    """Weights of predictors by the share of pairs of outcomes that each ordered right."""
 
-    def __init__(self, judges: int) -> None:
-        self._judges = judges
-        self._heard: deque[tuple[tuple[float, ...], float]] = deque(maxlen=_REMEMBERED)
+    def __init__(self, predictors: int) -> None:
+        self._predictors = predictors
+        self._observed: deque[tuple[tuple[float, ...], float]] = deque(maxlen=_REMEMBERED)
 
-    def hear(self, said: Sequence[float], seconds: float) -> None:
-        """One outcome: what each judge had said of it (higher for faster), and its seconds."""
-        self._heard.append((tuple(said), seconds))
+    def observe(self, predicted: Sequence[float], seconds: float) -> None:
+        """One outcome: the score that each predictor had given it (higher for faster), and its seconds."""
+        self._observed.append((tuple(predicted), seconds))
 
     def weights(self) -> NDArray[np.float64]:
-        """One weight a judge, of sum 1; equal ones while little has been heard."""
-        if len(self._heard) < _LEAST_HEARD:
-            return np.full(self._judges, 1 / self._judges)
-        seconds = [s for _, s in self._heard]
-        right = [pairwise_accuracy([said[j] for said, _ in self._heard], seconds) for j in range(self._judges)]
-        weight = np.maximum(np.array(right) - 0.5, _LEAST_WEIGHT) ** 2
+        """One weight a predictor, of sum 1; equal ones while few outcomes were observed."""
+        if len(self._observed) < _FEWEST:
+            return np.full(self._predictors, 1 / self._predictors)
+        seconds = [s for _, s in self._observed]
+        accuracy = [
+            pairwise_accuracy([predicted[i] for predicted, _ in self._observed], seconds)
+            for i in range(self._predictors)
+        ]
+        weight = np.maximum(np.array(accuracy) - 0.5, _LEAST_WEIGHT) ** 2
         normalised: NDArray[np.float64] = weight / weight.sum()
         return normalised
 
     def combined(self, scores: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-        """One score a candidate from those of all judges [judges][n]: the weighted mean of their ranks."""
+        """One score a candidate from those of all predictors [predictors][n]: the weighted mean of their ranks."""
         mixed: NDArray[np.float64] = self.weights() @ np.stack([ranks(np.asarray(s, dtype=np.float64)) for s in scores])
         return mixed

@@ -1,4 +1,4 @@
-"""All legal points of a space that can be listed, and the part of them that is looked at closely."""
+"""All legal points of a space that can be listed, and the part of them that is predicted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
 
 ACTIVE = 4000
-"""Points judged at a time: all of a small space; of a larger one random points and those nearest to the fastest."""
+"""Points predicted at a time: all of a small space; of a larger one random points and those nearest to the fastest."""
 
 _NEAR = 0.25
 """The share of the active points that is near the fastest."""
 
 PARENTS = 5
-"""The fastest candidates whose surroundings are looked at."""
+"""The fastest candidates whose surroundings are active."""
 
 
 class Points:
@@ -26,27 +26,24 @@ class Points:
 
     def __init__(self, space: DesignSpace, candidates: Sequence[Candidate]) -> None:
         self.candidates = candidates
-        self.rows = space.encodings(candidates)
+        self.encodings = space.encodings(candidates)
         self.open = np.ones(len(candidates), dtype=np.bool_)
         self._number = {c: i for i, c in enumerate(candidates)}
-        span = np.ptp(self.rows, axis=0)
-        self._scaled = self.rows / np.where(span > 0, span, 1)
+        span = np.ptp(self.encodings, axis=0)
+        self._scaled = self.encodings / np.where(span > 0, span, 1)
 
     def close(self, candidate: Candidate) -> None:
+        """The point is not to be proposed any more. Candidates that are no points are ignored."""
         number = self._number.get(candidate)
         if number is not None:
             self.open[number] = False
 
-    def row(self, candidate: Candidate) -> NDArray[np.float32] | None:
-        number = self._number.get(candidate)
-        return None if number is None else self.rows[number]
-
     def active(self, fastest: Sequence[Candidate], rng: np.random.Generator) -> NDArray[np.int64]:
-        """The numbers of the points worth judging: at most ACTIVE."""
-        if len(self.rows) <= ACTIVE:
-            return np.arange(len(self.rows))
+        """The numbers of the points to predict: at most ACTIVE."""
+        if len(self.encodings) <= ACTIVE:
+            return np.arange(len(self.encodings))
         near = round(_NEAR * ACTIVE)
-        scattered = rng.choice(len(self.rows), ACTIVE - near, replace=False)
+        scattered = rng.choice(len(self.encodings), ACTIVE - near, replace=False)
         parents = [self._number[c] for c in fastest if c in self._number]
         if not parents:
             return np.sort(scattered)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class GridStrategy:
     """Each legal point once, whatever becomes of it.
 
-    A space that can be listed (`DesignSpace.points`) is gone through in order: sketch by sketch, the last coordinate
+    A space that can be listed (`DesignSpace.points`) is tried in order: sketch by sketch, the last coordinate
     fastest. One that is too large to be listed is larger than any budget: its points come in a scattered order that
-    depends on the seed, so that wherever the search stops it has seen all parts of the space alike; their proposer is
+    depends on the seed, so that wherever the search stops it has seen all parts of the space equally; their proposer is
     `scattered`, not `grid`. Where legal points are too rare to be walked to, the rest is drawn at random.
     """
 

@@ -1,4 +1,4 @@
-"""Many proposers, two judges: candidates from simple rules, screened by their encoding, ranked by their program."""
+"""Many proposers, two predictors: candidates from simple rules, screened by encoding, ranked by their program."""
 
 from __future__ import annotations
 
@@ -17,61 +17,62 @@ from tuner.search.base import CandidatePool, belongs, teaches, time_or_bound
 from tuner.search.elites import Elites, schedule
 from tuner.search.ensemble import EnsembleWeights
 from tuner.search.enumerated import PARENTS, Points
-from tuner.search.ranker import MIN_ROWS, FeatureCache, TaskRanker
+from tuner.search.ranker import MIN_OUTCOMES, FeatureCache, TaskRanker
 from tuner.search.surrogate import DEFAULT, PriorMean, Settings, Surrogate
 from tuner.search.winners import TaskWinners
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
 
-POOL_SIZE = 32
-"""New candidates considered for a batch. A row takes some 15 ms, so this is a quarter of a second on two workers."""
+CONSIDERED = 32
+"""New candidates considered for a batch. A feature vector takes some 15 ms, so this is a quarter of a second on two
+workers."""
 
 SCREENED = 8
-"""Candidates proposed for each that is given a row: encodings take 0.03 ms. Where all points are known, so many are
-given a row for each that is asked for."""
+"""Candidates proposed for each that gets a feature vector: encodings take 0.03 ms. Where all points are known, so many
+get a feature vector for each that is asked for."""
 
 _INNER_ASKS = 4
 _EXPLORE = 0.125
-"""The share of a batch that the model has no say in: what it is wrong about is found only so."""
+"""The share of a batch that no predictor chooses: only so are their errors found."""
 
 _EXPLORE_STUCK = 0.375
 _STUCK_AFTER = 2
 """The same after so many batches without a new best: the neighbourhood of the fastest is used up."""
 
 _EXPLORATION_WEIGHT = 0.5
-"""Deviations by which the ranker's doubts count in a candidate's favour."""
+"""Deviations by which the ranker's uncertainty counts in a candidate's favour."""
 
 _EXPLORERS = ("random", "tpe")
 """Proposers that look beyond the neighbourhood of what is fast already."""
 
-_HEARD = 4
-"""So many of the fastest say who proposes more: one or two of them are one turn more, three or four two."""
+_REWARDED = 4
+"""Whoever proposed so many of the fastest gets more turns: one more for one or two of them, two for three or four."""
 
 _MUTATIONS = 2
 """Turns that mutation has beyond the others'."""
 
 _SAME_SCHEDULE = 2
-"""How many candidates of one batch may differ in nothing but their passes."""
+"""How many candidates of one batch may differ only in their passes."""
 
 _REFERENCE = 64
 """Random points that tell the scale of each column of the encoding."""
 
 _ROUNDS = 16
-"""Pools in a row of which nothing can be scheduled before the space counts as used up."""
+"""Rounds of proposals in which nothing can be scheduled before the space counts as used up."""
 
 
 class GuidedStrategy:
-    """Seeds and random draws first; then the best of a pool of mutations, crossovers and others, by the model.
+    """Initial candidates and random draws first; then the best of what many rules propose, by two predictors.
 
-    Proposed are mutations and crossovers of the fastest, neighbours of the best, seeds not tried yet, what won in tasks
-    of nearly the same shape, random draws, and a few candidates of the `inner` strategy, which is told every outcome.
-    The surrogate and the `screen`, which learn from this task's encodings alone, let `pool_size` of them through to get
-    their row; the surrogate and the `ranker`, which knows their programs and other tasks, pick the batch, each with a
-    say according to how well it foretold the outcomes so far, and less is thought of what will hardly run. When the
-    search is about to end, neighbours of the fastest alone are proposed and picked. What was not picked is judged again
-    with the next pool: its row is known. In a space whose legal points can be listed, the surrogate chooses among all
-    of them and nobody needs to propose any.
+    Proposed are mutations and crossovers of the fastest, neighbours of the best, initial candidates not tried yet,
+    winners of tasks of nearly the same shape, random draws, and a few candidates of the `inner` strategy, which is told
+    every outcome. The surrogate and the `screen` learn from this task's encodings alone and choose `considered` of
+    them, which get a feature vector. The surrogate and the `ranker`, which knows programs and other tasks, choose the
+    batch; each counts by how well it predicted the outcomes so far, and a candidate that will hardly run scores less.
+    When the search is about to end, only neighbours of the fastest are proposed, and exploration ends. What was not
+    picked is considered again with the next batch: its feature vector is known. In a space whose legal points can be
+    listed, the surrogate chooses among all of them, and no rules propose.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class GuidedStrategy:
         screen: TaskRanker,
         inner: Strategy,
         seed: int,
-        pool_size: int = POOL_SIZE,
+        considered: int = CONSIDERED,
         settings: Settings = DEFAULT,
         prior_mean: PriorMean | None = None,
         winners: TaskWinners | None = None,
@@ -92,28 +93,30 @@ class GuidedStrategy:
         self._ranker = ranker
         self._screen = screen
         self._inner = inner
-        self._pool_size = pool_size
+        self._considered = considered
         self._pool = CandidatePool(space, seed)
         self._rng = self._pool.rng
         listed = space.points()
         self._points = None if listed is None else Points(space, listed)
         reference = (
-            self._points.rows if self._points else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
+            self._points.encodings
+            if self._points
+            else space.encodings([space.sample(self._rng) for _ in range(_REFERENCE)])
         )
         self._settings = settings
         self._prior_mean = prior_mean
         self._winners = winners
         self._surrogate = Surrogate(reference, self._rng, settings, prior_mean)
         self._active = np.zeros(0, dtype=np.int64)
-        self._weights = EnsembleWeights(2)
-        self._said: dict[Candidate, tuple[float, float]] = {}
-        seeds = space.seeds()
+        self._ensemble = EnsembleWeights(2)
+        self._predicted: dict[Candidate, tuple[float, float]] = {}
+        initial = space.seeds()
         # every third first: candidates next to each other in the list are alike
-        self._seeds = [c for start in range(3) for c in seeds[start::3]]
+        self._initial = [c for start in range(3) for c in initial[start::3]]
         self._elites = Elites()
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
-        self._unlearned: list[tuple[Candidate, Outcome]] = []
+        self._unranked: list[tuple[Candidate, Outcome]] = []
         self._leftovers: list[Proposal] = []
         self._proposer: dict[Candidate, str] = {}
         self._gain: dict[Candidate, float] = {}
@@ -122,23 +125,23 @@ class GuidedStrategy:
     def ask(self, count: int, refine: bool = False) -> list[Proposal]:
         if count <= 0:
             return []
-        self._learn_late()
+        self._teach_ranker()
         best = self._elites.best
         self._stuck = self._stuck + 1 if best == self._best_at_ask else 0
         self._best_at_ask = best
         for _ in range(_ROUNDS):
-            knows = self._knows
-            considered = self._schedulable(self._promising(count, refine) if knows else self._first(count))
-            if considered:
-                return self._pick(considered, count, refine) if knows else self._take(considered[:count])
+            informed = self._informed
+            proposals = self._schedulable(self._promising(count, refine) if informed else self._first(count))
+            if proposals:
+                return self._pick(proposals, count, refine) if informed else self._take(proposals[:count])
             if self._pool.draw() is None:
                 break
         return []
 
     @property
-    def _knows(self) -> bool:
-        """Whether there is something to judge by. Where every point can be judged, a few outcomes are enough."""
-        enough = len(self._surrogate) >= self._settings.first if self._points else len(self._ranker) >= MIN_ROWS
+    def _informed(self) -> bool:
+        """Whether enough is known to predict. Where every point can be predicted, a few outcomes are enough."""
+        enough = len(self._surrogate) >= self._settings.first if self._points else len(self._ranker) >= MIN_OUTCOMES
         return enough and self._surrogate.useful
 
     def tell(self, candidate: Candidate, measurement: Measurement) -> None:
@@ -158,113 +161,113 @@ class GuidedStrategy:
             outcome = Outcome(seconds=seconds) if measurement.ok else Outcome(slower_than=seconds)
         if not known and not candidate.is_default:
             return
-        self._learn(candidate, outcome)
-        said = self._said.pop(candidate, None)
-        if said is not None and seconds is not None:
-            self._weights.hear(said, seconds)
-        self._unlearned.append((candidate, outcome))
+        self._teach(candidate, outcome)
+        predicted = self._predicted.pop(candidate, None)
+        if predicted is not None and seconds is not None:
+            self._ensemble.observe(predicted, seconds)
+        self._unranked.append((candidate, outcome))
         if candidate in self._features:
-            self._learn_late()
+            self._teach_ranker()
 
-    def _learn(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Teach those that need no more than the encoding."""
-        row = self._space.encode(candidate)
-        self._surrogate.add(row, outcome)
+    def _teach(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Teach an outcome to the predictors that need only the encoding."""
+        encoding = self._space.encode(candidate)
+        self._surrogate.add(encoding, outcome)
         if self._points is None:
-            self._screen.add(row, outcome)
+            self._screen.add(encoding, outcome)
 
-    def _learn_late(self) -> None:
-        """Pass outcomes on to the ranker; rows not known yet are computed together, which is in parallel."""
-        rows = self._features.rows([c for c, _ in self._unlearned])
-        for row, (_, outcome) in zip(rows, self._unlearned, strict=True):
-            if row is not None:
-                self._ranker.add(row, outcome)
-        self._unlearned.clear()
+    def _teach_ranker(self) -> None:
+        """Teach waiting outcomes to the ranker; missing feature vectors are computed together, which is parallel."""
+        vectors = self._features.vectors([c for c, _ in self._unranked])
+        for vector, (_, outcome) in zip(vectors, self._unranked, strict=True):
+            if vector is not None:
+                self._ranker.add(vector, outcome)
+        self._unranked.clear()
 
     # --- proposing --------------------------------------------------------------------------------
 
     def _first(self, count: int) -> list[Proposal]:
-        """Seeds, random draws and winners of other tasks in turn, with some to spare for what cannot be scheduled."""
-        return self._mix([self._from_seeds(), self._from_random(), self._from_winners()], count + count // 2)
+        """Initial candidates, random draws and winners of other tasks alternately, some more than asked for: not all
+        can be scheduled."""
+        return self._mix([self._from_initial(), self._from_random(), self._from_winners()], count + count // 2)
 
     def _promising(self, count: int, refine: bool) -> list[Proposal]:
-        """What the surrogate lets through, some it has no say in, and what was left over from earlier pools."""
+        """What the surrogate and the screen choose, some that they do not, and what was left over before."""
         if self._points is not None:
-            return self._promising_points(self._points, min(SCREENED * count, max(self._pool_size, count)))
-        kept = [] if refine else [p for p in self._leftovers if p.candidate in self._pool]
-        near = self._mix([self._from_neighbours()], SCREENED * self._pool_size, kept) if refine else []
-        proposals = near if len(near) >= count else self._proposals(SCREENED * self._pool_size, kept)
+            return self._promising_points(self._points, min(SCREENED * count, max(self._considered, count)))
+        leftovers = [] if refine else [p for p in self._leftovers if p.candidate in self._pool]
+        near = self._mix([self._from_neighbours()], SCREENED * self._considered, leftovers) if refine else []
+        proposals = near if len(near) >= count else self._proposals(SCREENED * self._considered, leftovers)
         if not proposals:
-            return kept
+            return leftovers
         spared = {i for i, p in enumerate(proposals) if p.proposer in _EXPLORERS}
-        spared = set(sorted(spared)[: self._pool_size // 8])
-        rows = self._space.encodings([p.candidate for p in proposals + kept])
-        self._surrogate.look_at(rows)
-        self._judge(proposals + kept)
+        spared = set(sorted(spared)[: self._considered // 8])
+        encodings = self._space.encodings([p.candidate for p in proposals + leftovers])
+        self._surrogate.look_at(encodings)
+        self._predict(proposals + leftovers)
         gain = np.array([self._gain[p.candidate] for p in proposals])
-        score = ranks(gain) + ranks(self._screen.judge(rows[: len(proposals)]).score.astype(np.float64))
+        score = ranks(gain) + ranks(self._screen.predict(encodings[: len(proposals)]).score.astype(np.float64))
         best = sorted(set(range(len(proposals))) - spared, key=lambda i: -score[i])
-        chosen = best[: self._pool_size - len(spared)] + sorted(spared)
-        return [proposals[i] for i in chosen] + kept
+        chosen = best[: self._considered - len(spared)] + sorted(spared)
+        return [proposals[i] for i in chosen] + leftovers
 
     def _promising_points(self, points: Points, count: int) -> list[Proposal]:
         if self._surrogate.due or not points.open[self._active].any():
             self._active = points.active(self._elites.fastest(PARENTS), self._rng)
-            self._surrogate.look_at(points.rows[self._active])
+            self._surrogate.look_at(points.encodings[self._active])
         chosen = self._surrogate.pick(count, points.open[self._active])
         proposals = [Proposal(points.candidates[self._active[i]], "model") for i in chosen]
-        self._judge(proposals, chosen)
+        self._predict(proposals, chosen)
         return proposals
 
-    def _judge(self, proposals: Sequence[Proposal], numbers: Sequence[int] | None = None) -> None:
-        """Keep what the surrogate thinks of proposals, which are the points (or those numbers of them) it looks at."""
-        gain, mean = self._surrogate.judge()
+    def _predict(self, proposals: Sequence[Proposal], numbers: Sequence[int] | None = None) -> None:
+        """Note the surrogate's predictions of proposals: the points it looks at, or those `numbers` of them."""
+        gain, mean = self._surrogate.predict()
         chosen = range(len(proposals)) if numbers is None else numbers
         pairs = list(zip(proposals, chosen, strict=True))
         self._gain = {p.candidate: float(gain[i]) for p, i in pairs}
         self._mean = {p.candidate: float(mean[i]) for p, i in pairs}
 
     def _proposals(self, limit: int, known: Sequence[Proposal]) -> list[Proposal]:
-        """In turn, so that a model that knows nothing picks a mixture. Whoever proposed the fastest has more turns."""
+        """One of each rule at a time, so that an untrained model picks a mixture. Rules that won have more turns."""
         sources = {
             "tpe": self._from_inner(), "crossover": self._from_crossover(), "mutate": self._from_mutation(),
-            "neighbour": self._from_neighbours(), "seed": self._from_seeds(), "transfer": self._from_winners(),
+            "neighbour": self._from_neighbours(), "initial": self._from_initial(), "transfer": self._from_winners(),
             "random": self._from_random(),
         }  # fmt: skip
-        won = Counter(self._proposer[c] for c in self._elites.fastest(_HEARD) if c in self._proposer)
+        won = Counter(self._proposer[c] for c in self._elites.fastest(_REWARDED) if c in self._proposer)
         turns = {name: 1 + (won[name] + 1) // 2 + (_MUTATIONS if name == "mutate" else 0) for name in sources}
         rounds = [[name for name in sources if turns[name] > number] for number in range(max(turns.values()))]
         return self._mix([sources[name] for names in rounds for name in names], limit, known)
 
     def _mix(self, sources: Sequence[Iterator[Proposal]], limit: int, known: Sequence[Proposal] = ()) -> list[Proposal]:
-        """One of each in turn, none twice nor known, until there are `limit` or the sources dry up."""
-        found: dict[Candidate, Proposal] = {}
+        """One of each source at a time, none twice nor `known`, until there are `limit` or the sources end."""
+        mixed: dict[Candidate, Proposal] = {}
         old = {p.candidate for p in known}
         live = list(sources)
         # Sources repeat themselves in small spaces; a long run without news ends the search for more.
         misses = 0
-        while live and len(found) < limit and misses < 4 * limit:
+        while live and len(mixed) < limit and misses < 4 * limit:
             for source in tuple(live):
                 proposal = next(source, None)
                 if proposal is None:
                     live = [s for s in live if s is not source]
-                elif proposal.candidate in found or proposal.candidate in old or proposal.candidate not in self._pool:
+                elif proposal.candidate in mixed or proposal.candidate in old or proposal.candidate not in self._pool:
                     misses += 1
-                elif len(found) < limit:
-                    found[proposal.candidate] = proposal
-        return list(found.values())
+                elif len(mixed) < limit:
+                    mixed[proposal.candidate] = proposal
+        return list(mixed.values())
 
-    def _from_seeds(self) -> Iterator[Proposal]:
-        return (Proposal(c, "seed") for c in self._seeds)
+    def _from_initial(self) -> Iterator[Proposal]:
+        return (Proposal(c, "initial") for c in self._initial)
 
     def _from_winners(self) -> Iterator[Proposal]:
         return (Proposal(c, "transfer") for c in (self._winners.near(self._space) if self._winners else ()))
 
     def _from_random(self) -> Iterator[Proposal]:
         if self._points is not None and self._prior_mean is not None and self._points.open.any():
-            weight = (
-                np.exp(-self._settings.inverse_temperature * self._prior_mean(self._points.rows)) * self._points.open
-            )
+            prior_mean = self._prior_mean(self._points.encodings)
+            weight = np.exp(-self._settings.inverse_temperature * prior_mean) * self._points.open
             likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
             yield from (Proposal(self._points.candidates[i], "random") for i in likely)
         while (candidate := self._pool.draw()) is not None:
@@ -290,31 +293,30 @@ class GuidedStrategy:
             for i in self._rng.permutation(len(near)):
                 yield Proposal(near[i], "neighbour")
 
-    # --- judging ----------------------------------------------------------------------------------
+    # --- choosing ---------------------------------------------------------------------------------
 
     def _schedulable(self, proposals: list[Proposal]) -> list[Proposal]:
-        """Those that have a row; the others will never be asked for again."""
-        good = []
-        for proposal, row in zip(proposals, self._features.rows([p.candidate for p in proposals]), strict=True):
-            if row is not None:
-                good.append(proposal)
+        """Those that have a feature vector; the others count as failed and are not proposed again."""
+        schedulable = []
+        vectors = self._features.vectors([p.candidate for p in proposals])
+        for proposal, vector in zip(proposals, vectors, strict=True):
+            if vector is not None:
+                schedulable.append(proposal)
             else:
                 self._claim(proposal.candidate)
-                self._learn(proposal.candidate, FAILURE)
+                self._teach(proposal.candidate, FAILURE)
                 self._inner.tell(proposal.candidate, Measurement(Status.INVALID, reason="cannot be scheduled"))
-        return good
+        return schedulable
 
-    def _pick(self, considered: list[Proposal], count: int, refine: bool) -> list[Proposal]:
-        """The best by both judges, not too much alike, and a few that they had no say in."""
-        candidates = [p.candidate for p in considered]
-        rows = [row for row in self._features.rows(candidates) if row is not None]
-        ranked_by = self._ranker.judge(np.stack(rows))
+    def _pick(self, proposals: list[Proposal], count: int, refine: bool) -> list[Proposal]:
+        """The best by both predictors, not too much alike, and a few that they do not choose."""
+        candidates = [p.candidate for p in proposals]
+        vectors = [vector for vector in self._features.vectors(candidates) if vector is not None]
+        prediction = self._ranker.predict(np.stack(vectors))
         gain = np.array([self._gain.get(c, 0.0) for c in candidates])
-        scores = (
-            self._weights.combined([gain, ranked_by.score + _EXPLORATION_WEIGHT * ranked_by.deviation])
-            * ranked_by.valid
-        )
-        ranked = [considered[i] for i in np.argsort(-scores, kind="stable")]
+        optimistic = prediction.score + _EXPLORATION_WEIGHT * prediction.deviation
+        scores = self._ensemble.combined([gain, optimistic]) * prediction.valid
+        ranked = [proposals[i] for i in np.argsort(-scores, kind="stable")]
         share = 0.0 if refine else _EXPLORE if self._stuck < _STUCK_AFTER else _EXPLORE_STUCK
         explore = min(round(share * count), len(ranked))
         picked = _spread(ranked, count - explore)
@@ -324,9 +326,9 @@ class GuidedStrategy:
             chosen = self._rng.choice(len(explorers), size=min(explore, len(explorers)), replace=False)
             picked += [explorers[i] for i in chosen]
         picked += [p for p in rest if p not in picked][: count - len(picked)]
-        self._leftovers = [p for p in rest if p not in picked][: 2 * self._pool_size]
-        foretold = {c: (-self._mean.get(c, 0.0), float(r)) for c, r in zip(candidates, ranked_by.score, strict=True)}
-        self._said.update({p.candidate: foretold[p.candidate] for p in picked})
+        self._leftovers = [p for p in rest if p not in picked][: 2 * self._considered]
+        predicted = {c: (-self._mean.get(c, 0.0), float(s)) for c, s in zip(candidates, prediction.score, strict=True)}
+        self._predicted.update({p.candidate: predicted[p.candidate] for p in picked})
         return self._take(picked)
 
     def _take(self, picked: list[Proposal]) -> list[Proposal]:

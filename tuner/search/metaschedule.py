@@ -25,26 +25,26 @@ _ROUND_S = 300.0
 _FRUITLESS = 3
 """Rounds in a row without a single new point of the space after which TVM's search is over."""
 
-_LIVES = 2
+_CHILDREN = 2
 """Children for one task: one that crashed is replaced once. It may have been killed from outside."""
 
 
 @dataclass(frozen=True)
-class Evolving:
-    """How TVM's search goes about it; the defaults are TVM's own. `batch` is the number of proposals in a round."""
+class EvolutionSettings:
+    """Settings of TVM's search; the defaults are TVM's own. `batch` is the number of proposals in a round."""
 
     population: int = 512
     batch: int = 64
 
 
-DEFAULT = Evolving()
+DEFAULT = EvolutionSettings()
 
 
 class EvolutionService:
     """Runs in a child: TVM's search for one task, from round to round."""
 
     def __init__(
-        self, workload: Mapping[str, Any], space: Mapping[str, Any], target: str, seed: int, evolving: Mapping[str, int]
+        self, workload: Mapping[str, Any], space: Mapping[str, Any], target: str, seed: int, settings: Mapping[str, int]
     ) -> None:
         from tvm.target import Target
 
@@ -53,7 +53,7 @@ class EvolutionService:
         from kernels.workload import Workload
 
         self._evolution = Evolution(
-            Workload.from_json(workload), DesignSpace.from_json(space), Target(json.loads(target)), seed, **evolving
+            Workload.from_json(workload), DesignSpace.from_json(space), Target(json.loads(target)), seed, **settings
         )
 
     def op_round(self, outcomes: Sequence[tuple[int, float | None]]) -> list[tuple[int, str | None]] | None:
@@ -68,24 +68,24 @@ class EvolutionService:
 class MetaScheduleStrategy:
     """TVM's evolutionary search with TVM's own cost model, in a child of its own.
 
-    TVM works in rounds of proposals, which are handed out in portions. Before each round it is told what has
-    become known of the earlier ones. What it proposes and our space does not have counts as failed there, and what
-    is known from elsewhere (earlier runs, first guesses) is answered from that. TVM searches its own sketches and
-    knows no passes: when it has nothing left, or its child hangs, or dies for the second time, the rest of the space
-    is drawn at random, and the proposer's name says so.
+    TVM works in rounds of proposals, which are handed out in batches. Before each round it is told the outcomes of the
+    earlier ones. A proposal that this space does not have counts as failed, and one whose outcome is known already
+    (from earlier runs, from initial candidates) is not measured again. TVM searches its own sketches and knows no
+    passes: when it has nothing left, or its child hangs, or dies for the second time, the rest of the space is drawn at
+    random, and the proposer's name says so.
     """
 
-    def __init__(self, space: DesignSpace, task: Task, seed: int, evolving: Evolving = DEFAULT) -> None:
+    def __init__(self, space: DesignSpace, task: Task, seed: int, settings: EvolutionSettings = DEFAULT) -> None:
         self._pool = CandidatePool(space, seed)
-        self._settings = {
+        self._child_settings = {
             "workload": task.workload.to_json(),
             "space": space.to_json(),
             "target": task.target,
-            "evolving": dataclasses.asdict(evolving),
+            "settings": dataclasses.asdict(settings),
         }
         self._seed = seed
         self._child: Child | None = None
-        self._lives = _LIVES
+        self._children_left = _CHILDREN
         self._ready: deque[Candidate] = deque()
         self._known: dict[Candidate, float | None] = {}
         self._numbers: dict[Candidate, int] = {}
@@ -101,7 +101,7 @@ class MetaScheduleStrategy:
             candidate = self._ready.popleft() if self._ready else self._pool.draw()
             if candidate is None:
                 break
-            if self._pool.claim(candidate):  # else it was told of in the meantime
+            if self._pool.claim(candidate):  # else its outcome was told in the meantime
                 proposals.append(Proposal(candidate, proposer))
         return proposals
 
@@ -117,7 +117,7 @@ class MetaScheduleStrategy:
     def _rounds(self) -> None:
         """Ask TVM until there is something new; after some rounds without, never again."""
         for _ in range(_FRUITLESS):
-            if not self._lives:
+            if not self._children_left:
                 return
             for number, text in self._round():
                 self._take(number, text)
@@ -129,16 +129,16 @@ class MetaScheduleStrategy:
         """One round of TVM's; nothing where there was none, for whatever reason."""
         outcomes, self._outcomes = sorted(self._outcomes.items()), {}
         try:
-            found: list[tuple[int, str | None]] | None = self._living().call("round", _ROUND_S, outcomes=outcomes)
+            proposed: list[tuple[int, str | None]] | None = self._running().call("round", _ROUND_S, outcomes=outcomes)
         except ChildDied:
             self._replace()
             return ()
         except (ChildTimeout, ChildError):
-            found = None
-        if found is None:
+            proposed = None
+        if proposed is None:
             self._end()
             return ()
-        return found
+        return proposed
 
     def _take(self, number: int, text: str | None) -> None:
         from kernels.space import Candidate
@@ -158,18 +158,20 @@ class MetaScheduleStrategy:
             self._passed_on.add(candidate)
             self._outcomes[number] = self._known[candidate]
 
-    def _living(self) -> Child:
+    def _running(self) -> Child:
         if self._child is None:
-            settings = {**self._settings, "seed": self._seed + _LIVES - self._lives}
+            child_settings = {**self._child_settings, "seed": self._seed + _CHILDREN - self._children_left}
             env = {"TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-            self._child = Child("tuner.search.metaschedule:EvolutionService", settings, env, limits=for_compilers())
+            self._child = Child(
+                "tuner.search.metaschedule:EvolutionService", child_settings, env, limits=for_compilers()
+            )
             weakref.finalize(self, self._child.kill)
         return self._child
 
     def _replace(self) -> None:
-        """Give up the child. The next one has another seed and knows nothing; it is answered from what is known."""
+        """Give up the child. The next one has another seed and starts anew; known outcomes are not measured again."""
         self._child = None
-        self._lives -= 1
+        self._children_left -= 1
         self._numbers.clear()
         self._outcomes.clear()
         self._passed_on.clear()
@@ -178,4 +180,4 @@ class MetaScheduleStrategy:
         if self._child is not None:
             self._child.close()
         self._child = None
-        self._lives = 0
+        self._children_left = 0

@@ -117,7 +117,7 @@ class OptunaStrategy:
         return candidate
 
     def _settle(self, trial: Trial, candidate: Candidate) -> None:
-        """Answer a trial that will not be run: with what is known, or that nothing is."""
+        """Tell the study of a trial that will not be run: the known outcome, or that there is none."""
         if not self._space.legal(candidate):
             self._study.tell(trial, self._failed)
         elif candidate in self._values:

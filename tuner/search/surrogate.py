@@ -14,15 +14,15 @@ from costmodel.dataset import Outcome
 from costmodel.gp import Hyperparameters, Posterior, Prior
 
 PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""Rows [n, columns] to what their log seconds are expected to be, in deviations from the mean; see `Surrogate`."""
+"""From encodings [n, columns] to their expected log seconds [n], in deviations from the mean; see `Surrogate`."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The surrogate's own hyper-parameters, tuned by replay (experiments/hyper).
+    """The surrogate's own hyper-parameters, tuned on recorded spaces (experiments/hyper).
 
-    `first` trials are random where every point can be judged; a belief makes what it thinks well of likelier, by
-    e^`inverse_temperature` for each deviation.
+    `first` trials are random where every point can be predicted; a prior mean makes points that it expects to be faster
+    likelier, by e^`inverse_temperature` for each deviation.
     `members` processes are refitted when there are `refit` times as many outcomes as at the last time,
     by `steps` steps. Times over e^`cap` times the best count as that. A failure counts as `failed`
     deviations above the mean of the times. Of more than `most_rows` outcomes the newest and the best
@@ -44,10 +44,10 @@ DEFAULT = Settings()
 
 
 class Surrogate:
-    """Learns from rows and outcomes of one task; picks among given points.
+    """Learns from encodings and outcomes of one task; picks among given points.
 
-    `look_at` fixes the points and `pick` chooses among them, as often as wanted: outcomes that are added in
-    between are taken in at little cost. When `due`, it is time to look again.
+    `look_at` fixes the points and `pick` chooses among them, as often as wanted: learning outcomes that are added in
+    between costs little. When `due`, `look_at` should be called again.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Surrogate:
         settings: Settings = DEFAULT,
         prior_mean: PriorMean | None = None,
     ) -> None:
-        """`reference` [n, columns] are rows of the space: their range sets the scale of each column.
+        """`reference` [n, columns] are encodings of the space: their range sets the scale of each column.
 
-        `prior_mean` is what is thought before anything is measured; the processes learn the difference.
+        `prior_mean` is the mean before anything is measured; the processes learn the difference.
         """
         self._settings = settings
         self._prior_mean = prior_mean
@@ -68,43 +68,44 @@ class Surrogate:
         self._columns = np.flatnonzero(high > low)
         self._low, self._range = low[self._columns], (high - low)[self._columns]
         self._hyper = Hyperparameters(len(self._columns), rng, settings.members, settings.prior)
-        self._rows: list[NDArray[np.float32]] = []
+        self._encodings: list[NDArray[np.float32]] = []
         self._expected: list[float] = []
         self._logs: list[float] = []
         self._learned: list[int] = []
         self._posterior: Posterior | None = None
         self._scaled_points = np.zeros((0, 0), dtype=np.float32)
-        self._at_points = np.zeros(0)
+        self._prior_at_points = np.zeros(0)
         self._next_fit = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._encodings)
 
     @property
     def useful(self) -> bool:
-        """Whether there are two times that differ, or a belief: without them there is nothing to go by."""
+        """Whether it can predict at all: there are two times that differ, or a prior mean."""
         return self._prior_mean is not None or len(set(self._logs) - {math.inf}) > 1
 
     @property
     def due(self) -> bool:
-        return self._posterior is None or len(self._rows) >= self._next_fit
+        """Whether the hyper-parameters should be fitted again, by `look_at`."""
+        return self._posterior is None or len(self._encodings) >= self._next_fit
 
-    def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
-        """One outcome, of a row [columns]."""
+    def add(self, encoding: NDArray[np.float32], outcome: Outcome) -> None:
+        """One outcome, of a candidate's encoding [columns]."""
         seconds = outcome.seconds or outcome.slower_than
-        self._rows.append(self._scaled(row)[0])
-        self._expected.append(float(self._prior(row[None])[0]))
+        self._encodings.append(self._scaled(encoding)[0])
+        self._expected.append(float(self._prior(encoding[None])[0]))
         self._logs.append(math.log(seconds) if seconds else math.inf)
 
     def look_at(self, points: NDArray[np.float32]) -> None:
-        """Judge these rows [m, columns] from now on."""
+        """Predict these encodings [m, columns] from now on."""
         self._learned = self._worth_learning()
-        if len(self._rows) >= self._next_fit and self._learned:
-            rows = np.stack([self._rows[i] for i in self._learned]).astype(np.float64)
-            self._hyper.update(rows, self._residuals()[0], self._settings.steps)
-        self._next_fit = max(len(self._rows) + 1, math.ceil(len(self._rows) * self._settings.refit))
+        if len(self._encodings) >= self._next_fit and self._learned:
+            learned = np.stack([self._encodings[i] for i in self._learned]).astype(np.float64)
+            self._hyper.update(learned, self._residuals()[0], self._settings.steps)
+        self._next_fit = max(len(self._encodings) + 1, math.ceil(len(self._encodings) * self._settings.refit))
         self._scaled_points = self._scaled(points)
-        self._at_points = self._prior(points)
+        self._prior_at_points = self._prior(points)
         self._posterior = Posterior(self._hyper.draws, self._scaled_points)
 
     def pick(self, count: int, open_: NDArray[np.bool_]) -> list[int]:
@@ -112,7 +113,7 @@ class Surrogate:
 
         Raises RuntimeError before `look_at`.
         """
-        gain, _ = self.judge()
+        gain, _ = self.predict()
         gain[~open_] = -1.0
         picked: list[int] = []
         while len(picked) < count:
@@ -125,43 +126,45 @@ class Surrogate:
                 gain *= np.where(gain > 0, 1 - self._hyper.correlation(self._scaled_points[i], self._scaled_points), 1)
         return picked
 
-    def judge(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def predict(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """At each point the expected improvement and the expected log seconds [m], in deviations; means of the members.
 
         Raises RuntimeError before `look_at`.
         """
         if self._posterior is None:
             raise RuntimeError("look_at was not called")
-        self._learned += range(self._learned[-1] + 1 if self._learned else 0, len(self._rows))
-        fresh = [self._rows[i] for i in self._learned[len(self._posterior) :]]
+        self._learned += range(self._learned[-1] + 1 if self._learned else 0, len(self._encodings))
+        fresh = [self._encodings[i] for i in self._learned[len(self._posterior) :]]
         if fresh:
             self._posterior.add(np.stack(fresh))
         residuals, best = self._residuals()
         rest, deviation = self._posterior.beliefs(residuals)
-        mean = rest + self._at_points
+        mean = rest + self._prior_at_points
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 
-    def _scaled(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        columns = self._with_prior_mean(np.atleast_2d(rows))[:, self._columns]
+    def _scaled(self, encodings: NDArray[np.float32]) -> NDArray[np.float32]:
+        columns = self._with_prior_mean(np.atleast_2d(encodings))[:, self._columns]
         scaled: NDArray[np.float32] = ((columns - self._low) / self._range).astype(np.float32)
         return scaled
 
-    def _with_prior_mean(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The belief is a column too: where it errs, it errs alike for points of which it thinks alike."""
-        return rows if self._prior_mean is None else np.column_stack([rows, self._prior_mean(rows)]).astype(np.float32)
+    def _with_prior_mean(self, encodings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The prior mean is a column too: its errors are alike at points of which it expects the same."""
+        if self._prior_mean is None:
+            return encodings
+        return np.column_stack([encodings, self._prior_mean(encodings)]).astype(np.float32)
 
-    def _prior(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.zeros(len(rows)) if self._prior_mean is None else self._prior_mean(rows)
+    def _prior(self, encodings: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.zeros(len(encodings)) if self._prior_mean is None else self._prior_mean(encodings)
 
     def _worth_learning(self) -> list[int]:
         most = self._settings.most_rows
-        if len(self._rows) <= most:
-            return list(range(len(self._rows)))
+        if len(self._encodings) <= most:
+            return list(range(len(self._encodings)))
         best = np.argsort(self._logs, kind="stable")[: most // 2]
-        return sorted({*best.tolist(), *range(len(self._rows) - most // 2, len(self._rows))})
+        return sorted({*best.tolist(), *range(len(self._encodings) - most // 2, len(self._encodings))})
 
     def _residuals(self) -> tuple[NDArray[np.float64], float]:
-        """Standardized log seconds of what is learned from less what was expected; and the best of them whole."""
+        """Standardized log seconds of the learned outcomes less their prior mean; and the best, nothing subtracted."""
         expected = np.array([self._expected[i] for i in self._learned])
         logs = np.array([self._logs[i] for i in self._learned])
         ran = np.isfinite(logs)

@@ -1,4 +1,4 @@
-"""The fastest candidates of all tasks: what was fast for one shape is a first guess for the nearest others."""
+"""The fastest candidates of all tasks: what was fast for one shape is worth trying for the nearest others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Winners:
         self._best: dict[str, tuple[float, Candidate]] = {}
 
     def note(self, key: str, candidate: Candidate, seconds: float) -> None:
-        """One verified time of a task's candidate. The untuned program is nobody's guess."""
+        """One verified time of a task's candidate. The untuned program is not offered to other tasks."""
         if not candidate.is_default and seconds < self._best.get(key, (float("inf"),))[0]:
             self._best[key] = seconds, candidate
 
@@ -46,8 +46,8 @@ class TaskWinners:
 
     def near(self, space: DesignSpace) -> Iterator[Candidate]:
         """The winners of the tasks whose loops are most like this space's, as candidates of it, the nearest first."""
-        found = [(d, c) for c in self._winners.others(self._key) if (d := distance(space, c)) is not None]
-        for _, winner in sorted(found, key=lambda pair: pair[0])[:_NEAREST]:
+        comparable = [(d, c) for c in self._winners.others(self._key) if (d := distance(space, c)) is not None]
+        for _, winner in sorted(comparable, key=lambda pair: pair[0])[:_NEAREST]:
             if winner not in self._adapted:
                 self._adapted[winner] = adapted(space, winner)
             candidate = self._adapted[winner]

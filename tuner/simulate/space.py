@@ -20,8 +20,8 @@ _CATEGORIES = 4
 
 _METHOD, _SIZE, _POWER = 0, 1, 2
 _PRIOR_SCALE = {_SIZE: 0.175, _POWER: 0.35}
-"""The deviation of each part of the prior mean among the legal combinations, in deviations of the log seconds. Half of what
-six spaces were best with: what was chosen by looking at them is too strong for others (experiments/replay)."""
+"""The deviation of each part of the prior mean among the legal combinations, in deviations of the log seconds. Half of
+what six spaces were best with: what was chosen by looking at them is too strong for others (experiments/replay)."""
 
 
 @dataclass(frozen=True, eq=False)

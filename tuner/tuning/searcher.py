@@ -32,7 +32,7 @@ class BuilderFeatures:
     builder: Builder
     task: Task
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         return self.builder.features(self.task, candidates)
 
 

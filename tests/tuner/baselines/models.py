@@ -1,4 +1,4 @@
-"""Tiny models in each rival's form: one convolution with relu, the same weights in all of them."""
+"""Tiny models in each baseline's form: one convolution with relu, the same weights in all of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def weights(model_spec: Mapping[str, Any]) -> NDArray[np.float32]:
 def reference(
     model_spec: Mapping[str, Any], image: NDArray[np.float32], offset: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """relu(conv(image)) + offset, in float64 and without any of the rivals."""
+    """relu(conv(image)) + offset, in float64 and without any of the baselines."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
     out = np.einsum("nchwyx,ocyx->nohw", windows.astype(np.float64), weights(model_spec).astype(np.float64))
     return np.maximum(out, 0) + offset
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    """With a second output, and as a mapping, as `transformers` answers."""
+    """With a second output, and as a mapping, as `transformers` returns it."""
     import torch
 
     class Tiny(torch.nn.Module):

@@ -200,7 +200,7 @@ def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, P
     folder, _ = finished
     config_of_twin = folder / "twin.yaml"
     text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
-    config_of_twin.write_text(text.replace("test_graph:small", "test_graph:small_twin").replace("/runs", "/twins"))
+    config_of_twin.write_text(text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/twins"))
     done = _tuner("run", str(config_of_twin))
     assert done.returncode == 0, done.stdout + done.stderr
     [run] = (folder / "twins").glob("2*")

@@ -39,43 +39,43 @@ def examined(
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     assert "internal error" not in done.stderr, done.stderr
-    found: dict[str, list[dict[str, str]]] = {}
+    findings: dict[str, list[dict[str, str]]] = {}
     for finding in json.loads(done.stdout):
-        found.setdefault(finding["part"], []).append(finding)
-    return done.returncode, found
+        findings.setdefault(finding["part"], []).append(finding)
+    return done.returncode, findings
 
 
 def test_a_good_set_up_is_fine_and_left_as_it_was(tmp_path: Path) -> None:
-    code, found = examined(tmp_path)
-    every = [finding for part in found.values() for finding in part]
+    code, findings = examined(tmp_path)
+    every = [finding for part in findings.values() for finding in part]
     assert code == 0, every
     assert {"python", "versions", "packages", "linker", "tvm", "target", "cuda", "memory", "limits", "load",
-            "results folder", "temp folder", "database"} <= found.keys()  # fmt: skip
-    assert "compiles, links and runs a kernel with LLVM" in found["tvm"][0]["found"]
+            "results folder", "temp folder", "database"} <= findings.keys()  # fmt: skip
+    assert "compiles, links and runs a kernel with LLVM" in findings["tvm"][0]["found"]
     assert all(bool(finding["advice"]) == (finding["state"] != "ok") for finding in every)
     assert os.listdir(tmp_path) == ["run.yaml"]
 
 
-def test_another_ffi_is_found_and_not_tried(tmp_path: Path) -> None:
+def test_another_ffi_is_reported_and_not_tested(tmp_path: Path) -> None:
     fake = tmp_path / "path" / "apache_tvm_ffi-0.1.15.post2.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: apache-tvm-ffi\nVersion: 0.1.15.post2\n")
-    code, found = examined(tmp_path, {"PYTHONPATH": str(fake.parent)})
+    code, findings = examined(tmp_path, {"PYTHONPATH": str(fake.parent)})
     assert code == 3
-    [wrong] = found["versions"]
+    [wrong] = findings["versions"]
     assert wrong["state"] == "broken"
     assert "apache-tvm-ffi is 0.1.15.post2" in wrong["found"]
     assert "pip install" in wrong["advice"]
-    assert found["tvm"][0]["found"] == "not tried with these versions"
+    assert findings["tvm"][0]["found"] == "not tested with these versions"
 
 
 def test_a_tvm_that_does_not_load_is_one_finding(tmp_path: Path) -> None:
     (tmp_path / "path" / "tvm").mkdir(parents=True)
     (tmp_path / "path" / "tvm" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    code, found = examined(tmp_path, {"PYTHONPATH": str(tmp_path / "path")})
+    code, findings = examined(tmp_path, {"PYTHONPATH": str(tmp_path / "path")})
     assert code == 3
-    assert found["tvm"][0]["state"] == "broken"
-    assert found["database"][0]["state"] == "ok", "it went on after that"
+    assert findings["tvm"][0]["state"] == "broken"
+    assert findings["database"][0]["state"] == "ok", "it went on after that"
 
 
 def test_little_memory_and_few_files(tmp_path: Path) -> None:
@@ -83,29 +83,29 @@ def test_little_memory_and_few_files(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
-    code, found = examined(tmp_path, limit=limit)
+    code, findings = examined(tmp_path, limit=limit)
     assert code == 3
-    assert "ulimit -v allows 0.4 GiB" in found["memory"][0]["found"]
-    assert "64 open files" in found["limits"][0]["found"]
-    assert found["tvm"][0]["state"] == "broken"
+    assert "ulimit -v allows 0.4 GiB" in findings["memory"][0]["found"]
+    assert "64 open files" in findings["limits"][0]["found"]
+    assert findings["tvm"][0]["state"] == "broken"
 
 
 # --- part by part --------------------------------------------------------------------------------------
 
 
 def only(look: Iterable[doctor.Finding]) -> doctor.Finding:
-    [found] = look
-    return found
+    [finding] = look
+    return finding
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert only(machine.folder("x", tmp_path / "file" / "runs", "other")).found == f"{tmp_path}/file is not a folder"
     for path in ("/proc/tuner", "/sys"):
-        found = only(machine.folder("x", Path(path), "other"))
-        assert found.state is State.BROKEN
-        assert "cannot be written to" in found.found
-        assert found.advice == "other"
+        finding = only(machine.folder("x", Path(path), "other"))
+        assert finding.state is State.BROKEN
+        assert "cannot be written to" in finding.found
+        assert finding.advice == "other"
     assert only(machine.folder("x", tmp_path / "a" / "b", "other")).state is State.OK
     assert os.listdir(tmp_path) == ["file"]
 
@@ -114,11 +114,11 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        found = [only(machine.folder("x", tmp_path, "other")), only(machine.limits())]
+        folder, limits = only(machine.folder("x", tmp_path, "other")), only(machine.limits())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert found[0].state is State.BROKEN
-    assert found[1].state is State.WARNING
+    assert folder.state is State.BROKEN
+    assert limits.state is State.WARNING
     assert os.listdir(tmp_path) == []
 
 
@@ -131,9 +131,9 @@ def url(tmp_path: Path) -> str:
 
 
 def test_a_whole_database(url: str) -> None:
-    found = only(database(url))
-    assert found.state is State.OK
-    assert found.found.endswith(f"whole, schema {SCHEMA_VERSION}, 200 records")
+    finding = only(database(url))
+    assert finding.state is State.OK
+    assert finding.found.endswith(f"whole, schema {SCHEMA_VERSION}, 200 records")
     assert only(database("sqlite://")).state is State.OK
 
 
@@ -146,22 +146,22 @@ def test_a_whole_database(url: str) -> None:
         ("ALTER TABLE records RENAME TO customers", "of another program"),
     ],
 )
-def test_a_database_that_is_not_ours(url: str, change: str, words: str) -> None:
+def test_a_database_of_another_program_or_version(url: str, change: str, words: str) -> None:
     with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
         connection.execute(change)
         connection.commit()
-    found = only(database(url))
-    assert (found.state, bool(found.advice)) == (State.BROKEN, True)
-    assert words in found.found
+    finding = only(database(url))
+    assert (finding.state, bool(finding.advice)) == (State.BROKEN, True)
+    assert words in finding.found
 
 
 def test_a_damaged_database(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    found = only(database(url))
-    assert found.state is State.BROKEN
-    assert "move it away" in found.advice
+    finding = only(database(url))
+    assert finding.state is State.BROKEN
+    assert "move it away" in finding.advice
     path.write_bytes(b"no database" * 1000)
     assert "not a SQLite database" in only(database(url)).advice
     path.unlink()
@@ -177,10 +177,10 @@ def test_a_locked_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_database_that_cannot_be_opened_is_a_finding() -> None:
-    [found] = doctor.look("database", lambda: database("postgresql+nodriver://me:secret@localhost/x"))
-    assert found.state is State.BROKEN
-    assert found.advice
-    assert "secret" not in found.found
+    [finding] = doctor.look("database", lambda: database("postgresql+nodriver://me:secret@localhost/x"))
+    assert finding.state is State.BROKEN
+    assert finding.advice
+    assert "secret" not in finding.found
 
 
 def fake_program(folder: Path, name: str, text: str) -> None:
@@ -209,15 +209,15 @@ def test_pycuda_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "pycuda" / "driver.py").write_text("raise ImportError('libcurand.so.10: no such file')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    [found] = [f for f in cuda.cuda(RunConfig(ModelConfig(""))) if "PyCUDA" in f.found]
-    assert found.found == "PyCUDA cannot be imported: ImportError: libcurand.so.10: no such file"
-    assert "build it again" in found.advice
+    [finding] = [f for f in cuda.cuda(RunConfig(ModelConfig(""))) if "PyCUDA" in f.found]
+    assert finding.found == "PyCUDA cannot be imported: ImportError: libcurand.so.10: no such file"
+    assert "build it again" in finding.advice
 
 
 def test_no_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    [found] = doctor.look("linker", software.linker)
-    assert (found.state, found.found) == (State.BROKEN, "no linker found (ld, cc or gcc)")
+    [finding] = doctor.look("linker", software.linker)
+    assert (finding.state, finding.found) == (State.BROKEN, "no linker found (ld, cc or gcc)")
     fake_program(tmp_path, "ld", "exit 0")
     assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK, State.BROKEN]
 
@@ -226,8 +226,8 @@ def test_optional_packages_count_when_the_model_needs_them(monkeypatch: pytest.M
     for name in ("onnx", "torch", "transformers"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "path", [])
-    found = {f.found.partition(":")[0]: f.state for f in software.packages(RunConfig(ModelConfig("torch:a:b")))}
-    assert (found["no torch"], found["no onnx"], found["no transformers"]) == (State.BROKEN, State.NOTE, State.NOTE)
+    states = {f.found.partition(":")[0]: f.state for f in software.packages(RunConfig(ModelConfig("torch:a:b")))}
+    assert (states["no torch"], states["no onnx"], states["no transformers"]) == (State.BROKEN, State.NOTE, State.NOTE)
 
 
 def test_without_any_package() -> None:

@@ -19,7 +19,7 @@ from tvm import relax
 from tests.contracts.exporter import ExporterContract
 from tuner.errors import OutputError, UserError
 from tuner.export import library
-from tuner.outputs import Check
+from tuner.outputs import OutputCheck
 from tuner.protocols import ImportedModel, InputSpec
 
 SHAPES = ((3, 4), (4, 5), (5,))
@@ -83,7 +83,7 @@ def export_folder(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path
 
 
 @pytest.fixture
-def check() -> Callable[..., Check]:
+def check() -> Callable[..., OutputCheck]:
     return lambda folder, inputs, expected, rtol: library.verify(folder, inputs, expected, rtol, 1e-6)
 
 
@@ -145,6 +145,8 @@ def test_changed_loader_is_not_run(export_folder: Path) -> None:
         {"outputs": [{"shape": [1], "dtype": "object"}]},
         {"threads": 0},
         {"device": "cpu; rm -rf"},
+        {"device": "cpu:0"},
+        {"device": "no_such_device"},
         {"versions": [1]},
         {"sha256": "../x"},
     ],
@@ -168,7 +170,7 @@ def test_missing_library_is_named(export_folder: Path) -> None:
         library.read_manifest(export_folder)
 
 
-def test_wrong_inputs_are_an_answer_not_an_exception(
+def test_wrong_inputs_are_an_outcome_not_an_exception(
     export_folder: Path, inputs: list[Any], expected: list[Any]
 ) -> None:
     result = library.verify(export_folder, [inputs[0].T, *inputs[1:]], expected, 1e-5, 1e-6)
@@ -178,7 +180,7 @@ def test_wrong_inputs_are_an_answer_not_an_exception(
 
 def test_hanging_loader_is_ended(export_folder: Path, inputs: list[Any], expected: list[Any]) -> None:
     result = library.verify(export_folder, inputs, expected, 1e-5, 1e-6, timeout_s=0.05)
-    assert result == Check(False, None, None, "no answer within 0.05 s")
+    assert result == OutputCheck(False, None, None, "no output within 0.05 s")
 
 
 def test_exporting_again_replaces_and_leaves_nothing_else(

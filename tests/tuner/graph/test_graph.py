@@ -1,4 +1,4 @@
-"""Cleaning, packing and putting back keep what the model computes; PyTorch is the judge."""
+"""Cleaning, packing and linking keep what the model computes; PyTorch is the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tvm.target import Target
 from kernels.passes import PASSES
 from tuner import importers
 from tuner.devices.builder import LocalBuilder
-from tuner.graph import GraphConfig, assemble, clean, lower, output_specs
+from tuner.devices.cpu.assembly import assemble
+from tuner.graph import GraphConfig, clean, lower, output_specs
 from tuner.graph.layout import block_of
 from tuner.protocols import Artifact
 
@@ -55,7 +56,7 @@ def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Small().eval(), (torch.randn(1, 3, 33, 33),)
 
 
-def small_twin() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+def small_renamed() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """The same kernels in a model of another name."""
     return small()
 
@@ -86,23 +87,23 @@ def _operators(module: tvm.IRModule) -> list[str]:
     ]
 
 
-def test_clean_folds_batch_norms_and_keeps_the_answer(model, expected) -> None:
-    inputs, answer = expected
+def test_clean_folds_batch_norms_and_keeps_the_output(model, expected) -> None:
+    inputs, output = expected
     cleaned = clean(model.module)
     assert "relax.nn.batch_norm" in _operators(model.module)
     names = _operators(cleaned)
     assert "relax.nn.batch_norm" not in names
     assert "relax.permute_dims" not in names  # the weights of the linear layer are transposed already
     assert _operators(cleaned).count("relax.nn.conv2d") == 5
-    np.testing.assert_allclose(_run(tvm.compile(cleaned, Target(TARGET)), inputs), answer, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_run(tvm.compile(cleaned, Target(TARGET)), inputs), output, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW4c", "NCHW8c", "NCHW16c"])
 @pytest.mark.parametrize("depth", [-1, 0, 2])
-def test_every_graph_configuration_keeps_the_answer(model, expected, layout: str, depth: int) -> None:
-    inputs, answer = expected
+def test_every_graph_configuration_keeps_the_output(model, expected, layout: str, depth: int) -> None:
+    inputs, output = expected
     lowered = lower(clean(model.module), GraphConfig(layout, depth), Target(TARGET))
-    np.testing.assert_allclose(_run(assemble(lowered, {}, Target(TARGET)), inputs), answer, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_run(assemble(lowered, {}, Target(TARGET)), inputs), output, rtol=1e-4, atol=1e-5)
     assert output_specs(lowered) == [([1, 7], "float32")]
 
 
@@ -113,7 +114,7 @@ def test_convolution_bias_residual_and_activation_are_one_kernel(model) -> None:
 
 
 def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> None:
-    inputs, answer = expected
+    inputs, output = expected
     lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
     builder = LocalBuilder(json.dumps(TARGET), tmp_path / "built", 2, 60)
     winners = {}
@@ -129,7 +130,7 @@ def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> N
     assemble(lowered, winners, Target(TARGET)).export_library(str(library))
     text = library.read_bytes()
     assert all(entry.encode() in text for entry, _ in winners.values())
-    np.testing.assert_allclose(_run(tvm.runtime.load_module(str(library)), inputs), answer, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_run(tvm.runtime.load_module(str(library)), inputs), output, rtol=1e-4, atol=1e-5)
 
 
 def test_tasks_merge_duplicates_and_count_calls() -> None:
@@ -147,7 +148,7 @@ def test_blocks_fill_registers(channels: int, lanes: int, block: int) -> None:
     assert block_of(channels, lanes) == block
 
 
-def test_a_model_in_half_precision_stays_in_it_and_answers_alike() -> None:
+def test_a_model_in_half_precision_stays_in_it_and_computes_the_same() -> None:
     loaded = importers.load("torch:tests.tuner.graph.test_graph:small_half", 1, {}, "random", 3)
     graph = lower(clean(loaded.module), GraphConfig("NCHW"), Target(TARGET))
     convolutions = [t.workload for t in graph.tasks if t.name.startswith("conv2d")]
@@ -157,9 +158,9 @@ def test_a_model_in_half_precision_stays_in_it_and_answers_alike() -> None:
     module, _ = importers.torch_module(loaded.model_spec)
     with torch.inference_mode():
         wanted = module.float()(*[torch.from_numpy(array).float() for array in inputs]).numpy()
-    answer = _run(assemble(graph, {}, Target(TARGET)), inputs)
-    assert answer.dtype == np.float16
-    np.testing.assert_allclose(answer, wanted, rtol=2e-2, atol=2e-2 * np.abs(wanted).max())
+    output = _run(assemble(graph, {}, Target(TARGET)), inputs)
+    assert output.dtype == np.float16
+    np.testing.assert_allclose(output, wanted, rtol=2e-2, atol=2e-2 * np.abs(wanted).max())
 
 
 def test_parameters_get_names_that_compilers_take() -> None:

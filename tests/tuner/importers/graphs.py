@@ -56,8 +56,8 @@ def conv_net() -> onnx.ModelProto:
             helper.make_node("Gather", ["shape", "first"], ["batch"]),
             helper.make_node("Concat", ["batch", "rest"], ["target"], axis=0),
             helper.make_node("Reshape", ["p2", "target"], ["flat"]),
-            helper.make_node("Dropout", ["flat"], ["kept", "mask"]),
-            helper.make_node("Gemm", ["kept", "w3", "b3"], ["out"], transB=1),
+            helper.make_node("Dropout", ["flat"], ["features", "mask"]),
+            helper.make_node("Gemm", ["features", "w3", "b3"], ["out"], transB=1),
         ],
         {"x": ["n", 3, 17, 17]},
         {
@@ -93,10 +93,10 @@ def by_onnxruntime(proto: onnx.ModelProto, inputs: Sequence[Value]) -> list[Valu
     return outputs
 
 
-def close(ours: Sequence[Value], theirs: Sequence[Value], tolerance: float) -> None:
+def close(actual: Sequence[Value], expected: Sequence[Value], tolerance: float) -> None:
     """Same number of outputs, same shapes, and errors below `tolerance` of the largest value."""
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.shape == other.shape
-        assert np.isfinite(other).all()
-        assert np.abs(one - other).max() <= tolerance * np.abs(other).max()
+    assert len(actual) == len(expected)
+    for output, wanted in zip(actual, expected, strict=True):
+        assert output.shape == wanted.shape
+        assert np.isfinite(wanted).all()
+        assert np.abs(output - wanted).max() <= tolerance * np.abs(wanted).max()

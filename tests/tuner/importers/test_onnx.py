@@ -32,21 +32,21 @@ def test_random_weights_agree_in_torch_and_onnxruntime(name: str) -> None:
     proto = importers.onnx_bytes(model_spec)
     specs = input_specs(proto)
     inputs = importers.model_inputs(specs, model_spec, 0)
-    theirs = graphs.by_onnxruntime(proto, inputs)
-    assert all(value.size == 1000 for value in theirs)
-    spread = np.log(theirs[0]) if (theirs[0] > 0).all() else theirs[0]  # logits, up to a constant
+    expected = graphs.by_onnxruntime(proto, inputs)
+    assert all(value.size == 1000 for value in expected)
+    spread = np.log(expected[0]) if (expected[0] > 0).all() else expected[0]  # logits, up to a constant
     assert 0.05 < spread.std() < 20, "the outputs are constant or saturated"
     module, tensors = to_module(clean(proto), source, inputs)
     with torch.inference_mode():
-        graphs.close([module(*tensors).numpy()], theirs, 1e-3)
+        graphs.close([module(*tensors).numpy()], expected, 1e-3)
 
 
 @pytest.mark.parametrize("name", LIGHT_MODELS)
 def test_original_weights_give_the_shipped_outputs(name: str) -> None:
     inputs, expected, rtol, atol = importers.original_check(name)
     proto = model_proto(importers.make_model_spec(f"onnx:{name}", 1, {}, "original", 0))
-    for ours, shipped in zip(graphs.by_onnxruntime(proto, inputs), expected, strict=True):
-        np.testing.assert_allclose(ours, shipped, rtol=rtol, atol=atol)
+    for output, shipped in zip(graphs.by_onnxruntime(proto, inputs), expected, strict=True):
+        np.testing.assert_allclose(output, shipped, rtol=rtol, atol=atol)
 
 
 def test_same_seed_same_weights() -> None:
@@ -82,7 +82,7 @@ def test_batch_reaches_reshapes() -> None:
 
 
 def test_load_gives_clean_relax(tmp_path: Path) -> None:
-    """All that is not the model's own arithmetic is gone, and weights are constants."""
+    """Only the model's own arithmetic is left, and weights are constants."""
     import tvm
     from tvm import relax
 

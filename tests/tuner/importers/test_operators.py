@@ -191,5 +191,5 @@ def _agree(proto: onnx.ModelProto, shape: tuple[int, ...], folder: Path) -> None
     values = [np.random.default_rng(1).standard_normal(shape, dtype=np.float32)]
     module, tensors = to_module(clean_proto(model_spec), model_spec["source"], values)
     with torch.inference_mode():
-        ours = module(*tensors)
-    graphs.close([ours.numpy()], graphs.by_onnxruntime(model_proto(model_spec), values), 1e-5)
+        output = module(*tensors)
+    graphs.close([output.numpy()], graphs.by_onnxruntime(model_proto(model_spec), values), 1e-5)

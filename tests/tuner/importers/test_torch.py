@@ -1,4 +1,4 @@
-"""PyTorch models: relax, torch and ONNX Runtime must give the same answer; wrong sources one clear error."""
+"""PyTorch models: relax, torch and ONNX Runtime must give the same outputs; wrong sources one clear error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class ConvNet(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A transformer layer over token ids with a mask; answers a mapping, as `transformers` does."""
+    """A transformer layer over token ids with a mask; returns a mapping, as `transformers` does."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,8 +22,9 @@ from tuner.search.winners import Winners
 class Unschedulable(EncodingFeaturizer):
     """A featurizer that can schedule only even-numbered sketches."""
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
-        return [r if c.sketch % 2 == 0 else None for c, r in zip(candidates, super().rows(candidates), strict=True)]
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        pairs = zip(candidates, super().vectors(candidates), strict=True)
+        return [vector if c.sketch % 2 == 0 else None for c, vector in pairs]
 
 
 class Remembering(RandomStrategy):
@@ -43,15 +44,15 @@ def guided(space: DesignSpace, ranker: TaskRanker, seed: int = 1) -> GuidedStrat
 
 
 def assembled(
-    space: DesignSpace, features: FeatureCache, ranker: TaskRanker, inner: Strategy, seed: int = 1, pool_size: int = 64
+    space: DesignSpace, features: FeatureCache, ranker: TaskRanker, inner: Strategy, seed: int = 1, considered: int = 64
 ) -> GuidedStrategy:
     screen = Ranker(XgbRanker("encoding/1")).task("")
-    return GuidedStrategy(space, features, ranker, screen, inner, seed, pool_size)
+    return GuidedStrategy(space, features, ranker, screen, inner, seed, considered)
 
 
-def test_first_batch_is_half_seeds(space: DesignSpace) -> None:
+def test_first_batch_is_half_initial_candidates(space: DesignSpace) -> None:
     proposals = guided(space, Ranker(ConstantModel()).task("a")).ask(16)
-    assert [p.proposer for p in proposals] == ["seed", "random"] * 8
+    assert [p.proposer for p in proposals] == ["initial", "random"] * 8
     assert proposals[0].candidate == space.seeds()[0]
 
 
@@ -103,7 +104,7 @@ def test_what_cannot_be_scheduled_is_not_proposed_and_told_as_invalid(space: Des
 
 def test_nothing_schedulable_ends(small_space: DesignSpace) -> None:
     class Never(EncodingFeaturizer):
-        def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
             return [None] * len(candidates)
 
     ranker = Ranker(ConstantModel()).task("a")
@@ -127,7 +128,7 @@ def test_known_records_start_the_search(space: DesignSpace) -> None:
 
 
 def test_whoever_proposed_the_fastest_proposes_more(space: DesignSpace) -> None:
-    """The same outcomes, of which the four fastest are said to be from one proposer or another."""
+    """The same outcomes, of which the four fastest count as from one proposer or another."""
     shares = {}
     for favourite in ("crossover", "neighbour"):
         strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
@@ -153,7 +154,7 @@ def test_the_last_batches_are_near_the_fastest(space: DesignSpace) -> None:
 
 
 def test_what_will_hardly_run_is_hardly_picked(space: DesignSpace) -> None:
-    """The sketch that most of a batch is of where nothing is known of it, is said to fail."""
+    """The sketch that most of a batch is of while nothing is known, is then predicted to fail."""
 
     class Doubts(ConstantModel):
         def __init__(self, sketch: int) -> None:
@@ -175,7 +176,7 @@ def test_a_batch_is_not_one_schedule_with_many_passes(space: DesignSpace) -> Non
     strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
     drive(strategy, space, batches=4)
     batch = [(p.candidate.sketch, p.candidate.decisions) for p in strategy.ask(16)]
-    assert max(batch.count(s) for s in batch) <= 4  # two by rank, and explorers may hit it again
+    assert max(batch.count(s) for s in batch) <= 4  # two by rank, and explorers may draw it too
 
 
 class ScheduleFeaturizer:
@@ -185,10 +186,10 @@ class ScheduleFeaturizer:
         self._applier = TraceApplier(workload, space, target)
         self._extractor = FeatureExtractor(workload, self._applier)
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
-        return [self._row(c) for c in candidates]
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        return [self._vector(c) for c in candidates]
 
-    def _row(self, candidate: Candidate) -> NDArray[np.float32] | None:
+    def _vector(self, candidate: Candidate) -> NDArray[np.float32] | None:
         try:
             return self._extractor.row(candidate, self._applier.apply(candidate))
         except InvalidCandidate:
@@ -198,7 +199,7 @@ class ScheduleFeaturizer:
 def test_with_the_features_of_scheduled_programs(workload: Workload, space: DesignSpace, target: Target) -> None:
     features = FeatureCache(ScheduleFeaturizer(workload, space, target))
     ranker = Ranker(XgbRanker(SCHEMA)).task(workload.key)
-    strategy = assembled(space, features, ranker, RandomStrategy(space, 1), seed=1, pool_size=24)
+    strategy = assembled(space, features, ranker, RandomStrategy(space, 1), seed=1, considered=24)
     strategy.tell(space.default(), Measurement(Status.OK, samples_s=(0.5,)))
     first = drive(strategy, space, batches=3)
     assert len({p.candidate for p in first}) == 24

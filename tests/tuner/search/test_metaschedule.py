@@ -18,21 +18,21 @@ Round = Sequence[tuple[int, str | None]] | Exception | None
 
 
 class Scripted:
-    """In place of the child: answers each round from a script, and notes what it was told."""
+    """In place of the child: takes what each round returns from a script, and notes what it was told."""
 
     script: list[Round]
     told: list[dict[int, float | None]]
-    lives = 0
+    started = 0
 
     def __init__(self, *settings: Any, **limits: Any) -> None:
-        Scripted.lives += 1
+        Scripted.started += 1
 
     def call(self, op: str, timeout_s: float, outcomes: Sequence[tuple[int, float | None]]) -> Any:
         self.told.append(dict(outcomes))
-        answer = self.script.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        outcome = self.script.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def kill(self) -> None:
         pass
@@ -47,7 +47,7 @@ Make = Callable[..., MetaScheduleStrategy]
 def scripted(monkeypatch: pytest.MonkeyPatch, space: DesignSpace, task: Task) -> Make:
     def make(*script: Round) -> MetaScheduleStrategy:
         monkeypatch.setattr(metaschedule, "Child", Scripted)
-        Scripted.script, Scripted.told, Scripted.lives = list(script), [], 0
+        Scripted.script, Scripted.told, Scripted.started = list(script), [], 0
         return MetaScheduleStrategy(space, task, 1)
 
     return make
@@ -55,9 +55,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, space: DesignSpace, task: Task) ->
 
 @pytest.fixture(scope="module")
 def legal(space: DesignSpace) -> list[Candidate]:
-    found = space.sample_sketch(0, _rng())
-    assert found is not None
-    return [found, *space.neighbours(found)][:6]
+    sampled = space.sample_sketch(0, _rng())
+    assert sampled is not None
+    return [sampled, *space.neighbours(sampled)][:6]
 
 
 def _rng() -> Any:
@@ -97,7 +97,7 @@ def test_what_is_no_point_of_the_space_has_failed(scripted: Make, space: DesignS
     assert Scripted.told == [{}, {0: None, 1: None}]
 
 
-def test_what_is_known_is_answered_and_not_asked_for(scripted: Make, legal: list[Candidate]) -> None:
+def test_what_is_known_is_told_and_not_asked_for(scripted: Make, legal: list[Candidate]) -> None:
     a, b = legal[:2]
     strategy = scripted([(0, a.to_text()), (1, a.to_text()), (2, b.to_text())], [], [], [])
     strategy.tell(a, ok(0.1))
@@ -119,7 +119,7 @@ def test_where_tvm_ends_the_rest_is_drawn_at_random(end: Round, scripted: Make, 
     strategy = scripted([(0, legal[0].to_text())], end)
     assert [proposer for _, proposer in asked(strategy, 3)] == ["metaschedule", "random", "random"]
     assert [proposer for _, proposer in asked(strategy, 2)] == ["random", "random"]
-    assert Scripted.lives == 1
+    assert Scripted.started == 1
 
 
 def test_rounds_without_a_new_point_end_it(scripted: Make) -> None:
@@ -137,5 +137,5 @@ def test_a_child_that_died_is_replaced_once(scripted: Make, legal: list[Candidat
     strategy.tell(b, ok(0.2))
     assert asked(strategy, 1) == [(c, "metaschedule")]
     assert [proposer for _, proposer in asked(strategy, 1)] == ["random"]
-    assert Scripted.lives == 2
+    assert Scripted.started == 2
     assert Scripted.told == [{}, {0: 0.1, 1: 0.2}, {}, {0: 0.2}]

@@ -10,11 +10,11 @@ from costmodel.metrics import rank_correlation
 from costmodel.xgb import XgbRanker
 from kernels.space import Candidate, DesignSpace
 from tests.contracts.strategy import EncodingFeaturizer, synthetic_seconds
-from tuner.search.ranker import MIN_ROWS, FeatureCache, Ranker
+from tuner.search.ranker import MIN_OUTCOMES, FeatureCache, Ranker
 
 
 class CountingModel(ConstantModel):
-    """The constant model, which remembers how many rows it was fitted on."""
+    """The constant model, which remembers how many feature vectors it was fitted on."""
 
     def __init__(self) -> None:
         self.fits: list[int] = []
@@ -39,35 +39,36 @@ class CountingFeaturizer(EncodingFeaturizer):
         self._bad = bad
         self.asked: list[Candidate] = []
 
-    def rows(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+    def vectors(self, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         self.asked += candidates
-        return [None if c == self._bad else r for c, r in zip(candidates, super().rows(candidates), strict=True)]
+        pairs = zip(candidates, super().vectors(candidates), strict=True)
+        return [None if c == self._bad else vector for c, vector in pairs]
 
 
 def test_fits_when_a_batch_of_news_is_in() -> None:
     model = CountingModel()
     ranker = Ranker(model)
-    task, row = ranker.task("a"), np.zeros(3, dtype=np.float32)
-    for _ in range(2 * MIN_ROWS):
-        task.add(row, FAILURE)
-        task.judge(row[None])
-        task.judge(row[None])
-    assert model.fits == [MIN_ROWS, 2 * MIN_ROWS]
+    task, vector = ranker.task("a"), np.zeros(3, dtype=np.float32)
+    for _ in range(2 * MIN_OUTCOMES):
+        task.add(vector, FAILURE)
+        task.predict(vector[None])
+        task.predict(vector[None])
+    assert model.fits == [MIN_OUTCOMES, 2 * MIN_OUTCOMES]
 
 
 def test_what_others_learned_counts_less() -> None:
     model = CountingModel()
     ranker = Ranker(model)
-    row = np.zeros(3, dtype=np.float32)
+    vector = np.zeros(3, dtype=np.float32)
     for _ in range(10):
-        ranker.remember("elsewhere", row, FAILURE)
+        ranker.remember("elsewhere", vector, FAILURE)
     for _ in range(10):
-        ranker.task("a").add(row, FAILURE)
-    ranker.judge(row[None])
+        ranker.task("a").add(vector, FAILURE)
+    ranker.predict(vector[None])
     assert model.weights is not None
     assert model.weights.tolist() == pytest.approx([0.3] * 10 + [1.0] * 10)
     with pytest.raises(RuntimeError, match="come before"):
-        ranker.remember("elsewhere", row, FAILURE)
+        ranker.remember("elsewhere", vector, FAILURE)
 
 
 def test_a_task_key_is_one_group() -> None:
@@ -84,25 +85,25 @@ def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
         candidate = space.sample(rng)
         ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
     fresh = [space.sample(rng) for _ in range(100)]
-    predicted = ranker.task("second").judge(np.stack([space.encode(c) for c in fresh]))
+    predicted = ranker.task("second").predict(np.stack([space.encode(c) for c in fresh]))
     assert rank_correlation(predicted.score, [synthetic_seconds(space, c) for c in fresh]) > 0.7
     assert predicted.deviation.max() > 0
     assert predicted.valid.tolist() == [1.0] * 100
 
 
-def test_no_row_is_computed_twice(space: DesignSpace) -> None:
+def test_no_feature_vector_is_computed_twice(space: DesignSpace) -> None:
     rng = np.random.default_rng(0)
     a, bad, stored = (space.sample(rng) for _ in range(3))
     featurizer = CountingFeaturizer(space, bad)
     cache = FeatureCache(featurizer)
     cache.put(stored, np.ones(2, dtype=np.float32))
     for _ in range(2):
-        row, none, old, again = cache.rows([a, bad, stored, a])
-        assert row is again
+        vector, none, old, repeated = cache.vectors([a, bad, stored, a])
+        assert vector is repeated
         assert none is None
         assert old is not None
         assert old.tolist() == [1, 1]
     assert featurizer.asked == [a, bad]
-    assert cache.get(a) is row
+    assert cache.get(a) is vector
     assert cache.get(bad) is None
     assert bad in cache

@@ -13,10 +13,10 @@ from tests.contracts.strategy import EncodingFeaturizer, StrategyContract, drive
 from tuner.errors import UserError
 from tuner.protocols import Strategy, Task
 from tuner.search import STRATEGIES, Problem, create
-from tuner.search.metaschedule import Evolving, MetaScheduleStrategy
+from tuner.search.metaschedule import EvolutionSettings, MetaScheduleStrategy
 from tuner.search.ranker import FeatureCache, Ranker
 
-QUICK = Evolving(population=64, batch=16)
+QUICK = EvolutionSettings(population=64, batch=16)
 """A tenth of the time of TVM's own settings, and several rounds in what a test asks for."""
 
 

@@ -11,14 +11,14 @@ from tuner.search.surrogate import Surrogate, expected_improvement
 from tuner.simulate.space import RecordedSpace
 
 
-def grid(side: int = 12) -> NDArray[np.float32]:
+def grid(width: int = 12) -> NDArray[np.float32]:
     """Two columns that matter, one constant."""
-    a, b = np.meshgrid(np.arange(side), np.arange(side))
-    return np.stack([a.ravel(), b.ravel(), np.full(side * side, 3)], axis=1).astype(np.float32)
+    a, b = np.meshgrid(np.arange(width), np.arange(width))
+    return np.stack([a.ravel(), b.ravel(), np.full(width * width, 3)], axis=1).astype(np.float32)
 
 
-def seconds(row: NDArray[np.float32]) -> float:
-    return 1e-3 * math.exp(0.05 * ((float(row[0]) - 8) ** 2 + (float(row[1]) - 3) ** 2))
+def seconds(point: NDArray[np.float32]) -> float:
+    return 1e-3 * math.exp(0.05 * ((float(point[0]) - 8) ** 2 + (float(point[1]) - 3) ** 2))
 
 
 def told(points: NDArray[np.float32], count: int, seed: int = 0) -> tuple[Surrogate, NDArray[np.bool_]]:
@@ -43,15 +43,15 @@ def test_nothing_to_go_by_without_two_times() -> None:
 def test_finds_the_fastest_of_144_in_a_dozen_more() -> None:
     points = grid()
     surrogate, open_ = told(points, 5)
-    found = []
+    proposed = []
     for _ in range(12):
         if surrogate.due:
             surrogate.look_at(points)
         [i] = surrogate.pick(1, open_)
         open_[i] = False
-        found.append(seconds(points[i]))
-        surrogate.add(points[i], Outcome(seconds=found[-1]))
-    assert min(found) < 1.06e-3
+        proposed.append(seconds(points[i]))
+        surrogate.add(points[i], Outcome(seconds=proposed[-1]))
+    assert min(proposed) < 1.06e-3
 
 
 def test_a_batch_is_spread_and_open() -> None:
@@ -69,14 +69,14 @@ def test_a_batch_is_spread_and_open() -> None:
 def test_failures_are_avoided() -> None:
     points = grid()
     surrogate, _ = told(points, 10)
-    for row in points[points[:, 0] >= 6][::3]:
-        surrogate.add(row, FAILURE)
+    for point in points[points[:, 0] >= 6][::3]:
+        surrogate.add(point, FAILURE)
     surrogate.look_at(points)
-    _, mean = surrogate.judge()
+    _, mean = surrogate.predict()
     assert mean[points[:, 0] >= 7].mean() > mean[points[:, 0] <= 4].mean()
 
 
-def test_given_up_counts_as_what_it_exceeded_and_foreign_rows_do_not_break_it() -> None:
+def test_given_up_counts_as_what_it_exceeded_and_foreign_encodings_do_not_break_it() -> None:
     points = grid()
     surrogate, open_ = told(points, 10)
     surrogate.add(points[0], Outcome(slower_than=1.0))
@@ -85,19 +85,19 @@ def test_given_up_counts_as_what_it_exceeded_and_foreign_rows_do_not_break_it() 
     assert surrogate.pick(1, open_)
 
 
-def test_a_belief_decides_first_and_is_unlearned() -> None:
+def test_a_prior_mean_decides_first_and_is_unlearned() -> None:
     points = grid()
     surrogate = Surrogate(
-        points, np.random.default_rng(0), prior_mean=lambda rows: np.asarray((rows[:, 0] - 5.5) / 3.5)
+        points, np.random.default_rng(0), prior_mean=lambda encodings: np.asarray((encodings[:, 0] - 5.5) / 3.5)
     )
     open_ = np.ones(len(points), dtype=np.bool_)
     surrogate.look_at(points)
-    _, mean = surrogate.judge()
+    _, mean = surrogate.predict()
     assert points[int(np.argmin(mean))][0] == 0
-    for row in points[::3]:
-        surrogate.add(row, Outcome(seconds=seconds(row)))
+    for point in points[::3]:
+        surrogate.add(point, Outcome(seconds=seconds(point)))
     surrogate.look_at(points)
-    _, mean = surrogate.judge()
+    _, mean = surrogate.predict()
     assert abs(points[int(np.argmin(mean))][0] - 8) <= 1
     assert surrogate.pick(1, open_)
 
@@ -108,20 +108,20 @@ def test_expected_improvement_is_an_expectation() -> None:
     assert gain[0] == pytest.approx(np.maximum(0.1 - drawn, 0).mean(), rel=0.02)
 
 
-def test_the_judge_that_foretells_is_trusted() -> None:
-    weights = EnsembleWeights(2)
-    assert weights.weights().tolist() == [0.5, 0.5]
+def test_the_predictor_that_orders_right_counts_most() -> None:
+    ensemble = EnsembleWeights(2)
+    assert ensemble.weights().tolist() == [0.5, 0.5]
     rng = np.random.default_rng(0)
     for _ in range(40):
         time = float(rng.random()) + 0.1
-        weights.hear((-time, float(rng.random())), time)
-    right, wrong = weights.weights()
+        ensemble.observe((-time, float(rng.random())), time)
+    right, wrong = ensemble.weights()
     assert right > 10 * wrong > 0
-    mixed = weights.combined([np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0])])
+    mixed = ensemble.combined([np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 3.0])])
     assert np.argmax(mixed) == 0
 
 
-def test_a_judge_that_says_nothing_changes_nothing() -> None:
+def test_a_predictor_without_a_preference_changes_nothing() -> None:
     mixed = EnsembleWeights(2).combined([np.array([1.0, 3.0, 2.0]), np.zeros(3)])
     assert np.argsort(-mixed).tolist() == [1, 2, 0]
 

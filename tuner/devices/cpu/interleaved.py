@@ -18,7 +18,7 @@ from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.runner import CpuRunner, clock
 from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds
-from tuner.outputs import Check
+from tuner.outputs import OutputCheck
 from tuner.protocols import Array, Job, Policy, Prepared
 from tuner.records import Fidelity, Measurement, Status
 
@@ -47,7 +47,7 @@ class Trial:
     prepared: Guarded
     first_call_s: float
     outputs: list[Array]
-    check: Check
+    check: OutputCheck
 
     def wrong(self, reason: str, fidelity: Fidelity) -> Measurement:
         return self.right(Measurement(Status.WRONG_RESULT, fidelity=fidelity, reason=reason))

@@ -17,7 +17,7 @@ from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
 from tuner.devices.cpu.runner import CpuRunner
 from tuner.measure.replay import Recording, ReplayRunner
-from tuner.outputs import Check
+from tuner.outputs import OutputCheck
 from tuner.process.limits import large_files, memory_growth
 from tuner.process.pinning import pin_while_calling
 from tuner.protocols import Array, Job, Policy, Prepared
@@ -110,7 +110,7 @@ class KernelService:
         return self.begin(Job.from_json(job)).check.reason
 
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, then time, then check again. The answer is a Measurement as data."""
+        """OutputCheck, then time, then check again. The answer is a Measurement as data."""
         asked = Job.from_json(job)
         with memory_growth(_memory_for([asked])):
             return self._run(asked, Policy.from_json(policy))
@@ -140,7 +140,7 @@ class KernelService:
     def op_measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
-        """Check several kernels, then time them interleaved: see `measure_interleaved`."""
+        """OutputCheck several kernels, then time them interleaved: see `measure_interleaved`."""
         if self._replay is not None:
             return {"measurements": [self.op_run(job, policy) for job in jobs], "control": None}
         asked = [Job.from_json(job) for job in jobs]
@@ -161,7 +161,7 @@ class KernelService:
         first_call_s = time.perf_counter() - start
         outputs = prepared.outputs()
         fault = prepared.buffers.fault(inputs)
-        check = Check(False, None, None, fault) if fault else self._check(job, outputs)
+        check = OutputCheck(False, None, None, fault) if fault else self._check(job, outputs)
         return Trial(job, inputs, prepared, first_call_s, outputs, check)
 
     def verify(self, trial: Trial) -> str:
@@ -204,7 +204,7 @@ class KernelService:
     def _held(self) -> int:
         return sum(array.nbytes for arrays in self._inputs.values() for array in arrays)
 
-    def _check(self, job: Job, outputs: Sequence[Array]) -> Check:
+    def _check(self, job: Job, outputs: Sequence[Array]) -> OutputCheck:
         reference = job.reference
         assert reference is not None, "a kernel is compared with a reference"
         path = str(reference.path)
@@ -219,9 +219,9 @@ class KernelService:
         for actual, expected in zip(outputs, self._references[path], strict=True):
             ok, absolute, relative, reason = expected.judge(actual)
             if not ok:
-                return Check(False, absolute, relative, reason)
+                return OutputCheck(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
-        return Check(True, worst_abs, worst_rel)
+        return OutputCheck(True, worst_abs, worst_rel)
 
 
 class _Ready:

@@ -19,7 +19,7 @@ from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
 
 _ON_CPU = "onnxruntime_cpu"
-"""ONNX Runtime on the CPU beside the baselines on the GPU: an independent check of outputs, and no baseline in speed."""
+"""ONNX Runtime on the CPU, beside the baselines on the GPU: an independent check of outputs, and no rate to beat."""
 
 _ONNX_RUNTIME = {
     _ON_CPU: "onnxruntime", "onnxruntime_cuda": "onnxruntime_cuda", "onnxruntime_cuda_graph": "onnxruntime_cuda_graph",

@@ -44,7 +44,7 @@ def _family(setting: Setting) -> str:
 
 
 class ModelOnGpu(ModelWorker):
-    """A whole model in one of MODEL_SETTINGS; a call ends when the GPU has finished. See `baselines.worker.Host`."""
+    """As `baselines.worker.BaselineWorker`, in one of MODEL_SETTINGS; a call ends when the GPU has finished."""
 
     def __init__(self, setting: str, model_spec: Mapping[str, Any], provider: str) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from kernels.workload import TensorSpec
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.interleaved import BuffersSpoiled, Trial, measure_interleaved
 from tuner.devices.cpu.runner import CpuRunner
-from tuner.outputs import Check
+from tuner.outputs import OutputCheck
 from tuner.protocols import Policy
 from tuner.records import Fidelity, Measurement, Status
 
@@ -63,7 +63,7 @@ class Bench:
             kernel.buffers = like.prepared.buffers
             kernel.buffers.fill(INPUTS)
         kernel.launch(1)
-        return Trial(job, INPUTS, kernel, kernel.call_s, [np.ones(4, dtype=np.float32)], Check(True, 0.0, 0.0))
+        return Trial(job, INPUTS, kernel, kernel.call_s, [np.ones(4, dtype=np.float32)], OutputCheck(True, 0.0, 0.0))
 
     def verify(self, trial: Trial) -> str:
         return "" if np.array_equal(trial.answer[0], trial.prepared.outputs()[0]) else "after timing: differs"

@@ -10,8 +10,8 @@ import tvm
 from tvm.target import Target
 
 from kernels.space import DesignSpace, InvalidCandidate, TraceApplier, generate
+from tuner.devices.cuda.assembly import assemble_gpu
 from tuner.graph import GraphConfig, clean, lower
-from tuner.graph.assemble import assemble_gpu
 from tuner.importers import load
 
 TARGET = Target({"tag": "nvidia/nvidia-h100"})

@@ -1,0 +1,62 @@
+"""Compiling a tuned model for a GPU: winners and default schedules in one module, run as one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.backend.cuda import pipeline
+from tvm.target import Target
+
+from kernels.default_gpu import default_schedule
+from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
+from tuner.devices.target import ResolvedTarget
+from tuner.graph import Lowered, finish
+from tuner.protocols import Artifact, ImportedModel, Task
+
+_SCHEDULED = "tirx.is_scheduled"
+"""What DLight leaves alone."""
+
+
+def assemble_gpu(lowered: Lowered, winners: Mapping[str, Any], target: Target, cuda_graph: bool = True) -> Any:
+    """Compile the model for a GPU. `winners` maps workload keys to scheduled TensorIR functions.
+
+    Kernels without a winner get TVM's default GPU schedules. Memory is planned statically, and with `cuda_graph` the
+    kernels run as one captured CUDA graph. Needs no GPU. Unlike on a CPU the winners are compiled again, all in one
+    module: what was timed is the same program, not the same file.
+    """
+    functions = {}
+    for var, function in lowered.module.functions.items():
+        winner = winners.get(lowered.kernels.get(var.name_hint, ""))
+        if winner is not None:
+            attributes = dict(function.attrs.items())
+            function = winner.without_attr("global_symbol").with_attrs({**attributes, _SCHEDULED: True})
+        functions[var] = function
+    module = default_schedule(tvm.IRModule(functions, attrs=lowered.module.attrs), target)
+    options = {"relax.backend.use_cuda_graph": cuda_graph}
+    with target, tvm.transform.PassContext(opt_level=3, config=options):
+        return relax.build(module, target=target, relax_pipeline=finish(target, pipeline))
+
+
+class CudaAssembly:
+    """Implements `devices.device.Assembly`: parts are scheduled programs, compiled again with the model."""
+
+    runtime = "cuda"
+
+    def __init__(self, target: ResolvedTarget) -> None:
+        self._target = target.tvm()
+
+    def part(self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]) -> Any:
+        try:
+            schedule = TraceApplier(task.workload, space, self._target).apply(candidate)
+        except InvalidCandidate:
+            return None
+        return candidate.passes.on_function(schedule.mod["main"])
+
+    def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> Any:
+        return assemble_gpu(graph, parts, self._target)
+
+    def untuned(self, model: ImportedModel, graph: Lowered) -> Any:
+        return assemble_gpu(graph, {}, self._target)
