@@ -1,6 +1,6 @@
-"""What this run stands on: machine, packages, versions. Read once, stored with every result.
+"""The machine and the installation a run is made on: CPU, memory, packages, versions, commit.
 
-Imports nothing heavy: versions come from package metadata, the machine from the kernel's files.
+Imports nothing heavy: versions come from package metadata, the machine's facts from files of Linux.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ PACKAGES = (
     "numpy", "scipy", "pandas", "matplotlib", "sqlalchemy", "pyyaml", "pycuda",
 )  # fmt: skip
 
+_CHANGING = frozenset({"time_utc", "memory_available_bytes", "load_average", "git_revision"})
+"""Facts of `capture()` that differ between runs on the same machine and installation."""
+
 
 def capture() -> dict[str, Any]:
-    """Everything about the machine and the versions that a reader of a result may ask for; JSON-able.
+    """The facts about the machine and the installation that belong to a result, and its load now; JSON-able.
 
-    What cannot be read here is None. Memory is in bytes. Holds no host name, user or path.
+    A fact that cannot be read here is None. Memory is in bytes. Holds no host name, user or path.
     """
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,13 +55,32 @@ def capture() -> dict[str, Any]:
     }
 
 
+def stable_facts(captured: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of `capture()` that are the same in every run on this machine and installation.
+
+    Memory is in whole GiB: what Linux keeps for itself differs a little from boot to boot. The commit is not among
+    them; a record has a field of its own for it. `stable_facts(stable_facts(x)) == stable_facts(x)`.
+    """
+    facts = {name: value for name, value in captured.items() if name not in _CHANGING}
+    if "memory_bytes" in facts:
+        memory = facts.pop("memory_bytes")
+        facts["memory_gib"] = None if memory is None else round(memory / 2**30)
+    return facts
+
+
+def environment_id(captured: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits over the stable facts of what `capture()` or `stable_facts()` returned."""
+    facts = json.dumps(stable_facts(captured), sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
 def check_versions() -> None:
     """Raises InfrastructureError, saying what to install, unless TVM and its ffi are the pinned pair."""
     wrong = [f"{name} is {_version(name) or 'not installed'}" for name, pin in PINNED.items() if _version(name) != pin]
     if wrong:
         pins = " ".join(f"'{name}=={pin}'" for name, pin in PINNED.items())
-        found = " and ".join(wrong)
-        raise InfrastructureError(f"only one pair of TVM versions works here, but {found}", f"pip install {pins}")
+        installed = " and ".join(wrong)
+        raise InfrastructureError(f"only one pair of TVM versions works here, but {installed}", f"pip install {pins}")
 
 
 def scope_key(target: str, threads: int, mode: str) -> str:
@@ -71,7 +94,7 @@ def scope_key(target: str, threads: int, mode: str) -> str:
 
 
 def gpu_scope_key(target: str, device: str, mode: str) -> str:
-    """As `scope_key`, of kernels on a GPU: its name instead of the CPU and the threads, wherever they were compiled."""
+    """As `scope_key`, of kernels on a GPU: with the GPU's name instead of the CPU and the threads."""
     parts = ["cuda", target, device, mode, {name: _version(name) for name in PINNED}, PROTOCOL_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -108,14 +131,12 @@ def smt() -> bool | None:
 def frequency_mhz() -> float | None:
     """The clock of the first CPU that this process may use, now; a virtual machine may state a nominal one."""
     cpu = min(os.sched_getaffinity(0))
-    stated = _first_line(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
-    if stated is not None and stated.isdigit():
-        return int(stated) / 1000.0
+    khz = _first_line(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
+    if khz is not None and khz.isdigit():
+        return int(khz) / 1000.0
     try:
         with open("/proc/cpuinfo", "rb") as file:
-            start = file.read(4096).decode(
-                errors="replace"
-            )  # the first CPU: all of them take long where there are many
+            start = file.read(4096).decode(errors="replace")  # one CPU: reading hundreds takes long
     except OSError:
         return None
     for line in start.splitlines():
@@ -150,7 +171,7 @@ def _lines(path: str) -> list[str]:
     try:
         return Path(path).read_text(errors="replace").splitlines()
     except OSError:
-        return []  # not on this machine; the caller says what that means
+        return []  # not on this machine
 
 
 def _version(package: str) -> str | None:

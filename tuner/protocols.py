@@ -420,6 +420,12 @@ class RecordStore(Protocol):
         self, *, scope: str | None = None, task_key: str | Collection[str] | None = None, run_id: str | None = None
     ) -> list[Record]: ...
 
+    def add_environment(self, environment_id: str, facts: Mapping[str, Any]) -> None:
+        """Store the facts behind an id of `tuner.environment.environment_id`, unless they are there."""
+
+    def environment(self, environment_id: str) -> dict[str, Any] | None:
+        """The facts that were stored under an id; None where there are none, or none that can be understood."""
+
     def end(self, run_id: str) -> None:
         """Note that a run has measured all that it is going to."""
 

@@ -1,7 +1,6 @@
-"""The nouns that survive a run: Status, Measurement, Record.
+"""What is stored of a run: Status, Fidelity, Measurement, Record. All times are seconds.
 
-A Measurement has numbers if and only if its status is `ok`; the invariant is checked on construction.
-All times are seconds.
+A Measurement has samples if and only if its status is `ok`; construction checks it.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ PROTOCOL_VERSION = 1
 """Version of the timing protocol. Records of another version are not comparable and not reused."""
 
 
-_RENAMED = {"barred": "excluded", "samples_disturbed": "samples_preempted"}
-"""Names of conditions that earlier versions stored."""
+_RENAMED_CONDITIONS = {"barred": "excluded", "samples_disturbed": "samples_preempted"}
+"""Names of conditions in measurements that earlier versions stored, and today's names."""
 
 
 class Status(enum.StrEnum):
-    """What became of one candidate."""
+    """The outcome for one candidate."""
 
     OK = "ok"
     INVALID = "invalid"  # the schedule cannot be applied, or the target forbids it; never built
@@ -33,11 +32,11 @@ class Status(enum.StrEnum):
     WRONG_RESULT = "wrong result"
     SUSPECT = "suspect"  # faster than physics allows
     DEFERRED = "deferred"  # built, and to be measured elsewhere; never stored
-    CENSORED = "censored"  # given up: slower than `censored_at_s`, never timed further
+    CENSORED = "censored"  # slower than `censored_at_s`, where timing stopped
 
 
 class Fidelity(enum.StrEnum):
-    """How carefully something was timed; only `certify` may appear in a report as a result."""
+    """How carefully something was timed. A report's results are of `certify` only."""
 
     SCREEN = "screen"
     RANK = "rank"
@@ -46,11 +45,11 @@ class Fidelity(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of building, checking and timing one thing.
+    """The outcome of building, checking and timing one kernel or model.
 
-    `samples_s` are raw seconds per call, one per timed block; never empty when `status` is ok and
-    always empty otherwise. `stopped_by` says which rule ended the sampling. `censored_at_s` is set
-    if and only if the status is `censored`: the true time is above it.
+    `samples_s` are raw seconds per call, one per timed block: at least one when `status` is ok, none otherwise.
+    `stopped_by` names the rule that ended the sampling. `censored_at_s` is set if and only if the status is
+    `censored`: the true time is above it.
     """
 
     status: Status
@@ -71,7 +70,7 @@ class Measurement:
         if not all(math.isfinite(s) and s > 0 for s in self.samples_s):
             raise ValueError("samples must be finite and positive seconds")
         if (self.status is Status.CENSORED) != (self.censored_at_s is not None):
-            raise ValueError("censored_at_s belongs to censored measurements, and only to them")
+            raise ValueError("censored_at_s must be set in censored measurements, and in no others")
         if not (0 <= self.build_s < math.inf and 0 <= self.run_s < math.inf):
             raise ValueError("build_s and run_s must be finite seconds, not negative")
 
@@ -81,7 +80,7 @@ class Measurement:
 
     @property
     def median_s(self) -> float:
-        """Median seconds per call. Raises ValueError when there is no number to give."""
+        """Median seconds per call. Raises ValueError where there are no samples."""
         if not self.samples_s:
             raise ValueError(f"a measurement that is {self.status} has no time")
         ordered = sorted(self.samples_s)
@@ -91,44 +90,47 @@ class Measurement:
         return 0.5 * (ordered[middle - 1] + ordered[middle])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, for a pipe or a database; `from_json` is the inverse."""
-        stated = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return stated | {"samples_s": list(self.samples_s), "conditions": dict(self.conditions)}
+        """JSON-able data, for a pipe or a database; `from_json` is the inverse."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return data | {"samples_s": list(self.samples_s), "conditions": dict(self.conditions)}
 
     @classmethod
-    def from_json(cls, stated: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`, also of what earlier versions wrote.
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Reads what earlier versions wrote, too.
 
-        Raises ValueError, TypeError or KeyError on what `to_json` cannot have made: the source may be damaged.
+        Raises ValueError, TypeError or KeyError where `data` is not what `to_json` makes, e.g. because it is damaged.
         """
-        conditions: dict[str, Any] = dict(stated["conditions"])
+        conditions: dict[str, Any] = dict(data["conditions"])
         return cls(
-            status=Status(stated["status"]),
-            samples_s=tuple(_number(sample) for sample in stated["samples_s"]),
-            fidelity=Fidelity(stated["fidelity"] if "fidelity" in stated else stated["tier"]),
-            stopped_by=text(stated["stopped_by"]),
-            reason=text(stated["reason"]),
-            censored_at_s=_number_or_none(stated["censored_at_s"]),
-            max_abs_error=_number_or_none(stated["max_abs_error"]),
-            max_rel_error=_number_or_none(stated["max_rel_error"]),
-            build_s=_number(stated["build_s"]),
-            run_s=_number(stated["run_s"]),
-            conditions={_RENAMED.get(name, name): value for name, value in conditions.items()},
+            status=Status(data["status"]),
+            samples_s=tuple(_require_number(sample) for sample in data["samples_s"]),
+            fidelity=Fidelity(data["fidelity"] if "fidelity" in data else data["tier"]),
+            stopped_by=require_text(data["stopped_by"]),
+            reason=require_text(data["reason"]),
+            censored_at_s=_optional_number(data["censored_at_s"]),
+            max_abs_error=_optional_number(data["max_abs_error"]),
+            max_rel_error=_optional_number(data["max_rel_error"]),
+            build_s=_require_number(data["build_s"]),
+            run_s=_require_number(data["run_s"]),
+            conditions={_RENAMED_CONDITIONS.get(name, name): value for name, value in conditions.items()},
         )
 
 
 def excluded(measurement: Measurement) -> str:
-    """Why a time may not win though it is kept: the GPU was throttled, or not ours alone. Empty when it may."""
+    """Why a measured time may not win, e.g. because the GPU was throttled or shared. Empty when it may."""
     return str(measurement.conditions.get("excluded", ""))
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trial as it is stored: append-only, never rewritten.
+    """One trial as it is stored: appended once, never rewritten.
 
-    `candidate` is `Candidate.totext()`; `scope` is the key of everything that must match for a
-    record to be reused (target, threads, versions, protocol, CPU model), see
-    `tuner.environment.scope_key`.
+    `candidate` is `Candidate.to_text()`. `scope` is the key of everything that must match for a record to be reused
+    (target, threads, versions, protocol, CPU model), see `tuner.environment.scope_key`.
+
+    `columns` names the `features`, one name a value. Features without names are of an earlier version, or their names
+    were lost to damage: nothing may be learned from them. `environment` is `tuner.environment.environment_id` of the
+    machine and the installation, `commit` the git revision of this program; each is empty where it is not known.
     """
 
     run_id: str
@@ -142,21 +144,29 @@ class Record:
     seed: int
     created_at: str
     features: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+    environment: str = ""
+    commit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.columns and len(self.columns) != len(self.features):
+            raise ValueError(f"{len(self.features)} features with {len(self.columns)} names")
 
 
-def text(value: object) -> str:
-    """A text that was read. Raises TypeError, or ValueError for what is no UTF-8."""
+def require_text(value: object) -> str:
+    """`value`, which was read from outside. Raises TypeError where it is no text, ValueError where it is no UTF-8."""
     if not isinstance(value, str):
         raise TypeError(f"text expected, got {type(value).__name__}")
-    value.encode()  # refuses the stand-ins for bytes that are no UTF-8
+    if not value.isascii():
+        value.encode()  # refuses the surrogates that stand for bytes that are no UTF-8
     return value
 
 
-def _number(value: object) -> float:
+def _require_number(value: object) -> float:
     if not isinstance(value, int | float):
         raise TypeError(f"a number expected, got {type(value).__name__}")
     return float(value)
 
 
-def _number_or_none(value: object) -> float | None:
-    return None if value is None else _number(value)
+def _optional_number(value: object) -> float | None:
+    return None if value is None else _require_number(value)

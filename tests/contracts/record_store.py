@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from tuner.records import Fidelity, Measurement, Record, Status
 
 
 def make_record(**changes: object) -> Record:
-    """A record with every field off its default."""
+    """A record with every field off its default. Features that are given without `columns` have no names."""
     measurement = Measurement(
         status=Status.OK,
         samples_s=(1.25e-3, 1.5e-3, 1 / 3),
@@ -39,7 +40,12 @@ def make_record(**changes: object) -> Record:
         seed=2**40,
         created_at="2026-01-02T03:04:05+00:00",
         features=(0.5, -1.0, 1024.0),
+        columns=("store.max.0", "pass.unroll", "workload.flops"),
+        environment="fedcba9876543210",
+        commit="4a1f0c2e9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a3+changes",
     )
+    if "features" in changes:
+        changes.setdefault("columns", ())
     return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
 
 
@@ -68,8 +74,16 @@ def measurements(draw: st.DrawFn) -> Measurement:
     )
 
 
+_FEATURES = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple)
+_COLUMNS = st.lists(_TEXT, min_size=6, max_size=6).map(tuple)
+
+
+def _record(features: tuple[float, ...], columns: tuple[str, ...], **others: Any) -> Record:
+    return Record(features=features, columns=columns[: len(features)], **others)
+
+
 _RECORDS = st.builds(
-    Record,
+    _record,
     run_id=_TEXT,
     task_key=_TEXT,
     task_name=_TEXT,
@@ -80,7 +94,10 @@ _RECORDS = st.builds(
     measurement=measurements(),
     seed=st.integers(-(2**63), 2**63 - 1),
     created_at=_TEXT,
-    features=st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple),
+    features=_FEATURES,
+    columns=st.just(()) | _COLUMNS,
+    environment=_TEXT,
+    commit=_TEXT,
 )
 
 
@@ -111,8 +128,8 @@ class RecordStoreContract:
     def test_each_filter_selects(self, store: RecordStore, field: str) -> None:
         store.append([make_record(**{field: value}) for value in ("a", "b", "a ", "A", "%", "")])
         for value in ("a", "b", "%", ""):
-            [found] = store.read(**{field: value})
-            assert getattr(found, field) == value
+            [record] = store.read(**{field: value})
+            assert getattr(record, field) == value
         assert store.read(**{field: "absent' OR '1'='1"}) == []
 
     def test_several_tasks_are_read_in_the_order_of_insertion(self, store: RecordStore) -> None:
@@ -138,7 +155,7 @@ class RecordStoreContract:
     def test_a_failed_append_stores_nothing(self, store: RecordStore) -> None:
         for poison in (
             make_record(seed=2**63), make_record(task_name="\ud800"), make_record(run_id=None),
-            make_record(candidate="a\0b"),
+            make_record(candidate="a\0b"), make_record(environment="a\0b"), make_record(commit="a\0b"),
         ):  # fmt: skip
             with pytest.raises(StoreError):
                 store.append([make_record(), poison])
@@ -148,29 +165,68 @@ class RecordStoreContract:
 
     def test_filters_combine(self, store: RecordStore) -> None:
         store.append([make_record(scope=scope, task_key=key) for scope in "xy" for key in "kl"])
-        [found] = store.read(scope="y", task_key="k")
-        assert (found.scope, found.task_key) == ("y", "k")
+        [record] = store.read(scope="y", task_key="k")
+        assert (record.scope, record.task_key) == ("y", "k")
 
     @pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK])
     def test_failures_are_kept_with_their_reason(self, store: RecordStore, status: Status) -> None:
         limit = 0.25 if status is Status.CENSORED else None
         failed = Measurement(status, reason="because\nof this", censored_at_s=limit)
         store.append([make_record(measurement=failed)])
-        [found] = store.read()
-        assert found.measurement == failed
+        [record] = store.read()
+        assert record.measurement == failed
 
     def test_errors_that_are_no_numbers_survive(self, store: RecordStore) -> None:
         wrong = Measurement(Status.WRONG_RESULT, max_abs_error=math.nan, max_rel_error=math.inf)
         store.append([make_record(measurement=wrong)])
-        [found] = store.read()
-        assert found.measurement.max_abs_error is not None
-        assert math.isnan(found.measurement.max_abs_error)
-        assert found.measurement.max_rel_error == math.inf
+        [record] = store.read()
+        assert record.measurement.max_abs_error is not None
+        assert math.isnan(record.measurement.max_abs_error)
+        assert record.measurement.max_rel_error == math.inf
 
     def test_features_come_back_as_float32(self, store: RecordStore) -> None:
         store.append([make_record(features=(0.1, 1e-30, math.inf))])
-        [found] = store.read()
-        assert found.features == pytest.approx((0.1, 1e-30, math.inf), rel=1e-7)
+        [record] = store.read()
+        assert record.features == pytest.approx((0.1, 1e-30, math.inf), rel=1e-7)
+
+    def test_names_of_features_are_shared_by_the_records_that_have_them(self, store: RecordStore) -> None:
+        names = [("a", "b"), ("b", "a"), ("a",), (), ("a", "b")]
+        store.append([make_record(features=(1.0,) * len(columns), columns=columns) for columns in names])
+        store.append([make_record(features=(1.0, 2.0), columns=("a", "b"))])
+        read = [record.columns for record in store.read()]
+        assert read == [*names, ("a", "b")]
+        assert read[0] is read[4]
+        assert read[0] is read[5]
+
+    def test_features_may_have_no_names(self, store: RecordStore) -> None:
+        store.append([make_record(features=(1.0, 2.0), columns=())])
+        [record] = store.read()
+        assert (record.features, record.columns) == ((1.0, 2.0), ())
+
+    def test_an_environment_is_stored_once_under_its_id(self, store: RecordStore) -> None:
+        facts = {"cpu": "CPU ‘quoted’ 卷积", "smt": None, "cores": 2, "packages": {"numpy": "1.0"}, "nul": "\0"}
+        assert store.environment("fedcba9876543210") is None
+        for _ in range(2):
+            store.add_environment("fedcba9876543210", facts)
+        store.add_environment("0123456789abcdef", {})
+        assert store.environment("fedcba9876543210") == facts
+        assert store.environment("0123456789abcdef") == {}
+        assert store.environment("absent' OR '1'='1") is None
+        assert store.read() == []
+
+    def test_a_record_may_be_of_an_environment_without_facts(self, store: RecordStore) -> None:
+        store.append([make_record(environment="lost")])
+        [record] = store.read()
+        assert record.environment == "lost"
+        assert store.environment("lost") is None
+
+    def test_an_environment_that_cannot_be_stored_is_refused(self, store: RecordStore) -> None:
+        for poison in ("a\0b", "\ud800"):
+            with pytest.raises(StoreError):
+                store.add_environment(poison, {})
+        with pytest.raises(TypeError, match="JSON"):
+            store.add_environment("a", {"when": object()})
+        assert store.environment("a") is None
 
     @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(records=st.lists(_RECORDS, min_size=1, max_size=4))

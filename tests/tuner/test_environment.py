@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -17,19 +18,47 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_capture_is_json_and_knows_this_machine() -> None:
-    found = environment.capture()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["cpu"]
-    assert 1 <= found["cores_usable"] <= found["cores_total"]
-    assert found["memory_bytes"] > found["memory_available_bytes"] > 2**20
-    assert found["packages"]["numpy"] == importlib.metadata.version("numpy")
-    assert found["time_utc"].endswith("+00:00")
+    captured = environment.capture()
+    assert json.loads(json.dumps(captured, allow_nan=False)) == captured
+    assert captured["cpu"]
+    assert 1 <= captured["cores_usable"] <= captured["cores_total"]
+    assert captured["memory_bytes"] > captured["memory_available_bytes"] > 2**20
+    assert captured["packages"]["numpy"] == importlib.metadata.version("numpy")
+    assert captured["time_utc"].endswith("+00:00")
 
 
 def test_capture_names_no_place_and_no_person() -> None:
-    said = json.dumps(environment.capture())
-    assert str(ROOT) not in said
-    assert str(Path.home()) not in said
+    captured = json.dumps(environment.capture())
+    assert str(ROOT) not in captured
+    assert str(Path.home()) not in captured
+
+
+def test_the_id_of_an_environment_changes_with_the_machine_and_the_installation_only() -> None:
+    captured = environment.capture()
+    id_ = environment.environment_id(captured)
+    assert re.fullmatch("[0-9a-f]{16}", id_)
+    later = {
+        "time_utc": "2030-01-01T00:00:00+00:00", "load_average": [9.0, 9.0, 9.0], "memory_available_bytes": 1,
+        "git_revision": "another", "memory_bytes": captured["memory_bytes"] // 2**30 * 2**30 + 2**20,
+    }  # fmt: skip
+    base = captured | {"memory_bytes": captured["memory_bytes"] // 2**30 * 2**30}
+    assert environment.environment_id(base) == environment.environment_id(base | later)
+    others = {
+        "python": "4.0", "platform": "Plan9", "cpu": "another CPU", "cores_usable": 10**6, "cores_total": 10**6,
+        "governor": "lazy", "smt": "unheard of", "memory_bytes": 2**50, "packages": {}, "protocol_version": 10**6,
+    }  # fmt: skip
+    assert set(others) | set(later) == set(captured)
+    changed = {environment.environment_id(captured | {name: value}) for name, value in others.items()}
+    assert len(changed | {id_}) == len(others) + 1
+
+
+def test_the_id_of_an_environment_can_be_had_from_what_is_stored_of_it() -> None:
+    captured = environment.capture()
+    facts = environment.stable_facts(captured)
+    stored = json.loads(json.dumps(facts, sort_keys=True))
+    assert environment.stable_facts(stored) == facts
+    assert environment.environment_id(stored) == environment.environment_id(captured)
+    assert environment.stable_facts({"memory_bytes": None}) == {"memory_gib": None}
 
 
 def test_usable_threads_follow_the_affinity() -> None:
@@ -90,6 +119,6 @@ def test_another_pair_is_refused_with_the_command_that_repairs_it(monkeypatch: p
 
 def test_what_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_lines", lambda path: [])
-    found = environment.capture()
-    assert (found["governor"], found["smt"], found["memory_bytes"]) == (None, None, None)
-    assert found["cpu"]
+    captured = environment.capture()
+    assert (captured["governor"], captured["smt"], captured["memory_bytes"]) == (None, None, None)
+    assert captured["cpu"]

@@ -1,4 +1,4 @@
-"""A SQLAlchemy engine as this program wants it, and a database's failures in words that help."""
+"""SQLAlchemy engines with this program's settings, and a database's errors as StoreErrors with a hint."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tuner.errors import DamagedStore, StoreError
 
 _BUSY_TIMEOUT_MS = 30_000
-"""How long a writer waits for another process's transaction. An append takes milliseconds, only a stuck one is hit."""
+"""How long a writer waits for another process's transaction. An append takes milliseconds."""
 
 _CONNECT_TIMEOUT_S = 10
 
 _HINTS = {
     "SQLITE_NOTADB": "it is not a SQLite database; choose another file with measure.database",
-    "SQLITE_CORRUPT": "it is damaged; the next run sets it aside and takes over the records that can still be read",
+    "SQLITE_CORRUPT": "it is damaged; the next run sets it aside and restores the records that can still be read",
     "SQLITE_CANTOPEN": "check that it is a file, in a folder you may write to",
     "SQLITE_READONLY": "it is read-only here; make it writable or choose another one with measure.database",
-    "SQLITE_FULL": "the disk is full; free some space and run again: what was recorded so far is kept",
-    "SQLITE_IOERR": "the disk refused; check its space, its quota and its health: what was recorded so far is kept",
+    "SQLITE_FULL": "the disk is full; free some space and run again: everything stored so far is safe",
+    "SQLITE_IOERR": "the disk refused; check its space, its quota and its health: everything stored so far is safe",
     "SQLITE_BUSY": "another process keeps it locked; wait for that process or end it",
 }
 _ELSEWHERE = "check that the database is up, that its driver is installed, and measure.database in the run file"
 
 
 def make(url: str) -> tuple[sa.URL, sa.Engine, sa.Engine]:
-    """The parsed URL, an engine to read with, and the same engine to write with. Raises StoreError."""
+    """The parsed URL, an engine for reading, and the same engine for writing. Raises StoreError."""
     try:
         parsed = sa.make_url(url)
         timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if parsed.get_backend_name() == "postgresql" else {}
         engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=timeout)
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        shown = re.sub(r"//.*@", "//***@", url)  # it may not parse, so its password is cut out by hand
+        shown = re.sub(r"//.*@", "//***@", url)  # it may not parse: the password is removed by hand
         raise StoreError(
             f"database {shown}: not a URL that can be opened here ({type(error).__name__})",
             "write it like sqlite:///results/records.db; other databases need their driver installed "
@@ -56,9 +56,9 @@ def file_of(url: sa.URL) -> Path | None:
 
 
 def _set_up_sqlite(connection: Any, _pool_entry: object) -> None:
-    # Bytes that are no UTF-8 must reach the decoder, which refuses them row by row.
+    # Bytes that are no UTF-8 must reach the decoder of rows, which refuses only the row that holds them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -68,14 +68,14 @@ def _set_up_sqlite(connection: Any, _pool_entry: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later is refused at once when another one wrote in between,
-    # whatever the busy timeout; one that is to write waits for its turn at its beginning.
+    # A transaction that reads first and writes later fails at once when another one wrote in between, whatever the
+    # busy timeout. BEGIN IMMEDIATE waits at the beginning instead.
     writes = connection.get_execution_options().get("tuner_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def store_error(shown: str, error: Exception) -> StoreError:
-    """A StoreError, or a DamagedStore, for what the database or its driver raised."""
+    """The StoreError, or DamagedStore, for an error of the database or its driver."""
     if not isinstance(error, SQLAlchemyError):
         return StoreError(f"database {shown}: {error}", _ELSEWHERE)
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

@@ -1,4 +1,4 @@
-"""A SQLite database with a damaged page: set aside, never deleted, and what can be read of it taken over."""
+"""A SQLite database with a damaged page: set aside, never deleted; its readable records go into a new one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from tuner.errors import DamagedStore
 from tuner.files import locked, set_aside
-from tuner.records import Record
+from tuner.records import Record, require_text
 from tuner.store import SqlStore, engine, rows
 
 
 def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
     """The checked store at `url`. A damaged SQLite file is renamed, and a new one is begun with its readable records.
 
-    `say` is told about it. Raises StoreError as `SqlStore` does, and OutputError when the file cannot be renamed.
+    `say` gets a sentence about it. Raises StoreError as `SqlStore` does, and OutputError when the file cannot be
+    renamed.
     """
     parsed, *_ = engine.make(url)
     path = engine.file_of(parsed)
@@ -33,13 +34,15 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
         fresh = path.with_name(f".{path.name}.salvage")
         for left in path.parent.glob(f"{fresh.name}*"):
             left.unlink()  # of an attempt that was killed
-        kept = list(readable(path))
+        restored = list(readable(path))
         with SqlStore(parsed.set(database=str(fresh)).render_as_string(hide_password=False)) as store:
-            store.append(kept)
+            store.append(restored)
             for run in _ended(path):
                 store.end(run)
+            for environment_id, facts in _environments(path):
+                store.add_environment(environment_id, facts)
         aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
-    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(kept)} records that can be read")
+    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(restored)} records that can be read")
     return SqlStore(url)
 
 
@@ -56,27 +59,43 @@ def _checked(url: str) -> SqlStore:
 def readable(path: Path) -> Iterator[Record]:
     """The records of a damaged database that can still be read, in their order.
 
-    From both ends up to the first damage, and what lies between one by one.
+    From both ends up to the first damage, and those between one by one.
     """
     with contextlib.closing(_open(path)) as connection:
-        first: dict[int, dict[str, Any]] = dict(_walk(connection, "ASC"))
-        last: dict[int, dict[str, Any]] = dict(_walk(connection, "DESC"))
-        found = first | last
+        columns = dict(_columns(connection))
+        first = {row["id"]: row for row in _until_damage(connection, "records", "ASC") if isinstance(row["id"], int)}
+        last = {row["id"]: row for row in _until_damage(connection, "records", "DESC") if isinstance(row["id"], int)}
+        by_id = first | last
         if first and last:
             for number in range(max(first) + 1, min(last)):
                 with contextlib.suppress(sqlite3.DatabaseError):
                     for row in connection.execute("SELECT * FROM records WHERE id = ?", (number,)):
-                        found[number] = dict(row)
-    for number in sorted(found):
+                        by_id[number] = dict(row)
+    for number in sorted(by_id):
         with contextlib.suppress(*rows.DAMAGE):
-            yield rows.decode(found[number])
+            yield rows.decode(by_id[number], columns)
 
 
-def _walk(connection: sqlite3.Connection, order: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _columns(connection: sqlite3.Connection) -> Iterator[tuple[object, tuple[str, ...]]]:
+    for order in ("ASC", "DESC"):
+        for row in _until_damage(connection, "feature_columns", order):
+            with contextlib.suppress(*rows.DAMAGE):
+                yield row["id"], rows.decode_columns(row)
+
+
+def _environments(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with contextlib.closing(_open(path)) as connection:
+        for order in ("ASC", "DESC"):
+            for row in _until_damage(connection, "environments", order):
+                with contextlib.suppress(*rows.DAMAGE):
+                    yield require_text(row["id"]), rows.decode_facts(row["facts"])
+
+
+def _until_damage(connection: sqlite3.Connection, table: str, order: str) -> Iterator[dict[str, Any]]:
+    """The rows of a table from one end up to the first damage; none where an earlier schema has no such table."""
     with contextlib.suppress(sqlite3.DatabaseError):
-        for row in connection.execute(f"SELECT * FROM records ORDER BY id {order}"):  # noqa: S608 - ASC or DESC
-            if isinstance(row["id"], int):
-                yield row["id"], dict(row)
+        for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):  # noqa: S608 - our own names
+            yield dict(row)
 
 
 def _ended(path: Path) -> list[str]:
@@ -86,7 +105,7 @@ def _ended(path: Path) -> list[str]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    # Read-only: the file that was set aside stays as it was found.
+    # Read-only: the file that is set aside stays as it is.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     connection.row_factory = sqlite3.Row

@@ -1,9 +1,7 @@
-"""The tables of the record database, and how those of an earlier version become those of this one."""
+"""The tables of the record database: made where there are none, migrated where they are of an earlier schema."""
 
 from __future__ import annotations
 
-import json
-import struct
 import time
 from typing import Any
 
@@ -11,14 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tuner.errors import StoreError
+from tuner.store import migration
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _CREATE_ATTEMPTS = 5
 _CREATE_PAUSE_S = 0.1
-"""Two processes may make the same tables at the same moment; the second one fails once and then finds them."""
-
-_COPIED_AT_ONCE = 500
+"""Two processes may make the same tables at the same moment: the second one fails once, and then finds them."""
 
 _metadata = sa.MetaData()
 _KEY = sa.String(255)  # indexed: some databases ask for a length, SQLite ignores it
@@ -33,7 +30,19 @@ runs = sa.Table(
     _metadata,
     sa.Column("id", _KEY, primary_key=True),
     sa.Column("begun_at", sa.Text, nullable=False),
-    sa.Column("ended", sa.Integer, nullable=False),  # 1 once it has measured all that it is going to
+    sa.Column("ended", sa.Integer, nullable=False),  # 1 when the run has measured everything it was going to
+)
+environments = sa.Table(
+    "environments",
+    _metadata,
+    sa.Column("id", _KEY, primary_key=True),  # tuner.environment.environment_id
+    sa.Column("facts", sa.Text, nullable=False),  # JSON
+)
+feature_columns = sa.Table(
+    "feature_columns",
+    _metadata,
+    sa.Column("id", _KEY, primary_key=True),  # rows.columns_id
+    sa.Column("names", sa.Text, nullable=False),  # JSON
 )
 records = sa.Table(
     "records",
@@ -51,42 +60,44 @@ records = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("features", sa.LargeBinary, nullable=False),  # little-endian float32
+    sa.Column("environment", _KEY, nullable=False, server_default=""),
+    sa.Column("git_commit", sa.Text, nullable=False, server_default=""),
+    sa.Column("columns_id", _KEY, sa.ForeignKey("feature_columns.id"), nullable=True),  # null: features without names
     sa.Index("records_by_scope_and_task", "scope", "task_key"),
     sa.Index("records_by_run", "run_id"),
 )
-_TABLES = (version_table, runs, records)
-"""In this order: where `records` stands, the others do too."""
+_TABLES = (version_table, runs, environments, feature_columns, records)
+"""In the order in which they are made: where there is a table `records`, there are the others."""
 
 
 def ensure(engine: sa.Engine, writer: sa.Engine, shown: str) -> None:
-    """Make the tables where there are none, and migrate those of an earlier version. Raises StoreError.
+    """Make the tables where there are none, and migrate those of an earlier schema. Raises StoreError.
 
     `writer` is the engine whose transactions may write from their first statement on.
     """
     with engine.connect() as connection:
         tables = sa.inspect(connection)
-        ours = not tables.has_table(records.name) or tables.has_table(version_table.name)
-    if not ours:
+        foreign = tables.has_table(records.name) and not tables.has_table(version_table.name)
+    if foreign:
         raise StoreError(
-            f"database {shown}: holds a table `records` that is not ours",
+            f"database {shown}: holds a table `records` of another program",
             "choose another database with measure.database",
         )
-    found = versions(engine)
-    if not found:
+    stored = versions(engine)
+    if not stored:
         _create(engine, writer)
-        found = versions(engine)
-    if found == [1]:
-        _from_1_to_2(writer)
-        found = versions(engine)
-    if found != [SCHEMA_VERSION]:
+    elif stored in ([1], [2]):
+        migration.migrate(writer)
+    stored = versions(engine)
+    if stored != [SCHEMA_VERSION]:
         raise StoreError(
-            f"database {shown}: written with schema {found}, this program knows schema {SCHEMA_VERSION}",
+            f"database {shown}: written with schema {stored}, this program knows schema {SCHEMA_VERSION}",
             "update this program, or choose another database with measure.database",
         )
 
 
 def versions(engine: sa.Engine) -> list[Any]:
-    """What `schema_version` holds, as the driver gives it; empty without such a table."""
+    """The values in `schema_version`, as the driver gives them; empty without such a table."""
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table(version_table.name):
             return []
@@ -107,52 +118,3 @@ def _create(engine: sa.Engine, writer: sa.Engine) -> None:
             if not left:
                 raise
         time.sleep(_CREATE_PAUSE_S)
-
-
-def _from_1_to_2(writer: sa.Engine) -> None:
-    """Runs get a table of their own, which records refer to; samples leave the JSON and become binary.
-
-    One transaction: a death in the middle leaves schema 1. Every run counts as ended. A row that cannot be understood
-    is taken over as it is.
-    """
-    columns = [column.name for column in records.columns]
-    names = ", ".join(columns)
-    places = ", ".join(f":{name}" for name in columns)
-    copy = sa.text(f"INSERT INTO records ({names}) VALUES ({places})")  # noqa: S608 - names of our own columns
-    with writer.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("LOCK TABLE schema_version IN ACCESS EXCLUSIVE MODE"))
-        if list(connection.scalars(sa.select(version_table.c.version))) != [1]:
-            return  # another process was quicker
-        for index in ("records_by_scope_and_task", "records_by_run"):
-            connection.execute(sa.text(f"DROP INDEX {index}"))
-        connection.execute(sa.text("ALTER TABLE records RENAME TO records_of_schema_1"))
-        runs.create(connection)
-        records.create(connection)
-        connection.execute(
-            sa.text(
-                "INSERT INTO runs (id, begun_at, ended) "
-                "SELECT run_id, min(created_at), 1 FROM records_of_schema_1 GROUP BY run_id"
-            )
-        )
-        last: Any = -1
-        old = sa.text("SELECT * FROM records_of_schema_1 WHERE id > :last ORDER BY id LIMIT :many")
-        while rows := connection.execute(old, {"last": last, "many": _COPIED_AT_ONCE}).mappings().all():
-            connection.execute(copy, [dict(row) | _split(row["measurement"]) for row in rows])
-            last = rows[-1]["id"]
-        if connection.dialect.name == "postgresql":
-            connection.execute(
-                sa.text("SELECT setval(pg_get_serial_sequence('records', 'id'), (SELECT max(id) FROM records))")
-            )
-        connection.execute(sa.text("DROP TABLE records_of_schema_1"))
-        connection.execute(sa.update(version_table).values(version=2))
-
-
-def _split(measurement: Any) -> dict[str, Any]:
-    """The measurement of schema 1 as text and samples of schema 2; as it was where it cannot be understood."""
-    try:
-        stated = json.loads(measurement)
-        samples = stated.pop("samples_s")
-        return {"measurement": json.dumps(stated), "samples": struct.pack(f"<{len(samples)}d", *samples)}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, struct.error):
-        return {"measurement": measurement, "samples": b""}

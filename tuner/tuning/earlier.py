@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, Outcome, align
+from kernels.features import DEFAULTS
 from kernels.space import Candidate
 from tuner.protocols import RecordStore
 from tuner.records import Fidelity, Record
@@ -45,10 +46,14 @@ def trials(store: RecordStore, columns: tuple[str, ...]) -> Iterator[tuple[Recor
 
 
 def vector_of(record: Record, columns: tuple[str, ...]) -> NDArray[np.float32] | None:
-    """A record's feature vector in the order of `columns`; None where it has none that can be brought there."""
-    if len(record.features) != len(columns):
+    """A record's feature vector in the order of `columns`; None where it has none that can be brought there.
+
+    A column that the record does not have (of a pass that was added since) has the value that every earlier
+    candidate had.
+    """
+    if not record.columns:
         return None
-    return np.asarray(record.features, dtype=np.float32)
+    return align(record.features, record.columns, columns, DEFAULTS)
 
 
 def note_winners(

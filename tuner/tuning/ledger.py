@@ -53,6 +53,9 @@ class Ledger:
             seed=self.seed,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             features=tuple(features),
+            columns=self.columns if len(features) else (),
+            environment=self.environment,
+            commit=self.commit,
         )
         self.store.append([record])
 

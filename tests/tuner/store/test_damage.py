@@ -19,12 +19,17 @@ PAGE = 4096
 
 
 def records(count: int) -> list[Record]:
-    return [make_record(run_id=f"run-{n // 100}", trial=n, features=(float(n),) * 200) for n in range(count)]
+    columns = tuple(f"column.{n}" for n in range(200))
+    return [
+        make_record(run_id=f"run-{n // 100}", trial=n, features=(float(n),) * 200, columns=columns)
+        for n in range(count)
+    ]
 
 
 def fill(path: Path, count: int = 120) -> str:
     url = f"sqlite:///{path}"
     with SqlStore(url) as store:
+        store.add_environment(make_record().environment, {"cpu": "a CPU"})
         store.append(records(count))
         store.end("run-0")
     assert not path.with_name(f"{path.name}-wal").exists()  # all in one file, so that a page of it can be damaged
@@ -43,25 +48,26 @@ def test_a_damaged_page_costs_its_rows_only(tmp_path: Path) -> None:
     for page in (20, 21, 30):
         damage(path, page)
     before = path.read_bytes()
-    said: list[str] = []
-    with open_store(url, said.append) as store:
-        found = store.read()
-        assert 80 <= len(found) < 120
-        assert found == [record for record in records(120) if record in found]  # whole, in order
-        assert {r.trial for r in found} >= {0, 119}  # from both ends
+    messages: list[str] = []
+    with open_store(url, messages.append) as store:
+        restored = store.read()
+        assert 80 <= len(restored) < 120
+        assert restored == [record for record in records(120) if record in restored]  # whole, in order
+        assert {r.trial for r in restored} >= {0, 119}  # from both ends
         assert store.ended() == {"run-0"}
+        assert store.environment(make_record().environment) == {"cpu": "a CPU"}
         store.append([make_record(run_id="after")])
-    [sentence] = said
+    [sentence] = messages
     assert "records.db" in sentence
-    assert f"{len(found)} records" in sentence
+    assert f"{len(restored)} records" in sentence
     assert (tmp_path / "records.db.damaged-1").read_bytes() == before
-    said.clear()
-    with open_store(url, said.append) as store:
+    messages.clear()
+    with open_store(url, messages.append) as store:
         assert [r.run_id for r in store.read()][-1] == "after"
-    assert not said
+    assert not messages
 
 
-def test_whatever_page_is_damaged_the_file_is_kept_and_the_answer_is_typed(tmp_path: Path) -> None:
+def test_whatever_page_is_damaged_the_file_is_kept_and_the_error_is_typed(tmp_path: Path) -> None:
     url = fill(tmp_path / "whole.db", count=30)
     whole = (tmp_path / "whole.db").read_bytes()
     outcomes = []
@@ -126,9 +132,9 @@ def test_a_torn_log_costs_its_end_only(tmp_path: Path, change: Callable[[bytes],
     log = path.with_name("records.db-wal")
     log.write_bytes(change(log.read_bytes()))
     with open_store(url, lambda text: None) as store:
-        found = [r.trial for r in store.read()]
-        assert found == list(range(len(found)))
-        assert 5 < len(found) < 20
+        trials = [r.trial for r in store.read()]
+        assert trials == list(range(len(trials)))
+        assert 5 < len(trials) < 20
         store.append([make_record()])
 
 
@@ -156,8 +162,8 @@ def test_two_processes_that_find_the_damage_make_one_new_database(tmp_path: Path
         "        time.sleep(0.05)\n"
     )
     children = [subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE) for _ in range(3)]
-    answers = {int(child.communicate(timeout=60)[0]) for child in children}
-    assert len(answers) == 1
-    assert answers.pop() > 100
+    counts = {int(child.communicate(timeout=60)[0]) for child in children}
+    assert len(counts) == 1
+    assert counts.pop() > 100
     aside = {p.name for p in tmp_path.glob("*.damaged-*")}  # with its log, where it had one
     assert aside - {"records.db.damaged-1-wal", "records.db.damaged-1-shm"} == {"records.db.damaged-1"}

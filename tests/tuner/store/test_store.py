@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from tests.contracts.record_store import RecordStoreContract, make_record
 from tuner.errors import DamagedStore, StoreError
-from tuner.store import SqlStore, engine
+from tuner.store import SCHEMA_VERSION, SqlStore, engine
 
 
 @pytest.fixture
@@ -135,6 +136,8 @@ def test_a_database_that_stays_locked_is_a_store_error(url: str, path: Path, mon
         "samples = 1.5",
         "measurement = json_set(measurement, '$.conditions', 3)",
         "features = x'00'",
+        "features = x'0000803f'",
+        "features = zeroblob(16)",
         "features = 'text'",
         "features = 12",
         "trial = 'seven'",
@@ -143,6 +146,9 @@ def test_a_database_that_stays_locked_is_a_store_error(url: str, path: Path, mon
         "task_name = x'00'",
         "task_name = CAST(x'c3' AS TEXT)",
         "measurement = CAST(x'ff' AS TEXT)",
+        "environment = x'00'",
+        "environment = CAST(x'c3' AS TEXT)",
+        "git_commit = x'00'",
     ],
 )
 def test_a_damaged_row_is_skipped_and_counted(path: Path, url: str, damage: str) -> None:
@@ -155,6 +161,79 @@ def test_a_damaged_row_is_skipped_and_counted(path: Path, url: str, damage: str)
         for _ in range(2):
             assert [record.trial for record in store.read()] == [0, 2]
             assert store.quarantined == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "'['",
+        "'null'",
+        "'3'",
+        "'[1, 2, 3]'",
+        "x'00'",
+        "7",
+        "CAST(x'c3' AS TEXT)",
+        "replace(names, 'unroll', 'unrolled')",
+        "printf('%.*c', 100000, '[')",
+        None,
+    ],
+)
+def test_damaged_names_cost_the_names_only_and_are_put_right(path: Path, url: str, names: str | None) -> None:
+    with SqlStore(url) as store:
+        store.append([make_record(trial=trial) for trial in range(3)])
+        store.append([make_record(trial=3, columns=("a", "b", "c"))])
+    where = "WHERE names LIKE '%unroll%'"
+    damage = f"UPDATE feature_columns SET names = {names} {where}" if names else f"DELETE FROM feature_columns {where}"  # noqa: S608
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    with SqlStore(url) as store:
+        nameless = [make_record(trial=trial, columns=()) for trial in range(3)]
+        for _ in range(2):
+            assert store.read() == [*nameless, make_record(trial=3, columns=("a", "b", "c"))]
+            assert store.quarantined == 1
+        store.append([make_record(trial=4)])
+        assert [record.columns for record in store.read()[:3]] == [make_record().columns] * 3
+    with SqlStore(url) as store:
+        assert store.read()[0] == make_record(trial=0)
+        assert store.quarantined == 0
+
+
+@pytest.mark.parametrize("facts", ["'{'", "'[]'", "x'00'", "7", "CAST(x'c3' AS TEXT)"])
+def test_damaged_facts_cost_no_record_and_are_put_right(path: Path, url: str, facts: str) -> None:
+    with SqlStore(url) as store:
+        store.add_environment(make_record().environment, {"cpu": "a"})
+        store.append([make_record()])
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE environments SET facts = {facts}")  # noqa: S608 - the texts stand above
+    connection.close()
+    with SqlStore(url) as store:
+        assert store.read() == [make_record()]
+        for _ in range(2):
+            assert store.environment(make_record().environment) is None
+            assert store.quarantined == 1
+        store.add_environment(make_record().environment, {"cpu": "a"})
+        assert store.environment(make_record().environment) == {"cpu": "a"}
+
+
+def test_an_append_is_one_statement_once_its_run_and_names_are_stored(url: str) -> None:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        statements.append(statement)
+
+    with SqlStore(url) as store:
+        store.add_environment("here", {})
+        store.append([make_record(environment="here")])
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+        try:
+            store.add_environment("here", {})
+            store.append([make_record(environment="here"), make_record(trial=8)])
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+    begin, insert = statements
+    assert begin == "BEGIN IMMEDIATE"
+    assert insert.startswith("INSERT INTO records")
 
 
 def assert_refused(url: str, *words: str) -> StoreError:
@@ -217,17 +296,14 @@ def test_a_full_disk_keeps_what_was_stored(path: Path, url: str) -> None:
         assert [record.trial for record in store.read()] == [7, 8]
 
 
-@pytest.mark.parametrize("version", ["3", "'new'", "x'01'"])
+@pytest.mark.parametrize("version", [str(SCHEMA_VERSION + 1), "0", "'new'", "x'01'"])
 def test_another_schema_is_refused(path: Path, url: str, version: str) -> None:
     SqlStore(url).close()
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM schema_version")
-        if version == "3":
-            connection.execute("INSERT INTO schema_version VALUES (3)")
-        else:
-            connection.execute("DROP TABLE schema_version")
-            connection.execute("CREATE TABLE schema_version (version)")
-            connection.execute(f"INSERT INTO schema_version VALUES ({version})")  # noqa: S608 - the texts stand above
+        connection.execute("DROP TABLE schema_version")
+        connection.execute("CREATE TABLE schema_version (version)")
+        connection.execute(f"INSERT INTO schema_version VALUES ({version})")  # noqa: S608 - the texts stand above
     connection.close()
     assert_refused(url, "schema", "update this program")
 
@@ -237,7 +313,7 @@ def test_the_table_of_another_program_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE records (title TEXT)")
     connection.close()
-    assert_refused(f"sqlite:///{path}", "not ours")
+    assert_refused(f"sqlite:///{path}", "of another program")
 
 
 @pytest.mark.parametrize(
