@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__
-from tuner.commands import show as runs
+from tuner.commands import show
 from tuner.errors import ConfigError, InfrastructureError, OutputError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
@@ -71,6 +71,9 @@ def _dispatch(argv: list[str]) -> int:
     if not argv:
         _say(parser.format_help().rstrip())
         return 2
+    if argv[0] in FORMER_COMMANDS:
+        _note(f"`{argv[0]}` is called `{FORMER_COMMANDS[argv[0]]}` now; the old name goes with the next release")
+        argv = [FORMER_COMMANDS[argv[0]], *argv[1:]]
     if not argv[0].startswith("-") and argv[0] not in COMMANDS:
         near = did_you_mean(argv[0], COMMANDS) or f"there are: {', '.join(COMMANDS)}"
         raise UserError(f"no command {argv[0]!r}", near)
@@ -89,11 +92,11 @@ def _dispatch(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
-    resume = None if arguments.resume is None else runs.find(config.out, arguments.resume).name
-    from tuner.commands import run as experiment
+    resume = None if arguments.resume is None else show.find(config.out, arguments.resume).name
+    from tuner.commands import run as commands
 
     with _progress() as progress:
-        outcome = experiment.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
+        outcome = commands.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
     for line in outcome.lines:
         _say(line)
     return int(outcome.exit_code)
@@ -108,17 +111,17 @@ def _config(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _tasks(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
-    from tuner.commands import run as experiment
+    from tuner.commands import run as commands
 
     with _progress() as progress:
-        tasks = experiment.tasks(config, progress)
+        tasks = commands.tasks(config, progress)
     columns = ("name", "key", "weight", "flops", "bytes")
     _table([columns, *([_cell(task[column]) for column in columns] for task in tasks)])
     return 0
 
 
 def _list(arguments: argparse.Namespace, argv: list[str]) -> int:
-    rows = runs.overview(arguments.out)
+    rows = show.overview(arguments.out)
     if len(rows) == 1:
         _note(f"no runs under {arguments.out}")
         return 0
@@ -127,8 +130,8 @@ def _list(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _show(arguments: argparse.Namespace, argv: list[str]) -> int:
-    folder = runs.find(arguments.out, arguments.run)
-    for number, table in enumerate(runs.description(folder, with_records=arguments.records)):
+    folder = show.find(arguments.out, arguments.run)
+    for number, table in enumerate(show.description(folder, with_records=arguments.records)):
         if number:
             _say("")
         _table(table)
@@ -136,18 +139,18 @@ def _show(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
-    folder = runs.find(arguments.out, arguments.run)
-    from tuner.commands import run as experiment
+    folder = show.find(arguments.out, arguments.run)
+    from tuner.commands import run as commands
 
-    _say(str(experiment.rebuild_report(folder.name, arguments.out)))
+    _say(str(commands.rebuild_report(folder.name, arguments.out)))
     return 0
 
 
 def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
-    folder = runs.find(arguments.out, arguments.run)
-    from tuner.commands import run as experiment
+    folder = show.find(arguments.out, arguments.run)
+    from tuner.commands import run as commands
 
-    _say(str(experiment.reexport(folder.name, arguments.out)))
+    _say(str(commands.reexport(folder.name, arguments.out)))
     return 0
 
 
@@ -227,7 +230,7 @@ def _measure(arguments: argparse.Namespace, argv: list[str]) -> int:
     return code
 
 
-def _absorb(arguments: argparse.Namespace, argv: list[str]) -> int:
+def _import(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner.commands.import_ import import_measurements
     from tuner.config import MeasureConfig
 
@@ -250,9 +253,9 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
-def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
+def _simulate(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.commands import simulate
     from tuner.search import STRATEGIES
-    from tuner.simulate import play as replay
     from tuner.simulate.recording import find, read
 
     strategies = arguments.strategy.split(",")
@@ -263,11 +266,11 @@ def _replay(arguments: argparse.Namespace, argv: list[str]) -> int:
     recordings = [read(path) for path in find([Path(p) for p in arguments.spaces])]
     earlier = [read(path) for path in find([Path(p) for p in arguments.warm])]
     with _progress() as progress:
-        results = replay.compare(recordings, strategies, arguments.budget, arguments.seeds, earlier, progress.message)
-    _table(replay.table(results))
+        results = simulate.compare(recordings, strategies, arguments.budget, arguments.seeds, earlier, progress.message)
+    _table(simulate.table(results))
     from tuner.report.simulation import curves
 
-    picture = curves(replay.curves(results))
+    picture = curves(simulate.curves(results))
     file = Path(arguments.picture)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -371,9 +374,12 @@ def _progress() -> Iterator[Progress]:
 
 def _load(arguments: argparse.Namespace) -> RunConfig:
     from tuner.config import load
+    from tuner.devices import resolve
 
     given = {path: getattr(arguments, flag[2:].replace("-", "_")) for flag, (path, _, _) in FLAGS.items()}
-    return load(arguments.config, {path: _flag_value(path, text) for path, text in given.items() if text is not None})
+    config = load(arguments.config, {path: _flag_value(path, text) for path, text in given.items() if text is not None})
+    resolve.check(config.target)
+    return config
 
 
 def _flag_value(path: str, text: str) -> Any:
@@ -415,10 +421,13 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
     "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
-    "import_measurements": (_absorb, "bring what was measured elsewhere into the record database"),
+    "import": (_import, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or judge how well it orders"),
-    "replay": (_replay, "play search strategies against recorded spaces: no device needed"),
+    "simulate": (_simulate, "play search strategies against recorded spaces: no device needed"),
 }
+
+FORMER_COMMANDS = {"absorb": "import", "replay": "simulate"}
+"""Commands by the names that they had before: each still works and says its new name."""
 
 CONFIGURED = ("run", "config", "tasks", "bundle")
 """The commands that take a run file, and its flags."""
@@ -429,7 +438,7 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     "bundle": (
         (("-n",), {"dest": "count", "metavar": "N", "default": "200", "help": f"how many candidates {DEFAULT}"}),
         (("-o",), {"dest": "output", "metavar": "FILE", "default": "bundle.tar", "help": f"where to {DEFAULT}"}),
-        (("--device",), {"metavar": "NAME", "help": "go on from what was absorbed from this kind of GPU"}),
+        (("--device",), {"metavar": "NAME", "help": "go on from what was imported from this kind of GPU"}),
     ),
     "measure": (
         (("bundle",), {"metavar": "BUNDLE", "help": "what `bundle` made"}),
@@ -437,17 +446,23 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
             ("-o",),
             {"dest": "output", "metavar": "FILE", "default": "measurements.jsonl", "help": f"where to {DEFAULT}"},
         ),
-        (("--runner",), {"metavar": "R", "default": "cuda", "help": "cuda, or replay:FILE with recorded measurements"}),
+        (
+            ("--runner",),
+            {
+                "metavar": "R",
+                "help": "a kind of device (default: the bundle's), or replay:FILE with recorded measurements",
+            },
+        ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
-    "import_measurements": (
+    "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
     ),
 }
 
 
-def _replay_arguments(command: argparse.ArgumentParser) -> None:
+def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("spaces", metavar="SPACE", nargs="+", help="recorded spaces (.json.gz), or folders of them")
     command.add_argument(
         "--strategy", metavar="S", default="guided,random", help="one or several (default: %(default)s)"
@@ -489,8 +504,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
             command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
-        elif name == "replay":
-            _replay_arguments(command)
+        elif name == "simulate":
+            _simulate_arguments(command)
         elif name == "model":
             command.add_argument("action", choices=("train", "show", "eval"), help="what to do")
             where = "the model's file (default: %(default)s)"

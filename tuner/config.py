@@ -143,9 +143,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What to tune for: a name, or a TVM target as a mapping. `threads` None: every core this process may use."""
+    """What to tune for: a kind of device by name (`devices.resolve.KINDS`), or a TVM target as a mapping.
 
-    spec: Literal["auto", "llvm", "cuda"] | Mapping[str, Any] = "auto"
+    `threads` None: every core this process may use."""
+
+    spec: str | Mapping[str, Any] = "auto"
     threads: Annotated[int, _between(1, 4096)] | None = None
 
 
