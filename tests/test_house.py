@@ -39,7 +39,7 @@ LOADING = {
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",
     "tuner/devices/cpu/assembly.py": "objects of this run",
-    "tuner/devices/cpu/bench.py": "libraries of this run's builder",
+    "tuner/devices/cpu/kernel_service.py": "libraries of this run's builder",
     "tuner/measure/compiled_model.py": "libraries of this run; an export comes here after `read_manifest`",
 }
 """Files that load native code by a name that is not written in the call, and what it is they load."""
@@ -153,6 +153,40 @@ def test_what_is_unsafe_is_found(source: str) -> None:
 )
 def test_what_is_safe_is_left_alone(source: str) -> None:
     assert list(unsafe("here.py", source)) == []
+
+
+KINDS = {"cuda", "llvm", "opencl", "null"}
+"""Names of kinds of devices: what depends on one belongs into its folder, or into the space that depends on it."""
+
+
+def branches_on_a_kind(path: str, source: str) -> Iterator[str]:
+    """Where a file compares something with the name of a kind of device, or looks something up by it."""
+    for node in ast.walk(ast.parse(source, path)):
+        if isinstance(node, ast.Compare):
+            compared = {c.value for part in (node.left, *node.comparators) for c in _constants(part)}
+        elif isinstance(node, ast.Dict):
+            compared = {key.value for key in node.keys if isinstance(key, ast.Constant)}
+        elif isinstance(node, ast.MatchValue):
+            compared = {c.value for c in _constants(node.value)}
+        else:
+            continue
+        if compared & KINDS:
+            yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"  # type: ignore[attr-defined]
+
+
+def _constants(node: ast.AST) -> Iterator[ast.Constant]:
+    return (inner for inner in ast.walk(node) if isinstance(inner, ast.Constant) and isinstance(inner.value, str))
+
+
+def test_the_kind_of_device_is_asked_in_its_folder_alone() -> None:
+    rooms = [path for room in ("tuner", "costmodel") for path in sorted((ROOT / room).rglob("*.py"))]
+    outside = [p for p in rooms if not p.relative_to(ROOT).as_posix().startswith("tuner/devices/")]
+    assert len(outside) > 50
+    found = [b for p in outside for b in branches_on_a_kind(p.relative_to(ROOT).as_posix(), p.read_text("utf-8"))]
+    assert found == []
+    for source in ("if target.kind == 'cuda': pass", "x = k in ('llvm', 'cuda')", "{'cuda': 1}[kind]"):
+        assert len(list(branches_on_a_kind("here.py", source))) == 1
+    assert list(branches_on_a_kind("here.py", "words = 'use `target: llvm`'")) == []
 
 
 def test_every_pass_is_documented() -> None:

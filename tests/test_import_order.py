@@ -6,6 +6,7 @@ Imports inside functions count, and so do `importlib.import_module("...")` and i
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,42 +22,25 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    (
-        "records",
-        "config",
-        "schema",
-        "environment",
-        "targets",
-        "protocols",
-        "progress",
-        "interrupts",
-        "files",
-        "recorded",
-    ),
-    ("limits", "guardian", "deadlines"),
-    ("worker", "graph", "pinning", "outputs", "hosting", "bundle", "cubin"),
-    ("importers", "search", "build", "measure", "store", "baselines", "report", "export"),
-    (
-        "certification",
-        "session",
-        "scheduler",
-        "search_phase",
-        "endtoend",
-        "runs",
-        "summarize",
-        "remote",
-        "doctor",
-        "replay",
-        "training",
-    ),
-    ("experiment",),
+    ("records", "schema", "environment", "files", "outputs", "progress", "protocols"),
+    ("process",),
+    ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
+    ("baselines",),
+    ("simulate",),
+    ("devices",),
+    ("doctor",),
+    ("tuning",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
 """Inside tuner: a room sees the floors below its own."""
 RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
-TALKING = {RANK["records"], RANK["session"]}
+TALKING = {RANK["records"]}
 """Floors whose rooms may see one another (without cycles); the rooms of the others are blind to one another."""
+
+SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+):(\w+)")
+"""A service that a child process is to import, by name. It counts as an import of its module."""
 
 HOMES = {
     "jinja2": ("tuner/report/",),
@@ -71,10 +55,10 @@ HOMES = {
     "torch": (
         "tuner/baselines/kernels.py",
         "tuner/baselines/torch.py",
-        "tuner/devices/cuda/torch_settings.py",
         "tuner/devices/cuda/torch_services.py",
+        "tuner/devices/cuda/torch_settings.py",
         "tuner/importers/onnx_in_torch.py",
-        "tuner/importers/onnx_operators/",
+        "tuner/importers/onnx_operators",
         "tuner/importers/torch.py",
     ),
     "transformers": ("tuner/importers/",),
@@ -106,7 +90,10 @@ def module_of(path: str) -> str:
 
 
 def imports(path: str, source: str, modules: Iterable[str]) -> Iterator[Import]:
-    """Every import of a file. `from package import module` names the module where `modules` has it."""
+    """Every import of a file, services named by strings included.
+
+    `from package import module` names the module where `modules` has it.
+    """
     known = set(modules)
     tree = ast.parse(source, path)
     guarded = {id(n) for g in ast.walk(tree) if _is_type_checking(g) for s in g.body for n in ast.walk(s)}
@@ -132,6 +119,8 @@ def _names(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:
             yield full if full in known or (base == "tuner" and alias.name in RANK) else base
     elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
         yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (named := SERVICE.fullmatch(node.value)):
+        yield named[1]
 
 
 def violation(found: Import) -> str | None:
@@ -198,6 +187,44 @@ def test_every_import_points_down() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+OF_ONE_KIND = {
+    "tuner/cli.py": "tuner.devices.cpu.machine",
+    "tuner/doctor/software.py": "tuner.devices.cpu.codegen",
+}
+"""Who may import from the folder of one kind of device, and what: `machine` and the linker are of this machine."""
+
+
+def test_a_device_is_named_in_one_table() -> None:
+    """A kind's folder is known to itself and to `devices.resolve`: a new device is a folder and a line."""
+    wrong = []
+    for found in all_imports():
+        kind = re.match(r"tuner\.devices\.(cpu|cuda)\b", found.name)
+        if kind is None or found.path.startswith((f"tuner/devices/{kind[1]}/", "tuner/devices/resolve.py")):
+            continue
+        if not found.name.startswith(OF_ONE_KIND.get(found.path, "nothing")):
+            wrong.append(str(found))
+    assert wrong == []
+
+
+def test_every_service_that_is_named_exists() -> None:
+    files = [f for room in ("tuner", "experiments", "tests") for f in sorted((ROOT / room).rglob("*.py"))]
+    named = {
+        (found[1], found[2], file.relative_to(ROOT).as_posix())
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := SERVICE.fullmatch(node.value))
+    }
+    assert len(named) > 20
+    missing = []
+    for module, name, where in sorted(named):
+        path = ROOT / (module.replace(".", "/") + ".py")
+        path = path if path.exists() else path.with_suffix("") / "__init__.py"
+        source = path.read_text("utf-8") if path.exists() else ""
+        if not re.search(rf"^(?:class |def |){name}\b", source, re.MULTILINE):
+            missing.append(f"{where}: {module}:{name}")
+    assert missing == []
+
+
 def test_no_cycles() -> None:
     edges: dict[str, set[str]] = {}
     for found in all_imports():
@@ -218,12 +245,13 @@ def test_no_cycles() -> None:
         ("tuner/errors.py", "from tuner.records import Record", "tuner.records is above tuner.errors"),
         ("tuner/errors.py", "from tuner import records", "tuner.records is above tuner.errors"),
         ("tuner/errors.py", "from . import records", "tuner.records is above tuner.errors"),
-        ("tuner/search/base.py", "from ..session import Session", "tuner.tuning.session is above tuner.search"),
+        ("tuner/search/base.py", "from ..tuning.session import Session", "tuner.tuning is above tuner.search"),
+        ("tuner/measure/stats.py", "NAME = 'tuner.devices.cpu.bench:KernelBench'", "tuner.devices is above tuner.measure"),
         ("tuner/store.py", "import importlib\nimportlib.import_module('tuner.cli')", "store.py:2"),
         (
-            "tuner/devices/builder.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tuner.measure import cpu",
-            "tuner.measure and tuner.devices.builder are blind to each other",
+            "tuner/bundle/archive.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tuner.measure import stats",
+            "tuner.measure and tuner.bundle are blind to each other",
         ),
         ("tuner/cli.py", "import tests.conftest", "nobody imports tests"),
         ("tuner/odd.py", "import tuner.errors", "tuner.odd has no floor"),

@@ -108,7 +108,7 @@ class Probe:
             tvm.runtime.load_module(path)["main"](tvm.runtime.tensor(x), y)
         if not np.array_equal(y.numpy(), 2 * x):
             raise RuntimeError("a compiled kernel computes wrong numbers")
-        return {"llvm": codegen.llvm_version_major(), "cpu": cpu["mcpu"], "masked": cpu.get("mattr", [])}
+        return {"version": codegen.llvm_version_major(), "cpu": cpu["mcpu"], "masked": cpu.get("mattr", [])}
 
     def op_target(self, spec: Any, threads: int | None) -> str:
         """The target that this configuration means, in words. Raises TargetError."""
@@ -129,7 +129,7 @@ def tvm(config: RunConfig) -> Look:
     try:
         with Child("tuner.doctor.software:Probe") as child:
             probed = child.call("kernel", _PROBE_TIMEOUT_S)
-            words = f"compiles, links and runs a kernel with LLVM {probed['llvm']} for {probed['cpu']}"
+            words = f"compiles, links and runs a kernel with LLVM {probed['version']} for {probed['cpu']}"
             yield Finding("tvm", State.OK, words)
             target = child.call("target", _PROBE_TIMEOUT_S, spec=config.target.spec, threads=config.target.threads)
     except ChildError as error:

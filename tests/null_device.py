@@ -1,0 +1,281 @@
+"""A device in one file: constant times and no compiler. With a line in `devices.resolve.KINDS` a whole `run` uses it.
+
+A kernel takes what the sum of its decisions says; the untuned program takes `UNTUNED_S`. Nothing is computed: every
+output is a zero, and so is every reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kernels.space import Candidate, DesignSpace, Knob, Sketch
+from kernels.space.encoding import ENCODING_COLUMNS
+from tuner.config import RunConfig
+from tuner.devices import resolve
+from tuner.devices.device import Asking, BundleBench, Opening, Samples
+from tuner.devices.finding import Finding, State
+from tuner.devices.target import ResolvedTarget
+from tuner.errors import TargetError
+from tuner.graph import Lowered
+from tuner.measure.model_service import ModelWorker
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.protocols import (
+    AaControl,
+    Artifact,
+    BuildFailure,
+    ImportedModel,
+    Job,
+    Policy,
+    Reference,
+    Stop,
+    Task,
+)
+from tuner.records import Measurement, Status
+
+NAME = "null"
+UNTUNED_S = 1e-3
+FASTEST_S = 1e-4
+REFERENCE = "zeros"
+"""The benchmark entry that the tuned model's outputs are compared with."""
+
+TARGET = '{"kind":"llvm","num-cores":1}'
+"""What models are lowered for: a plain CPU without a name."""
+
+_CHOICES = 6
+_ROUNDS = 12
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the device known for one test: the line that a device needs."""
+    monkeypatch.setitem(resolve.KINDS, NAME, f"{__name__}:NULL")
+
+
+def space_of(knobs: int = 3) -> DesignSpace:
+    """One sketch of a few plain choices."""
+    choices = tuple(Knob("choice", tuple(range(_CHOICES)), number) for number in range(knobs))
+    return DesignSpace(NAME, (Sketch(0, "", choices),), ())
+
+
+def seconds_of(candidate: Candidate) -> float:
+    """What a candidate takes: less with each step of its decisions."""
+    if candidate.is_default:
+        return UNTUNED_S
+    left = sum(_CHOICES - 1 - int(d) for d in candidate.decisions)  # type: ignore[arg-type]
+    return FASTEST_S * (1 + left)
+
+
+class NullBuilder:
+    """Implements `protocols.Builder`. A build is an empty file; `built` counts them."""
+
+    columns = ENCODING_COLUMNS
+    schema = "encoding"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spaces: dict[str, DesignSpace] = {}
+        self.built = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def space(self, task: Task, pass_names: Sequence[str]) -> DesignSpace:
+        return self._spaces.setdefault(task.key, space_of())
+
+    def features(self, task: Task, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
+        return [self._spaces[task.key].encode(candidate) for candidate in candidates]
+
+    def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
+        return {seed: Reference(folder / "zeros.npz", "float32", 1) for seed in seeds}
+
+    def build(
+        self, task: Task, candidates: Sequence[Candidate], stop: Stop = lambda: False
+    ) -> list[Artifact | BuildFailure]:
+        made: list[Artifact | BuildFailure] = []
+        for candidate in candidates:
+            if stop():
+                break
+            digest = hashlib.sha256(f"{task.key} {candidate.to_text()}".encode()).hexdigest()
+            path = self._folder / digest[:16]
+            path.touch()
+            made.append(Artifact(path, f"null_{digest[:12]}", digest, 0.0))
+            self.built += 1
+        return made
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class NullBench:
+    """Implements `protocols.Bench`. `measured` counts the jobs."""
+
+    rechecks = False
+
+    def __init__(self) -> None:
+        self.measured = 0
+
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        self.measured += 1
+        seconds = seconds_of(Candidate.from_text(job.candidate))
+        limit = policy.give_up_above_s
+        if limit is not None and seconds > limit:
+            return Measurement(Status.CENSORED, fidelity=policy.fidelity, censored_at_s=limit)
+        return Measurement(Status.OK, _samples(seconds), policy.fidelity, max_abs_error=0.0, max_rel_error=0.0)
+
+    def measure_interleaved(
+        self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
+    ) -> tuple[list[Measurement], AaControl | None]:
+        self.measured += len(jobs)
+        rounds = tuple(range(_ROUNDS))
+        times = [seconds_of(Candidate.from_text(job.candidate)) for job in jobs]
+        found = [
+            Measurement(Status.OK, _samples(s), policy.fidelity, conditions={"round": list(rounds)}) for s in times
+        ]
+        return found, AaControl(rounds, _samples(times[0]))
+
+    def store_outputs(self, job: Job, path: Path) -> str | None:
+        with open(path, "wb") as file:
+            np.savez(file, *(np.zeros(spec.shape, spec.dtype) for spec in job.outputs))
+        return None
+
+    def renew(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _samples(seconds: float) -> tuple[float, ...]:
+    """Constant, save for a hair: a clock that never differs from itself is none."""
+    return tuple(seconds * (1 + 1e-5 * (number % 3)) for number in range(_ROUNDS))
+
+
+@dataclass(frozen=True)
+class NullExecutable:
+    """A model that is the list of its parts."""
+
+    parts: Mapping[str, Any]
+
+    def export_library(self, path: str) -> None:
+        Path(path).write_text(json.dumps(dict(self.parts)))
+
+
+class NullAssembly:
+    """Implements `devices.device.Assembly`."""
+
+    runtime = "cpu"
+
+    def part(
+        self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]
+    ) -> str | None:
+        return candidate.to_text()
+
+    def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> NullExecutable:
+        return NullExecutable(parts)
+
+    def untuned(self, model: ImportedModel, graph: Lowered) -> NullExecutable:
+        return NullExecutable({})
+
+
+class NullModel(ModelWorker):
+    """A child's service: a model whose calls take `seconds` and whose outputs are zeros."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
+        return {"settings": "nothing is computed"}
+
+    def op_block(self, count: int) -> float:
+        return self._seconds * count
+
+    def op_outputs(self, path: str) -> int:
+        with open(path, "wb") as file:
+            np.savez(file, np.zeros(1, np.float32))
+        return 1
+
+
+class Null:
+    """Implements `devices.device.Device`."""
+
+    references = (REFERENCE,)
+    runs_models = True
+    ceilings: Mapping[str, Any] = {
+        "peak_flops_per_s": 1e12, "peaks": {"float32": 1e12}, "bandwidth_bytes_per_s": 1e11, "levels": [],
+        "cache_bytes": 0,
+    }  # fmt: skip
+
+    def __init__(self, folder: Path) -> None:
+        self.builder = NullBuilder(folder)
+        self.bench = NullBench()
+        self.assembly = NullAssembly()
+
+    def lower_bound_s(self, task: Task) -> float:
+        return 0.0
+
+    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+        return {}
+
+    def entries(
+        self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]
+    ) -> list[EntrySpec]:
+        seconds = {TUNED: FASTEST_S, UNTUNED: UNTUNED_S, REFERENCE: 2 * FASTEST_S}
+        return [
+            EntrySpec(name, f"{__name__}:NullModel", {"seconds": seconds[name]})
+            for name in seconds
+            if name in libraries or name == REFERENCE
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class NullKind:
+    """Implements `devices.device.DeviceKind`."""
+
+    name = NAME
+    bundles = False
+
+    def is_here(self) -> bool:
+        return True
+
+    def local(self, threads: int) -> ResolvedTarget:
+        return ResolvedTarget(NAME, TARGET, threads, "no device")
+
+    def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        return spec
+
+    def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
+        raise TargetError(f"target.spec: {NAME} takes no attributes")
+
+    def scope(self, target: str, device: str, threads: int, mode: str) -> str:
+        return f"{NAME} {mode}"
+
+    def layout(self, lanes: int) -> str:
+        return "NCHW"
+
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> NullBuilder:
+        return NullBuilder(folder)
+
+    def assembly(self, target: ResolvedTarget) -> NullAssembly:
+        return NullAssembly()
+
+    def open(self, opening: Opening) -> Null:
+        return Null(opening.work / "kernels")
+
+    def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
+        raise TargetError(f"--runner: {NAME} measures no bundles")
+
+    def findings(self, config: RunConfig) -> Iterator[Finding]:
+        yield Finding(NAME, State.OK, "nothing is needed")
+
+
+NULL = NullKind()
+
