@@ -14,27 +14,47 @@ from packaging.specifiers import SpecifierSet
 from tuner import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "results" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "experiments").rglob("*.md")),
+]
 
+FOREIGN = {"--tuner", "--spaces", "--per-space", "--resource-usage"}
+"""Flags of the public replay benchmark and of nvcc."""
 
-FOREIGN = {"--tuner", "--spaces", "--per-space"}
-"""Flags of the public replay benchmark."""
+FOREIGN_FILES = {"replay_bench.py", "run_model.py", "siteconf.py"}
+"""The public replay benchmark, what an export contains, PyCUDA's settings."""
+
+ALIASES = {"absorb": "import", "import_measurements": "import", "replay": "simulate"}
+"""Old names of commands. Documents use the new ones."""
+
+ROOMS = "tuner|tests|kernels|costmodel|configs|docs|experiments"
 
 
 def named(pattern: str) -> set[tuple[str, str]]:
     """(page, first group) of every match in the documentation."""
-    found = {(p.relative_to(ROOT).as_posix(), m) for p in PAGES for m in re.findall(pattern, p.read_text("utf-8"))}
-    assert found, "nothing matches: does the pattern still fit the documentation?"
-    return found
+    matches = {(p.relative_to(ROOT).as_posix(), m) for p in PAGES for m in re.findall(pattern, p.read_text("utf-8"))}
+    assert matches, "nothing matches: does the pattern still fit the documentation?"
+    return matches
+
+
+def commands() -> set[str]:
+    """The commands under their new names."""
+    return {ALIASES.get(name, name) for name in cli.COMMANDS}
 
 
 def test_every_command_that_is_named_exists() -> None:
-    assert {(page, name) for page, name in named(r"(?:`|-m )tuner ([a-z]+)\b") if name not in cli.COMMANDS} == set()
+    known = commands()
+    unknown = {(page, name) for page, name in named(r"(?:`|-m )tuner ([a-z]+)\b") if name not in known}
+    assert unknown == {("CHANGELOG.md", "absorb"), ("CHANGELOG.md", "replay")}, "the line that says the old names"
 
 
 def test_the_readme_names_every_command() -> None:
     rows = re.findall(r"^\| `tuner (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted(cli.COMMANDS)
+    assert sorted(rows) == sorted(commands())
 
 
 def test_every_flag_that_is_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +73,32 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_every_file_that_is_named_exists() -> None:
     links = {(page, (ROOT / page).parent / target) for page, target in named(r"\]\(([^)#:]+)\)")}
-    paths = {(page, ROOT / path) for page, path in named(r"`((?:tuner|tests|kernels|costmodel|configs|docs)/[\w./]+)`")}
-    scripts = {(page, ROOT / path) for page, path in named(r"python (experiments/[\w/.]+)")}
-    assert {(page, path) for page, path in links | paths | scripts if not path.exists()} == set()
+    paths = {(page, ROOT / path) for page, path in named(rf"`((?:{ROOMS})/[\w./]+)`")}
+    files = {(page, ROOT / path) for page, path in named(rf"(?<![\w./<])((?:{ROOMS})/[\w./-]+\.(?:py|md|yaml|c))\b")}
+    assert {(page, path) for page, path in links | paths | files if not path.exists()} == set()
+
+
+def test_every_python_file_that_is_named_without_its_folder_exists() -> None:
+    there = {path.name for room in ROOMS.split("|") for path in (ROOT / room).rglob("*.py")}
+    assert {(page, n) for page, n in named(r"`(\w+\.py)`") if n not in there | FOREIGN_FILES} == set()
+
+
+def test_every_python_name_that_is_named_exists() -> None:
+    names = named(r"`((?!kernels\.csv)(?:tuner|kernels|costmodel)(?:\.\w+)+)`")
+    assert {(page, name) for page, name in names if not is_defined(name)} == set()
+    assert not is_defined("tuner.config.lode")
+
+
+def is_defined(name: str) -> bool:
+    """Whether `package.module.Name.attribute` is a module that there is, and what it defines."""
+    path, parts = ROOT, name.split(".")
+    while parts and ((path / parts[0]).is_dir() or (path / f"{parts[0]}.py").exists()):
+        path = path / parts.pop(0)
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.exists():
+        return False
+    source = file.read_text("utf-8")
+    return all(re.search(rf"\b(?:def|class|import) {part}\b|^{part}\b", source, re.MULTILINE) for part in parts)
 
 
 def test_the_workflow_runs_what_there_is() -> None:

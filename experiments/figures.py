@@ -1,0 +1,220 @@
+"""What the files under results/ say, as figures by name: one function for each kind of file.
+
+`experiments/papers.py` puts them into the documents. A new file of a known kind (the patterns of `READERS`) needs no
+code. A new kind needs one function, from a path to figures, and one line in `READERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiments.search.tasks import TASKS, flops  # noqa: E402
+
+Figures = dict[str, str]
+"""Texts by name: numbers with their units, sentences, and tables, which begin and end with a newline."""
+
+MISSING = "–"
+LABELS = ("FASTER", "SLOWER", "SAME", "UNDECIDED")
+CHECKPOINTS = ("64 trials", "60 s")
+OTHERS = {"metaschedule": "MetaSchedule", "torch": "PyTorch"}
+
+
+def three(value: float) -> str:
+    """Three significant digits: 0.497, 4.31, 46.6, 632."""
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def percent(value: float, digits: int = 0) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    return f"{three(seconds)} s" if seconds >= 1 else f"{three(1e3 * seconds)} ms"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# --- verdicts ---------------------------------------------------------------------------------------
+
+
+def verdicts(path: Path) -> Figures:
+    """Of experiments/verdicts: comparisons of kernels whose true difference is known."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    labels = Counter(row["label"] for row in rows)
+    floors = [row["floor"] for row in rows if row["floor"] is not None]
+    ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
+    return {
+        "comparisons": str(len(rows)),
+        **{label: str(labels[label]) for label in LABELS},
+        "SLOWER share": percent(labels["SLOWER"] / len(rows)),
+        "FASTER or SLOWER share": percent((labels["FASTER"] + labels["SLOWER"]) / len(rows)),
+        "median floor": percent(statistics.median(floors), 2),
+        "largest floor": percent(max(floors), 2),
+        "least ratio": f"{min(ratios):.3f}",
+        "largest ratio": f"{max(ratios):.3f}",
+        "seconds each": f"{statistics.mean(row['seconds'] for row in rows):.1f} s",
+        "finding": f"{len(rows)} comparisons: " + ", ".join(f"{labels[label]} {label}" for label in LABELS),
+    }
+
+
+# --- throughput -------------------------------------------------------------------------------------
+
+
+def throughput(path: Path) -> Figures:
+    """Of experiments/throughput: trials a second of this program's search and of MetaSchedule's."""
+    runs: dict[str, dict[bool, list[dict[str, Any]]]] = {}
+    for row in json.loads(path.read_text("utf-8")):
+        runs.setdefault(row["task"], {True: [], False: []})[row["side"] != "metaschedule"].append(row)
+    lines = [_rates(task, own_and_other[True], own_and_other[False]) for task, own_and_other in runs.items()]
+    heads = ("task", "trials/s", "MetaSchedule", "ratio", "best kernels, GFLOP/s", "MetaSchedule's")
+    sentences = [f"{task} {own} trials/s against {other}, {ratio} times" for task, own, other, ratio, *_ in lines]
+    return {
+        **{f"{line[0]} ratio": line[3] for line in lines},
+        "table": table(heads, lines),
+        "finding": "; ".join(sentences),
+    }
+
+
+def _rates(task: str, own: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Median trials a second of both, their ratio, and the speed of the best kernel of each round."""
+    medians = [statistics.median(run["trials_per_s"] for run in runs) for runs in (own, other)]
+    speeds = [", ".join(f"{run['gflops']:.0f}" for run in runs) for runs in (own, other)]
+    return (task, *(f"{rate:.2f}" for rate in medians), f"{medians[0] / medians[1]:.1f}", *speeds)
+
+
+# --- whole models -----------------------------------------------------------------------------------
+
+
+def run_summary(path: Path) -> Figures:
+    """Of `tuner run`: the whole model beside its baselines."""
+    summary = json.loads(path.read_text("utf-8"))
+    models, search = summary["end_to_end"], summary["search"]
+    tuned_s = models["tuned_s"]
+    medians = {"untuned": models["untuned_s"]} | {name: b["median_s"] for name, b in models["baselines"].items()}
+    ratios = {name: three(median_s / tuned_s) for name, median_s in medians.items()}
+    compared = ", ".join(f"x{ratios[name]} `{name}` {models['verdicts'][name]}" for name in medians)
+    minutes, seconds = divmod(round(search["wall_s"]), 60)
+    checked = "outputs verified" if models["verified"] else "outputs not verified"
+    return {
+        "run": summary["run_id"],
+        "tuned": duration(tuned_s),
+        **{f"times {name}": ratio for name, ratio in ratios.items()},
+        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: {duration(tuned_s)}, "
+        f"{checked}; {compared}. Search: {minutes} min {seconds} s, {search['measured']:,} trials",
+    }
+
+
+# --- search -----------------------------------------------------------------------------------------
+
+
+def search(path: Path) -> Figures:
+    """Of experiments/search: kernels that `guided` and others would ship after equal trials and equal seconds."""
+    results = json.loads(path.read_text("utf-8"))
+    tasks = {task: results["tasks"][task] for task in TASKS if task in results["tasks"]}
+    figures = {"tasks": str(len(tasks)), "peak": f"{results['peak_flops_per_s'] / 1e9:.0f} GFLOP/s"}
+    for task, entry in tasks.items():
+        figures |= {
+            f"{task} {name}": duration(seconds) for name, seconds in entry["final"]["seconds"].items() if seconds
+        }
+        figures |= {f"{task} {strategy} trials": str(run["trials"]) for strategy, run in entry["sides"].items()}
+    for checkpoint in CHECKPOINTS:
+        for other in OTHERS:
+            ratios = {task: _times_as_long(entry, other, checkpoint) for task, entry in tasks.items()}
+            figures |= _spread(f"{other} @ {checkpoint}", ratios)
+    figures |= _spread("trials a second", {task: _times_the_trials(entry) for task, entry in tasks.items()}, digits=1)
+    return {**figures, "finding": _search_finding(figures), "table": _search_table(tasks, results["peak_flops_per_s"])}
+
+
+def _times_as_long(entry: Mapping[str, Any], other: str, checkpoint: str) -> float | None:
+    """How many times longer than guided's kernel the other's takes; of PyTorch the best form at any time."""
+    seconds = entry["final"]["seconds"]
+    own_s, other_s = seconds.get(f"guided @ {checkpoint}"), seconds.get(f"{other} @ {checkpoint}")
+    if other == "torch":
+        other_s = min((s for name, s in seconds.items() if name.startswith("torch") and s), default=None)
+    return other_s / own_s if own_s and other_s else None
+
+
+def _times_the_trials(entry: Mapping[str, Any]) -> float | None:
+    rates = {strategy: run["trials"] / run["seconds"] for strategy, run in entry["sides"].items()}
+    return rates["guided"] / rates["metaschedule"] if {"guided", "metaschedule"} <= rates.keys() else None
+
+
+def _spread(name: str, ratios: Mapping[str, float | None], digits: int = 2) -> Figures:
+    """Geometric mean and least of a ratio over the tasks that have it; nothing where none has."""
+    known = {task: ratio for task, ratio in ratios.items() if ratio is not None}
+    if not known:
+        return {}
+    worst = min(known, key=lambda task: known[task])
+    return {
+        f"{name} mean": f"{statistics.geometric_mean(known.values()):.{digits}f}",
+        f"{name} least": f"{known[worst]:.{digits}f}",
+        f"{name} least task": worst,
+        f"{name} tasks": str(len(known)),
+    }
+
+
+def _search_finding(figures: Figures) -> str:
+    means = {(c, o): figures.get(f"{o} @ {c} mean") for c in CHECKPOINTS for o in OTHERS}
+    sentences = [
+        f"{mean} times {OTHERS[other]}'s speed after {checkpoint} (tasks: {figures[f'{other} @ {checkpoint} tasks']})"
+        for (checkpoint, other), mean in means.items()
+        if mean
+    ]
+    if "trials a second mean" in figures:
+        sentences.append(f"{figures['trials a second mean']} times MetaSchedule's trials a second")
+    return "; ".join(sentences)
+
+
+def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
+    """A line a task; a column only where some task has something to say in it."""
+    columns: dict[str, list[str]] = {"task": list(tasks)}
+    for checkpoint in CHECKPOINTS:
+        own = {task: entry["final"]["seconds"].get(f"guided @ {checkpoint}") for task, entry in tasks.items()}
+        columns[f"guided, {checkpoint}"] = [duration(seconds) if seconds else MISSING for seconds in own.values()]
+        columns[f"of peak, {checkpoint}"] = [
+            percent(flops(task) / seconds / peak) if seconds and TASKS[task].bound == "arithmetic" else MISSING
+            for task, seconds in own.items()
+        ]
+        for other, name in OTHERS.items():
+            ratios = [_times_as_long(entry, other, checkpoint) for entry in tasks.values()]
+            columns[f"{name}, {checkpoint}"] = [f"{ratio:.2f}" if ratio else MISSING for ratio in ratios]
+    for strategy in ("guided", "metaschedule"):
+        runs = [entry["sides"].get(strategy) for entry in tasks.values()]
+        rates = [f"{run['trials'] / run['seconds']:.1f}" if run else MISSING for run in runs]
+        columns[f"trials/s, {OTHERS.get(strategy, strategy)}"] = rates
+    told = {name: cells for name, cells in columns.items() if set(cells) != {MISSING}}
+    return table(list(told), list(zip(*told.values(), strict=True)))
+
+
+READERS: Mapping[str, Callable[[Path], Figures]] = {
+    "verdicts-*.jsonl": verdicts,
+    "throughput.json": throughput,
+    "search*.json": search,
+    "*/summary.json": run_summary,
+}
+"""Which function reads which files, by the end of their path under results/."""
+
+
+def reader_of(name: str) -> Callable[[Path], Figures] | None:
+    """The function for a path under results/; None where it is not a file of figures."""
+    return next((reader for pattern, reader in READERS.items() if PurePosixPath(name).match(pattern)), None)
+
+
+def read_all(root: Path = ROOT) -> dict[str, Figures]:
+    """The figures of every file in the folders of devices, by its path under results/; results/runs is left out."""
+    results = root / "results"
+    names = [path.relative_to(results).as_posix() for path in sorted(results.glob("*/**/*")) if path.is_file()]
+    readers = {name: reader_of(name) for name in names if not name.startswith("runs/")}
+    return {name: reader(results / name) for name, reader in readers.items() if reader}
