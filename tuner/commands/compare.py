@@ -122,7 +122,7 @@ def _record(run: Path, trial: str, progress: Progress) -> Record:
 
 def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
     from tuner.export.library import read_manifest
-    from tuner.measure.comparison import contest
+    from tuner.measure.comparison import compare_interleaved
     from tuner.measure.stats import noise_floor, verdict
     from tuner.outputs import check_outputs
 
@@ -151,7 +151,9 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
                     outputs = [_outputs(contender.child, Path(scratch, f"{contender.name}.npz")) for contender in both]
                     agree = check_outputs(outputs[0], outputs[1], _RTOL, _ATOL)
                     notes.append("their outputs agree" if agree.ok else f"their outputs DIFFER: {agree.reason}")
-                result = contest(both, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process)
+                result = compare_interleaved(
+                    both, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process
+                )
             if result.dropped:
                 name, reason = next(iter(result.dropped.items()))
                 raise InfrastructureError(f"{name} failed while it was timed: {reason}")
@@ -159,9 +161,9 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
             first += pair[0]
             second += pair[1]
             groups += [process] * len(pair[0])
-            for kept, new in zip(again[:2], result.again, strict=True):
+            for kept, new in zip(again[:2], result.aa_pairs, strict=True):
                 kept += new
-            again[2].extend([process] * len(result.again[0]))
+            again[2].extend([process] * len(result.aa_pairs[0]))
     floor = noise_floor(again[0], again[1], groups=again[2])
     return Comparison(first, second, verdict(first, second, floor, groups=groups), floor, tuple(notes))
 
@@ -178,7 +180,8 @@ def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
 
 @contextlib.contextmanager
 def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[BenchmarkEntry]]:
-    from tuner.measure.comparison import BenchmarkEntry, thread_env
+    from tuner.measure.comparison import BenchmarkEntry
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     with contextlib.ExitStack() as stack:
@@ -210,8 +213,8 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
     from kernels.space import Candidate
     from tuner.devices.builder import LocalBuilder
     from tuner.devices.cpu.bench import KernelBench, job_of
-    from tuner.measure.comparison import thread_env
-    from tuner.measure.pooled import compare as compare_pooled
+    from tuner.measure.pooled import compare_measurements
+    from tuner.process.pinning import thread_env
 
     assert a.record is not None and b.record is not None and a.run is not None
     if (a.record.task_key, a.record.scope) != (b.record.task_key, b.record.scope):
@@ -256,7 +259,7 @@ def _records(a: Side, b: Side, budget_s: float, progress: Progress) -> Compariso
             raise UserError(f"{side.name}: {measured.status}: {measured.reason}", "choose another trial")
     floor = pair[0].conditions["aa_floor"]
     return Comparison(
-        pair[0].samples_s, pair[1].samples_s, compare_pooled(*pair), float("inf") if floor is None else floor
+        pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
     )
 
 
@@ -264,7 +267,7 @@ def _rematch(
     bench: KernelBench, jobs: Sequence[dict[str, Any]], budget_s: float, progress: Progress
 ) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
-    from tuner.measure.pooled import pool_all
+    from tuner.measure.pooled import pool_session
 
     found, controls = [], []
     for process in range(PROCESSES):
@@ -273,4 +276,4 @@ def _rematch(
         measured, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         found.append(measured)
         controls.append(control)
-    return pool_all(found, controls, "rematch")
+    return pool_session(found, controls, "rematch")

@@ -120,7 +120,7 @@ def _certificates(summary: Mapping[str, Any]) -> list[Table]:
 
 def _trials(folder: Path) -> Table:
     from tuner import config
-    from tuner.measure.metadata import sentence
+    from tuner.measure.metadata import metadata_sentence
     from tuner.store import SqlStore
 
     database = config.load(str(folder / "config.yaml")).measure.database
@@ -129,7 +129,7 @@ def _trials(folder: Path) -> Table:
         found = record.measurement
         time = _time(found.median_s if found.ok else None)
         start = [str(record.trial), record.task_name, str(found.status), time]
-        rows.append([*start, record.proposer, record.candidate, found.reason, sentence(found)])
+        rows.append([*start, record.proposer, record.candidate, found.reason, metadata_sentence(found)])
     return rows
 
 

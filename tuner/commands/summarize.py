@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuner.measure.metadata import lines
-from tuner.measure.pooled import compare
-from tuner.measure.stats import Label, Verdict, median, median_interval, unpaired_verdict
-from tuner.records import Measurement
+from tuner.measure.metadata import metadata_lines
+from tuner.measure.pooled import compare_measurements
+from tuner.measure.stats import Verdict, median, median_interval, unpaired_verdict
+from tuner.records import Label, Measurement
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
     from tuner.config import RunConfig
     from tuner.devices.resolve import ResolvedTarget
-    from tuner.measure.models import Outcome
+    from tuner.measure.models import ModelComparison
     from tuner.protocols import ImportedModel
     from tuner.tuning.phase import SearchResult
     from tuner.tuning.session import Ledger, TaskSession
@@ -38,7 +38,7 @@ class RunFacts:
     search_s: float
     kernel_baselines: Mapping[str, Mapping[str, Sequence[float]]]
     notes: list[str] = field(default_factory=list)
-    contest: Outcome | None = None
+    contest: ModelComparison | None = None
     manifest: dict[str, Any] | None = None
     wall_s: float = 0.0
 
@@ -101,7 +101,7 @@ def kernel_verdict(session: TaskSession) -> Verdict:
     tuned, untuned = _final(session, session.best), _final(session, session.space.default())
     if tuned is None:
         return Verdict(Label.UNDECIDED, None, None)
-    return compare(tuned, untuned) if untuned is not None else Verdict(Label.FASTER, None, None)
+    return compare_measurements(tuned, untuned) if untuned is not None else Verdict(Label.FASTER, None, None)
 
 
 def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "searched_s": searched_s,
         "remeasurement_shift": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
         "ties": [] if winner is None else [tie.to_text() for tie in session.ties()],
-        "certificate": None if tuned is None else dict(lines(tuned)),
+        "certificate": None if tuned is None else dict(metadata_lines(tuned)),
     }
 
 

@@ -16,13 +16,13 @@ from tuner.devices.resolve import ResolvedTarget
 from tuner.errors import UserError
 from tuner.progress import Progress
 from tuner.protocols import RANK, ImportedModel, Task
+from tuner.records import Label
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
     from tuner.devices.builder import LocalBuilder
     from tuner.graph import Lowered
-    from tuner.measure.models import EntrySpec
-    from tuner.measure.models import Outcome as Contest
+    from tuner.measure.models import EntrySpec, ModelComparison
     from tuner.tuning.phase import SearchResult
 
 _CONTEST_S = {"quick": 8.0, "standard": 40.0, "thorough": 90.0}
@@ -34,7 +34,7 @@ _KERNEL_BASELINES_S = {"quick": 6.0, "standard": 50.0, "thorough": 150.0}
 
 def whole_model(
     run: RunContext, model: ImportedModel, graph: Lowered, objects: Mapping[str, Any], versions: Mapping[str, str]
-) -> tuple[Contest, dict[str, Any] | None]:
+) -> tuple[ModelComparison, dict[str, Any] | None]:
     """Link the winners into the model, check and time it beside its rivals, and export it if it is right and faster.
 
     Returns what the comparison found, and the export's manifest or None. `objects` maps workload keys to
@@ -63,7 +63,9 @@ def whole_model(
     return found, manifest
 
 
-def contest(run: RunContext, model: ImportedModel, rivals: Sequence[EntrySpec], references: Sequence[str]) -> Contest:
+def contest(
+    run: RunContext, model: ImportedModel, rivals: Sequence[EntrySpec], references: Sequence[str]
+) -> ModelComparison:
     """Check the tuned model against `references` on seeded inputs, and time all in turn."""
     from tuner.importers import model_inputs
     from tuner.measure.models import TUNED, UNTUNED, compare_models
@@ -80,7 +82,7 @@ def contest(run: RunContext, model: ImportedModel, rivals: Sequence[EntrySpec], 
     return compare_models(rivals, references, inputs, run.work, threads, budget, seed, run.progress.message)
 
 
-def why_not_exported(run: RunContext, found: Contest) -> str:
+def why_not_exported(run: RunContext, found: ModelComparison) -> str:
     """The reason, or "" where the tuned model may be exported."""
     from tuner.measure.models import TUNED, UNTUNED
 
@@ -88,13 +90,13 @@ def why_not_exported(run: RunContext, found: Contest) -> str:
         return "export.enabled is false"
     if not found.verified:
         return "its outputs are not verified"
-    if found.result.verdict(TUNED, UNTUNED).label == "SLOWER":
+    if found.result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"
     return ""
 
 
 def check_original_weights(
-    run: RunContext, graph: Lowered, build: Callable[[Lowered], Any], found: Contest, device: str = "cpu"
+    run: RunContext, graph: Lowered, build: Callable[[Lowered], Any], found: ModelComparison, device: str = "cpu"
 ) -> None:
     """The same kernels with the model's own weights, against the outputs that onnx ships. `build` puts them in."""
     import numpy as np
@@ -133,7 +135,7 @@ def check_original_weights(
 
 def kernel_baselines(run: RunContext, found: SearchResult) -> dict[str, dict[str, list[float]]]:
     """PyTorch's samples (seconds per call) for each kernel that has a counterpart there."""
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child
 
     if not run.config.baselines.kernels or run.interrupted():

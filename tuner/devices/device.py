@@ -10,10 +10,10 @@ from tuner.protocols import Bench, ImportedModel, Task
 if TYPE_CHECKING:
     from kernels.space import Candidate
     from tuner.graph import Lowered
-    from tuner.measure.models import Outcome
+    from tuner.measure.models import ModelComparison
     from tuner.tuning.phase import SearchResult
 
-Finished = tuple["Outcome | None", "dict[str, Any] | None"]
+Finished = tuple["ModelComparison | None", "dict[str, Any] | None"]
 """What the comparison of whole models found, where there was one, and the export's manifest, where there is one."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.space import Candidate
-from tuner.measure.pooled import AaControl, floor_of, pool, with_floor
+from tuner.measure.pooled import AaControl, aa_noise_floor, pool_processes, with_noise_floor
 from tuner.protocols import CERTIFY, Bench
 from tuner.records import Measurement, Status
 
@@ -67,11 +67,11 @@ class Certification:
             pooled[candidate] = failed or self._pooled(candidate, lower_bound_s)
         incumbents = [next((m for m in found.values() if m.ok), None) for found in self._found]
         both = [(m, s) for m, s in zip(incumbents, self._controls, strict=True) if m is not None]
-        floor = floor_of([m for m, _ in both], [s for _, s in both])
-        return {c: with_floor(m, floor) for c, m in pooled.items()}
+        floor = aa_noise_floor([m for m, _ in both], [s for _, s in both])
+        return {c: with_noise_floor(m, floor) for c, m in pooled.items()}
 
     def _pooled(self, candidate: Candidate, lower_bound_s: float) -> Measurement:
-        measured = pool([found[candidate] for found in self._found], self._name)
+        measured = pool_processes([found[candidate] for found in self._found], self._name)
         if measured.ok and measured.median_s < lower_bound_s:
             reason = f"{measured.median_s:.3g} s is under the physical floor of {lower_bound_s:.3g} s"
             return Measurement(Status.SUSPECT, fidelity=measured.fidelity, reason=reason, run_s=measured.run_s)

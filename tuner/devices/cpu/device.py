@@ -24,8 +24,8 @@ class OnCpu:
 
     def __init__(self, run: RunContext) -> None:
         from tuner.devices.cpu.bench import KernelBench
-        from tuner.measure.comparison import thread_env
         from tuner.measure.replay import Recording
+        from tuner.process.pinning import thread_env
 
         self._run = run
         threads, measure = run.target.threads, run.config.measure
