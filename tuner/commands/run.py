@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import config as config_file
 from tuner import environment, files
 from tuner.commands.prepare import RunContext, hold, lowered, open_store, run_folder, scope_of, start, tidy
-from tuner.commands.summarize import RunFacts, summarize
+from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.commands.whole_model import rebuild_export
 from tuner.config import RunConfig
 from tuner.devices import resolve as targets
@@ -164,14 +164,14 @@ class _Run(RunContext):
             baselines = device.kernel_baselines(found)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
-                found=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
+                search=found, ledger=searcher.ledger, ceilings=device.ceilings, environment=captured, search_s=search_s,
                 kernel_baselines=baselines,
             )  # fmt: skip
             parts = device.parts(found, facts.winners())
         finally:
             builder.close()
             device.close()
-        facts.contest, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
+        facts.comparison, facts.manifest = device.whole_model(model, found.lowered, parts, facts.versions())
         facts.notes = [*self.notes, *found.explanations]
         return facts
 
@@ -195,9 +195,9 @@ class _Run(RunContext):
             facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        records = store.read(scope=self.scope, task_key=list(facts.found.sessions))
+        records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         report.render(self.folder, records, self.config.report.formats)
-        lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
+        lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         return Outcome(self.folder, 130 if self.interrupted() else 0, lines)
