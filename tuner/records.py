@@ -43,6 +43,15 @@ class Fidelity(enum.StrEnum):
     CERTIFY = "certify"
 
 
+class Label(enum.StrEnum):
+    """The verdict of a comparison, on the first of two things against the second."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    UNDECIDED = "UNDECIDED"
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The outcome of building, checking and timing one kernel or model.

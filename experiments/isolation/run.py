@@ -65,7 +65,7 @@ def in_process(jobs: list[dict], threads: int) -> dict:
 
 def isolated(jobs: list[dict], threads: int) -> dict:
     from tuner.devices.cpu.bench import KernelBench
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child
     from tuner.protocols import SCREEN
 
@@ -82,7 +82,7 @@ def isolated(jobs: list[dict], threads: int) -> dict:
 def restarts(jobs: list[dict], threads: int) -> dict:
     """As `isolated`, with a child that is killed after each candidate: what a failure costs."""
     from tuner.devices.cpu.bench import KernelBench
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
     from tuner.protocols import SCREEN
 
     bench = KernelBench("hot", threads, thread_env(threads), 20.0)
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def _one(side: str, jobs: Path, threads: int) -> dict:
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
 
     command = [sys.executable, __file__, "--one", side, "--jobs", str(jobs), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | thread_env(threads))

@@ -75,7 +75,8 @@ def search_all(task: str, args: argparse.Namespace, folder: Path) -> dict[str, d
 
 def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: Path) -> dict:
     """Certified seconds of everything that a side would ship, and of PyTorch's forms, from one contest."""
-    from tuner.measure.comparison import BenchmarkEntry, contest, thread_env
+    from tuner.measure.comparison import BenchmarkEntry, compare_interleaved
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     env = thread_env(args.threads)
@@ -104,7 +105,7 @@ def final(task: str, found: dict[str, dict], args: argparse.Namespace, folder: P
                 "experiments.search.hosts:TorchHost", {"task": task, "form": form, "threads": args.threads}, env=env
             )
             contenders.append(BenchmarkEntry(f"torch: {form}", child))
-    result = contest(contenders, time_budget_s=1.5 * len(contenders), block_s=0.02, seed=0)
+    result = compare_interleaved(contenders, time_budget_s=1.5 * len(contenders), block_s=0.02, seed=0)
     for contender in contenders:
         contender.child.close()
     medians = {name: statistics.median(times) for name, times in result.seconds.items() if times}
@@ -234,7 +235,7 @@ def main() -> None:
         return
     results = json.loads(args.out.read_text()) if args.out.exists() else {"tasks": {}}
     if not args.report:
-        from tuner.measure.comparison import thread_env
+        from tuner.process.pinning import thread_env
         from tuner.process.worker import Child
 
         ceilings = Child(

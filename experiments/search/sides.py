@@ -67,7 +67,7 @@ def ours(
     from tuner import search
     from tuner.devices.builder import LocalBuilder
     from tuner.devices.cpu.bench import KernelBench
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
     from tuner.protocols import Task
     from tuner.search.ranker import FeatureCache, Ranker
     from tuner.store import SqlStore

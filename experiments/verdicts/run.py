@@ -136,9 +136,8 @@ def build(folder: Path) -> None:
 def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, budget_s: float) -> None:
     from tuner.commands.compare import PROCESSES
     from tuner.devices.cpu.bench import KernelBench
-    from tuner.measure.comparison import thread_env
-    from tuner.measure.pooled import compare as verdict_of
-    from tuner.measure.pooled import pool_all
+    from tuner.measure.pooled import compare_measurements, pool_session
+    from tuner.process.pinning import thread_env
     from tuner.protocols import CERTIFY
 
     jobs = json.loads((folder / "jobs.json").read_text())
@@ -159,8 +158,8 @@ def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, b
                     found[number].append(measured)
                     controls[number].append(control)
             for number, job in enumerate(jobs[: count - done]):
-                ours, theirs = pool_all(found[number], controls[number], "once")
-                verdict = verdict_of(theirs, ours)  # the rival against the incumbent
+                ours, theirs = pool_session(found[number], controls[number], "once")
+                verdict = compare_measurements(theirs, ours)  # the rival against the incumbent
                 row = {
                     "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,
                     "interval": verdict.interval, "floor": ours.conditions.get("aa_floor"),

@@ -62,7 +62,7 @@ def _read_records(path: Path) -> None:
         assert np.isfinite(cost_s(record.measurement) + record.measurement.run_s)
         skipped += candidate_of(_space(), record.candidate) is None
     rows = tables.kernels(json.loads(run_folder()["summary.json"]))
-    curves.progress(rows, records, "run-1")
+    curves.search_curves(rows, records, "run-1")
     tables.proposer_table(rows, records)
     if skipped:
         raise Refused(f"{skipped} rows")

@@ -16,7 +16,7 @@ from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_kernels import CASES, Hostile, N, compile_all
 from tuner.devices.builder import LocalBuilder
 from tuner.devices.cpu.bench import KernelBench, job_of
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
 from tuner.protocols import SCREEN, Artifact, Task
 

@@ -123,7 +123,7 @@ def _record(run: Path, trial: str, progress: Progress) -> Record:
 
 def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
     from tuner.export.library import read_manifest
-    from tuner.measure.comparison import contest
+    from tuner.measure.comparison import compare_interleaved
     from tuner.measure.stats import noise_floor, verdict
     from tuner.outputs import check_outputs
 
@@ -152,7 +152,9 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
                     outputs = [_outputs(contender.child, Path(scratch, f"{contender.name}.npz")) for contender in both]
                     agree = check_outputs(outputs[0], outputs[1], _RTOL, _ATOL)
                     notes.append("their outputs agree" if agree.ok else f"their outputs DIFFER: {agree.reason}")
-                result = contest(both, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process)
+                result = compare_interleaved(
+                    both, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process
+                )
             if result.dropped:
                 name, reason = next(iter(result.dropped.items()))
                 raise InfrastructureError(f"{name} failed while it was timed: {reason}")
@@ -160,9 +162,9 @@ def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Compari
             first += pair[0]
             second += pair[1]
             groups += [process] * len(pair[0])
-            for kept, new in zip(again[:2], result.again, strict=True):
+            for kept, new in zip(again[:2], result.aa_pairs, strict=True):
                 kept += new
-            again[2].extend([process] * len(result.again[0]))
+            again[2].extend([process] * len(result.aa_pairs[0]))
     floor = noise_floor(again[0], again[1], groups=again[2])
     return Comparison(first, second, verdict(first, second, floor, groups=groups), floor, tuple(notes))
 
@@ -179,7 +181,8 @@ def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
 
 @contextlib.contextmanager
 def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[BenchmarkEntry]]:
-    from tuner.measure.comparison import BenchmarkEntry, thread_env
+    from tuner.measure.comparison import BenchmarkEntry
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     with contextlib.ExitStack() as stack:
@@ -210,7 +213,7 @@ def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> C
     from kernels.passes import PASSES
     from kernels.space import Candidate
     from tuner.devices.device import Opening
-    from tuner.measure.pooled import compare as compare_pooled
+    from tuner.measure.pooled import compare_measurements
 
     assert a.record is not None and b.record is not None and a.run is not None
     if (a.record.task_key, a.record.scope) != (b.record.task_key, b.record.scope):
@@ -248,7 +251,7 @@ def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> C
             raise UserError(f"{side.name}: {measured.status}: {measured.reason}", "choose another trial")
     floor = pair[0].conditions["aa_floor"]
     return Comparison(
-        pair[0].samples_s, pair[1].samples_s, compare_pooled(*pair), float("inf") if floor is None else floor
+        pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
     )
 
 
@@ -264,7 +267,7 @@ def _task_of(config: RunConfig, target: ResolvedTarget, record: Record, run: Pat
 
 def _rematch(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progress) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
-    from tuner.measure.pooled import pool_all
+    from tuner.measure.pooled import pool_session
 
     measured, controls = [], []
     for process in range(PROCESSES):
@@ -273,4 +276,4 @@ def _rematch(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progr
         both, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         measured.append(both)
         controls.append(control)
-    return pool_all(measured, controls, "rematch")
+    return pool_session(measured, controls, "rematch")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import config as config_file
 from tuner import environment, files
 from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
-from tuner.commands.summarize import RunFacts, summarize
+from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.errors import UserError
@@ -166,7 +166,7 @@ class _Run(RunContext):
             certify(result, device, store, search)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
-                result=result, ceilings=device.ceilings, environment=captured, search_s=search_s,
+                search=result, ceilings=device.ceilings, environment=captured, search_s=search_s,
                 kernel_baselines=whole_model.kernel_baselines(self, device, result),
             )  # fmt: skip
             parts = whole_model.parts(device, result, facts.winners())
@@ -200,9 +200,9 @@ class _Run(RunContext):
             facts.notes.append(f"{store.quarantined} damaged rows of the record database were skipped")
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
-        records = store.read(scope=self.scope, task_key=list(facts.result.sessions))
+        records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         report.render(self.folder, records, self.config.report.formats)
-        lines = [*facts.headline(summary), f"report: {self.folder / 'report.html'}"]
+        lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         return RunOutcome(self.folder, 130 if self.interrupted() else 0, lines)

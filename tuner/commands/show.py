@@ -15,16 +15,16 @@ from tuner.errors import UserError
 from tuner.progress import milliseconds
 from tuner.schema import did_you_mean
 
-Table = list[list[str]]
-"""Rows of cells; what is printed decides on widths and on unprintable characters."""
+Rows = list[list[str]]
+"""Rows of cells; the command line decides on widths and on unprintable characters when it prints them."""
 
 
 def folders(out: str) -> list[Path]:
     """The folders of all runs under `out`, oldest first. Links are no runs: a run lies inside `out`."""
     if not os.path.isdir(out):
         return []
-    found = [entry for entry in Path(out).iterdir() if entry.is_dir() and not entry.is_symlink()]
-    return sorted((f for f in found if not f.name.startswith(".")), key=lambda f: (started(f), f.name))
+    entries = [entry for entry in Path(out).iterdir() if entry.is_dir() and not entry.is_symlink()]
+    return sorted((f for f in entries if not f.name.startswith(".")), key=lambda f: (started(f), f.name))
 
 
 def find(out: str, name: str) -> Path:
@@ -33,18 +33,18 @@ def find(out: str, name: str) -> Path:
     Never a folder outside `out`: `name` is compared with what is there, and never joined to a path.
     Raises UserError.
     """
-    known = folders(out)
-    found = known[-1:] if name == "latest" else [f for f in known if f.name == name]
-    found = found or [f for f in known if name and f.name.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"run {name!r} may mean {', '.join(f.name for f in found[:5])}", "write more of its name")
-    hint = did_you_mean(name, [f.name for f in known]) or f"see: python -m tuner list --out {shlex.quote(out)}"
+    runs = folders(out)
+    matches = runs[-1:] if name == "latest" else [folder for folder in runs if folder.name == name]
+    matches = matches or [folder for folder in runs if name and folder.name.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError(f"run {name!r} may mean {', '.join(f.name for f in matches[:5])}", "write more of its name")
+    hint = did_you_mean(name, [f.name for f in runs]) or f"see: python -m tuner list --out {shlex.quote(out)}"
     raise UserError(f"no run {name!r} under {out}", hint)
 
 
-def overview(out: str) -> Table:
+def overview(out: str) -> Rows:
     """One row a run, oldest first, under a row of titles. A run without a readable summary says so in its row."""
     from tuner.report import summary as summaries
 
@@ -60,7 +60,7 @@ def overview(out: str) -> Table:
     return rows
 
 
-def description(folder: Path, with_records: bool = False) -> list[Table]:
+def description(folder: Path, with_records: bool = False) -> list[Rows]:
     """A run in tables: the facts, the kernels, and on request every trial.
 
     Raises UserError when the summary is missing or damaged, StoreError when the records cannot be read.
@@ -68,14 +68,15 @@ def description(folder: Path, with_records: bool = False) -> list[Table]:
     from tuner.report import summary as summaries
 
     summary = summaries.load(folder)
-    tables = [_facts(summary), _kernels(summary), *_certificates(summary)]
+    tables = [_facts(summary), _kernels(summary), *_metadata(summary)]
     return [*tables, _trials(folder)] if with_records else tables
 
 
-def _facts(summary: Mapping[str, Any]) -> Table:
+def _facts(summary: Mapping[str, Any]) -> Rows:
     model, target, search = summary["model"], summary["target"], summary["search"]
     end, exported = summary["end_to_end"] or {}, summary["export"] or {}
     failed = [f"{count} {kind}" for kind, count in search["failed"].items() if count]
+    baselines = {name: value for name, value in end.get("baselines", {}).items() if value}
     return [
         ["run", summary["run_id"]],
         ["command", summary["command"]],
@@ -86,50 +87,56 @@ def _facts(summary: Mapping[str, Any]) -> Table:
         ["failed", ", ".join(failed) or "none"],
         ["tuned", _tuned(end)],
         ["verified", {True: "yes", False: "NO", None: "not checked"}[end.get("verified")]],
-        *(["rival", f"{_time(rival['median_s'])} {name}"] for name, rival in end.get("baselines", {}).items() if rival),
+        *(["baseline", f"{_time(value['median_s'])} {name}"] for name, value in baselines.items()),
         ["export", _cell(exported.get("path"))],
         *(["note", str(note)] for note in summary.get("notes") or ()),
     ]
 
 
-def _kernels(summary: Mapping[str, Any]) -> Table:
+def _kernels(summary: Mapping[str, Any]) -> Rows:
     rows = [["kernel", "calls", "untuned", "tuned", "re-measured", "ties", "verdict"]]
     for kernel in summary["kernels"]:
-        times = [_time(kernel["untuned_s"]), _time(kernel["tuned_s"])]
-        remeasurement_shift = kernel.get("remeasurement_shift")
-        certified = [
-            "-" if remeasurement_shift is None else f"{remeasurement_shift:+.1%}",
-            str(len(kernel.get("ties", ()))),
-        ]
-        rows.append([kernel["name"], _cell(kernel["weight"]), *times, *certified, _cell(kernel["verdict"])])
+        shift = kernel.get("remeasurement_shift")
+        rows.append(
+            [
+                kernel["name"],
+                _cell(kernel["weight"]),
+                _time(kernel["untuned_s"]),
+                _time(kernel["tuned_s"]),
+                "-" if shift is None else f"{shift:+.1%}",
+                str(len(kernel.get("ties", ()))),
+                _cell(kernel["verdict"]),
+            ]
+        )
     return rows
 
 
-def _certificates(summary: Mapping[str, Any]) -> list[Table]:
+def _metadata(summary: Mapping[str, Any]) -> list[Rows]:
     """How each result was measured: a table of what differs among the kernels, and one of what is the same for all."""
-    found = {k["name"]: k["certificate"] for k in summary["kernels"] if k.get("certificate")}
-    if not found:
+    by_kernel = {k["name"]: k["metadata"] for k in summary["kernels"] if k.get("metadata")}
+    if not by_kernel:
         return []
-    names = list(dict.fromkeys(name for certificate in found.values() for name in certificate))
-    common = [n for n in names if len(found) > 1 and len({certificate.get(n) for certificate in found.values()}) == 1]
+    stated = list(by_kernel.values())
+    names = list(dict.fromkeys(name for metadata in stated for name in metadata))
+    common = [n for n in names if len(stated) > 1 and len({metadata.get(n) for metadata in stated}) == 1]
     varied = [n for n in names if n not in common]
-    rows = [[kernel, *(certificate.get(n, "-") for n in varied)] for kernel, certificate in found.items()]
-    shared = next(iter(found.values()))
-    return [[["certificate of", *varied], *rows], *([[[n, shared[n]] for n in common]] if common else [])]
+    rows = [[kernel, *(metadata.get(n, "-") for n in varied)] for kernel, metadata in by_kernel.items()]
+    shared = [[n, stated[0][n]] for n in common]
+    return [[["measurement of", *varied], *rows], *([shared] if shared else [])]
 
 
-def _trials(folder: Path) -> Table:
+def _trials(folder: Path) -> Rows:
     from tuner import config
-    from tuner.measure.metadata import sentence
+    from tuner.measure.metadata import metadata_sentence
     from tuner.store import SqlStore
 
     database = config.load(str(folder / "config.yaml")).measure.database
-    rows = [["trial", "kernel", "status", "median", "proposer", "candidate", "reason", "certificate"]]
+    rows = [["trial", "kernel", "status", "median", "proposer", "candidate", "reason", "metadata"]]
     for record in SqlStore(database).read(run_id=folder.name):
-        found = record.measurement
-        time = _time(found.median_s if found.ok else None)
-        start = [str(record.trial), record.task_name, str(found.status), time]
-        rows.append([*start, record.proposer, record.candidate, found.reason, sentence(found)])
+        measured = record.measurement
+        time = _time(measured.median_s if measured.ok else None)
+        start = [str(record.trial), record.task_name, str(measured.status), time]
+        rows.append([*start, record.proposer, record.candidate, measured.reason, metadata_sentence(measured)])
     return rows
 
 
@@ -140,8 +147,12 @@ def started(folder: Path) -> float:
 
 
 def _tuned(end: Mapping[str, Any] | None) -> str:
+    """`50.0 ms (10x as fast as untuned, 500 ms)`; the speedup is the paired one where the summary has it."""
     tuned, untuned = (end or {}).get("tuned_s"), (end or {}).get("untuned_s")
-    return _time(tuned) + (f" (x{untuned / tuned:.3g} of untuned {milliseconds(untuned)})" if tuned and untuned else "")
+    if not (end and tuned and untuned):
+        return _time(tuned)
+    ratio = end.get("ratios", {}).get("untuned") or tuned / untuned
+    return f"{_time(tuned)} ({1.0 / ratio:.3g}x as fast as untuned, {milliseconds(untuned)})"
 
 
 def _time(value: float | None) -> str:

@@ -26,10 +26,10 @@ from tuner.graph import output_specs
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison
-from tuner.measure.stats import Label
 from tuner.outputs import check_outputs
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Task
+from tuner.records import Label
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered

@@ -1,4 +1,4 @@
-"""The child that runs a whole compiled model: speaks the same operations as a baseline's host."""
+"""The model worker of a model that this program compiled. It offers the same operations as that of a baseline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class CompiledModelWorker(ModelWorker):
-    """A library made by relax, in a process with the model's thread count. See `baselines.worker.BaselineWorker`.
+    """Runs a library made by relax with `threads` threads, pinned, on the CPU or on "cuda".
 
-    On "cuda" a call ends when the GPU has finished, and what the model holds of its memory is told.
+    On "cuda" a call ends when the GPU has finished, and the settings say how much GPU memory the model holds.
     """
 
     def __init__(self, library: str, threads: int, device: str = "cpu") -> None:
@@ -27,7 +27,7 @@ class CompiledModelWorker(ModelWorker):
         self._device = device
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
-        """Load the library and call it once on the stored inputs."""
+        """Load the library and call it on the stored inputs; returns {"settings": in words}."""
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
         prepared = _Loaded(self._library, inputs, self._device)
@@ -60,7 +60,7 @@ class _Loaded:
                 self._device.sync()
 
     def held_bytes(self) -> int:
-        """Of the GPU's memory, since before it was loaded; 0 where the driver does not tell."""
+        """Bytes of GPU memory that it took since before it was loaded; 0 where the driver does not say."""
         now = self._device.available_global_memory
         return max(self._free - now, 0) if self._free is not None and now is not None else 0
 

@@ -1,4 +1,4 @@
-"""What a measurement was made under, recorded beside its samples, and the words in which it is shown.
+"""Measurement metadata: the conditions recorded beside the samples, and the words in which they are shown.
 
 What cannot be read on a machine is left out, never guessed.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import resource
 import time
@@ -16,30 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from tuner import environment
-from tuner.measure.comparison import thread_env
 from tuner.measure.stats import relative_half_width
+from tuner.process.pinning import thread_env
 from tuner.records import Measurement
 
 BUSY_LOAD = 0.5
-"""A load average this far above the measurement's own threads means that others were at work."""
+"""A load average this far above the measurement's own threads means that other processes were at work."""
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What this process had used at a moment: wall and CPU seconds, and how often it was switched out against its
-    will."""
+class ProcessUsage:
+    """What this process had used at a moment: wall and CPU seconds, and involuntary context switches."""
 
     wall_s: float
     cpu_s: float
     switches: int
 
 
-def usage() -> Usage:
-    found = resource.getrusage(resource.RUSAGE_SELF)
-    return Usage(time.perf_counter(), found.ru_utime + found.ru_stime, found.ru_nivcsw)
+def usage() -> ProcessUsage:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return ProcessUsage(time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_nivcsw)
 
 
-def used_since(before: Usage) -> dict[str, Any]:
+def used_since(before: ProcessUsage) -> dict[str, Any]:
+    """The conditions of a measurement that say what it used: `wall_s`, `cpu_s`, `involuntary_switches`."""
     now = usage()
     return {
         "wall_s": now.wall_s - before.wall_s,
@@ -49,14 +50,14 @@ def used_since(before: Usage) -> dict[str, Any]:
 
 
 def process_conditions(mode: str) -> dict[str, Any]:
-    """Of this process, now: hot or cold, its thread settings, the CPUs of its threads, the CPU's clock."""
-    found = {"mode": mode, "threads": _thread_settings(), "cpus": _pinned(), **_machine()}
+    """The conditions of this process now: hot or cold caches, thread settings, pinned CPUs, the CPU's clock."""
+    conditions = {"mode": mode, "threads": _thread_settings(), "cpus": _pinned(), **_machine()}
     frequency = environment.frequency_mhz()
-    return found if frequency is None else {**found, "frequency_mhz": frequency}
+    return conditions if frequency is None else {**conditions, "frequency_mhz": frequency}
 
 
 def _thread_settings() -> str:
-    """`TVM_NUM_THREADS=2 ...`: what this process was started with, the same for a kernel and its rivals."""
+    """`TVM_NUM_THREADS=2 ...`: what this process was started with, the same for a kernel and its baselines."""
     return " ".join(f"{name}={os.environ[name]}" for name in thread_env(1) if name in os.environ)
 
 
@@ -78,62 +79,81 @@ def _pinned() -> list[int]:
 
 # --- in words -------------------------------------------------------------------------------------
 
+_WIDEST = 1e6  # relative; a wider interval is not worth its digits
+_BRIEF = ("fidelity", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
 
-def lines(measured: Measurement) -> list[tuple[str, str]]:
-    """A measurement's certificate as (what, words), without what was not recorded."""
-    found = measured.conditions
-    samples = f"{len(measured.samples_s)}"
-    if found.get("processes"):
-        samples += f" in {_count(found['processes'], 'fresh process', 'fresh processes')}"
-    width = relative_half_width(measured.samples_s) if measured.samples_s else None
+
+def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
+    """The metadata of a measurement as (name, words), without what was not recorded."""
+    conditions = measured.conditions
     rows = [
         ("fidelity", str(measured.fidelity)),
-        ("samples", samples),
-        ("interval", None if width is None or width > 1e6 else f"95 % within {width:.2%} of the median"),
+        ("samples", _samples(measured)),
+        ("interval", _interval(measured)),
         ("stopped by", measured.stopped_by or measured.reason),
-        ("A/A floor", None if found.get("aa_floor") is None else f"{found['aa_floor']:.2%}"),
-        ("dropped", _dropped(found)),
-        ("load before", _load(found)),
-        ("switched out", _times(found.get("involuntary_switches"))),
-        ("CPU/wall", _ratio(found)),
-        ("clock share", None if found.get("clock_share") is None else f"{found['clock_share']:.1e}"),
-        ("frequency", None if found.get("frequency_mhz") is None else f"{found['frequency_mhz']:.0f} MHz"),
-        ("governor", found.get("governor")),
-        ("SMT", None if found.get("smt") is None else ("on" if found["smt"] else "off")),
-        ("caches", found.get("mode")),
-        ("threads", found.get("threads")),
-        ("pinned to CPUs", " ".join(map(str, found.get("cpus") or ())) or None),
+        ("A/A floor", _format(conditions.get("aa_floor"), "{:.2%}")),
+        ("dropped", _dropped(conditions)),
+        ("load before", _load(conditions)),
+        ("switched out", _times(conditions.get("involuntary_switches"))),
+        ("CPU/wall", _cpu_share(conditions)),
+        ("clock share", _format(conditions.get("clock_share"), "{:.1e}")),
+        ("frequency", _format(conditions.get("frequency_mhz"), "{:.0f} MHz")),
+        ("governor", conditions.get("governor")),
+        ("SMT", None if conditions.get("smt") is None else ("on" if conditions["smt"] else "off")),
+        ("caches", conditions.get("mode")),
+        ("threads", conditions.get("threads")),
+        ("pinned to CPUs", " ".join(map(str, conditions.get("cpus") or ()))),
     ]
     return [(name, words) for name, words in rows if words]
 
 
-def sentence(measured: Measurement) -> str:
-    """The certificate in one line, for a table: the tier, the samples, the stop, and what may cast doubt."""
-    chosen = ("fidelity", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
-    found = dict(lines(measured))
-    return "; ".join(f"{name} {found[name]}" for name in chosen if name in found)
+def metadata_sentence(measured: Measurement) -> str:
+    """The metadata in one line, for a table: fidelity, samples, stop rule, and what may cast doubt on the time."""
+    words = dict(metadata_lines(measured))
+    return "; ".join(f"{name} {words[name]}" for name in _BRIEF if name in words)
 
 
-def _dropped(found: Mapping[str, Any]) -> str | None:
-    if "samples_dropped" not in found:
+def _samples(measured: Measurement) -> str:
+    processes = measured.conditions.get("processes")
+    suffix = f" in {_count(processes, 'fresh process', 'fresh processes')}" if processes else ""
+    return f"{len(measured.samples_s)}{suffix}"
+
+
+def _interval(measured: Measurement) -> str | None:
+    """How near the median its 95 % interval lies; None where there are too few samples for an interval."""
+    width = relative_half_width(measured.samples_s) if measured.samples_s else math.inf
+    return f"95 % within {width:.2%} of the median" if width < _WIDEST else None
+
+
+def _dropped(conditions: Mapping[str, Any]) -> str | None:
+    if "samples_dropped" not in conditions:
         return None
-    dropped, preempted = found["samples_dropped"], found.get("samples_preempted", 0)
+    dropped, preempted = conditions["samples_dropped"], conditions.get("samples_preempted", 0)
     if dropped:
-        return f"{dropped} (switched out during them)"
-    return f"none, though {preempted} were disturbed" if preempted else "none"
+        return f"{dropped} (preempted)"
+    return f"none, though {preempted} were preempted" if preempted else "none"
 
 
-def _load(found: Mapping[str, Any]) -> str | None:
-    load = found.get("load_before")
+def _load(conditions: Mapping[str, Any]) -> str | None:
+    load = conditions.get("load_before")
     if load is None:
         return None
-    return f"{load:.2f}" + (", the machine was not idle" if busy(found) else "")
+    return f"{load:.2f}" + (", the machine was not idle" if _busy(conditions) else "")
 
 
-def busy(found: Mapping[str, Any]) -> bool:
-    """Whether others were at work when a measurement began: then its figure is of a loaded machine."""
-    threads = len(found.get("cpus") or ()) or 1
-    return float(found.get("load_before") or 0.0) > threads + BUSY_LOAD
+def _busy(conditions: Mapping[str, Any]) -> bool:
+    """Whether other processes were at work when a measurement began: then its time is that of a loaded machine."""
+    threads = len(conditions.get("cpus") or ()) or 1
+    return float(conditions.get("load_before") or 0.0) > threads + BUSY_LOAD
+
+
+def _cpu_share(conditions: Mapping[str, Any]) -> str | None:
+    wall = conditions.get("wall_s")
+    return f"{conditions['cpu_s'] / wall:.2f}" if wall and "cpu_s" in conditions else None
+
+
+def _format(number: float | None, form: str) -> str | None:
+    return None if number is None else form.format(number)
 
 
 def _times(number: int | None) -> str | None:
@@ -142,8 +162,3 @@ def _times(number: int | None) -> str | None:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _ratio(found: Mapping[str, Any]) -> str | None:
-    wall = found.get("wall_s")
-    return f"{found['cpu_s'] / wall:.2f}" if wall and "cpu_s" in found else None

@@ -1,4 +1,4 @@
-"""The whole model: linked, verified against independent answers, and timed beside its rivals."""
+"""The whole model: its outputs checked against independent references, and timed together with the baselines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, contest, thread_env
+from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.outputs import check_outputs
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array
 
@@ -27,15 +28,17 @@ some 1e-5 of the largest output. A wrong layout or a missed bias is off by 1e-1.
 
 HALF_RTOL = 2e-2
 HALF_ATOL = 2e-2
-"""The same for models that answer in float16: an element carries 5e-4, and a hundred layers add theirs."""
+"""The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
 _PREPARE_TIMEOUT_S = 300.0
 _MIN_ROUNDS = 10
+_SHOWN = 300  # characters of a child's error that a note repeats
 
 
 @dataclass
 class EntrySpec:
-    """Something that can compute the whole model: the service that hosts it in a child, and its settings."""
+    """How a benchmark entry is started: its name, the service that computes the whole model in a child, and the
+    service's settings."""
 
     name: str
     service: str
@@ -43,8 +46,12 @@ class EntrySpec:
 
 
 @dataclass
-class Outcome:
-    """What became of the whole model. Errors are of the tuned outputs against the first reference that answered."""
+class ModelComparison:
+    """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
+
+    `settings` says of each entry, in words, how it ran. Errors are the largest of the tuned outputs against any
+    reference that ran.
+    """
 
     result: ComparisonResult
     settings: dict[str, str] = field(default_factory=dict)
@@ -55,7 +62,7 @@ class Outcome:
 
 
 def compare_models(
-    entrants: Sequence[EntrySpec],
+    specs: Sequence[EntrySpec],
     references: Sequence[str],
     inputs: Sequence[Array],
     folder: Path,
@@ -63,50 +70,65 @@ def compare_models(
     budget_s: float,
     seed: int,
     progress: Callable[[str], None],
-) -> Outcome:
-    """Start every entrant in a child of its own, check the tuned outputs, and time all in turn.
+) -> ModelComparison:
+    """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved.
 
-    `references` name the entrants whose outputs the tuned ones must equal; at least one of them must
-    answer for the result to count as verified, and all that answer must agree. An entrant that does not
-    start is noted and left out.
+    `references` name the entries whose outputs the tuned ones must equal: at least one of them must run for the result
+    to count as verified, and all that run must agree. An entry that does not start is noted and left out.
     """
-    stored = folder / "inputs.npz"
-    with open(stored, "wb") as file:
-        np.savez(file, *inputs)
-    outcome = Outcome(ComparisonResult())
-    contenders: list[BenchmarkEntry] = []
+    stored = _store(inputs, folder / "inputs.npz")
+    comparison = ModelComparison(ComparisonResult())
+    entries: list[BenchmarkEntry] = []
     outputs: dict[str, list[Array]] = {}
     try:
-        for entrant in entrants:
-            progress(f"preparing {entrant.name}")
-            child = Child(entrant.service, entrant.settings, env=thread_env(threads))
-            try:
-                outcome.settings[entrant.name] = child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))[
-                    "settings"
-                ]
-                path = folder / f"outputs-{entrant.name}.npz"
-                child.call("outputs", _PREPARE_TIMEOUT_S, path=str(path))
-            except (ChildDied, ChildTimeout, ChildError) as error:
-                outcome.notes.append(f"{entrant.name} is not compared: {str(error)[:300]}")
-                child.close()
-                continue
-            outputs[entrant.name] = _arrays(path)
-            contenders.append(BenchmarkEntry(entrant.name, child))
-        _verify(outcome, outputs, references)
+        for spec in specs:
+            progress(f"preparing {spec.name}")
+            started = _start(spec, stored, folder, threads, comparison)
+            if started is not None:
+                entries.append(started[0])
+                outputs[spec.name] = started[1]
+        _verify(comparison, outputs, references)
         progress("comparing whole models")
-        names = [c.name for c in contenders]
-        outcome.result = contest(
-            contenders,
+        comparison.result = compare_interleaved(
+            entries,
             min_rounds=_MIN_ROUNDS,
             time_budget_s=budget_s,
             seed=seed,
-            incumbent=TUNED if TUNED in names else None,
+            incumbent=TUNED if TUNED in outputs else None,
         )
-        outcome.notes.extend(f"{name} dropped out: {reason}" for name, reason in outcome.result.dropped.items())
+        comparison.notes += [f"{name} was dropped: {reason}" for name, reason in comparison.result.dropped.items()]
     finally:
-        for contender in contenders:
-            contender.child.close()
-    return outcome
+        for entry in entries:
+            entry.child.close()
+    return comparison
+
+
+def _start(
+    spec: EntrySpec, inputs: Path, folder: Path, threads: int, comparison: ModelComparison
+) -> tuple[BenchmarkEntry, list[Array]] | None:
+    """An entry that is ready, and its outputs; None, with a note, when it does not start."""
+    child = Child(spec.service, spec.settings, env=thread_env(threads))
+    path = folder / f"outputs-{spec.name}.npz"
+    try:
+        comparison.settings[spec.name] = _prepare(child, inputs, path)
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"{spec.name} is not compared: {str(error)[:_SHOWN]}")
+        child.close()
+        return None
+    return BenchmarkEntry(spec.name, child), _arrays(path)
+
+
+def _prepare(child: Child, inputs: Path, outputs: Path) -> str:
+    """Load the model in its child and write its outputs; its settings in words. Raises the errors of a child."""
+    settings = child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(inputs))["settings"]
+    child.call("outputs", _PREPARE_TIMEOUT_S, path=str(outputs))
+    return str(settings)
+
+
+def _store(arrays: Sequence[Array], path: Path) -> Path:
+    with open(path, "wb") as file:
+        np.savez(file, *arrays)
+    return path
 
 
 def _arrays(path: Path) -> list[Array]:
@@ -114,38 +136,39 @@ def _arrays(path: Path) -> list[Array]:
         return [stored[name] for name in stored.files]
 
 
-def _verify(outcome: Outcome, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> None:
+def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> None:
+    """Check the tuned outputs against those of every reference that ran, and note what came of it."""
     if TUNED not in outputs:
-        outcome.notes.append("the tuned model did not run; nothing is verified")
+        comparison.notes.append("the tuned model did not run; nothing is verified")
         return
-    checks = {}
     half = any(array.dtype == np.float16 for array in outputs[TUNED])
     rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
-    for name in references:
-        if name in outputs:
-            checks[name] = check_outputs(outputs[TUNED], outputs[name], rtol, atol)
-    outcome.notes.extend(f"outputs differ from {name}: {c.reason}" for name, c in checks.items() if not c.ok)
-    outcome.verified = bool(checks) and all(c.ok for c in checks.values())
+    checks = {n: check_outputs(outputs[TUNED], outputs[n], rtol, atol) for n in references if n in outputs}
     if not checks:
-        outcome.notes.append("no independent reference answered; outputs are not verified")
+        comparison.notes.append("no independent reference ran; outputs are not verified")
         return
-    outcome.max_abs_error = max((c.max_abs_error for c in checks.values() if c.max_abs_error is not None), default=None)
-    outcome.max_rel_error = max((c.max_rel_error for c in checks.values() if c.max_rel_error is not None), default=None)
-    outcome.notes.append(f"tuned outputs compared with {', '.join(checks)} on seeded inputs")
+    comparison.verified = all(check.ok for check in checks.values())
+    comparison.notes += [
+        f"outputs differ from {name}: {check.reason}" for name, check in checks.items() if not check.ok
+    ]
+    comparison.max_abs_error = _largest([check.max_abs_error for check in checks.values()])
+    comparison.max_rel_error = _largest([check.max_rel_error for check in checks.values()])
+    comparison.notes.append(f"tuned outputs compared with {', '.join(checks)} on seeded inputs")
+
+
+def _largest(errors: Sequence[float | None]) -> float | None:
+    return max((error for error in errors if error is not None), default=None)
 
 
 def run_once(
     library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
 ) -> list[Array] | str:
     """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    stored, answers = folder / "once-inputs.npz", folder / "once-outputs.npz"
-    with open(stored, "wb") as file:
-        np.savez(file, *inputs)
+    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
     settings = {"library": str(library), "threads": threads, "device": device}
     with Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads)) as child:
         try:
-            child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(stored))
-            child.call("outputs", _PREPARE_TIMEOUT_S, path=str(answers))
+            _prepare(child, stored, outputs)
         except (ChildDied, ChildTimeout, ChildError) as error:
             return str(error)
-    return _arrays(answers)
+    return _arrays(outputs)

@@ -1,6 +1,6 @@
-"""What several processes found of the same kernels, as one measurement each, and comparisons between those.
+"""One measurement of a kernel from its measurements in several processes, and comparisons between such measurements.
 
-In each process the kernels were interleaved round by round; a pooled measurement keeps which sample is from which
+In each process the kernels were interleaved round by round. A pooled measurement keeps which sample is from which
 round of which process, so that two of them can be compared pair by pair, also when read from a store.
 """
 
@@ -11,60 +11,63 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.measure.stats import Label, Verdict, noise_floor, unpaired_verdict, verdict
-from tuner.records import Measurement, Status
+from tuner.measure.stats import LEAST_ROUNDS, StopRule, Verdict, noise_floor, unpaired_verdict, verdict
+from tuner.protocols import AaControl
+from tuner.records import Label, Measurement, Status
 
 _SUMMED = ("wall_s", "cpu_s", "involuntary_switches", "samples_preempted", "samples_dropped")
 _LARGEST = ("load_before", "clock_share")
 
-_RULES = ("time limit", "one call is long enough", "noise stable", "half-width", "enough samples")
-"""From the least to the most that a stop says; of several processes' stops the first of these is told."""
+_NO_ROUND = -1
+"""The round of a sample that was not interleaved with others."""
 
-_ALONE = -1
-"""The round of a sample that was not taken in turn with others."""
-
-AaControl = Mapping[str, Any]
-"""The incumbent's second entry in one process: `seconds` and the `rounds` they are from."""
+_SESSION_ID = "certification"
+"""The condition that names the measuring session: only measurements of one session are compared pair by pair."""
 
 
-def pool(passes: Sequence[Measurement], certification: str) -> Measurement:
-    """One measurement from those of several processes, in their order; `certification` names their common occasion.
+def pool_processes(measurements: Sequence[Measurement], session_id: str) -> Measurement:
+    """One measurement from those of several processes, in their order, all made in the session `session_id`.
 
-    One that is not ok decides: what failed, or answered wrongly, in any process is no result. Raises ValueError
+    A measurement that is not ok decides: what failed or was wrong in any process is not a result. Raises ValueError
     when there is nothing to pool.
     """
-    if not passes:
+    if not measurements:
         raise ValueError("nothing to pool")
-    run_s = sum(m.run_s for m in passes)
-    failed = next((m for m in passes if not m.ok), None)
+    run_s = sum(m.run_s for m in measurements)
+    failed = next((m for m in measurements if not m.ok), None)
     if failed is not None:
         return dataclasses.replace(failed, run_s=run_s)
-    conditions: dict[str, Any] = dict(passes[0].conditions)
-    for key in _SUMMED:
-        conditions[key] = sum(m.conditions.get(key, 0) for m in passes)
-    for key in _LARGEST:
-        conditions[key] = max(m.conditions.get(key, 0.0) for m in passes)
-    rules = {m.stopped_by for m in passes}
-    errors = [(m.max_abs_error or 0.0, m.max_rel_error or 0.0) for m in passes]
     return Measurement(
         Status.OK,
-        tuple(s for m in passes for s in m.samples_s),
-        passes[0].fidelity,
-        stopped_by=next((rule for rule in _RULES if rule in rules), passes[0].stopped_by),
-        max_abs_error=max(e[0] for e in errors),
-        max_rel_error=max(e[1] for e in errors),
+        tuple(s for m in measurements for s in m.samples_s),
+        measurements[0].fidelity,
+        stopped_by=_weakest_rule([m.stopped_by for m in measurements]),
+        max_abs_error=max(m.max_abs_error or 0.0 for m in measurements),
+        max_rel_error=max(m.max_rel_error or 0.0 for m in measurements),
         run_s=run_s,
-        conditions=conditions
-        | {
-            "certification": certification,
-            "processes": len(passes),
-            "rounds": [list(m.conditions.get("round", [_ALONE] * len(m.samples_s))) for m in passes],
-        },
+        conditions=_pooled_conditions(measurements, session_id),
     )
 
 
-def floor_of(incumbent: Sequence[Measurement], controls: Sequence[AaControl | None]) -> float:
-    """The A/A noise floor (a log ratio): the incumbent against its second entry, process by process.
+def _weakest_rule(rules: Sequence[str]) -> str:
+    """Of the rules that stopped several processes, the one that is the weakest evidence."""
+    return next((rule for rule in StopRule if rule in rules), rules[0])
+
+
+def _pooled_conditions(measurements: Sequence[Measurement], session_id: str) -> dict[str, Any]:
+    conditions: dict[str, Any] = dict(measurements[0].conditions)
+    for key in _SUMMED:
+        conditions[key] = sum(m.conditions.get(key, 0) for m in measurements)
+    for key in _LARGEST:
+        conditions[key] = max(m.conditions.get(key, 0.0) for m in measurements)
+    conditions[_SESSION_ID] = session_id
+    conditions["processes"] = len(measurements)
+    conditions["rounds"] = [list(m.conditions.get("round", [_NO_ROUND] * len(m.samples_s))) for m in measurements]
+    return conditions
+
+
+def aa_noise_floor(incumbent: Sequence[Measurement], controls: Sequence[AaControl | None]) -> float:
+    """The A/A noise floor (a log ratio): the incumbent against its A/A control, process by process.
 
     Infinite where they were not measured together often enough.
     """
@@ -75,7 +78,7 @@ def floor_of(incumbent: Sequence[Measurement], controls: Sequence[AaControl | No
         if control is None or not measured.ok:
             continue
         a = dict(zip(measured.conditions.get("round", ()), measured.samples_s, strict=False))
-        b = dict(zip(control["rounds"], control["seconds"], strict=True))
+        b = dict(zip(control.rounds, control.seconds, strict=True))
         common = sorted(a.keys() & b.keys())
         first += [a[r] for r in common]
         second += [b[r] for r in common]
@@ -83,39 +86,41 @@ def floor_of(incumbent: Sequence[Measurement], controls: Sequence[AaControl | No
     return noise_floor(first, second, groups=groups)
 
 
-def with_floor(measured: Measurement, floor: float) -> Measurement:
-    """`measured` with the A/A floor of its occasion; none is written where it was not measured."""
+def with_noise_floor(measured: Measurement, floor: float) -> Measurement:
+    """`measured` with the A/A noise floor of its session; null where the floor was not measured."""
     known = floor if math.isfinite(floor) else None
     return dataclasses.replace(measured, conditions={**measured.conditions, "aa_floor": known})
 
 
-def pool_all(
-    found: Sequence[Sequence[Measurement]], controls: Sequence[AaControl | None], certification: str
+def pool_session(
+    by_process: Sequence[Sequence[Measurement]], controls: Sequence[AaControl | None], session_id: str
 ) -> list[Measurement]:
-    """One measurement for each kernel from `found`, a list for each process, the incumbent first in each."""
-    floor = floor_of([measured[0] for measured in found], controls)
-    return [with_floor(pool(passes, certification), floor) for passes in zip(*found, strict=True)]
+    """One measurement for each kernel. `by_process` has a list of measurements for each process, the incumbent first
+    in each, and `controls` the incumbent's A/A control in each."""
+    floor = aa_noise_floor([measured[0] for measured in by_process], controls)
+    kernels = zip(*by_process, strict=True)
+    return [with_noise_floor(pool_processes(measurements, session_id), floor) for measurements in kernels]
 
 
-def compare(first: Measurement, second: Measurement) -> Verdict:
+def compare_measurements(first: Measurement, second: Measurement) -> Verdict:
     """Whether `first` is faster than `second`.
 
-    By the pairs of the rounds that both took part in where both are of one certification; else, or with under
-    three such rounds, by their intervals alone. Two of which one is not ok are UNDECIDED.
+    By the pairs of the rounds that both took part in where both are of one session; else, or with under three such
+    rounds, by their intervals alone. Two of which one is not ok are UNDECIDED.
     """
     if not (first.ok and second.ok):
         return Verdict(Label.UNDECIDED, None, None)
-    a, b, groups = pairs(first, second)
+    a, b, groups = paired_samples(first, second)
     floor = first.conditions.get("aa_floor")
-    if len(a) < 3 or floor is None:
+    if len(a) < LEAST_ROUNDS or floor is None:
         return unpaired_verdict(first.samples_s, second.samples_s)
     return verdict(a, b, float(floor), groups=groups)
 
 
-def pairs(first: Measurement, second: Measurement) -> tuple[list[float], list[float], list[int]]:
+def paired_samples(first: Measurement, second: Measurement) -> tuple[list[float], list[float], list[int]]:
     """The samples of the rounds that both took part in, and the process of each pair."""
-    session_id = first.conditions.get("certification")
-    if session_id is None or session_id != second.conditions.get("certification"):
+    session_id = first.conditions.get(_SESSION_ID)
+    if session_id is None or session_id != second.conditions.get(_SESSION_ID):
         return [], [], []
     a, b = _by_round(first), _by_round(second)
     common = sorted(a.keys() & b.keys())
@@ -123,25 +128,27 @@ def pairs(first: Measurement, second: Measurement) -> tuple[list[float], list[fl
 
 
 def _by_round(measured: Measurement) -> dict[tuple[int, int], float]:
+    """The interleaved samples by (process, round)."""
     rounds = measured.conditions.get("rounds", ())
     places = [(process, number) for process, numbers in enumerate(rounds) for number in numbers]
-    return {place: s for place, s in zip(places, measured.samples_s, strict=False) if place[1] != _ALONE}
+    return {place: s for place, s in zip(places, measured.samples_s, strict=False) if place[1] != _NO_ROUND}
 
 
 def fastest(measured: Sequence[Measurement]) -> int | None:
-    """The index of the winner: the first that is ok, unless a later one is FASTER.
+    """The index of the winner: the first that is ok, unless a later one is FASTER. None when none is ok.
 
-    In the order of what the search thought of them, so that among equals the search's choice stands: to take
-    the luckiest of equals would be to fool oneself a second time. None when none is ok.
+    `measured` is in the order of the search's ranking, so that among equals the search's choice stands: to take the
+    one with the luckiest samples would select for noise a second time.
     """
     winner = None
     for index, candidate in enumerate(measured):
-        if candidate.ok and (winner is None or compare(candidate, measured[winner]).label is Label.FASTER):
+        if candidate.ok and (winner is None or compare_measurements(candidate, measured[winner]).label is Label.FASTER):
             winner = index
     return winner
 
 
 def tied(measured: Sequence[Measurement], winner: int) -> list[int]:
     """The indices of those that this machine cannot tell from the winner (itself excluded): SAME or UNDECIDED."""
-    same = (Label.SAME, Label.UNDECIDED)
-    return [i for i, m in enumerate(measured) if i != winner and m.ok and compare(m, measured[winner]).label in same]
+    others = [index for index, candidate in enumerate(measured) if index != winner and candidate.ok]
+    labels = {index: compare_measurements(measured[index], measured[winner]).label for index in others}
+    return [index for index in others if labels[index] in (Label.SAME, Label.UNDECIDED)]

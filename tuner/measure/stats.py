@@ -1,4 +1,4 @@
-"""What timing samples say: median, its interval, when to stop, and which of two is faster. Pure functions."""
+"""Statistics of timing samples: the median and its interval, when to stop, which of two is faster. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.protocols import Policy
-from tuner.records import Fidelity
+from tuner.records import Fidelity, Label
 
 MEANINGFUL = 0.005
-"""A difference under 0.5 % is no difference: rebuilding the same source moves code placement by as much."""
+"""A difference under 0.5 % does not count: rebuilding the same source moves code placement by as much."""
 
 COARSEST_SAME = 0.05
-"""A comparison that may miss a difference of 5 % calls nothing the same."""
+"""A comparison that may miss a difference of 5 % never concludes SAME."""
 
 LEAST_ROUNDS = 3
-"""Without as many pairs nothing can be said of a difference, so they are run even when the time is over."""
+"""Fewer pairs give no interval of a difference, so as many are run even when the time is over."""
 
 RARE = 4.0
-"""What costs this many times the cheapest takes part in some of the rounds only, for half of the others' time."""
+"""A kernel that costs this many times the cheapest takes part in some of the rounds only, for half of the others'
+time."""
 
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
@@ -39,13 +40,15 @@ _NOISE_THRESHOLD = 0.05
 _NOISE_FIRST = 5  # nvbench gives no deviation for fewer samples
 
 
-class Label(enum.StrEnum):
-    """What a comparison found, said of the first against the second."""
+class StopRule(enum.StrEnum):
+    """Which rule ended the sampling of a measurement, as it is stored; from the weakest evidence to the strongest."""
 
-    FASTER = "FASTER"
-    SLOWER = "SLOWER"
-    SAME = "SAME"
-    UNDECIDED = "UNDECIDED"
+    CANNOT_WIN = "no contender"  # its median is above `Policy.enough_above_s`
+    TIME_LIMIT = "time limit"
+    ONE_LONG_CALL = "one call is long enough"
+    NOISE_STABLE = "noise stable"
+    HALF_WIDTH = "half-width"
+    ENOUGH_SAMPLES = "enough samples"
 
 
 @dataclass(frozen=True)
@@ -117,31 +120,32 @@ def noise_is_stable(samples: Sequence[float]) -> bool:
     return bool(tail.std() < _NOISE_THRESHOLD * tail.mean())
 
 
-def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> str | None:
-    """Why sampling may end now, or None. `elapsed` is the seconds of timed work so far, dropped samples included."""
+def should_stop(samples: Sequence[float], policy: Policy, elapsed: float) -> StopRule | None:
+    """The rule by which sampling may end now, or None. `elapsed` is the seconds of timed work so far, dropped samples
+    included."""
     if not len(samples):
         return None
     if elapsed >= policy.max_time_s:
-        return "time limit"
+        return StopRule.TIME_LIMIT
     if len(samples) < policy.min_samples:
         return None
     if policy.enough_above_s is not None and median(samples) > policy.enough_above_s:
-        return "no contender"
+        return StopRule.CANNOT_WIN
     if elapsed < policy.min_time_s:
         return None
     if policy.half_width <= 0:
-        return "enough samples"
+        return StopRule.ENOUGH_SAMPLES
     if relative_half_width(samples) <= policy.half_width:
-        return "half-width"
+        return StopRule.HALF_WIDTH
     if policy.fidelity is Fidelity.CERTIFY and noise_is_stable(samples):
-        return "noise stable"
+        return StopRule.NOISE_STABLE
     return None
 
 
 def periods(costs: Sequence[float]) -> list[int]:
-    """In every how many rounds each of several kernels takes part, from what one of its blocks costs.
+    """The period of each of several kernels in rounds, from the cost of one of its blocks: 1 takes part in every round.
 
-    In each round, unless it costs over RARE times the cheapest: such ones take part for half of the others' time.
+    Kernels that cost over RARE times the cheapest take part in fewer rounds, for half of the others' time.
     """
     most = RARE * min(costs)
     others = sum(cost for cost in costs if cost <= most)
@@ -149,14 +153,14 @@ def periods(costs: Sequence[float]) -> list[int]:
 
 
 def undisturbed_rounds(preempted: Sequence[bool], minimum: int) -> list[int]:
-    """Which samples to keep: those during which nothing from outside interfered.
+    """The indices of the samples to keep: those during which the process was not preempted.
 
-    When fewer than `minimum`, or fewer than half, would be left, all are kept: on a machine that is always
-    disturbed, disturbance is the condition measured, and no guard may leave an empty table.
+    When fewer than `minimum`, or fewer than half, would be left, all are kept: on a machine that always preempts,
+    preemption is part of the condition measured, and dropping samples must not leave an empty table.
     """
-    clean = [index for index, bad in enumerate(preempted) if not bad]
-    enough = len(clean) >= minimum and 2 * len(clean) >= len(preempted)
-    return clean if enough else list(range(len(preempted)))
+    undisturbed = [index for index, was_preempted in enumerate(preempted) if not was_preempted]
+    enough = len(undisturbed) >= minimum and 2 * len(undisturbed) >= len(preempted)
+    return undisturbed if enough else list(range(len(preempted)))
 
 
 def without_preempted(samples: Sequence[float], preempted: Sequence[bool], minimum: int) -> list[float]:
@@ -171,27 +175,32 @@ def log_ratio_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of the median of log ratios, by a seeded percentile bootstrap.
 
-    With three to five of them no resampling can see the tails: there the range is widened by its own width
+    With three to five ratios resampling cannot show the tails: there the range is widened by its own width
     on both sides, which for three is Student's interval (2.48 deviations against 2.54) and wider beyond.
 
-    `groups` says from which process each ratio is. Where things lie in memory is settled once a process, so ratios
-    of one process are no independent witnesses: with two processes or more the interval also holds that of the
-    processes' medians (Student's for under ten, the bootstrap beyond). Raises ValueError under three ratios.
+    `groups` says from which process each ratio is. The memory layout is fixed for the life of a process, so ratios
+    of one process are not independent: with two processes or more the interval also holds that of the processes'
+    medians (Student's for under ten, the bootstrap beyond). Raises ValueError under three ratios.
     """
-    if ratios.size < 3:
-        raise ValueError(f"{ratios.size} pairs say nothing about their own spread")
+    if ratios.size < LEAST_ROUNDS:
+        raise ValueError(f"{ratios.size} pairs are too few for an interval; {LEAST_ROUNDS} are needed")
     low, high = _pooled_interval(ratios, seed)
-    kinds = np.unique(groups) if groups is not None else np.zeros(1)
-    if kinds.size < 2:
+    processes = np.unique(groups) if groups is not None else np.zeros(1)
+    if processes.size < 2:
         return low, high
-    labels = np.asarray(groups)
-    medians = np.array([np.median(ratios[labels == kind]) for kind in kinds])
-    if kinds.size in _STUDENT:
-        reach = _STUDENT[kinds.size] * float(medians.std(ddof=1)) / math.sqrt(kinds.size)
-        middle = float(medians.mean())
-        return min(low, middle - reach), max(high, middle + reach)
-    between = _pooled_interval(medians, seed)
+    process_of = np.asarray(groups)
+    medians = np.array([np.median(ratios[process_of == process]) for process in processes])
+    between = _between_processes(medians, seed)
     return min(low, between[0]), max(high, between[1])
+
+
+def _between_processes(medians: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """The 95 % interval of what the medians of several processes scatter around."""
+    if medians.size not in _STUDENT:
+        return _pooled_interval(medians, seed)
+    reach = _STUDENT[medians.size] * float(medians.std(ddof=1)) / math.sqrt(medians.size)
+    middle = float(medians.mean())
+    return middle - reach, middle + reach
 
 
 def _pooled_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, float]:
@@ -206,12 +215,12 @@ def _pooled_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, flo
 def noise_floor(
     first: Sequence[float], second: Sequence[float], seed: int = 0, groups: Sequence[int] | None = None
 ) -> float:
-    """What the median log ratio of one thing against itself differs from 0: half the outer end of its 95 % interval,
-    about one standard error where nothing but chance is at work. Twice the floor is as far as it may be.
+    """The A/A noise floor, from pairs of one thing against itself: half the outer end of the 95 % interval of their
+    median log ratio. That is about one standard error where only chance is at work; a difference has to exceed two.
 
     Infinite under three pairs: a run that did not measure its own noise can decide nothing.
     """
-    if len(first) < 3:
+    if len(first) < LEAST_ROUNDS:
         return math.inf
     low, high = log_ratio_interval(_log_ratios(first, second), seed, groups)
     return 0.5 * max(abs(low), abs(high))
@@ -232,7 +241,7 @@ def verdict(
     """
     if len(a_blocks) != len(b_blocks):
         raise ValueError(f"{len(a_blocks)} blocks against {len(b_blocks)}: a paired comparison needs pairs")
-    if len(a_blocks) < 3:
+    if len(a_blocks) < LEAST_ROUNDS:
         return Verdict(Label.UNDECIDED, None, None)
     ratios = _log_ratios(a_blocks, b_blocks)
     low, high = log_ratio_interval(ratios, seed, groups)
@@ -244,16 +253,19 @@ def verdict(
 
 
 def unpaired_verdict(a_samples: Sequence[float], b_samples: Sequence[float]) -> Verdict:
-    """Whether `a` is faster than `b` where they were not measured in turn: nothing tells the machine's drift from a
-    difference, so it is never SAME, and FASTER or SLOWER only where the medians' intervals lie 0.5 % apart (where
-    there are too few samples for an interval, their whole range stands for it). `interval` is the extreme ratios.
+    """Whether `a` is faster than `b` where their samples were not interleaved.
+
+    The machine's drift cannot be told from a difference, so the verdict is never SAME, and FASTER or SLOWER only where
+    the medians' intervals lie 0.5 % apart (too few samples for an interval: their whole range stands for it).
+    `interval` holds the extreme ratios.
     """
     if not len(a_samples) or not len(b_samples):
         return Verdict(Label.UNDECIDED, None, None)
     a, b = (median_interval(s) or (min(s), max(s)) for s in (a_samples, b_samples))
     low, high = a[0] / b[1], a[1] / b[0]
-    found = _label(math.log(low), math.log(high), math.log1p(MEANINGFUL))
-    label = Label.UNDECIDED if found is Label.SAME else found
+    label = _label(math.log(low), math.log(high), math.log1p(MEANINGFUL))
+    if label is Label.SAME:
+        label = Label.UNDECIDED
     return Verdict(label, median(a_samples) / median(b_samples), (low, high))
 
 

@@ -23,7 +23,7 @@ def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = 
     run and says what is missing. Raises UserError for a broken summary or an unknown format,
     OutputError when a file cannot be written.
     """
-    from tuner.report import tables  # light; the pictures below are what costs
+    from tuner.report import tables  # light, unlike what draws and formats
 
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -42,7 +42,9 @@ def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = 
         if "html" in formats:
             written[run_dir / "report.html"] = html.render(report).encode(errors="replace")
     if "csv" in formats:
-        written[run_dir / "kernels.csv"] = tables.kernels_csv(tables.kernels(summary))
+        from tuner.report import kernels_csv
+
+        written[run_dir / "kernels.csv"] = kernels_csv.render(tables.kernels(summary))
     for path, content in written.items():
         write_aside(path, content)
     return list(written)

@@ -24,7 +24,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchCurves:
     """`tasks` maps a kernel's rank to its speed as a part of the best it reached, at most 1.
 
     `model_s` is the estimated seconds of one inference: calls times best so far, over the kernels that
@@ -35,14 +35,14 @@ class Progress:
     model_s: Curve | None
 
 
-def progress(kernels: Sequence[Kernel], records: Sequence[Record], run_id: str) -> Progress:
+def search_curves(kernels: Sequence[Kernel], records: Sequence[Record], run_id: str) -> SearchCurves:
     """The curves of one run. `records` are in the order they were made."""
     own = [record for record in records if record.run_id == run_id]
     earlier = [record for record in records if record.run_id != run_id]
     clock = _elapsed(own)
     curves = {kernel.rank: _task_curve(kernel, own, earlier, clock) for kernel in kernels}
     tasks = {rank: curve for rank, curve in curves.items() if curve is not None}
-    return Progress(tasks, _model_curve(kernels, own, earlier, clock))
+    return SearchCurves(tasks, _model_curve(kernels, own, earlier, clock))
 
 
 def _elapsed(records: Sequence[Record]) -> list[float]:

@@ -1,6 +1,6 @@
 """The pictures of the report, as PNG bytes. The only place that imports matplotlib.
 
-One accent colour is always our tuned result, untuned TVM is always grey, rivals are blue (Okabe and
+One accent colour is always the tuned result, untuned TVM is always grey, baselines are blue (Okabe and
 Ito's colours, which colour-blind readers can tell apart). Names are drawn as they are: no markup.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from tuner.report import units
-from tuner.report.curves import Curve, Progress
+from tuner.report.curves import Curve, SearchCurves
+from tuner.report.end_to_end import TUNED, UNTUNED, Entry
 from tuner.report.tables import Kernel
 
-TUNED = "#D55E00"
-UNTUNED = "#8C8C8C"
-RIVAL = "#0072B2"
+TUNED_COLOUR = "#D55E00"
+UNTUNED_COLOUR = "#8C8C8C"
+BASELINE_COLOUR = "#0072B2"
 INK = "#222222"
 FAINT = "#D9D9D9"
 _TASK_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#444444")
 
 _WIDTH = 7.2  # inches; at 160 dots an inch the 14-point text stays readable when a phone shrinks the picture
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 14,
     "text.parse_math": False,
@@ -46,9 +47,6 @@ _STYLE: Any = {
     "savefig.dpi": 160,
 }
 _LOG_FROM = 20.0  # a linear axis hides the short bars when the longest is more than this many times longer
-
-Bar = tuple[str, float | None, Sequence[float] | None]
-"""Name, seconds, 95 % interval; the first bar is the tuned model."""
 
 
 @dataclass(frozen=True)
@@ -68,59 +66,65 @@ def drawable(name: str, limit: int = 26) -> str:
     return f"{plain[: limit - limit // 3 - 1]}…{plain[-(limit // 3) :]}"
 
 
-def end_to_end(bars: Sequence[Bar]) -> Picture | None:
-    """Horizontal bars, fastest on top, with 95 % intervals. None when there is nothing to draw."""
-    tuned_name = bars[0][0] if bars else ""
-    drawn = sorted(((n, v, i) for n, v, i in bars if v is not None), key=lambda bar: bar[1])
-    if not drawn:
+def end_to_end(entries: Sequence[Entry]) -> Picture | None:
+    """Horizontal bars in milliseconds, fastest on top, with 95 % intervals. None when there is nothing to draw."""
+    timed = sorted((e for e in entries if e.median_s is not None), key=lambda entry: entry.median_s or 0.0)
+    if not timed:
         return None
-    values = [bar[1] for bar in drawn]
-    log = values[-1] / values[0] > _LOG_FROM
-    scale, unit = units.time_unit(values[0] if log else values[-1])
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.1 + 0.62 * len(drawn)), layout="constrained")
+    medians = [1e3 * (entry.median_s or 0.0) for entry in timed]
+    log = medians[-1] / medians[0] > _LOG_FROM
+    left = 10 ** math.floor(math.log10(medians[0]) - 0.3) if log else 0.0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 1.1 + 0.62 * len(timed)), layout="constrained")
         axes = figure.subplots()
-        left = 10 ** math.floor(math.log10(values[0] / scale) - 0.3) if log else 0.0
-        for row, (name, value, interval) in enumerate(drawn):
-            colour = TUNED if name == tuned_name else UNTUNED if name == units.rival_name("untuned") else RIVAL
-            axes.barh(row, value / scale - left, left=left, height=0.62, color=colour)
-            end = value
-            if interval is not None:
-                reach = [[max(0.0, value - interval[0]) / scale], [max(0.0, interval[1] - value) / scale]]
-                axes.errorbar(value / scale, row, xerr=reach, color=INK, capsize=5, linewidth=1.6)
-                end = max(value, interval[1])
-            weight = "bold" if name == tuned_name else "normal"
-            axes.annotate(units.seconds(value), (end / scale, row), (8, 0), textcoords="offset points",
-                          va="center", weight=weight)  # fmt: skip
-        axes.set_yticks(range(len(drawn)), [drawable(bar[0]) for bar in drawn])
+        ends = [_bar(axes, row, entry, left) for row, entry in enumerate(timed)]
+        axes.set_yticks(range(len(timed)), [drawable(entry.name) for entry in timed])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.spines["left"].set_visible(False)
         if log:
             axes.set_xscale("log")
-            axes.set_xlim(left, values[-1] / scale * (values[-1] / scale / left) ** 0.25)
+            axes.set_xlim(left, medians[-1] * (medians[-1] / left) ** 0.25)
         else:
-            axes.set_xlim(0, max(b[2][1] if b[2] else b[1] for b in drawn) / scale * 1.22)
-        _plain_ticks(axes.xaxis, log)
+            axes.set_xlim(0, max(ends) * 1.22)
+        plain_ticks(axes.xaxis, log)
         note = "log scale" if log else "shorter is better"
-        figure.supxlabel(f"{unit} for one inference, median and 95 % interval ({note})", fontsize=12.5)
-        words = ", ".join(f"{name} {units.seconds(value, interval)}" for name, value, interval in drawn)
-        return _picture(figure, "end_to_end", f"End-to-end time: {words}.")
+        figure.supxlabel(f"ms for one inference, median and 95 % interval ({note})", fontsize=12.5)
+        words = ", ".join(f"{e.name} {units.milliseconds(e.median_s, e.interval_s)}" for e in timed)
+        return rendered(figure, "end_to_end", f"End-to-end time: {words}.")
+
+
+def _bar(axes: Axes, row: int, entry: Entry, left: float) -> float:
+    """Draw one entry with its interval and its time; where it ends, in milliseconds."""
+    median = end = 1e3 * (entry.median_s or 0.0)
+    colour = {TUNED: TUNED_COLOUR, UNTUNED: UNTUNED_COLOUR}.get(entry.key, BASELINE_COLOUR)
+    axes.barh(row, median - left, left=left, height=0.62, color=colour)
+    if entry.interval_s is not None:
+        low, high = (1e3 * bound for bound in entry.interval_s)
+        reach = [[max(0.0, median - low)], [max(0.0, high - median)]]
+        axes.errorbar(median, row, xerr=reach, color=INK, capsize=5, linewidth=1.6)
+        end = max(median, high)
+    axes.annotate(units.milliseconds(entry.median_s), (end, row), (8, 0), textcoords="offset points", va="center",
+                  weight="bold" if entry.key == TUNED else "normal")  # fmt: skip
+    return end
 
 
 def model_progress(curve: Curve, untuned_s: float) -> Picture:
     """Estimated model time against trials and against seconds."""
     scale, unit = units.time_unit(min(curve.values))
     log = max(curve.values) / min(curve.values) > _LOG_FROM
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 7.0), layout="constrained")
         panels = figure.subplots(2, 1, sharey=True)
-        for axes, xs, label in _panels(panels, curve):
+        for axes, xs, label in (
+            (panels[0], curve.trials, "trials of the run"),
+            (panels[1], curve.seconds, "seconds since the first trial"),
+        ):
             ys = [value / scale for value in curve.values]
-            axes.axhline(untuned_s / scale, color=UNTUNED, linewidth=1.6)
-            axes.plot(xs, ys, color=TUNED, linewidth=2.8, drawstyle="steps-post")
+            axes.axhline(untuned_s / scale, color=UNTUNED_COLOUR, linewidth=1.6)
+            axes.plot(xs, ys, color=TUNED_COLOUR, linewidth=2.8, drawstyle="steps-post")
             axes.annotate(units.seconds(curve.values[-1]), (xs[-1], ys[-1]), (6, 0), textcoords="offset points",
-                          color=TUNED, weight="bold", va="center", annotation_clip=False)  # fmt: skip
+                          color=TUNED_COLOUR, weight="bold", va="center", annotation_clip=False)  # fmt: skip
             if log:
                 axes.set_yscale("log")
                 axes.set_ylim(min(ys) / 1.5, untuned_s / scale * 2)
@@ -129,85 +133,116 @@ def model_progress(curve: Curve, untuned_s: float) -> Picture:
             axes.annotate(f"untuned TVM, {units.seconds(untuned_s)}", (1, untuned_s / scale), (0, 5),
                           xycoords=("axes fraction", "data"), textcoords="offset points",
                           ha="right", color="#666666")  # fmt: skip
-            _plain_ticks(axes.yaxis, log)
+            plain_ticks(axes.yaxis, log)
             _finish_panel(axes, xs, label)
         panels[0].set_title(f"time of all kernels, best so far ({unit}{', log scale' if log else ''})", pad=14)
         first, last = units.seconds(untuned_s), units.seconds(curve.values[-1])
         alt = f"Estimated time of all kernels: {first} untuned, {last} in the end."
-        return _picture(figure, "search_model", alt)
+        return rendered(figure, "search_model", alt)
 
 
-def task_progress(progress: Progress, kernels: Sequence[Kernel]) -> Picture | None:
-    """Speed of every task, as a part of its final best, against its own trials and against seconds."""
-    drawn = [kernel for kernel in kernels if kernel.rank in progress.tasks]
+def task_progress(search: SearchCurves, kernels: Sequence[Kernel]) -> Picture | None:
+    """Speed of every task, relative to its final best, against its own trials and against seconds."""
+    drawn = [kernel for kernel in kernels if kernel.rank in search.tasks]
     if not drawn:
         return None
-    named = {kernel.rank: colour for kernel, colour in zip(drawn, _TASK_COLOURS, strict=False)}
-    with matplotlib.rc_context(_STYLE):
+    colours = {kernel.rank: colour for kernel, colour in zip(drawn, _TASK_COLOURS, strict=False)}
+    by_trial = {k.rank: search.tasks[k.rank].trials for k in drawn}
+    by_second = {k.rank: search.tasks[k.rank].seconds for k in drawn}
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 8.4), layout="constrained")
         panels = figure.subplots(2, 1, sharey=True)
-        for panel, label in enumerate(("trials of the task", "seconds since the first trial")):
-            axes = panels[panel]
-            longest: Sequence[float] = (0.0,)
-            for kernel in reversed(drawn):
-                curve = progress.tasks[kernel.rank]
-                xs: Sequence[float] = curve.seconds if panel else curve.trials
-                longest = xs if xs[-1] >= longest[-1] else longest
-                colour, width = named.get(kernel.rank, FAINT), 2.4 if kernel.rank in named else 1.6
-                axes.plot(xs, [100 * y for y in curve.values], color=colour, linewidth=width, drawstyle="steps-post")
-            axes.set_ylim(0, 104)
-            _finish_panel(axes, longest, label)
+        _task_panel(panels[0], search, by_trial, colours, "trials of the task")
+        _task_panel(panels[1], search, by_second, colours, "seconds since the first trial")
         panels[0].set_title("speed of each kernel, % of the best it reached", pad=14)
-        heads = [axes.plot([], [], color=colour, linewidth=4)[0] for colour in named.values()]
-        labels = [f"#{k.rank} {drawable(k.name, 44)}" for k in drawn if k.rank in named]
-        if len(drawn) > len(named):
-            heads.append(axes.plot([], [], color=FAINT, linewidth=4)[0])
-            labels.append(f"the other {len(drawn) - len(named)}")
+        heads = [panels[0].plot([], [], color=colour, linewidth=4)[0] for colour in colours.values()]
+        labels = [f"#{k.rank} {drawable(k.name, 44)}" for k in drawn if k.rank in colours]
+        if len(drawn) > len(colours):
+            heads.append(panels[0].plot([], [], color=FAINT, linewidth=4)[0])
+            labels.append(f"the other {len(drawn) - len(colours)}")
         figure.legend(heads, labels, loc="outside lower left", frameon=False, fontsize=12, handlelength=1.2)
-        return _picture(
-            figure, "search_tasks", f"Best-so-far speed of {len(drawn)} kernels against trials and seconds."
-        )
+        alt = f"Best-so-far speed of {len(drawn)} kernels against trials and seconds."
+        return rendered(figure, "search_tasks", alt)
+
+
+def _task_panel(
+    axes: Axes, search: SearchCurves, xs: Mapping[int, Sequence[float]], colours: Mapping[int, str], label: str
+) -> None:
+    """One line a task; `xs` and `colours` by rank, those without a colour of their own faint and behind."""
+    for rank in reversed(list(xs)):
+        ys = [100 * y for y in search.tasks[rank].values]
+        colour, width = colours.get(rank, FAINT), 2.4 if rank in colours else 1.6
+        axes.plot(xs[rank], ys, color=colour, linewidth=width, drawstyle="steps-post")
+    axes.set_ylim(0, 104)
+    _finish_panel(axes, max(xs.values(), key=lambda x: x[-1]), label)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A kernel in the roofline: flops per byte, and GFLOP/s tuned and untuned."""
+
+    label: str
+    intensity: float
+    tuned: float
+    untuned: float | None
+    share: float
+
+
+def _points(kernels: Sequence[Kernel]) -> list[_Point]:
+    points = []
+    for kernel in kernels:
+        flops, nbytes, untuned_s = kernel.data["flops"], kernel.data["bytes"], kernel.data["untuned_s"]
+        if kernel.used_s and flops and nbytes:
+            untuned = flops / untuned_s / 1e9 if untuned_s else None
+            tuned = flops / kernel.used_s / 1e9
+            points.append(_Point(f"#{kernel.rank}", flops / nbytes, tuned, untuned, kernel.share or 0.0))
+    return points
 
 
 def roofline(kernels: Sequence[Kernel], peak: float, bandwidth: float) -> Picture | None:
     """GFLOP/s against flops per byte under the ceilings measured on this machine (flops/s and bytes/s)."""
-    drawn = [k for k in kernels if k.used_s and k.data["flops"] and k.data["bytes"]]
-    if not drawn:
+    points = _points(kernels)
+    if not points:
         return None
-    xs = [k.data["flops"] / k.data["bytes"] for k in drawn]
-    tuned = [k.data["flops"] / k.used_s / 1e9 for k in drawn if k.used_s]
-    untuned = [k.data["flops"] / k.data["untuned_s"] / 1e9 if k.data["untuned_s"] else None for k in drawn]
     ridge = peak / bandwidth
-    lowest, highest = min(*xs, ridge / 20) / 2.2, max(*xs, ridge * 3) * 1.6
-    with matplotlib.rc_context(_STYLE):
+    lowest = min(*(p.intensity for p in points), ridge / 20) / 2.2
+    highest = max(*(p.intensity for p in points), ridge * 3) * 1.6
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.plot([lowest, ridge, highest], [lowest * bandwidth / 1e9, peak / 1e9, peak / 1e9], color=INK, linewidth=2)
-        for x, after, before in zip(xs, tuned, untuned, strict=True):
-            if before is not None:
-                axes.plot([x, x], [before, after], color=FAINT, linewidth=1.4, zorder=1)
-                axes.scatter([x], [before], s=45, facecolor="white", edgecolor=UNTUNED, linewidth=1.6, zorder=2)
-        sizes = [50 + 500 * (k.share or 0.0) for k in drawn]
-        axes.scatter(xs, tuned, s=sizes, color=TUNED, edgecolor="white", linewidth=0.8, zorder=3)
+        _scatter(axes, points)
         axes.set_xlim(lowest, highest)
-        floor = min([*tuned, *(b for b in untuned if b is not None), lowest * bandwidth / 1e9])
-        axes.set_ylim(floor / 1.8, peak / 1e9 * 2.6)
+        slowest = min(p.tuned if p.untuned is None else min(p.tuned, p.untuned) for p in points)
+        axes.set_ylim(min(slowest, lowest * bandwidth / 1e9) / 1.8, peak / 1e9 * 2.6)
         axes.annotate(f"measured peak {units.digits(peak / 1e9)} GFLOP/s", (highest, peak / 1e9), (0, 6),
                       textcoords="offset points", ha="right")  # fmt: skip
-        _plain_ticks(axes.xaxis, True)
-        _plain_ticks(axes.yaxis, True)
-        axes.set_xlabel("flops per byte of least traffic")
+        plain_ticks(axes.xaxis, True)
+        plain_ticks(axes.yaxis, True)
+        axes.set_xlabel("arithmetic intensity, flops per byte of minimal memory traffic", fontsize=13)
         axes.set_ylabel("GFLOP/s")
-        axes.scatter([], [], s=90, color=TUNED, label="tuned (area: share of time)")
-        axes.scatter([], [], s=45, facecolor="white", edgecolor=UNTUNED, linewidth=1.6, label="untuned")
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=12, handletextpad=0.3)
         figure.draw_without_rendering()  # from here on, data can be placed in points
         _label_slope(axes, lowest, ridge, bandwidth)
-        others = [(x, y) for x, y in zip(xs, untuned, strict=True) if y is not None]
-        _label_points(axes, [(f"#{k.rank}", x, y) for k, x, y in zip(drawn, xs, tuned, strict=True)], others)
-        return _picture(figure, "roofline", f"Roofline of {len(drawn)} kernels under the measured ceilings.")
+        _label_points(axes, points)
+        return rendered(figure, "roofline", f"Roofline of {len(points)} kernels under the measured ceilings.")
+
+
+def _scatter(axes: Axes, points: Sequence[_Point]) -> None:
+    """Tuned kernels as discs, untuned ones as rings, a line from one to the other; and the legend's entries."""
+    ring: dict[str, Any] = {"s": 45, "facecolor": "white", "edgecolor": UNTUNED_COLOUR, "linewidth": 1.6}
+    for point in points:
+        if point.untuned is not None:
+            x = [point.intensity]
+            axes.plot(x * 2, [point.untuned, point.tuned], color=FAINT, linewidth=1.4, zorder=1)
+            axes.scatter(x, [point.untuned], zorder=2, **ring)
+    sizes = [50 + 500 * point.share for point in points]
+    axes.scatter([p.intensity for p in points], [p.tuned for p in points], s=sizes, color=TUNED_COLOUR,
+                 edgecolor="white", linewidth=0.8, zorder=3)  # fmt: skip
+    axes.scatter([], [], s=90, color=TUNED_COLOUR, label="tuned (area: share of time)")
+    axes.scatter([], [], label="untuned", **ring)
 
 
 def _label_slope(axes: Axes, lowest: float, ridge: float, bandwidth: float) -> None:
@@ -219,30 +254,23 @@ def _label_slope(axes: Axes, lowest: float, ridge: float, bandwidth: float) -> N
                   rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)))  # fmt: skip
 
 
-def _label_points(
-    axes: Axes, labels: Sequence[tuple[str, float, float]], others: Sequence[tuple[float, float]]
-) -> None:
+def _label_points(axes: Axes, points: Sequence[_Point]) -> None:
     """Put each label beside its point, where neither a label nor a point stands; leave it out if all is taken."""
     per_point = axes.figure.dpi / 72
-    centres = [axes.transData.transform((x, y)) / per_point for _, x, y in labels]
-    dots = [*centres, *(axes.transData.transform(xy) / per_point for xy in others)]
+    centres = [axes.transData.transform((p.intensity, p.tuned)) / per_point for p in points]
+    rings = [(p.intensity, p.untuned) for p in points if p.untuned is not None]
+    dots = [*centres, *(axes.transData.transform(ring) / per_point for ring in rings)]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in dots]
-    for (text, x, y), (px, py) in zip(labels, centres, strict=True):
-        half = 4.5 * len(text)
+    for point, (px, py) in zip(points, centres, strict=True):
+        half = 4.5 * len(point.label)
         for dx, dy in ((half + 9, 0), (-half - 9, 0), (0, -18), (0, -33), (0, -48), (0, -63)):
             box = (px + dx - half, py + dy - 7, px + dx + half, py + dy + 7)
             if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
                 taken.append(box)
-                axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", ha="center", va="center", fontsize=12,
-                              zorder=1.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
+                axes.annotate(point.label, (point.intensity, point.tuned), (dx, dy), textcoords="offset points",
+                              ha="center", va="center", fontsize=12, zorder=1.5,
+                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
                 break
-
-
-def _panels(panels: Any, curve: Curve) -> list[tuple[Axes, Sequence[float], str]]:
-    return [
-        (panels[0], curve.trials, "trials of the run"),
-        (panels[1], curve.seconds, "seconds since the first trial"),
-    ]
 
 
 def _finish_panel(axes: Axes, xs: Sequence[float], label: str) -> None:
@@ -253,7 +281,7 @@ def _finish_panel(axes: Axes, xs: Sequence[float], label: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _plain_ticks(axis: Any, log: bool) -> None:
+def plain_ticks(axis: Any, log: bool) -> None:
     """Numbers as people write them; on a log axis 1-2-5 within two decades, else the decades."""
     if log:
         low, high = axis.get_view_interval()
@@ -263,7 +291,8 @@ def _plain_ticks(axis: Any, log: bool) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if value < 1e6 else f"{value:.0e}"))
 
 
-def _picture(figure: Figure, name: str, alt: str) -> Picture:
+def rendered(figure: Figure, name: str, alt: str) -> Picture:
+    """A figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return Picture(name, alt, buffer.getvalue())

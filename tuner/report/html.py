@@ -11,6 +11,7 @@ from tuner.report.figures import Picture
 
 
 def render(document: Document) -> str:
+    """The whole page as text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tuner.report", "."),
         autoescape=True,

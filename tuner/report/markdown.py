@@ -19,7 +19,8 @@ def escape(text: str) -> str:
 
 def render(document: Document) -> str:
     parts = [f"# {escape(document.title)}", escape(document.subtitle)]
-    parts += [f"**{escape(document.verdict[0])}**", *map(escape, document.verdict[1:])]
+    first, *rest = document.headline.sentences
+    parts += [f"**{escape(first)}**", *map(escape, rest)]
     for section in document.sections:
         parts += _section(section)
     return "\n\n".join(parts) + "\n"

@@ -1,8 +1,8 @@
-"""summary.json, schema 1: the one file that the whole report is computed from, with `records`.
+"""summary.json, schema 1: the file from which the report is computed, together with the records.
 
-Any number may be null (it was not measured: the run was interrupted, a rival was missing). Unknown
+Any number may be null (it was not measured: the run was interrupted, a baseline was missing). Unknown
 extra keys are kept, so a later version may add some; a missing or broken one is an error that names
-the file and the field.
+the file and the field. Keys that were renamed are written under both names (`ALIASES`), and read under either.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Any, NoReturn
 
 from tuner.errors import UserError
 from tuner.files import write_aside
+from tuner.records import Label
 
 SCHEMA = 1
 FILE = "summary.json"
-VERDICTS = ("FASTER", "SLOWER", "SAME", "UNDECIDED", "NOT TUNED")
+
+NOT_TUNED = "NOT TUNED"
+"""Stands for the verdict of a kernel that has no tuned candidate."""
+
+VERDICTS = (*Label, NOT_TUNED)
+
+ALIASES = {"shrank": "remeasurement_shift", "certificate": "metadata", "tier": "fidelity"}
+"""Old keys of a kernel (`tier`: of its metadata) with their new names, stated in the file as `aliases`."""
 
 Check = Callable[[str, object], None]
 """Looks at one value; the first argument is its path, for the error."""
@@ -40,11 +48,14 @@ def validate(data: Mapping[str, Any], file: str = FILE) -> None:
 
 
 def save(run_dir: Path, summary: Mapping[str, Any]) -> Path:
-    """Check `summary` and write it as strict JSON, atomically. Raises UserError or OutputError."""
+    """Check `summary` and write it as strict JSON, atomically, renamed keys under both names.
+
+    Raises UserError or OutputError.
+    """
     path = run_dir / FILE
     validate(summary, str(path))
     try:
-        text = json.dumps(summary, indent=1, allow_nan=False)
+        text = json.dumps(_with_old_names(summary), indent=1, allow_nan=False)
     except ValueError as error:  # a NaN or an infinity in a field the schema leaves open
         raise UserError(f"{path}: {error}", "write null for a number that does not exist") from error
     write_aside(path, text.encode() + b"\n")
@@ -52,7 +63,10 @@ def save(run_dir: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def load(run_dir: Path) -> dict[str, Any]:
-    """The checked summary of a run. Raises UserError, naming the file, when there is none or it is broken."""
+    """The checked summary of a run, under the new names only, also where an earlier version wrote it.
+
+    Raises UserError, naming the file, when there is none or it is broken.
+    """
     path = run_dir / FILE
     try:
         data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
@@ -63,11 +77,11 @@ def load(run_dir: Path) -> dict[str, Any]:
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError included
         raise UserError(f"{path}: not JSON: {error}", "the file is damaged; run the command again") from error
     validate(data, str(path))
-    return dict(data)
+    return _with_new_names(data)
 
 
 def damaged(run_dir: Path) -> bool:
-    """Whether there is a summary that cannot be read: not one that is missing, and not one of another schema."""
+    """Whether there is a summary that cannot be read; a missing one or one of another schema is not damaged."""
     try:
         load(run_dir)
     except UserError:
@@ -85,13 +99,45 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
 
 
+# --- renamed keys -------------------------------------------------------------------------------
+
+
+def _with_old_names(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary as it is written: what was renamed also stands under its old name."""
+    kernels = []
+    for kernel in summary["kernels"]:
+        old = _old_names(kernel)
+        if kernel.get("metadata"):
+            old["certificate"] = {**kernel["metadata"], **_old_names(kernel["metadata"])}
+        kernels.append({**kernel, **old})
+    return {**summary, "aliases": ALIASES, "kernels": kernels}
+
+
+def _old_names(stated: Mapping[str, Any]) -> dict[str, Any]:
+    return {old: stated[new] for old, new in ALIASES.items() if new in stated}
+
+
+def _with_new_names(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary that was read, under the new names alone. Where both stand, the new one counts."""
+    kernels = [_new_names(kernel) for kernel in summary["kernels"]]
+    for kernel in kernels:
+        if kernel.get("metadata"):
+            kernel["metadata"] = _new_names(kernel["metadata"])
+    return {key: value for key, value in summary.items() if key != "aliases"} | {"kernels": kernels}
+
+
+def _new_names(stated: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {ALIASES[key]: value for key, value in stated.items() if key in ALIASES}
+    return renamed | {key: value for key, value in stated.items() if key not in ALIASES}
+
+
 # --- the schema ---------------------------------------------------------------------------------
 
 
 def _fail(path: str, expected: str, value: object) -> NoReturn:
-    found = repr(value)
-    found = found if len(found) <= 60 else f"{found[:57]}..."
-    raise _Invalid(f"{path or 'the file'}: expected {expected}, found {found}")
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    raise _Invalid(f"{path or 'the file'}: expected {expected}, found {shown}")
 
 
 # No measurement lies outside, and products and ratios of numbers inside cannot overflow. NaN fails both.
@@ -193,14 +239,21 @@ def _fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
 
 
 _MEASURED = {
+    "ratio": _maybe(_positive),
     "searched_s": _maybe(_positive),
     "remeasurement_shift": _maybe(_change),
     "ties": _list_of(_text),
-    "certificate": _maybe(_mapping_of(_text)),
+    "metadata": _maybe(_mapping_of(_text)),
     "baseline_verdicts": _mapping_of(_verdict),
+    "shrank": _maybe(_change),
+    "certificate": _maybe(_mapping_of(_text)),
 }
-"""How a kernel's result was certified: by how much of itself the re-measured time is above the one that the search
-believed, which finalists are as fast, and under which conditions."""
+"""How a kernel's result was measured; optional.
+
+`ratio` is its time over the untuned one's, from the comparison that gave the verdict. `remeasurement_shift` is by what
+part of `searched_s`, the search's time, the final time differs from it. `ties` are the finalists that this machine
+cannot tell from the winner.
+"""
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {
     "kind": _text,
@@ -231,16 +284,23 @@ _KERNEL = {
     "verdict": _maybe(_verdict),
     "candidate": _maybe(_text),
 }
-_RIVAL = _fields({"median_s": _maybe(_positive), "interval_s": _maybe(_interval)}, {"verdict": _maybe(_verdict)})
+_BASELINE = _fields({"median_s": _maybe(_positive), "interval_s": _maybe(_interval)}, {"verdict": _maybe(_verdict)})
 _END_TO_END = {
     "untuned_s": _maybe(_positive),
     "tuned_s": _maybe(_positive),
     "interval_s": _maybe(_interval),
-    "baselines": _mapping_of(_maybe(_RIVAL)),
+    "baselines": _mapping_of(_maybe(_BASELINE)),
     "verified": _maybe(_flag),
     "max_abs_error": _maybe(_number),
     "max_rel_error": _maybe(_number),
 }
+_COMPARED = {
+    "verdicts": _mapping_of(_verdict),
+    "ratios": _mapping_of(_maybe(_positive)),
+    "noise_floor": _maybe(_number),
+}
+"""The tuned model against each baseline and `untuned`; optional. `ratios` are its time over theirs, from the paired
+comparison that gave the verdict."""
 _SUMMARY = _fields(
     {
         "schema": _count,
@@ -251,7 +311,7 @@ _SUMMARY = _fields(
         "target": _fields(_TARGET),
         "search": _fields(_SEARCH),
         "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED})),
-        "end_to_end": _maybe(_fields(_END_TO_END, {"verdicts": _mapping_of(_verdict), "noise_floor": _maybe(_number)})),
+        "end_to_end": _maybe(_fields(_END_TO_END, _COMPARED)),
         "export": _maybe(_fields({"path": _text, "sha256": _text})),
         "environment": _maybe(_any_mapping),
     },

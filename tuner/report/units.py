@@ -7,7 +7,7 @@ from collections.abc import Sequence
 MISSING = "–"
 
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_KNOWN_RIVALS = {
+_BASELINES = {
     "untuned": "untuned TVM",
     "torch": "PyTorch",
     "torch_channels_last": "PyTorch channels_last",
@@ -19,9 +19,9 @@ _KNOWN_RIVALS = {
 }
 
 
-def rival_name(key: str) -> str:
+def baseline_name(key: str) -> str:
     """A baseline's key in words; an unknown key stands for itself."""
-    return _KNOWN_RIVALS.get(key, key)
+    return _BASELINES.get(key, key)
 
 
 def digits(value: float | None) -> str:
@@ -48,6 +48,14 @@ def seconds(value: float | None, interval: Sequence[float] | None = None) -> str
     return f"{text} [{digits(interval[0] / scale)}, {digits(interval[1] / scale)}]"
 
 
+def milliseconds(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A time of a whole model, with its interval: `43.1 ms [42.8, 43.5]`. One unit, so that a column compares."""
+    if value is None:
+        return MISSING
+    text = f"{digits(1e3 * value)} ms"
+    return text if interval is None else f"{text} [{digits(1e3 * interval[0])}, {digits(1e3 * interval[1])}]"
+
+
 def time_unit(value: float) -> tuple[float, str]:
     """Seconds in one unit, and its name: the largest unit in which `value` is at least 1."""
     for scale, unit in _TIME_UNITS:
@@ -68,13 +76,13 @@ def duration(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def ratio(value: float | None) -> str:
-    """How many times as fast: `×1.05`."""
+def speedup(value: float | None) -> str:
+    """A speedup, how many times as fast: `×1.05`."""
     return MISSING if value is None else f"×{digits(value)}"
 
 
 def change(value: float | None) -> str:
-    """A part gained or lost, with its sign: `+1.2 %`."""
+    """A relative change with its sign: `+1.2 %`."""
     return MISSING if value is None else f"{100 * value:+.1f} %"
 
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from kernels.space import Candidate
-from tuner.measure.pooled import floor_of, pool, with_floor
+from tuner.measure.pooled import aa_noise_floor, pool_processes, with_noise_floor
 from tuner.protocols import CERTIFY, AaControl, Bench, Job
 from tuner.records import Measurement
 
@@ -63,8 +63,8 @@ class Certification:
         pooled = {c: self._failed.get(c) or plausible(self._pooled(c)) for c in self._candidates}
         incumbents = [next((m for m in measured.values() if m.ok), None) for measured in self._measured]
         both = [(m, s) for m, s in zip(incumbents, self._controls, strict=True) if m is not None]
-        floor = floor_of([m for m, _ in both], [s for _, s in both])
-        return {c: with_floor(m, floor) for c, m in pooled.items()}
+        floor = aa_noise_floor([m for m, _ in both], [s for _, s in both])
+        return {c: with_noise_floor(m, floor) for c, m in pooled.items()}
 
     def _pooled(self, candidate: Candidate) -> Measurement:
-        return pool([measured[candidate] for measured in self._measured], self._name)
+        return pool_processes([measured[candidate] for measured in self._measured], self._name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tuner.baselines.kernels import OperatorCall, operand_shapes
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
 from tuner.protocols import SCREEN
 

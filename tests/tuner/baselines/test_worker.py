@@ -13,7 +13,7 @@ from tests.tuner.baselines import models
 from tuner.baselines import BASELINES
 from tuner.baselines.onnxruntime import OnnxRuntimeCuda
 from tuner.errors import InfrastructureError
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildError
 
 MODEL_SPEC = {"seed": 3}

@@ -147,7 +147,7 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
     for kernel in tuned:
         assert kernel["searched_s"] > 0
         assert kernel["remeasurement_shift"] == pytest.approx(kernel["tuned_s"] / kernel["searched_s"] - 1)
-        assert "fresh process" in kernel["certificate"]["samples"]
+        assert "fresh process" in kernel["metadata"]["samples"]
         assert kernel["candidate"] not in kernel["ties"]
     shown = _tuner("show", run.name, "--out", str(run.parent)).stdout
     for words in ("re-measured", "fresh process", "stopped by", "TVM_NUM_THREADS"):

@@ -87,7 +87,7 @@ def test_the_list_tolerates_what_is_missing_or_damaged(tmp_path: Path, capsys: p
     assert [line.split()[0] for line in lines] == ["run", "none", "older", "list", "torn", "good"]
     assert "did not end" in lines[1]
     assert all("damaged" in line for line in lines[2:5])
-    assert lines[5].endswith("50.0 ms (x10 of untuned 500 ms)")
+    assert lines[5].endswith("50.0 ms (10x as fast as untuned, 500 ms)")
 
 
 def test_an_empty_list_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +101,8 @@ def test_show_prints_the_facts_and_escapes_names(tmp_path: Path, capsys: pytest.
     add_run(tmp_path, "r1", json.dumps(SUMMARY))
     assert cli.main(["show", "r", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    for word in ("res?[2Jnet", "60 measured, 4 reused", "2 run failed", "50.0 ms (x10 of untuned 500 ms)", "FASTER",
-                 "40.0 ms onnxruntime", "verified  yes"):  # fmt: skip
+    for word in ("res?[2Jnet", "60 measured, 4 reused", "2 run failed", "FASTER",
+                 "50.0 ms (10x as fast as untuned, 500 ms)", "40.0 ms onnxruntime", "verified  yes"):  # fmt: skip
         assert word in shown
     assert "\x1b" not in shown
     assert "0 invalid" not in shown

@@ -1,4 +1,4 @@
-"""Services that children of these tests serve: contenders that behave, hang, die or lie."""
+"""Services that children of these tests serve: benchmark entries that behave, hang, die or lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Sleeper:
-    """A contender of a known speed. After `blocks` blocks it does as `then` says."""
+    """An entry of a known speed. After `blocks` blocks it does as `then` says."""
 
     def __init__(self, call_s: float, then: str = "", blocks: int = 0) -> None:
         self._call_s = call_s

@@ -1,4 +1,4 @@
-"""The contest, with real children."""
+"""Interleaved comparison, with real children."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuner.measure import services
-from tuner.measure.comparison import LEAST_SAMPLES, BenchmarkEntry, ComparisonResult, contest, plan, thread_env
-from tuner.measure.stats import Label
+from tuner.measure.comparison import LEAST_SAMPLES, BenchmarkEntry, ComparisonResult, compare_interleaved, plan
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
+from tuner.records import Label
 
 Enter = Callable[..., BenchmarkEntry]
 
 
 @pytest.fixture
 def enter() -> Iterator[Enter]:
-    """Makes contenders and ends their children."""
+    """Makes benchmark entries and ends their children."""
     children = []
 
     def make(name: str, **settings: Any) -> BenchmarkEntry:
         child = Child(f"{services.__name__}:Sleeper", settings, env=thread_env(2))
         children.append(child)
-        child.call("threads", 60)  # contenders come ready
+        child.call("threads", 60)  # an entry's child is ready
         return BenchmarkEntry(name, child)
 
     yield make
@@ -37,7 +38,7 @@ def enter() -> Iterator[Enter]:
 
 
 def test_the_faster_one_is_found_faster(enter: Enter) -> None:
-    result = contest(
+    result = compare_interleaved(
         [enter("fast", call_s=0.004), enter("slow", call_s=0.012)], min_rounds=6, time_budget_s=1.0, block_s=0.01
     )
     assert result.dropped == {}
@@ -53,7 +54,7 @@ def test_the_faster_one_is_found_faster(enter: Enter) -> None:
     ("then", "reason"), [("die", "code 7"), ("raise", "out of luck"), ("hang", "no answer"), ("lie", "took 0.0 s")]
 )
 def test_one_that_fails_at_once_is_dropped_and_the_others_go_on(enter: Enter, then: str, reason: str) -> None:
-    result = contest(
+    result = compare_interleaved(
         [enter("good", call_s=0.002), enter("bad", call_s=0.002, then=then)],
         min_rounds=4,
         time_budget_s=0.5,
@@ -67,19 +68,19 @@ def test_one_that_fails_at_once_is_dropped_and_the_others_go_on(enter: Enter, th
 
 
 def test_one_that_dies_later_keeps_what_it_had(enter: Enter) -> None:
-    result = contest(
+    result = compare_interleaved(
         [enter("good", call_s=0.002), enter("bad", call_s=0.002, then="die", blocks=5)],
         min_rounds=8,
         time_budget_s=0.3,
         block_s=0.004,
     )
-    assert len(result.seconds["bad"]) == 3  # two blocks went into its qualification
+    assert len(result.seconds["bad"]) == 3  # two blocks went into its calibration
     assert "code 7" in result.dropped["bad"]
     assert len(result.seconds["good"]) >= 8
 
 
 def test_an_incumbent_that_fails_leaves_no_noise_floor_and_no_verdict(enter: Enter) -> None:
-    result = contest(
+    result = compare_interleaved(
         [enter("a", call_s=0.002), enter("b", call_s=0.02), enter("bad", call_s=0.002, then="raise")],
         min_rounds=4,
         time_budget_s=0.4,
@@ -92,7 +93,7 @@ def test_an_incumbent_that_fails_leaves_no_noise_floor_and_no_verdict(enter: Ent
 
 def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
     began = time.perf_counter()
-    result = contest(
+    result = compare_interleaved(
         [enter("fast", call_s=0.005), enter("slow", call_s=0.25)], min_rounds=5, time_budget_s=4.0, block_s=0.01
     )
     assert time.perf_counter() - began < 8.0
@@ -101,24 +102,26 @@ def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
 
 
 def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
-    ours = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
-    found = ComparisonResult({"ours": ours, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05)
-    assert found.verdict("ours", "slow").label is Label.FASTER
-    assert found.verdict("slow", "ours").label is Label.SLOWER
-    assert found.verdict("ours", "near").label is Label.UNDECIDED
-    assert dataclasses.replace(found, noise_floor=math.inf).verdict("ours", "slow").label is Label.UNDECIDED
+    fast = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
+    result = ComparisonResult(
+        {"fast": fast, "slow": {3: 1.6, 12: 1.7}, "near": {3: 0.043, 12: 0.044}}, noise_floor=0.05
+    )
+    assert result.verdict("fast", "slow").label is Label.FASTER
+    assert result.verdict("slow", "fast").label is Label.SLOWER
+    assert result.verdict("fast", "near").label is Label.UNDECIDED
+    assert dataclasses.replace(result, noise_floor=math.inf).verdict("fast", "slow").label is Label.UNDECIDED
 
 
 def test_names_must_differ_and_the_incumbent_must_take_part(enter: Enter) -> None:
     one = enter("one", call_s=0.001)
-    with pytest.raises(ValueError, match="contenders"):
-        contest([one, one])
+    with pytest.raises(ValueError, match="entries"):
+        compare_interleaved([one, one])
     with pytest.raises(ValueError, match="incumbent"):
-        contest([one], incumbent="two")
+        compare_interleaved([one], incumbent="two")
 
 
-def test_no_contenders_have_no_contest() -> None:
-    assert contest([]).seconds == {}
+def test_without_entries_nothing_is_compared() -> None:
+    assert compare_interleaved([]).seconds == {}
 
 
 def test_children_get_their_threads(enter: Enter) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tuner.measure.stats import (
-    Label,
+    StopRule,
     log_ratio_interval,
     median,
     median_interval,
@@ -28,7 +28,7 @@ from tuner.measure.stats import (
     without_preempted,
 )
 from tuner.protocols import CERTIFY, RANK, SCREEN, Policy
-from tuner.records import Fidelity
+from tuner.records import Fidelity, Label
 
 seconds = st.floats(1e-9, 1e3, allow_nan=False)
 samples = st.lists(seconds, min_size=1, max_size=60)
@@ -128,25 +128,25 @@ class TestShouldStop:
         assert should_stop([], SCREEN, 5.0) is None
         assert should_stop([1.0] * 2, SCREEN, 0.5) is None
         assert should_stop([0.001] * 3, SCREEN, 0.003) is None
-        assert should_stop([0.01] * 3, SCREEN, 0.03) == "enough samples"
+        assert should_stop([0.01] * 3, SCREEN, 0.03) is StopRule.ENOUGH_SAMPLES
 
-    def test_what_is_no_contender_is_not_sampled_for_long(self) -> None:
+    def test_what_cannot_win_is_not_sampled_for_long(self) -> None:
         racing = dataclasses.replace(SCREEN, enough_above_s=0.0015)
         assert should_stop([0.002] * 2, racing, 0.004) is None
-        assert should_stop([0.002] * 3, racing, 0.006) == "no contender"
+        assert should_stop([0.002] * 3, racing, 0.006) is StopRule.CANNOT_WIN
         assert should_stop([0.001, 0.001, 0.009], racing, 0.011) is None
 
     def test_rank_waits_for_the_half_width(self) -> None:
         wide = [1.0, 2.0] * 10
         assert should_stop(wide, RANK, 0.5) is None
-        assert should_stop(wide, RANK, 3.0) == "time limit"
-        assert should_stop([1.0, 1.001] * 10, RANK, 0.5) == "half-width"
+        assert should_stop(wide, RANK, 3.0) is StopRule.TIME_LIMIT
+        assert should_stop([1.0, 1.001] * 10, RANK, 0.5) is StopRule.HALF_WIDTH
 
     def test_certify_stops_when_the_noise_is_stable(self) -> None:
         noisy = np.random.default_rng(0).normal(1.0, 0.2, 2000).tolist()
         assert relative_half_width(noisy) > CERTIFY.half_width
         assert noise_is_stable(noisy)
-        assert should_stop(noisy, CERTIFY, 1.0) == "noise stable"
+        assert should_stop(noisy, CERTIFY, 1.0) is StopRule.NOISE_STABLE
         certify_by_rank = dataclasses.replace(CERTIFY, fidelity=Fidelity.RANK)
         assert should_stop(noisy, certify_by_rank, 1.0) is None
 
@@ -160,7 +160,7 @@ class TestShouldStop:
         for policy in (SCREEN, RANK, CERTIFY):
             reason = should_stop(values, policy, elapsed)
             if elapsed >= policy.max_time_s:
-                assert reason == "time limit"
+                assert reason is StopRule.TIME_LIMIT
             elif len(values) < policy.min_samples or elapsed < policy.min_time_s:
                 assert reason is None
 
@@ -201,11 +201,11 @@ class TestVerdict:
         ("ratio", "label"), [(0.9, Label.FASTER), (1.1, Label.SLOWER), (1.0, Label.SAME), (1.004, Label.UNDECIDED)]
     )
     def test_labels(self, ratio: float, label: Label) -> None:
-        found = verdict(*blocks(ratio, 0.003), noise_floor=0.0)
-        assert found.label is label
-        assert found.interval is not None and found.ratio is not None
-        assert found.interval[0] <= found.ratio <= found.interval[1]
-        assert found.ratio == pytest.approx(ratio, rel=0.01)
+        result = verdict(*blocks(ratio, 0.003), noise_floor=0.0)
+        assert result.label is label
+        assert result.interval is not None and result.ratio is not None
+        assert result.interval[0] <= result.ratio <= result.interval[1]
+        assert result.ratio == pytest.approx(ratio, rel=0.01)
 
     def test_a_noisy_machine_decides_less(self) -> None:
         a, b = blocks(0.97, 0.003)
@@ -226,8 +226,8 @@ class TestVerdict:
             assert back.label is opposite.get(forth.label, forth.label)
 
     def test_two_pairs_decide_nothing(self) -> None:
-        found = verdict([1.0, 1.0], [9.0, 9.0], 0.0)
-        assert (found.label, found.ratio, found.interval) == (Label.UNDECIDED, None, None)
+        result = verdict([1.0, 1.0], [9.0, 9.0], 0.0)
+        assert (result.label, result.ratio, result.interval) == (Label.UNDECIDED, None, None)
 
     def test_three_pairs_decide_what_is_plain(self) -> None:
         assert verdict([0.1, 0.101, 0.1], [5.0, 5.2, 4.9], 0.01).label is Label.FASTER
@@ -306,12 +306,12 @@ class TestUnpaired:
 
     @given(samples, samples)
     def test_it_is_never_the_same_and_never_against_its_ratio(self, a: list[float], b: list[float]) -> None:
-        found = unpaired_verdict(a, b)
-        assert found.label is not Label.SAME
-        assert found.ratio is not None and found.interval is not None
-        assert found.interval[0] <= found.ratio * (1 + 1e-12) and found.ratio <= found.interval[1] * (1 + 1e-12)
-        assert (found.label is Label.FASTER) <= (found.ratio < 1)
-        assert (found.label is Label.SLOWER) <= (found.ratio > 1)
+        result = unpaired_verdict(a, b)
+        assert result.label is not Label.SAME
+        assert result.ratio is not None and result.interval is not None
+        assert result.interval[0] <= result.ratio * (1 + 1e-12) and result.ratio <= result.interval[1] * (1 + 1e-12)
+        assert (result.label is Label.FASTER) <= (result.ratio < 1)
+        assert (result.label is Label.SLOWER) <= (result.ratio > 1)
 
 
 @given(st.lists(st.booleans(), min_size=1), st.integers(0, 10))
@@ -337,7 +337,7 @@ def test_the_policy_type_is_what_the_protocols_say() -> None:
     """`should_stop` reads every field that `Policy` documents as a stop."""
     base = Policy(Fidelity.RANK, min_samples=6, min_time_s=1.0, max_time_s=2.0, half_width=0.01)
     steady = [1.0] * 6
-    assert should_stop(steady, base, 1.5) == "half-width"
+    assert should_stop(steady, base, 1.5) is StopRule.HALF_WIDTH
     assert should_stop(steady[:5], base, 1.5) is None
     assert should_stop(steady, base, 0.5) is None
     assert should_stop([0.5, 1.5] * 3, base, 1.5) is None

@@ -27,7 +27,7 @@ from tuner.devices import builder as build
 from tuner.devices.builder import LocalBuilder
 from tuner.devices.cpu.bench import KernelBench
 from tuner.errors import InfrastructureError
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
 from tuner.protocols import SCREEN, Artifact, BuildFailure, Task
 from tuner.records import Status

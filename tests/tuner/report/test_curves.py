@@ -37,13 +37,13 @@ RECORDS = [
 
 
 def test_tasks_start_at_untuned_and_hold_their_best(kernels: list[tables.Kernel]) -> None:
-    found = curves.progress(kernels, RECORDS, "now").tasks
-    assert found[1] == curves.Curve((0, 1, 2, 3, 3), (0, 0, 3, 10, 20), (0.25, 0.25, 0.25, 1.0, 1.0))
-    assert found[2] == curves.Curve((0, 1, 2, 2), (0, 2, 20, 20), (0.75, 1.0, 1.0, 1.0))
+    tasks = curves.search_curves(kernels, RECORDS, "now").tasks
+    assert tasks[1] == curves.Curve((0, 1, 2, 3, 3), (0, 0, 3, 10, 20), (0.25, 0.25, 0.25, 1.0, 1.0))
+    assert tasks[2] == curves.Curve((0, 1, 2, 2), (0, 2, 20, 20), (0.75, 1.0, 1.0, 1.0))
 
 
 def test_model_is_the_sum_over_calls(kernels: list[tables.Kernel]) -> None:
-    model = curves.progress(kernels, RECORDS, "now").model_s
+    model = curves.search_curves(kernels, RECORDS, "now").model_s
     assert model is not None
     assert model.trials == (0, 1, 2, 3, 4, 5)
     assert model.seconds == (0, 0, 2, 3, 10, 20)
@@ -51,18 +51,18 @@ def test_model_is_the_sum_over_calls(kernels: list[tables.Kernel]) -> None:
 
 
 def test_reused_records_are_known_from_the_start(kernels: list[tables.Kernel]) -> None:
-    found = curves.progress(kernels, [record(A, 4.0, "01", run="before"), *RECORDS], "now")
-    assert found.tasks[1].values[0] == 0.5
-    assert found.model_s is not None
-    assert found.model_s.values[0] == 12.0
-    assert found.model_s.trials[-1] == 5
+    search = curves.search_curves(kernels, [record(A, 4.0, "01", run="before"), *RECORDS], "now")
+    assert search.tasks[1].values[0] == 0.5
+    assert search.model_s is not None
+    assert search.model_s.values[0] == 12.0
+    assert search.model_s.trials[-1] == 5
 
 
 def test_unreadable_times_do_not_break_the_curve(kernels: list[tables.Kernel]) -> None:
-    found = curves.progress(kernels, [record(A, 4.0, "xx"), *RECORDS], "now").model_s
-    assert found is not None
-    assert found.seconds == (0, 0, 0, 2, 3, 10, 20)
+    model = curves.search_curves(kernels, [record(A, 4.0, "xx"), *RECORDS], "now").model_s
+    assert model is not None
+    assert model.seconds == (0, 0, 0, 2, 3, 10, 20)
 
 
 def test_without_trials_there_is_no_curve(kernels: list[tables.Kernel]) -> None:
-    assert curves.progress(kernels, [], "now") == curves.Progress({}, None)
+    assert curves.search_curves(kernels, [], "now") == curves.SearchCurves({}, None)

@@ -52,6 +52,8 @@ def test_round_trip(summary: dict[str, Any], tmp_path: Path) -> None:
         ("kernels.0.verdict", "GREAT", r"kernels\[0\]\.verdict: expected one of FASTER"),
         ("kernels.0.verified", "yes", r"kernels\[0\]\.verified: expected true or false"),
         ("kernels.0.baselines.torch", "x", r"kernels\[0\]\.baselines\.torch"),
+        ("end_to_end.ratios", {"torch": 0.0}, r"end_to_end\.ratios\.torch: expected a finite number > 0"),
+        ("kernels.0.ratio", -0.5, r"kernels\[0\]\.ratio"),
         ("search.failed", 3, r"search\.failed: expected a mapping"),
         ("end_to_end.baselines.torch", 0.07, r"end_to_end\.baselines\.torch: expected a mapping"),
         ("export", "model.so", r"export: expected a mapping"),
@@ -61,6 +63,46 @@ def test_round_trip(summary: dict[str, Any], tmp_path: Path) -> None:
 def test_a_wrong_field_is_named(summary: dict[str, Any], path: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=rf"summary\.json: {message}"):
         summary_file.validate(changed(summary, path, value))
+
+
+def test_renamed_keys_are_written_under_both_names_and_read_under_the_new_one(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    measured = {"remeasurement_shift": 0.02, "metadata": {"fidelity": "certify", "samples": "30"}}
+    summary["kernels"][0] |= measured
+    summary["kernels"][1] |= {"remeasurement_shift": None, "metadata": None}
+    summary_file.save(tmp_path, summary)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    first, second = written["kernels"][:2]
+    assert written["aliases"].items() >= {"shrank": "remeasurement_shift", "certificate": "metadata"}.items()
+    assert first["shrank"] == first["remeasurement_shift"] == 0.02
+    assert first["metadata"] == measured["metadata"]
+    assert first["certificate"] == {**measured["metadata"], "tier": "certify"}
+    for name in ("shrank", "remeasurement_shift", "certificate", "metadata"):
+        assert second[name] is None
+    assert "shrank" not in written["kernels"][2]
+    assert summary_file.load(tmp_path) == summary
+
+
+@pytest.mark.parametrize("wrong", [{"shrank": "much"}, {"certificate": [1]}, {"metadata": {"samples": 30}}])
+def test_what_is_wrong_is_refused_under_either_name(summary: dict[str, Any], wrong: dict[str, Any]) -> None:
+    summary["kernels"][0] |= wrong
+    with pytest.raises(UserError, match=rf"kernels\[0\]\.{next(iter(wrong))}"):
+        summary_file.validate(summary)
+
+
+def test_a_summary_of_an_earlier_version_is_read_under_the_new_names() -> None:
+    """The one that is kept beside the results: schema 1, of before the keys were renamed."""
+    folder = Path(__file__).parents[3] / "results" / "amd-epyc" / "resnet50"
+    stored = json.loads((folder / "summary.json").read_text())["kernels"]
+    loaded = summary_file.load(folder)["kernels"]
+    assert any(kernel["shrank"] for kernel in stored)
+    assert [kernel["remeasurement_shift"] for kernel in loaded] == [kernel["shrank"] for kernel in stored]
+    assert not {"shrank", "certificate"} & {key for kernel in loaded for key in kernel}
+    for old, new in zip(stored, loaded, strict=True):
+        if old["certificate"] is not None:
+            assert new["metadata"]["fidelity"] == old["certificate"]["tier"]
+            assert new["metadata"]["samples"] == old["certificate"]["samples"]
 
 
 @pytest.mark.parametrize("key", ["schema", "run_id", "command", "seed", "model", "target", "search", "kernels",

@@ -17,9 +17,9 @@ from tests.tuner.devices.cpu.test_bench import _hostile
 from tests.tuner.devices.test_builder import matmul
 from tuner.devices.builder import LocalBuilder
 from tuner.devices.cpu.bench import KernelBench, job_of
-from tuner.measure.comparison import thread_env
-from tuner.measure.metadata import lines, sentence
-from tuner.measure.pooled import compare, fastest, pairs
+from tuner.measure.metadata import metadata_lines, metadata_sentence
+from tuner.measure.pooled import compare_measurements, fastest, paired_samples
+from tuner.process.pinning import thread_env
 from tuner.protocols import CERTIFY, Artifact, Task
 from tuner.records import Fidelity, Status
 from tuner.tuning.certification import Certification
@@ -76,20 +76,20 @@ def test_finalists_are_measured_in_turn_in_fresh_processes(jobs: Jobs, bench: Ke
         assert measured.stopped_by in ("time limit", "half-width", "noise stable")
         assert measured.max_rel_error < 1e-5
         assert sum(map(len, measured.conditions["rounds"])) == len(measured.samples_s)
-    assert len(pairs(first, second)[0]) >= 9
-    assert set(pairs(first, second)[2]) == {0, 1, 2}
-    assert compare(first, default).ratio < 1
+    assert len(paired_samples(first, second)[0]) >= 9
+    assert set(paired_samples(first, second)[2]) == {0, 1, 2}
+    assert compare_measurements(first, default).ratio < 1
     assert first.conditions["aa_floor"] >= 0
 
 
-def test_the_certificate_says_it_in_words(jobs: Jobs, bench: KernelBench) -> None:
+def test_the_metadata_says_it_in_words(jobs: Jobs, bench: KernelBench) -> None:
     measured = next(iter(_certify(jobs, bench).values()))
-    said = dict(lines(measured))
+    said = dict(metadata_lines(measured))
     assert said["samples"].endswith("in 2 fresh processes")
     for name in ("stopped by", "A/A floor", "dropped", "load before", "switched out", "clock share", "threads"):
         assert said[name], name
     assert "TVM_NUM_THREADS=1" in said["threads"]
-    assert "2 fresh processes" in sentence(measured)
+    assert "2 fresh processes" in metadata_sentence(measured)
 
 
 @pytest.mark.parametrize(

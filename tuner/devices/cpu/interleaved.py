@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.runner import CpuRunner, clock
 from tuner.measure.metadata import process_conditions, usage, used_since
-from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds
+from tuner.measure.stats import LEAST_ROUNDS, RARE, StopRule, periods, should_stop, undisturbed_rounds
 from tuner.outputs import OutputCheck
 from tuner.protocols import Array, Job, Policy, Prepared
 from tuner.records import Fidelity, Measurement, Status
@@ -59,7 +59,7 @@ class Trial:
 
     def one_call(self, fidelity: Fidelity) -> Measurement:
         """The first call as the measurement, where it was long enough."""
-        return Measurement(Status.OK, (self.first_call_s,), fidelity, "one call is long enough")
+        return Measurement(Status.OK, (self.first_call_s,), fidelity, StopRule.ONE_LONG_CALL)
 
 
 class KernelHolder(Protocol):
@@ -86,7 +86,7 @@ class _Entry:
     seconds: list[float] = field(default_factory=list)
     preempted: int = 0
     elapsed_s: float = 0.0
-    stopped_by: str = "time limit"
+    stopped_by: StopRule = StopRule.TIME_LIMIT
 
     def kept(self, undisturbed: Set[int]) -> list[int]:
         """Which of its samples are from quiet rounds; all of them where none is."""
@@ -186,7 +186,7 @@ def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
 def _finished(entry: _Entry, undisturbed: Set[int], policy: Policy) -> bool:
     kept = [entry.seconds[i] for i in entry.kept(undisturbed)]
     rule = should_stop(kept, policy, entry.elapsed_s)
-    entry.stopped_by = rule or "time limit"
+    entry.stopped_by = rule or StopRule.TIME_LIMIT
     return rule is not None
 
 

@@ -67,7 +67,7 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _measure(threads: int) -> dict[str, Any]:
-    from tuner.measure.comparison import thread_env
+    from tuner.process.pinning import thread_env
     from tuner.process.worker import Child
 
     with Child("tuner.devices.cpu.ceilings:Ceilings", {"threads": threads}, env=thread_env(threads)) as child:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.measure.metadata import process_conditions, usage, used_since
-from tuner.measure.stats import should_stop, without_preempted
+from tuner.measure.stats import StopRule, should_stop, without_preempted
 from tuner.protocols import Launchable, Policy, Prepared
 from tuner.records import Measurement, Status
 
@@ -165,7 +165,7 @@ class CpuRunner:
                 return calls, blocks
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
 
-    def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> str:
+    def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> StopRule:
         """Add to `blocks` until a rule says to stop; which one."""
         elapsed = sum(b.seconds for b in blocks) * calls
         while True:

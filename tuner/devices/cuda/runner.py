@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuner.devices.cuda.nvml import Certificate, exclusion_reason
-from tuner.measure.stats import LEAST_ROUNDS, RARE, periods, should_stop, undisturbed_rounds, without_preempted
+from tuner.measure.stats import (
+    LEAST_ROUNDS,
+    RARE,
+    StopRule,
+    periods,
+    should_stop,
+    undisturbed_rounds,
+    without_preempted,
+)
 from tuner.protocols import Array, Policy
 from tuner.records import Measurement, Status
 
@@ -97,7 +105,7 @@ class InterleavedSamples:
     rounds: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     dropped: int = 0
-    stopped_by: str = "time limit"
+    stopped_by: StopRule = StopRule.TIME_LIMIT
 
 
 class GpuRunner:
@@ -202,7 +210,7 @@ class GpuRunner:
             rules = [should_stop(seconds, policy, elapsed) for seconds in kept]
             if over or all(rules):
                 for turn, rule in zip(often, rules, strict=True):
-                    turn.stopped_by = rule or "time limit"
+                    turn.stopped_by = rule or StopRule.TIME_LIMIT
                 return [_undisturbed(turn, undisturbed) for turn in turns]
 
     def _enter(self, prepared: GpuPrepared, policy: Policy) -> InterleavedSamples:
@@ -252,7 +260,7 @@ class GpuRunner:
 
     def _collect(
         self, prepared: GpuPrepared, calls: int, copies: int, policy: Policy
-    ) -> tuple[list[float], list[bool], str, float]:
+    ) -> tuple[list[float], list[bool], StopRule, float]:
         samples: list[float] = []
         late: list[bool] = []
         began = time.perf_counter()

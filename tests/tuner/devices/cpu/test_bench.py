@@ -16,7 +16,7 @@ from kernels.workload import TensorSpec
 from tests.tuner.devices.test_builder import matmul
 from tuner.devices.builder import LocalBuilder, linker
 from tuner.devices.cpu.bench import KernelBench, job_of
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.protocols import SCREEN, Artifact, Reference, Task
 from tuner.records import Status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tuner.devices.cpu.ceilings import lower_bound_s
-from tuner.measure.comparison import thread_env
+from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
 
 

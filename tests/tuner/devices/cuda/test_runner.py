@@ -13,9 +13,9 @@ import pytest
 
 from tuner.devices.cuda.nvml import Certificate, exclusion_reason
 from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
-from tuner.measure.stats import LEAST_ROUNDS, Label, noise_floor, verdict
+from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
-from tuner.records import Fidelity, Status, excluded
+from tuner.records import Fidelity, Label, Status, excluded
 
 
 @dataclass

@@ -1,0 +1,177 @@
+"""The whole model against its baselines: times, verdicts and speedups of the entries, and the headline in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.records import Label, Status
+from tuner.report import summary as summary_file
+from tuner.report import units
+
+TUNED, UNTUNED = "tuned", "untuned"
+"""The keys of these entries; the others are those of baselines."""
+
+TUNED_NAME = "tuned (this run)"
+
+MEDIANS_NOTE = (
+    "Speedups are ratios of medians: the summary is of an earlier version, which did not store the ratios of the paired"
+    " comparison."
+)
+
+SAME_WITHIN = 0.005
+"""Differences under half a percent never count; see `measure.stats.MEANINGFUL`."""
+
+_UNREPEATED = 0.10  # a time without an interval is trusted to this part of itself only
+_NOTHING: Mapping[str, Any] = {"median_s": None, "interval_s": None}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to run the model. `label` is the verdict of the tuned model against it and `speedup` how many times as
+    fast the tuned model is; both None where one of the two was not timed.
+
+    Both are of the same statistic, unless `by_medians`: then the summary has the verdict of the paired comparison but
+    not its ratio, and the speedup is that of the medians.
+    """
+
+    key: str
+    name: str
+    median_s: float | None
+    interval_s: Sequence[float] | None
+    label: Label | None = None
+    speedup: float | None = None
+    by_medians: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """`outcome` is `good`, `bad` or `open`: whether the result is a gain, a loss, or not decided."""
+
+    outcome: str
+    sentences: tuple[str, ...]
+
+
+def entries(summary: Mapping[str, Any]) -> list[Entry]:
+    """The tuned model first, then untuned TVM, then the baselines; empty when the whole model was not compared."""
+    whole = summary["end_to_end"]
+    if whole is None:
+        return []
+    times = {name: value or _NOTHING for name, value in whole["baselines"].items()}
+    untuned = times.pop(UNTUNED, _NOTHING)
+    if untuned["median_s"] is None:
+        untuned = {"median_s": whole["untuned_s"], "interval_s": None}
+    tuned = Entry(TUNED, TUNED_NAME, whole["tuned_s"], whole["interval_s"])
+    return [tuned, *(_entry(key, value, whole) for key, value in {UNTUNED: untuned, **times}.items())]
+
+
+def _entry(key: str, time: Mapping[str, Any], whole: Mapping[str, Any]) -> Entry:
+    name, median_s, interval_s = units.baseline_name(key), time["median_s"], time["interval_s"]
+    tuned_s = whole["tuned_s"]
+    if tuned_s is None or median_s is None:
+        return Entry(key, name, median_s, interval_s)
+    paired = _paired_label(key, time, whole)
+    ratio = whole.get("ratios", {}).get(key)
+    if paired is None:
+        label = compare_intervals(tuned_s, whole["interval_s"], median_s, interval_s)
+        return Entry(key, name, median_s, interval_s, label, median_s / tuned_s)
+    speedup = median_s / tuned_s if ratio is None else 1.0 / ratio
+    return Entry(key, name, median_s, interval_s, paired, speedup, by_medians=ratio is None)
+
+
+def _paired_label(key: str, time: Mapping[str, Any], whole: Mapping[str, Any]) -> Label | None:
+    """The verdict of a paired comparison where the run made one; it is sharper than two intervals."""
+    stated = whole.get("verdicts", {}).get(key) or time.get("verdict")
+    return None if stated in (None, summary_file.NOT_TUNED) else Label(stated)
+
+
+def compare_intervals(
+    first_s: float, first: Sequence[float] | None, second_s: float, second: Sequence[float] | None
+) -> Label:
+    """The verdict on one time against another, in seconds with their 95 % intervals.
+
+    Decided only when the intervals are apart by more than half a percent.
+    """
+    low, high = _ends(first_s, first)
+    other_low, other_high = _ends(second_s, second)
+    least, most = math.log(other_low / high), math.log(other_high / low)  # of the first one's speedup
+    if least > SAME_WITHIN:
+        return Label.FASTER
+    if most < -SAME_WITHIN:
+        return Label.SLOWER
+    return Label.SAME if max(abs(least), abs(most)) <= SAME_WITHIN else Label.UNDECIDED
+
+
+def _ends(value: float, interval: Sequence[float] | None) -> tuple[float, float]:
+    return (interval[0], interval[1]) if interval else (value / (1 + _UNREPEATED), value * (1 + _UNREPEATED))
+
+
+# --- the headline -------------------------------------------------------------------------------
+
+
+def headline(summary: Mapping[str, Any]) -> Headline:
+    """Whether the tuned model is faster than untuned TVM and than the best baseline, and what the search cost."""
+    whole, name = summary["end_to_end"], summary["model"]["name"]
+    if whole is None or whole["tuned_s"] is None:
+        return Headline("open", (_untimed(summary), _effort(summary)))
+    _, untuned, *baselines = entries(summary)
+    best = min((e for e in baselines if e.median_s is not None), key=lambda e: e.median_s or 0.0, default=None)
+    phrases = [] if untuned.label is None else [_phrase(untuned, untuned.name)]
+    if best is not None:
+        phrases.append(_phrase(best, f"the best baseline, {best.name} at {units.milliseconds(best.median_s)}"))
+    compared = f": {', and '.join(phrases)}" if phrases else ", with nothing to compare it with"
+    missing = "" if best is not None else " No baseline was measured."
+    time = units.milliseconds(whole["tuned_s"], whole["interval_s"])
+    sentence = f"{name} runs in {time}{compared}; {_verified(whole)}.{missing}"
+    named = [entry for entry in (untuned, best) if entry is not None and entry.label is not None]
+    note = [MEDIANS_NOTE] if any(entry.by_medians for entry in named) else []
+    wrong = "WRONG RESULTS: " if whole["verified"] is False else ""
+    outcome = _outcome(whole["verified"], [entry.label for entry in named], best is not None)
+    return Headline(outcome, (wrong + sentence, _effort(summary), *note))
+
+
+def _outcome(verified: bool | None, labels: Sequence[Label | None], any_baseline: bool) -> str:
+    if verified is False or Label.SLOWER in labels:
+        return "bad"
+    return "good" if any_baseline and verified is True and Label.UNDECIDED not in labels else "open"
+
+
+def _phrase(entry: Entry, name: str) -> str:
+    speedup = units.speedup(entry.speedup)
+    if entry.label is Label.FASTER:
+        return f"faster than {name} (speedup {speedup})"
+    if entry.label is Label.SLOWER:
+        return f"slower than {name} (speedup {speedup})"
+    if entry.label is Label.SAME:
+        return f"as fast as {name}, within the noise of the comparison (speedup {speedup})"
+    return f"not clearly faster or slower than {name} (speedup {speedup}, within the noise)"
+
+
+def _untimed(summary: Mapping[str, Any]) -> str:
+    kernels = summary["kernels"]
+    faster = sum(kernel["verdict"] == Label.FASTER for kernel in kernels)
+    return (
+        f"{summary['model']['name']} was not timed end to end, so there is no verdict on the whole model;"
+        f" {faster} of its {len(kernels)} kernels became faster."
+    )
+
+
+def _verified(whole: Mapping[str, Any]) -> str:
+    error = whole["max_rel_error"]
+    detail = "" if error is None else f" (max relative error {units.digits(error)})"
+    if whole["verified"] is None:
+        return f"its outputs were NOT verified{detail}"
+    if whole["verified"]:
+        return f"all outputs verified{detail}"
+    return f"its outputs do not agree with the reference{detail}"
+
+
+def _effort(summary: Mapping[str, Any]) -> str:
+    search = summary["search"]
+    failed = sum(number or 0 for kind, number in search["failed"].items() if kind != Status.CENSORED)
+    counts = [f"{units.count(search['measured'])} trials measured", f"{units.count(failed)} failed"]
+    counts += [f"{units.count(search['reused'])} reused from earlier runs"] if search["reused"] else []
+    ended = f"; stopped by {search['stopped_by']}" if search["stopped_by"] else ""
+    return f"Search ({search['strategy']}) took {units.duration(search['wall_s'])}: {', '.join(counts)}{ended}."
