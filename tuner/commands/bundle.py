@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +188,12 @@ class _Unwritten:
 
     def ended(self) -> frozenset[str]:
         return self.store.ended()
+
+    def add_environment(self, environment_id: str, facts: Mapping[str, Any]) -> None:
+        """Nothing was measured."""
+
+    def environment(self, environment_id: str) -> dict[str, Any] | None:
+        return self.store.environment(environment_id)
 
 
 @dataclass

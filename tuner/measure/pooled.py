@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tuner.measure.stats import LEAST_ROUNDS, StopRule, Verdict, noise_floor, unpaired_verdict, verdict
