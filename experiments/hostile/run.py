@@ -94,10 +94,10 @@ def search() -> None:
     with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder)) as bed:
         from kernels.passes import PASSES
         from tests.tuner.devices.test_builder import TARGET, matmul
-        from tuner.devices.builder import LocalBuilder
+        from tuner.devices.cpu import CPU
         from tuner.protocols import Task
 
-        task, builder = Task(matmul(64), TARGET), LocalBuilder(TARGET, Path(folder), 2, 30.0)
+        task, builder = Task(matmul(64), TARGET), CPU.builder(TARGET, Path(folder), 2, 30.0)
         candidates = builder.space(task, tuple(PASSES)).seeds()
         print("ready", flush=True)
         while True:

@@ -29,13 +29,13 @@ def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[di
     from experiments.throughput.run import WORKLOADS
     from kernels.passes import PASSES
     from tuner.config import TargetConfig
-    from tuner.devices.builder import LocalBuilder
+    from tuner.devices.cpu import CPU
     from tuner.devices.cpu.bench import job_of
     from tuner.devices.resolve import resolve
     from tuner.protocols import Artifact, Task
 
     target = resolve(TargetConfig(threads=threads)).text
-    builder = LocalBuilder(target, folder / "built", len(os.sched_getaffinity(0)), 60.0)
+    builder = CPU.builder(target, folder / "built", len(os.sched_getaffinity(0)), 60.0)
     jobs = []
     try:
         for name in names:

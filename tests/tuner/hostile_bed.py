@@ -14,7 +14,7 @@ from kernels.passes import PASSES
 from kernels.reference import tolerance
 from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_kernels import CASES, Hostile, N, compile_all
-from tuner.devices.builder import LocalBuilder
+from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench, job_of
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -48,7 +48,7 @@ class Bed:
 @contextlib.contextmanager
 def make_bed(folder: Path, more: Sequence[Hostile] = ()) -> Iterator[Bed]:
     task = Task(matmul(N), TARGET)
-    builder = LocalBuilder(TARGET, folder / "built", 1, 60)
+    builder = CPU.builder(TARGET, folder / "built", 1, 60)
     try:
         [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).seeds()[:1])
         found = builder.reference(task, [0, 1], folder)

@@ -35,7 +35,7 @@ def task() -> Task:
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[LocalBuilder]:
-    made = LocalBuilder(TARGET, tmp_path / "built", workers=2, timeout_s=60)
+    made = CPU.builder(TARGET, tmp_path / "built", workers=2, timeout_s=60)
     yield made
     made.close()
 
@@ -107,7 +107,7 @@ def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task:
 
 
 def test_a_build_that_takes_too_long_is_a_status(tmp_path: Path, task: Task) -> None:
-    builder = LocalBuilder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         [fine] = builder.build(task, space.seeds()[:1])

@@ -15,7 +15,7 @@ from tvm.target import Target
 
 from kernels.passes import PASSES
 from tuner import importers
-from tuner.devices.builder import LocalBuilder
+from tuner.devices.cpu import CPU
 from tuner.devices.cpu.assembly import assemble
 from tuner.graph import GraphConfig, clean, lower, output_specs
 from tuner.graph.layout import block_of
@@ -116,7 +116,7 @@ def test_convolution_bias_residual_and_activation_are_one_kernel(model) -> None:
 def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> None:
     inputs, output = expected
     lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
-    builder = LocalBuilder(json.dumps(TARGET), tmp_path / "built", 2, 60)
+    builder = CPU.builder(json.dumps(TARGET), tmp_path / "built", 2, 60)
     winners = {}
     try:
         for task in lowered.tasks:

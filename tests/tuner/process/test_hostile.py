@@ -24,7 +24,7 @@ from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_bed import POLICY, Bed, make_bed
 from tests.tuner.hostile_kernels import CASES, Hostile
 from tuner.devices import builder as build
-from tuner.devices.builder import LocalBuilder
+from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench
 from tuner.errors import InfrastructureError
 from tuner.process.pinning import thread_env
@@ -134,7 +134,7 @@ def slow_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_compiler_that_hangs(slow_linker: Path, tmp_path: Path) -> None:
     task = Task(matmul(32), TARGET)
-    builder = LocalBuilder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         first, second = space.seeds()[:2]
@@ -155,7 +155,7 @@ def test_a_compiler_that_hangs(slow_linker: Path, tmp_path: Path) -> None:
 
 def test_a_build_is_repeated_when_its_worker_is_murdered(slow_linker: Path, tmp_path: Path) -> None:
     task = Task(matmul(32), TARGET)
-    builder = LocalBuilder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         victim = builder._pool[0].pid  # noqa: SLF001

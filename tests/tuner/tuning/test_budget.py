@@ -1,4 +1,4 @@
-"""What a budget allows: of time, of trials, and of a search that is gone over again."""
+"""What a budget allows: of time, of trials, and of a search that is replayed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from tuner.records import Measurement, Status
-from tuner.tuning.phase import Budget
-from tuner.tuning.session import Ledger
+from tuner.tuning.budget import Budget, SearchEnd
+from tuner.tuning.ledger import Ledger
 
 
 def budget(left_s: float = 1000.0, trials: int | None = None) -> Budget:
@@ -22,22 +22,22 @@ def screening(cost_s: float) -> Measurement:
 
 
 def test_time_and_trials_end_a_search() -> None:
-    assert budget().spent() == ""
-    assert budget(left_s=0.0).spent() == "time budget"
-    assert budget(trials=0).spent() == "trial budget"
+    assert budget().spent() is None
+    assert budget(left_s=0.0).spent() is SearchEnd.TIME
+    assert budget(trials=0).spent() is SearchEnd.TRIALS
 
 
-def test_what_was_spent_before_the_search_was_cut_off_is_spent() -> None:
+def test_what_was_spent_before_the_search_was_interrupted_is_spent() -> None:
     found = budget(trials=3)
     for _ in range(2):
         found.ledger.restore(screening(400.0))
     assert found.allowed(16) == 1
     assert found.deadline - time.monotonic() == pytest.approx(200.0, abs=1.0)
     found.ledger.restore(screening(400.0))
-    assert found.spent() == "time budget"
+    assert found.spent() is SearchEnd.TIME
 
 
-def test_going_over_a_search_again_costs_none_of_its_budget() -> None:
+def test_replaying_a_search_costs_none_of_its_budget() -> None:
     found = budget()
     found.replayed_s += 30.0
     assert found.deadline - time.monotonic() == pytest.approx(1030.0, abs=1.0)

@@ -15,17 +15,18 @@ from kernels.passes import PASSES
 from kernels.space import Candidate
 from tests.tuner.devices.cpu.test_bench import _hostile
 from tests.tuner.devices.test_builder import matmul
-from tuner.devices.builder import LocalBuilder
-from tuner.devices.cpu.bench import KernelBench, job_of
+from tuner.devices.cpu import CPU
+from tuner.devices.cpu.bench import KernelBench
 from tuner.measure.metadata import metadata_lines, metadata_sentence
 from tuner.measure.pooled import compare_measurements, fastest, paired_samples
 from tuner.process.pinning import thread_env
-from tuner.protocols import CERTIFY, Artifact, Task
+from tuner.measure.plausible import plausible
+from tuner.protocols import CERTIFY, Artifact, Job, Reference, Task, job_of
 from tuner.records import Fidelity, Status
 from tuner.tuning.certification import Certification
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
-Jobs = dict[Candidate, dict[str, Any]]
+Jobs = dict[Candidate, Job]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """Two good schedules of a matmul and the untuned program, in this order."""
     folder = tmp_path_factory.mktemp("certify")
     task = Task(matmul(), TARGET)
-    builder = LocalBuilder(TARGET, folder / "built", 2, 60)
+    builder = CPU.builder(TARGET, folder / "built", 2, 60)
     try:
         space = builder.space(task, tuple(PASSES))
         candidates = [*space.seeds()[:2], space.default()]
@@ -45,7 +46,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     made: Jobs = {}
     for candidate, artifact in zip(candidates, built, strict=True):
         assert isinstance(artifact, Artifact)
-        made[candidate] = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 1, found[1])
+        made[candidate] = job_of(task, candidate, artifact, 1, found[1])
     return made
 
 
@@ -56,16 +57,21 @@ def bench() -> Iterator[KernelBench]:
     made.close()
 
 
+def reference_of(job: Job) -> Reference:
+    assert job.reference is not None
+    return job.reference
+
+
 def _certify(jobs: Jobs, bench: KernelBench, processes: int = 2, lower_bound_s: float = 0.0) -> dict[Candidate, Any]:
     certification = Certification("run/task", list(jobs), jobs, {})
     for _ in range(processes):
         bench.renew()
         certification.measure(bench, 0.3)
     assert certification.processes == processes
-    return certification.settle(lower_bound_s)
+    return certification.settle(lambda measured: plausible(measured, lower_bound_s))
 
 
-def test_finalists_are_measured_in_turn_in_fresh_processes(jobs: Jobs, bench: KernelBench) -> None:
+def test_finalists_are_interleaved_in_fresh_processes(jobs: Jobs, bench: KernelBench) -> None:
     found = _certify(jobs, bench, processes=3)
     first, second, default = found.values()
     for measured in found.values():
@@ -103,7 +109,7 @@ def test_only_the_culprit_is_blamed_and_the_next_finalist_wins(
     jobs: Jobs, bench: KernelBench, tmp_path: Path, body: str, status: Status, says: str
 ) -> None:
     first, second, default = jobs
-    hostile = {**jobs[first], "path": _hostile(tmp_path, body), "entry": "hostile"}
+    hostile = dataclasses.replace(jobs[first], path=Path(_hostile(tmp_path, body)), entry="hostile")
     found = _certify({first: hostile, second: jobs[second], default: jobs[default]}, bench)
     assert found[first].status is status, found[first].reason
     assert says in found[first].reason
@@ -119,13 +125,14 @@ def test_the_impossible_is_suspect_and_does_not_win(jobs: Jobs, bench: KernelBen
 
 def test_a_wrong_reference_stops_a_kernel_before_it_is_timed(jobs: Jobs, bench: KernelBench, tmp_path: Path) -> None:
     first, second, default = jobs
-    with np.load(jobs[first]["reference"], allow_pickle=False) as stored:
+    with np.load(reference_of(jobs[first]).path, allow_pickle=False) as stored:
         expected = stored["arr_0"].copy()
     expected[3, 3] += np.abs(expected).max()
     other = tmp_path / "other.npz"
     with open(other, "wb") as file:
         np.savez(file, expected)
-    found = _certify({**jobs, second: {**jobs[second], "reference": str(other)}}, bench, processes=1)
+    wrong = dataclasses.replace(reference_of(jobs[second]), path=other)
+    found = _certify({**jobs, second: dataclasses.replace(jobs[second], reference=wrong)}, bench, processes=1)
     assert found[second].status is Status.WRONG_RESULT
     assert not found[second].samples_s
     assert found[first].ok and found[default].ok
@@ -135,7 +142,7 @@ def test_a_kernel_against_itself_is_not_called_different(jobs: Jobs, bench: Kern
     job = next(iter(jobs.values()))
     policy = dataclasses.replace(CERTIFY, max_time_s=1.0)
     measured, control = bench.measure_interleaved([job, job], policy, 0.4, seed=0)
-    assert control is not None and len(control["rounds"]) >= 3
+    assert control is not None and len(control.rounds) >= 3
     assert [m.ok for m in measured] == [True, True]
     ratio = measured[0].median_s / measured[1].median_s
     assert 0.5 < ratio < 2.0

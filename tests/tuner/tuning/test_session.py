@@ -1,4 +1,4 @@
-"""What a session knows of an earlier search, and how it goes over one that was cut off."""
+"""What a session knows of an earlier search, and how it replays one that was interrupted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any, cast
 import pytest
 
 from kernels.space import Candidate, DesignSpace
+from tuner.config import SETTINGS as SETTINGS_OF
 from tuner.protocols import BuildFailure, Proposal, Reference
 from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.search.ranker import FeatureCache
-from tuner.tuning.session import Batch, Known, Ledger, Step, TaskSession
+from tuner.tuning.ledger import Ledger
+from tuner.tuning.session import Batch, Known, Step, TaskSession
+
+SETTINGS = SETTINGS_OF["standard"]
 
 
 class Told:
@@ -32,10 +36,19 @@ class Told:
 
 
 class Unbuildable:
-    """A builder that says what it was asked to build, and fails at it."""
+    """A device on which nothing builds; it keeps what it was asked to build."""
+
+    bench = SimpleNamespace(rechecks=False)
 
     def __init__(self) -> None:
         self.asked: list[Candidate] = []
+
+    @property
+    def builder(self) -> Unbuildable:
+        return self
+
+    def lower_bound_s(self, task: object) -> float:
+        return 0.0
 
     def build(self, task: object, candidates: Sequence[Candidate], stop: object) -> list[BuildFailure]:
         self.asked += candidates
@@ -52,10 +65,10 @@ def screened(seconds: float, **conditions: Any) -> Measurement:
 def session(measurements: list[tuple[Candidate, Measurement]]) -> TaskSession:
     known = {(candidate.to_text(), found.fidelity): found for candidate, found in measurements}
     nothing = cast(Any, None)
-    space = DesignSpace("llvm", ())
     return TaskSession(
-        nothing, space, cast(Any, Told()), nothing, nothing, nothing, nothing, nothing, cast(Known, known)
-    )
+        nothing, DesignSpace("llvm", ()), cast(Any, Told()), nothing, cast(Any, Unbuildable()),
+        Ledger(nothing, "run", "scope", 0), SETTINGS, Path(), cast(Known, known),
+    )  # fmt: skip
 
 
 class Stored:
@@ -69,15 +82,17 @@ class Stored:
 
 
 class Resumed:
-    """A session that was cut off after some measurements, and what became of going on with it."""
+    """A session that was interrupted after some measurements, and what became of going on with it."""
 
-    def __init__(self, folder: Path, asks: Sequence[Candidate], cut: Sequence[tuple[Candidate, Measurement]]) -> None:
+    def __init__(
+        self, folder: Path, asks: Sequence[Candidate], interrupted: Sequence[tuple[Candidate, Measurement]]
+    ) -> None:
         self.strategy, self.builder, self.store = Told(asks), Unbuildable(), Stored()
-        self.ledger = Ledger(cast(Any, self.store), "run", "scope", 0, numbered=len(cut))
+        self.ledger = Ledger(cast(Any, self.store), "run", "scope", 0, numbered=len(interrupted))
         self.session = TaskSession(
             cast(Any, SimpleNamespace(key="key", name="name")), DesignSpace("llvm", ()), cast(Any, self.strategy),
-            cast(Any, FeatureCache(cast(Any, None))), cast(Any, self.builder), cast(Any, None), self.ledger, folder, {},
-            cut={candidate.to_text(): found for candidate, found in cut},
+            FeatureCache(cast(Any, None)), cast(Any, self.builder), self.ledger, SETTINGS, folder, {},
+            interrupted={candidate.to_text(): measured for candidate, measured in interrupted},
         )  # fmt: skip
 
     def step(self, count: int) -> Step:
@@ -130,15 +145,15 @@ def test_nonsense_in_a_record_is_no_batch(nonsense: Any) -> None:
     assert found.known_cost_s == 0.0
 
 
-def test_a_search_that_was_cut_off_is_asked_and_told_again(tmp_path: Path) -> None:
+def test_an_interrupted_search_is_asked_and_told_again(tmp_path: Path) -> None:
     """In the batches that it had; what was not measured of the last one is measured now, under the same number."""
     a, b, c, d = candidates(4)
-    cut = [
+    interrupted = [
         (a, screened(4.0, batch=1, cost_s=1.0)),
         (b, screened(3.0, batch=1, cost_s=2.0)),
         (c, screened(2.0, batch=2)),
     ]
-    resumed = Resumed(tmp_path, [a, b, c, d], cut)
+    resumed = Resumed(tmp_path, [a, b, c, d], interrupted)
     assert resumed.strategy.candidates == []
     assert resumed.step(2) == Step(2, 0, exhausted=False)
     assert (resumed.strategy.candidates, resumed.builder.asked, resumed.store.records) == ([a, b], [], [])
@@ -161,7 +176,7 @@ def test_a_search_that_takes_another_way_is_told_all_that_is_known_first(tmp_pat
     assert [batch.trials for batch in resumed.session.batches()] == [2, 1, 1]
 
 
-def test_what_is_not_gone_over_is_taken_over(tmp_path: Path) -> None:
+def test_what_is_not_replayed_is_restored(tmp_path: Path) -> None:
     a, b = candidates(2)
     resumed = Resumed(
         tmp_path, [], [(a, screened(4.0, batch=1)), (DEFAULT, screened(9.0)), (b, screened(3.0, batch=2))]

@@ -14,8 +14,9 @@ import pytest
 from kernels.passes import PASSES
 from kernels.workload import TensorSpec
 from tests.tuner.devices.test_builder import matmul
-from tuner.devices.builder import LocalBuilder, linker
-from tuner.devices.cpu.bench import KernelBench, job_of
+from tuner.devices.cpu import CPU
+from tuner.devices.cpu.bench import KernelBench
+from tuner.devices.cpu.codegen import linker
 from tuner.process.pinning import thread_env
 from tuner.protocols import SCREEN, Artifact, Reference, Task
 from tuner.records import Status
@@ -27,7 +28,7 @@ TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Reference]:
     folder = tmp_path_factory.mktemp("kernel")
     task = Task(matmul(), TARGET)
-    builder = LocalBuilder(TARGET, folder / "built", 1, 60)
+    builder = CPU.builder(TARGET, folder / "built", 1, 60)
     try:
         [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).seeds()[:1])
         found = builder.reference(task, [0], folder)
