@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from costmodel.metrics import rank_correlation, regret_at_k, top_k_recall
 from costmodel.xgb import MEMBERS, XgbRanker
 from kernels.features import FEATURE_LENGTH, SCHEMA
@@ -35,7 +35,7 @@ class Table:
     key: str
     name: str
     rows: NDArray[np.float32] = field(repr=False)
-    outcomes: tuple[Outcome, ...] = field(repr=False)
+    outcomes: tuple[CandidateOutcome, ...] = field(repr=False)
 
     @property
     def timed(self) -> NDArray[np.int64]:
@@ -43,7 +43,7 @@ class Table:
         return np.flatnonzero([o.seconds is not None for o in self.outcomes])
 
 
-Trial = tuple[str, NDArray[np.float32], Outcome]
+Trial = tuple[str, NDArray[np.float32], CandidateOutcome]
 
 
 def tables(store: RecordStore) -> list[Table]:
@@ -68,7 +68,7 @@ def earlier(store: RecordStore, scope: str, tasks: Collection[str]) -> list[Tria
     ]
 
 
-def _trials(store: RecordStore) -> Iterator[tuple[Record, NDArray[np.float32], Outcome]]:
+def _trials(store: RecordStore) -> Iterator[tuple[Record, NDArray[np.float32], CandidateOutcome]]:
     for record in store.read():
         measured = record.measurement
         if measured.fidelity is not Fidelity.SCREEN or len(record.features) != FEATURE_LENGTH or not teaches(measured):
@@ -76,7 +76,7 @@ def _trials(store: RecordStore) -> Iterator[tuple[Record, NDArray[np.float32], O
         seconds = time_or_bound(measured)
         outcome = FAILURE
         if seconds is not None:
-            outcome = Outcome(seconds=seconds) if measured.ok else Outcome(slower_than=seconds)
+            outcome = CandidateOutcome(seconds=seconds) if measured.ok else CandidateOutcome(slower_than=seconds)
         yield record, np.asarray(record.features, dtype=np.float32), outcome
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from costmodel.metrics import ranks
 from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
@@ -107,13 +107,13 @@ class GuidedStrategy:
         self._active = np.zeros(0, dtype=np.int64)
         self._weights = EnsembleWeights(2)
         self._said: dict[Candidate, tuple[float, float]] = {}
-        seeds = space.seeds()
+        seeds = space.initial_candidates()
         # every third first: candidates next to each other in the list are alike
         self._seeds = [c for start in range(3) for c in seeds[start::3]]
         self._elites = Elites()
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
-        self._unlearned: list[tuple[Candidate, Outcome]] = []
+        self._unlearned: list[tuple[Candidate, CandidateOutcome]] = []
         self._leftovers: list[Proposal] = []
         self._proposer: dict[Candidate, str] = {}
         self._gain: dict[Candidate, float] = {}
@@ -155,7 +155,7 @@ class GuidedStrategy:
         if seconds is None:
             outcome = FAILURE
         else:
-            outcome = Outcome(seconds=seconds) if measurement.ok else Outcome(slower_than=seconds)
+            outcome = CandidateOutcome(seconds=seconds) if measurement.ok else CandidateOutcome(slower_than=seconds)
         if not known and not candidate.is_default:
             return
         self._learn(candidate, outcome)
@@ -166,7 +166,7 @@ class GuidedStrategy:
         if candidate in self._features:
             self._learn_late()
 
-    def _learn(self, candidate: Candidate, outcome: Outcome) -> None:
+    def _learn(self, candidate: Candidate, outcome: CandidateOutcome) -> None:
         """Teach those that need no more than the encoding."""
         row = self._space.encode(candidate)
         self._surrogate.add(row, outcome)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
-from costmodel.dataset import Dataset, Outcome
+from costmodel.dataset import CandidateOutcome, Dataset
 from tuner.protocols import Featurizer
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ class Ranker:
         """The ranker as one task sees it; the same task key is always the same group."""
         return TaskRanker(self, self._groups.setdefault(key, len(self._groups)))
 
-    def remember(self, key: str, row: NDArray[np.float32], outcome: Outcome) -> None:
+    def remember(self, key: str, row: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """An outcome of another task or device. To be called before `add`: the oldest rows are dropped first."""
         if self._earlier != len(self._data):
             raise RuntimeError("earlier outcomes come before those of the search")
         self._data.add(self._groups.setdefault(key, len(self._groups)), row, outcome)
         self._earlier += 1
 
-    def add(self, group: int, row: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, group: int, row: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """Raises ValueError when the row's length is not that of the rows before it."""
         self._data.add(group, row, outcome)
 
@@ -95,7 +95,7 @@ class TaskRanker:
         """How many rows of this task there are."""
         return self._ranker.count(self._group)
 
-    def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, row: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         self._ranker.add(self._group, row, outcome)
 
     def judge(self, rows: NDArray[np.float32]) -> Prediction:

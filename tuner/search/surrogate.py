@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from costmodel.dataset import Outcome
+from costmodel.dataset import CandidateOutcome
 from costmodel.gp import Hyperparameters, Posterior, Prior
 
 PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -89,7 +89,7 @@ class Surrogate:
     def due(self) -> bool:
         return self._posterior is None or len(self._rows) >= self._next_fit
 
-    def add(self, row: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, row: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """One outcome, of a row [columns]."""
         seconds = outcome.seconds or outcome.slower_than
         self._rows.append(self._scaled(row)[0])
@@ -137,7 +137,7 @@ class Surrogate:
         if fresh:
             self._posterior.add(np.stack(fresh))
         residuals, best = self._residuals()
-        rest, deviation = self._posterior.beliefs(residuals)
+        rest, deviation = self._posterior.moments(residuals)
         mean = rest + self._at_points
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 

@@ -256,7 +256,7 @@ def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> P
 
     Raises UserError for a recording of other parameters.
     """
-    from costmodel.dataset import FAILURE, Outcome
+    from costmodel.dataset import FAILURE, CandidateOutcome
     from costmodel.xgb import XgbRanker
 
     rows, outcomes, groups = [], [], []
@@ -264,7 +264,7 @@ def _learned(space: RecordedSpace, earlier: Sequence[Recording], seed: int) -> P
         if recording.values != space.values:
             raise UserError(f"{recording.name}: other parameters than the space to be searched", "leave it out")
         rows.append(RecordedSpace.of(recording.values, recording.choices).rows)
-        outcomes += [FAILURE if math.isnan(s) else Outcome(seconds=float(s)) for s in recording.seconds]
+        outcomes += [FAILURE if math.isnan(s) else CandidateOutcome(seconds=float(s)) for s in recording.seconds]
         groups.append(np.full(len(recording), group))
     model = XgbRanker("encoding", seed=seed, rounds=300, depth=8)
     model.fit(np.concatenate(rows), outcomes, np.concatenate(groups))

@@ -256,7 +256,7 @@ class TaskSession:
 
     def probe(self, count: int, stop: Callable[[], bool]) -> None:
         """Measure up to `count` analytical first guesses, whatever the strategy is; those known are not repeated."""
-        guesses = [c for c in self.space.seeds()[:count] if c not in self.screened]
+        guesses = [c for c in self.space.initial_candidates()[:count] if c not in self.screened]
         if guesses:
             self._prepare_reference(self._ledger.seed)
             self._screen([Proposal(c, "seed") for c in guesses], stop, {"batch": 0})

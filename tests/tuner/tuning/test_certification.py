@@ -36,7 +36,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     builder = LocalBuilder(TARGET, folder / "built", 2, 60)
     try:
         space = builder.space(task, tuple(PASSES))
-        candidates = [*space.seeds()[:2], space.default()]
+        candidates = [*space.initial_candidates()[:2], space.default()]
         built = builder.build(task, candidates)
         found = builder.reference(task, [1], folder)
     finally:

@@ -46,7 +46,7 @@ def build(
         "build_s": time.perf_counter() - started,
         "resources": {
             "plan": program.plan.to_json(),
-            "kernels": made.accounts(program.plan),
+            "kernels": made.launch_usage(program.plan),
             **made.resources(),
         },
     }

@@ -228,7 +228,7 @@ def _from_reference(job: Mapping[str, Any]) -> list[OutputCheck]:
     from kernels.reference import Expectation
 
     with np.load(job["reference"], allow_pickle=False) as stored:
-        return [Expectation(stored[name], job["dtype"], job["reduction"]).judge for name in stored.files]
+        return [Expectation(stored[name], job["dtype"], job["reduction"]).check for name in stored.files]
 
 
 class _Ready:
