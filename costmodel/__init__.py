@@ -1,1 +1,1 @@
-"""Learns to rank candidates. Stands on numpy and xgboost; knows neither TVM nor the tuner."""
+"""Cost models, which rank candidates. Imports numpy and xgboost; neither TVM nor the tuner."""

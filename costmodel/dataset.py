@@ -1,12 +1,12 @@
-"""What a cost model learns from: rows of features, what became of them, and which belong together.
+"""What a cost model learns from: feature vectors, the outcome of each, and which belong together.
 
-Times of different tasks are not comparable, so outcomes are only ever related within a group
-(one task).
+Times of different tasks are not comparable, so outcomes are only related within a group (one task).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,11 @@ FAILED = 0.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one candidate: measured, given up, or failed.
+class CandidateOutcome:
+    """The outcome for one candidate: measured, given up, or failed.
 
-    `seconds` is the measured time. `slower_than` is set instead when the candidate was given up: its
-    true time in seconds is above it. With neither, it failed (did not build, crashed, was wrong).
+    `seconds` is the measured time. `slower_than` is set instead when the candidate was given up: its true time in
+    seconds is above it. With neither, it failed (did not build, crashed, was wrong).
     """
 
     seconds: float | None = None
@@ -35,56 +35,99 @@ class Outcome:
                 raise ValueError(f"times are positive and finite seconds, not {value}")
 
 
-FAILURE = Outcome()
+FAILURE = CandidateOutcome()
 
 
-def normalised_throughput(outcomes: Sequence[Outcome], groups: NDArray[np.int64]) -> NDArray[np.float32]:
+def normalised_throughput(outcomes: Sequence[CandidateOutcome], groups: NDArray[np.int64]) -> NDArray[np.float32]:
     """Best time of the group over own time: [n] float32 in [0, 1], 1 for the fastest of each group.
 
-    Given-up candidates count as if they took exactly the time they exceeded, so everything faster
-    than that ranks above them; failures are FAILED. A group in which nothing was measured is
-    compared with the least time that was exceeded in it.
+    Given-up candidates count as if they took exactly the time they exceeded, so everything faster than that ranks above
+    them; failures are FAILED. A group in which nothing was measured is compared with the least time that was exceeded
+    in it.
     """
     seconds = np.array([o.seconds or o.slower_than or np.inf for o in outcomes], dtype=np.float64)
     measured = np.array([o.seconds is not None for o in outcomes], dtype=bool)
-    result = np.full(len(outcomes), FAILED, dtype=np.float32)
+    throughput = np.full(len(outcomes), FAILED, dtype=np.float32)
     for group in np.unique(groups):
-        mine = groups == group
-        known = mine & measured if (mine & measured).any() else mine & np.isfinite(seconds)
+        members = groups == group
+        known = members & measured if (members & measured).any() else members & np.isfinite(seconds)
         if known.any():
-            result[mine] = np.minimum(seconds[known].min() / seconds[mine], 1.0)
-    return result
+            throughput[members] = np.minimum(seconds[known].min() / seconds[members], 1.0)
+    return throughput
+
+
+# --- features by name -----------------------------------------------------------------------------
+
+
+def align(
+    values: Sequence[float], columns: Sequence[str], wanted: Sequence[str], defaults: Mapping[str, float]
+) -> NDArray[np.float32] | None:
+    """A feature vector of named columns as a vector of the `wanted` columns [len(wanted)].
+
+    Columns that are not wanted are dropped, and missing ones have their default. None where a wanted column is missing
+    and has no default, or where there are not as many values as columns. Takes microseconds: pass tuples, for which the
+    positions are computed once.
+    """
+    if len(values) != len(columns):
+        return None
+    given = np.asarray(values, dtype=np.float32)
+    names, wanted_names = tuple(columns), tuple(wanted)
+    if names == wanted_names:
+        return given.copy()
+    present, sources, missing = _positions(names, wanted_names)
+    if any(wanted_names[i] not in defaults for i in missing):
+        return None
+    aligned = np.empty(len(wanted_names), dtype=np.float32)
+    aligned[present] = given[sources]
+    aligned[missing] = [defaults[wanted_names[i]] for i in missing]
+    return aligned
+
+
+@functools.lru_cache(maxsize=256)
+def _positions(
+    columns: tuple[str, ...], wanted: tuple[str, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Which wanted columns are present, their positions among the columns, and which wanted ones are missing."""
+    position = {name: i for i, name in enumerate(columns)}
+    present = [i for i, name in enumerate(wanted) if name in position]
+    missing = [i for i, name in enumerate(wanted) if name not in position]
+    sources = [position[wanted[i]] for i in present]
+    return np.array(present, np.intp), np.array(sources, np.intp), np.array(missing, np.intp)
+
+
+# --- collecting -----------------------------------------------------------------------------------
 
 
 class Dataset:
-    """Rows with outcomes, in the order they came. All rows have the same length."""
+    """Feature vectors of one length with their outcomes, in the order they were added."""
 
     def __init__(self) -> None:
-        self._rows: list[NDArray[np.float32]] = []
+        self._vectors: list[NDArray[np.float32]] = []
         self._groups: list[int] = []
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[CandidateOutcome] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._vectors)
 
-    def add(self, group: int, row: NDArray[np.float32], outcome: Outcome) -> None:
-        """Append one row [d]. Raises ValueError when its length is not that of the rows before it."""
-        if row.ndim != 1 or (self._rows and len(row) != len(self._rows[0])):
-            known = len(self._rows[0]) if self._rows else "any"
-            raise ValueError(f"a row of shape {row.shape} where the length is {known}")
-        self._rows.append(np.asarray(row, dtype=np.float32))
+    def add(self, group: int, vector: NDArray[np.float32], outcome: CandidateOutcome) -> None:
+        """Append a feature vector [d]. Raises ValueError when its length is not that of the vectors before it."""
+        if vector.ndim != 1 or (self._vectors and len(vector) != len(self._vectors[0])):
+            length = len(self._vectors[0]) if self._vectors else "any"
+            raise ValueError(f"a feature vector of shape {vector.shape} where the length is {length}")
+        self._vectors.append(np.asarray(vector, dtype=np.float32))
         self._groups.append(group)
         self._outcomes.append(outcome)
 
     def count(self, group: int) -> int:
+        """The number of vectors of a group."""
         return self._groups.count(group)
 
     @property
-    def outcomes(self) -> tuple[Outcome, ...]:
+    def outcomes(self) -> tuple[CandidateOutcome, ...]:
         return tuple(self._outcomes)
 
-    def arrays(self, last: int | None = None) -> tuple[NDArray[np.float32], list[Outcome], NDArray[np.int64]]:
-        """Rows [n, d], outcomes [n] and groups [n]; only the `last` so many when given."""
+    def arrays(self, last: int | None = None) -> tuple[NDArray[np.float32], list[CandidateOutcome], NDArray[np.int64]]:
+        """Feature vectors [n, d], outcomes [n] and groups [n]; only the `last` so many when given."""
         start = 0 if last is None else max(len(self) - last, 0)
-        rows = np.stack(self._rows[start:]) if len(self) > start else np.zeros((0, 0), dtype=np.float32)
-        return rows, self._outcomes[start:], np.array(self._groups[start:], dtype=np.int64)
+        features = np.stack(self._vectors[start:]) if len(self) > start else np.zeros((0, 0), dtype=np.float32)
+        return features, self._outcomes[start:], np.array(self._groups[start:], dtype=np.int64)

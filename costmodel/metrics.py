@@ -1,4 +1,4 @@
-"""How good a ranking is. Scores are higher for candidates thought faster; seconds are what they took."""
+"""Metrics of a ranking: scores (higher for those predicted to be faster) against measured seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _pair(scores: ArrayLike, seconds: ArrayLike) -> tuple[NDArray[np.float64], N
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 0; ties share the mean of the ranks they span."""
+    """Ranks from 0; ties have the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     mean: NDArray[np.float64] = last - (counts + 1) / 2
@@ -31,7 +31,7 @@ def rank_correlation(scores: ArrayLike, seconds: ArrayLike) -> float:
 
 
 def pairwise_accuracy(scores: ArrayLike, seconds: ArrayLike) -> float:
-    """The share of pairs of different times that are ordered right; an undecided pair counts one half.
+    """The share of pairs of different times that are ordered right; a pair of equal scores counts one half.
 
     0.5 when there is no such pair.
     """
@@ -44,7 +44,7 @@ def pairwise_accuracy(scores: ArrayLike, seconds: ArrayLike) -> float:
 
 
 def top_k_recall(scores: ArrayLike, seconds: ArrayLike, k: int) -> float:
-    """The share of the k fastest candidates that are among the k of highest score (ties: first come)."""
+    """The share of the k fastest candidates that are among the k of highest score (ties: the first ones)."""
     a, b = _pair(scores, seconds)
     k = min(k, len(a))
     picked, fastest = np.argsort(-a, kind="stable")[:k], np.argsort(b, kind="stable")[:k]
@@ -52,7 +52,7 @@ def top_k_recall(scores: ArrayLike, seconds: ArrayLike, k: int) -> float:
 
 
 def regret_at_k(scores: ArrayLike, seconds: ArrayLike, k: int) -> float:
-    """How much slower the best of the k of highest score is than the best of all: 0 is perfect, 1 twice the time."""
+    """How much slower the best of the k of highest score is than the best of all: 0 is none, 1 is twice the time."""
     a, b = _pair(scores, seconds)
     picked = np.argsort(-a, kind="stable")[:k]
     return float(b[picked].min() / b.min() - 1.0)

@@ -1,1 +1,1 @@
-"""What can be tuned: workloads, design spaces, passes, features, references. Imports tvm and numpy, nothing of ours."""
+"""What can be tuned: workloads, design spaces, passes, features, references. Imports neither costmodel nor tuner."""

@@ -1,4 +1,4 @@
-"""CUDA source -> cubin, and what its kernels use as ptxas reports it. Needs a CUDA compiler, no GPU.
+"""CUDA source -> cubin, and the resources its kernels use as ptxas reports them. Needs a CUDA compiler, no GPU.
 
 The compiler is nvcc, or NVRTC where there is no nvcc.
 """
@@ -25,21 +25,20 @@ from kernels.occupancy import occupancy
 
 
 class MissingCompiler(Exception):
-    """There is neither nvcc nor NVRTC here; the message says what to install."""
+    """Neither nvcc nor NVRTC is installed; the message says what to install."""
 
 
 class CompileFailed(Exception):
-    """The compiler refused the source, or does not know the architecture; the message is the errors it named, or its
-    last lines."""
+    """The compiler rejects the source or the architecture; the message has its errors, or its last lines."""
 
 
 class CompileTimeout(CompileFailed):
-    """nvcc was not done in time and was killed with everything it had started."""
+    """nvcc did not finish in time and was killed with its children."""
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What one kernel takes, as ptxas reports it. Registers a thread; bytes otherwise."""
+class KernelUsage:
+    """Resource usage of one kernel as ptxas reports it: registers of a thread; bytes otherwise."""
 
     registers: int
     spill_bytes: int
@@ -49,30 +48,30 @@ class Usage:
 
 @dataclass(frozen=True)
 class Cubin:
-    """A compiled program: the file, its SHA-256, the usage of each kernel by name, and its architecture."""
+    """A compiled program: the file, its SHA-256, the resource usage of each kernel by name, and its architecture."""
 
     path: Path
     sha256: str
-    kernels: Mapping[str, Usage]
+    kernels: Mapping[str, KernelUsage]
     arch: str = ""
 
-    def accounts(self, plan: LaunchPlan) -> list[dict[str, Any]]:
-        """For each launch, as JSON-able data: its kernel, usage, shared memory and occupancy with its limiter.
+    def launch_usage(self, plan: LaunchPlan) -> list[dict[str, Any]]:
+        """The resource usage of each launch as JSON-able data: kernel, registers, memory, occupancy and its limiter.
 
-        Without occupancy for an architecture that has no rules.
+        Without occupancy where there are no rules for the architecture.
         """
-        return [self._account(launch) for launch in plan.launches]
+        return [self._usage_of(launch) for launch in plan.launches]
 
-    def _account(self, launch: Launch) -> dict[str, Any]:
+    def _usage_of(self, launch: Launch) -> dict[str, Any]:
         usage = self.kernels[launch.kernel]
         shared = max(usage.shared_bytes, launch.static_shared_bytes) + launch.dynamic_shared_bytes
-        found: dict[str, Any] = {"kernel": launch.kernel, **asdict(usage), "shared_bytes": shared}
+        resources: dict[str, Any] = {"kernel": launch.kernel, **asdict(usage), "shared_bytes": shared}
         with contextlib.suppress(ValueError):
-            found["occupancy"] = asdict(occupancy(self.arch, launch.threads, usage.registers, shared))
-        return found
+            resources["occupancy"] = asdict(occupancy(self.arch, launch.threads, usage.registers, shared))
+        return resources
 
     def resources(self) -> dict[str, int]:
-        """The worst of each resource over the kernels; spills are added up."""
+        """The maximum of each resource over the kernels; spills are summed."""
         used = list(self.kernels.values())
         return {
             "registers": max((u.registers for u in used), default=0),
@@ -92,20 +91,19 @@ def find_nvcc() -> str:
     """The compiler of CUDA_HOME, else the one on the PATH. Raises MissingCompiler."""
     home = os.environ.get("CUDA_HOME")
     candidate = str(Path(home) / "bin" / "nvcc") if home else ""
-    found = shutil.which(candidate) if candidate else None
-    found = found or shutil.which("nvcc")
-    if found is None:
+    nvcc = (shutil.which(candidate) if candidate else None) or shutil.which("nvcc")
+    if nvcc is None:
         raise MissingCompiler(
             "compiling CUDA kernels needs nvcc: install the CUDA toolkit and put its bin folder on the PATH, "
             f"or set CUDA_HOME to the toolkit; or, instead of nvcc, pip install {nvrtc.PACKAGES}"
         )
-    return found
+    return nvcc
 
 
 def compile_cubins(
     source: str, archs: Sequence[str], folder: Path, timeout_s: float = 60.0, options: Sequence[str] = (), jobs: int = 1
 ) -> dict[str, Cubin | CompileFailed]:
-    """One source for several architectures, `jobs` at once; what fails for one does not stop the others.
+    """One source for several architectures, `jobs` at once; a failure for one does not stop the others.
 
     Raises MissingCompiler, and ValueError for a malformed architecture.
     """
@@ -123,7 +121,7 @@ def compile_cubins(
 def compile_cubin(source: str, arch: str, folder: Path, timeout_s: float = 60.0, options: Sequence[str] = ()) -> Cubin:
     """Compile CUDA source for one architecture (`sm_90a`) into `folder`; the file is named by its content.
 
-    `options` are the compiler's own (`--use_fast_math`, `-maxrregcount=64`). NVRTC runs in this process and heeds no
+    `options` are the compiler's own (`--use_fast_math`, `-maxrregcount=64`). NVRTC runs in this process and ignores the
     timeout. Raises MissingCompiler, CompileFailed or CompileTimeout, and ValueError for a malformed `arch`.
     """
     if not re.fullmatch(r"sm_\d{2,3}[af]?", arch):
@@ -138,9 +136,9 @@ def compile_cubin(source: str, arch: str, folder: Path, timeout_s: float = 60.0,
             content, log = _through_nvrtc(source, arch, options)
         digest = hashlib.sha256(content).hexdigest()
         path = folder / f"{digest[:16]}.cubin"
-        made = Path(scratch) / "made.cubin"
-        made.write_bytes(content)
-        os.replace(made, path)
+        complete = Path(scratch) / "complete.cubin"
+        complete.write_bytes(content)
+        os.replace(complete, path)
     return Cubin(path, digest, parse_usage(log), arch)
 
 
@@ -158,18 +156,18 @@ def _through_nvrtc(source: str, arch: str, options: Sequence[str]) -> tuple[byte
     try:
         return nvrtc.compile_source(source, arch, options)
     except nvrtc.NvrtcFailed as error:
-        raise CompileFailed(_complaint(str(error))) from error
+        raise CompileFailed(_errors_in(str(error))) from error
 
 
-def parse_usage(log: str) -> dict[str, Usage]:
-    """What `ptxas -v` says, by kernel. Spills count stores and loads."""
+def parse_usage(log: str) -> dict[str, KernelUsage]:
+    """Resource usage by kernel, from the log of `ptxas -v`. Spills count stores and loads."""
     kernels = {}
     for name, text in _sections(log):
         frame, registers, shared = _FRAME.search(text), _REGISTERS.search(text), _SHARED.search(text)
         if frame is None or registers is None:
-            raise CompileFailed(f"ptxas says nothing about the usage of {name}")
+            raise CompileFailed(f"ptxas reports no resource usage of {name}")
         stack, stores, loads = map(int, frame.groups())
-        kernels[name] = Usage(int(registers[1]), stores + loads, stack, int(shared[1]) if shared else 0)
+        kernels[name] = KernelUsage(int(registers[1]), stores + loads, stack, int(shared[1]) if shared else 0)
     return kernels
 
 
@@ -179,7 +177,7 @@ def _sections(log: str) -> Iterator[tuple[str, str]]:
 
 
 def _run(command: Sequence[str], scratch: str, timeout_s: float) -> str:
-    """What the command said. It stays in our process group, so that whoever kills us kills it too."""
+    """Run a command and return its output. It stays in our process group, so that it is killed when we are."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -192,24 +190,24 @@ def _run(command: Sequence[str], scratch: str, timeout_s: float) -> str:
     try:
         log, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
-        raise CompileTimeout(f"nvcc was not done after {timeout_s:.3g} s") from error
+        raise CompileTimeout(f"nvcc did not finish within {timeout_s:.3g} s") from error
     finally:
         _kill_tree(process)
     if process.returncode != 0:
-        said = _complaint(log.replace(scratch + os.sep, ""))
-        raise CompileFailed(said or f"nvcc ended with code {process.returncode} and said nothing")
+        errors = _errors_in(log.replace(scratch + os.sep, ""))
+        raise CompileFailed(errors or f"nvcc ended with exit code {process.returncode} and no output")
     return str(log)
 
 
-def _complaint(log: str) -> str:
-    """The errors in what a compiler said, which may stand among hundreds of warnings; else its last lines."""
+def _errors_in(log: str) -> str:
+    """The errors in a compiler's output, which may be among hundreds of warnings; without any, its last lines."""
     lines = log.strip().splitlines()
     errors = [line for line in lines if re.search(r"\berror\b", line)]
     return "\n".join(errors[:12] or lines[-12:])[:2000]
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:
-    """End a process that still runs, with its descendants, and wait for it."""
+    """Kill a process that still runs, with its descendants, and wait for it."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGSTOP)  # so that it starts nothing more while we list its children

@@ -1,4 +1,4 @@
-"""What TVM does on a GPU with a program that nobody tuned."""
+"""TVM's default schedules for untuned programs on a GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tvm.target import Target
 
 
 def default_schedule(module: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """The module with TVM's default GPU schedules (DLight) in place of loops that nothing is bound to."""
+    """The module with TVM's default GPU schedules (DLight) for functions whose loops are not bound to threads."""
     from tvm.s_tir import dlight
 
     with target:

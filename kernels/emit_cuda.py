@@ -36,13 +36,13 @@ def emit(
 ) -> CudaProgram:
     """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    `options` are added to those of the current PassContext; pipelined copies are asynchronous unless these
-    say otherwise. Raises EmitFailed when TVM refuses the schedule.
+    `options` are added to those of the current PassContext. Copies of pipelined loops are asynchronous unless one of
+    the two turns that off. Raises EmitFailed when TVM rejects the schedule.
     """
     current = tvm.transform.PassContext.current()
     config = {_ASYNC: True, **current.config, **(options or {})}
     if "wmma." in tvm.ir.save_json(module):
-        config[_MERGE] = True  # else storage of two dtypes shares a buffer, which TVM's own checks refuse
+        config[_MERGE] = True  # otherwise storage of two dtypes shares a buffer, which TVM's own checks reject
     with tvm.transform.PassContext(opt_level=current.opt_level, config=config):
         return _emit(module, target, num_outputs)
 
@@ -56,14 +56,14 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> CudaProgram
         if len(devices) != 1:
             raise EmitFailed("no loop of the program is bound to threads")
         [(device_target, device)] = devices.items()
-        plain, dtype = tensor_cores.disguise(finalize_device()(device))
+        plain, dtype = tensor_cores.as_half(finalize_device()(device))
         source = str(codegen_build(plain, device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
         raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
     shared = {gv.name_hint: _declared_shared(func) for gv, func in device.functions.items()}
     if dtype is not None:
-        source = tensor_cores.reveal(source, dtype)
-    reader = _Reader(host["main"], len(arguments), shared)
+        source = tensor_cores.from_half(source, dtype)
+    reader = _HostReader(host["main"], len(arguments), shared)
     return CudaProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
 
 
@@ -75,7 +75,7 @@ def _arguments(func: tirx.PrimFunc) -> tuple[Argument, ...]:
 
 
 def _declared_shared(func: tirx.PrimFunc) -> int:
-    """Bytes of shared memory that a kernel declares itself."""
+    """Bytes of shared memory that a kernel declares statically."""
     return sum(
         _nbytes(s.buffer)
         for s in _statements(func.body)
@@ -87,7 +87,7 @@ def _nbytes(buffer: Any) -> int:
     return math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES[str(buffer.dtype)]
 
 
-class _Reader:
+class _HostReader:
     """Reads launches, their arguments and the workspaces out of the host function."""
 
     def __init__(self, host: tirx.PrimFunc, num_args: int, shared: Mapping[str, int]) -> None:
@@ -115,12 +115,12 @@ class _Reader:
         """Remember which argument or workspace a variable stands for, if it stands for one."""
         if isinstance(variable.ty, tvm.ir.PrimType):
             return
-        for part in _subexpressions(value):
-            if isinstance(part, tirx.Var) and part in self._slots:
-                self._slots[variable] = self._slots[part]
+        for expr in _subexpressions(value):
+            if isinstance(expr, tirx.Var) and expr in self._slots:
+                self._slots[variable] = self._slots[expr]
                 return
-            if _calls(part, "tvm_struct_get") and self._packed.same_as(part.args[0]):
-                self._slots[variable] = int(part.args[1])
+            if _calls(expr, "tvm_struct_get") and self._packed.same_as(expr.args[0]):
+                self._slots[variable] = int(expr.args[1])
                 return
 
     def _launch(self, call: Any) -> Launch:
@@ -136,10 +136,10 @@ class _Reader:
         return Launch(kernel, slots, grid, block, dynamic, self._shared.get(kernel, 0), cluster, cooperative)
 
     def _slot(self, pointer: Any) -> int:
-        for part in _subexpressions(pointer):
-            if isinstance(part, tirx.Var) and part in self._slots:
-                return self._slots[part]
-        raise EmitFailed(f"a launch argument that is no argument and no workspace: {pointer}")
+        for expr in _subexpressions(pointer):
+            if isinstance(expr, tirx.Var) and expr in self._slots:
+                return self._slots[expr]
+        raise EmitFailed(f"a launch argument is neither an argument nor a workspace: {pointer}")
 
 
 def _three(extents: dict[str, int], name: str) -> Extent:
@@ -150,8 +150,8 @@ def _three(extents: dict[str, int], name: str) -> Extent:
 def _statements(statement: Any) -> Iterator[Any]:
     """All statements of a host function, in order."""
     if isinstance(statement, tirx.SeqStmt):
-        for part in statement.seq:
-            yield from _statements(part)
+        for child in statement.seq:
+            yield from _statements(child)
         return
     yield statement
     for name in ("body", "then_case", "else_case"):
@@ -161,9 +161,10 @@ def _statements(statement: Any) -> Iterator[Any]:
 
 
 def _subexpressions(expr: Any) -> Iterator[Any]:
+    """An expression and the arguments of its calls, recursively."""
     yield expr
-    for part in expr.args if isinstance(expr, tvm.ir.Call) else ():
-        yield from _subexpressions(part)
+    for argument in expr.args if isinstance(expr, tvm.ir.Call) else ():
+        yield from _subexpressions(argument)
 
 
 def _calls(expr: Any, name: str) -> bool:

@@ -1,6 +1,6 @@
-"""Data sheets: what the static judge needs to know of a GPU. Standard library only.
+"""Data sheets of GPUs, for the analytical model. Standard library only.
 
-Figures are the vendors' own, at boost clock; no ceiling of a report comes from here (those are measured).
+Figures are the vendors' own, at boost clock. The ceilings of a report do not come from here: those are measured.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU. FLOPs count a multiply-add as 2, dense; bytes are a second; `clock_hz` is the boost clock."""
+class GpuSpec:
+    """A data sheet. `_flops` are flop/s, dense, a multiply-add being 2; `_bytes` are bytes/s; `l2_size` is in bytes."""
 
     name: str
     arch: str
@@ -25,30 +25,30 @@ class Gpu:
 
     @property
     def shared_bytes(self) -> float:
-        """Bandwidth of all shared memories: 32 banks of 4 bytes a clock each."""
+        """Bandwidth of all shared memories in bytes/s: 32 banks of 4 bytes a clock each."""
         return 128.0 * self.multiprocessors * self.clock_hz
 
 
 _MIB = 1 << 20
-GPUS: Mapping[str, Gpu] = {
+GPUS: Mapping[str, GpuSpec] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("RTX 2080 Ti", "sm_75", 68, 1.545e9, 13.4e12, 54e12, 616e9, 1.9e12, int(5.5 * _MIB)),
-        Gpu("TITAN RTX", "sm_75", 72, 1.77e9, 16.3e12, 130e12, 672e9, 2.1e12, 6 * _MIB),
-        Gpu("RTX 3090", "sm_86", 82, 1.695e9, 35.6e12, 71e12, 936e9, 2.5e12, 6 * _MIB),
-        Gpu("RTX A4000", "sm_86", 48, 1.56e9, 19.2e12, 77e12, 448e9, 1.5e12, 4 * _MIB),
-        Gpu("V100", "sm_70", 80, 1.53e9, 15.7e12, 125e12, 900e9, 2.5e12, 6 * _MIB),
-        Gpu("A100", "sm_80", 108, 1.41e9, 19.5e12, 312e12, 1555e9, 4.5e12, 40 * _MIB),
-        Gpu("L40", "sm_89", 142, 2.49e9, 90.5e12, 181e12, 864e9, 5.0e12, 96 * _MIB),
-        Gpu("H100", "sm_90a", 132, 1.98e9, 67e12, 990e12, 3350e9, 5.5e12, 50 * _MIB),
-        Gpu("H200", "sm_90a", 132, 1.98e9, 67e12, 990e12, 4800e9, 5.5e12, 50 * _MIB),
-        Gpu("B200", "sm_100a", 148, 1.85e9, 75e12, 2250e12, 8000e9, 9.0e12, 126 * _MIB),
+        GpuSpec("RTX 2080 Ti", "sm_75", 68, 1.545e9, 13.4e12, 54e12, 616e9, 1.9e12, int(5.5 * _MIB)),
+        GpuSpec("TITAN RTX", "sm_75", 72, 1.77e9, 16.3e12, 130e12, 672e9, 2.1e12, 6 * _MIB),
+        GpuSpec("RTX 3090", "sm_86", 82, 1.695e9, 35.6e12, 71e12, 936e9, 2.5e12, 6 * _MIB),
+        GpuSpec("RTX A4000", "sm_86", 48, 1.56e9, 19.2e12, 77e12, 448e9, 1.5e12, 4 * _MIB),
+        GpuSpec("V100", "sm_70", 80, 1.53e9, 15.7e12, 125e12, 900e9, 2.5e12, 6 * _MIB),
+        GpuSpec("A100", "sm_80", 108, 1.41e9, 19.5e12, 312e12, 1555e9, 4.5e12, 40 * _MIB),
+        GpuSpec("L40", "sm_89", 142, 2.49e9, 90.5e12, 181e12, 864e9, 5.0e12, 96 * _MIB),
+        GpuSpec("H100", "sm_90a", 132, 1.98e9, 67e12, 990e12, 3350e9, 5.5e12, 50 * _MIB),
+        GpuSpec("H200", "sm_90a", 132, 1.98e9, 67e12, 990e12, 4800e9, 5.5e12, 50 * _MIB),
+        GpuSpec("B200", "sm_100a", 148, 1.85e9, 75e12, 2250e12, 8000e9, 9.0e12, 126 * _MIB),
     )
 }
 
 
-def gpu_of(arch: str) -> Gpu:
-    """A GPU of an architecture, the most capable listed. Raises ValueError where none is."""
+def gpu_of(arch: str) -> GpuSpec:
+    """The most capable listed GPU of an architecture. Raises ValueError where none is listed."""
     for gpu in reversed(tuple(GPUS.values())):
         if gpu.arch.rstrip("af") == arch.rstrip("af"):
             return gpu

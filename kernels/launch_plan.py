@@ -1,7 +1,7 @@
-"""How a compiled CUDA program is run, as plain data: no TVM, no CUDA, nothing but the standard library.
+"""How a compiled CUDA program is run, as plain data. Imports only the standard library.
 
-A plan crosses machines (`tuner bundle` here, `tuner measure` on the host with the GPU), so `from_json` takes
-nothing on trust: every field is checked, and no plan it accepts can name a buffer that is not there.
+A plan crosses machines (`tuner bundle` here, `tuner measure` on the host with the GPU). So `from_json` checks every
+field, and no plan that it accepts can name a buffer that is not there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PLAN_VERSION = 1
-"""Version of the JSON form; another one is refused."""
+"""Version of the JSON form; others are rejected."""
 
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("bool", "int8", "uint8", "float8_e4m3fn", "float8_e5m2"), 1),
@@ -30,7 +30,7 @@ MAX_SHARED = 228 * 1024
 MAX_CLUSTER = 16
 MAX_BYTES = 2**40
 MAX_ENTRIES = 4096
-"""Limits of every architecture so far (CUDA programming guide, compute capabilities), and of good sense."""
+"""Limits of every architecture so far (CUDA programming guide, compute capabilities). The last two are our own."""
 
 _KERNEL = re.compile(r"[A-Za-z_]\w{0,255}", re.ASCII)
 
@@ -38,7 +38,7 @@ Extent = tuple[int, int, int]
 
 
 class BadPlan(ValueError):
-    """The data is no launch plan; the message names the field."""
+    """The data is not a launch plan; the message names the field."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Argument:
 class Launch:
     """One kernel launch. `args` are positions in the list of arguments followed by workspaces.
 
-    `static_shared_bytes` is what the kernel declares itself; `dynamic_shared_bytes` must be asked for at the
-    launch, and above 48 KiB also by the kernel's MAX_DYNAMIC_SHARED_SIZE_BYTES attribute. `cluster` is in blocks;
-    (1, 1, 1) means a launch without clusters. `cooperative` asks for a cooperative launch.
+    `static_shared_bytes` is what the kernel declares itself. `dynamic_shared_bytes` is requested at the launch, and
+    above 48 KiB also by the kernel's MAX_DYNAMIC_SHARED_SIZE_BYTES attribute. `cluster` is in blocks; (1, 1, 1) means a
+    launch without clusters. `cooperative` requests a cooperative launch.
     """
 
     kernel: str
@@ -89,8 +89,8 @@ class LaunchPlan:
     """The launches of one program in order, on one stream.
 
     A launch's pointers are the `arguments` in their order (the last `num_outputs` of them are written), then one
-    device allocation for each of `workspaces` (bytes), which live from the first launch to the last and hold
-    nothing before.
+    device allocation for each of `workspaces` (bytes), which last from the first launch to the last and are
+    uninitialized before.
     """
 
     launches: tuple[Launch, ...]
@@ -145,7 +145,7 @@ def _launch(data: Any, where: str, slots: int) -> Launch:
     _keys(data, where, set(Launch.__dataclass_fields__))
     kernel = data["kernel"]
     if not isinstance(kernel, str) or not _KERNEL.fullmatch(kernel):
-        raise BadPlan(f"{where}.kernel: not the name of a kernel: {kernel!r:.80}")
+        raise BadPlan(f"{where}.kernel: not a kernel name: {kernel!r:.80}")
     args = tuple(_whole(a, f"{where}.args[{i}]", 0, slots - 1) for i, a in _items(data["args"], f"{where}.args"))
     grid = _extent(data["grid"], f"{where}.grid", GRID_LIMITS)
     block = _extent(data["block"], f"{where}.block", BLOCK_LIMITS)

@@ -1,6 +1,6 @@
-"""CUDA source -> cubin through NVRTC, for hosts without nvcc: the shared library alone, through ctypes.
+"""CUDA source -> cubin through NVRTC, for hosts without nvcc. The shared library is called through ctypes.
 
-pip brings it and the headers: `nvidia-cuda-nvrtc`, `-runtime`, `-cccl` and, for tensor cores, `-crt`.
+pip installs it and the headers: `nvidia-cuda-nvrtc`, `-runtime`, `-cccl` and, for tensor cores, `-crt`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 PACKAGES = "nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl nvidia-cuda-crt"
 
-_FINE = 0
+_SUCCESS = 0
 
 
 class NvrtcFailed(Exception):
-    """NVRTC refused the source; the message is its log."""
+    """NVRTC rejects the source; the message is its log."""
 
 
 @functools.cache
@@ -40,12 +40,13 @@ def _packages() -> Iterator[Path]:
 
 
 def include_folders() -> list[Path]:
-    found = [folder / "include" for folder in _packages()]
-    return [path for folder in found for path in (folder, folder / "cccl") if path.is_dir()]
+    """The folders of CUDA headers that pip installed."""
+    headers = [folder / "include" for folder in _packages()]
+    return [path for folder in headers for path in (folder, folder / "cccl") if path.is_dir()]
 
 
 def compile_source(source: str, arch: str, options: Sequence[str] = ()) -> tuple[bytes, str]:
-    """The cubin and the log, which has what ptxas says of the kernels. Raises NvrtcFailed."""
+    """The cubin and the log, with the resource usage from ptxas. Raises NvrtcFailed."""
     nvrtc = _loaded()
     program = ctypes.c_void_p()
     _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))
@@ -55,7 +56,7 @@ def compile_source(source: str, arch: str, options: Sequence[str] = ()) -> tuple
         encoded = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         code = nvrtc.nvrtcCompileProgram(program, len(flags), encoded)
         log = _text(nvrtc, program, "ProgramLog")
-        if code != _FINE:
+        if code != _SUCCESS:
             raise NvrtcFailed(log.strip() or _reason(nvrtc, code))
         size = ctypes.c_size_t()
         _check(nvrtc, nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)))
@@ -69,7 +70,7 @@ def compile_source(source: str, arch: str, options: Sequence[str] = ()) -> tuple
 def _loaded() -> ctypes.CDLL:
     nvrtc = library()
     if nvrtc is None:
-        raise NvrtcFailed(f"there is no NVRTC here: pip install {PACKAGES}")
+        raise NvrtcFailed(f"NVRTC is not installed: pip install {PACKAGES}")
     return nvrtc
 
 
@@ -82,7 +83,7 @@ def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> str:
 
 
 def _check(nvrtc: ctypes.CDLL, code: int) -> None:
-    if code != _FINE:
+    if code != _SUCCESS:
         raise NvrtcFailed(_reason(nvrtc, code))
 
 

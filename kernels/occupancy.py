@@ -1,4 +1,4 @@
-"""How many blocks of a kernel one multiprocessor holds at once, and what keeps it from holding more.
+"""How many blocks of a kernel one multiprocessor holds at once, and what limits their number.
 
 The rules are those of `cuda_occupancy.h` of the CUDA toolkit; tests compile that header and compare.
 """
@@ -14,14 +14,14 @@ _PARTITIONS = 4
 """Each multiprocessor since Volta is four partitions, each with a quarter of the registers and warps."""
 
 _REGISTER_UNIT = 256
-"""Registers are given to a warp in units of this many."""
+"""Registers are allotted to a warp in units of this many."""
 
 _MAX_REGISTERS = 255
 
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What one multiprocessor has. Bytes of shared memory; `reserved` is the driver's own share of every block."""
+    """Limits of one multiprocessor. Shared memory in bytes; `reserved` is what the driver takes for each block."""
 
     threads: int
     blocks: int
@@ -52,7 +52,7 @@ MULTIPROCESSORS: Mapping[int, Multiprocessor] = {
 class Occupancy:
     """Blocks that run at once on a multiprocessor; 0 when the kernel cannot be launched at all.
 
-    `limiter` is what there is too little of: `threads`, `blocks`, `registers` or `shared memory`.
+    `limiter` is the resource that limits them: `threads`, `blocks`, `registers` or `shared memory`.
     """
 
     blocks: int
@@ -62,11 +62,11 @@ class Occupancy:
 
 
 def multiprocessor(arch: str) -> Multiprocessor:
-    """What an architecture (`sm_90a`) has. Raises ValueError for one that is not in the table."""
-    found = re.fullmatch(r"sm_(\d{2,3})[af]?", arch)
-    if found is None or int(found[1]) not in MULTIPROCESSORS:
+    """The limits of an architecture (`sm_90a`). Raises ValueError for one that is not in the table."""
+    matched = re.fullmatch(r"sm_(\d{2,3})[af]?", arch)
+    if matched is None or int(matched[1]) not in MULTIPROCESSORS:
         raise ValueError(f"no occupancy rules for {arch!r}; known: {', '.join(f'sm_{n}' for n in MULTIPROCESSORS)}")
-    return MULTIPROCESSORS[int(found[1])]
+    return MULTIPROCESSORS[int(matched[1])]
 
 
 def occupancy(arch: str, threads: int, registers: int, shared_bytes: int) -> Occupancy:

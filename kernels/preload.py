@@ -1,10 +1,10 @@
-"""What the warm process imports before workers are forked from it."""
+"""What the fork server imports before workers are forked from it."""
 
 import gc
 
 from kernels.metaschedule import meta_schedule
 
 meta_schedule()
-# What is loaded now stays: without this each child's collector walks (and unshares) all of it, a twentieth of a build.
+# Without this each child's garbage collector walks, and so unshares, everything loaded: a twentieth of a build.
 gc.collect()
 gc.freeze()

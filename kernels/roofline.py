@@ -1,10 +1,9 @@
-"""How long a kernel should take, from what it does and what the GPU has. Nothing is compiled or run.
+"""The analytical model: how long a kernel should take, from its work and the GPU's data sheet. Nothing is run.
 
 A roofline over every level a block uses (arithmetic, shared memory, L2, device memory), each derated by what keeps it
 from its peak: idle multiprocessors in the last wave, too few independent operations in flight (Little's law: Volkov,
 "Understanding latency hiding on GPUs", 2016), bank conflicts, uncoalesced access, spilled registers. It orders
-candidates before the first measurement and prunes the hopeless; its seconds are no measurement and never reach a
-report.
+candidates before the first measurement and prunes slow ones. Its seconds are no measurement and never reach a report.
 """
 
 from __future__ import annotations
@@ -12,33 +11,40 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kernels.gpus import Gpu
+from kernels.gpus import GpuSpec
 from kernels.occupancy import Occupancy, occupancy
 
 _ARITHMETIC_LATENCY = 4.0
-"""Clocks until a multiply-add's result can be used, on every architecture since Volta."""
+"""Clocks from a multiply-add to the first use of its result, on every architecture since Volta."""
 
 _MEMORY_LATENCY_S = 5e-7
-"""From device memory to registers through a barrier, roughly the same for a decade."""
+"""From device memory to registers through a barrier; roughly the same for a decade."""
 
 _SHARED_LATENCY_S = 2e-8
 _LAUNCH_S = 2e-6
 _OVERLAP = 0.15
-"""How much of the smaller shares still adds to the largest one: levels overlap, but not fully."""
+"""The fraction of the smaller shares that adds to the largest one: levels overlap, but not fully."""
 
-HOPELESS = 20.0
-"""A candidate estimated to take this many times the best estimate is not worth a build."""
+PRUNING_RATIO = 20.0
+"""A candidate whose estimate is this many times the best one is not worth a build."""
+
+FEATURE_NAMES = (
+    "seconds", "arithmetic", "shared_memory", "l2", "device_memory", "latency", "occupancy", "waves", "last_wave",
+)  # fmt: skip
+"""The numbers of `Estimate.features`. The names are stored with features, so they never change their meaning."""
+
+_LEVELS = ("arithmetic", "shared memory", "L2", "device memory", "latency")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one launch does. Bytes and flops are those of one block, unless said otherwise.
+    """The work of one launch. Bytes and flops are of one block, unless the description says otherwise.
 
     `l2_bytes` is what a block reads and writes beyond its multiprocessor, `shared_bytes` what its threads move to and
-    from shared memory, `conflicts` how many times over that is served because of bank conflicts, and `coalesced` the
-    share of each transaction that is used. `steps` are the rounds of loading and waiting; `in_flight` of them overlap
-    (pipelining). `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued
-    for each of them. `spilled` registers of a thread live in memory. `least_dram_bytes` is of the whole launch.
+    from shared memory, `conflicts` the factor by which bank conflicts slow that down, and `coalesced` the used fraction
+    of each transaction. `steps` are the rounds of loading and waiting, of which `in_flight` overlap (pipelining).
+    `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued for each of
+    them. `spilled` registers of a thread are in memory. `least_dram_bytes` is of the whole launch.
     """
 
     blocks: int
@@ -61,7 +67,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated seconds of a launch, the largest share's name, and every share in seconds."""
+    """Estimated seconds of a launch, the name of the largest share, and every share in seconds (by _LEVELS)."""
 
     seconds: float
     bound_by: str
@@ -70,20 +76,19 @@ class Estimate:
     waves: float
 
     def features(self) -> tuple[float, ...]:
-        """FEATURES numbers for a cost model: log2 of seconds and shares, occupancy, waves, how full the last is."""
+        """The numbers of FEATURE_NAMES, for a cost model.
+
+        log2 of the seconds and of each share, the occupancy, log2 of the waves + 1, and how full the last wave is.
+        """
         logs = [math.log2(max(s, 1e-12)) for s in (self.seconds, *self.shares.values())]
         return (*logs, self.occupancy.fraction, math.log2(self.waves + 1), self.waves - math.floor(self.waves))
 
 
-FEATURES = 9
-
-
-def estimate(work: Work, gpu: Gpu) -> Estimate:
-    """Judge one launch. Infinite seconds where it cannot be launched."""
+def estimate(work: Work, gpu: GpuSpec) -> Estimate:
+    """Estimate one launch. Infinite seconds where it cannot be launched."""
     fits = occupancy(gpu.arch, work.threads, work.registers, work.shared_memory)
-    names = ("arithmetic", "shared memory", "L2", "device memory", "latency")
     if fits.blocks == 0:
-        return Estimate(math.inf, fits.limiter, dict.fromkeys(names, math.inf), fits, 0.0)
+        return Estimate(math.inf, fits.limiter, dict.fromkeys(_LEVELS, math.inf), fits, 0.0)
     at_once = min(fits.blocks, math.ceil(work.blocks / gpu.multiprocessors))
     waves = work.blocks / (gpu.multiprocessors * at_once)
     rounds = math.ceil(work.blocks / gpu.multiprocessors)  # blocks of the busiest multiprocessor
@@ -107,6 +112,6 @@ def estimate(work: Work, gpu: Gpu) -> Estimate:
     return Estimate(_LAUNCH_S + shares[largest] + _OVERLAP * rest, largest, shares, fits, waves)
 
 
-def _misses(work: Work, gpu: Gpu) -> bool:
+def _misses(work: Work, gpu: GpuSpec) -> bool:
     """Whether what is read again is likely to have left L2 in between."""
     return work.least_dram_bytes > gpu.l2_size

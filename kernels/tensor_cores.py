@@ -1,8 +1,8 @@
-"""Tensor-core intrinsics: which ones a workload and an architecture allow, registered where TVM has none.
+"""Tensor-core intrinsics: which ones an architecture allows, registered where TVM has none.
 
-TVM registers wmma intrinsics for float16 and int8. Those for bfloat16 and TF32 are made here from the same
-factories; its code generator knows no such fragments, so they go through it as half ones (`disguise`) and get their own
-type, and TF32 the rounding that CUDA asks for, in the source (`reveal`; CUDA C++ programming guide, "Alternate
+TVM registers wmma intrinsics for float16 and int8. Those for bfloat16 and TF32 are made here from the same factories.
+TVM's code generator has no such fragments. So they go through it as float16 fragments (`as_half`), and the source gets
+their own type (`from_half`), and for TF32 the rounding that CUDA asks for (CUDA C++ programming guide, "Alternate
 Floating Point").
 """
 
@@ -18,7 +18,7 @@ from tvm.tirx import PrimFunc
 _SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "int8": "s8", "int32": "s32"}
 
 _LEAST_SM = {"float16": 70, "int8": 75, "bfloat16": 80, "float32": 80}
-"""The first architecture whose tensor cores take an operand dtype; float32 means TF32."""
+"""The first architecture whose tensor cores take an operand dtype; float32 stands for TF32."""
 
 _FRAGMENTS = {"bfloat16": "__nv_bfloat16", "float32": "nvcuda::wmma::precision::tf32"}
 _SCOPES = ("wmma.matrix_a", "wmma.matrix_b")
@@ -28,10 +28,10 @@ _TF32_DEPTH = 8
 
 def sm_number(arch: str) -> int:
     """`sm_90a` -> 90."""
-    found = re.fullmatch(r"sm_(\d+)[af]?", arch)
-    if found is None:
+    matched = re.fullmatch(r"sm_(\d+)[af]?", arch)
+    if matched is None:
         raise ValueError(f"not a CUDA architecture: {arch!r}")
-    return int(found[1])
+    return int(matched[1])
 
 
 def groups(arch: str, tf32: bool) -> list[Mapping[str, str]]:
@@ -84,10 +84,10 @@ def _register(name: str, make: Callable[[], tuple[PrimFunc, PrimFunc]]) -> None:
         TensorIntrin.register(name, *make())
 
 
-def disguise(module: tvm.IRModule) -> tuple[tvm.IRModule, str | None]:
-    """The device module with its bfloat16 or float32 operand fragments as float16 ones, and which dtype they were.
+def as_half(module: tvm.IRModule) -> tuple[tvm.IRModule, str | None]:
+    """The device module with its bfloat16 or float32 operand fragments as float16 ones, and their dtype.
 
-    None where there are none, and then the module is the same. Tensor core programs have one operand dtype.
+    The dtype is None where there are none; then the module is unchanged. Tensor-core programs have one operand dtype.
     """
     if not any(scope in (text := tvm.ir.save_json(module)) for scope in _SCOPES):
         return module, None
@@ -95,22 +95,22 @@ def disguise(module: tvm.IRModule) -> tuple[tvm.IRModule, str | None]:
     nodes = graph["nodes"]
     dtypes = {i: n["data"]["dtype"] for i, n in enumerate(nodes) if n["type"] == "ir.PrimType"}
     scopes = {i for i, n in enumerate(nodes) if n["type"] == "ffi.String" and n["data"] in _SCOPES}
-    found = None
+    operand_dtype = None
     for node in list(nodes):
         key = {"tirx.BufferType": "dtype", "ir.PointerType": "element_type"}.get(node["type"])
         if key is None or node["data"]["storage_scope"] not in scopes:
             continue
         dtype = dtypes[node["data"][key]]
         if dtype in _FRAGMENTS:
-            if found is None:
+            if operand_dtype is None:
                 nodes.append({"type": "ir.PrimType", "data": {"span": 0, "dtype": "float16"}})
                 half = len(nodes) - 1
-            found, node["data"][key] = dtype, half
-    return (tvm.ir.load_json(json.dumps(graph)), found) if found else (module, None)
+            operand_dtype, node["data"][key] = dtype, half
+    return (tvm.ir.load_json(json.dumps(graph)), operand_dtype) if operand_dtype else (module, None)
 
 
-def reveal(source: str, dtype: str) -> str:
-    """The source of a disguised module with the fragments' own type, and TF32 operands rounded as they are loaded."""
+def from_half(source: str, dtype: str) -> str:
+    """The source of an `as_half` module with the fragments' own type, and TF32 operands rounded as they are loaded."""
     source = re.sub(
         r"(nvcuda::wmma::fragment<nvcuda::wmma::matrix_[ab], [\d, ]+, )half\b", rf"\g<1>{_FRAGMENTS[dtype]}", source
     )

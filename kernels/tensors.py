@@ -1,4 +1,4 @@
-"""What a tensor program takes, and the numbers it is given. Needs numpy alone: hosts without TVM draw the same."""
+"""The arguments of tensor programs, and seeded values for them. Needs only numpy: hosts without TVM draw the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TensorSpec:
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
     """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
 
-    Never zeros or constants, which can make arithmetic faster than it will be in use.
+    Never all zeros or constants, which can make arithmetic faster than in use.
     """
     rng = np.random.default_rng(seed)
     arrays: list[np.ndarray[Any, Any]] = []
@@ -38,12 +38,12 @@ def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[A
 
 
 def poison(spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """An output before it is written."""
+    """An output buffer before it is written."""
     return np.full(spec.shape, poison_value(np.dtype(spec.dtype)), dtype=spec.dtype)
 
 
 def poison_value(dtype: np.dtype[Any]) -> Any:
-    """What an output holds before it is written: NaN, or a value no kernel should produce."""
+    """The value of an output before it is written: NaN, or a value that no kernel should produce."""
     if dtype.kind in "fV":  # V: bfloat16 and the 8-bit floats of ml_dtypes
         return np.nan
     return False if dtype.kind == "b" else np.iinfo(dtype).min + 77

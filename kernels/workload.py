@@ -1,4 +1,4 @@
-"""One tensor program, as data: TensorIR, shapes, dtypes, flops, bytes, and a key that survives machines."""
+"""One tensor program, as data: TensorIR, shapes, dtypes, flops, bytes, and a key that is the same on every machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ __all__ = ["TensorSpec", "Workload", "from_prim_func", "seeded_inputs"]
 class Workload:
     """An unscheduled tensor program with static shapes, destination-passing (outputs last).
 
-    `flops` counts arithmetic of one call as TVM's analysis does (a multiply-add is 2). `bytes` is the
-    least traffic: every argument touched once. `origin` says which operator it came from, as plain
-    data for baselines and reports; it is no part of the identity. Two workloads are equal when their
-    keys are.
+    `flops` counts the arithmetic of one call as TVM's analysis does (a multiply-add is 2). `bytes` is the least
+    traffic: every argument is read or written once. `origin` says which operator it comes from, as plain data for
+    baselines and reports; it is no part of the identity. Two workloads are equal when their keys are.
     """
 
     name: str = field(compare=False)
@@ -69,9 +68,9 @@ def from_prim_func(
 ) -> Workload:
     """Make a workload of a TensorIR function.
 
-    The key is TVM's structural hash of the function under the name `main`, as 16 hex digits: the same
-    in every process and whatever its variables are called, other whenever shape, dtype or body are.
-    Raises ValueError when a shape is not static.
+    The key is TVM's structural hash of the function under the name `main`, as 16 hex digits. It is the same in every
+    process and for any names of variables, and differs when shape, dtype or body differ. Raises ValueError when a shape
+    is not static.
     """
     func = func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
     specs = []

@@ -223,9 +223,7 @@ class Null:
     def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
         return {}
 
-    def entries(
-        self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]
-    ) -> list[EntrySpec]:
+    def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         seconds = {TUNED: FASTEST_S, UNTUNED: UNTUNED_S, REFERENCE: 2 * FASTEST_S}
         return [
             EntrySpec(name, f"{__name__}:NullModel", {"seconds": seconds[name]})
@@ -278,4 +276,3 @@ class NullKind:
 
 
 NULL = NullKind()
-

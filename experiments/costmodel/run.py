@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from costmodel.base import ConstantModel, CostModel
-from costmodel.dataset import Outcome
+from costmodel.dataset import CandidateOutcome
 from costmodel.xgb import XgbRanker
 from kernels.features import ENCODING, SCHEMA
 from tuner.commands import model as training
@@ -31,7 +31,7 @@ class Surrogates:
     def fit(
         self,
         rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
@@ -51,7 +51,7 @@ class Nearest:
     def fit(
         self,
         rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class OnEncodings:
     def fit(
         self,
         rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
@@ -117,7 +117,7 @@ class Tvm:
     def fit(
         self,
         rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:

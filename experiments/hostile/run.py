@@ -98,7 +98,7 @@ def search() -> None:
         from tuner.protocols import Task
 
         task, builder = Task(matmul(64), TARGET), CPU.builder(TARGET, Path(folder), 2, 30.0)
-        candidates = builder.space(task, tuple(PASSES)).seeds()
+        candidates = builder.space(task, tuple(PASSES)).initial_candidates()
         print("ready", flush=True)
         while True:
             builder.build(task, candidates[:6])

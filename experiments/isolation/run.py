@@ -40,7 +40,7 @@ def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[di
     try:
         for name in names:
             task = Task(WORKLOADS[name](), target)
-            candidates = builder.space(task, tuple(PASSES)).seeds()[:count]
+            candidates = builder.space(task, tuple(PASSES)).initial_candidates()[:count]
             found = builder.reference(task, [0, 1], folder)
             for built in builder.build(task, candidates):
                 if isinstance(built, Artifact):

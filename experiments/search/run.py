@@ -130,7 +130,7 @@ def _judge(task: str, child, folder: Path) -> str:
     with np.load(path) as wanted, np.load(folder / "answer.npz") as answer:
         for name in wanted.files:
             expectation = Expectation(wanted[name], working_dtype(function), reduction_length(function))
-            ok, _, _, reason = expectation.judge(answer[name])
+            ok, _, _, reason = expectation.check(answer[name])
             if not ok:
                 return str(reason)
     return ""

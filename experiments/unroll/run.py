@@ -65,7 +65,7 @@ def main() -> None:
         space = generate(task, target)
         applier = TraceApplier(task, space, target)
         arrays = [tvm.runtime.tensor(a) for a in seeded_inputs(task.args, 0)]
-        for seed in space.seeds()[:seeds]:
+        for seed in space.initial_candidates()[:seeds]:
             for depth in DEPTHS:
                 candidate = Candidate(seed.sketch, seed.decisions, PassConfig().replace(Unroll(depth)))
                 schedule = applier.apply(candidate)

@@ -57,7 +57,7 @@ class PassConfig:
     settings: tuple[Pass, ...] = tuple(p() for p in PASSES.values())
 
     def replace(self, setting: Pass) -> PassConfig:
-        """The same configuration with one pass set otherwise."""
+        """The configuration with one pass at another setting."""
         return PassConfig(tuple(setting if s.name == setting.name else s for s in self.settings))
 
     def on_schedule(self, schedule: Schedule) -> None:
@@ -73,7 +73,7 @@ class PassConfig:
         return {key: value for s in self.settings for key, value in s.context_options().items()}
 
     def target_options(self, target: Mapping[str, Any]) -> dict[str, Any]:
-        """The target with every pass's attributes; lists (features) are appended to."""
+        """The target with the attributes of every pass; lists (CPU features) are appended to."""
         merged = dict(target)
         for setting in self.settings:
             for key, value in setting.target_options().items():
@@ -89,15 +89,16 @@ class PassConfig:
         return tuple(option for s in self.settings for option in s.compiler_options())
 
     def numbers(self) -> tuple[float, ...]:
+        """`Pass.number` of each setting, in the order of PASSES."""
         return tuple(s.number() for s in self.settings)
 
     def to_text(self) -> str:
-        """Only what differs from the default, e.g. `unroll{depth=64} cse{on=0}`."""
+        """Only what differs from the default, e.g. `unroll{depth=16} cse{on=0}`."""
         return " ".join(s.to_text() for s in self.settings if s != PASSES[s.name]())
 
     @staticmethod
     def from_text(text: str) -> PassConfig:
-        """The inverse of `to_text`. Raises ValueError on an unknown pass, option or leftover text."""
+        """The inverse of `to_text`. Raises ValueError for an unknown pass or option, and for other text."""
         config = PassConfig()
         if _TEXT.sub("", text).strip():
             raise ValueError(f"not a pass configuration: {text!r}")

@@ -1,4 +1,4 @@
-"""Copies into shared memory that do not pass through registers."""
+"""Asynchronous copies into shared memory, which do not pass through registers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class AsyncCopy(Pass):
-    """Let the copies of pipelined CUDA sketches run beside the arithmetic (cp.async, sm_80 and newer).
+    """Let the copies of pipelined CUDA sketches overlap with the arithmetic (cp.async, sm_80 and newer).
 
-    `emit_cuda` turns them on; without, the same pipeline copies through registers.
+    `emit_cuda` turns them on; without them the same pipeline copies through registers.
     """
 
     name: ClassVar[str] = "async_copy"

@@ -1,8 +1,8 @@
-"""What a pass is: a frozen dataclass whose fields are its options, one line of text that round-trips.
+"""The base of passes: a pass is a frozen dataclass whose fields are its options, and one line of text.
 
 A pass may act in six places: on the schedule before post-processing, on the scheduled function, as options of the
 lowering (`PassContext`), as options of the target, on emitted CUDA source, and as options of its compiler.
-`variants` lists what is worth searching, what is most often best first.
+`variants` lists the settings worth searching, with the most often best one first.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tvm.s_tir import Schedule
 
 @dataclass(frozen=True)
 class Pass:
-    """Base of all passes. Every hook defaults to doing nothing."""
+    """Base of all passes. Every hook does nothing by default."""
 
     name: ClassVar[str]
 
     @classmethod
     def variants(cls, target_kind: str) -> tuple[Pass, ...]:
-        """The settings worth searching on this kind of target; the first is the one that a search begins with."""
+        """The settings worth searching on a kind of target; a search begins with the first."""
         return (cls(),)
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        """Whether the settings make any difference to an unscheduled program."""
+        """Whether the settings can make a difference for an unscheduled program."""
         return True
 
     def on_schedule(self, schedule: Schedule) -> None:
-        """Change a schedule whose sketch has been applied and that is not post-processed yet."""
+        """Change a schedule after its trace was applied and before it is post-processed."""
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         """Change a scheduled function that is about to be compiled."""
@@ -48,11 +48,11 @@ class Pass:
         return {}
 
     def on_source(self, source: str) -> str:
-        """Change CUDA source that was emitted."""
+        """Change emitted CUDA source."""
         return source
 
     def compiler_options(self) -> tuple[str, ...]:
-        """Options for the CUDA compiler, as nvcc and NVRTC both spell them."""
+        """Options for the CUDA compiler, in a spelling that nvcc and NVRTC both accept."""
         return ()
 
     def number(self) -> float:

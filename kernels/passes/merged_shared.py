@@ -1,4 +1,4 @@
-"""Where the parts of shared memory lie."""
+"""The layout of shared memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class MergedShared(Pass):
-    """Put a kernel's shared memory into one dynamic allocation, where what lives apart shares room; CUDA only."""
+    """Put shared memory into one dynamic allocation, where buffers of disjoint lifetimes share space; CUDA only."""
 
     name: ClassVar[str] = "merged_shared"
     on: bool = False

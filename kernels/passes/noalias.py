@@ -12,7 +12,7 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class NoAlias(Pass):
-    """Tell the compiler that no two buffers overlap (true for every kernel we make)."""
+    """Tell the compiler that no two buffers overlap, which is true of all our kernels."""
 
     name: ClassVar[str] = "noalias"
     on: bool = True

@@ -1,4 +1,4 @@
-"""How hard ptxas tries."""
+"""The optimization level of ptxas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many registers a thread may have."""
+"""A limit on the registers of a thread."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import ClassVar
 
 from kernels.passes.base import Pass
 
-_FILE = 65536
+_REGISTER_FILE = 65536
 """Registers of a multiprocessor, since Kepler."""
 
 _MOST_BLOCKS = 16
-"""Every architecture since Volta holds at least this many blocks; of larger demands the compiler takes no notice."""
+"""Every architecture since Volta holds at least this many blocks; the compiler ignores larger demands."""
 
 
 @dataclass(frozen=True)
 class RegisterCap(Pass):
     """At most about `registers` for a thread, 0 leaves it to ptxas; CUDA only.
 
-    Fewer let more warps run at once, and spill where they are too few. TVM's kernels have launch bounds, before which
-    -maxrregcount counts for nothing: so it is their least number of blocks that asks for the cap.
+    With fewer registers more warps run at once, but too few spill. TVM's kernels have launch bounds, which override
+    -maxrregcount, so the limit is set by their minimum number of blocks.
     """
 
     name: ClassVar[str] = "register_cap"
@@ -34,8 +34,9 @@ class RegisterCap(Pass):
         if not self.registers:
             return source
 
-        def bounded(found: re.Match[str]) -> str:
-            blocks = min(max(_FILE // (self.registers * int(found[1])), 1), _MOST_BLOCKS)
-            return f"__launch_bounds__({found[1]}, {blocks})"
+        def bounded(launch_bounds: re.Match[str]) -> str:
+            threads = int(launch_bounds[1])
+            blocks = min(max(_REGISTER_FILE // (self.registers * threads), 1), _MOST_BLOCKS)
+            return f"__launch_bounds__({threads}, {blocks})"
 
         return re.sub(r"__launch_bounds__\((\d+)\)", bounded, source)

@@ -11,7 +11,7 @@ from kernels.passes.base import Pass
 
 @dataclass(frozen=True)
 class StorageRewrite(Pass):
-    """Let intermediate buffers whose lives do not overlap share memory."""
+    """Let intermediate buffers of disjoint lifetimes share memory."""
 
     name: ClassVar[str] = "storage_rewrite"
     on: bool = True

@@ -1,4 +1,4 @@
-"""Elementary functions as polynomials, which become vector code; as calls they are made lane by lane."""
+"""Elementary functions as polynomials, which are vectorized; calls are not."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LEAST, _MOST = -104.0, 89.0
-"""Where e^x is zero and infinite in float32."""
+"""Below and above these e^x is zero and infinite in float32."""
 
 _ERF_TOP = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
             -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip
 _ERF_BOTTOM = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
                -1.42647390514189e-02)  # fmt: skip
 _ERF_ONE = 4.0
-"""From where on erf is 1 in float32."""
+"""From here on erf is 1 in float32."""
 
 
 @dataclass(frozen=True)
 class VectorMath(Pass):
     """Compute float32's `exp`, `sigmoid` and `erf` by polynomials in the kernel itself.
 
-    To within 2, 4 and 8 units in the last place. TVM calls the C library once for each element, also in a loop of
-    vectors.
+    The errors are at most 2, 4 and 8 units in the last place. TVM calls the C library once for each element, even in
+    vectorized loops.
     """
 
     name: ClassVar[str] = "vector_math"
@@ -54,10 +54,9 @@ class VectorMath(Pass):
 
 
 def exp(x: tirx.PrimExpr) -> tirx.PrimExpr:
-    """e^x of a float32: n = round(x / ln 2), a polynomial of what is left, times 2^n in two steps.
+    """e^x of a float32: n = round(x / ln 2), a polynomial of the remainder, times 2^n in two steps.
 
-    After Moshier's Cephes library (`expf`). Infinities, NaN and results too small for a normal number come out as they
-    should.
+    After Moshier's Cephes library (`expf`). Infinities, NaN and subnormal results are right.
     """
     given, bounded, power, rest = (tirx.Var(name, "float32") for name in ("x", "bounded", "n", "r"))
     scaled = _polynomial(_EXP, rest) * (rest * rest) + rest + _float(1.0)
@@ -87,7 +86,7 @@ def erf(x: tirx.PrimExpr) -> tirx.PrimExpr:
 
 
 def _polynomial(coefficients: Sequence[float], x: tirx.PrimExpr) -> tirx.PrimExpr:
-    """By Horner's rule, the highest power first."""
+    """A polynomial by Horner's rule, with the coefficient of the highest power first."""
     value = _float(coefficients[0])
     for coefficient in coefficients[1:]:
         value = value * x + _float(coefficient)
@@ -95,7 +94,7 @@ def _polynomial(coefficients: Sequence[float], x: tirx.PrimExpr) -> tirx.PrimExp
 
 
 def _two_to(exponent: tirx.PrimExpr) -> tirx.PrimExpr:
-    """2 to the power of an int32 between -126 and 127, put together from its bits."""
+    """2 to the power of an int32 from -126 to 127, made from its bits."""
     bits = tirx.shift_left(exponent + tirx.const(127, "int32"), tirx.const(23, "int32"))
     return tirx.reinterpret("float32", bits)
 
@@ -108,7 +107,7 @@ _POLYNOMIALS: Mapping[str, Callable[..., tirx.PrimExpr]] = {"tirx.exp": exp, "ti
 
 
 def _polynomial_of(call: Any) -> Callable[..., tirx.PrimExpr] | None:
-    """What to call instead; None where a call is to stay."""
+    """The polynomial that replaces a call; None where the call stays."""
     polynomial = _POLYNOMIALS.get(getattr(call.op, "name", ""))
     return polynomial if polynomial and str(call.ty.dtype) == "float32" else None
 

@@ -13,7 +13,7 @@ from kernels.passes.base import Pass
 class VectorWidth(Pass):
     """Prefer vector registers of `bits` bits; 0 leaves the choice to the CPU model.
 
-    x86 only: some cores lower their clock on 512-bit work, others split it in two.
+    x86 only: some cores lower their clock for 512-bit instructions, others split them in two.
     """
 
     name: ClassVar[str] = "vector_width"

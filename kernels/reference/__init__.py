@@ -1,10 +1,10 @@
-"""Independent numerics: what a tensor program must answer, computed by numpy and never by TVM.
+"""Independent numerics: the outputs a tensor program must compute, by numpy and never by TVM.
 
 `evaluate` walks unscheduled TensorIR (destination-passing, one root block over a sequence of loop
 nests, as `te.create_prim_func` and relax's LegalizeOps and FuseTIR make it) block by block.
 
-- Floating point is float64 throughout and is rounded only where the program casts explicitly, so
-  the answer is that of the mathematics, not of one order of operations. Integers keep their dtype.
+- Floating point is float64 throughout and is rounded only where the program casts explicitly, so the outputs do not
+  depend on an order of operations. Integers keep their dtype.
 - A block's iteration variables become broadcasting index axes ("atoms"). A variable that occurs as
   `v // c` or `v % c` is split into two atoms, so that grouped and packed layouts stay affine.
 - A load whose indices are affine is a strided view; any other is a gather.

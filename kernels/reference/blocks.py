@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ from kernels.reference.domain import Atom, Domain, Unsupported
 
 
 @dataclass(frozen=True)
-class Block:
-    """A leaf block: its domain, and its statements (bindings and stores) in order."""
+class LeafBlock:
+    """A block without blocks inside: its domain, and its statements (bindings and stores) in order."""
 
     domain: Domain
     init: tuple[Any, ...]
@@ -25,10 +26,12 @@ class Block:
 
 
 def sequence(statement: Any) -> tuple[Any, ...]:
+    """The statements of a sequence; a single statement is a sequence of one."""
     return tuple(statement.seq) if isinstance(statement, tirx.SeqStmt) else (statement,)
 
 
 def root_block(func: tirx.PrimFunc) -> Any:
+    """The block that is the body of a function. Raises Unsupported where it is anything else."""
     realize = func.body
     if not isinstance(realize, tvm.s_tir.SBlockRealize) or len(realize.block.iter_vars) > 0:
         raise Unsupported("a body that is not one root block")
@@ -36,12 +39,13 @@ def root_block(func: tirx.PrimFunc) -> Any:
 
 
 def extent_of(value: Any) -> int:
+    """A constant extent as a number. Raises Unsupported for a symbolic one."""
     if not isinstance(value, tirx.IntImm):
         raise Unsupported("a symbolic extent")
     return int(value.value)
 
 
-def leaf_block(statement: Any) -> Block:
+def leaf_block(statement: Any) -> LeafBlock:
     """The block inside a loop nest. Raises Unsupported unless its variables are the loops themselves."""
     loops: dict[Any, int] = {}
     while isinstance(statement, tirx.For):
@@ -56,8 +60,18 @@ def leaf_block(statement: Any) -> Block:
         raise Unsupported("a block with buffers of its own")
     if not (isinstance(statement.predicate, tirx.IntImm) and int(statement.predicate.value) == 1):
         raise Unsupported("a predicate")
+    domain = _domain(block, statement.iter_values, loops)
+    init = sequence(block.init) if block.init is not None else ()
+    body = sequence(block.body)
+    if not all(isinstance(s, (tirx.Bind, tirx.BufferStore)) for s in (*init, *body)):
+        raise Unsupported("a block that does more than bind and store")
+    return LeafBlock(domain, init, body)
+
+
+def _domain(block: Any, values: Sequence[Any], loops: dict[Any, int]) -> Domain:
+    """The domain of a block whose variables take these values, each of which must be one of the loops around it."""
     atoms = []
-    for iter_var, value in zip(block.iter_vars, statement.iter_values, strict=True):
+    for iter_var, value in zip(block.iter_vars, values, strict=True):
         extent = extent_of(iter_var.dom.extent)
         bound = loops.pop(value, None) if isinstance(value, tirx.Var) else 1 if _is_zero(value) else None
         if bound != extent or extent_of(iter_var.dom.min) != 0:
@@ -67,11 +81,7 @@ def leaf_block(statement: Any) -> Block:
         atoms.append(Atom(iter_var.var, 1, extent, iter_var.iter_type == tirx.IterVar.CommReduce))
     if any(extent != 1 for extent in loops.values()):
         raise Unsupported("a loop that no block variable uses")
-    init = sequence(block.init) if block.init is not None else ()
-    body = sequence(block.body)
-    if not all(isinstance(s, (tirx.Bind, tirx.BufferStore)) for s in (*init, *body)):
-        raise Unsupported("a block that does more than bind and store")
-    return Block(Domain(tuple(sorted(atoms, key=lambda a: a.reduce))), init, body)
+    return Domain(tuple(sorted(atoms, key=lambda atom: atom.reduce)))
 
 
 def _is_zero(value: Any) -> bool:

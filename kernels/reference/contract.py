@@ -40,7 +40,7 @@ def contract(a: Array, b: Array, shape: Sequence[int], spatial: int, dtype: np.d
         product = product * scale
     order = [*batch, *left, *right]
     others = [i for i in range(len(shape)) if i not in order]
-    kept = product.reshape([shape[i] for i in order] + [1] * len(others))
+    expanded = product.reshape([shape[i] for i in order] + [1] * len(others))
     return np.broadcast_to(
-        kept.transpose(np.argsort([*order, *others])), [n if i < spatial else 1 for i, n in enumerate(shape)]
+        expanded.transpose(np.argsort([*order, *others])), [n if i < spatial else 1 for i, n in enumerate(shape)]
     )

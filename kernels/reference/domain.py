@@ -1,4 +1,4 @@
-"""What a block iterates over, what is affine in it, and how it is cut into chunks."""
+"""The iteration domain of a block: affine forms over it, and how it is cut into chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 1 << 25
 
 
 class Unsupported(Exception):
-    """A program this evaluator has no rule for; the caller compares with an untuned build instead."""
+    """A program that this evaluator has no rule for. The caller then compares with an untuned build."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class Atom:
 
 
 class NotAffine(Exception):
-    pass
+    """An index that is no sum of atoms times constants."""
 
 
 class NeedSplit(Exception):
+    """An index that is affine once an atom is split by a factor."""
+
     def __init__(self, atom: Atom, factor: int) -> None:
         super().__init__()
         self.atom = atom
@@ -44,6 +46,7 @@ class NeedSplit(Exception):
 
 
 Range = tuple[int, int]
+"""From the first index of an atom to the one after the last."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ class Domain:
         return tuple((0, a.extent) for a in self.atoms)
 
     def split(self, atom: Atom, factor: int) -> Domain:
-        parts = (
+        """The domain with an atom as two: its quotient and its remainder by a factor."""
+        quotient_and_remainder = (
             Atom(atom.var, atom.weight * factor, atom.extent // factor, atom.reduce),
             Atom(atom.var, atom.weight, factor, atom.reduce),
         )
         i = self.atoms.index(atom)
-        return Domain((*self.atoms[:i], *parts, *self.atoms[i + 1 :]))
+        return Domain((*self.atoms[:i], *quotient_and_remainder, *self.atoms[i + 1 :]))
 
     def indices(self, ranges: Sequence[Range]) -> dict[Any, Array]:
         """Each variable's values over the ranges, as an array that broadcasts along the other axes."""
@@ -102,7 +106,7 @@ class Domain:
         raise NotAffine
 
     def _divided(self, terms: list[int], constant: int, by: int, quotient: bool) -> tuple[list[int], int]:
-        """Floor division or modulo: exact when what is no multiple of `by` stays within [0, by)."""
+        """Floor division or modulo. It is affine when the terms that are no multiples of `by` stay within [0, by)."""
         if by <= 0:
             raise NotAffine
         rest = [t if t % by else 0 for t in terms]
@@ -125,10 +129,10 @@ def bounds(terms: Sequence[int], constant: int, ranges: Sequence[Range]) -> Rang
 
 
 def chunks(domain: Domain, groups: Sequence[Sequence[bool]]) -> Iterator[tuple[Range, ...]]:
-    """Cut the domain so that the groups' sizes add up to at most CHUNK elements.
+    """Ranges that cut the domain so that the groups' sizes add up to at most CHUNK elements.
 
-    `groups[g][axis]` says whether group g (an operand) extends along an axis. Each cut halves the
-    axis that shrinks the operands most.
+    `groups[g][axis]` says whether group g (an operand) extends along an axis. Each cut halves the axis that shrinks the
+    operands most.
     """
     steps = [a.extent for a in domain.atoms]
 

@@ -1,4 +1,4 @@
-"""A whole function, block after block."""
+"""Evaluates a whole function, block after block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from kernels.reference.blocks import Block, extent_of, leaf_block, root_block, sequence
+from kernels.reference.blocks import LeafBlock, extent_of, leaf_block, root_block, sequence
 from kernels.reference.domain import Array, Unsupported, chunks
 from kernels.reference.dtypes import storage_dtype
 from kernels.reference.expressions import Scope, loads_from, write
@@ -18,8 +18,8 @@ from kernels.reference.reductions import run_reduction
 def evaluate(func: tirx.PrimFunc, inputs: Sequence[Array], num_outputs: int = 1) -> list[Array]:
     """The outputs of an unscheduled function, float64 for floating point.
 
-    `inputs` have the shapes and dtypes of the function's first arguments (ValueError otherwise) and are
-    not changed. Raises Unsupported when there is no rule for a part of the program.
+    `inputs` have the shapes and dtypes of the function's first arguments (ValueError otherwise) and are not changed.
+    Raises Unsupported when there is no rule for a part of the program.
     """
     params = list(func.params)
     split = len(params) - num_outputs
@@ -42,7 +42,7 @@ def evaluate(func: tirx.PrimFunc, inputs: Sequence[Array], num_outputs: int = 1)
     return [arrays[p] for p in params[split:]]
 
 
-def _run(block: Block, arrays: Mapping[Any, Array]) -> None:
+def _run(block: LeafBlock, arrays: Mapping[Any, Array]) -> None:
     for store in block.stores:
         if store.buffer not in arrays:
             raise Unsupported(f"a store to unknown buffer {store.buffer.name}")

@@ -60,12 +60,14 @@ def _children(expr: Any) -> list[Any]:
 
 
 def subexpressions(expr: Any) -> Iterator[Any]:
+    """An expression and everything it is made of."""
     yield expr
     for child in _children(expr):
         yield from subexpressions(child)
 
 
 def loads_from(expr: Any, buffers: Sequence[Any]) -> bool:
+    """Whether an expression loads from one of the buffers."""
     return any(
         isinstance(e, tvm.ir.TensorLoad) and any(e.source.same_as(b) for b in buffers) for e in subexpressions(expr)
     )
@@ -91,13 +93,15 @@ class Scope:
         return tuple(high - low for low, high in self.ranges)
 
     def bind(self, var: Any, value: Array) -> Scope:
+        """The scope with one more variable."""
         return replace(self, env={**self.env, var: value})
 
     def guard(self) -> Scope:
+        """The scope inside a branch whose value may be discarded."""
         return replace(self, guarded=True)
 
     def value(self, expr: Any) -> Array:
-        """The expression over the ranges: one axis an atom, of length 1 where it does not vary."""
+        """The expression over the ranges: one axis for each atom, of length 1 where the value does not depend on it."""
         if isinstance(expr, tirx.Var):
             if expr not in self.env:
                 raise Unsupported(f"free variable {expr}")
@@ -123,7 +127,7 @@ class Scope:
         if isinstance(expr, tirx.Div) and not is_float(dtype):
             operation = _truncated_div
         result = np.asarray(operation(self.value(expr.a), self.value(expr.b)))
-        return result.astype(storage_dtype(dtype), copy=False)  # integers wrap where the program's do
+        return result.astype(storage_dtype(dtype), copy=False)  # integers wrap as those of the program
 
     def _call(self, expr: Any) -> Array:
         if isinstance(expr, tirx.Select):
@@ -131,13 +135,14 @@ class Scope:
         else:
             name, args = str(getattr(expr.op, "name", "")).rpartition(".")[2], list(expr.args)
         if name == "if_then_else":
-            careful = self.guard()
-            return np.where(self.value(args[0]), careful.value(args[1]), careful.value(args[2]))
+            guarded = self.guard()
+            return np.where(self.value(args[0]), guarded.value(args[1]), guarded.value(args[2]))
         if name not in _CALLS:
             raise Unsupported(f"call of {name or expr.op}")
         return np.asarray(_CALLS[name](*map(self.value, args))).astype(storage_dtype(dtype_of(expr)), copy=False)
 
     def load(self, expr: Any) -> Array:
+        """A load in the dtype in which the buffer's values are computed with."""
         if expr.source in self.state:
             return self.state[expr.source]
         raw = self.raw(expr)
@@ -169,16 +174,16 @@ class Scope:
         return np.lib.stride_tricks.as_strided(array.reshape(-1)[offset:], shape, strides)
 
     def gather(self, array: Array, indices: Sequence[Any]) -> tuple[Array, ...]:
-        """Index arrays, clipped where a guard discards what lies outside. Raises Unsupported."""
-        found = []
+        """Index arrays, clipped where the value may be discarded. Raises Unsupported for others outside the buffer."""
+        positions = []
         for index, extent in zip(indices, array.shape, strict=True):
-            at = self.value(index)
-            if at.min() < 0 or at.max() >= extent:
+            position = self.value(index)
+            if position.min() < 0 or position.max() >= extent:
                 if not self.guarded:
                     raise Unsupported("a read outside of its buffer")
-                at = np.clip(at, 0, extent - 1)
-            found.append(at)
-        return tuple(found)
+                position = np.clip(position, 0, extent - 1)
+            positions.append(position)
+        return tuple(positions)
 
 
 def dtype_of(expr: Any) -> str:
@@ -186,6 +191,7 @@ def dtype_of(expr: Any) -> str:
 
 
 def write(scope: Scope, store: Any, value: Array) -> None:
+    """Store a value over the ranges of a scope."""
     array = scope.arrays[store.buffer]
     view = scope.view(array, store.indices)
     if view is not None and view.shape == scope.shape:

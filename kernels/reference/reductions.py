@@ -1,4 +1,4 @@
-"""Reduction blocks: sums of products by BLAS, other combiners by numpy, the rest step by step."""
+"""Evaluates reduction blocks: sums of products by BLAS, other combiners by numpy, the rest step by step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from kernels.reference.blocks import Block
+from kernels.reference.blocks import LeafBlock
 from kernels.reference.contract import contract
 from kernels.reference.domain import Array, Domain, NeedSplit, NotAffine, Range, Unsupported, chunks
 from kernels.reference.dtypes import EPSILON, is_float, storage_dtype
 from kernels.reference.expressions import Scope, dtype_of, loads_from, subexpressions, write
 
 MAX_STEPS = 1 << 16
-"""Python steps spent on one reduction that numpy has no operation for, e.g. an argmax over a vocabulary."""
+"""Python steps for one reduction that numpy has no operation for, e.g. an argmax over a vocabulary."""
 
 _COMBINERS: Mapping[type, Any] = {
     tirx.Add: np.add, tirx.Mul: np.multiply, tirx.Max: np.maximum, tirx.Min: np.minimum,
@@ -27,7 +27,8 @@ _COMBINERS: Mapping[type, Any] = {
 }  # fmt: skip
 
 
-def run_reduction(block: Block, arrays: Mapping[Any, Array]) -> None:
+def run_reduction(block: LeafBlock, arrays: Mapping[Any, Array]) -> None:
+    """Evaluate a reduction block and write its outputs into `arrays`. Raises Unsupported where there is no rule."""
     if not all(isinstance(s, tirx.BufferStore) for s in block.init):
         raise Unsupported("an initial value that is more than stores")
     element = {s.buffer: s.indices for s in block.init}
@@ -43,13 +44,13 @@ def run_reduction(block: Block, arrays: Mapping[Any, Array]) -> None:
     factors = _factors(term)
     if isinstance(block.stores[0].value, tirx.Add) and len(factors) > 1:
         domain = _split_for(factors, block.domain)
-        _accumulate(Block(domain, block.init, block.body), arrays, factors)
+        _accumulate(LeafBlock(domain, block.init, block.body), arrays, factors)
     else:
         _accumulate(block, arrays, [term])
 
 
-def _term(block: Block) -> Any | None:
-    """What a block `out = combine(out, term)` combines; None when it has another form."""
+def _term(block: LeafBlock) -> Any | None:
+    """The term of a block `out = combine(out, term)`; None when it has another form."""
     if len(block.body) != 1 or type(block.body[0].value) not in _COMBINERS:
         return None
     store = block.body[0]
@@ -60,7 +61,7 @@ def _term(block: Block) -> Any | None:
 
 
 def _factors(term: Any) -> list[Any]:
-    """The factors of a product, rid of casts that only widen."""
+    """The factors of a product, without casts that only widen."""
     if isinstance(term, tirx.Mul):
         return _factors(term.a) + _factors(term.b)
     if isinstance(term, tirx.Cast) and isinstance(term.value, tvm.ir.TensorLoad) and _widens(term):
@@ -90,7 +91,7 @@ def _split_for(factors: Sequence[Any], domain: Domain) -> Domain:
     return domain
 
 
-def _accumulate(block: Block, arrays: Mapping[Any, Array], factors: Sequence[Any]) -> None:
+def _accumulate(block: LeafBlock, arrays: Mapping[Any, Array], factors: Sequence[Any]) -> None:
     """`out = combine(out, product of factors)` over the reduction, chunk by chunk."""
     domain, store = block.domain, block.stores[0]
     combine = _COMBINERS[type(store.value)]
@@ -104,12 +105,12 @@ def _accumulate(block: Block, arrays: Mapping[Any, Array], factors: Sequence[Any
     for ranges in chunks(domain, groups):
         scope = Scope(arrays, domain, ranges, domain.indices(ranges))
         if len(factors) > 1:
-            part = _product(scope, factors, spatial, total.dtype)
+            partial = _product(scope, factors, spatial, total.dtype)
         else:
             terms = np.broadcast_to(scope.value(factors[0]), scope.shape)
-            part = combine.reduce(terms, axis=tuple(range(spatial, len(domain.atoms))), keepdims=True)
+            partial = combine.reduce(terms, axis=tuple(range(spatial, len(domain.atoms))), keepdims=True)
         here = tuple(slice(low, high) for low, high in ranges[:spatial])
-        total[here] = combine(total[here], part)
+        total[here] = combine(total[here], partial)
     write(whole, store, total)
 
 
@@ -144,7 +145,7 @@ def _product(scope: Scope, factors: Sequence[Any], spatial: int, dtype: np.dtype
     return contract(operands[0], operands[1], scope.shape, spatial, exact).astype(np.int64).astype(dtype)
 
 
-def _fold(block: Block, arrays: Mapping[Any, Array]) -> None:
+def _fold(block: LeafBlock, arrays: Mapping[Any, Array]) -> None:
     """Any other reduction (tuples, say): one step after another, each over the whole spatial domain."""
     domain = block.domain
     spatial = domain.spatial

@@ -1,4 +1,4 @@
-"""Candidates, knobs, limits and sketches: plain data that replays exactly."""
+"""Candidates, knobs, limits and sketches: plain data that reproduces a schedule exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernels.passes import PassConfig
-from kernels.space.decision import Decision, as_parts
+from kernels.space.decision import Decision, as_factors
 from kernels.space.gpu import GpuModel
 
 DEFAULT_SKETCH = -1
@@ -26,7 +26,7 @@ class InvalidCandidate(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of a design space: hashable, replayable, printable on one line."""
+    """One point of a design space: hashable, reproducible, printable on one line."""
 
     sketch: int
     decisions: tuple[Decision, ...] = ()
@@ -42,7 +42,7 @@ class Candidate:
 
     @staticmethod
     def from_text(text: str) -> Candidate:
-        """The inverse of `to_text`. Raises ValueError when the text is no candidate."""
+        """The inverse of `to_text`. Raises ValueError when the text is not a candidate."""
         try:
             sketch, decisions, passes = json.loads(text)
             if not isinstance(decisions, list):
@@ -60,8 +60,8 @@ class Candidate:
 class Knob:
     """One decision of a sketch. `choices` are ordered so that neighbours in the list are alike.
 
-    `role`: `spatial` or `reduce` for tiles of the anchor's loops in their order, `location`,
-    or `choice`.
+    `role` is `spatial` or `reduce` for tiles of the anchor's loops in their order, else `location` or `choice`.
+    `instruction` is the number of the trace instruction that samples the decision.
     """
 
     role: str
@@ -70,6 +70,7 @@ class Knob:
 
     @functools.cached_property
     def index(self) -> Mapping[Decision, int]:
+        """The position of each choice."""
         return {choice: i for i, choice in enumerate(self.choices)}
 
     @property
@@ -77,12 +78,22 @@ class Knob:
         """The choice that changes least: a tile that leaves its loop whole, the first of anything else."""
         return self.choices[0]
 
+    @property
+    def extent(self) -> int:
+        """The extent of the loop that a tile knob cuts: the product of the tile factors of any of its choices."""
+        return math.prod(as_factors(self.default))
+
+    @property
+    def num_factors(self) -> int:
+        """How many factors a tile has; 1 for what is no tile."""
+        return len(as_factors(self.default))
+
     def sample(self, rng: np.random.Generator) -> Decision:
-        """Any choice, each as likely as any other."""
+        """A uniformly drawn choice."""
         return self.choices[int(rng.integers(len(self.choices)))]
 
     def neighbours(self, decision: Decision) -> tuple[Decision, ...]:
-        """The choices one step away: the next in the list, or a tile with a prime factor moved between two parts."""
+        """The choices one step away: the next in the list, or a tile with a prime moved between two of its factors."""
         if not isinstance(decision, tuple):
             i = self.index[decision]
             return self.choices[max(i - 1, 0) : i] + self.choices[i + 1 : i + 2]
@@ -101,56 +112,59 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Term:
-    """`scale` times the product, over knobs, of the named parts of their factors.
+class FactorProduct:
+    """`scale` times a product of tile factors of several knobs.
 
-    `parts` holds (position of the knob, indices of its parts); negative indices count from the innermost.
+    `factors` holds (position of the knob, indices of its factors); negative indices count from the innermost.
     """
 
-    parts: tuple[tuple[int, tuple[int, ...]], ...]
+    factors: tuple[tuple[int, tuple[int, ...]], ...]
     scale: int = 1
 
-    def factor(self, position: int, decision: Decision) -> int:
-        """What one knob's decision contributes."""
-        factors = as_parts(decision)
-        return math.prod(factors[i] for at, indices in self.parts if at == position for i in indices)
+    def contribution(self, position: int, decision: Decision) -> int:
+        """The product of the factors that one knob's decision contributes."""
+        chosen = as_factors(decision)
+        return math.prod(chosen[i] for knob, indices in self.factors if knob == position for i in indices)
 
     def value(self, decisions: Sequence[Decision]) -> int:
-        return self.scale * math.prod(self.factor(position, decisions[position]) for position, _ in self.parts)
+        return self.scale * math.prod(self.contribution(knob, decisions[knob]) for knob, _ in self.factors)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The sum of the terms is at least `least` and at most `most` (None: no bound).
+    """The sum of the products is at least `least` and at most `most` (None: no bound).
 
-    Threads of a block are one product; the elements of two tiles in shared memory are a sum of two.
+    The threads of a block are one product; the elements of two tiles in shared memory are a sum of two.
     """
 
     name: str
-    terms: tuple[Term, ...]
+    products: tuple[FactorProduct, ...]
     most: int | None = None
     least: int = 0
 
-    def kept(self, decisions: Sequence[Decision]) -> bool:
-        total = sum(term.value(decisions) for term in self.terms)
+    def satisfied(self, decisions: Sequence[Decision]) -> bool:
+        total = sum(product.value(decisions) for product in self.products)
         return total >= self.least and (self.most is None or total <= self.most)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Limit:
         """The inverse of `dataclasses.asdict`, through JSON."""
-        terms = tuple(
-            Term(tuple((int(at), tuple(map(int, indices))) for at, indices in t["parts"]), int(t["scale"]))
-            for t in data["terms"]
+        products = tuple(
+            FactorProduct(
+                tuple((int(knob), tuple(map(int, indices))) for knob, indices in product["factors"]),
+                int(product["scale"]),
+            )
+            for product in data["products"]
         )
-        return Limit(data["name"], terms, data["most"], data["least"])
+        return Limit(data["name"], products, data["most"], data["least"])
 
 
 @dataclass(frozen=True)
 class Sketch:
     """The shape of a schedule with its decisions left open. `trace` is TVM's trace as JSON.
 
-    `rule` names what made it: TVM's own rules, or one of our recipes. `gpu` are the formulas of what a tiled GPU sketch
-    takes, in place of `limits`; None on a CPU, and where nothing is tiled.
+    `rule` names the sketch rule that made it: `tvm` for TVM's own. `gpu` holds the formulas of the resources that a
+    tiled GPU sketch uses, in place of `limits`; None on a CPU, and where nothing is tiled.
     """
 
     number: int
@@ -167,14 +181,10 @@ class Sketch:
 
     @property
     def levels(self) -> tuple[int, int]:
-        """How many parts spatial and reduction loops are cut into; (0, 0) without tiles."""
-        spatial = [len(parts_of(k)) for k in self.knobs if k.role == "spatial"]
-        reduce = [len(parts_of(k)) for k in self.knobs if k.role == "reduce"]
+        """How many factors the tiles of spatial and of reduction loops have; (0, 0) without tiles."""
+        spatial = [k.num_factors for k in self.knobs if k.role == "spatial"]
+        reduce = [k.num_factors for k in self.knobs if k.role == "reduce"]
         return (spatial[0] if spatial else 0, reduce[0] if reduce else 0)
-
-
-def parts_of(knob: Knob) -> tuple[int, ...]:
-    return as_parts(knob.choices[0])
 
 
 @functools.lru_cache(maxsize=4096)

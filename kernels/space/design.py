@@ -17,13 +17,13 @@ from kernels.passes import PASSES, PassConfig
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
 from kernels.space.gpu import GpuModel
-from kernels.space.gpu_seeds import Predicted, predicted
+from kernels.space.gpu_initial import RankedDraws, ranked_draws
 from kernels.space.gpu_solve import GpuSolver
-from kernels.space.seeds import first_guesses
+from kernels.space.initial import heuristic_candidates
 from kernels.space.solve import Count, Solver
 
 _FEW_POINTS = 4096
-"""Points that are enumerated rather than sampled: making and encoding so many takes about a tenth of a second."""
+"""Points up to which a space is listed instead of sampled: making and encoding so many takes a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class DesignSpace:
         return tuple(PASSES[name].variants(self.target_kind) for name in self.pass_names)
 
     def sizes(self, sketch: int) -> tuple[int, ...]:
-        """How many choices each coordinate of a sketch has: its knobs, then the passes."""
+        """The number of choices of each coordinate of a sketch: its knobs, then the passes."""
         knobs = tuple(len(k.choices) for k in self.sketches[sketch].knobs)
         return knobs + tuple(len(v) for v in self.pass_variants)
 
     def to_indices(self, candidate: Candidate) -> tuple[int, ...]:
-        """A candidate as one index a coordinate, in the order of `sizes`."""
+        """A candidate as one index for each coordinate, in the order of `sizes`."""
         knobs = self.sketches[candidate.sketch].knobs
         own = tuple(k.index[d] for k, d in zip(knobs, candidate.decisions, strict=True))
         settings = {s.name: s for s in candidate.passes.settings}
@@ -63,6 +63,7 @@ class DesignSpace:
         )
 
     def from_indices(self, sketch: int, indices: Sequence[int]) -> Candidate:
+        """The inverse of `to_indices`."""
         knobs = self.sketches[sketch].knobs
         decisions = tuple(k.choices[i] for k, i in zip(knobs, indices, strict=False))
         passes = PassConfig()
@@ -77,9 +78,9 @@ class DesignSpace:
     def count(self) -> Count:
         """The number of legal points; its error is 0 where every sketch was counted exactly."""
         passes = math.prod(len(v) for v in self.pass_variants)
-        found = [solver.count() for solver in self._solvers]
-        points = sum(c.points for c in found)
-        error = math.hypot(*(c.points * c.relative_error for c in found if c.relative_error)) / max(points, 1)
+        counts = [solver.count() for solver in self._solvers]
+        points = sum(c.points for c in counts)
+        error = math.hypot(*(c.points * c.relative_error for c in counts if c.relative_error)) / max(points, 1)
         return Count(points * passes, error)
 
     @functools.cached_property
@@ -99,10 +100,10 @@ class DesignSpace:
         return len(chosen) == len(knobs) and all(d in k.index for k, d in zip(knobs, chosen, strict=True))
 
     def legal(self, candidate: Candidate) -> bool:
-        """Whether the candidate respects the limits that are products of its decisions."""
+        """Whether the candidate satisfies every limit that is known without TVM."""
         if candidate.is_default:
             return True
-        return self._solvers[candidate.sketch].kept(candidate.decisions)
+        return self._solvers[candidate.sketch].satisfied(candidate.decisions)
 
     # --- moves ----------------------------------------------------------------------------------
 
@@ -111,10 +112,10 @@ class DesignSpace:
         return Candidate(DEFAULT_SKETCH)
 
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.3) -> Candidate:
-        """A random legal candidate: any sketch that has one, then each of its legal decisions as likely as any other.
+        """A random legal candidate: a uniformly drawn sketch that has one, then uniform among its legal decisions.
 
-        On a GPU less likely where the static judge sees no hope. Each pass leaves its default with probability
-        `vary_passes`.
+        On a GPU, candidates that the analytical model prunes are less likely. With probability `vary_passes` a pass is
+        drawn from all its settings, else it keeps the first.
         """
         drawn = None
         for sketch in rng.permutation(len(self.sketches)):
@@ -127,18 +128,19 @@ class DesignSpace:
         return self.from_indices(int(sketch), (*drawn, *passes))
 
     def sample_sketch(self, sketch: int, rng: np.random.Generator) -> Candidate | None:
-        """A random legal candidate of one sketch, with the default passes; None where it has none."""
+        """A random legal candidate of one sketch, each pass at its first setting; None where it has none."""
         drawn = self._solvers[sketch].draw(rng)
         return None if drawn is None else self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
 
     def _draw(self, sketch: int, rng: np.random.Generator) -> tuple[int, ...] | None:
-        """A legal set of decisions; up to four hopeless ones are drawn again."""
+        """Indices of a legal set of decisions. Up to four sets that the analytical model prunes are drawn again."""
         drawn = self._solvers[sketch].draw(rng)
         for _ in range(4):
             if drawn is None or self.sketches[sketch].gpu is None:
                 break
-            candidate = self.from_indices(sketch, (*drawn, *(0 for _ in self.pass_names)))
-            if not self._predicted.hopeless(self.sketches[sketch], candidate.decisions):
+            knobs = self.sketches[sketch].knobs
+            decisions = tuple(k.choices[i] for k, i in zip(knobs, drawn, strict=True))
+            if not self._ranked_draws.prunes(self.sketches[sketch], decisions):
                 break
             drawn = self._solvers[sketch].draw(rng)
         return drawn
@@ -191,17 +193,17 @@ class DesignSpace:
     # --- numbers ----------------------------------------------------------------------------------
 
     def encode(self, candidate: Candidate) -> NDArray[np.float32]:
-        """A candidate as ENCODING_LENGTH numbers of the same meaning for every workload."""
+        """A candidate as numbers [ENCODING_LENGTH] that mean the same for every workload; see ENCODING_COLUMNS."""
         return encode(candidate, None if candidate.is_default else self.sketches[candidate.sketch])
 
-    # --- first guesses ------------------------------------------------------------------------------
-
     def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
-        """`encode` of each [n, ENCODING_LENGTH]."""
+        """The encoding of each candidate [n, ENCODING_LENGTH]."""
         return np.stack([self.encode(c) for c in candidates])
 
+    # --- lists ------------------------------------------------------------------------------------
+
     def points(self) -> list[Candidate] | None:
-        """All legal candidates of a space that is small enough to be walked through in a moment; else None."""
+        """All legal candidates of a space that is small enough to be listed; else None."""
         if self.size() > _FEW_POINTS:
             return None
         every = (
@@ -211,16 +213,19 @@ class DesignSpace:
         )
         return [c for c in every if self.legal(c)]
 
-    def seeds(self, limit: int = 24) -> list[Candidate]:
-        """Analytical first guesses, the most promising first."""
-        tiled = self._predicted.seeds(limit)
-        rest = first_guesses([s for s in self.sketches if s.gpu is None], self.vector_lanes)
+    def initial_candidates(self, limit: int = 24) -> list[Candidate]:
+        """Candidates to try before anything is measured, the most promising first; each pass at its first setting.
+
+        On a GPU by the analytical model, otherwise by rules of thumb.
+        """
+        tiled = self._ranked_draws.first(limit)
+        rest = heuristic_candidates([s for s in self.sketches if s.gpu is None], self.vector_lanes)
         passes = functools.reduce(PassConfig.replace, (variants[0] for variants in self.pass_variants), PassConfig())
-        return [dataclasses.replace(guess, passes=passes) for guess in [*tiled, *rest][:limit]]
+        return [dataclasses.replace(candidate, passes=passes) for candidate in [*tiled, *rest][:limit]]
 
     @functools.cached_property
-    def _predicted(self) -> Predicted:
-        return predicted(self.sketches)
+    def _ranked_draws(self) -> RankedDraws:
+        return ranked_draws(self.sketches)
 
     # --- as data --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""TVM's own search, step by step: its evolution proposes points of our design space, and is told what they took."""
+"""TVM's own search, step by step: its evolution proposes points of our design space and learns their times."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.space.data import Candidate, Knob, Sketch
-from kernels.space.decision import Decision, as_parts
+from kernels.space.decision import Decision, as_factors
 from kernels.space.design import DesignSpace
 from kernels.space.rules import decides_unrolling, plain, tvm_schedules
 from kernels.workload import Workload
 
 _ENDLESS = 2**31 - 1
-"""Trials that are never reached: when to stop is the session's to say."""
+"""A number of trials that is never reached: the caller decides when to stop."""
 
 _FAILED_S = 1e10
-"""What TVM writes for a program that could not be timed."""
+"""The seconds that TVM records for a program that could not be timed."""
 
 _SAMPLING = ("SamplePerfectTile", "SampleCategorical", "SampleComputeLocation")
 
@@ -33,20 +33,20 @@ _SAMPLING = ("SamplePerfectTile", "SampleCategorical", "SampleComputeLocation")
 class Evolution:
     """TVM's evolutionary search with TVM's cost model over TVM's sketches in a design space, `batch` proposals a round.
 
-    Only the decisions and the depth of unrolling are searched: TVM knows no other passes, which stay as a search
-    begins with them. The space's limits are one more of TVM's postprocessors. TVM computes stages at any loop, our
-    spaces only at the end of a level of tiling: a stage is moved to the nearest such loop, and TVM learns of the
-    program that was made of its own. On one thread, so that the same seed gives the same proposals; seeds numpy's
-    global generator, which TVM's cost model draws from.
+    Only the decisions and the depth of unrolling are searched: TVM has no other passes, which stay at their first
+    setting. The space's limits are one more of TVM's postprocessors. TVM computes stages at any loop, our spaces only
+    at the end of a level of tiling: a stage is moved to the nearest such loop, and TVM learns of the program with the
+    moved stage. It runs on one thread, so that the same seed gives the same proposals, and seeds numpy's global
+    generator, from which TVM's cost model draws.
     """
 
     def __init__(
         self, workload: Workload, space: DesignSpace, target: Target, seed: int, population: int, batch: int
     ) -> None:
         ms = meta_schedule()
-        np.random.seed(seed % 2**32)  # what TVM's cost model draws from before it has learned enough
+        np.random.seed(seed % 2**32)  # TVM's cost model draws from it before it has learned enough
         self._ms = ms
-        self._reader = _Reader(space)
+        self._reader = _TraceReader(space)
         schedules = [s for s in tvm_schedules(workload, target) if self._reader.knows(s)]
         kind = "llvm" if target.kind.name == "llvm" else "cuda-tensorcore"
         self._context = ms.TuneContext(
@@ -64,38 +64,38 @@ class Evolution:
         self._model = ms.cost_model.XGBModel(num_tuning_cores=1)
         self._open: dict[int, Any] = {}
         self._proposed = 0
-        self._over = not schedules
+        self._finished = not schedules
         if schedules:
             self._context.pre_tuning(_ENDLESS, batch, schedules, self._database, self._model)
 
     def propose(self) -> dict[int, Candidate | None] | None:
-        """The next round, by number: None for a program that is no point of the space; None when TVM is through.
+        """The next round by number, with None for a program that is no point of the space; None when TVM has finished.
 
         Takes seconds; for a large convolution half a minute.
         """
-        found = None if self._over else self._context.generate_measure_candidates()
-        if found is None:
-            self._over = True
+        proposals = None if self._finished else self._context.generate_measure_candidates()
+        if proposals is None:
+            self._finished = True
             return None
         points: dict[int, Candidate | None] = {}
-        for number, proposed in enumerate(found, start=self._proposed):
+        for number, proposed in enumerate(proposals, start=self._proposed):
             self._open[number], points[number] = self._point(proposed)
         self._proposed += len(points)
         return points
 
     def learn(self, outcomes: Mapping[int, float | None]) -> None:
-        """The seconds that proposals took, None for failures. Each number counts once."""
-        told = {number: outcomes[number] for number in sorted(outcomes) if number in self._open}
-        if not told:
+        """Teach the seconds that proposals took by number, None for failures. Each number counts once."""
+        fresh = {number: outcomes[number] for number in sorted(outcomes) if number in self._open}
+        if not fresh:
             return
         ms = self._ms
-        candidates = [self._open.pop(number) for number in told]
+        candidates = [self._open.pop(number) for number in fresh]
         results = [
             ms.runner.RunnerResult(None, "failed") if seconds is None else ms.runner.RunnerResult([seconds], None)
-            for seconds in told.values()
+            for seconds in fresh.values()
         ]
         self._context.notify_runner_results(candidates, results)
-        for candidate, seconds in zip(candidates, told.values(), strict=True):
+        for candidate, seconds in zip(candidates, fresh.values(), strict=True):
             record = ms.database.TuningRecord(
                 candidate.sch.trace,
                 self._workload,
@@ -107,11 +107,11 @@ class Evolution:
         self._model.update(self._context, candidates, results)
 
     def program(self, number: int) -> Any:
-        """The scheduled module that TVM learns of under the number of a proposal."""
+        """The scheduled module that TVM learns of for the number of a proposal."""
         return self._open[number].sch.mod
 
     def _point(self, proposed: Any) -> tuple[Any, Candidate | None]:
-        """What TVM is to learn of under a proposal's number, and the point of the space that it is."""
+        """The measure candidate that TVM is to learn of, and the point of the space that it is."""
         read = self._reader.read(proposed.sch.trace)
         if read is None or not self._reader.legal(read):
             return proposed, None
@@ -155,28 +155,30 @@ class _Read:
     moved: bool
 
 
-class _Reader:
-    """Reads traces of TVM's search, which come without dead instructions, as points of a design space."""
+class _TraceReader:
+    """Reads the traces of TVM's search, which have no dead instructions, as points of a design space."""
 
     def __init__(self, space: DesignSpace) -> None:
         self._space = space
         self._scripts: dict[str, _Script] = {}
 
     def knows(self, schedule: Any) -> bool:
-        """Whether a schedule is a sketch of the space; its traces can be read from now on."""
+        """Whether a schedule is a sketch of the space. Where it is, its traces can be read from now on."""
         whole = plain(schedule.trace.as_json())
         sketch = next((s for s in self._space.sketches if s.trace == json.dumps(whole)), None)
         short, _ = plain(schedule.trace.simplified(remove_postproc=True).as_json())
         before, after = _sampled(whole[0]), _sampled(short)
         if sketch is None or [whole[0][i][0] for i in before] != [short[i][0] for i in after]:
             return False
-        place = dict(zip(before, after, strict=True))
+        simplified = dict(zip(before, after, strict=True))
         unroll = next((i for i in after if decides_unrolling(short, i)), None)
-        self._scripts[json.dumps(short)] = _Script(sketch, tuple(place[k.instruction] for k in sketch.knobs), unroll)
+        self._scripts[json.dumps(short)] = _Script(
+            sketch, tuple(simplified[k.instruction] for k in sketch.knobs), unroll
+        )
         return True
 
     def read(self, trace: Any) -> _Read | None:
-        """None for a program that is no point of the space."""
+        """A trace as decisions; None for a program that is no point of the space."""
         instructions, listed = plain(trace.as_json())
         end = next((i for i, ins in enumerate(instructions) if ins[0] == "EnterPostproc"), len(instructions))
         script = self._scripts.get(json.dumps(instructions[:end]))
@@ -193,6 +195,7 @@ class _Reader:
         return self._space.legal(self.candidate(read))
 
     def candidate(self, read: _Read) -> Candidate:
+        """The point of the space, with the nearest setting of the unroll pass, and every other pass at its first."""
         sketch = read.script.sketch
         chosen = [k.index[read.decisions[i]] for i, k in zip(read.script.knobs, sketch.knobs, strict=True)]
         candidate = self._space.from_indices(sketch.number, (*chosen, *(0 for _ in self._space.pass_names)))
@@ -205,14 +208,14 @@ class _Reader:
         return Candidate(sketch.number, candidate.decisions, candidate.passes.replace(nearest))
 
 
-def _limits(reader: _Reader) -> Any:
-    """A postprocessor of TVM's that keeps programs which are legal points of the space.
+def _limits(reader: _TraceReader) -> Any:
+    """A TVM postprocessor that rejects programs which are no legal points of the space.
 
-    Without it four of five proposals for a 3x3 convolution are none, and they take as long.
+    Without it four of five proposals for a 3x3 convolution are no points, and they take as long as the others.
     """
 
     @derived_object
-    class Limits(meta_schedule().postproc.PyPostproc):  # type: ignore[misc] # TVM's modules have no types
+    class LimitsPostproc(meta_schedule().postproc.PyPostproc):  # type: ignore[misc] # TVM's modules have no types
         def _initialize_with_tune_context(self, context: Any) -> None:
             pass
 
@@ -221,16 +224,16 @@ def _limits(reader: _Reader) -> Any:
             return read is not None and reader.legal(read)
 
         def clone(self) -> Any:
-            return Limits()
+            return LimitsPostproc()
 
-    return Limits()
+    return LimitsPostproc()
 
 
 def _nearest(knob: Knob, decision: Decision) -> Decision:
     """The nearest choice of a stage's loop; any other decision as it is."""
     if knob.role != "location" or decision in knob.index:
         return decision
-    return min(knob.choices, key=lambda choice: abs(as_parts(choice)[0] - as_parts(decision)[0]))
+    return min(knob.choices, key=lambda choice: abs(as_factors(choice)[0] - as_factors(decision)[0]))
 
 
 def _sampled(instructions: list[Any]) -> list[int]:

@@ -1,9 +1,10 @@
-"""GPU sketches from TVM's rules, with and without tensor cores, and the formulas of what they take."""
+"""GPU sketches from TVM's rules, with and without tensor cores, and the formulas of the resources they use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
@@ -15,11 +16,11 @@ from kernels import tensor_cores
 from kernels.launch_plan import ITEM_BYTES
 from kernels.metaschedule import meta_schedule
 from kernels.space.data import Knob
-from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, Staged, Term
+from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, IndexTerm, Staged
 from kernels.workload import Workload
 
 VECTOR_WIDTHS = (1, 2, 3, 4, 8, 16)
-"""Elements that a thread may copy at once, TVM's own list for tensor cores."""
+"""Elements that a thread may copy at once: TVM's list for tensor cores."""
 
 _EXTENT = "meta_schedule.thread_extent_low_inclusive"
 _FETCH = "meta_schedule.cooperative_fetch"
@@ -58,102 +59,125 @@ def uses_tensor_cores(schedule: Schedule) -> bool:
 
 def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: Workload) -> GpuModel | None:
     """The formulas of a sketch, read off the program it makes; None where it is not a tiled one."""
-    func = schedule.mod["main"]
-    found = list(blocks(func.body))
-    anchor = next((b for b, _ in found if _EXTENT in b.annotations), None)
-    positions = [i for i, k in enumerate(knobs) if k.role in ("spatial", "reduce")]
+    all_blocks = list(blocks(schedule.mod["main"].body))
+    anchor = _anchor([block for block, _ in all_blocks], knobs)
     if anchor is None:
         return None
-    spatial = tuple(i for i in positions if knobs[i].role == "spatial")
-    reduce = tuple(i for i in positions if knobs[i].role == "reduce")
-    owner = _owners(anchor, spatial, reduce)
-    if owner is None:
-        return None
-    tensor = _TENSORIZE in anchor.annotations
     vectors = _fetch_knobs(schedule, knobs)
-    produced = {b.writes[0].source: b for b, _ in found if b.writes}
-    staged, static = [], False
-    for block, loops in found:
-        if _FETCH not in block.annotations:
-            continue
+    copies = [(block, loops) for block, loops in all_blocks if _FETCH in block.annotations]
+    staged = []
+    for block, loops in copies:
         vector = vectors.get(str(block.name_hint), -1)
-        buffer = block.writes[0].source
-        if buffer.scope().startswith("shared"):
-            region = _region(anchor.reads, buffer, produced)
-            static = static or buffer.scope() == "shared"
-            copies = _copies(loops)
-        else:
-            region, buffer, copies = None, block.reads[0].source, 1
-        if vector < 0 or not buffer.scope().startswith("shared"):
+        buffer = _staged(block, loops, anchor, vector, _widths(schedule, knobs, vector))
+        if buffer is None:
             return None
-        staged.append(
-            Staged(
-                ITEM_BYTES[str(buffer.dtype)],
-                _dimensions(buffer, region, owner) if region is not None else _result_tile(buffer, spatial),
-                copies,
-                _align(block),
-                vector,
-                _widths(schedule, knobs[vector].instruction),
-                is_output=region is None,
-                contiguous=region is None or _contiguous(block),
-            )
-        )
-    pipelined = any(s.copies > 1 for s in staged)
-    limit = int(target.attrs["max_shared_memory_per_block"])
+        staged.append(buffer)
+    static = any(block.writes[0].source.scope() == "shared" for block, _ in copies)
+    shared_limit = int(target.attrs["max_shared_memory_per_block"])
+    tensor = _TENSORIZE in anchor.block.annotations
+    pipelined = any(buffer.copies > 1 for buffer in staged)
     return GpuModel(
-        spatial,
-        reduce,
+        anchor.spatial,
+        anchor.reduce,
         tuple(staged),
         int(target.attrs["max_threads_per_block"]),
-        min(limit, STATIC_SHARED) if static else limit,
-        int(anchor.annotations[_EXTENT]),
-        vthread_part=-1 if tensor else 1,
-        tile_part=2 if tensor else 1,
+        min(shared_limit, STATIC_SHARED) if static else shared_limit,
+        int(anchor.block.annotations[_EXTENT]),
+        vthread_level=-1 if tensor else 1,
+        tile_level=2 if tensor else 1,
         lanes=int(target.attrs["thread_warp_size"]) if tensor else 1,
-        intrinsic=_intrinsic(anchor) if tensor else (1, 1, 1),
+        intrinsic=_intrinsic(anchor.block) if tensor else (1, 1, 1),
         min_steps=(2 if pipelined else 1, 2 if pipelined and tensor else 1),
         arch=str(target.attrs["arch"]),
         flops=workload.flops,
         nbytes=workload.bytes,
-        batch=math.prod(int(v.dom.extent) for v in anchor.iter_vars if owner[v.var] is None),
+        batch=math.prod(int(v.dom.extent) for v in anchor.block.iter_vars if anchor.knob_of[v.var] is None),
         out_itemsize=ITEM_BYTES[workload.outputs[0].dtype],
     )
 
 
+@dataclass(frozen=True)
+class _Anchor:
+    """The tiled block of a sketch: the tile knobs of its loops, and the knob of each of its variables.
+
+    The leading variables of tensor-core sketches, batch dimensions, have no knob and do not move within a tile.
+    `producers` are the program's blocks by the buffer they write.
+    """
+
+    block: Any
+    spatial: tuple[int, ...]
+    reduce: tuple[int, ...]
+    knob_of: Mapping[Any, int | None]
+    producers: Mapping[Any, Any]
+
+    def region(self, buffer: Any) -> Any:
+        """What the anchor reads of a staged buffer, directly or through fragments copied from it index by index."""
+        for read in self.block.reads:
+            if read.source.same_as(buffer):
+                return read.region
+            copy = self.producers.get(read.source)
+            if copy is not None and copy.reads and copy.reads[0].source.same_as(buffer):
+                return read.region
+        return None
+
+
+def _anchor(all_blocks: Sequence[Any], knobs: Sequence[Knob]) -> _Anchor | None:
+    """The anchor of a program; None without one, or where its variables are not those that the knobs cut."""
+    block = next((block for block in all_blocks if _EXTENT in block.annotations), None)
+    if block is None:
+        return None
+    spatial = tuple(i for i, k in enumerate(knobs) if k.role == "spatial")
+    reduce = tuple(i for i, k in enumerate(knobs) if k.role == "reduce")
+    variables: dict[int, list[Any]] = {0: [], 2: []}  # by kind of iteration: 0 is spatial, 2 a reduction
+    for iter_var in block.iter_vars:
+        variables.setdefault(int(iter_var.iter_type), []).append(iter_var.var)
+    batch = len(variables[0]) - len(spatial)
+    if len(variables) > 2 or batch < 0 or len(variables[2]) != len(reduce):
+        return None
+    knob_of: dict[Any, int | None] = dict.fromkeys(variables[0][:batch])
+    knob_of.update(zip([*variables[0][batch:], *variables[2]], [*spatial, *reduce], strict=True))
+    return _Anchor(block, spatial, reduce, knob_of, {b.writes[0].source: b for b in all_blocks if b.writes})
+
+
+def _staged(copy: Any, loops: Sequence[Any], anchor: _Anchor, vector: int, widths: tuple[int, ...]) -> Staged | None:
+    """The shared buffer that a copying block writes, or reads for results; None where there is no formula for it."""
+    buffer = copy.writes[0].source
+    if is_operand := buffer.scope().startswith("shared"):
+        region, copies = anchor.region(buffer), _copies(loops)
+    else:
+        region, buffer, copies = None, copy.reads[0].source, 1
+    if vector < 0 or not (is_operand or buffer.scope().startswith("shared")):
+        return None
+    return Staged(
+        ITEM_BYTES[str(buffer.dtype)],
+        _result_tile(buffer, anchor.spatial) if region is None else _dimensions(buffer, region, anchor.knob_of),
+        copies,
+        _align(copy),
+        vector,
+        widths,
+        is_output=region is None,
+        contiguous=region is None or _contiguous(copy),
+    )
+
+
 def _fetch_knobs(schedule: Schedule, knobs: Sequence[Knob]) -> dict[str, int]:
-    """The knob that picks the vector width of each copy, by the copying block's name."""
+    """The position of the knob that picks the vector width of each copy, by the copying block's name."""
     instructions = schedule.trace.insts
-    knob_of = {k.instruction: position for position, k in enumerate(knobs)}
-    found = {}
+    positions = {k.instruction: position for position, k in enumerate(knobs)}
+    fetch_knobs = {}
     for annotate in instructions:
         if annotate.kind.name == "Annotate" and str(annotate.attrs[0]) == _FETCH:
             block, width = annotate.inputs
-            [made] = [i for i, x in enumerate(instructions) if any(width.same_as(o) for o in x.outputs)]
-            found[str(schedule.get(block).name_hint)] = knob_of[made]
-    return found
-
-
-def _owners(anchor: Any, spatial: Sequence[int], reduce: Sequence[int]) -> dict[Any, int | None] | None:
-    """The knob that cuts the loop of each of the anchor's variables.
-
-    The leading ones of tensor-core sketches, batch dimensions, have none and do not move within a tile.
-    """
-    groups: dict[int, list[Any]] = {0: [], 2: []}
-    for iter_var in anchor.iter_vars:
-        groups.setdefault(int(iter_var.iter_type), []).append(iter_var.var)
-    batch = len(groups[0]) - len(spatial)
-    if len(groups) > 2 or batch < 0 or len(groups[2]) != len(reduce):
-        return None
-    found: dict[Any, int | None] = dict.fromkeys(groups[0][:batch])
-    found.update(zip([*groups[0][batch:], *groups[2]], [*spatial, *reduce], strict=True))
-    return found
+            [sampling] = [i for i, ins in enumerate(instructions) if any(width.same_as(o) for o in ins.outputs)]
+            fetch_knobs[str(schedule.get(block).name_hint)] = positions[sampling]
+    return fetch_knobs
 
 
 def blocks(statement: Any, loops: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Every block under a statement with the loops around it, outermost first."""
     if isinstance(statement, tirx.SeqStmt):
-        for part in statement.seq:
-            yield from blocks(part, loops)
+        for child in statement.seq:
+            yield from blocks(child, loops)
     elif isinstance(statement, tirx.For):
         yield from blocks(statement.body, (*loops, statement))
     elif isinstance(statement, tvm.s_tir.SBlockRealize):
@@ -166,20 +190,8 @@ def blocks(statement: Any, loops: tuple[Any, ...] = ()) -> Iterator[tuple[Any, t
                 yield from blocks(inner, loops)
 
 
-def _region(reads: Any, buffer: Any, produced: Mapping[Any, Any]) -> Any:
-    """What the anchor reads of a staged buffer, directly or through fragments copied from it index by index."""
-    for read in reads:
-        source = read.source
-        if source.same_as(buffer):
-            return read.region
-        copy = produced.get(source)
-        if copy is not None and copy.reads and copy.reads[0].source.same_as(buffer):
-            return read.region
-    return None
-
-
 def _copies(loops: Sequence[Any]) -> int:
-    """How many tiles of a staged operand live at once: one more than the pipeline's depth."""
+    """How many tiles of a staged operand are live at once: the stages of the pipeline around it, else 1."""
     for loop in reversed(loops):
         if _STAGES in loop.annotations:
             stages = [int(s) for s in loop.annotations[_STAGES]]
@@ -192,25 +204,28 @@ def _contiguous(copy: Any) -> bool:
     last = copy.writes[0].region[-1].min
     if not copy.reads or not isinstance(last, tirx.Var):
         return False
-    owner: dict[Any, int | None] = {v.var: number for number, v in enumerate(copy.iter_vars)}
-    if owner.get(last) is None:
+    numbers: dict[Any, int | None] = {v.var: number for number, v in enumerate(copy.iter_vars)}
+    number = numbers.get(last)
+    if number is None:
         return False
-    *others, row = [_terms(part.min, owner) for part in copy.reads[0].region]
+    *others, row = [_terms(axis.min, numbers) for axis in copy.reads[0].region]
     if row is None or any(terms is None for terms in others):
         return False
-    moving = [t for terms in others for t in terms or () if t.knob == owner[last]]
-    return not moving and [t for t in row if t.knob == owner[last]] == [Term(int(owner[last] or 0))]
+    in_others = [term for terms in others for term in terms or () if term.knob == number]
+    return not in_others and [term for term in row if term.knob == number] == [IndexTerm(number)]
 
 
 def _align(block: Any) -> tuple[int, int]:
+    """TVM's StorageAlign (factor, offset) of the buffer that a block writes; (0, 0) without."""
     for entry in block.annotations.get("buffer_dim_align", ()):
         _, _, factor, offset = (int(n) for n in entry)
         return factor, offset
     return 0, 0
 
 
-def _widths(schedule: Schedule, instruction: int) -> tuple[int, ...]:
-    return tuple(int(n) for n in schedule.trace.insts[instruction].attrs[0])
+def _widths(schedule: Schedule, knobs: Sequence[Knob], vector: int) -> tuple[int, ...]:
+    """The vector widths among which a knob picks; none for no knob (-1)."""
+    return () if vector < 0 else tuple(int(n) for n in schedule.trace.insts[knobs[vector].instruction].attrs[0])
 
 
 def _intrinsic(anchor: Any) -> tuple[int, int, int]:
@@ -220,49 +235,50 @@ def _intrinsic(anchor: Any) -> tuple[int, int, int]:
     return m, n, k
 
 
-def _dimensions(buffer: Any, region: Any, owner: Mapping[Any, int | None]) -> tuple[Dimension, ...]:
-    found = []
-    for extent, part in zip(buffer.shape, region, strict=True):
-        terms = _terms(part.min, owner)
-        limit = int(extent)
-        found.append(Dimension(limit, limit) if terms is None else Dimension(limit, int(part.extent), tuple(terms)))
-    return tuple(found)
+def _dimensions(buffer: Any, region: Any, knob_of: Mapping[Any, int | None]) -> tuple[Dimension, ...]:
+    """The dimensions of a staged operand: whole where the index is no sum of terms."""
+    dimensions = []
+    for extent, axis in zip(buffer.shape, region, strict=True):
+        limit, terms = int(extent), _terms(axis.min, knob_of)
+        whole = Dimension(limit, limit)
+        dimensions.append(whole if terms is None else Dimension(limit, int(axis.extent), tuple(terms)))
+    return tuple(dimensions)
 
 
-def _terms(index: Any, owner: Mapping[Any, int | None], scale: int = 1) -> list[Term] | None:
+def _terms(index: Any, knob_of: Mapping[Any, int | None], scale: int = 1) -> list[IndexTerm] | None:
     """An index as a sum of terms; None where it is not one."""
     if isinstance(index, tirx.IntImm):
         return []
     if isinstance(index, tirx.Var):
-        if index not in owner:
+        if index not in knob_of:
             return None
-        knob = owner[index]
-        return [] if knob is None else [Term(knob, scale)]
+        knob = knob_of[index]
+        return [] if knob is None else [IndexTerm(knob, scale)]
     if isinstance(index, (tirx.Add, tirx.Sub)):
-        left = _terms(index.a, owner, scale)
-        right = _terms(index.b, owner, scale)
+        left = _terms(index.a, knob_of, scale)
+        right = _terms(index.b, knob_of, scale)
         return None if left is None or right is None else left + right
     if isinstance(index, tirx.Mul):
         for value, factor in ((index.a, index.b), (index.b, index.a)):
             if isinstance(factor, tirx.IntImm):
-                return _terms(value, owner, scale * abs(int(factor)))
+                return _terms(value, knob_of, scale * abs(int(factor)))
     if isinstance(index, (tirx.FloorDiv, tirx.FloorMod)) and isinstance(index.b, tirx.IntImm):
-        inner = _terms(index.a, owner)
+        inner = _terms(index.a, knob_of)
         if inner is not None and len(inner) == 1 and inner[0].coefficient == 1 and not inner[0].modulus:
             [only], by = inner, int(index.b)
             if isinstance(index, tirx.FloorDiv):
-                return [Term(only.knob, scale, only.divisor * by)]
-            return [Term(only.knob, scale, only.divisor, by)]
+                return [IndexTerm(only.knob, scale, only.divisor * by)]
+            return [IndexTerm(only.knob, scale, only.divisor, by)]
     return None
 
 
-def _result_tile(buffer: Any, model_spatial: Sequence[int]) -> tuple[Dimension, ...]:
-    """What a tensor-core sketch stages of its results: one row of fragments of every warp, over all columns.
+def _result_tile(buffer: Any, spatial: Sequence[int]) -> tuple[Dimension, ...]:
+    """The dimensions that a tensor-core sketch stages of its results: a row of fragments of every warp, all columns.
 
-    The staging buffer is [m outer, n outer, m inner, n inner, fragment, fragment], batch dimensions before; the sketch
+    The staging buffer is [m outer, n outer, m inner, n inner, fragment, fragment], batch dimensions before. The sketch
     walks its rows of fragments, so only the warps' share of m is there at once.
     """
-    *batch, m, n = model_spatial
+    *batch, m, n = spatial
     fragment = [Dimension(int(extent), int(extent)) for extent in buffer.shape[-2:]]
-    rows, columns = Dimension(_UNLIMITED, 1, (Term(~m),)), Dimension(_UNLIMITED, 1, (Term(n),))
-    return (*(Dimension(_UNLIMITED, 1, (Term(b),)) for b in batch), rows, columns, *fragment)
+    rows, columns = Dimension(_UNLIMITED, 1, (IndexTerm(~m),)), Dimension(_UNLIMITED, 1, (IndexTerm(n),))
+    return (*(Dimension(_UNLIMITED, 1, (IndexTerm(b),)) for b in batch), rows, columns, *fragment)

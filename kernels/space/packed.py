@@ -1,8 +1,8 @@
-"""Our sketch of matrix products: the right operand is copied, panel by panel, into the order in which a tile reads it.
+"""Our sketch rule for matrix products: the right operand is copied, panel by panel, in the order in which it is read.
 
 After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). Read in place, each step of the
 reduction is on another page, and extents that are powers of two put all rows of a panel into the same few sets of
-the cache. (Copying the left operand as well, transposed, was tried: half as fast.)
+the cache. Copying the left operand as well, transposed, was half as fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Our sketch of softmax, layer norm and reductions: row after row, each stage on the row while it is in the cache.
+"""Our sketch rule for softmax, layer norm and reductions: row after row, each stage while the row is in the cache.
 
-TVM's rules vectorize no reduction, since to add in another order is to round otherwise. Here each lane of a vector
-reduces its own share of the row, and the lanes are reduced at the end, which is also how oneDNN does it.
+TVM's rules vectorize no reduction, since another order of additions rounds differently. Here each lane of a vector
+reduces its own share of the row, and the lanes are reduced at the end, as oneDNN does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tvm.tirx import IterVar
 from kernels.space.constraints import LEAST_LANES, MAX_LANES
 
 MAX_ROWS = 512
-"""Rows that a thread takes at once."""
+"""Rows that a thread takes at once, at most."""
 
 
 def schedule_rows(schedule: Schedule) -> bool:
@@ -46,8 +46,8 @@ def schedule_rows(schedule: Schedule) -> bool:
             stages.append(("elements", block))
         else:
             schedule.compute_inline(block)
-    cut = max(i for i, extent in enumerate(shared) if extent > 1)
-    *before, rows = schedule.get_loops(last)[: cut + 1]
+    innermost = max(i for i, extent in enumerate(shared) if extent > 1)
+    *before, rows = schedule.get_loops(last)[: innermost + 1]
     outer, row = schedule.split(rows, schedule.sample_perfect_tile(rows, 2, MAX_ROWS))
     schedule.parallel(schedule.fuse(*before, outer) if before else outer)
     for _, block in reversed(stages[:-1]):
@@ -71,7 +71,7 @@ def _split(schedule: Schedule, loop: Any, tiles: dict[int, Sequence[Any]]) -> An
 
 
 def _axes(block: Any) -> tuple[list[int], list[int]]:
-    """Extents of a block's spatial and of its reduced axes; of neither where they do not come in this order."""
+    """The extents of a block's spatial axes and of its reduced axes; both empty where they are not in this order."""
     kinds = [int(v.iter_type) for v in block.iter_vars]
     extents = [int(v.dom.extent) for v in block.iter_vars]
     spatial = kinds.count(IterVar.DataPar)
@@ -81,7 +81,7 @@ def _axes(block: Any) -> tuple[list[int], list[int]]:
 
 
 def _prefix(shapes: Sequence[Sequence[int]]) -> list[int]:
-    """What all begin with."""
+    """The longest common beginning."""
     shared: list[int] = []
     for extents in zip(*shapes, strict=False):
         if len(set(extents)) > 1:
@@ -91,14 +91,14 @@ def _prefix(shapes: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _is_row(rest: Sequence[int], reduced: Sequence[int]) -> bool:
-    """Whether what is left of a block's axes, without the rows', is vectors, or one reduction that vectors share."""
+    """Whether a block's axes, without those of the rows, are vectors, or one reduction that vectors divide."""
     if reduced:
         return math.prod(rest) == 1 and reduced[-1] % LEAST_LANES == 0
     return not rest or rest[-1] == 1 or rest[-1] % LEAST_LANES == 0
 
 
 def _reads_rows(block: Any, shared: Sequence[int]) -> bool:
-    """Whether a reduction reads each row's own elements only, along the row. Those of a product are read for many."""
+    """Whether a reduction reads only the elements of its own row, along the row; a matrix product does not."""
     if not _axes(block)[1]:
         return True
     rows = [v.var for v, extent in zip(block.iter_vars, shared, strict=False) if extent > 1]
@@ -114,7 +114,7 @@ def _among(variable: Any, index: Sequence[Any]) -> bool:
 
 
 def _calls(block: Any) -> bool:
-    """Whether a block is dear: computed once, and not wherever it is used."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(block.body, (tvm.ir.Call, found.append))
-    return bool(found)
+    """Whether a block calls functions, and so should be computed once instead of wherever it is used."""
+    calls: list[Any] = []
+    tvm_ffi.structural_walk(block.body, (tvm.ir.Call, calls.append))
+    return bool(calls)

@@ -1,10 +1,10 @@
-"""The design space of a workload: sketches from TVM's schedule rules, and our own."""
+"""The design space of a workload: sketches from TVM's schedule rules and from our sketch rules."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from kernels.workload import Workload
 
 
 def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None = None) -> Any:
-    """TVM's context of a workload, with the rules that it has for the target unless others are given."""
+    """TVM's tuning context of a workload, with TVM's rules for the target unless others are given."""
     ms = meta_schedule()
     space = ms.space_generator.PostOrderApply
     return ms.TuneContext(
@@ -42,21 +42,13 @@ def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None
 def generate(
     workload: Workload, target: Target, pass_names: Sequence[str] = tuple(PASSES), tf32: bool = False
 ) -> DesignSpace:
-    """The design space that TVM's schedule rules and our recipes span, the same in every process.
+    """The design space that TVM's schedule rules and our sketch rules span, the same in every process (20 to 200 ms).
 
     The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
-    for float32 only where `tf32` allows them. Passes with one setting on the target, or that do not
-    concern this program, are left out. Takes 20 to 200 ms.
+    for float32 only where `tf32` allows them. Left out are passes with a single setting on the target and those that do
+    not concern this program.
     """
-    sketches: list[Sketch] = []
-    for schedule in tvm_schedules(workload, target, tf32):
-        sketch = sketch_of(len(sketches), schedule.trace, target)
-        if sketch.trace not in {s.trace for s in sketches}:
-            if target.kind.name == "cuda":
-                sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
-            if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
-                continue
-            sketches.append(sketch)
+    sketches = _tvm_sketches(workload, target, tf32)
     for rule, trace in own_traces(workload, target):
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
@@ -70,8 +62,23 @@ def generate(
     return DesignSpace(target.kind.name, tuple(sketches), searched, vector_lanes(target))
 
 
+def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch]:
+    """Sketches of TVM's rules, none twice, and on a GPU none without a legal candidate."""
+    sketches: list[Sketch] = []
+    for schedule in tvm_schedules(workload, target, tf32):
+        sketch = sketch_of(len(sketches), schedule.trace, target)
+        if sketch.trace in {s.trace for s in sketches}:
+            continue
+        if target.kind.name == "cuda":
+            sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
+        if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
+            continue
+        sketches.append(sketch)
+    return sketches
+
+
 def tvm_schedules(workload: Workload, target: Target, tf32: bool = False) -> Iterator[Any]:
-    """Live schedules of TVM's own sketches, before any decision of theirs is replaced."""
+    """Live schedules of TVM's own sketches, with the decisions that TVM sampled."""
     if target.kind.name != "cuda":
         yield from tune_context(workload, target).generate_design_space()
         return
@@ -93,65 +100,57 @@ def vector_lanes(target: Target) -> int:
 def sketch_of(number: int, trace: Any, target: Target, rule: str = "tvm") -> Sketch:
     """A sketch from a live schedule's trace: its sampling instructions become knobs."""
     instructions, decisions = plain(trace.as_json())
-    chosen = {i: d for i, d in decisions}
-    tile_parts = [len(chosen[i]) for i, ins in enumerate(instructions) if ins[0] == "SamplePerfectTile"]
-    spatial_parts = max(tile_parts, default=0)
-    spatial_count = sum(parts == spatial_parts for parts in tile_parts)
-    boundaries = _boundaries(spatial_parts, spatial_count, [p for p in tile_parts if p != spatial_parts])
+    knobs = _knobs(instructions, dict(decisions), rule)
+    limits = limits_of(knobs, target.kind.name, vector_lanes(target), rule)
+    return Sketch(number, json.dumps([instructions, decisions]), tuple(knobs), limits, rule)
+
+
+def _knobs(instructions: Sequence[Any], decisions: Mapping[int, Any], rule: str) -> list[Knob]:
+    """One knob for each sampling instruction; the tiles of most factors are those of spatial loops."""
+    tiles = [len(decisions[i]) for i, instruction in enumerate(instructions) if instruction[0] == "SamplePerfectTile"]
+    spatial_factors = max(tiles, default=0)
+    spatial_count = tiles.count(spatial_factors)
+    locations = _locations(spatial_factors, spatial_count, len(tiles) - spatial_count)
     knobs: list[Knob] = []
-    for i, instruction in enumerate(instructions):
-        kind = instruction[0]
+    for i, (kind, _, attributes, *_) in enumerate(instructions):
         if kind == "SamplePerfectTile":
-            parts, innermost = instruction[2]
-            extent = math.prod(chosen[i])
-            role = "spatial" if parts == spatial_parts and not is_lanes(rule, innermost) else "reduce"
-            choices = factorizations(extent, parts, innermost)
-            choices = tuple(c for c in choices if worth_trying(rule, len(knobs), innermost, c))
+            count, innermost = attributes
+            role = "spatial" if count == spatial_factors and not is_lanes(rule, innermost) else "reduce"
+            choices = factorizations(math.prod(decisions[i]), count, innermost)
+            choices = tuple(choice for choice in choices if worth_trying(rule, len(knobs), innermost, choice))
             knobs.append(Knob(role, choices, i))
         elif kind == "SampleComputeLocation":
-            knobs.append(Knob("location", boundaries, i))
-        elif kind == "SampleCategorical":
-            if decides_unrolling(instructions, i):
-                continue  # the Unroll pass owns this decision
-            knobs.append(Knob("choice", tuple(range(len(instruction[2][0]))), i))
-    return Sketch(
-        number,
-        json.dumps([instructions, decisions]),
-        tuple(knobs),
-        limits_of(knobs, target.kind.name, vector_lanes(target), rule),
-        rule,
-    )
+            knobs.append(Knob("location", locations, i))
+        elif kind == "SampleCategorical" and not decides_unrolling(instructions, i):  # the Unroll pass owns that one
+            knobs.append(Knob("choice", tuple(range(len(attributes[0]))), i))
+    return knobs
 
 
 def plain(value: Any) -> Any:
     """TVM containers and scalars as JSON-able Python."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    if isinstance(value, (bool, int, float)) or value is None:
-        return value
-    if hasattr(value, "value"):
-        return (
-            value.value
-            if not isinstance(value.value, (bool, int, float))
-            else float(value.value)
-            if "float" in str(getattr(value, "dtype", ""))
-            else int(value.value)
-        )
-    return [plain(v) for v in value]
+    if not hasattr(value, "value"):
+        return [plain(v) for v in value]
+    if not isinstance(value.value, (bool, int, float)):
+        return value.value
+    return float(value.value) if "float" in str(getattr(value, "dtype", "")) else int(value.value)
 
 
 def decides_unrolling(instructions: Sequence[Any], number: int) -> bool:
-    """Whether an instruction draws how far loops are unrolled."""
+    """Whether an instruction samples the depth of unrolling."""
     kind, _, _, made = instructions[number]
     return kind == "SampleCategorical" and any(
         ins[0] == "Annotate" and made[0] in ins[1] and "meta_schedule.unroll_explicit" in ins[2] for ins in instructions
     )
 
 
-def _boundaries(spatial_parts: int, spatial: int, reduce_parts: Sequence[int]) -> tuple[Decision, ...]:
-    """Loop indices at the end of each level of S..S R S R S tiling, after -1 (the root)."""
-    if spatial_parts < 3:
+def _locations(spatial_factors: int, spatial: int, reduce: int) -> tuple[Decision, ...]:
+    """Where a stage may be computed: at the root (-1), or at the last loop of a level of S..S R S R S tiling.
+
+    `spatial` and `reduce` are the numbers of loops of each kind. Without such tiling, one of the first six loops.
+    """
+    if spatial_factors < 3:
         return tuple(range(-1, 6))
-    reduce = len(reduce_parts)
     ends = [spatial, 2 * spatial, 2 * spatial + reduce, 3 * spatial + reduce, 3 * spatial + 2 * reduce]
     return (-1, *(end - 1 for end in ends))

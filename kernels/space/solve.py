@@ -1,8 +1,8 @@
-"""Solving for decisions that keep their limits: counting, numbering and drawing legal ones exactly.
+"""Solves for decisions that satisfy their limits: counts, numbers and draws the legal ones exactly.
 
-Whether decisions keep their limits depends on them only through a few products. So legal sets are counted knob by knob
-(dynamic programming over the products so far), and each of them has a number. Drawing a number draws a legal
-set, each as likely as any other, and nothing is thrown away.
+Limits depend on the decisions only through a few products. So legal sets are counted knob by knob (dynamic programming
+over the products so far), and each of them has a number. Drawing a number draws a legal set uniformly, and nothing is
+rejected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kernels.space.data import Knob, Limit
 from kernels.space.decision import Decision
 
 MAX_STATES = 50_000
-"""Distinct products held at one knob before counting gives way to an estimate: some seconds and 100 MB."""
+"""States (distinct products) at one knob beyond which counting gives way to an estimate: some seconds and 100 MB."""
 
 _ESTIMATE_DRAWS = 4096
 
@@ -36,31 +36,34 @@ class TooManyStates(Exception):
 
 
 class Solver:
-    """The legal decisions of one list of knobs. Counting is done once, when it is first needed."""
+    """The legal decisions of one list of knobs. Counting is done once, when it is first needed.
+
+    A state is one product so far for each distinct FactorProduct of the limits.
+    """
 
     def __init__(self, knobs: Sequence[Knob], limits: Sequence[Limit]) -> None:
         self._knobs = tuple(knobs)
         self._limits = tuple(limits)
-        self._terms = tuple(dict.fromkeys(term for limit in limits for term in limit.terms))
-        self._rows = {term: i for i, term in enumerate(self._terms)}
+        self._products = tuple(dict.fromkeys(product for limit in limits for product in limit.products))
+        self._position = {product: i for i, product in enumerate(self._products)}
 
-    def kept(self, decisions: Sequence[Decision]) -> bool:
-        """Whether decisions keep every limit."""
-        return all(limit.kept(decisions) for limit in self._limits)
+    def satisfied(self, decisions: Sequence[Decision]) -> bool:
+        """Whether decisions satisfy every limit."""
+        return all(limit.satisfied(decisions) for limit in self._limits)
 
-    def broken(self, decisions: Sequence[Decision]) -> str:
-        """The name of the first limit that decisions break; empty when they keep them all."""
-        return next((limit.name for limit in self._limits if not limit.kept(decisions)), "")
+    def violated(self, decisions: Sequence[Decision]) -> str:
+        """The name of the first limit that decisions violate; empty when they satisfy all."""
+        return next((limit.name for limit in self._limits if not limit.satisfied(decisions)), "")
 
     def count(self) -> Count:
-        """How many sets of decisions keep every limit, exactly where the products are few enough."""
+        """How many sets of decisions satisfy every limit, exactly where the states are few enough."""
         try:
             return Count(self._completions[0].get(self._start, 0))
         except TooManyStates:
             return self._estimate()
 
     def decisions(self, number: int) -> tuple[int, ...]:
-        """The legal set of a number below `count()`, as one index of a choice a knob.
+        """The legal set of a number below `count()`, as one index of a choice for each knob.
 
         Raises TooManyStates where they are not counted exactly, and IndexError when there are fewer.
         """
@@ -73,17 +76,17 @@ class Solver:
                 after = self._after(state, factors, depth)
                 ways = self._completions[depth + 1].get(after, 0) if after is not None else 0
                 if number < ways * len(members):
-                    place, number = divmod(number, ways)
-                    indices.append(members[place])
+                    member, number = divmod(number, ways)
+                    indices.append(members[member])
                     state = after  # type: ignore[assignment]
                     break
                 number -= ways * len(members)
         return tuple(indices)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, ...] | None:
-        """A legal set, each as likely as any other, as one index a knob; None when there is none.
+        """A uniformly drawn legal set, as one index for each knob; None when there is none.
 
-        Where counting is out of reach: the first of some thousand plain draws that is legal.
+        Where counting is out of reach, it is the first legal one of some thousand plain draws.
         """
         try:
             total = self._completions[0].get(self._start, 0)
@@ -95,72 +98,74 @@ class Solver:
 
     @functools.cached_property
     def _groups(self) -> list[Mapping[tuple[int, ...], list[int]]]:
-        """For each knob: its choices by what they contribute to each term."""
+        """For each knob: its choices by what they contribute to each product."""
         grouped: list[Mapping[tuple[int, ...], list[int]]] = []
         for position, knob in enumerate(self._knobs):
             groups: dict[tuple[int, ...], list[int]] = {}
             for i, choice in enumerate(knob.choices):
-                groups.setdefault(tuple(term.factor(position, choice) for term in self._terms), []).append(i)
+                factors = tuple(product.contribution(position, choice) for product in self._products)
+                groups.setdefault(factors, []).append(i)
             grouped.append(groups)
         return grouped
 
     @property
     def _start(self) -> tuple[int, ...]:
-        return (1,) * len(self._terms)
+        return (1,) * len(self._products)
 
     @functools.cached_property
     def _largest_rest(self) -> list[tuple[int, ...]]:
-        """At each depth: the most by which each term's product can still grow."""
-        rest = [(1,) * len(self._terms)]
+        """At each depth: the largest factor by which each product can still grow."""
+        rest = [(1,) * len(self._products)]
         for groups in reversed(self._groups):
-            most = tuple(max(column) for column in zip(*groups, strict=True)) if self._terms else ()
+            most = tuple(max(column) for column in zip(*groups, strict=True)) if self._products else ()
             rest.append(tuple(a * b for a, b in zip(rest[-1], most, strict=True)))
         return rest[::-1]
 
     def _after(self, state: tuple[int, ...], factors: tuple[int, ...], depth: int) -> tuple[int, ...] | None:
-        """The products after one more knob; None when a limit can no longer be kept.
+        """The state after one more knob; None when a limit can no longer be satisfied.
 
-        A product that can no longer matter, because every limit it is in will be kept whatever follows, is
-        forgotten (0), which is what keeps the states few.
+        A product of which every limit will be satisfied whatever follows can no longer matter. It becomes 0, which
+        keeps the states few.
         """
         products = tuple(a * b for a, b in zip(state, factors, strict=True))
         rest = self._largest_rest[depth + 1]
         needed = [False] * len(products)
         for limit in self._limits:
-            rows = [(self._rows[term], term.scale) for term in limit.terms]
-            if any(products[row] == 0 for row, _ in rows):
+            terms = [(self._position[product], product.scale) for product in limit.products]
+            if any(products[i] == 0 for i, _ in terms):
                 continue
-            low = sum(scale * products[row] for row, scale in rows)
-            high = sum(scale * products[row] * rest[row] for row, scale in rows)
+            low = sum(scale * products[i] for i, scale in terms)
+            high = sum(scale * products[i] * rest[i] for i, scale in terms)
             if (limit.most is not None and low > limit.most) or high < limit.least:
                 return None
             if low < limit.least or (limit.most is not None and high > limit.most):
-                for row, _ in rows:
-                    needed[row] = True
+                for i, _ in terms:
+                    needed[i] = True
         return tuple(p if keep else 0 for p, keep in zip(products, needed, strict=True))
 
     @functools.cached_property
     def _completions(self) -> list[dict[tuple[int, ...], int]]:
-        """At each depth, by products so far: in how many ways the remaining knobs can be set legally."""
+        """At each depth, by state: in how many ways the remaining knobs can be set legally."""
         layers: list[set[tuple[int, ...]]] = [{self._start}]
         for depth, groups in enumerate(self._groups):
             reached = {self._after(state, factors, depth) for state in layers[-1] for factors in groups}
             layers.append({state for state in reached if state is not None})
             if len(layers[-1]) * len(groups) > MAX_STATES:
                 raise TooManyStates
-        table: list[dict[tuple[int, ...], int]] = [dict.fromkeys(layers[-1], 1)]
+        completions: list[dict[tuple[int, ...], int]] = [dict.fromkeys(layers[-1], 1)]
         for depth in reversed(range(len(self._groups))):
-            later = table[-1]
-            ways: dict[tuple[int, ...], int] = {}
-            for state in layers[depth]:
-                total = 0
-                for factors, members in self._groups[depth].items():
-                    after = self._after(state, factors, depth)
-                    if after is not None:
-                        total += len(members) * later.get(after, 0)
-                ways[state] = total
-            table.append(ways)
-        return table[::-1]
+            later = completions[-1]
+            completions.append({state: self._ways(state, depth, later) for state in layers[depth]})
+        return completions[::-1]
+
+    def _ways(self, state: tuple[int, ...], depth: int, later: Mapping[tuple[int, ...], int]) -> int:
+        """In how many ways the knobs from `depth` on can be set, given the ways of each state after that knob."""
+        total = 0
+        for factors, members in self._groups[depth].items():
+            after = self._after(state, factors, depth)
+            if after is not None:
+                total += len(members) * later.get(after, 0)
+        return total
 
     # --- estimating -------------------------------------------------------------------------------
 
@@ -169,7 +174,7 @@ class Solver:
             yield tuple(int(rng.integers(len(k.choices))) for k in self._knobs)
 
     def _legal(self, indices: Iterable[int]) -> bool:
-        return self.kept([k.choices[i] for k, i in zip(self._knobs, indices, strict=True)])
+        return self.satisfied([k.choices[i] for k, i in zip(self._knobs, indices, strict=True)])
 
     def _estimate(self) -> Count:
         """The legal share of plain draws with a fixed seed, with its standard error."""

@@ -1,4 +1,4 @@
-"""What was fast for one workload, as a first guess for another."""
+"""What was fast for one workload, as an initial candidate for another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kernels.passes import PassConfig
 from kernels.space.data import Candidate
-from kernels.space.decision import Decision, as_parts
+from kernels.space.decision import Decision, as_factors
 from kernels.space.tiles import nearest
 
 if TYPE_CHECKING:
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 
 def distance(space: DesignSpace, candidate: Candidate) -> float | None:
-    """How much the loops of a candidate's workload differ from those of a space: the sum over its tiles of how many
-    times their extents could be doubled. None where the space has no such sketch.
+    """How much the loops of a candidate's workload differ from those of a space.
 
-    A candidate says what its loops are: the factors of a tile multiply to the extent.
+    The sum over the tiles of |log2| of the ratio of the two extents. The extents of the candidate's workload are in the
+    candidate: they are the products of its tile factors. None where the space has no such sketch.
     """
     pairs = list(_pairs(space, candidate))
-    if not pairs or any(not _alike(knob, decision) for knob, decision in pairs):
+    if not pairs or any(not _same_kind(knob, decision) for knob, decision in pairs):
         return None
     return sum(abs(math.log2(_extent(decision) / _extent(knob.default))) for knob, decision in pairs)
 
 
 def adapted(space: DesignSpace, candidate: Candidate) -> Candidate | None:
-    """The candidate of a space that is most like one of another workload's: tiles keep their inner factors, the
-    outermost takes up the difference, passes stay as far as the space has them.
+    """The candidate of a space that is most like one of another workload's.
 
-    None where there is no such sketch, or where it is not legal.
+    Tiles keep their inner factors and the outermost takes up the difference; passes stay as far as the space has them.
+    None where the space has no such sketch, or the result is not legal.
     """
     if distance(space, candidate) is None:
         return None
     decisions = tuple(_fitted(knob, decision) for knob, decision in _pairs(space, candidate))
-    known = {setting for variants in space.pass_variants for setting in variants}
+    searched = {setting for variants in space.pass_variants for setting in variants}
     passes = PassConfig()
     for setting in candidate.passes.settings:
-        passes = passes.replace(setting) if setting in known else passes
-    found = Candidate(candidate.sketch, decisions, passes)
-    return found if space.legal(found) else None
+        passes = passes.replace(setting) if setting in searched else passes
+    result = Candidate(candidate.sketch, decisions, passes)
+    return result if space.legal(result) else None
 
 
 def _pairs(space: DesignSpace, candidate: Candidate) -> Iterator[tuple[Knob, Decision]]:
@@ -54,13 +54,14 @@ def _pairs(space: DesignSpace, candidate: Candidate) -> Iterator[tuple[Knob, Dec
         yield from zip(knobs, candidate.decisions, strict=True)
 
 
-def _alike(knob: Knob, decision: Decision) -> bool:
-    return isinstance(decision, tuple) == isinstance(knob.default, tuple) and len(as_parts(decision)) == len(
-        as_parts(knob.default)
-    )
+def _same_kind(knob: Knob, decision: Decision) -> bool:
+    """Whether both are tiles of the same number of factors, or neither is a tile."""
+    both_tiles_or_neither = isinstance(decision, tuple) == isinstance(knob.default, tuple)
+    return both_tiles_or_neither and len(as_factors(decision)) == knob.num_factors
 
 
 def _extent(decision: Decision) -> int:
+    """The extent of the loop that a tile cuts; 1 for what is no tile."""
     return math.prod(decision) if isinstance(decision, tuple) else 1
 
 
@@ -68,4 +69,4 @@ def _fitted(knob: Knob, decision: Decision) -> Decision:
     if not isinstance(decision, tuple):
         return decision if decision in knob.index else knob.default
     inner = decision[1:]
-    return nearest(knob, (max(_extent(knob.default) // math.prod(inner), 1), *inner))
+    return nearest(knob, (max(knob.extent // math.prod(inner), 1), *inner))

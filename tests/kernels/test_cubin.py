@@ -1,4 +1,4 @@
-"""CUDA source is compiled and accounted for without a GPU."""
+"""CUDA source is compiled, and its resource usage read, without a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernels import cubin, emit_cuda, nvrtc
-from kernels.cubin import CompileFailed, CompileTimeout, Cubin, MissingCompiler, Usage
+from kernels.cubin import CompileFailed, CompileTimeout, Cubin, KernelUsage, MissingCompiler
 from tests.kernels.cuda_programs import bound_matmul, cuda
 
 
@@ -35,7 +35,7 @@ def test_a_cubin_and_what_it_uses(arch: str, nvcc: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in made.path.parent.iterdir()) == [made.path.name], "no scratch is left"
 
 
-def test_a_refused_source_is_a_failure_with_the_last_lines(nvcc: str, tmp_path: Path) -> None:
+def test_a_rejected_source_is_a_failure_with_the_errors(nvcc: str, tmp_path: Path) -> None:
     with pytest.raises(CompileFailed, match='identifier "missing" is undefined') as caught:
         cubin.compile_cubin('extern "C" __global__ void k(int* x) { *x = missing; }', "sm_80", tmp_path)
     assert str(tmp_path) not in str(caught.value)
@@ -141,8 +141,8 @@ ptxas info    : Used 32 registers, used 1 barriers, 4096 bytes smem
 
 def test_usage_is_read_kernel_by_kernel() -> None:
     assert cubin.parse_usage(LOG) == {
-        "main_kernel_1": Usage(registers=255, spill_bytes=832, stack_bytes=416, shared_bytes=0),
-        "main_kernel": Usage(registers=32, spill_bytes=0, stack_bytes=0, shared_bytes=4096),
+        "main_kernel_1": KernelUsage(registers=255, spill_bytes=832, stack_bytes=416, shared_bytes=0),
+        "main_kernel": KernelUsage(registers=32, spill_bytes=0, stack_bytes=0, shared_bytes=4096),
     }
 
 

@@ -1,4 +1,4 @@
-"""CUDA candidates answer what numpy answers, checked without a GPU: their schedules run serially on the CPU.
+"""CUDA candidates compute what numpy computes, checked without a GPU: their schedules run serially on the CPU.
 
 Over 200 candidates of every kind of workload, with tensor cores and without. The long form is
 experiments/cuda_numerics.
@@ -15,7 +15,7 @@ import pytest
 import tvm
 
 from kernels.reference import compare, evaluate, reduction_length, working_dtype
-from kernels.serial import answers, serial
+from kernels.serial import run_serial, serial
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
 from kernels.workload import Workload, seeded_inputs
 from tests.kernels.gpu_workloads import PROGRAMS, gpu, workload
@@ -28,7 +28,7 @@ def candidates(
 ) -> dict[str, tuple[Candidate, tvm.IRModule]]:
     """Legal random candidates by name, from each sketch in turn."""
     rng = np.random.default_rng(seed)
-    found: dict[str, tuple[Candidate, tvm.IRModule]] = {}
+    programs: dict[str, tuple[Candidate, tvm.IRModule]] = {}
     for attempt in range(3 * count):
         sketch = space.sketches[attempt % len(space.sketches)]
         candidate = space.sample_sketch(sketch.number, rng)
@@ -37,19 +37,19 @@ def candidates(
             schedule = applier.apply(candidate, described=True)
         except InvalidCandidate:
             continue
-        found[f"candidate_{len(found)}"] = candidate, serial(schedule.mod)
-        if len(found) == count:
+        programs[f"candidate_{len(programs)}"] = candidate, serial(schedule.mod)
+        if len(programs) == count:
             break
-    return found
+    return programs
 
 
 def wrong_ones(made: Workload, programs: Mapping[str, tvm.IRModule]) -> dict[str, str]:
-    """Which programs answer wrongly, and how."""
+    """Which programs compute wrong outputs, and how."""
     func = made.module()["main"]
     inputs = seeded_inputs(made.inputs, 3)
     expected = evaluate(func, inputs, made.num_outputs)
     wrong = {}
-    for name, outputs in answers(programs, inputs, made.outputs).items():
+    for name, outputs in run_serial(programs, inputs, made.outputs).items():
         for actual, wanted in zip(outputs, expected, strict=True):
             right, _, _, reason = compare(actual, wanted, working_dtype(func), reduction_length(func))
             if not right:
@@ -58,14 +58,14 @@ def wrong_ones(made: Workload, programs: Mapping[str, tvm.IRModule]) -> dict[str
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_candidates_answer_rightly(name: str) -> None:
+def test_candidates_are_right(name: str) -> None:
     made = workload(name)
     space = generate(made, gpu(), tf32=name.startswith("matmul"))
     count = 9 if "conv" in name else 12  # convolutions take longest to schedule
-    found = candidates(space, TraceApplier(made, space, gpu()), count)
-    CHECKED[name] = len(found)
-    wrong = wrong_ones(made, {key: program for key, (_, program) in found.items()})
-    assert not wrong, [(found[key][0].to_text(), reason) for key, reason in wrong.items()]
+    programs = candidates(space, TraceApplier(made, space, gpu()), count)
+    CHECKED[name] = len(programs)
+    wrong = wrong_ones(made, {key: program for key, (_, program) in programs.items()})
+    assert not wrong, [(programs[key][0].to_text(), reason) for key, reason in wrong.items()]
 
 
 def test_enough_was_checked() -> None:
@@ -79,8 +79,8 @@ def test_a_copy_that_misses_an_element_is_seen() -> None:
     """The check can fail: every loop over a tile's columns on its way into shared memory stops one step early."""
     made = workload("matmul of primes")
     space = generate(made, gpu())
-    found = candidates(space, TraceApplier(made, space, gpu()), 3)
-    assert len(wrong_ones(made, {key: shortened(program) for key, (_, program) in found.items()})) == 3
+    programs = candidates(space, TraceApplier(made, space, gpu()), 3)
+    assert len(wrong_ones(made, {key: shortened(program) for key, (_, program) in programs.items()})) == 3
 
 
 def shortened(module: tvm.IRModule) -> tvm.IRModule:

@@ -12,10 +12,10 @@ import pytest
 import tvm
 
 from kernels import cubin, emit_cuda
-from kernels.features import ENCODING, FEATURE_LENGTH, FeatureExtractor
+from kernels.features import COLUMNS, ENCODING, FEATURE_LENGTH, FeatureExtractor
 from kernels.passes import PassConfig
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
-from kernels.space.gpu_work import judge
+from kernels.space.gpu_work import predict
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import conv, depthwise, gpu, matmul, softmax
 
@@ -27,9 +27,9 @@ def made(func: object, name: str = "w") -> Workload:
 def drawn(space: DesignSpace, count: int, seed: int = 1) -> list[Candidate]:
     """The same number of candidates of each sketch."""
     rng = np.random.default_rng(seed)
-    found = [space.sample_sketch(s.number, rng) for _ in range(count) for s in space.sketches]
-    assert None not in found
-    return [c for c in found if c is not None]
+    samples = [space.sample_sketch(s.number, rng) for _ in range(count) for s in space.sketches]
+    assert None not in samples
+    return [c for c in samples if c is not None]
 
 
 BIG = {"float32": made(matmul(1024, 1024, 1024)), "float16": made(matmul(1024, 1024, 1024, "float16"))}
@@ -41,7 +41,7 @@ def test_nine_of_ten_candidates_pass_and_are_proposed_fast(dtype: str) -> None:
     space = generate(BIG[dtype], gpu())
     assert any(s.gpu and s.gpu.tensor_cores for s in space.sketches) == (dtype == "float16")
     rng = np.random.default_rng(1)
-    space.sample(rng)  # judges a few hundred candidates, once
+    space.sample(rng)  # predicts a few hundred candidates, once
     started = time.process_time()
     candidates = [space.sample(rng) for _ in range(30)]
     assert (time.process_time() - started) / 30 < 0.005
@@ -141,9 +141,9 @@ def test_tensor_cores_of_every_dtype_are_emitted_and_ours_compile(
         compiled = cubin.compile_cubin(program.source, "sm_90a", tmp_path)
     except cubin.MissingCompiler as error:
         pytest.skip(str(error))
-    [account] = compiled.accounts(program.plan)
-    assert account["registers"] > 0
-    assert account["occupancy"]["blocks"] > 0
+    [usage] = compiled.launch_usage(program.plan)
+    assert usage["registers"] > 0
+    assert usage["occupancy"]["blocks"] > 0
 
 
 def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
     pipelined = next(s for s in space.sketches if s.gpu and max(x.copies for x in s.gpu.staged) > 1)
     best = min(
         (c for c in drawn(space, 20) if c.sketch == pipelined.number),
-        key=lambda c: judge(pipelined.gpu, c.decisions).seconds,  # type: ignore[arg-type]
+        key=lambda c: predict(pipelined.gpu, c.decisions).seconds,  # type: ignore[arg-type]
     )
     passes = PassConfig.from_text("async_copy{on=0} register_cap{registers=64} ptxas_opt{level=2} cuda_math{fast=1}")
     module = TraceApplier(workload, space, gpu()).apply(Candidate(best.sketch, best.decisions, passes)).mod
@@ -171,19 +171,16 @@ def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
     assert compiled.resources()["registers"] <= 64
 
 
-def test_seeds_are_the_judges_first_choices_and_rows_hold_its_view() -> None:
+def test_initial_candidates_are_the_fastest_by_prediction_and_features_have_the_prediction() -> None:
     space = generate(BIG["float16"], gpu())
-    seeds = space.seeds()
-    estimates = [judge(s.gpu, c.decisions).seconds for c in seeds if (s := space.sketches[c.sketch]).gpu]
-    assert estimates == sorted(estimates)
-    rng = np.random.default_rng(3)
-    usual = [judge(s.gpu, c.decisions).seconds for c in drawn(space, 10) if (s := space.sketches[c.sketch]).gpu]
-    assert estimates[0] < 0.5 * float(np.median(usual))
+    initial = space.initial_candidates()
+    predicted = [predict(s.gpu, c.decisions).seconds for c in initial if (s := space.sketches[c.sketch]).gpu]
+    assert predicted == sorted(predicted)
+    usual = [predict(s.gpu, c.decisions).seconds for c in drawn(space, 10) if (s := space.sketches[c.sketch]).gpu]
+    assert predicted[0] < 0.5 * float(np.median(usual))
     applier = TraceApplier(BIG["float16"], space, gpu())
-    row = FeatureExtractor(BIG["float16"], applier).row(seeds[0], applier.apply(seeds[0]))
-    assert row is not None
-    assert row.shape == (FEATURE_LENGTH,)
-    assert row[ENCODING] == pytest.approx(space.encode(seeds[0]))
-    assert row[-9] == pytest.approx(np.log2(estimates[0]), rel=1e-5)
-    assert np.isfinite(row).all()
-    assert space.sample(rng).sketch >= 0
+    vector = FeatureExtractor(BIG["float16"], applier).vector(initial[0], applier.apply(initial[0]))
+    assert vector.shape == (FEATURE_LENGTH,)
+    assert vector[ENCODING] == pytest.approx(space.encode(initial[0]))
+    assert vector[COLUMNS.index("roofline.seconds")] == pytest.approx(np.log2(predicted[0]), rel=1e-5)
+    assert np.isfinite(vector).all()

@@ -69,10 +69,14 @@ def test_it_agrees_with_the_calculator_of_the_toolkit(tmp_path: Path) -> None:
             f"{sm // 10} {sm % 10} {has.threads} {has.registers} {has.shared} {has.shared_per_block} {has.reserved} "
             f"{threads} {registers} {shared}"
         )
-    answer = subprocess.run([binary], input="\n".join(lines), capture_output=True, text=True, check=True).stdout.split()
-    ours = [occupancy(f"sm_{sm}", t, r, s).blocks for sm, t, r, s in cases]
+    expected = subprocess.run(
+        [binary], input="\n".join(lines), capture_output=True, text=True, check=True
+    ).stdout.split()
+    computed = [occupancy(f"sm_{sm}", t, r, s).blocks for sm, t, r, s in cases]
     differ = [
-        (case, mine, int(theirs)) for case, mine, theirs in zip(cases, ours, answer, strict=True) if mine != int(theirs)
+        (case, blocks, int(wanted))
+        for case, blocks, wanted in zip(cases, computed, expected, strict=True)
+        if blocks != int(wanted)
     ]
     assert not differ, f"{len(differ)} of {len(cases)}: {differ[:5]}"
 

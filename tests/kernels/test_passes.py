@@ -97,8 +97,8 @@ def build(applier: TraceApplier, candidate: Candidate) -> tvm.runtime.Executable
 @pytest.mark.parametrize("setting", VARIANTS, ids=Pass.to_text)
 def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
     space, applier, inputs, expected = tuned
-    seed = space.seeds(limit=1)[0]
-    library = build(applier, Candidate(seed.sketch, seed.decisions, PassConfig().replace(setting)))
+    [initial] = space.initial_candidates(limit=1)
+    library = build(applier, Candidate(initial.sketch, initial.decisions, PassConfig().replace(setting)))
     output = tvm.runtime.empty(expected.shape, "float32")
     library(*map(tvm.runtime.tensor, inputs), output)
     right, _, _, reason = reference.compare(output.numpy(), expected, "float32", 72)
@@ -121,8 +121,8 @@ def test_random_candidates_are_right(tuned: tuple) -> None:
 
 def script(tuned: tuple, text: str) -> str:
     space, applier, _, _ = tuned
-    seed = space.seeds(limit=1)[0]
-    return applier.apply(Candidate(seed.sketch, seed.decisions, PassConfig.from_text(text))).mod["main"].script()
+    [initial] = space.initial_candidates(limit=1)
+    return applier.apply(Candidate(initial.sketch, initial.decisions, PassConfig.from_text(text))).mod["main"].script()
 
 
 @pytest.mark.parametrize("text", ["unroll{depth=0}", "unroll{depth=16}", "vectorize{extent=0}", "noalias{on=0}"])
@@ -174,15 +174,15 @@ def test_polynomials_are_right_to_a_few_units_in_the_last_place(name: str) -> No
     tvm.compile(tvm.IRModule({"main": function}), target=llvm())["main"](
         tvm.runtime.tensor(values.reshape(-1, 16)), out
     )
-    found = out.numpy().ravel()
+    computed = out.numpy().ravel()
     in_double, units = EXACT[name]
     with np.errstate(over="ignore", under="ignore"):
         exact = in_double(values.astype(np.float64))
         rounded = exact.astype(np.float32)
     normal = np.isfinite(rounded) & (np.abs(rounded) >= np.finfo(np.float32).tiny)
-    error = np.abs(found[normal] - exact[normal]) / np.spacing(np.abs(rounded[normal]))
+    error = np.abs(computed[normal] - exact[normal]) / np.spacing(np.abs(rounded[normal]))
     assert error.max() <= units, values[normal][error.argmax()]
-    np.testing.assert_allclose(found[~normal], rounded[~normal], rtol=0, atol=np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(computed[~normal], rounded[~normal], rtol=0, atol=np.finfo(np.float32).tiny)
 
 
 def test_vector_math_makes_vectors_of_calls() -> None:
@@ -203,4 +203,4 @@ def test_vector_math_is_searched_where_there_is_such_a_function_in_float32() -> 
     assert "vector_math" in generate(softmax(), llvm()).pass_names
     assert "vector_math" not in generate(small_conv(), llvm()).pass_names
     assert len(VectorMath.variants("cuda")) == 1
-    assert all("vector_math{on=1}" in seed.to_text() for seed in generate(softmax(), llvm()).seeds())
+    assert all("vector_math{on=1}" in c.to_text() for c in generate(softmax(), llvm()).initial_candidates())

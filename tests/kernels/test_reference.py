@@ -39,7 +39,7 @@ def random_inputs(func: tirx.PrimFunc, num_outputs: int = 1) -> list[Array]:
 
 
 def untuned(func: tirx.PrimFunc, inputs: list[Array], num_outputs: int = 1) -> list[Array]:
-    """What TVM's unscheduled build answers."""
+    """The outputs of TVM's unscheduled build."""
     outputs = [
         tvm.runtime.empty(tuple(int(n) for n in p.shape), str(p.dtype)) for p in list(func.params)[-num_outputs:]
     ]
@@ -161,16 +161,18 @@ def test_a_large_convolution_in_chunks_agrees_with_torch(monkeypatch: pytest.Mon
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     func = conv((1, 64, 28, 28), (96, 64, 3, 3), 1, 1)
     inputs = random_inputs(func)
-    answer = torch.relu(torch.nn.functional.conv2d(*(torch.from_numpy(x).double() for x in inputs), padding=1)).numpy()
+    expected = torch.relu(
+        torch.nn.functional.conv2d(*(torch.from_numpy(x).double() for x in inputs), padding=1)
+    ).numpy()
     [whole] = reference.evaluate(func, inputs)
     monkeypatch.setattr(domain, "CHUNK", 1 << 14)
     [chunked] = reference.evaluate(func, inputs)
-    np.testing.assert_allclose(whole, answer, rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(chunked, answer, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(whole, expected, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(chunked, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["max pool", "softmax", "layer norm", "sum", "conv grouped", "matmul int8"])
-def test_chunks_do_not_change_the_answer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_output(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     func = PROGRAMS[name]()
     inputs = random_inputs(func)
     [whole] = reference.evaluate(func, inputs)
@@ -199,9 +201,9 @@ def test_integers_divide_as_in_c_and_wrap() -> None:
     a, b = tensor(4, dtype="int8"), tensor(4, dtype="int8")
     x, y = np.array([7, -7, 100, -8], np.int8), np.array([2, 2, 100, -3], np.int8)
     quotient = te.compute((4,), lambda i: tirx.truncdiv(a[i], b[i]))
-    [found] = reference.evaluate(prim_func([a, b], quotient), [x, y])
-    assert found.tolist() == [3, -3, 1, 2]
-    assert found.dtype == np.int8
+    [quotients] = reference.evaluate(prim_func([a, b], quotient), [x, y])
+    assert quotients.tolist() == [3, -3, 1, 2]
+    assert quotients.dtype == np.int8
     [total] = reference.evaluate(prim_func([a, b], topi.add(a, b)), [x, y])
     assert total.tolist() == [9, -5, -56, -11]
 
@@ -324,18 +326,18 @@ def test_integers_shapes_and_nothing() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_an_expectation_judges_as_compare_does(scale: float) -> None:
+def test_an_expectation_checks_as_compare_does(scale: float) -> None:
     rng = np.random.default_rng(3)
     expected = (rng.standard_normal((40, 50)) * scale).astype(np.float32)
     expectation = reference.Expectation(expected, "float32", 64)
     for error in (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2):
         actual = expected.copy()
         actual[7, 9] += error * scale
-        assert expectation.judge(actual)[0] == reference.compare(actual, expected, "float32", 64)[0], error
+        assert expectation.check(actual)[0] == reference.compare(actual, expected, "float32", 64)[0], error
     broken = expected.copy()
     broken[0, 0] = np.nan
-    assert not expectation.judge(broken)[0]
-    assert not expectation.judge(expected[:, :49])[0]
+    assert not expectation.check(broken)[0]
+    assert not expectation.check(expected[:, :49])[0]
     constant = np.zeros((3, 3), np.float32)
-    assert reference.Expectation(constant, "float32", 4).judge(constant)[0]
-    assert not reference.Expectation(constant, "float32", 4).judge(constant + 1)[0]
+    assert reference.Expectation(constant, "float32", 4).check(constant)[0]
+    assert not reference.Expectation(constant, "float32", 4).check(constant + 1)[0]

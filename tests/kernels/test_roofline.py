@@ -1,4 +1,4 @@
-"""The static judge says of plain cases what anyone would, and names what binds them."""
+"""The analytical model estimates plain cases as anyone would, and names what bounds them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kernels.gpus import GPUS, gpu_of
-from kernels.roofline import FEATURES, Work, estimate
+from kernels.roofline import FEATURE_NAMES, Work, estimate
 
 H100 = GPUS["H100"]
 PRODUCT = Work(
@@ -57,12 +57,12 @@ def test_tensor_cores_help() -> None:
 def test_what_cannot_be_launched_never_ends() -> None:
     made = estimate(replace(PRODUCT, shared_memory=300_000), H100)
     assert (made.seconds, made.bound_by) == (math.inf, "shared memory")
-    assert len(made.features()) == FEATURES
+    assert len(made.features()) == len(FEATURE_NAMES)
 
 
 def test_features_are_finite() -> None:
     made = estimate(PRODUCT, H100).features()
-    assert len(made) == FEATURES
+    assert len(made) == len(FEATURE_NAMES)
     assert all(map(math.isfinite, made))
 
 

@@ -1,4 +1,4 @@
-"""Our own sketches: they fit what they are for, nothing else, and what they make is right."""
+"""Our own sketch rules: they fit what they are for, nothing else, and what they make is right."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ FITTING = [
 
 
 @pytest.mark.parametrize(("make", "rules"), FITTING)
-def test_a_recipe_fits_what_it_is_for(make: Callable[[], Workload], rules: set[str]) -> None:
+def test_a_sketch_rule_fits_what_it_is_for(make: Callable[[], Workload], rules: set[str]) -> None:
     space = generate(make(), llvm())
     assert {s.rule for s in space.sketches} - {"tvm"} == rules
 
@@ -81,8 +81,8 @@ def test_what_reduces_along_both_operands_is_no_packed_product() -> None:
 
 
 @pytest.mark.parametrize(("make", "rules"), [fitting for fitting in FITTING if fitting[1]])
-def test_what_a_recipe_makes_is_right(make: Callable[[], Workload], rules: set[str]) -> None:
-    """A seed and two random points of each of our sketches, against numpy in double precision."""
+def test_what_a_sketch_rule_makes_is_right(make: Callable[[], Workload], rules: set[str]) -> None:
+    """An initial candidate and two random points of each of our sketches, against numpy in double precision."""
     workload = make()
     space = generate(workload, llvm())
     applier = TraceApplier(workload, space, llvm())
@@ -94,13 +94,13 @@ def test_what_a_recipe_makes_is_right(make: Callable[[], Workload], rules: set[s
     [expected] = evaluate(program, inputs, 1)
     expectation = Expectation(expected, working_dtype(program), reduction_length(program))
     for number in wanted:
-        seeds = [c for c in space.seeds(1000) if c.sketch == number]
-        assert seeds, "a sketch of our own has first guesses"
-        for candidate in [seeds[0], *[c for c in drawn if c.sketch == number][:2]]:
+        initial = [c for c in space.initial_candidates(1000) if c.sketch == number]
+        assert initial, "a sketch of our own has initial candidates"
+        for candidate in [initial[0], *[c for c in drawn if c.sketch == number][:2]]:
             function = candidate.passes.on_function(applier.apply(candidate).mod["main"])
             library = tvm.compile(tvm.IRModule({"main": function}), target=llvm())
             arrays = [tvm.runtime.tensor(a) for a in inputs]
             out = tvm.runtime.tensor(np.full(workload.outputs[0].shape, np.nan, dtype=np.float32))
             library["main"](*arrays, out)
-            ok, _, _, reason = expectation.judge(out.numpy())
+            ok, _, _, reason = expectation.check(out.numpy())
             assert ok, f"{candidate.to_text()}: {reason}"

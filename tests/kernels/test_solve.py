@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.space import solve
-from kernels.space.data import Knob, Limit, Term
+from kernels.space.data import FactorProduct, Knob, Limit
 from kernels.space.solve import Solver, TooManyStates
 from kernels.space.tiles import factorizations
 
@@ -20,21 +20,21 @@ EXTENTS = (1, 6, 8, 12, 16, 30)
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[tuple[Knob, ...], tuple[Limit, ...]]:
-    """Up to four knobs of three parts, and up to three limits over sums of products of their parts."""
+    """Up to four knobs of three factors, and up to three limits on sums of products of their factors."""
     knobs = tuple(
         Knob("spatial", factorizations(draw(st.sampled_from(EXTENTS)), 3, 64), i)
         for i in range(draw(st.integers(1, 4)))
     )
-    parts = st.lists(st.sampled_from((0, 1, 2, -1)), min_size=1, max_size=2, unique=True).map(tuple)
-    term = st.builds(
-        Term,
-        st.dictionaries(st.integers(0, len(knobs) - 1), parts, min_size=1).map(lambda d: tuple(sorted(d.items()))),
+    indices = st.lists(st.sampled_from((0, 1, 2, -1)), min_size=1, max_size=2, unique=True).map(tuple)
+    product = st.builds(
+        FactorProduct,
+        st.dictionaries(st.integers(0, len(knobs) - 1), indices, min_size=1).map(lambda d: tuple(sorted(d.items()))),
         st.sampled_from((1, 4)),
     )
     limit = st.builds(
         Limit,
         st.just("some"),
-        st.lists(term, min_size=1, max_size=2).map(tuple),
+        st.lists(product, min_size=1, max_size=2).map(tuple),
         st.one_of(st.none(), st.integers(1, 200)),
         st.integers(0, 8),
     )
@@ -46,7 +46,7 @@ def brute_force(knobs: tuple[Knob, ...], limits: tuple[Limit, ...]) -> set[tuple
     return {
         point
         for point in every
-        if all(x.kept([k.choices[i] for k, i in zip(knobs, point, strict=True)]) for x in limits)
+        if all(x.satisfied([k.choices[i] for k, i in zip(knobs, point, strict=True)]) for x in limits)
     }
 
 
@@ -68,7 +68,7 @@ def test_every_legal_point_has_one_number(problem: tuple[tuple[Knob, ...], tuple
 
 
 KNOBS = tuple(Knob("spatial", factorizations(n, 3, 64), i) for i, n in enumerate((16, 12)))
-TILE = Limit("tile", (Term(((0, (-1,)), (1, (-1,)))),), most=8)
+TILE = Limit("tile", (FactorProduct(((0, (-1,)), (1, (-1,)))),), most=8)
 
 
 def test_draws_are_uniform() -> None:
@@ -81,10 +81,10 @@ def test_draws_are_uniform() -> None:
     assert chi < points + 3.1 * (2 * points) ** 0.5
 
 
-def test_the_limit_that_is_broken_is_named() -> None:
+def test_the_violated_limit_is_named() -> None:
     solver = Solver(KNOBS, (TILE,))
-    assert solver.broken([(4, 1, 4), (1, 1, 12)]) == "tile"
-    assert solver.broken([(16, 1, 1), (1, 12, 1)]) == ""
+    assert solver.violated([(4, 1, 4), (1, 1, 12)]) == "tile"
+    assert solver.violated([(16, 1, 1), (1, 12, 1)]) == ""
 
 
 def test_a_count_out_of_reach_is_an_estimate_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,31 +98,31 @@ def test_a_count_out_of_reach_is_an_estimate_with_its_error(monkeypatch: pytest.
         tied.decisions(0)
     drawn = tied.draw(np.random.default_rng(0))
     assert drawn is not None
-    assert not tied.broken([k.choices[i] for k, i in zip(KNOBS, drawn, strict=True)])
+    assert not tied.violated([k.choices[i] for k, i in zip(KNOBS, drawn, strict=True)])
 
 
 def test_a_gpu_sized_space_is_counted_exactly() -> None:
     """Threads and two tiles in shared memory of a 1024^3 product: far more points than can be walked."""
     i, j = (Knob("spatial", factorizations(1024, 5, 64), n) for n in (0, 1))
     k = Knob("reduce", factorizations(1024, 3, 64), 2)
-    threads = Term(((0, (2,)), (1, (2,))))
-    tiles = tuple(Term(((n, (1, 2, 3, 4)), (2, (1, 2))), 4) for n in (0, 1))
+    threads = FactorProduct(((0, (2,)), (1, (2,))))
+    tiles = tuple(FactorProduct(((n, (1, 2, 3, 4)), (2, (1, 2))), 4) for n in (0, 1))
     limits = (Limit("threads", (threads,), 1024, 32), Limit("shared memory", tiles, 48 << 10))
     solver = Solver((i, j, k), limits)
-    found = solver.count()
-    assert found.relative_error == 0
+    count = solver.count()
+    assert count.relative_error == 0
     rng = np.random.default_rng(0)
     share = np.mean([_plain_draw_is_legal(solver, (i, j, k), rng) for _ in range(4000)])
     size = len(i.choices) * len(j.choices) * len(k.choices)
-    assert share == pytest.approx(found.points / size, abs=4 * (found.points / size / 4000) ** 0.5)
+    assert share == pytest.approx(count.points / size, abs=4 * (count.points / size / 4000) ** 0.5)
     for _ in range(50):
         drawn = solver.draw(rng)
         assert drawn is not None
-        assert not solver.broken([knob.choices[n] for knob, n in zip((i, j, k), drawn, strict=True)])
+        assert not solver.violated([knob.choices[n] for knob, n in zip((i, j, k), drawn, strict=True)])
 
 
 def _plain_draw_is_legal(solver: Solver, knobs: tuple[Knob, ...], rng: np.random.Generator) -> bool:
-    return solver.kept([knob.sample(rng) for knob in knobs])
+    return solver.satisfied([knob.sample(rng) for knob in knobs])
 
 
 # --- knobs ----------------------------------------------------------------------------------------

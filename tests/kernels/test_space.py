@@ -1,4 +1,4 @@
-"""Candidates and spaces are plain data that replays exactly; every move stays legal and inside."""
+"""Candidates and spaces are plain data that reproduces programs exactly; every move stays legal and inside."""
 
 from __future__ import annotations
 
@@ -160,9 +160,9 @@ def test_neighbours_are_one_step_away(seed: int) -> None:
     candidate = space().sample(np.random.default_rng(seed))
     here = space().to_indices(candidate)
     knobs = space().sketches[candidate.sketch].knobs
-    found = list(space().neighbours(candidate))
-    assert len(set(found)) == len(found) > 0
-    for neighbour in found:
+    neighbours = list(space().neighbours(candidate))
+    assert len(set(neighbours)) == len(neighbours) > 0
+    for neighbour in neighbours:
         assert inside(neighbour)
         there = space().to_indices(neighbour)
         [moved] = [i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
@@ -179,23 +179,23 @@ def test_the_default_moves_into_the_space() -> None:
     assert inside(space().crossover(default, space().sample(rng), rng))
 
 
-def test_seeds_are_legal_inside_distinct_and_apply() -> None:
-    found = space().seeds(limit=12)
-    assert 0 < len(found) <= 12
-    assert len(set(found)) == len(found)
-    for candidate in found:
+def test_initial_candidates_are_legal_inside_distinct_and_apply() -> None:
+    initial = space().initial_candidates(limit=12)
+    assert 0 < len(initial) <= 12
+    assert len(set(initial)) == len(initial)
+    for candidate in initial:
         assert inside(candidate)
         applier().apply(candidate)
-    assert space().seeds(limit=3) == found[:3]
+    assert space().initial_candidates(limit=3) == initial[:3]
 
 
 @given(points())
 def test_the_encoding_is_finite_and_tells_candidates_apart(point: tuple[int, tuple[int, ...]]) -> None:
     candidate = space().from_indices(*point)
-    row = space().encode(candidate)
-    assert row.shape == (ENCODING_LENGTH,)
-    assert row.dtype == np.float32
-    assert np.isfinite(row).all()
+    encoding = space().encode(candidate)
+    assert encoding.shape == (ENCODING_LENGTH,)
+    assert encoding.dtype == np.float32
+    assert np.isfinite(encoding).all()
     unrolled = Candidate(candidate.sketch, candidate.decisions, PassConfig.from_text("unroll{depth=64}"))
     rolled = Candidate(candidate.sketch, candidate.decisions, PassConfig.from_text("unroll{depth=0}"))
     assert not np.array_equal(space().encode(unrolled), space().encode(rolled))
@@ -206,7 +206,7 @@ def test_the_encoding_is_finite_and_tells_candidates_apart(point: tuple[int, tup
 
 @settings(max_examples=15)
 @given(seeds)
-def test_replay_is_exact(seed: int) -> None:
+def test_a_candidate_is_applied_exactly_from_its_text(seed: int) -> None:
     candidate = space().sample(np.random.default_rng(seed))
     first = lowered(candidate)
     assert lowered(Candidate.from_text(candidate.to_text())) == first
@@ -225,7 +225,7 @@ def test_other_decisions_give_another_program() -> None:
 
 
 NOT_TILES: list[Decision] = [(3, 3, 3, 3), (1,), (0, 0, 0, 0), (-1, 1, 1, -1), 7, ()]
-"""For a loop of one step in four parts. TVM takes the first silently, and a division by zero ends the process."""
+"""For a loop of one step in four factors. TVM takes the first silently, and a division by zero ends the process."""
 
 
 def refuse(candidate: Candidate) -> None:
@@ -282,7 +282,7 @@ print(workload.key, hashlib.sha256(space.encode()).hexdigest())
 
 @pytest.mark.slow
 def test_a_fresh_process_makes_the_same_space() -> None:
-    answers = set()
+    outputs = set()
     for hash_seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT],
@@ -292,9 +292,9 @@ def test_a_fresh_process_makes_the_same_space() -> None:
             text=True,
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        answers.add(done.stdout)
-    assert len(answers) == 1
-    assert answers.pop().split()[0] == WORKLOAD.key
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+    assert outputs.pop().split()[0] == WORKLOAD.key
 
 
 def test_only_the_named_passes_are_coordinates() -> None:

@@ -44,11 +44,11 @@ def test_in_its_own_space_a_candidate_is_itself(seed: int) -> None:
 def test_what_is_adapted_is_a_legal_point_with_the_same_sketch_and_passes(seed: int) -> None:
     there, here = product(64, 96, 128), product(128, 96, 192)
     candidate = drawn(there, seed)
-    found = adapted(here, candidate)
-    if found is not None:
-        assert here.contains(found)
-        assert here.legal(found)
-        assert (found.sketch, found.passes) == (candidate.sketch, candidate.passes)
+    result = adapted(here, candidate)
+    if result is not None:
+        assert here.contains(result)
+        assert here.legal(result)
+        assert (result.sketch, result.passes) == (candidate.sketch, candidate.passes)
 
 
 def test_most_candidates_can_be_adapted() -> None:
@@ -58,34 +58,39 @@ def test_most_candidates_can_be_adapted() -> None:
 
 def test_inner_factors_stay_where_they_divide() -> None:
     there, here = product(64, 96, 128), product(128, 192, 256)
-    for guess in there.seeds():
-        found = adapted(here, guess)
-        assert found is not None
-        tiles = zip(guess.decisions, found.decisions, strict=True)
+    for initial in there.initial_candidates():
+        result = adapted(here, initial)
+        assert result is not None
+        tiles = zip(initial.decisions, result.decisions, strict=True)
         assert all(a[1:] == b[1:] for a, b in tiles if isinstance(a, tuple) and isinstance(b, tuple))
 
 
 def test_distance_counts_how_often_extents_double() -> None:
-    guess = product(64, 96, 128).seeds()[0]
-    assert distance(product(128, 96, 128), guess) == pytest.approx(1.0)
-    assert distance(product(32, 96, 512), guess) == pytest.approx(3.0)
+    initial = product(64, 96, 128).initial_candidates()[0]
+    assert distance(product(128, 96, 128), initial) == pytest.approx(1.0)
+    assert distance(product(32, 96, 512), initial) == pytest.approx(3.0)
 
 
 def test_another_kind_of_program_has_no_counterpart() -> None:
-    guess = product(64, 96, 128).seeds()[0]
+    initial = product(64, 96, 128).initial_candidates()[0]
     other = generate(softmax(), llvm())
-    assert all(distance(other, c) is None and adapted(other, c) is None for c in (guess, Candidate(-1)))
+    assert all(distance(other, c) is None and adapted(other, c) is None for c in (initial, Candidate(-1)))
 
 
 def test_passes_that_a_space_does_not_search_stay_at_their_default() -> None:
     there = product(64, 96, 128)
     few = product(64, 96, 128, ("cse",))
     candidate = next(c for seed in range(50) if (c := drawn(there, seed)).passes.to_text().count("{") > 2)
-    found = adapted(few, candidate)
-    assert found is not None
-    assert set(found.passes.to_text().split()) <= {text for text in candidate.passes.to_text().split() if "cse" in text}
+    result = adapted(few, candidate)
+    assert result is not None
+    assert set(result.passes.to_text().split()) <= {
+        text for text in candidate.passes.to_text().split() if "cse" in text
+    }
 
 
 def test_the_extents_are_in_the_candidate() -> None:
-    [tile] = {math.prod(d) for d in product(64, 96, 128).seeds()[0].decisions if isinstance(d, tuple)} - {64, 128}
+    [tile] = {math.prod(d) for d in product(64, 96, 128).initial_candidates()[0].decisions if isinstance(d, tuple)} - {
+        64,
+        128,
+    }
     assert tile == 96

@@ -50,7 +50,7 @@ def make_bed(folder: Path, more: Sequence[Hostile] = ()) -> Iterator[Bed]:
     task = Task(matmul(N), TARGET)
     builder = CPU.builder(TARGET, folder / "built", 1, 60)
     try:
-        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).seeds()[:1])
+        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).initial_candidates()[:1])
         found = builder.reference(task, [0, 1], folder)
     finally:
         builder.close()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
-from costmodel.dataset import Outcome
+from costmodel.dataset import CandidateOutcome
 from costmodel.metrics import rank_correlation, regret_at_k, top_k_recall
 from costmodel.xgb import MEMBERS, XgbRanker
 from kernels.features import COLUMNS, SCHEMA
@@ -34,7 +34,7 @@ class Table:
     key: str
     name: str
     rows: NDArray[np.float32] = field(repr=False)
-    outcomes: tuple[Outcome, ...] = field(repr=False)
+    outcomes: tuple[CandidateOutcome, ...] = field(repr=False)
 
     @property
     def timed(self) -> NDArray[np.int64]:

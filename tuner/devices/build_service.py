@@ -110,7 +110,7 @@ class BuildService:
             except InvalidCandidate:
                 rows.append(None)
                 continue
-            rows.append(extractor.row(candidate, schedule).tolist())
+            rows.append(extractor.vector(candidate, schedule).tolist())
             self._scheduled[task, text] = schedule
         while len(self._scheduled) > SCHEDULES_KEPT:
             del self._scheduled[next(iter(self._scheduled))]

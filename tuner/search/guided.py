@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from costmodel.metrics import ranks
 from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
@@ -110,13 +110,13 @@ class GuidedStrategy:
         self._active = np.zeros(0, dtype=np.int64)
         self._ensemble = EnsembleWeights(2)
         self._predicted: dict[Candidate, tuple[float, float]] = {}
-        initial = space.seeds()
+        initial = space.initial_candidates()
         # every third first: candidates next to each other in the list are alike
         self._initial = [c for start in range(3) for c in initial[start::3]]
         self._elites = Elites()
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
-        self._unranked: list[tuple[Candidate, Outcome]] = []
+        self._unranked: list[tuple[Candidate, CandidateOutcome]] = []
         self._leftovers: list[Proposal] = []
         self._proposer: dict[Candidate, str] = {}
         self._gain: dict[Candidate, float] = {}
@@ -158,7 +158,7 @@ class GuidedStrategy:
         if seconds is None:
             outcome = FAILURE
         else:
-            outcome = Outcome(seconds=seconds) if measurement.ok else Outcome(slower_than=seconds)
+            outcome = CandidateOutcome(seconds=seconds) if measurement.ok else CandidateOutcome(slower_than=seconds)
         if not known and not candidate.is_default:
             return
         self._teach(candidate, outcome)
@@ -169,7 +169,7 @@ class GuidedStrategy:
         if candidate in self._features:
             self._teach_ranker()
 
-    def _teach(self, candidate: Candidate, outcome: Outcome) -> None:
+    def _teach(self, candidate: Candidate, outcome: CandidateOutcome) -> None:
         """Teach an outcome to the predictors that need only the encoding."""
         encoding = self._space.encode(candidate)
         self._surrogate.add(encoding, outcome)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel.base import CostModel
-from costmodel.dataset import Dataset, Outcome
+from costmodel.dataset import CandidateOutcome, Dataset
 from tuner.protocols import Featurizer
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class Ranker:
         """The ranker as one task sees it; the same task key is always the same group."""
         return TaskRanker(self, self._groups.setdefault(key, len(self._groups)))
 
-    def remember(self, key: str, vector: NDArray[np.float32], outcome: Outcome) -> None:
+    def remember(self, key: str, vector: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """Add an outcome of another task or device. Raises RuntimeError after `add`: the oldest are dropped first."""
         if self._earlier != len(self._data):
             raise RuntimeError("earlier outcomes come before those of the search")
         self._data.add(self._groups.setdefault(key, len(self._groups)), vector, outcome)
         self._earlier += 1
 
-    def add(self, group: int, vector: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, group: int, vector: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """Add an outcome. Raises ValueError when the feature vector's length is not that of those before it."""
         self._data.add(group, vector, outcome)
 
@@ -96,7 +96,7 @@ class TaskRanker:
         """How many outcomes of this task there are."""
         return self._ranker.count(self._group)
 
-    def add(self, vector: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, vector: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         self._ranker.add(self._group, vector, outcome)
 
     def predict(self, vectors: NDArray[np.float32]) -> Prediction:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from costmodel.dataset import Outcome
+from costmodel.dataset import CandidateOutcome
 from costmodel.gp import Hyperparameters, Posterior, Prior
 
 PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -90,7 +90,7 @@ class Surrogate:
         """Whether the hyper-parameters should be fitted again, by `look_at`."""
         return self._posterior is None or len(self._encodings) >= self._next_fit
 
-    def add(self, encoding: NDArray[np.float32], outcome: Outcome) -> None:
+    def add(self, encoding: NDArray[np.float32], outcome: CandidateOutcome) -> None:
         """One outcome, of a candidate's encoding [columns]."""
         seconds = outcome.seconds or outcome.slower_than
         self._encodings.append(self._scaled(encoding)[0])
@@ -138,7 +138,7 @@ class Surrogate:
         if fresh:
             self._posterior.add(np.stack(fresh))
         residuals, best = self._residuals()
-        rest, deviation = self._posterior.beliefs(residuals)
+        rest, deviation = self._posterior.moments(residuals)
         mean = rest + self._prior_at_points
         return expected_improvement(best, mean, deviation).mean(axis=0), mean.mean(axis=0)
 

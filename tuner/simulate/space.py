@@ -75,7 +75,7 @@ class RecordedSpace(DesignSpace):
                 if i != base[j] and moved in self.number:
                     yield Candidate(0, moved)
 
-    def seeds(self, limit: int = 24) -> list[Candidate]:
+    def initial_candidates(self, limit: int = 24) -> list[Candidate]:
         """None: what a good first guess is cannot be known without knowing what the parameters mean."""
         return []
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from costmodel.xgb import XgbRanker
 from tuner.errors import UserError
 from tuner.simulate.device import SCHEMA
@@ -27,7 +27,7 @@ def with_learned_prior(space: RecordedSpace, earlier: Sequence[Recording], seed:
         if recording.values != space.values:
             raise UserError(f"{recording.name}: other parameters than the space to be searched", "leave it out")
         vectors.append(RecordedSpace.of(recording.values, recording.choices).rows)
-        outcomes += [FAILURE if math.isnan(s) else Outcome(seconds=float(s)) for s in recording.seconds]
+        outcomes += [FAILURE if math.isnan(s) else CandidateOutcome(seconds=float(s)) for s in recording.seconds]
         groups.append(np.full(len(recording), group))
     model = XgbRanker(SCHEMA, seed=seed, rounds=300, depth=8)
     model.fit(np.concatenate(vectors), outcomes, np.concatenate(groups))

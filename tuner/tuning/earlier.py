@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.dataset import FAILURE, Outcome, align
+from costmodel.dataset import FAILURE, CandidateOutcome, align
 from kernels.features import DEFAULTS
 from kernels.space import Candidate
 from tuner.protocols import RecordStore
@@ -16,7 +16,7 @@ from tuner.records import Fidelity, Record
 from tuner.search.base import teaches, time_or_bound
 from tuner.search.winners import Winners
 
-Trial = tuple[str, NDArray[np.float32], Outcome]
+Trial = tuple[str, NDArray[np.float32], CandidateOutcome]
 """The group that it belongs to, the candidate's feature vector, and what became of it."""
 
 
@@ -29,7 +29,9 @@ def earlier(store: RecordStore, columns: tuple[str, ...], scope: str, tasks: Col
     ]
 
 
-def trials(store: RecordStore, columns: tuple[str, ...]) -> Iterator[tuple[Record, NDArray[np.float32], Outcome]]:
+def trials(
+    store: RecordStore, columns: tuple[str, ...]
+) -> Iterator[tuple[Record, NDArray[np.float32], CandidateOutcome]]:
     """Every screening that teaches something, with its feature vector in the order of `columns`."""
     for record in store.read():
         measured = record.measurement
@@ -41,7 +43,7 @@ def trials(store: RecordStore, columns: tuple[str, ...]) -> Iterator[tuple[Recor
         seconds = time_or_bound(measured)
         outcome = FAILURE
         if seconds is not None:
-            outcome = Outcome(seconds=seconds) if measured.ok else Outcome(slower_than=seconds)
+            outcome = CandidateOutcome(seconds=seconds) if measured.ok else CandidateOutcome(slower_than=seconds)
         yield record, vector, outcome
 
 

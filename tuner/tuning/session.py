@@ -173,7 +173,7 @@ class TaskSession:
 
     def probe(self, count: int, stop: Stop) -> None:
         """Measure up to `count` initial candidates, whatever the strategy is; those known are not repeated."""
-        initial = [c for c in self.space.seeds()[:count] if c not in self.screened]
+        initial = [c for c in self.space.initial_candidates()[:count] if c not in self.screened]
         if initial:
             self._trials.references.prepare(self._ledger.seed)
             self._screen([Proposal(c, "initial") for c in initial], stop, 0)

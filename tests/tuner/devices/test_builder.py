@@ -46,7 +46,7 @@ def space(builder: LocalBuilder, task: Task) -> DesignSpace:
 
 
 def test_builds_in_order_with_honest_hashes(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
-    candidates = [space.default(), *space.seeds()[:5]]
+    candidates = [space.default(), *space.initial_candidates()[:5]]
     built = builder.build(task, candidates)
     assert len(built) == len(candidates)
     for candidate, artifact in zip(candidates, built, strict=True):
@@ -57,7 +57,7 @@ def test_builds_in_order_with_honest_hashes(builder: LocalBuilder, task: Task, s
 
 
 def test_passes_reach_the_compiler(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
-    seed = space.seeds()[0]
+    seed = space.initial_candidates()[0]
     fast = Candidate(seed.sketch, seed.decisions, PassConfig().replace(FastMath(True)))
     slow = Candidate(seed.sketch, seed.decisions, PassConfig().replace(LlvmOpt(1)))
     plain, *others = (b.sha256 for b in builder.build(task, [seed, fast, slow]) if isinstance(b, Artifact))
@@ -97,7 +97,7 @@ def test_a_schedule_kept_from_the_features_builds_the_same(
 
 
 def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
-    seed = space.seeds()[0]
+    seed = space.initial_candidates()[0]
     broken = Candidate(seed.sketch, tuple((7, 7, 7, 7) if isinstance(d, tuple) else d for d in seed.decisions))
     bad, good = builder.build(task, [broken, seed])
     assert isinstance(bad, BuildFailure)
@@ -110,25 +110,25 @@ def test_a_build_that_takes_too_long_is_a_status(tmp_path: Path, task: Task) -> 
     builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
-        [fine] = builder.build(task, space.seeds()[:1])
+        [fine] = builder.build(task, space.initial_candidates()[:1])
         assert isinstance(fine, Artifact)
         builder.timeout_s = 0.001
-        [late] = builder.build(task, space.seeds()[1:2])
+        [late] = builder.build(task, space.initial_candidates()[1:2])
         assert isinstance(late, BuildFailure)
         assert late.status is Status.BUILD_TIMEOUT
         builder.timeout_s = 60
-        [again] = builder.build(task, space.seeds()[2:3])
+        [again] = builder.build(task, space.initial_candidates()[2:3])
         assert isinstance(again, Artifact)
     finally:
         builder.close()
 
 
 def test_nothing_starts_after_the_deadline(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
-    assert builder.build(task, space.seeds()[:3], lambda: True) == []
+    assert builder.build(task, space.initial_candidates()[:3], lambda: True) == []
 
 
 def test_features_and_references(builder: LocalBuilder, task: Task, space: DesignSpace, tmp_path: Path) -> None:
-    rows = builder.features(task, [space.default(), *space.seeds()[:6]])
+    rows = builder.features(task, [space.default(), *space.initial_candidates()[:6]])
     assert all(row is not None and np.isfinite(row).all() for row in rows)
     found = builder.reference(task, [1, 2], tmp_path)
     assert not isinstance(found, str)

@@ -121,7 +121,7 @@ def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> N
     try:
         for task in lowered.tasks:
             space = builder.space(task, tuple(PASSES))
-            [built] = builder.build(task, space.seeds()[:1])
+            [built] = builder.build(task, space.initial_candidates()[:1])
             assert isinstance(built, Artifact), built
             winners[task.key] = (built.entry, built.path.with_suffix(".o"))
     finally:

@@ -137,7 +137,7 @@ def test_a_compiler_that_hangs(slow_linker: Path, tmp_path: Path) -> None:
     builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
-        first, second = space.seeds()[:2]
+        first, second = space.initial_candidates()[:2]
         builder.timeout_s = 3.0
         [late] = builder.build(task, [first])
         assert isinstance(late, BuildFailure)
@@ -167,7 +167,7 @@ def test_a_build_is_repeated_when_its_worker_is_murdered(slow_linker: Path, tmp_
 
         killer = threading.Thread(target=murder)
         killer.start()
-        [built] = builder.build(task, space.seeds()[:1])
+        [built] = builder.build(task, space.initial_candidates()[:1])
         killer.join()
         assert isinstance(built, Artifact)
         assert not processes.running(victim)

@@ -53,12 +53,12 @@ def assembled(
 def test_first_batch_is_half_initial_candidates(space: DesignSpace) -> None:
     proposals = guided(space, Ranker(ConstantModel()).task("a")).ask(16)
     assert [p.proposer for p in proposals] == ["initial", "random"] * 8
-    assert proposals[0].candidate == space.seeds()[0]
+    assert proposals[0].candidate == space.initial_candidates()[0]
 
 
 def test_what_won_elsewhere_is_tried_early_and_own_winners_are_told(space: DesignSpace) -> None:
     winners = Winners()
-    won = space.seeds()[-1]
+    won = space.initial_candidates()[-1]
     winners.note("another", won, 1e-3)
     features, ranker = FeatureCache(EncodingFeaturizer(space)), Ranker(ConstantModel()).task("mine")
     screen = Ranker(ConstantModel()).task("")
@@ -191,7 +191,7 @@ class ScheduleFeaturizer:
 
     def _vector(self, candidate: Candidate) -> NDArray[np.float32] | None:
         try:
-            return self._extractor.row(candidate, self._applier.apply(candidate))
+            return self._extractor.vector(candidate, self._applier.apply(candidate))
         except InvalidCandidate:
             return None
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from costmodel.base import ConstantModel
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from costmodel.metrics import rank_correlation
 from costmodel.xgb import XgbRanker
 from kernels.space import Candidate, DesignSpace
@@ -22,12 +22,12 @@ class CountingModel(ConstantModel):
 
     def fit(
         self,
-        rows: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
+        features: NDArray[np.float32],
+        outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
-        self.fits.append(len(rows))
+        self.fits.append(len(features))
         self.weights = weights
 
 
@@ -83,7 +83,7 @@ def test_what_one_task_learned_helps_the_next(space: DesignSpace) -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         candidate = space.sample(rng)
-        ranker.task("first").add(space.encode(candidate), Outcome(seconds=synthetic_seconds(space, candidate)))
+        ranker.task("first").add(space.encode(candidate), CandidateOutcome(seconds=synthetic_seconds(space, candidate)))
     fresh = [space.sample(rng) for _ in range(100)]
     predicted = ranker.task("second").predict(np.stack([space.encode(c) for c in fresh]))
     assert rank_correlation(predicted.score, [synthetic_seconds(space, c) for c in fresh]) > 0.7

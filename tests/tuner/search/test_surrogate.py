@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from costmodel.dataset import FAILURE, Outcome
+from costmodel.dataset import FAILURE, CandidateOutcome
 from tuner.search.ensemble import EnsembleWeights
 from tuner.search.enumerated import ACTIVE, Points
 from tuner.search.surrogate import Surrogate, expected_improvement
@@ -26,7 +26,7 @@ def told(points: NDArray[np.float32], count: int, seed: int = 0) -> tuple[Surrog
     surrogate = Surrogate(points, rng)
     open_ = np.ones(len(points), dtype=np.bool_)
     for i in rng.choice(len(points), count, replace=False):
-        surrogate.add(points[i], Outcome(seconds=seconds(points[i])))
+        surrogate.add(points[i], CandidateOutcome(seconds=seconds(points[i])))
         open_[i] = False
     return surrogate, open_
 
@@ -36,7 +36,7 @@ def test_nothing_to_go_by_without_two_times() -> None:
     assert not surrogate.useful
     surrogate.add(grid()[0], FAILURE)
     assert not surrogate.useful
-    surrogate.add(grid()[1], Outcome(seconds=1.0))
+    surrogate.add(grid()[1], CandidateOutcome(seconds=1.0))
     assert surrogate.useful
 
 
@@ -50,7 +50,7 @@ def test_finds_the_fastest_of_144_in_a_dozen_more() -> None:
         [i] = surrogate.pick(1, open_)
         open_[i] = False
         proposed.append(seconds(points[i]))
-        surrogate.add(points[i], Outcome(seconds=proposed[-1]))
+        surrogate.add(points[i], CandidateOutcome(seconds=proposed[-1]))
     assert min(proposed) < 1.06e-3
 
 
@@ -79,8 +79,8 @@ def test_failures_are_avoided() -> None:
 def test_given_up_counts_as_what_it_exceeded_and_foreign_encodings_do_not_break_it() -> None:
     points = grid()
     surrogate, open_ = told(points, 10)
-    surrogate.add(points[0], Outcome(slower_than=1.0))
-    surrogate.add(np.full(3, 99, dtype=np.float32), Outcome(seconds=1.0))
+    surrogate.add(points[0], CandidateOutcome(slower_than=1.0))
+    surrogate.add(np.full(3, 99, dtype=np.float32), CandidateOutcome(seconds=1.0))
     surrogate.look_at(points)
     assert surrogate.pick(1, open_)
 
@@ -95,7 +95,7 @@ def test_a_prior_mean_decides_first_and_is_unlearned() -> None:
     _, mean = surrogate.predict()
     assert points[int(np.argmin(mean))][0] == 0
     for point in points[::3]:
-        surrogate.add(point, Outcome(seconds=seconds(point)))
+        surrogate.add(point, CandidateOutcome(seconds=seconds(point)))
     surrogate.look_at(points)
     _, mean = surrogate.predict()
     assert abs(points[int(np.argmin(mean))][0] - 8) <= 1

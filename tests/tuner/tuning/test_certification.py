@@ -18,9 +18,9 @@ from tests.tuner.devices.test_builder import matmul
 from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench
 from tuner.measure.metadata import metadata_lines, metadata_sentence
+from tuner.measure.plausible import plausible
 from tuner.measure.pooled import compare_measurements, fastest, paired_samples
 from tuner.process.pinning import thread_env
-from tuner.measure.plausible import plausible
 from tuner.protocols import CERTIFY, Artifact, Job, Reference, Task, job_of
 from tuner.records import Fidelity, Status
 from tuner.tuning.certification import Certification
@@ -37,7 +37,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     builder = CPU.builder(TARGET, folder / "built", 2, 60)
     try:
         space = builder.space(task, tuple(PASSES))
-        candidates = [*space.seeds()[:2], space.default()]
+        candidates = [*space.initial_candidates()[:2], space.default()]
         built = builder.build(task, candidates)
         found = builder.reference(task, [1], folder)
     finally:

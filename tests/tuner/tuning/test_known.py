@@ -65,7 +65,11 @@ def test_without_a_limit_of_trials_time_alone_decides() -> None:
 
 def test_screenings_of_an_interrupted_search_are_kept_apart() -> None:
     task = KnownTask(ONE_POINT)
-    for made in (record("interrupted"), record("interrupted", fidelity=Fidelity.RANK), record("ended", candidate='[-1,[],""]')):
+    for made in (
+        record("interrupted"),
+        record("interrupted", fidelity=Fidelity.RANK),
+        record("ended", candidate='[-1,[],""]'),
+    ):
         task.add(made, ())
     known, interrupted = task.apart({"interrupted"})
     assert sorted(known) == [('[-1,[],""]', Fidelity.SCREEN), ('[0,[],""]', Fidelity.RANK)]

@@ -217,7 +217,7 @@ class KernelService:
                 ]
         worst_abs, worst_rel = 0.0, 0.0
         for actual, expected in zip(outputs, self._references[path], strict=True):
-            ok, absolute, relative, reason = expected.judge(actual)
+            ok, absolute, relative, reason = expected.check(actual)
             if not ok:
                 return OutputCheck(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)

@@ -35,5 +35,5 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         # Of a compiler's errors the first is the cause; TVM's messages end with theirs.
         return BuildFailure(Status.BUILD_FAILED, lines[0 if isinstance(error, CompileFailed) else -1][:300])
-    resources = {"plan": program.plan.to_json(), "kernels": made.accounts(program.plan), **made.resources()}
+    resources = {"plan": program.plan.to_json(), "kernels": made.launch_usage(program.plan), **made.resources()}
     return Compiled(made.path, made.sha256, resources)

@@ -107,10 +107,18 @@ class Cuda:
             if name in libraries
         ]  # fmt: skip
         for setting in settings_of(tuple(baselines), half=model.inputs[0].dtype == "float16"):
-            stated: dict[str, Any] = {"setting": setting.name, "model_spec": model_spec, "provider": "tuner.importers:torch_module"}
+            stated: dict[str, Any] = {
+                "setting": setting.name,
+                "model_spec": model_spec,
+                "provider": "tuner.importers:torch_module",
+            }
             entries.append(EntrySpec(setting.name, "tuner.devices.cuda.torch_services:ModelOnGpu", stated))
         if "onnxruntime" in baselines:
-            common: dict[str, Any] = {"model_spec": model_spec, "threads": threads, "provider": "tuner.importers:onnx_bytes"}
+            common: dict[str, Any] = {
+                "model_spec": model_spec,
+                "threads": threads,
+                "provider": "tuner.importers:onnx_bytes",
+            }
             for name, baseline in _ONNX_RUNTIME.items():
                 stated = {"baseline": baseline, **common}
                 entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", stated))

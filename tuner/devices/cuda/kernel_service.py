@@ -227,7 +227,7 @@ def _from_reference(job: Job) -> list[OutputCheck]:
     reference = job.reference
     assert reference is not None, "a kernel is compared with a reference"
     with np.load(reference.path, allow_pickle=False) as stored:
-        return [Expectation(stored[name], reference.dtype, reference.reduction).judge for name in stored.files]
+        return [Expectation(stored[name], reference.dtype, reference.reduction).check for name in stored.files]
 
 
 class _Ready:

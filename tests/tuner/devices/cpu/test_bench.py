@@ -30,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Artifact, Ref
     task = Task(matmul(), TARGET)
     builder = CPU.builder(TARGET, folder / "built", 1, 60)
     try:
-        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).seeds()[:1])
+        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).initial_candidates()[:1])
         found = builder.reference(task, [0], folder)
     finally:
         builder.close()
