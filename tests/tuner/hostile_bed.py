@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,10 @@ from kernels.reference import tolerance
 from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_kernels import CASES, Hostile, N, compile_all
 from tuner.devices.cpu import CPU
-from tuner.devices.cpu.bench import KernelBench, job_of
+from tuner.devices.cpu.bench import KernelBench
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
-from tuner.protocols import SCREEN, Artifact, Task
+from tuner.protocols import SCREEN, Artifact, Job, Task, job_of
 
 POLICY = dataclasses.replace(SCREEN, max_time_s=0.2)
 
@@ -28,12 +27,12 @@ class Bed:
     """A bench, a job that is fine, the library of those that are not, and the bench's folder for temporary files."""
 
     bench: KernelBench
-    good: dict[str, Any]
+    good: Job
     library: Path
     scratch: Path
 
-    def hostile(self, name: str) -> dict[str, Any]:
-        return {**self.good, "path": str(self.library), "entry": name}
+    def hostile(self, name: str) -> Job:
+        return dataclasses.replace(self.good, path=self.library, entry=name)
 
     def child(self) -> Child:
         child = self.bench._supervisor._child  # noqa: SLF001 - what it left behind can only be seen from inside
@@ -50,13 +49,14 @@ def make_bed(folder: Path, more: Sequence[Hostile] = ()) -> Iterator[Bed]:
     task = Task(matmul(N), TARGET)
     builder = CPU.builder(TARGET, folder / "built", 1, 60)
     try:
-        [artifact] = builder.build(task, builder.space(task, tuple(PASSES)).initial_candidates()[:1])
+        candidate = builder.space(task, tuple(PASSES)).initial_candidates()[0]
+        [artifact] = builder.build(task, [candidate])
         found = builder.reference(task, [0, 1], folder)
     finally:
         builder.close()
     assert isinstance(artifact, Artifact)
     assert not isinstance(found, str)
-    good = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, found[0], (1, found[1]))
+    good = job_of(task, candidate, artifact, 0, found[0], (1, found[1]))
     scratch = folder / "tmp"
     scratch.mkdir()
     bench = KernelBench("hot", 1, {**thread_env(1), "TMPDIR": str(scratch)}, timeout_s=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 
 from kernels.passes import PASSES
+from kernels.space import Candidate
 from kernels.workload import TensorSpec
 from tests.tuner.devices.test_builder import matmul
 from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.codegen import linker
 from tuner.process.pinning import thread_env
-from tuner.protocols import SCREEN, Artifact, Reference, Task
+from tuner.protocols import SCREEN, Artifact, Job, Reference, Task, job_of
 from tuner.records import Status
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
@@ -46,10 +48,9 @@ def bench() -> Iterator[KernelBench]:
     made.close()
 
 
-def _job(built: tuple[Task, Artifact, Reference], **changes: Any) -> dict[str, Any]:
+def _job(built: tuple[Task, Artifact, Reference], **changes: Any) -> Job:
     task, artifact, reference = built
-    job = job_of(artifact, task.key, task.workload.inputs, task.workload.outputs, 0, reference)
-    return {**job, **changes}
+    return replace(job_of(task, Candidate(0), artifact, 0, reference), **changes)
 
 
 def test_a_good_kernel_is_timed(built: Any, bench: KernelBench) -> None:
@@ -68,14 +69,12 @@ def test_a_wrong_result_is_never_timed(built: Any, bench: KernelBench, tmp_path:
     other = tmp_path / "other.npz"
     with open(other, "wb") as file:
         np.savez(file, expected)
-    measurement = bench.measure(_job(built, reference=str(other)), SCREEN)
+    measurement = bench.measure(_job(built, reference=replace(built[2], path=other)), SCREEN)
     assert measurement.status is Status.WRONG_RESULT
     assert not measurement.samples_s
 
 
 def test_slower_than_the_limit_is_censored(built: Any, bench: KernelBench) -> None:
-    from dataclasses import replace
-
     measurement = bench.measure(_job(built), replace(SCREEN, give_up_above_s=1e-9))
     assert measurement.status is Status.CENSORED
     assert measurement.censored_at_s == 1e-9
@@ -112,11 +111,9 @@ def _hostile(folder: Path, body: str) -> str:
     ],
 )
 def test_hostile_kernels_become_statuses(built: Any, tmp_path: Path, body: str, status: Status, says: str) -> None:
-    from dataclasses import replace
-
     bench = KernelBench("hot", 1, thread_env(1), timeout_s=6)
     try:
-        job = _job(built, path=_hostile(tmp_path, body), entry="hostile")
+        job = _job(built, path=Path(_hostile(tmp_path, body)), entry="hostile")
         measurement = bench.measure(job, replace(SCREEN, max_time_s=0.1))
         assert measurement.status is status, measurement.reason
         assert says in measurement.reason
@@ -127,6 +124,8 @@ def test_hostile_kernels_become_statuses(built: Any, tmp_path: Path, body: str, 
 
 
 def test_inputs_are_described_by_data_alone(built: Any) -> None:
-    job = json.loads(json.dumps(_job(built)))
-    assert job["inputs"] == [[[64, 64], "float32"], [[64, 64], "float32"]]
+    job = _job(built)
+    data = json.loads(json.dumps(job.to_json()))
+    assert data["inputs"] == [[[64, 64], "float32"], [[64, 64], "float32"]]
+    assert Job.from_json(data) == job
     assert TensorSpec((64, 64), "float32").nbytes == 64 * 64 * 4
