@@ -110,9 +110,12 @@ class Measurement:
         Raises ValueError, TypeError or KeyError where `data` is not what `to_json` makes, e.g. because it is damaged.
         """
         conditions: dict[str, Any] = dict(data["conditions"])
+        for earlier, name in _RENAMED_CONDITIONS.items():
+            if earlier in conditions:
+                conditions[name] = conditions.pop(earlier)
         return cls(
             status=Status(data["status"]),
-            samples_s=tuple(_require_number(sample) for sample in data["samples_s"]),
+            samples_s=tuple(map(_require_number, data["samples_s"])),
             fidelity=Fidelity(data["fidelity"] if "fidelity" in data else data["tier"]),
             stopped_by=require_text(data["stopped_by"]),
             reason=require_text(data["reason"]),
@@ -121,7 +124,7 @@ class Measurement:
             max_rel_error=_optional_number(data["max_rel_error"]),
             build_s=_require_number(data["build_s"]),
             run_s=_require_number(data["run_s"]),
-            conditions={_RENAMED_CONDITIONS.get(name, name): value for name, value in conditions.items()},
+            conditions=conditions,
         )
 
 

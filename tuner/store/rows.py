@@ -49,7 +49,7 @@ def decode(row: Mapping[Any, Any], columns: Mapping[object, tuple[str, ...]]) ->
     data = json.loads(require_text(row["measurement"]))
     if "samples" in row:  # in schema 1 they are in the JSON
         samples = bytes(memoryview(row["samples"]))
-        data = data | {"samples_s": struct.unpack(f"<{len(samples) // 8}d", samples)}
+        data["samples_s"] = struct.unpack(f"<{len(samples) // 8}d", samples)
     if "columns_id" in row:
         names = columns.get(row["columns_id"], ())
         environment, commit = require_text(row["environment"]), require_text(row["git_commit"])

@@ -207,8 +207,8 @@ print(statements)
 def test_a_migration_that_is_killed_after_any_statement_leaves_the_earlier_version(
     version: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", KILLED, ASSETS / f"records-v{version}.db", tmp_path / "records.db", str(version)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    arguments = [str(ASSETS / f"records-v{version}.db"), str(tmp_path / "records.db"), str(version)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, timeout=300)
     assert done.stderr == ""
     assert int(done.stdout) == {1: 18, 2: 8}[version]  # statements that write
     with SqlStore(f"sqlite:///{tmp_path / 'records.db'}") as store:
