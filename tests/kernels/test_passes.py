@@ -59,7 +59,7 @@ def test_a_setting_is_text(setting: Pass) -> None:
         ("unroll", "not a pass configuration"),
     ],
 )
-def test_what_is_no_configuration_is_refused(text: str, names: str) -> None:
+def test_what_is_no_configuration_is_rejected(text: str, names: str) -> None:
     with pytest.raises(ValueError, match=names):
         PassConfig.from_text(text)
 
