@@ -124,7 +124,7 @@ def check_original_weights(
         found.notes.append(f"with the original weights the tuned model fails: {outputs}")
         return
     check = check_outputs(outputs, expected, rtol, atol)
-    found.verified = found.verified and check.ok
+    found.verified = check.ok and found.verified
     with_own = "with its original weights the tuned model"
     found.notes.append(
         f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
