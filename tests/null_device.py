@@ -21,7 +21,7 @@ from kernels.space import Candidate, DesignSpace, Knob, Sketch
 from kernels.space.encoding import ENCODING_COLUMNS
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.devices.device import Asking, BundleBench, Opening, Samples
+from tuner.devices.device import BaselineTiming, BundleBench, Opening, Samples
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import TargetError
@@ -220,7 +220,7 @@ class Null:
     def lower_bound_s(self, task: Task) -> float:
         return 0.0
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         return {}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
