@@ -10,7 +10,7 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second raises KeyboardInterrupt."""
+    """While entered, the first SIGINT or SIGTERM sets `requested` and calls `notify`; the second raises KeyboardInterrupt."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self.requested = False
