@@ -41,8 +41,8 @@ def certified(scale: float, seed: int, floor: float = 0.002, name: str = "x", no
 def test_samples_are_kept_with_their_places() -> None:
     pooled = pool_processes([one([1.0, 2.0], [0, 2], samples_dropped=1), one([3.0], [1], samples_dropped=2)], "here")
     assert pooled.samples_s == (1.0, 2.0, 3.0)
-    assert pooled.conditions["rounds"] == [[0, 2], [1]]
-    assert (pooled.conditions["processes"], pooled.conditions["samples_dropped"]) == (2, 3)
+    assert pooled.conditions.rounds == [[0, 2], [1]]
+    assert (pooled.conditions.details["processes"], pooled.conditions.details["samples_dropped"]) == (2, 3)
 
 
 def test_of_several_stop_rules_the_weakest_is_stored() -> None:
@@ -78,7 +78,7 @@ def test_pairs_see_through_a_drift_that_intervals_do_not() -> None:
 
 def test_without_a_floor_nothing_is_taken_for_the_same() -> None:
     a, b = (with_noise_floor(certified(1.0, seed), math.inf) for seed in (1, 2))
-    assert a.conditions["aa_floor"] is None
+    assert a.conditions.aa_floor is None
     assert compare_measurements(a, b).label is Label.UNDECIDED
 
 
