@@ -24,7 +24,7 @@ _SESSION_ID = "certification"
 """The condition that names the measuring session: only measurements of one session are compared pair by pair."""
 
 AaControl = Mapping[str, Any]
-"""The incumbent's second turn in one process: `seconds` and the `rounds` they are from."""
+"""The incumbent's second slot in the rounds of one process: `seconds` and the `rounds` they are from."""
 
 
 def pool_processes(measurements: Sequence[Measurement], session_id: str) -> Measurement:
