@@ -97,7 +97,7 @@ def _session(
 
 def sessions() -> dict[str, TaskSession]:
     """A kernel that became faster, with a tie and failed trials; one that did not; one whose outputs were not checked;
-    and one that nothing was found for."""
+    and one without a candidate."""
     failed = {
         candidate(4): Measurement(Status.BUILD_FAILED, reason="LLVM: out of registers"),
         candidate(5): Measurement(Status.CENSORED, reason="over 0.012 s", censored_at_s=0.012),

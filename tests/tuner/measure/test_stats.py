@@ -189,7 +189,7 @@ class TestWithoutDisturbed:
 
 
 def blocks(ratio: float, noise: float, count: int = 30, seed: int = 0) -> tuple[list[float], list[float]]:
-    """Paired blocks of two rivals whose times are as `ratio`, with a drift that both share."""
+    """Paired blocks of two kernels whose times are as `ratio`, with a drift that both share."""
     rng = np.random.default_rng(seed)
     drift = np.exp(rng.normal(0, 0.05, count).cumsum())
     a = ratio * drift * np.exp(rng.normal(0, noise, count))
