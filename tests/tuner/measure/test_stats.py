@@ -71,7 +71,7 @@ def test_the_rank_is_the_largest_whose_exact_coverage_suffices() -> None:
         assert high == count + 1 - rank
 
         def miss(k: int, count: int = count) -> float:
-            return 2 * sum(math.comb(count, i) for i in range(k)) / 2**count
+            return float(2 * sum(math.comb(count, i) for i in range(k)) / 2**count)
 
         assert miss(rank) <= 0.05 < miss(rank + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 
 import pytest
 
@@ -29,17 +30,20 @@ def make(name: str, space: DesignSpace, seed: int, task: Task | None = None) -> 
 @pytest.mark.parametrize("name", STRATEGIES)
 class TestStrategies(StrategyContract):
     name = ""
+    task: Task
+    tasks: Mapping[int, Task]
 
     @pytest.fixture(autouse=True)
     def _named(self, name: str, task: Task, small_space: DesignSpace, small_task: Task) -> None:
         self.name = name
-        self.task_of = lambda space: small_task if space is small_space else task
+        self.tasks = {id(small_space): small_task}
+        self.task = task
         self.batches = {"gp": 3, "metaschedule": 4}.get(name, 6)  # these take a tenth of a second a trial and more
 
     def make(self, space: DesignSpace, seed: int) -> Strategy:
         if self.name == "metaschedule":
-            return MetaScheduleStrategy(space, self.task_of(space), seed, QUICK)
-        return make(self.name, space, seed, self.task_of(space))
+            return MetaScheduleStrategy(space, self.tasks.get(id(space), self.task), seed, QUICK)
+        return make(self.name, space, seed, self.tasks.get(id(space), self.task))
 
 
 def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace, task: Task) -> None:

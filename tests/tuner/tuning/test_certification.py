@@ -84,8 +84,9 @@ def test_finalists_are_interleaved_in_fresh_processes(jobs: Jobs, bench: KernelB
         assert sum(map(len, measured.conditions.rounds)) == len(measured.samples_s)
     assert len(paired_samples(first, second)[0]) >= 9
     assert set(paired_samples(first, second)[2]) == {0, 1, 2}
-    assert compare_measurements(first, default).ratio < 1
-    assert first.conditions.aa_floor >= 0
+    ratio, floor = compare_measurements(first, default).ratio, first.conditions.aa_floor
+    assert ratio is not None and ratio < 1
+    assert floor is not None and floor >= 0
 
 
 def test_the_metadata_says_it_in_words(jobs: Jobs, bench: KernelBench) -> None:
