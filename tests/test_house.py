@@ -190,6 +190,18 @@ def test_the_kind_of_device_is_asked_in_its_folder_alone() -> None:
     assert list(branches_on_a_kind("here.py", "words = 'use `target: llvm`'")) == []
 
 
+MIRRORED = ("commands", "tuning")
+"""Rooms in which every module has a test module of its own."""
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_every_module_has_its_mirror(room: str) -> None:
+    modules = {path.stem.strip("_") for path in (ROOT / "tuner" / room).glob("*.py")} - {"init"}
+    mirrors = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "tuner" / room).glob("test_*.py")}
+    assert len(modules) > 5
+    assert sorted(modules - mirrors) == []
+
+
 def test_every_pass_is_documented() -> None:
     page = (ROOT / "docs" / "passes.md").read_text("utf-8")
     files = sorted((ROOT / "kernels" / "passes").glob("*.py"))
