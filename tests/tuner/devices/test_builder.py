@@ -15,7 +15,7 @@ from kernels.passes import PASSES, FastMath, LlvmOpt, PassConfig
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import Workload, from_prim_func
 from tuner.devices.builder import LocalBuilder, entry_of
-from tuner.devices.cpu import CPU
+from tuner.devices.cpu import CODEGEN
 from tuner.protocols import Artifact, BuildFailure, Task
 from tuner.records import Status
 
@@ -36,7 +36,7 @@ def task() -> Task:
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[LocalBuilder]:
-    made = CPU.builder(TARGET, tmp_path / "built", workers=2, timeout_s=60)
+    made = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=2, timeout_s=60)
     yield made
     made.close()
 
@@ -76,7 +76,7 @@ def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task:
 
 
 def test_a_build_that_takes_too_long_is_a_status(tmp_path: Path, task: Task) -> None:
-    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         [fine] = builder.build(task, space.initial_candidates()[:1])
