@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.config import TargetConfig
-from tuner.devices.device import DeviceKind
 from tuner.devices.target import REFUSALS, ResolvedTarget, threads_of
 from tuner.errors import ConfigError, TargetError
 from tuner.schema import did_you_mean
+
+if TYPE_CHECKING:
+    from tuner.devices.device import DeviceKind
 
 KINDS: dict[str, str] = {
     "cuda": "tuner.devices.cuda:CUDA",
