@@ -39,7 +39,7 @@ from tuner.protocols import (
     Stop,
     Task,
 )
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 
 NAME = "null"
 UNTUNED_S = 1e-3
@@ -135,7 +135,7 @@ class NullBench:
         rounds = tuple(range(_ROUNDS))
         times = [seconds_of(Candidate.from_text(job.candidate)) for job in jobs]
         found = [
-            Measurement(Status.OK, _samples(s), policy.fidelity, conditions={"round": list(rounds)}) for s in times
+            Measurement(Status.OK, _samples(s), policy.fidelity, conditions=Conditions(rounds=(rounds,))) for s in times
         ]
         return found, AaControl(rounds, _samples(times[0]))
 

@@ -66,7 +66,7 @@ def test_two_certifications_agree(bench: Any, tmp_path: Path) -> None:
 
 def test_nvml_tells_the_clock(bench: Any, tmp_path: Path) -> None:
     pytest.importorskip("pynvml")
-    conditions = bench.measure(job("right", tmp_path), SCREEN).conditions
+    conditions = bench.measure(job("right", tmp_path), SCREEN).conditions.details
     assert conditions["before"]["sm_clock_mhz"] > 100
     assert conditions["after"]["other_processes"] == 0
 

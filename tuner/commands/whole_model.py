@@ -139,7 +139,7 @@ def check_original_weights(
         comparison.notes.append(f"with the original weights the tuned model fails: {outputs}")
         return
     check = check_outputs(outputs, expected, rtol, atol)
-    comparison.verified = comparison.verified and check.ok
+    comparison.verified = check.ok and comparison.verified
     with_own = "with its original weights the tuned model"
     comparison.notes.append(
         f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"

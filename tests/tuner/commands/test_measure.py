@@ -22,7 +22,7 @@ from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, InfrastructureError, TargetError, UserError
 from tuner.progress import Progress
 from tuner.protocols import Job, Policy
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 CANDIDATES = 6
@@ -142,7 +142,7 @@ def test_a_throttled_time_is_kept_and_loses(tmp_path: Path, bench: Counting) -> 
 
         def measure(self, job: Job, policy: Policy) -> Measurement:
             seconds = 1e-6 if job.candidate == '[3,[],""]' else 2e-6
-            conditions = {"excluded": "throttled: power brake"} if seconds == 1e-6 else {}
+            conditions = Conditions(excluded="throttled: power brake" if seconds == 1e-6 else "")
             return Measurement(Status.OK, (seconds,), policy.fidelity, conditions=conditions)
 
     bench.inner = Throttled()  # type: ignore[assignment]
@@ -157,7 +157,8 @@ def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Co
         device = "A GPU"
 
         def measure(self, job: Job, policy: Policy) -> Measurement:
-            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions={"excluded": "throttled: power brake"})
+            conditions = Conditions(excluded="throttled: power brake")
+            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions=conditions)
 
     bench.inner = Hot()  # type: ignore[assignment]
     lines, _ = run(tmp_path, "counting")

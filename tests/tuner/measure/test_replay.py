@@ -14,7 +14,7 @@ from tuner.devices.cpu.runner import CpuRunner
 from tuner.errors import InfrastructureError
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.protocols import RANK, SCREEN, Launchable, Policy, Runner
-from tuner.records import Fidelity, Measurement, Status
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 
 class RecordThenReplay:
@@ -34,7 +34,14 @@ class TestContract(RunnerContract):
         return RecordThenReplay()
 
 
-FAST = Measurement(Status.OK, (1e-3, 2e-3, 3e-3), Fidelity.SCREEN, "enough", run_s=0.5, conditions={"cost_s": 0.25})
+FAST = Measurement(
+    Status.OK,
+    (1e-3, 2e-3, 3e-3),
+    Fidelity.SCREEN,
+    "enough",
+    run_s=0.5,
+    conditions=Conditions(cost_s=0.25),
+)
 FAILED = Measurement(Status.WRONG_RESULT, fidelity=Fidelity.RANK, reason="off by 2")
 RECORDING = Recording({("toy", Fidelity.SCREEN): FAST, ("toy", Fidelity.RANK): FAILED}, {"peak_flops_per_s": 1e11})
 

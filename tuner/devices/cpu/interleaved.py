@@ -20,7 +20,7 @@ from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.stats import LEAST_ROUNDS, RARE, StopRule, periods, should_stop, undisturbed_rounds
 from tuner.outputs import OutputCheck
 from tuner.protocols import Array, Job, Policy, Prepared
-from tuner.records import Fidelity, Measurement, Status
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 SLOW_CALL_S = 0.5
 """A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
@@ -201,21 +201,21 @@ def _measurement(
     if not trial.check.ok:
         return trial.wrong(trial.check.reason, policy.fidelity)
     if entry is None:
-        return dataclasses.replace(trial.right(trial.one_call(policy.fidelity)), conditions=dict(common))
+        return dataclasses.replace(trial.right(trial.one_call(policy.fidelity)), conditions=Conditions(details=common))
     trial.prepared.buffers.fill(trial.inputs)  # they hold what another one wrote
     trial.prepared.launch(1)
     wrong = holder.verify(trial)
     if wrong:
         return trial.wrong(wrong, policy.fidelity)
     pairs = _pairs_of(entry, undisturbed)
-    conditions = {
+    details = {
         **common,
         "calls_per_block": entry.calls,
         "clock_share": max(clock().empty_s, clock().resolution_s) / (entry.calls * min(pairs["seconds"])),
         "samples_preempted": entry.preempted,
         "samples_dropped": len(entry.seconds) - len(pairs["seconds"]),
-        "round": pairs["rounds"],
     }
+    conditions = Conditions(rounds=(tuple(pairs["rounds"]),), details=details)
     return trial.right(
         Measurement(Status.OK, tuple(pairs["seconds"]), policy.fidelity, entry.stopped_by, conditions=conditions)
     )

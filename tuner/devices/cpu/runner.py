@@ -16,7 +16,7 @@ import numpy as np
 from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.stats import StopRule, should_stop, without_preempted
 from tuner.protocols import Launchable, Policy, Prepared
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -99,7 +99,7 @@ class CpuRunner:
         limit = policy.give_up_above_s
         if limit is not None and limit < first < _HICCUP_S:
             first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
-        conditions: dict[str, Any] = {"mode": self.mode, "load_before": load}
+        details: dict[str, Any] = {"mode": self.mode, "load_before": load}
         if limit is not None and first > limit:
             return Measurement(
                 Status.CENSORED,
@@ -107,15 +107,15 @@ class CpuRunner:
                 reason=f"over {limit:.3g} s",
                 censored_at_s=limit,
                 run_s=time.perf_counter() - began,
-                conditions=conditions,
+                conditions=Conditions(details=details),
             )
         calls, blocks = self.calibrate(prepared, first, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
         samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]
         kept = without_preempted(samples, preempted, policy.min_samples)
-        conditions |= process_conditions(self.mode)
-        conditions |= used_since(before)
-        conditions |= {
+        details |= process_conditions(self.mode)
+        details |= used_since(before)
+        details |= {
             "calls_per_block": calls,
             "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
             "samples_preempted": sum(preempted),
@@ -127,7 +127,7 @@ class CpuRunner:
             policy.fidelity,
             stopped_by,
             run_s=time.perf_counter() - began,
-            conditions=conditions,
+            conditions=Conditions(details=details),
         )
 
     @property

@@ -128,7 +128,9 @@ class GpuBench:
             if broken and not alone and measured.status is Status.RUN_FAILED:
                 self._look(measured)
                 measured, broken = self._once(job, policy)
-                measured = dataclasses.replace(measured, conditions={**measured.conditions, "tried_again_alone": True})
+                conditions = measured.conditions
+                conditions = dataclasses.replace(conditions, details={**conditions.details, "tried_again_alone": True})
+                measured = dataclasses.replace(measured, conditions=conditions)
             if broken:
                 self._look(measured)
         return measured

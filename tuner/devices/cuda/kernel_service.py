@@ -21,7 +21,7 @@ from tuner.devices.cuda.nvml import Nvml, exclusion_reason
 from tuner.devices.cuda.runner import GpuError, GpuRunner, InterleavedSamples, lower_bound_s
 from tuner.measure.plausible import plausible
 from tuner.protocols import Array, Job, Policy
-from tuner.records import Fidelity, Measurement, Status
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 OutputCheck = Callable[[Array], tuple[bool, float, float, str]]
 
@@ -158,12 +158,10 @@ class GpuService:
                 kernel.free()
 
     def _of_interleaved(self, turn: InterleavedSamples, fidelity: Fidelity, excluded: str) -> Measurement:
-        conditions: dict[str, Any] = {
-            "mode": self._mode, "calls_per_sample": turn.calls, "copies": turn.copies, "round": turn.rounds,
-            "samples_dropped": turn.dropped,
+        details = {
+            "mode": self._mode, "calls_per_sample": turn.calls, "copies": turn.copies, "samples_dropped": turn.dropped,
         }  # fmt: skip
-        if excluded:
-            conditions["excluded"] = excluded
+        conditions = Conditions(excluded=excluded, rounds=(tuple(turn.rounds),), details=details)
         return Measurement(Status.OK, tuple(turn.seconds), fidelity, turn.stopped_by, conditions=conditions)
 
     def _loaded(self, job: Job) -> CudaKernel:

@@ -20,7 +20,7 @@ from tuner.measure.stats import (
     without_preempted,
 )
 from tuner.protocols import Array, Policy
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 
 WARM_UP_S = 0.025
 """Of GPU work before anything is timed: the clock has to come up from its idle frequency."""
@@ -140,11 +140,11 @@ class GpuRunner:
         if limit is None or first <= limit:
             self._warm_up(prepared, first, max(WARM_UP_S, policy.warmup_s))
             first, _ = self._sample(prepared, 1, 1)
-        conditions: dict[str, Any] = {"mode": self._mode}
+        details: dict[str, Any] = {"mode": self._mode}
         if limit is not None and first > limit:
             return Measurement(
                 Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
-                run_s=time.perf_counter() - began, conditions=conditions,
+                run_s=time.perf_counter() - began, conditions=Conditions(details=details),
             )  # fmt: skip
         calls, copies = self._batch(prepared, first, policy)
         prepared.copies(copies)
@@ -152,16 +152,15 @@ class GpuRunner:
         samples, late, stopped_by, wall_s = self._collect(prepared, calls, copies, policy)
         after = self._certify()
         kept = without_preempted(samples, late, policy.min_samples)
-        conditions |= {
+        details |= {
             "wall_s": wall_s, "calls_per_sample": calls, "copies": copies, "single_call_s": first,
             "samples_preempted": sum(late), "samples_dropped": len(samples) - len(kept),
             "launch_bound": 2 * sum(late) > len(late),
         }  # fmt: skip
         for word, certificate in (("before", before), ("after", after)):
             if certificate is not None:
-                conditions[word] = certificate.data()
-        if reason := exclusion_reason(before, after):
-            conditions["excluded"] = reason
+                details[word] = certificate.data()
+        conditions = Conditions(excluded=exclusion_reason(before, after), details=details)
         return Measurement(
             Status.OK,
             tuple(kept),
