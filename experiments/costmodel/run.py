@@ -1,4 +1,4 @@
-"""How well do cost models order candidates, from how many, and how long do they train? See README.md."""
+"""How well do cost models order candidates, after how many trials, and how long is training? See README.md."""
 
 from __future__ import annotations
 
@@ -30,62 +30,62 @@ class Surrogates:
 
     def fit(
         self,
-        rows: NDArray[np.float32],
+        features: NDArray[np.float32],
         outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
-        self._model = Surrogate(rows[:, ENCODING], np.random.default_rng(0))
-        for row, outcome in zip(rows[:, ENCODING], outcomes, strict=True):
-            self._model.add(row, outcome)
+        self._model = Surrogate(features[:, ENCODING], np.random.default_rng(0))
+        for encoding, outcome in zip(features[:, ENCODING], outcomes, strict=True):
+            self._model.add(encoding, outcome)
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._model.look_at(rows[:, ENCODING])
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._model.look_at(features[:, ENCODING])
         _, mean = self._model.predict()
         return -mean.astype(np.float32)
 
 
 class Nearest:
-    """As fast as the candidate it resembles most, each column by its range."""
+    """The score of the nearest candidate, with each column in units of its range."""
 
     def fit(
         self,
-        rows: NDArray[np.float32],
+        features: NDArray[np.float32],
         outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
         timed = [i for i, o in enumerate(outcomes) if o.seconds]
-        self._span = np.maximum(np.ptp(rows, axis=0), 1e-6)
-        self._rows = rows[timed] / self._span
+        self._span = np.maximum(np.ptp(features, axis=0), 1e-6)
+        self._rows = features[timed] / self._span
         self._score = -np.log([outcomes[i].seconds or 1.0 for i in timed])
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        distance = ((rows[:, None] / self._span - self._rows[None]) ** 2).sum(axis=2)
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        distance = ((features[:, None] / self._span - self._rows[None]) ** 2).sum(axis=2)
         return self._score[distance.argmin(axis=1)].astype(np.float32)
 
 
 class OnEncodings:
-    """The trees, given nothing but the encodings."""
+    """The trees, on the encodings alone."""
 
     def __init__(self) -> None:
         self._model = XgbRanker("encoding")
 
     def fit(
         self,
-        rows: NDArray[np.float32],
+        features: NDArray[np.float32],
         outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
-        self._model.fit(rows[:, ENCODING], outcomes, groups)
+        self._model.fit(features[:, ENCODING], outcomes, groups)
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._model.predict(rows[:, ENCODING])
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._model.predict(features[:, ENCODING])
 
 
 class Static(ConstantModel):
-    """No learning: arithmetic over what vectors and cores can do, or cache lines over a bandwidth, whichever is more.
+    """No learning: arithmetic over the peak of vectors and cores, or cache lines over a bandwidth, whichever is more.
 
     From TVM's per-store features of the store that is largest in each, log2 of counts: 16 kinds of arithmetic, then
     vectorized, unrolled and parallel loops (11 columns each), 8 of GPUs, then five buffers of 18 columns.
@@ -94,8 +94,8 @@ class Static(ConstantModel):
     _CORES, _LANES, _LINES_PER_S, _OPS_PER_S = 2.0, 16.0, 2e8, 3e9
     _CALL = 20.0  # operations that an elementary function takes
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        counts = 2.0 ** rows.astype(np.float64) - 1.0
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        counts = 2.0 ** features.astype(np.float64) - 1.0
         work = counts[:, :5].sum(axis=1) + self._CALL * counts[:, 5]
         vector, parallel = counts[:, 16 + 2], counts[:, 16 + 22 + 1]
         speed = np.clip(vector, 1, self._LANES) * np.clip(parallel, 1, self._CORES)
@@ -105,7 +105,7 @@ class Static(ConstantModel):
 
 
 class Tvm:
-    """MetaSchedule's own XGBModel, which takes live schedules: `live` has them by the bytes of their row."""
+    """MetaSchedule's own XGBModel, which takes live schedules: `live` has them by the bytes of their feature vector."""
 
     def __init__(self, live: Mapping[bytes, tuple[Any, Any]]) -> None:
         from kernels.metaschedule import meta_schedule
@@ -116,28 +116,29 @@ class Tvm:
 
     def fit(
         self,
-        rows: NDArray[np.float32],
+        features: NDArray[np.float32],
         outcomes: Sequence[CandidateOutcome],
         groups: NDArray[np.int64],
         weights: NDArray[np.float32] | None = None,
     ) -> None:
         for group in np.unique(groups):
-            mine = [i for i in np.flatnonzero(groups == group) if rows[i].tobytes() in self._live]
+            mine = [i for i in np.flatnonzero(groups == group) if features[i].tobytes() in self._live]
             if not mine:
                 continue
-            found = [self._live[rows[i].tobytes()] for i in mine]
-            # What failed, or was given up, has no time there: TVM's runner then says 1e10 s.
+            candidates = [self._live[features[i].tobytes()] for i in mine]
+            # What failed, or was given up, has no time: TVM's runner then returns 1e10 s.
             seconds = [[outcomes[i].seconds or 1e10] for i in mine]
             results = [self._ms.runner.RunnerResult(s, None) for s in seconds]
-            self._model.update(found[0][0], [candidate for _, candidate in found], results)
+            self._model.update(candidates[0][0], [candidate for _, candidate in candidates], results)
 
-    def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = [self._live[row.tobytes()] for row in rows]
-        return np.asarray(self._model.predict(found[0][0], [c for _, c in found]), dtype=np.float32)
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        candidates = [self._live[vector.tobytes()] for vector in features]
+        scores = self._model.predict(candidates[0][0], [candidate for _, candidate in candidates])
+        return np.asarray(scores, dtype=np.float32)
 
 
 def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]:
-    """(tuning context, measure candidate) of each screened record of the config's tasks, by the bytes of its row."""
+    """(tuning context, measure candidate) of each record of the config's tasks, by the bytes of its feature vector."""
     import json
 
     from tvm.target import Target
@@ -167,8 +168,8 @@ def live_schedules(config: str, store: SqlStore) -> dict[bytes, tuple[Any, Any]]
         applier = appliers[record.task_key]
         with contextlib.suppress(InvalidCandidate, ValueError):
             schedule = applier.apply(Candidate.from_text(record.candidate))
-            row = np.asarray(record.features, dtype=np.float32)
-            live[row.tobytes()] = (applier.context, meta_schedule().MeasureCandidate(schedule, []))
+            vector = np.asarray(record.features, dtype=np.float32)
+            live[vector.tobytes()] = (applier.context, meta_schedule().MeasureCandidate(schedule, []))
     return live
 
 
@@ -183,9 +184,9 @@ MODELS: dict[str, Callable[[], CostModel]] = {
 
 
 def only(table: training.Table, live: Mapping[bytes, object]) -> training.Table:
-    """The rows of a table that have a live schedule."""
-    kept = [i for i, row in enumerate(table.rows) if row.tobytes() in live]
-    return dataclasses.replace(table, rows=table.rows[kept], outcomes=tuple(table.outcomes[i] for i in kept))
+    """The vectors of a table that have a live schedule."""
+    chosen = [i for i, vector in enumerate(table.rows) if vector.tobytes() in live]
+    return dataclasses.replace(table, rows=table.rows[chosen], outcomes=tuple(table.outcomes[i] for i in chosen))
 
 
 def main() -> None:
@@ -198,29 +199,29 @@ def main() -> None:
         known = training.tables(store)
         if arguments.config:
             live = live_schedules(arguments.config, store)
-            # all models see the same: what is not live, or not alone in its row, is left out
+            # all models see the same: what has no live schedule is left out
             known = [only(table, live) for table in known]
             models["TVM's XGBModel"] = lambda: Tvm(live)
     across = [name for name in models if name not in ("nearest neighbour", "Gaussian processes, encoding")]
-    for question, judge, names in (
+    for question, evaluate, names in (
         ("from 16 trials of the task", lambda make: training.within(known, make, 16), list(models)),
         ("from 64 trials of the task", lambda make: training.within(known, make, 64), list(models)),
         ("from other tasks only", lambda make: training.held_out(known, make), across),
     ):
         print(f"{question:32s} tasks   rho  top-10  regret")
         for name in names:
-            found = list(judge(models[name]).values())
-            means = [np.mean([getattr(q, f) for q in found]) for f in ("correlation", "restore_rest", "regret")]
-            print(f"  {name:30s} {len(found):5d} {means[0]:5.2f} {means[1]:7.2f} {means[2]:7.3f}")
-    rows = np.concatenate([t.rows for t in known])[:1000]
+            qualities = list(evaluate(models[name]).values())
+            means = [np.mean([getattr(q, f) for q in qualities]) for f in ("correlation", "recall", "regret")]
+            print(f"  {name:30s} {len(qualities):5d} {means[0]:5.2f} {means[1]:7.2f} {means[2]:7.3f}")
+    features = np.concatenate([t.rows for t in known])[:1000]
     outcomes = [o for t in known for o in t.outcomes][:1000]
     groups = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(known)])[:1000]
     took = []
     for _ in range(5):
         began = time.perf_counter()
-        XgbRanker(SCHEMA).fit(rows, outcomes, groups)
+        XgbRanker(SCHEMA).fit(features, outcomes, groups)
         took.append(time.perf_counter() - began)
-    print(f"training on {len(rows)} rows: {min(took):.2f} s, one thread, best of 5")
+    print(f"training on {len(features)} vectors: {min(took):.2f} s, one thread, best of 5")
 
 
 if __name__ == "__main__":

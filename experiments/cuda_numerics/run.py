@@ -25,12 +25,12 @@ def main() -> int:
     for name in PROGRAMS:
         made = workload(name)
         space = generate(made, gpu(), tf32=name.startswith("matmul"))
-        found = candidates(space, TraceApplier(made, space, gpu()), asked.n, asked.seed)
-        bad = wrong_ones(made, {key: program for key, (_, program) in found.items()})
-        checked, wrong = checked + len(found), wrong + len(bad)
-        print(f"{name}: {len(found)} candidates of {len(space.sketches)} sketches, {len(bad)} wrong", flush=True)
-        for key, reason in bad.items():
-            print(f"  {found[key][0].to_text()}: {reason}")
+        programs = candidates(space, TraceApplier(made, space, gpu()), asked.n, asked.seed)
+        reasons = wrong_ones(made, {key: program for key, (_, program) in programs.items()})
+        checked, wrong = checked + len(programs), wrong + len(reasons)
+        print(f"{name}: {len(programs)} candidates of {len(space.sketches)} sketches, {len(reasons)} wrong", flush=True)
+        for key, reason in reasons.items():
+            print(f"  {programs[key][0].to_text()}: {reason}")
     print(f"{checked} candidates, {wrong} wrong")
     return 1 if wrong else 0
 

@@ -1,4 +1,4 @@
-"""How many proposed CUDA candidates does VerifyGPUCode let pass, and what does proposing one cost? No GPU, no nvcc.
+"""How many proposed CUDA candidates pass VerifyGPUCode, and how long does a proposal take? Needs no GPU and no nvcc.
 
 python experiments/cuda_spaces/run.py [-n CANDIDATES]
 """
@@ -37,20 +37,20 @@ WORKLOADS: dict[str, Any] = {
 
 
 def drawn_by_tvm(workload: Workload, count: int) -> float:
-    """The share of TVM's own random draws that VerifyGPUCode lets pass."""
+    """The share of TVM's own random draws that pass VerifyGPUCode."""
+    from tvm.s_tir import Schedule
+
     ms = meta_schedule()
     rules = "cuda-tensorcore" if "fp16" in workload.name else "cuda"
     context = tune_context(workload, gpu(), ms.ScheduleRule.create(rules))
-    spaces = context.generate_design_space()
+    sketches = context.generate_design_space()
     postprocs = ms.Postproc.create("cuda-tensorcore")
     for postproc in postprocs:
         postproc._initialize_with_tune_context(context)  # noqa: SLF001 - TVM has no public name for it
     passed = 0
     for i in range(count):
-        from tvm.s_tir import Schedule
-
         schedule = Schedule(workload.module(), seed=i + 1, error_render_level="none")
-        trace = spaces[i % len(spaces)].trace
+        trace = sketches[i % len(sketches)].trace
         try:
             type(trace)(trace.insts, {}).apply_to_schedule(schedule, remove_postproc=True)
             passed += all(postproc.apply(schedule) for postproc in postprocs)
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--tvm", type=int, default=0, help="also draw this many candidates as TVM does")
     asked = parser.parse_args()
     print(
-        "| workload | sketches | with tensor cores | pass VerifyGPUCode | a proposal | its replay | TVM's own draws |"
+        "| workload | sketches | with tensor cores | pass VerifyGPUCode | a proposal | applying it | TVM's own draws |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, make in WORKLOADS.items():
@@ -76,7 +76,7 @@ def main() -> None:
         space.sample(rng)
         started = time.perf_counter()
         candidates = [space.sample(rng) for _ in range(asked.n)]
-        proposing = (time.perf_counter() - started) / asked.n
+        proposing_s = (time.perf_counter() - started) / asked.n
         passed, started = 0, time.perf_counter()
         for candidate in candidates:
             try:
@@ -84,11 +84,11 @@ def main() -> None:
                 passed += 1
             except InvalidCandidate:
                 pass
-        replaying = (time.perf_counter() - started) / asked.n
+        applying_s = (time.perf_counter() - started) / asked.n
         tensor = sum(s.gpu is not None and s.gpu.tensor_cores for s in space.sketches)
         tvm = f"{drawn_by_tvm(workload, asked.tvm):.0%}" if asked.tvm and "matmul 1024" in name else ""
-        print(f"| {name} | {len(space.sketches)} | {tensor} | {passed}/{asked.n} | {proposing * 1e3:.2f} ms |"
-              f" {replaying * 1e3:.0f} ms | {tvm} |", flush=True)  # fmt: skip
+        print(f"| {name} | {len(space.sketches)} | {tensor} | {passed}/{asked.n} | {proposing_s * 1e3:.2f} ms |"
+              f" {applying_s * 1e3:.0f} ms | {tvm} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

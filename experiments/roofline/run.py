@@ -1,4 +1,4 @@
-"""Does the static judge order kernels that were really measured? Recorded spaces in, ranks out.
+"""How well does the analytical model order measured kernels? Reads recorded spaces, prints rank correlations.
 
     python experiments/roofline/run.py FOLDER_OF_RECORDED_SPACES
 
@@ -35,9 +35,9 @@ def clblast_gemm(c: Config) -> Work:
     depth = size
     staging = c["SA"] * tile_a * steps + c["SB"] * tile_b * steps
     # an unstaged operand is fetched by every warp for itself; L1 serves what a warp shares
-    beyond = (tile_a + tile_b) * steps * f
-    beyond += 0.25 * (0 if c["SA"] else tile_a * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
-    beyond += 0.25 * (0 if c["SB"] else tile_b * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
+    fetched = (tile_a + tile_b) * steps * f
+    fetched += 0.25 * (0 if c["SA"] else tile_a * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
+    fetched += 0.25 * (0 if c["SB"] else tile_b * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
     vector = min(c["VWM"], 4)
     return Work(
         blocks=(size // c["MWG"]) * (size // c["NWG"]),
@@ -45,7 +45,7 @@ def clblast_gemm(c: Config) -> Work:
         registers=24 + rows * columns + rows + columns,
         shared_memory=f * (c["SA"] * tile_a + c["SB"] * tile_b),
         flops=2.0 * c["MWG"] * c["NWG"] * size,
-        l2_bytes=beyond + c["MWG"] * c["NWG"] * f,
+        l2_bytes=fetched + c["MWG"] * c["NWG"] * f,
         shared_bytes=(_broadcast(c, rows, columns) * depth + 2 * staging) * f,
         least_dram_bytes=3.0 * size * size * f,
         steps=steps if c["SA"] or c["SB"] else steps // 4,
@@ -56,10 +56,10 @@ def clblast_gemm(c: Config) -> Work:
 
 
 def _broadcast(c: Config, rows: int, columns: int) -> float:
-    """Elements that shared memory or L1 delivers for one step of depth.
+    """Elements that shared memory or L1 delivers for one step of the reduction.
 
-    Lanes that read one address are served at once. A thread's rows lie next to each other, so lanes are `rows` elements
-    apart, and vectors shorter than that leave banks idle.
+    Lanes that read one address are served at once. A thread's rows are contiguous, so lanes are `rows` elements apart,
+    and vectors shorter than that leave banks idle.
     """
     warps = c["MDIMC"] * c["NDIMC"] / 32
     apart = rows / min(c["VWM"], 4, rows)
@@ -74,7 +74,7 @@ def convolution(c: Config) -> Work:
     threads = c["block_size_x"] * c["block_size_y"]
     tile = c["tile_size_x"] * c["tile_size_y"]
     halo = (width + fw - 1) * (height + fh - 1)
-    guarded = not c["use_shmem"] and (size % width or size % height)  # every read is checked, none is kept
+    guarded = not c["use_shmem"] and (size % width or size % height)  # every read is checked, none is held in registers
     rows = c["tile_size_y"] * fh if guarded else c["tile_size_y"] + fh - 1  # shared by a column's outputs, in registers
     reads = c["tile_size_x"] * rows * fw * threads
     conflicts = 1.0
@@ -107,22 +107,23 @@ def load(path: Path) -> tuple[list[Config], np.ndarray[Any, Any]]:
     data = json.loads(gzip.decompress(path.read_bytes()))
     values = [[p["values"][i] for i in column] for p, column in zip(data["params"], data["configs"], strict=True)]
     names = [p["name"] for p in data["params"]]
-    rows = [{**data["constants"], **dict(zip(names, row, strict=True))} for row in zip(*values, strict=True)]
+    configs = [{**data["constants"], **dict(zip(names, row, strict=True))} for row in zip(*values, strict=True)]
     times = np.array([np.nan if t is None else t for t in data["time_ms"]], float)
     valid = np.isfinite(times) & (times > 0)
-    return [row for row, keep in zip(rows, valid, strict=True) if keep], times[valid]
+    return [config for config, is_valid in zip(configs, valid, strict=True) if is_valid], times[valid]
 
 
 def ranks(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.argsort(np.argsort(x, kind="stable"), kind="stable").astype(float)
 
 
-def judge(name: str, folder: Path) -> str:
+def assess(name: str, folder: Path) -> str:
+    """One line of the table for a recorded space."""
     gpu, work = SPACES[name]
     configs, times = load(folder / f"{name}.json.gz")
-    guess = np.array([estimate(work(c), GPUS[gpu]).seconds for c in configs])
-    rho = float(np.corrcoef(ranks(guess), ranks(times))[0, 1])
-    order = np.argsort(guess, kind="stable")
+    predicted = np.array([estimate(work(c), GPUS[gpu]).seconds for c in configs])
+    rho = float(np.corrcoef(ranks(predicted), ranks(times))[0, 1])
+    order = np.argsort(predicted, kind="stable")
     best = times.min()
     picks = " ".join(f"{best / times[order[:n]].min():.3f}" for n in (1, 10, 50))
     rng = np.random.default_rng(0)
@@ -130,7 +131,7 @@ def judge(name: str, folder: Path) -> str:
         f"{np.mean([best / times[rng.choice(len(times), n, replace=False)].min() for _ in range(300)]):.3f}"
         for n in (1, 10, 50)
     )
-    slow = guess > np.median(guess)
+    slow = predicted > np.median(predicted)
     lost = float(np.mean(slow[np.argsort(times)[: max(len(times) // 100, 1)]]))
     return f"| {name} | {len(times)} | {rho:.2f} | {picks} | {chance} | {lost:.1%} |"
 
@@ -139,12 +140,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    print("| space | kernels | rank correlation | best / best of judge's first 1, 10, 50 | the same at random |"
-          " best 1 % in the judge's worse half |")  # fmt: skip
+    print("| space | kernels | rank correlation | best / best of the first 1, 10, 50 by the model |"
+          " the same at random | best 1 % in the model's slower half |")  # fmt: skip
     print("|---|---|---|---|---|---|")
     for name in SPACES:
         if (folder / f"{name}.json.gz").exists():
-            print(judge(name, folder))
+            print(assess(name, folder))
 
 
 if __name__ == "__main__":

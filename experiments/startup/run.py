@@ -1,8 +1,8 @@
-"""Seconds from command to answer for what must be light: `import tuner`, `--help`, printing a configuration.
+"""Seconds that commands take which must be fast: `import tuner`, `--help`, printing a configuration.
 
     python experiments/startup/run.py [--repeats 15]
 
-Each is a fresh process; the bare interpreter is timed beside them, in turn.
+Each is a fresh process. The bare interpreter is timed too, interleaved with the others.
 """
 
 from __future__ import annotations

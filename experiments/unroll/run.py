@@ -1,6 +1,6 @@
-"""How deep should loops be unrolled? Build seconds and GFLOP/s of analytical seeds at each depth.
+"""How deep should loops be unrolled? Build seconds and GFLOP/s of initial candidates at each depth.
 
-    python experiments/unroll/run.py [--seeds 6]
+    python experiments/unroll/run.py [--candidates 6]
 
 Packed 3x3 and 1x1 convolutions of ResNet-50, all threads, one process; run it on an idle machine.
 """
@@ -39,8 +39,8 @@ def workload(channels: int, outputs: int, height: int, kernel: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=6)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--candidates", "--seeds", type=int, default=6, help="initial candidates of each convolution")
+    count = parser.parse_args().candidates
     threads = len(os.sched_getaffinity(0))
     os.environ["TVM_NUM_THREADS"] = str(threads)
     import json
@@ -56,8 +56,8 @@ def main() -> None:
     from tuner.process.pinning import pin_workers
 
     target = Target(json.loads(resolve(TargetConfig()).text))
-    build: dict[int, list[float]] = {d: [] for d in DEPTHS}
-    speed: dict[int, list[float]] = {d: [] for d in DEPTHS}
+    build_s: dict[int, list[float]] = {d: [] for d in DEPTHS}
+    gflops: dict[int, list[float]] = {d: [] for d in DEPTHS}
     pinned = False
     scratch = tempfile.mkdtemp()
     for shape in SHAPES:
@@ -65,21 +65,21 @@ def main() -> None:
         space = generate(task, target)
         applier = TraceApplier(task, space, target)
         arrays = [tvm.runtime.tensor(a) for a in seeded_inputs(task.args, 0)]
-        for seed in space.initial_candidates()[:seeds]:
+        for initial in space.initial_candidates()[:count]:
             for depth in DEPTHS:
-                candidate = Candidate(seed.sketch, seed.decisions, PassConfig().replace(Unroll(depth)))
+                candidate = Candidate(initial.sketch, initial.decisions, PassConfig().replace(Unroll(depth)))
                 schedule = applier.apply(candidate)
                 began = time.perf_counter()
                 library = tvm.compile(schedule.mod, target=target)
                 library.mod.write_to_file(str(Path(scratch, "kernel.o")))
-                build[depth].append(time.perf_counter() - began)
+                build_s[depth].append(time.perf_counter() - began)
                 timer = library.mod.time_evaluator("main", tvm.cpu(), number=5, repeat=5)
                 pinned = pinned or pin_workers(lambda timer=timer, arrays=arrays: timer(*arrays), threads)
-                speed[depth].append(task.flops / statistics.median(timer(*arrays).results) / 1e9)
+                gflops[depth].append(task.flops / statistics.median(timer(*arrays).results) / 1e9)
     for depth in DEPTHS:
         print(
-            f"unroll {depth:4}: build {statistics.mean(build[depth]):.2f} s, "
-            f"geometric mean {statistics.geometric_mean(speed[depth]):.0f} GFLOP/s, best {max(speed[depth]):.0f}"
+            f"unroll {depth:4}: build {statistics.mean(build_s[depth]):.2f} s, "
+            f"geometric mean {statistics.geometric_mean(gflops[depth]):.0f} GFLOP/s, best {max(gflops[depth]):.0f}"
         )
 
 

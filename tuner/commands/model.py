@@ -73,7 +73,7 @@ class Quality:
     """How well a model orders the timed candidates of a task: see costmodel.metrics. `of` is how many."""
 
     correlation: float
-    restore_rest: float
+    recall: float
     regret: float
     of: int
 
@@ -143,7 +143,7 @@ def assessment(known: Sequence[Table]) -> list[tuple[str, ...]]:
         (f"first {WITHIN} trials", within(known, lambda: XgbRanker(SCHEMA))),
     ):
         for name, q in found.items():
-            lines.append((name, source, str(q.of), f"{q.correlation:.2f}", f"{q.restore_rest:.2f}", f"{q.regret:.3f}"))
+            lines.append((name, source, str(q.of), f"{q.correlation:.2f}", f"{q.recall:.2f}", f"{q.regret:.3f}"))
     if len(lines) == 1:
         raise UserError(f"no task has {LEAST} timed candidates to judge a model by", "tune longer, or another model")
     return lines
