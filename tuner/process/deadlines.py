@@ -46,8 +46,10 @@ class Durations:
         self._known[task].append(seconds)
 
     def limit(self, task: str, most_s: float) -> float:
-        """The deadline: FACTOR times the quantile of the task's durations, between the least and `most_s`; `most_s` while few
-        are known."""
+        """The deadline: FACTOR times the quantile of the task's durations, between the least and `most_s`.
+
+        While fewer than LEAST_KNOWN are known it is `most_s`.
+        """
         known = self._known[task]
         if len(known) < LEAST_KNOWN:
             return most_s

@@ -93,7 +93,7 @@ def large_files() -> Iterator[None]:
 
 
 def _lower(kind: int, wanted: int) -> None:
-    """Lower a soft limit. The hard one stays: the limits are against mistakes, and this program lifts some for a while."""
+    """Lower a soft limit. The hard one stays: the limits are against mistakes, and are lifted at times."""
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
