@@ -16,7 +16,7 @@ from tuner import config as run_files
 from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.commands.bundle import _Packed, shares
-from tuner.devices.resolve import ResolvedTarget
+from tuner.devices.target import ResolvedTarget
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 from tuner.store import SqlStore
 
