@@ -96,14 +96,15 @@ def imports(path: str, source: str, modules: Iterable[str]) -> Iterator[Import]:
     """
     known = set(modules)
     tree = ast.parse(source, path)
-    guarded = {id(n) for g in ast.walk(tree) if _is_type_checking(g) for s in g.body for n in ast.walk(s)}
+    branches = [node for node in ast.walk(tree) if isinstance(node, ast.If) and _is_type_checking(node)]
+    guarded = {id(n) for branch in branches for statement in branch.body for n in ast.walk(statement)}
     for node in ast.walk(tree):
         for name in dict.fromkeys(_names(node, path, known)):
-            yield Import(path, node.lineno, name, id(node) in guarded)
+            yield Import(path, getattr(node, "lineno", 0), name, id(node) in guarded)
 
 
-def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+def _is_type_checking(node: ast.If) -> bool:
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 def _names(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:

@@ -162,7 +162,7 @@ def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, b
                 verdict = compare_measurements(theirs, ours)  # the rival against the incumbent
                 row = {
                     "kernel": job["name"], "label": verdict.label.value, "ratio": verdict.ratio,
-                    "interval": verdict.interval, "floor": ours.conditions.get("aa_floor"),
+                    "interval": verdict.interval, "floor": ours.conditions.aa_floor,
                     "pairs": len(theirs.samples_s), "median_s": ours.median_s if ours.ok else None,
                     "budget_s": budget_s, "load": os.getloadavg()[0], "seconds": (time.monotonic() - began) / len(jobs),
                     "status": [ours.status.value, theirs.status.value], "reason": ours.reason or theirs.reason,

@@ -10,18 +10,21 @@ from typing import Any, cast
 
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import TensorSpec, Workload
+from tests.null_device import Null
 from tuner.commands.summarize import RunFacts
-from tuner.config import ModelConfig, RunConfig
-from tuner.devices.resolve import ResolvedTarget
+from tuner.config import SETTINGS, ModelConfig, RunConfig
+from tuner.devices.target import ResolvedTarget
 from tuner.graph import GraphConfig, Lowered
 from tuner.measure.comparison import ComparisonResult
 from tuner.measure.models import TUNED, UNTUNED, ModelComparison
 from tuner.measure.pooled import pool_processes, with_noise_floor
 from tuner.measure.stats import StopRule
 from tuner.protocols import ImportedModel, InputSpec, Task
-from tuner.records import Fidelity, Measurement, Record, Status
-from tuner.tuning.phase import SearchResult
-from tuner.tuning.session import Ledger, TaskSession
+from tuner.records import Conditions, Fidelity, Measurement, Record, Status
+from tuner.tuning.budget import SearchEnd
+from tuner.tuning.ledger import Ledger
+from tuner.tuning.session import TaskSession
+from tuner.tuning.tune import SearchResult
 
 RUN_ID = "20260102-030405-golden"
 _SPACE = DesignSpace("llvm", ())
@@ -43,7 +46,13 @@ def _task(number: int, name: str, weight: int, rows: int, flops: float, origin: 
 
 def _screening(median_s: float) -> Measurement:
     samples = (median_s, median_s * 1.01, median_s * 0.99)
-    return Measurement(Status.OK, samples, Fidelity.SCREEN, StopRule.ENOUGH_SAMPLES, conditions={"load_before": 0.25})
+    return Measurement(
+        Status.OK,
+        samples,
+        Fidelity.SCREEN,
+        StopRule.ENOUGH_SAMPLES,
+        conditions=Conditions(details={"load_before": 0.25}),
+    )
 
 
 def _certified(median_s: float, noise: int, session_id: str) -> Measurement:
@@ -54,12 +63,18 @@ def _certified(median_s: float, noise: int, session_id: str) -> Measurement:
 
 def _in_process(median_s: float, noise: int, process: int) -> Measurement:
     samples = tuple(median_s * _drift(process, r) * (1 + 0.0008 * ((r * (noise + 3)) % 7 - 3)) for r in range(_ROUNDS))
-    conditions = {
+    details = {
         "mode": "hot", "threads": "TVM_NUM_THREADS=2", "cpus": [0, 1], "load_before": 0.25 + process, "wall_s": 0.5,
         "cpu_s": 0.99, "involuntary_switches": process, "samples_preempted": 1, "samples_dropped": 1, "smt": False,
-        "clock_share": 2e-5, "frequency_mhz": 2500.0, "round": list(range(_ROUNDS)),
+        "clock_share": 2e-5, "frequency_mhz": 2500.0,
     }  # fmt: skip
-    return Measurement(Status.OK, samples, Fidelity.CERTIFY, StopRule.TIME_LIMIT, conditions=conditions)
+    return Measurement(
+        Status.OK,
+        samples,
+        Fidelity.CERTIFY,
+        StopRule.TIME_LIMIT,
+        conditions=Conditions(rounds=(tuple(range(_ROUNDS)),), details=details),
+    )
 
 
 def _drift(process: int, number: int) -> float:
@@ -69,16 +84,20 @@ def _drift(process: int, number: int) -> float:
 def _session(
     task: Task, screened: dict[Candidate, Measurement], certified_s: dict[Candidate, float], unverified: str = ""
 ) -> TaskSession:
-    session = TaskSession(task, _SPACE, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, known={})
+    ledger = Ledger(_NOTHING, RUN_ID, "scope", 0)
+    session = TaskSession(
+        task, _SPACE, _NOTHING, _NOTHING, cast(Any, Null(Path())), ledger, SETTINGS["standard"], Path(), known={}
+    )
     session.screened = screened
     session.certified = {c: _certified(s, noise, task.key) for noise, (c, s) in enumerate(certified_s.items())}
-    session.unverified = unverified
+    if unverified:
+        session._trials.references.none(unverified)  # noqa: SLF001 - a search would have found that out
     return session
 
 
 def sessions() -> dict[str, TaskSession]:
     """A kernel that became faster, with a tie and failed trials; one that did not; one whose outputs were not checked;
-    and one that nothing was found for."""
+    and one without a candidate."""
     failed = {
         candidate(4): Measurement(Status.BUILD_FAILED, reason="LLVM: out of registers"),
         candidate(5): Measurement(Status.CENSORED, reason="over 0.012 s", censored_at_s=0.012),
@@ -127,8 +146,9 @@ def comparison() -> ModelComparison:
 def facts() -> RunFacts:
     made = sessions()
     lowered = Lowered(_NOTHING, GraphConfig("NCHW16c"), tuple(session.task for session in made.values()))
-    search = SearchResult(lowered, made, "time budget", ["matmul_add_relu: 7 trials in 60 s, still open"])
     ledger = Ledger(_NOTHING, RUN_ID, "scope", 0, measured=14, reused=2)
+    sentences = ["matmul_add_relu: 7 trials in 60 s, still open"]
+    search = SearchResult(lowered, made, ledger, SearchEnd.TIME, False, frozenset(), sentences)
     inputs = (InputSpec("data", (1, 3, 224, 224), "float32"),)
     return RunFacts(
         run_id=RUN_ID,
@@ -137,7 +157,6 @@ def facts() -> RunFacts:
         model=ImportedModel("golden", "onnx:golden", _NOTHING, inputs, {}),
         target=ResolvedTarget("llvm", "{}", 2, "Example CPU", ("avx2", "fma")),
         search=search,
-        ledger=ledger,
         ceilings={"peak_flops_per_s": 200e9, "bandwidth_bytes_per_s": 20e9, "peaks": {}, "levels": []},
         environment={"python": "3.x", "cpu": "Example CPU", "packages": {"apache-tvm": "0.x"}, "smt": False},
         search_s=60.0,

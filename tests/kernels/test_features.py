@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from costmodel.dataset import align
 from costmodel.xgb import XgbRanker
@@ -48,6 +50,14 @@ def test_stored_names_never_change() -> None:
     assert set(columns) <= set(COLUMNS)
 
 
+def aligned(
+    values: Sequence[float], columns: Sequence[str], wanted: Sequence[str], defaults: Mapping[str, float]
+) -> NDArray[np.float32]:
+    vector = align(values, columns, wanted, defaults)
+    assert vector is not None
+    return vector
+
+
 def test_a_cost_model_of_an_earlier_version_is_loaded(tmp_path: Path) -> None:
     features, outcomes, groups = synthetic(100, columns=380)
     model = XgbRanker(EARLIER_SCHEMA)
@@ -56,7 +66,7 @@ def test_a_cost_model_of_an_earlier_version_is_loaded(tmp_path: Path) -> None:
     loaded = XgbRanker.load(tmp_path / "model.ubj", SCHEMA, columns=COLUMNS, earlier=EARLIER_SCHEMAS)
     assert loaded is not None
     [columns] = EARLIER_SCHEMAS.values()
-    wide = np.stack([align(vector, columns, COLUMNS, DEFAULTS) for vector in features.tolist()])
+    wide = np.stack([aligned(vector, columns, COLUMNS, DEFAULTS) for vector in features.tolist()])
     assert loaded.predict(wide).tolist() == model.predict(features).tolist()
 
 
@@ -177,5 +187,5 @@ def test_a_cost_model_saved_before_a_pass_was_added_is_loaded(after: Any, tmp_pa
     columns = tuple(after["columns"])
     loaded = XgbRanker.load(tmp_path / "model.ubj", SCHEMA, columns=columns, earlier=EARLIER_SCHEMAS)
     assert loaded is not None
-    aligned = np.stack([align(vector, COLUMNS, columns, after["defaults"]) for vector in features.tolist()])
-    assert loaded.predict(aligned).tolist() == model.predict(features).tolist()
+    wide = np.stack([aligned(vector, COLUMNS, columns, after["defaults"]) for vector in features.tolist()])
+    assert loaded.predict(wide).tolist() == model.predict(features).tolist()

@@ -20,7 +20,7 @@ from tuner.commands import measure as remote
 from tuner.errors import BundleError, InfrastructureError, TargetError, UserError
 from tuner.progress import Progress
 from tuner.protocols import Policy
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 CANDIDATES = 6
@@ -119,7 +119,7 @@ def test_a_throttled_time_is_kept_and_loses(tmp_path: Path, bench: Counting) -> 
         def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
             seconds = 1e-6 if job["candidate"] == '[3,[],""]' else 2e-6
             conditions = {"excluded": "throttled: power brake"} if seconds == 1e-6 else {}
-            return Measurement(Status.OK, (seconds,), policy.fidelity, conditions=conditions)
+            return Measurement(Status.OK, (seconds,), policy.fidelity, conditions=Conditions.from_json(conditions))
 
     bench.inner = Throttled()  # type: ignore[assignment]
     run(tmp_path, "counting")
@@ -133,7 +133,12 @@ def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Co
         device = "A GPU"
 
         def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions={"excluded": "throttled: power brake"})
+            return Measurement(
+                Status.OK,
+                (1e-6,),
+                policy.fidelity,
+                conditions=Conditions(excluded="throttled: power brake"),
+            )
 
     bench.inner = Hot()  # type: ignore[assignment]
     lines, _ = run(tmp_path, "counting")

@@ -82,7 +82,7 @@ def test_equals_take_part_in_every_round() -> None:
     (a, b), control, bench = run(Busy(0.0006), Busy(0.0006))
     assert a.status is b.status is Status.OK
     assert bench.pinned == 1
-    rounds = set(a.conditions["round"]) & set(b.conditions["round"]) & set(control["rounds"])
+    rounds = set(a.conditions.rounds[0]) & set(b.conditions.rounds[0]) & set(control["rounds"])
     assert len(rounds) >= 3
     assert 0.0006 <= a.median_s < 0.003
     assert a.max_abs_error == 0.0
@@ -91,8 +91,8 @@ def test_equals_take_part_in_every_round() -> None:
 def test_the_slow_one_takes_part_less_often_and_not_never() -> None:
     (fast, slow), _, _ = run(Busy(0.0005), Busy(0.02), budget_s=0.4)
     assert 1 <= len(slow.samples_s) < len(fast.samples_s)
-    assert slow.conditions["round"][0] == 0
-    assert set(slow.conditions["round"]) <= set(range(1000))
+    assert slow.conditions.rounds[0][0] == 0
+    assert set(slow.conditions.rounds[0]) <= set(range(1000))
 
 
 def test_a_spent_budget_still_gives_three_rounds() -> None:

@@ -75,7 +75,7 @@ def main(folder, names):
     missing = bench.store_outputs(jobs[-1], folder / "outputs.npz")
     bench.close()
     right = missing is None and np.array_equal(np.load(folder / "outputs.npz")["arr_0"], 2 * x)
-    print(json.dumps([[m.status, m.reason, m.median_s if m.ok else None, m.conditions.get("round")] for m in found]))
+    print(json.dumps([[m.status, m.reason, m.median_s if m.ok else None, m.conditions.rounds] for m in found]))
     print(json.dumps([shadow, bool(right)]))
 
 if __name__ == "__main__":
@@ -169,7 +169,7 @@ def test_a_fault_is_tried_again_alone_before_it_is_believed(simulated: dict[str,
     _, _, rows = measure(tmp_path, simulated, "--gpus", "0")
     faulty = next(row.measurement for row in rows if row.proposer == "faults")
     assert faulty.status is Status.RUN_FAILED
-    assert faulty.conditions["tried_again_alone"] == 1
+    assert faulty.conditions.details["tried_again_alone"] == 1
 
 
 def test_two_gpus_share_a_bundle(simulated: dict[str, str], tmp_path: Path) -> None:
