@@ -22,7 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    ("records", "schema", "environment", "files", "outputs", "progress", "protocols"),
+    ("records", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),
@@ -63,6 +63,7 @@ HOMES = {
     ),
     "transformers": ("tuner/importers/",),
     "xgboost": ("costmodel/xgb.py",),
+    "yaml": ("tuner/strict_yaml.py",),
 }
 """Heavy or optional packages, and the only places that may import them."""
 

@@ -181,11 +181,13 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     try:
         from tuner import doctor
         from tuner.config import ModelConfig, RunConfig, load
+        from tuner.devices import resolve
     except ModuleNotFoundError as error:
         raise InfrastructureError(
             f"the package {error.name} is missing", "set up the environment: make setup"
         ) from error
     config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
+    resolve.check(config.target)
     found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
     if arguments.json:
         _say(json.dumps([asdict(finding) for finding in found], indent=1))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tvm_ffi
 
-from tuner.devices.builder import linker
+from tuner.devices.cpu.codegen import linker
 from tuner.records import Status
 
 N = 64
