@@ -13,7 +13,7 @@ from pathlib import Path
 from tuner import config
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
-from tuner.bundle.recorded import BundleReplayBench
+from tuner.bundle.replay import BundleReplayBench
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
