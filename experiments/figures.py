@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.search.tasks import TASKS, flops  # noqa: E402
+from experiments.common import ROOT
+from experiments.search.results import certified, searchers, torch_s, trials_per_s
+from experiments.search.tasks import TASKS, flops
 
 Figures = dict[str, str]
 """Texts by name: numbers with their units, sentences, and tables, which begin and end with a newline."""
@@ -73,10 +74,14 @@ def verdicts(path: Path) -> Figures:
 
 
 def throughput(path: Path) -> Figures:
-    """Of experiments/throughput: trials a second of this program's search and of MetaSchedule's."""
+    """Of experiments/throughput: trials a second of this program's search and of MetaSchedule's.
+
+    Earlier files have the searcher under `side`, and call this program's search `ours`.
+    """
     runs: dict[str, dict[bool, list[dict[str, Any]]]] = {}
     for row in json.loads(path.read_text("utf-8")):
-        runs.setdefault(row["task"], {True: [], False: []})[row["side"] != "metaschedule"].append(row)
+        searcher = row["searcher" if "searcher" in row else "side"]
+        runs.setdefault(row["task"], {True: [], False: []})[searcher != "metaschedule"].append(row)
     lines = [_rates(task, own_and_other[True], own_and_other[False]) for task, own_and_other in runs.items()]
     heads = ("task", "trials/s", "MetaSchedule", "ratio", "best kernels, GFLOP/s", "MetaSchedule's")
     sentences = [f"{task} {own} trials/s against {other}, {ratio} times" for task, own, other, ratio, *_ in lines]
@@ -125,10 +130,8 @@ def search(path: Path) -> Figures:
     tasks = {task: results["tasks"][task] for task in TASKS if task in results["tasks"]}
     figures = {"tasks": str(len(tasks)), "peak": f"{results['peak_flops_per_s'] / 1e9:.0f} GFLOP/s"}
     for task, entry in tasks.items():
-        figures |= {
-            f"{task} {name}": duration(seconds) for name, seconds in entry["final"]["seconds"].items() if seconds
-        }
-        figures |= {f"{task} {strategy} trials": str(run["trials"]) for strategy, run in entry["sides"].items()}
+        figures |= {f"{task} {name}": duration(seconds) for name, seconds in certified(entry).items()}
+        figures |= {f"{task} {searcher} trials": str(run["trials"]) for searcher, run in searchers(entry).items()}
     for checkpoint in CHECKPOINTS:
         for other in OTHERS:
             ratios = {task: _times_as_long(entry, other, checkpoint) for task, entry in tasks.items()}
@@ -139,15 +142,14 @@ def search(path: Path) -> Figures:
 
 def _times_as_long(entry: Mapping[str, Any], other: str, checkpoint: str) -> float | None:
     """How many times longer than guided's kernel the other's takes; of PyTorch the best form at any time."""
-    seconds = entry["final"]["seconds"]
-    own_s, other_s = seconds.get(f"guided @ {checkpoint}"), seconds.get(f"{other} @ {checkpoint}")
-    if other == "torch":
-        other_s = min((s for name, s in seconds.items() if name.startswith("torch") and s), default=None)
+    seconds = certified(entry)
+    own_s = seconds.get(f"guided @ {checkpoint}")
+    other_s = torch_s(entry) if other == "torch" else seconds.get(f"{other} @ {checkpoint}")
     return other_s / own_s if own_s and other_s else None
 
 
 def _times_the_trials(entry: Mapping[str, Any]) -> float | None:
-    rates = {strategy: run["trials"] / run["seconds"] for strategy, run in entry["sides"].items()}
+    rates = trials_per_s(entry)
     return rates["guided"] / rates["metaschedule"] if {"guided", "metaschedule"} <= rates.keys() else None
 
 
@@ -181,7 +183,7 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
     """A line a task; a column only where some task has something to say in it."""
     columns: dict[str, list[str]] = {"task": list(tasks)}
     for checkpoint in CHECKPOINTS:
-        own = {task: entry["final"]["seconds"].get(f"guided @ {checkpoint}") for task, entry in tasks.items()}
+        own = {task: certified(entry).get(f"guided @ {checkpoint}") for task, entry in tasks.items()}
         columns[f"guided, {checkpoint}"] = [duration(seconds) if seconds else MISSING for seconds in own.values()]
         columns[f"of peak, {checkpoint}"] = [
             percent(flops(task) / seconds / peak) if seconds and TASKS[task].bound == "arithmetic" else MISSING
@@ -191,11 +193,11 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
             ratios = [_times_as_long(entry, other, checkpoint) for entry in tasks.values()]
             columns[f"{name}, {checkpoint}"] = [f"{ratio:.2f}" if ratio else MISSING for ratio in ratios]
     for strategy in ("guided", "metaschedule"):
-        runs = [entry["sides"].get(strategy) for entry in tasks.values()]
-        rates = [f"{run['trials'] / run['seconds']:.1f}" if run else MISSING for run in runs]
+        known = [trials_per_s(entry).get(strategy) for entry in tasks.values()]
+        rates = [f"{rate:.1f}" if rate else MISSING for rate in known]
         columns[f"trials/s, {OTHERS.get(strategy, strategy)}"] = rates
-    told = {name: cells for name, cells in columns.items() if set(cells) != {MISSING}}
-    return table(list(told), list(zip(*told.values(), strict=True)))
+    shown = {name: cells for name, cells in columns.items() if set(cells) != {MISSING}}
+    return table(list(shown), list(zip(*shown.values(), strict=True)))
 
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {

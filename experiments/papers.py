@@ -25,10 +25,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.figures import Figures, read_all  # noqa: E402
+from experiments.common import ROOT
+from experiments.figures import Figures, read_all
 
 DOCUMENTS = ("README.md", "CHANGELOG.md", "docs/**/*.md", "experiments/**/*.md", "results/README.md")
 OPENING = "<!-- figure:"
@@ -106,7 +106,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print every figure there is")
     given = parser.parse_args()
     if given.list:
-        print("\n".join(f"{file} {name}: {text}" for file, found in read_all().items() for name, text in found.items()))
+        print(
+            "\n".join(
+                f"{file} {name}: {text}" for file, figures in read_all().items() for name, text in figures.items()
+            )
+        )
         return 0
     for path in [] if given.check else write():
         print(f"{path.relative_to(ROOT)}: written")

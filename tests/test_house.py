@@ -33,7 +33,7 @@ UNSAFE_ARGUMENTS = {"allow_pickle", "shell"}
 
 LOADERS = {"CDLL", "LoadLibrary", "PyDLL", "dlopen", "load_module", "load_static_library"}
 LOADING = {
-    "experiments/verdicts/run.py": "kernels that it has just built",
+    "experiments/verdicts/kernels.py": "kernels that it has just built",
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",

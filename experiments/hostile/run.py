@@ -18,15 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.tuner import hostile_kernels, processes  # noqa: E402
-from tests.tuner.hostile_bed import POLICY, Bed, make_bed  # noqa: E402
-from tests.tuner.hostile_kernels import FAILED, LATE, Hostile  # noqa: E402
+from experiments.common import write_json
+from experiments.one_task import opened
+from tests.tuner import hostile_kernels, processes
+from tests.tuner.hostile_bed import POLICY, Bed, make_bed
+from tests.tuner.hostile_kernels import FAILED, LATE, Hostile
 
 UNBOUNDED = (
     Hostile("fork_for_ever", "for (;;) fork();", LATE),
@@ -44,26 +46,32 @@ UNBOUNDED = (
     Hostile("leak_all_files", "for (;;) dup(1);", LATE),
 )
 
+HARMFUL = ("endless_loop", "segfault", "past_output")
+"""Of the cases: what a search meets before its parent is killed."""
 
-def run_interleaved(bed: Bed, rounds: int) -> dict:
-    """Every case `rounds` times in random order. Peak figures are of the whole machine, sampled by nobody else."""
-    rng = random.Random(0)
+
+def run_interleaved(bed: Bed, rounds: int) -> dict[str, Any]:
+    """Every case `rounds` times in random order, with the good kernel after each: what did not go as it should, and
+    the median seconds of each case."""
     cases = [case for case in (*hostile_kernels.CASES, *UNBOUNDED) for _ in range(rounds)]
-    rng.shuffle(cases)
-    wrong, seconds = [], {}
+    random.Random(0).shuffle(cases)
+    wrong: list[list[str]] = []
+    seconds: dict[str, list[float]] = defaultdict(list)
     for case in cases:
         began = time.monotonic()
-        found = bed.bench.measure(bed.hostile(case.name), POLICY)
-        seconds.setdefault(case.name, []).append(time.monotonic() - began)
-        if found.status is not case.status or case.says not in found.reason:
-            wrong.append([case.name, found.status, found.reason])
-        healthy = bed.bench.measure(bed.good, POLICY)
-        if not healthy.ok:
-            wrong.append([case.name, "the next candidate", healthy.status, healthy.reason])
-    return {"cases": len(cases), "wrong": wrong, "seconds": {k: statistics.median(v) for k, v in seconds.items()}}
+        measurement = bed.bench.measure(bed.hostile(case.name), POLICY)
+        seconds[case.name].append(time.monotonic() - began)
+        if measurement.status is not case.status or case.says not in measurement.reason:
+            wrong.append([case.name, measurement.status, measurement.reason])
+        next_one = bed.bench.measure(bed.good, POLICY)
+        if not next_one.ok:
+            wrong.append([case.name, "the next candidate", next_one.status, next_one.reason])
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {"cases": len(cases), "wrong": wrong, "seconds": medians}
 
 
-def state() -> dict:
+def resources() -> dict[str, int]:
+    """What this process and the server that children are forked from hold."""
     below = processes.descendants(os.getpid())
     [server] = [p for p in below if processes.parent(p) == os.getpid() and _is_server(p)]
     return {
@@ -80,48 +88,53 @@ def _is_server(pid: int) -> bool:
     return b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def restarted(bed: Bed, count: int) -> dict:
+def restart(bed: Bed, count: int) -> dict[str, Any]:
+    """So many restarts by segmentation fault: what they came to, and the resources before and after."""
     bed.assert_healthy()
-    before, began = state(), time.monotonic()
+    before, began = resources(), time.monotonic()
     statuses = Counter(bed.bench.measure(bed.hostile("segfault"), POLICY).status.value for _ in range(count))
-    each_s = (time.monotonic() - began) / count
+    each_s = (time.monotonic() - began) / max(count, 1)
     bed.assert_healthy()
-    return {"statuses": statuses, "each_s": each_s, "before": before, "after": state()}
+    return {"statuses": statuses, "each_s": each_s, "before": before, "after": resources()}
 
 
-def search() -> None:
-    """A parent to be killed: builds and measures until then, now and then something hostile."""
-    with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder)) as bed:
-        from kernels.passes import PASSES
-        from tests.tuner.devices.test_builder import TARGET, matmul
-        from tuner.devices.cpu import CPU
-        from tuner.protocols import Task
+def search_until_killed() -> None:
+    """A parent to be killed: it builds and measures until then, now and then something hostile."""
+    from experiments.common import cpu_target
+    from kernels.passes import PASSES
+    from tests.tuner.devices.test_builder import matmul
+    from tuner.protocols import Task
 
-        task, builder = Task(matmul(64), TARGET), CPU.builder(TARGET, Path(folder), 2, 30.0)
-        candidates = builder.space(task, tuple(PASSES)).initial_candidates()
+    target = cpu_target()
+    with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder)) as bed, opened(target, Path(folder)) as device:
+        task = Task(matmul(64), target.text)
+        candidates = device.builder.space(task, tuple(PASSES)).initial_candidates()
         print("ready", flush=True)
         while True:
-            builder.build(task, candidates[:6])
+            device.builder.build(task, candidates[:6])
             bed.bench.measure(bed.good, POLICY)
-            bed.bench.measure(bed.hostile(random.choice(["endless_loop", "segfault", "past_output"])), POLICY)
+            bed.bench.measure(bed.hostile(random.choice(HARMFUL)), POLICY)
 
 
-def killed(count: int) -> dict:
-    """SIGKILL to a searching parent at random moments; how long its last process lived on. Seconds."""
+def kill_parents(count: int) -> dict[str, Any]:
+    """SIGKILL to a searching parent at random moments: how long its last process lived on, in seconds."""
     rng = random.Random(0)
-    lingered = []
-    for _ in range(count):
-        parent = subprocess.Popen([sys.executable, __file__, "--search"], stdout=subprocess.PIPE, text=True)
-        assert parent.stdout is not None
-        parent.stdout.readline()
-        time.sleep(rng.uniform(0, 3))
-        below = processes.descendants(parent.pid)
-        parent.kill()
-        began = time.monotonic()
-        gone = processes.within(20, lambda below=below: not [p for p in below if processes.running(p)])
-        lingered.append(time.monotonic() - began if gone else float("inf"))
-        parent.wait()
+    lingered = [_seconds_after_death(rng.uniform(0, 3)) for _ in range(count)]
     return {"deaths": count, "longest_s": max(lingered, default=0.0), "median_s": statistics.median(lingered or [0.0])}
+
+
+def _seconds_after_death(after_s: float) -> float:
+    parent = subprocess.Popen([sys.executable, __file__, "--search"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    time.sleep(after_s)
+    below = processes.descendants(parent.pid)
+    parent.kill()
+    began = time.monotonic()
+    gone = processes.within(20, lambda: not any(map(processes.running, below)))
+    lingered = time.monotonic() - began if gone else float("inf")
+    parent.wait()
+    return lingered
 
 
 def main() -> None:
@@ -133,18 +146,17 @@ def main() -> None:
     parser.add_argument("--search", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.search:
-        search()
-    found: dict = {}
+        search_until_killed()
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, make_bed(Path(folder), UNBOUNDED) as bed:
-        found["in turn"] = run_interleaved(bed, args.rounds)
-        print("in turn", json.dumps(found["in turn"]), flush=True)
-        found["restarts"] = restarted(bed, args.restarts)
-        print("restarts", json.dumps(found["restarts"]), flush=True)
-    found["parent killed"] = killed(args.deaths)
-    print("parent killed", json.dumps(found["parent killed"]))
+        results["interleaved"] = run_interleaved(bed, args.rounds)
+        print("interleaved", json.dumps(results["interleaved"]), flush=True)
+        results["restarts"] = restart(bed, args.restarts)
+        print("restarts", json.dumps(results["restarts"]), flush=True)
+    results["parent killed"] = kill_parents(args.deaths)
+    print("parent killed", json.dumps(results["parent killed"]))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.out, results)
 
 
 if __name__ == "__main__":

@@ -3,106 +3,148 @@
     python experiments/isolation/run.py [--candidates 24] [--rounds 3] [--out results/...json]
 
 The same built candidates are checked and timed by the same service: called directly in a fresh process, and through
-`KernelBench` in its child. The two take turns. Making the child and its pinning are counted; importing TVM is not, on
-either side: the warm process that children are forked from is there for the builds anyway.
+the device's bench in its child. The variants are interleaved. Making the child and its pinning are counted; importing
+TVM is not, in any variant: the process that children are forked from is there for the builds anyway.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from experiments.common import ScriptFailed, cpu_target, give_result, run_script, write_json
+from experiments.one_task import opened
+from experiments.throughput.workloads import WORKLOADS
+from kernels.metaschedule import meta_schedule
+from kernels.passes import PASSES
+from tuner.devices.cpu.bench import KernelBench
+from tuner.devices.cpu.kernel_service import KernelService
+from tuner.process.pinning import thread_env
+from tuner.process.worker import Child
+from tuner.protocols import SCREEN, Artifact, Builder, Job, Task, job_of
+from tuner.records import Measurement
 
-def jobs_of(names: list[str], count: int, threads: int, folder: Path) -> list[dict]:
-    """Built candidates of each workload, in turn, with their references."""
-    from experiments.throughput.run import WORKLOADS
-    from kernels.passes import PASSES
-    from tuner.config import TargetConfig
-    from tuner.devices.cpu import CPU
-    from tuner.devices.cpu.bench import job_of
-    from tuner.devices.resolve import resolve
-    from tuner.protocols import Artifact, Task
+Variant = dict[str, Any]
+"""What one pass over all candidates took, and the kernels' own times."""
 
-    target = resolve(TargetConfig(threads=threads)).text
-    builder = CPU.builder(target, folder / "built", len(os.sched_getaffinity(0)), 60.0)
-    jobs = []
-    try:
-        for name in names:
-            task = Task(WORKLOADS[name](), target)
-            candidates = builder.space(task, tuple(PASSES)).initial_candidates()[:count]
-            found = builder.reference(task, [0, 1], folder)
-            for built in builder.build(task, candidates):
-                if isinstance(built, Artifact):
-                    inputs, outputs = task.workload.inputs, task.workload.outputs
-                    jobs.append(job_of(built, task.key, inputs, outputs, 0, found[0], (1, found[1])))
-    finally:
-        builder.close()
-    return jobs
+IN_PROCESS, ISOLATED, REPLACED = "in process", "isolated", "isolated, all fail"
 
 
-def in_process(jobs: list[dict], threads: int) -> dict:
-    from tuner.devices.cpu.bench import KernelService
-    from tuner.protocols import SCREEN
-    from tuner.records import Measurement
+def build_jobs(names: Sequence[str], count: int, threads: int, folder: Path) -> list[Job]:
+    """Built candidates of each workload, with their references."""
+    target = cpu_target(threads)
+    tasks = [Task(WORKLOADS[name](), target.text) for name in names]
+    with opened(target, folder) as device:
+        return [job for task in tasks for job in _jobs_of(task, device.builder, count, folder)]
 
+
+def _jobs_of(task: Task, builder: Builder, count: int, folder: Path) -> Iterator[Job]:
+    candidates = builder.space(task, tuple(PASSES)).initial_candidates()[:count]
+    references = builder.reference(task, [0, 1], folder)
+    assert not isinstance(references, str), references
+    for candidate, built in zip(candidates, builder.build(task, candidates), strict=True):
+        if isinstance(built, Artifact):
+            yield job_of(task, candidate, built, 0, references[0], (1, references[1]))
+
+
+# --- variants, each in a process of its own -----------------------------------------------------------
+
+
+def in_process(jobs: Sequence[Job], threads: int) -> Variant:
     began = time.perf_counter()
     service = KernelService("hot", threads)
-    policy = dataclasses.asdict(SCREEN)
-    found = [Measurement.from_json(service.op_run(job, policy)) for job in jobs]
-    return _result(began, found)
+    answers = [service.op_run(job.to_json(), SCREEN.to_json()) for job in jobs]
+    return _result(began, [Measurement.from_json(answer) for answer in answers])
 
 
-def isolated(jobs: list[dict], threads: int) -> dict:
-    from tuner.devices.cpu.bench import KernelBench
-    from tuner.process.pinning import thread_env
-    from tuner.process.worker import Child
-    from tuner.protocols import SCREEN
-
-    with Child("tuner.devices.cpu.bench:KernelService", {"mode": "hot", "threads": 1}) as child:
-        child.call("health", 60, job=None)  # starts the warm process
-    began = time.perf_counter()
-    bench = KernelBench("hot", threads, thread_env(threads), 20.0)
-    found = [bench.measure(job, SCREEN) for job in jobs]
-    result = _result(began, found)
-    bench.close()
-    return result
+def isolated(jobs: Sequence[Job], threads: int) -> Variant:
+    with Child("tuner.devices.cpu.kernel_service:KernelService", {"mode": "hot", "threads": 1}) as child:
+        child.call("health", 60, job=None)  # starts the process that children are forked from
+    with _bench(threads) as bench:  # its child is made by the first job
+        began = time.perf_counter()
+        return _result(began, [bench.measure(job, SCREEN) for job in jobs])
 
 
-def restarts(jobs: list[dict], threads: int) -> dict:
-    """As `isolated`, with a child that is killed after each candidate: what a failure costs."""
-    from tuner.devices.cpu.bench import KernelBench
-    from tuner.process.pinning import thread_env
-    from tuner.protocols import SCREEN
-
-    bench = KernelBench("hot", threads, thread_env(threads), 20.0)
-    found = [bench.measure(jobs[0], SCREEN)]
-    began = time.perf_counter()
-    for job in jobs:
-        found.append(bench.measure(job, SCREEN))
-        bench._supervisor.replace()  # noqa: SLF001
-    result = _result(began, found[1:])
-    bench.close()
-    return result
+def replaced(jobs: Sequence[Job], threads: int) -> Variant:
+    """As `isolated`, with a child that is replaced after each candidate: what a failure costs."""
+    with _bench(threads) as bench:
+        bench.measure(jobs[0], SCREEN)
+        began = time.perf_counter()
+        measurements = []
+        for job in jobs:
+            measurements.append(bench.measure(job, SCREEN))
+            bench._supervisor.replace()  # noqa: SLF001 - what it does after a failure
+        return _result(began, measurements)
 
 
-SIDES = {"in process": in_process, "isolated": isolated, "isolated, all fail": restarts}
+@contextmanager
+def _bench(threads: int) -> Iterator[KernelBench]:
+    with tempfile.TemporaryDirectory() as folder, opened(cpu_target(threads), Path(folder)) as device:
+        assert isinstance(device.bench, KernelBench)
+        yield device.bench
 
 
-def _result(began: float, found: list) -> dict:
+VARIANTS: Mapping[str, Callable[[Sequence[Job], int], Variant]] = {
+    IN_PROCESS: in_process,
+    ISOLATED: isolated,
+    REPLACED: replaced,
+}
+
+
+def _result(began: float, measurements: Sequence[Measurement]) -> Variant:
     seconds = time.perf_counter() - began
-    assert all(m.ok for m in found), [m.reason for m in found if not m.ok]
-    return {"seconds": seconds, "each_s": seconds / len(found), "medians_s": [m.median_s for m in found]}
+    assert all(m.ok for m in measurements), [m.reason for m in measurements if not m.ok]
+    medians = [m.median_s for m in measurements]
+    return {"seconds": seconds, "each_s": seconds / len(measurements), "medians_s": medians}
+
+
+# --- all of them ----------------------------------------------------------------------------------------
+
+
+def run_interleaved(jobs: Path, rounds: int, threads: int) -> dict[str, list[Variant]]:
+    """Every variant once a round, in the other order each round."""
+    results: dict[str, list[Variant]] = {variant: [] for variant in VARIANTS}
+    options = ["--jobs", str(jobs), "--threads", str(threads)]
+    for number in range(rounds):
+        for variant in sorted(VARIANTS, reverse=bool(number % 2)):
+            try:
+                result = run_script(__file__, ["--one", variant, *options], thread_env(threads))
+            except ScriptFailed as error:
+                sys.exit(str(error))
+            results[variant].append(result)
+            print(f"round {number}, {variant}: {1e3 * result['each_s']:.1f} ms a candidate", flush=True)
+    return results
+
+
+def summary(results: Mapping[str, Sequence[Variant]], candidates: int) -> Iterator[str]:
+    each_s = {name: statistics.median(result["each_s"] for result in rounds) for name, rounds in results.items()}
+    medians = {
+        name: [statistics.median(times) for times in zip(*(result["medians_s"] for result in rounds), strict=True)]
+        for name, rounds in results.items()
+    }
+    ratios = [other / own for own, other in zip(medians[IN_PROCESS], medians[ISOLATED], strict=True)]
+    yield f"{candidates} candidates; isolated over in process: {each_s[ISOLATED] / each_s[IN_PROCESS]:.3f}"
+    yield f"a failure costs {1e3 * (each_s[REPLACED] - each_s[ISOLATED]):.0f} ms more"
+    yield (
+        f"kernel times in the two: median ratio {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}"
+    )
+
+
+def run_one(variant: str, jobs: Path, threads: int) -> None:
+    meta_schedule()
+    listed = [Job.from_json(job) for job in json.loads(jobs.read_text())]
+    give_result(VARIANTS[variant](listed, threads))
 
 
 def main() -> None:
@@ -110,49 +152,23 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=24, help="of each workload")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tasks", nargs="+", default=["conv", "matmul"])
+    parser.add_argument("--tasks", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        from kernels.metaschedule import meta_schedule
-
-        meta_schedule()
-        print("RESULT " + json.dumps(SIDES[args.one](json.loads(args.jobs.read_text()), args.threads)))
+        run_one(args.one, args.jobs, args.threads)
         return
     with tempfile.TemporaryDirectory() as folder:
-        jobs = jobs_of(args.tasks, args.candidates, args.threads, Path(folder))
+        jobs = build_jobs(args.tasks, args.candidates, args.threads, Path(folder))
         listed = Path(folder, "jobs.json")
-        listed.write_text(json.dumps(jobs))
-        found: dict[str, list[dict]] = {side: [] for side in SIDES}
-        for number in range(args.rounds):
-            for side in sorted(SIDES, reverse=bool(number % 2)):
-                found[side].append(_one(side, listed, args.threads))
-                print(f"round {number}, {side}: {1e3 * found[side][-1]['each_s']:.1f} ms a candidate", flush=True)
-    each = {side: statistics.median(f["each_s"] for f in rounds) for side, rounds in found.items()}
-    medians = {
-        side: [statistics.median(times) for times in zip(*(f["medians_s"] for f in rounds), strict=True)]
-        for side, rounds in found.items()
-    }
-    same = [b / a for a, b in zip(medians["in process"], medians["isolated"], strict=True)]
-    print(f"{len(jobs)} candidates; isolated over in process: {each['isolated'] / each['in process']:.3f}")
-    print(f"a failure costs {1e3 * (each['isolated, all fail'] - each['isolated']):.0f} ms more")
-    print(f"kernel times in the two: median ratio {statistics.median(same):.3f}, {min(same):.3f} to {max(same):.3f}")
+        write_json(listed, [job.to_json() for job in jobs])
+        results = run_interleaved(listed, args.rounds, args.threads)
+    for line in summary(results, len(jobs)):
+        print(line)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
-
-
-def _one(side: str, jobs: Path, threads: int) -> dict:
-    from tuner.process.pinning import thread_env
-
-    command = [sys.executable, __file__, "--one", side, "--jobs", str(jobs), "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | thread_env(threads))
-    if done.returncode:
-        sys.exit(done.stderr)
-    [line] = [text for text in done.stdout.splitlines() if text.startswith("RESULT ")]
-    return json.loads(line[7:])
+        write_json(args.out, results)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tuner.commands.simulate import strategy_for
 from tuner.records import Measurement, Status
-from tuner.simulate.play import strategy_for
 from tuner.simulate.space import RecordedSpace
 
 
@@ -21,7 +21,7 @@ class _Adapter:
 
     def __init__(self, space: Any, seed: int, budget: int) -> None:
         self._space = RecordedSpace.of(space.param_values, space.configs)
-        self._strategy = strategy_for(self.strategy, self._space, seed)
+        self._strategy = strategy_for(self._space, self.strategy, seed)
 
     def ask(self) -> int | None:
         proposals = self._strategy.ask(1)
@@ -29,12 +29,12 @@ class _Adapter:
 
     def tell(self, results: Sequence[tuple[Any, float | None, int]]) -> None:
         for _, milliseconds, row in results:
-            measured = (
+            measurement = (
                 Measurement(Status.RUN_FAILED)
                 if milliseconds is None
                 else Measurement(Status.OK, samples_s=(milliseconds / 1e3,))
             )
-            self._strategy.tell(self._space.candidate(row), measured)
+            self._strategy.tell(self._space.candidate(row), measurement)
 
 
 class Guided(_Adapter):

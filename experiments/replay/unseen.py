@@ -1,7 +1,7 @@
-"""Spaces that no setting was chosen by, from the static judge's roofline: `unseen.py FOLDER`. See README.md.
+"""Spaces that no setting was chosen by, from the analytical (roofline) model: `unseen.py FOLDER`. See README.md.
 
-Four kernels on two GPUs each. The judge's seconds are multiplied by quirks of every pair of values and by noise; some
-points fail. They stand for what nobody looked at, not for any real kernel.
+Four kernels on two GPUs each. The model's seconds are multiplied by an effect of every pair of values and by noise;
+some configurations fail. They stand for spaces that nobody looked at, not for any real kernel.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.gpus import GPUS
 from kernels.roofline import Work, estimate
 
-QUIRK = 0.035
+PAIR_EFFECT = 0.035
 """Deviation of the logarithm for each pair of values: what a roofline does not know, 0.1 to 0.2 in all."""
 
 NOISE = 0.025
 FAILING = 0.01
 LAUNCHABLE = 0.4
-"""The share of what cannot be launched that is kept, as a failure: authors of spaces restrict most of it away."""
+"""The share of what cannot be launched that stays in the space, as a failure: authors restrict most of it away."""
 
 MOST_POINTS = 16000
 
@@ -36,10 +37,10 @@ Config = Mapping[str, Any]
 Kernel = tuple[dict[str, list[Any]], Callable[[Config], bool], Callable[[Config], Work]]
 
 
-def _granted(wanted: int, threads: int) -> tuple[int, int]:
-    """Registers of a thread, and how many spill."""
-    got = min(wanted, 255, 65536 // max(threads, 32) // 8 * 8)
-    return got, wanted - got
+def _registers(wanted: int, threads: int) -> tuple[int, int]:
+    """Registers that a thread has, and how many of those it wants are spilled."""
+    granted = min(wanted, 255, 65536 // max(threads, 32) // 8 * 8)
+    return granted, wanted - granted
 
 
 def product() -> Kernel:
@@ -56,7 +57,7 @@ def product() -> Kernel:
     def work(c: Config) -> Work:
         rows, columns, threads = c["TM"], c["TN"], c["BM"] // c["TM"] * (c["BN"] // c["TN"])
         steps, tile = k // c["BK"], (c["BM"] + c["BN"]) * c["BK"]
-        registers, spilled = _granted(26 + rows * columns + rows + columns + 4 * c["S"], threads)
+        registers, spilled = _registers(26 + rows * columns + rows + columns + 4 * c["S"], threads)
         return Work(
             blocks=m // c["BM"] * (n // c["BN"]), threads=threads, registers=registers, spilled=spilled,
             shared_memory=4 * tile * c["S"] + c["PAD"] * 64 * c["S"], flops=2.0 * c["BM"] * c["BN"] * k,
@@ -83,12 +84,12 @@ def stencil() -> Kernel:
     def work(c: Config) -> Work:
         w, h, t, tile, threads = c["bx"] * c["tx"], c["by"] * c["ty"], c["t"], c["tx"] * c["ty"], c["bx"] * c["by"]
         out_w, out_h = w - 2 * t, h - 2 * t
-        registers, spilled = _granted(20 + 3 * tile + (6 if c["ro"] else 0), threads)
-        again = 1 if c["sh"] else 1 + 0.7 * t * (0.7 if c["ro"] else 1)
+        registers, spilled = _registers(20 + 3 * tile + (6 if c["ro"] else 0), threads)
+        reread = 1 if c["sh"] else 1 + 0.7 * t * (0.7 if c["ro"] else 1)
         return Work(
             blocks=-(-size // out_w) * -(-size // out_h), threads=threads, registers=registers, spilled=spilled,
             shared_memory=8 * w * h if c["sh"] else 0, flops=15.0 * w * h * t,
-            l2_bytes=8.0 * w * h * again / t + 4 * out_w * out_h, shared_bytes=4.0 * w * h * t * (5 if c["sh"] else 8),
+            l2_bytes=8.0 * w * h * reread / t + 4 * out_w * out_h, shared_bytes=4.0 * w * h * t * (5 if c["sh"] else 8),
             least_dram_bytes=6.0 * size * size / t * min(w * h / (out_w * out_h), 3), steps=t, independent=min(tile, 8),
             coalesced=min(1.0, c["bx"] / 32), overhead=(1.2 if c["sh"] else 1.6) + 1.5 / tile,
             conflicts=1.0 if c["tx"] % 2 or c["tx"] == 1 else 1.25,
@@ -110,7 +111,7 @@ def reduction() -> Kernel:
         per = c["block"] * c["items"]
         rounds, sync = -(-columns // per), (1.0, 1.6, 2.4)[c["method"]]
         waste = rounds * per / columns
-        registers, spilled = _granted(18 + 3 * c["items"] + (8 if c["method"] == 0 else 0), c["block"])
+        registers, spilled = _registers(18 + 3 * c["items"] + (8 if c["method"] == 0 else 0), c["block"])
         return Work(
             blocks=rows // c["rows"], threads=c["block"], registers=registers, spilled=spilled,
             shared_memory=0 if c["method"] == 0 else 4 * c["block"] * c["rows"],
@@ -138,7 +139,7 @@ def bodies() -> Kernel:
     def work(c: Config) -> Work:
         unroll, soa = max(c["un1"], 1), c["soa"] == "soa"
         wanted = 22 + 6 * c["outer"] + min(unroll, 8) * (2 if c["vec"] > 1 else 1) + (8 if c["un1"] == 0 else 0)
-        registers, spilled = _granted(wanted, c["bs"])
+        registers, spilled = _registers(wanted, c["bs"])
         layout = 1.3 / c["vec"] + 0.4 if soa else 1.0
         return Work(
             blocks=-(-n // (c["bs"] * c["outer"])), threads=c["bs"], registers=registers, spilled=spilled,
@@ -161,36 +162,55 @@ KERNELS: Mapping[str, tuple[Callable[[], Kernel], tuple[str, str]]] = {
 }
 
 
+Configurations = list[tuple[tuple[int, ...], Config]]
+"""Indices of values, and the values by name."""
+
+
+def configurations(values: Mapping[str, list[Any]], legal: Callable[[Config], bool]) -> Configurations:
+    """All that are legal."""
+    every = itertools.product(*(range(len(v)) for v in values.values()))
+    named = [(i, {name: v[j] for (name, v), j in zip(values.items(), i, strict=True)}) for i in every]
+    return [(indices, config) for indices, config in named if legal(config)]
+
+
+def pair_effects(choices: NDArray[np.int64], sizes: Sequence[int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """For each configuration the sum of the effects of its pairs of values, on the logarithm of the time."""
+    effects = np.zeros(len(choices))
+    for b, a in sorted(itertools.combinations(range(len(sizes)), 2), key=lambda pair: pair[::-1]):
+        effects += (PAIR_EFFECT * rng.standard_normal((sizes[a], sizes[b])))[choices[:, a], choices[:, b]]
+    return effects
+
+
+def space(kernel: str, number: int, which: int) -> dict[str, Any]:
+    """What the file of a kernel on one of its GPUs holds."""
+    make, gpus = KERNELS[kernel]
+    values, legal, work = make()
+    legal_ones, gpu = configurations(values, legal), gpus[which]
+    rng = np.random.default_rng([77, number, which])
+    choices = np.array([indices for indices, _ in legal_ones])
+    time_ms = np.array([1e3 * estimate(work(config), GPUS[gpu]).seconds for _, config in legal_ones])
+    effects = pair_effects(choices, [len(v) for v in values.values()], rng)
+    time_ms *= np.exp(effects + NOISE * rng.standard_normal(len(legal_ones)))
+    stays = np.isfinite(time_ms) | (rng.random(len(legal_ones)) >= 1 - LAUNCHABLE)
+    time_ms[~np.isfinite(time_ms) | (rng.random(len(legal_ones)) < FAILING)] = np.nan
+    rows = np.flatnonzero(stays)
+    if len(rows) > MOST_POINTS:
+        rows = np.sort(rng.choice(rows, MOST_POINTS, replace=False))
+    return {
+        "format": "replay-space/1", "name": f"{kernel}-{gpu.replace(' ', '_')}", "kernel": kernel, "device": gpu,
+        "constants": {}, "params": [{"name": name, "values": v} for name, v in values.items()], "restrictions": None,
+        "configs": choices[rows].T.tolist(),
+        "time_ms": [None if math.isnan(t) else float(t) for t in time_ms[rows]],
+    }  # fmt: skip
+
+
 def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for number, (kernel, (make, gpus)) in enumerate(KERNELS.items()):
-        values, legal, work = make()
-        every = itertools.product(*(range(len(v)) for v in values.values()))
-        named = [(i, {n: v[j] for (n, v), j in zip(values.items(), i, strict=True)}) for i in every]
-        points = [(i, c) for i, c in named if legal(c)]
-        for which, gpu in enumerate(gpus):
-            rng = np.random.default_rng([77, number, which])
-            choices = np.array([i for i, _ in points])
-            time_ms = np.array([1e3 * estimate(work(c), GPUS[gpu]).seconds for _, c in points])
-            sizes = [len(v) for v in values.values()]
-            quirks = np.zeros(len(points))
-            for b, a in sorted(itertools.combinations(range(len(sizes)), 2), key=lambda pair: pair[::-1]):
-                quirks += (QUIRK * rng.standard_normal((sizes[a], sizes[b])))[choices[:, a], choices[:, b]]
-            time_ms *= np.exp(quirks + NOISE * rng.standard_normal(len(points)))
-            kept = np.isfinite(time_ms) | (rng.random(len(points)) >= 1 - LAUNCHABLE)
-            time_ms[~np.isfinite(time_ms) | (rng.random(len(points)) < FAILING)] = np.nan
-            rows = np.flatnonzero(kept)
-            if len(rows) > MOST_POINTS:
-                rows = np.sort(rng.choice(rows, MOST_POINTS, replace=False))
-            name = f"{kernel}-{gpu.replace(' ', '_')}"
-            data = {
-                "format": "replay-space/1", "name": name, "kernel": kernel, "device": gpu, "constants": {},
-                "params": [{"name": n, "values": v} for n, v in values.items()], "restrictions": None,
-                "configs": choices[rows].T.tolist(),
-                "time_ms": [None if math.isnan(t) else float(t) for t in time_ms[rows]],
-            }  # fmt: skip
-            with gzip.open(folder / f"{name}.json.gz", "wt") as file:
-                json.dump(data, file)
+    for number, (kernel, (_, gpus)) in enumerate(KERNELS.items()):
+        for which in range(len(gpus)):
+            recorded = space(kernel, number, which)
+            with gzip.open(folder / f"{recorded['name']}.json.gz", "wt") as file:
+                json.dump(recorded, file)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from kernels.workload import Workload
 
 LANES = 16
 """Channels to a block of a packed convolution: fp32 lanes of an AVX-512 register."""
@@ -37,7 +43,7 @@ TASKS: Mapping[str, Spec] = {
 }
 
 
-def workload(name: str):
+def workload(name: str) -> Workload:
     """The workload of a task."""
     from tvm import te, topi
 
@@ -57,7 +63,7 @@ def workload(name: str):
     return from_prim_func(te.create_prim_func([*holders, out]), name)
 
 
-def _product(a, b):
+def _product(a: Any, b: Any) -> Any:
     from tvm import te
 
     k = te.reduce_axis((0, int(a.shape[-1])), "k")
@@ -65,7 +71,7 @@ def _product(a, b):
     return te.compute(shape, lambda *i: te.sum(a[(*i[:-1], k)] * b[(*i[:-2], k, i[-1])], axis=k), name="matmul")
 
 
-def _layer_norm(a):
+def _layer_norm(a: Any) -> Any:
     from tvm import te, topi
 
     width = int(a.shape[-1])
@@ -77,11 +83,12 @@ def _layer_norm(a):
     )
 
 
-def _convolution(name: str, spec: Spec):
+def _convolution(name: str, spec: Spec) -> Workload:
     from tvm import te
 
     from kernels.workload import from_prim_func
-    from tuner.graph.layout import Geometry, block_of
+    from tuner.graph.convolution import Geometry
+    from tuner.graph.layout import block_of
 
     data, weight = spec.shapes
     o, group_c, kh, kw = weight
@@ -101,47 +108,59 @@ def _convolution(name: str, spec: Spec):
     return from_prim_func(te.create_prim_func([x, k, out]), name, origin=geometry.origin())
 
 
-def torch_forms(name: str) -> dict[str, Callable[[], Callable[[], object]]]:
+Call = Callable[[], object]
+
+
+def torch_forms(name: str) -> dict[str, Callable[[], Call]]:
     """PyTorch's ways to do a task, by name: each makes a function of no arguments. The fastest counts."""
     import torch
-    from torch.nn import functional
 
     spec = TASKS[name]
     torch.manual_seed(0)
-    args = [torch.randn(shape) for shape in spec.shapes]
-
-    def plain():
-        if spec.op in ("matmul", "batch_matmul"):
-            return lambda: torch.matmul(*args)
-        if spec.op in ("conv2d", "depthwise"):
-            return lambda: functional.conv2d(*args, None, spec.stride, spec.shapes[1][2] // 2, 1, _groups(spec))
-        if spec.op == "softmax":
-            return lambda: torch.softmax(args[0], -1)
-        if spec.op == "layer_norm":
-            return lambda: functional.layer_norm(args[0], args[0].shape[-1:])
-        return lambda: args[0].sum(-1)
-
-    def channels_last():
-        data, weight = (a.contiguous(memory_format=torch.channels_last) for a in args)
-        return lambda: functional.conv2d(data, weight, None, spec.stride, spec.shapes[1][2] // 2, 1, _groups(spec))
-
-    def prepacked():
-        """Weights in oneDNN's own blocked layout, and activations too: what our packed convolution is given."""
-        from torch.utils import mkldnn
-
-        pad = spec.shapes[1][2] // 2
-        layer = torch.nn.Conv2d(
-            spec.shapes[0][1], spec.shapes[1][0], spec.shapes[1][2], spec.stride, pad, 1, _groups(spec), bias=False
-        )
-        layer.weight.data.copy_(args[1])
-        packed = mkldnn.to_mkldnn(layer.eval())
-        data = args[0].to_mkldnn()
-        return lambda: packed(data)
-
-    forms = {"plain": plain}
+    operands = [torch.randn(shape) for shape in spec.shapes]
+    forms = {"plain": lambda: _plain(spec, operands)}
     if spec.op in ("conv2d", "depthwise"):
-        forms |= {"channels last": channels_last, "oneDNN blocked": prepacked}
+        forms["channels last"] = lambda: _plain(
+            spec, [operand.contiguous(memory_format=torch.channels_last) for operand in operands]
+        )
+        forms["oneDNN blocked"] = lambda: _prepacked(spec, operands)
     return forms
+
+
+def _plain(spec: Spec, operands: Sequence[torch.Tensor]) -> Call:
+    """The operator on its operands as they lie in memory."""
+    import torch
+    from torch.nn import functional
+
+    first, *others = operands
+    if spec.op in ("matmul", "batch_matmul"):
+        return lambda: torch.matmul(first, others[0])
+    if spec.op in ("conv2d", "depthwise"):
+        return lambda: functional.conv2d(first, others[0], None, spec.stride, _padding(spec), 1, _groups(spec))
+    if spec.op == "softmax":
+        return lambda: torch.softmax(first, -1)
+    if spec.op == "layer_norm":
+        return lambda: functional.layer_norm(first, first.shape[-1:])
+    return lambda: first.sum(-1)
+
+
+def _prepacked(spec: Spec, operands: Sequence[torch.Tensor]) -> Call:
+    """A convolution with weights and activations in oneDNN's blocked layout: what a packed convolution is given."""
+    import torch
+    from torch.utils import mkldnn
+
+    data, weight = operands
+    layer = torch.nn.Conv2d(
+        data.shape[1], weight.shape[0], weight.shape[2], spec.stride, _padding(spec), 1, _groups(spec), bias=False
+    )
+    layer.weight.data.copy_(weight)
+    convolve: Callable[[torch.Tensor], object] = mkldnn.to_mkldnn(layer.eval())  # type: ignore[no-untyped-call]
+    blocked = data.to_mkldnn()
+    return lambda: convolve(blocked)
+
+
+def _padding(spec: Spec) -> int:
+    return spec.shapes[1][2] // 2
 
 
 def _groups(spec: Spec) -> int:

@@ -17,7 +17,7 @@ from tuner.bundle.recorded import BundleReplayBench
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
-from tuner.process.dispatch import finish_s, spread
+from tuner.process.dispatch import dispatch, finish_s
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
@@ -133,7 +133,7 @@ class _Measuring:
         about = finish_s(predicted, len(self._benches))
         count = sum(len(batch.items) for batch in batches)
         self._progress.phase(f"{words}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
-        spread(batches, predicted, self._benches, self._do, self._interrupted)
+        dispatch(batches, predicted, self._benches, self._do, self._interrupted)
 
     def _do(self, bench: BundleBench, batch: _Batch) -> None:
         for item in batch.items:

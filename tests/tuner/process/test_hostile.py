@@ -159,7 +159,7 @@ def test_a_build_is_repeated_when_its_worker_is_murdered(slow_linker: Path, tmp_
     builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
-        victim = builder._children[0].pid  # noqa: SLF001
+        victim = builder._workers.child(0).pid  # noqa: SLF001
 
         def murder() -> None:
             assert processes.within(30, lambda: slow_linker.exists() and slow_linker.read_text() != "")

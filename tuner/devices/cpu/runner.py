@@ -25,7 +25,7 @@ OVERHEAD_SHARE = 1e-4
 """Reading the clock may cost at most this share of a block."""
 
 _LOOK_EVERY = 16  # nvbench's step: beyond 64 samples, deciding costs more than taking another
-_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at a stretch
+_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Clock:
 
 @functools.cache
 def clock() -> Clock:
-    """This process's clock, calibrated once (about a millisecond)."""
+    """This process's clock, calibrated at the first use (about a millisecond)."""
     readings = [time.perf_counter_ns() for _ in range(4001)]
     steps = np.diff(np.asarray(readings, dtype=np.int64))
     positive = steps[steps > 0]
@@ -70,11 +70,11 @@ def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
 
 
 class CpuRunner:
-    """Times a launchable in the calling process.
+    """Times a launchable in the calling process. Implements `protocols.Runner`.
 
     `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
     buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
-    are not checked here. An exception from the launchable is the caller's to classify.
+    are not checked here. Exceptions of the launchable are raised.
     """
 
     def __init__(self, mode: str = "hot") -> None:
@@ -98,7 +98,7 @@ class CpuRunner:
         first = self.sample(prepared, 1)
         limit = policy.give_up_above_s
         if limit is not None and limit < first < _HICCUP_S:
-            first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
+            first = min(first, self.sample(prepared, 1))  # one lost time slice must not censor a candidate
         details: dict[str, Any] = {"mode": self.mode, "load_before": load}
         if limit is not None and first > limit:
             return Measurement(
@@ -132,6 +132,7 @@ class CpuRunner:
 
     @property
     def hot(self) -> bool:
+        """Whether the mode is "hot"."""
         return self._flush is None
 
     def sample(self, prepared: Prepared, calls: int) -> float:
@@ -145,6 +146,7 @@ class CpuRunner:
         return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
 
     def block(self, prepared: Prepared, calls: int) -> Block:
+        """One sample of so many calls."""
         switches = usage().switches
         seconds = self.sample(prepared, calls)
         return Block(seconds, usage().switches > switches)
@@ -158,7 +160,7 @@ class CpuRunner:
         if first_s >= 10 * wanted:
             return 1, []
         calls = max(1, math.ceil(wanted / first_s))
-        while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
+        while True:  # a sample may be slow by accident: the faster of two blocks of this length counts
             blocks = [self.block(prepared, calls), self.block(prepared, calls)]
             seconds = min(b.seconds for b in blocks) * calls
             if seconds >= wanted:
@@ -166,7 +168,7 @@ class CpuRunner:
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
 
     def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> StopRule:
-        """Add to `blocks` until a rule says to stop; which one."""
+        """Add to `blocks` until a rule of `policy` says to stop; returns that rule."""
         elapsed = sum(b.seconds for b in blocks) * calls
         while True:
             blocks.append(self.block(prepared, calls))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.devices.cuda.nvml import Certificate, exclusion_reason
+from tuner.devices.cuda.nvml import GpuState, exclusion_reason
 from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
@@ -84,7 +84,7 @@ class Kernel:
         self.gpu.put(self.call_s * (1 + self.noise * self.rng.random()))
 
 
-def runner(gpu: SimulatedGpu, mode: str = "cold", readings: Sequence[Certificate | None] = (None,)) -> GpuRunner:
+def runner(gpu: SimulatedGpu, mode: str = "cold", readings: Sequence[GpuState | None] = (None,)) -> GpuRunner:
     left = list(readings)
     return GpuRunner(gpu, mode, lambda: left.pop(0) if len(left) > 1 else left[0])
 
@@ -168,7 +168,7 @@ def test_enough_samples_for_the_tier(policy: Policy) -> None:
     assert measured.stopped_by in ("enough samples", "half-width", "noise stable", "time limit")
 
 
-QUIET = Certificate(1980, 3201, 40, 300.0, 0x4, 0)
+QUIET = GpuState(1980, 3201, 40, 300.0, 0x4, 0)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ QUIET = Certificate(1980, 3201, 40, 300.0, 0x4, 0)
     [
         (QUIET, QUIET, ""),  # the power cap is the kernel's own doing
         (None, None, ""),
-        (QUIET, Certificate(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
-        (Certificate(600, 3201, 40, 90.0, 0x80, 0), QUIET, "throttled: power brake"),
-        (QUIET, Certificate(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
-        (None, Certificate(None, None, None, None, 0x8, 0), "throttled: hardware slowdown"),
+        (QUIET, GpuState(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
+        (GpuState(600, 3201, 40, 90.0, 0x80, 0), QUIET, "throttled: power brake"),
+        (QUIET, GpuState(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
+        (None, GpuState(None, None, None, None, 0x8, 0), "throttled: hardware slowdown"),
     ],
 )
 def test_what_comes_from_outside_bars_a_time_from_winning(
-    before: Certificate | None, after: Certificate | None, words: str
+    before: GpuState | None, after: GpuState | None, words: str
 ) -> None:
     assert exclusion_reason(before, after) == words
     gpu = SimulatedGpu()
