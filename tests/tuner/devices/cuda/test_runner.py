@@ -15,7 +15,7 @@ from tuner.devices.cuda.nvml import GpuState, exclusion_reason
 from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
-from tuner.records import Fidelity, Label, Status, excluded
+from tuner.records import Fidelity, Label, Status
 
 
 @dataclass
@@ -124,7 +124,7 @@ def test_each_cold_sample_of_a_long_kernel_is_one_flushed_call() -> None:
 def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() -> None:
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 3e-6, nbytes=1 << 17)
-    conditions = runner(gpu).run(kernel, [], SCREEN).conditions
+    conditions = runner(gpu).run(kernel, [], SCREEN).conditions.details
     assert SHORT_S > 3e-6
     assert conditions["calls_per_sample"] == 67  # 200 us
     assert conditions["copies"] == 5 * 8 + 1
@@ -189,7 +189,7 @@ def test_what_comes_from_outside_bars_a_time_from_winning(
     gpu = SimulatedGpu()
     measured = runner(gpu, readings=[before, after]).run(Kernel(gpu), [], SCREEN)
     assert measured.ok, "it is kept"
-    assert excluded(measured) == words
+    assert measured.conditions.excluded == words
     if after is not None:
         assert measured.conditions.details["after"]["clock_reasons"] == after.data()["clock_reasons"]
         assert None not in measured.conditions.details["after"].values()
