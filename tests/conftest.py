@@ -1,9 +1,13 @@
-"""What holds for every test: no network, one way for Hypothesis to draw, GPU tests only where a GPU is."""
+"""What holds for every test: no network, one way for Hypothesis to draw, GPU tests only where a GPU is, and golden
+files."""
 
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -39,3 +43,49 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if wanting and not gpus():
         for item in wanting:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+
+
+# --- golden files ---------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "golden"
+"""The folder of golden files: texts that the program makes, as they were when somebody last looked at them."""
+
+_MOST_LINES = 80  # of a difference that a failed test shows
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)` fails, with the difference, unless the file `tests/golden/name` holds `text`.
+
+    `pytest --update-golden` writes the file instead. The text must be the same on every machine.
+    """
+    update, test = bool(request.config.getoption("--update-golden")), request.node.nodeid
+
+    def check(name: str, text: str) -> None:
+        if update:
+            write_golden(GOLDEN / name, text)
+        elif (failure := golden_difference(GOLDEN / name, text)) is not None:
+            pytest.fail(f"{failure}\nIf that is meant: python -m pytest '{test}' --update-golden", pytrace=False)
+
+    return check
+
+
+def write_golden(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def golden_difference(path: Path, text: str) -> str | None:
+    """What differs between a golden file and `text`, as a unified diff; None where nothing does."""
+    if not path.exists():
+        return f"{path.name}: there is no such golden file yet"
+    stored = path.read_text(encoding="utf-8")
+    if stored == text:
+        return None
+    lines = list(difflib.unified_diff(stored.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2))
+    left_out = [f"... {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+    return "\n".join([f"{path.name} differs from its golden file:", *lines[:_MOST_LINES], *left_out])

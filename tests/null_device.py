@@ -1,7 +1,8 @@
 """A device in one file: constant times and no compiler. With a line in `devices.resolve.KINDS` a whole `run` uses it.
 
-A kernel takes what the sum of its decisions says; the untuned program takes `UNTUNED_S`. Nothing is computed: every
-output is a zero, and so is every reference.
+It is an example of what a device is, from the bottom up: a builder, a bench, an assembly with a worker for whole
+models, the device that holds them, and its kind. A kernel takes what the sum of its decisions says, the untuned program
+`UNTUNED_S`. Nothing is computed: every output is a zero, and so is every reference.
 """
 
 from __future__ import annotations
@@ -9,45 +10,42 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from kernels.space import Candidate, DesignSpace, Knob, Sketch
 from kernels.space.encoding import ENCODING_COLUMNS
-from tuner.config import RunConfig
+from kernels.tensors import TensorSpec
 from tuner.devices import resolve
-from tuner.devices.device import Asking, BundleBench, Opening, Samples
 from tuner.devices.finding import Finding, State
-from tuner.devices.target import ResolvedTarget
+from tuner.devices.target import ResolvedTarget, canonical
 from tuner.errors import TargetError
-from tuner.graph import Lowered
 from tuner.measure.model_service import ModelWorker
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
-from tuner.protocols import (
-    AaControl,
-    Artifact,
-    BuildFailure,
-    ImportedModel,
-    Job,
-    Policy,
-    Reference,
-    Stop,
-    Task,
-)
-from tuner.records import Measurement, Status
+from tuner.protocols import AaControl, Artifact, BuildFailure, ImportedModel, Job, Policy, Reference, Stop, Task
+from tuner.records import Conditions, Measurement, Status
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tuner.config import RunConfig
+    from tuner.devices.device import BaselineTiming, BundleBench, Opening, Samples
+    from tuner.graph import Lowered
 
 NAME = "null"
 UNTUNED_S = 1e-3
 FASTEST_S = 1e-4
+COST_S = 0.01
+"""What a screening costs of the search's budget: constant too, so that a search can be repeated exactly."""
+
 REFERENCE = "zeros"
 """The benchmark entry that the tuned model's outputs are compared with."""
 
-TARGET = '{"kind":"llvm","num-cores":1}'
+TARGET = {"kind": "llvm", "num-cores": 1}
 """What models are lowered for: a plain CPU without a name."""
 
 _CHOICES = 6
@@ -69,8 +67,18 @@ def seconds_of(candidate: Candidate) -> float:
     """What a candidate takes: less with each step of its decisions."""
     if candidate.is_default:
         return UNTUNED_S
-    left = sum(_CHOICES - 1 - int(d) for d in candidate.decisions)  # type: ignore[arg-type]
-    return FASTEST_S * (1 + left)
+    steps_left = sum(_CHOICES - 1 - int(d) for d in candidate.decisions if isinstance(d, int))
+    return FASTEST_S * (1 + steps_left)
+
+
+def samples_of(seconds: float) -> tuple[float, ...]:
+    """Constant, save for a hair: a clock that never differs from itself is none."""
+    return tuple(seconds * (1 + 1e-5 * (number % 3)) for number in range(_ROUNDS))
+
+
+def _store_zeros(specs: Sequence[TensorSpec], path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, *(np.zeros(spec.shape, spec.dtype) for spec in specs))
 
 
 class NullBuilder:
@@ -92,7 +100,9 @@ class NullBuilder:
         return [self._spaces[task.key].encode(candidate) for candidate in candidates]
 
     def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
-        return {seed: Reference(folder / "zeros.npz", "float32", 1) for seed in seeds}
+        path = folder / f"{task.key}-zeros.npz"
+        _store_zeros(task.workload.outputs, path)
+        return {seed: Reference(path, "float32", 1) for seed in seeds}
 
     def build(
         self, task: Task, candidates: Sequence[Candidate], stop: Stop = lambda: False
@@ -122,26 +132,33 @@ class NullBench:
 
     def measure(self, job: Job, policy: Policy) -> Measurement:
         self.measured += 1
-        seconds = seconds_of(Candidate.from_text(job.candidate))
-        limit = policy.give_up_above_s
+        if not job.path.exists():
+            return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=f"{job.path} is not there")
+        seconds, limit = seconds_of(Candidate.from_text(job.candidate)), policy.give_up_above_s
+        cost = Conditions(cost_s=COST_S)
         if limit is not None and seconds > limit:
-            return Measurement(Status.CENSORED, fidelity=policy.fidelity, censored_at_s=limit)
-        return Measurement(Status.OK, _samples(seconds), policy.fidelity, max_abs_error=0.0, max_rel_error=0.0)
+            return Measurement(
+                Status.CENSORED, fidelity=policy.fidelity, reason="too slow", censored_at_s=limit, conditions=cost
+            )
+        return Measurement(
+            Status.OK, samples_of(seconds), policy.fidelity, "constant", max_abs_error=0.0, max_rel_error=0.0,
+            conditions=cost,
+        )  # fmt: skip
 
     def measure_interleaved(
         self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], AaControl | None]:
-        self.measured += len(jobs)
+        """Every kernel takes part in every round."""
         rounds = tuple(range(_ROUNDS))
-        times = [seconds_of(Candidate.from_text(job.candidate)) for job in jobs]
-        found = [
-            Measurement(Status.OK, _samples(s), policy.fidelity, conditions={"round": list(rounds)}) for s in times
-        ]
-        return found, AaControl(rounds, _samples(times[0]))
+        measured = [self.measure(job, policy) for job in jobs]
+        paired = [replace(m, conditions=replace(m.conditions, rounds=(rounds,))) if m.ok else m for m in measured]
+        first = next((m for m in paired if m.ok), None)
+        return paired, None if first is None else AaControl(rounds, first.samples_s)
 
     def store_outputs(self, job: Job, path: Path) -> str | None:
-        with open(path, "wb") as file:
-            np.savez(file, *(np.zeros(spec.shape, spec.dtype) for spec in job.outputs))
+        if not job.path.exists():
+            return f"{job.path} is not there"
+        _store_zeros(job.outputs, path)
         return None
 
     def renew(self) -> None:
@@ -149,11 +166,6 @@ class NullBench:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _samples(seconds: float) -> tuple[float, ...]:
-    """Constant, save for a hair: a clock that never differs from itself is none."""
-    return tuple(seconds * (1 + 1e-5 * (number % 3)) for number in range(_ROUNDS))
 
 
 @dataclass(frozen=True)
@@ -167,14 +179,14 @@ class NullExecutable:
 
 
 class NullAssembly:
-    """Implements `devices.device.Assembly`."""
+    """Implements `devices.device.Assembly`: a part is a candidate's text."""
 
     runtime = "cpu"
 
     def part(
         self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]
     ) -> str | None:
-        return candidate.to_text()
+        return None if built() is None else candidate.to_text()
 
     def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> NullExecutable:
         return NullExecutable(parts)
@@ -197,8 +209,7 @@ class NullModel(ModelWorker):
         return self._seconds * count
 
     def op_outputs(self, path: str) -> int:
-        with open(path, "wb") as file:
-            np.savez(file, np.zeros(1, np.float32))
+        _store_zeros([TensorSpec((1,), "float32")], Path(path))
         return 1
 
 
@@ -220,19 +231,17 @@ class Null:
     def lower_bound_s(self, task: Task) -> float:
         return 0.0
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         return {}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         seconds = {TUNED: FASTEST_S, UNTUNED: UNTUNED_S, REFERENCE: 2 * FASTEST_S}
-        return [
-            EntrySpec(name, f"{__name__}:NullModel", {"seconds": seconds[name]})
-            for name in seconds
-            if name in libraries or name == REFERENCE
-        ]
+        started = [name for name in seconds if name in libraries or name == REFERENCE]
+        return [EntrySpec(name, f"{__name__}:NullModel", {"seconds": seconds[name]}) for name in started]
 
     def close(self) -> None:
-        """Nothing is held."""
+        self.builder.close()
+        self.bench.close()
 
 
 class NullKind:
@@ -245,16 +254,16 @@ class NullKind:
         return True
 
     def local(self, threads: int) -> ResolvedTarget:
-        return ResolvedTarget(NAME, TARGET, threads, "no device")
+        return ResolvedTarget(NAME, canonical(TARGET), threads, "no device")
 
     def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         return spec
 
     def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
-        raise TargetError(f"target.spec: {NAME} takes no attributes")
+        return ResolvedTarget(NAME, canonical(spec), wanted_threads or 1, "no device")
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
-        return f"{NAME} {mode}"
+        return hashlib.sha256(f"{NAME} {target} {threads} {mode}".encode()).hexdigest()[:16]
 
     def layout(self, lanes: int) -> str:
         return "NCHW"
@@ -269,7 +278,7 @@ class NullKind:
         return Null(opening.work / "kernels")
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
-        raise TargetError(f"--runner: {NAME} measures no bundles")
+        raise TargetError(f"--runner: {NAME} measures no bundles", "choose another device")
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
         yield Finding(NAME, State.OK, "nothing is needed")

@@ -77,8 +77,9 @@ def _unsafe(node: ast.AST) -> Iterator[str]:
 def loads(path: str, source: str) -> Iterator[str]:
     """Where a file loads native code by a name that is not written there."""
     for node in ast.walk(ast.parse(source, path)):
-        loading = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in LOADERS
-        if loading and not (node.args and isinstance(node.args[0], ast.Constant)):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] not in LOADERS:
+            continue
+        if not (node.args and isinstance(node.args[0], ast.Constant)):
             yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"
 
 
@@ -171,7 +172,7 @@ def branches_on_a_kind(path: str, source: str) -> Iterator[str]:
         else:
             continue
         if compared & KINDS:
-            yield f"{path}:{node.lineno}: {ast.unparse(node)[:80]}"  # type: ignore[attr-defined]
+            yield f"{path}:{getattr(node, 'lineno', 0)}: {ast.unparse(node)[:80]}"
 
 
 def _constants(node: ast.AST) -> Iterator[ast.Constant]:
@@ -187,6 +188,18 @@ def test_the_kind_of_device_is_asked_in_its_folder_alone() -> None:
     for source in ("if target.kind == 'cuda': pass", "x = k in ('llvm', 'cuda')", "{'cuda': 1}[kind]"):
         assert len(list(branches_on_a_kind("here.py", source))) == 1
     assert list(branches_on_a_kind("here.py", "words = 'use `target: llvm`'")) == []
+
+
+MIRRORED = ("commands", "tuning")
+"""Rooms in which every module has a test module of its own."""
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_every_module_has_its_mirror(room: str) -> None:
+    modules = {path.stem.strip("_") for path in (ROOT / "tuner" / room).glob("*.py")} - {"init"}
+    mirrors = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "tuner" / room).glob("test_*.py")}
+    assert len(modules) > 5
+    assert sorted(modules - mirrors) == []
 
 
 def test_every_pass_is_documented() -> None:

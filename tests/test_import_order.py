@@ -22,7 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    ("records", "schema", "environment", "files", "outputs", "progress", "protocols"),
+    ("records", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),
@@ -63,6 +63,7 @@ HOMES = {
     ),
     "transformers": ("tuner/importers/",),
     "xgboost": ("costmodel/xgb.py",),
+    "yaml": ("tuner/strict_yaml.py",),
 }
 """Heavy or optional packages, and the only places that may import them."""
 
@@ -96,14 +97,15 @@ def imports(path: str, source: str, modules: Iterable[str]) -> Iterator[Import]:
     """
     known = set(modules)
     tree = ast.parse(source, path)
-    guarded = {id(n) for g in ast.walk(tree) if _is_type_checking(g) for s in g.body for n in ast.walk(s)}
+    branches = [node for node in ast.walk(tree) if isinstance(node, ast.If) and _is_type_checking(node)]
+    guarded = {id(n) for branch in branches for statement in branch.body for n in ast.walk(statement)}
     for node in ast.walk(tree):
         for name in dict.fromkeys(_names(node, path, known)):
-            yield Import(path, node.lineno, name, id(node) in guarded)
+            yield Import(path, getattr(node, "lineno", 0), name, id(node) in guarded)
 
 
-def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+def _is_type_checking(node: ast.If) -> bool:
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 def _names(node: ast.AST, path: str, known: set[str]) -> Iterator[str]:
@@ -246,7 +248,7 @@ def test_no_cycles() -> None:
         ("tuner/errors.py", "from tuner import records", "tuner.records is above tuner.errors"),
         ("tuner/errors.py", "from . import records", "tuner.records is above tuner.errors"),
         ("tuner/search/base.py", "from ..tuning.session import Session", "tuner.tuning is above tuner.search"),
-        ("tuner/measure/stats.py", "NAME = 'tuner.devices.cpu.x:Y'", "tuner.devices.cpu.x is above tuner.measure"),
+        ("tuner/measure/stats.py", "NAME = 'tuner.devices.cpu.x:Y'", "tuner.devices is above tuner.measure"),
         ("tuner/store.py", "import importlib\nimportlib.import_module('tuner.cli')", "store.py:2"),
         (
             "tuner/bundle/archive.py",

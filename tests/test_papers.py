@@ -149,8 +149,8 @@ RETIRED = re.compile(
 )
 """Words that docs/glossary.md replaces, where they have no other meaning in these documents."""
 
-OF_THEIR_TIME = {"docs/glossary.md", "docs/design.md"}
-"""The glossary names the retired words; design.md is being rewritten."""
+OF_THEIR_TIME = {"docs/glossary.md"}
+"""The glossary names the retired words."""
 
 
 def prose(text: str) -> str:

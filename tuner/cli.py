@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tuner import __version__
 from tuner.commands import show
+from tuner.commands.arguments import FLAGS, parsed, parser_of
 from tuner.errors import ConfigError, InfrastructureError, OutputError, TunerError, UserError
 from tuner.progress import Progress, printable
 from tuner.schema import did_you_mean
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 READER_GONE = 141  # what a shell reports for a program that SIGPIPE ended
-
-FLAGS = {
-    "--trials": ("search.trials", "N", "measure at most N candidates, or `auto`: as many as the time allows"),
-    "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
-    "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
-    "--seed": ("search.seed", "N", "the seed of everything random"),
-    "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
-    "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc, random, grid or metaschedule"),
-    "--out": ("out", "DIR", "where runs are kept (default: results/runs)"),
-}
-"""A flag, the key of the run file that it beats, its placeholder, and its help."""
 
 
 class _ReaderGone(Exception):
@@ -67,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    parser = _parser()
+    helps = {name: words for name, (_, words) in COMMANDS.items()}
     if not argv:
-        _say(parser.format_help().rstrip())
+        _say(parser_of(helps).format_help().rstrip())
         return 2
     if argv[0] in FORMER_COMMANDS:
         _note(f"`{argv[0]}` is called `{FORMER_COMMANDS[argv[0]]}` now; the old name goes with the next release")
@@ -78,13 +68,11 @@ def _dispatch(argv: list[str]) -> int:
         near = did_you_mean(argv[0], COMMANDS) or f"there are: {', '.join(COMMANDS)}"
         raise UserError(f"no command {argv[0]!r}", near)
     try:
-        arguments, unknown = parser.parse_known_args(argv)
-        if unknown:
-            _refuse_unknown(parser, unknown[0], argv)
-    except SystemExit as done:  # argparse has said why, or has printed the help that was asked for
+        arguments = parsed(argv, helps)
+    except SystemExit as done:  # argparse has printed the help that was asked for
         return int(done.code or 0)
-    command: Callable[[argparse.Namespace, list[str]], int] = arguments.call
-    return command(arguments, argv)
+    call, _ = COMMANDS[arguments.command]
+    return call(arguments, argv)
 
 
 # --- the commands ------------------------------------------------------------------------------
@@ -193,11 +181,13 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     try:
         from tuner import doctor
         from tuner.config import ModelConfig, RunConfig, load
+        from tuner.devices import resolve
     except ModuleNotFoundError as error:
         raise InfrastructureError(
             f"the package {error.name} is missing", "set up the environment: make setup"
         ) from error
     config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
+    resolve.check(config.target)
     found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
     if arguments.json:
         _say(json.dumps([asdict(finding) for finding in found], indent=1))
@@ -395,19 +385,6 @@ def _flag_value(path: str, text: str) -> Any:
     return text
 
 
-def _refuse_unknown(parser: argparse.ArgumentParser, word: str, argv: list[str]) -> NoReturn:
-    near = did_you_mean(word.partition("=")[0], FLAGS) if argv[0] in CONFIGURED else ""
-    parser.error(f"unknown argument {word!r}" + (f"; {near}" if near else ""))
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with errors in this program's words."""
-
-    def error(self, message: str) -> NoReturn:
-        _complain(f"error: {message}", f"see: {self.prog} --help", 2)
-        raise SystemExit(2)
-
-
 COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
     "run": (_run, "tune, verify, compare and export a model: the main job"),
     "config": (_config, "print the configuration as it is understood, defaults included"),
@@ -428,109 +405,3 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
 
 FORMER_COMMANDS = {"absorb": "import", "replay": "simulate"}
 """Commands by the names that they had before: each still works and says its new name."""
-
-CONFIGURED = ("run", "config", "tasks", "bundle")
-"""The commands that take a run file, and its flags."""
-
-DEFAULT = "(default: %(default)s)"
-
-OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
-    "bundle": (
-        (("-n",), {"dest": "count", "metavar": "N", "default": "200", "help": f"how many candidates {DEFAULT}"}),
-        (("-o",), {"dest": "output", "metavar": "FILE", "default": "bundle.tar", "help": f"where to {DEFAULT}"}),
-        (("--device",), {"metavar": "NAME", "help": "go on from what was imported from this kind of GPU"}),
-    ),
-    "measure": (
-        (("bundle",), {"metavar": "BUNDLE", "help": "what `bundle` made"}),
-        (
-            ("-o",),
-            {"dest": "output", "metavar": "FILE", "default": "measurements.jsonl", "help": f"where to {DEFAULT}"},
-        ),
-        (
-            ("--runner",),
-            {
-                "metavar": "R",
-                "help": "a kind of device (default: the bundle's), or replay:FILE with recorded measurements",
-            },
-        ),
-        (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
-    ),
-    "import": (
-        (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
-        (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
-    ),
-}
-
-
-def _simulate_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("spaces", metavar="SPACE", nargs="+", help="recorded spaces (.json.gz), or folders of them")
-    command.add_argument(
-        "--strategy", metavar="S", default="guided,random", help="one or several (default: %(default)s)"
-    )
-    command.add_argument(
-        "--budget", metavar="N", type=_positive, default=400, help="evaluations (default: %(default)s)"
-    )
-    command.add_argument("--seeds", metavar="K", type=_positive, default=5, help="runs of each (default: %(default)s)")
-    warm = "recordings of the same kernels on other devices, which `guided` starts from"
-    command.add_argument("--warm", metavar="SPACE", nargs="+", default=[], help=warm)
-    picture = "where the curves are drawn (default: %(default)s)"
-    command.add_argument("--picture", metavar="FILE", default="results/replay.png", help=picture)
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="tuner",
-        description="Tunes machine-learning models on TVM.",
-        epilog="exit codes: 0 fine, 2 the request is wrong, 3 the machine or this program failed, 130 interrupted",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"tuner {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, (call, words) in COMMANDS.items():
-        command = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
-        command.set_defaults(call=call)
-        if name in CONFIGURED:
-            command.add_argument("config", metavar="CONFIG", help="the run file, e.g. configs/resnet.yaml")
-            for flag, (path, placeholder, text) in FLAGS.items():
-                command.add_argument(flag, metavar=placeholder, help=f"{text} [{path}]")
-        elif name == "doctor":
-            command.add_argument("config", metavar="CONFIG", nargs="?", help="check what this run file needs")
-            command.add_argument("--out", metavar="DIR", help="check this folder for runs (default: results/runs)")
-            command.add_argument("--json", action="store_true", help="print the findings as JSON")
-        elif name == "simulate":
-            _simulate_arguments(command)
-        elif name == "model":
-            command.add_argument("action", choices=("train", "show", "eval"), help="what to do")
-            where = "the model's file (default: %(default)s)"
-            command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
-            records = "the records to learn from or to judge by (default: %(default)s)"
-            command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
-        elif name in ("list", "show", "report", "export", "compare", "machine"):
-            text = "where the runs are (default: %(default)s)"
-            command.add_argument("--out", metavar="DIR", default="results/runs", help=text)
-        if name == "run":
-            command.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
-        if name in ("show", "report", "export"):
-            command.add_argument("run", metavar="RUN", help="a run's id, the beginning of it, or `latest`")
-        if name == "compare":
-            for letter in "ab":
-                text = "a run, a run's trial (RUN:TRIAL), or the folder of an exported model"
-                command.add_argument(letter, metavar=letter.upper(), help=text)
-            command.add_argument(
-                "--time-budget", metavar="TIME", default="30s", help="time them for so long (default: 30s)"
-            )
-        if name == "machine":
-            command.add_argument("--threads", metavar="N", help="default: every core this process may use")
-            command.add_argument("--again", action="store_true", help="measure even if it is known")
-        for flags, options in OPTIONS.get(name, ()):
-            command.add_argument(*flags, **options)
-        if name == "show":
-            command.add_argument("--records", action="store_true", help="every trial, failures included")
-    return parser

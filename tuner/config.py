@@ -4,6 +4,8 @@ The dataclasses below are the whole schema: their field types say what is legal,
 the defaults. A field that ends in `_s` is seconds, and is written in the file without the `_s`, as a
 duration (`time_budget: 10m`). A field that may be None is written `auto`. Whatever is refused is a
 `ConfigError` with the key's dotted path, what was expected, and what was probably meant.
+
+Nothing but the standard library is imported before a file is read: measuring a bundle needs settings and no YAML.
 """
 
 from __future__ import annotations
@@ -12,12 +14,9 @@ import difflib
 import math
 import os
 import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
-
-import yaml
 
 from tuner.errors import ConfigError
 from tuner.schema import ReadBy, Rule, check_keys, plain, read, show
@@ -246,7 +245,9 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
 
 def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """The configuration in `text`; `name` stands for the file in messages. Raises ConfigError."""
-    document = _load_yaml(text, name)
+    from tuner import strict_yaml
+
+    document = strict_yaml.load(text, name)
     if document is None:
         raise ConfigError(name, "the file is empty", "the least it needs is: model: {source: 'onnx:light_resnet50'}")
     if not isinstance(document, dict):
@@ -264,8 +265,9 @@ def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> R
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved configuration as a run file; loading it gives an equal one."""
-    text: str = yaml.dump(plain(config), Dumper=_InlineLists, sort_keys=False, width=100)
-    return text
+    from tuner import strict_yaml
+
+    return strict_yaml.dump(plain(config))
 
 
 def _read_file(path: str) -> str:
@@ -288,49 +290,6 @@ def _read_file(path: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(path, f"not UTF-8 text (byte {error.start})") from error
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that also refuses repeated keys, and aliases (a small file can unfold into a huge one)."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        events: Any = self  # the stubs leave these methods untyped
-        if events.check_event(yaml.AliasEvent):
-            mark = events.peek_event().start_mark
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not supported", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-class _InlineLists(yaml.SafeDumper):
-    """A safe dumper that writes lists on one line."""
-
-    def represent_list(self, data: Any) -> Any:
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
-
-
-_InlineLists.add_representer(list, _InlineLists.represent_list)
-
-
-def _load_yaml(text: str, name: str) -> Any:
-    try:
-        return _StrictLoader(text).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(name, f"not valid YAML: {where}{error.problem or error.context}") from error
-    except RecursionError as error:
-        raise ConfigError(name, "not a run file: nested too deeply") from error
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # The last four: PyYAML's own constructors on `2026-13-45`, `!!bool x`, `!!timestamp x` and the like.
-        raise ConfigError(name, f"not valid YAML: {reprlib.repr(str(error))}") from error
 
 
 def _override(document: dict[str, Any], path: str, value: Any) -> None:

@@ -8,16 +8,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 PROTOCOL_VERSION = 1
 """Version of the timing protocol. Records of another version are not comparable and not reused."""
-
-
-_RENAMED_CONDITIONS = {"barred": "excluded", "samples_disturbed": "samples_preempted"}
-"""Names of conditions in measurements that earlier versions stored, and today's names."""
 
 
 class Status(enum.StrEnum):
@@ -52,6 +48,72 @@ class Label(enum.StrEnum):
     UNDECIDED = "UNDECIDED"
 
 
+_FORMER_NAMES = {
+    "barred": "excluded", "certification": "session_id", "samples_disturbed": "samples_preempted",
+}  # fmt: skip
+"""Names of conditions in measurements that earlier versions stored, and today's names."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a measurement was made under. What steers a decision is a field; `details` are what readers may ask for.
+
+    `cost_s`: seconds of search that it took. `batch`: the batch of its task's search. `excluded`: why its time may not
+    win, e.g. because the GPU was throttled or shared; empty when it may. `session_id`: only measurements of one session
+    are compared pair by pair; `rounds` has, for each process, the number of the round that each sample is from, and
+    `aa_floor` is the session's A/A noise floor (a log ratio). `device`: where it was measured, if not here.
+    """
+
+    cost_s: float | None = None
+    batch: int | None = None
+    excluded: str = ""
+    session_id: str = ""
+    rounds: tuple[tuple[int, ...], ...] = ()
+    aa_floor: float | None = None
+    device: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat mapping; what is not known is left out."""
+        known = {name: value for name in _DECIDING if (value := getattr(self, name)) not in (None, "", ())}
+        return {**self.details, **known} | ({"rounds": [list(r) for r in self.rounds]} if self.rounds else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`, also of what earlier versions wrote. A field that holds no sense is left out."""
+        stated = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name != "round"}
+        if "round" in data:  # of one process; what was pooled has `rounds` beside it
+            stated.setdefault("rounds", [data["round"]])
+        known = {name: read(stated[name]) for name, read in _DECIDING.items() if name in stated}
+        details = {name: value for name, value in stated.items() if name not in _DECIDING}
+        return cls(**{name: value for name, value in known.items() if value is not None}, details=details)
+
+
+def _sensible_seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+
+
+def _sensible_count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _sensible_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _sensible_rounds(value: object) -> tuple[tuple[int, ...], ...] | None:
+    lists = value if isinstance(value, list | tuple) else ()
+    whole = all(isinstance(r, list | tuple) and all(isinstance(number, int) for number in r) for r in lists)
+    return tuple(tuple(r) for r in lists) if whole else None
+
+
+_DECIDING: Mapping[str, Callable[[object], Any]] = {
+    "cost_s": _sensible_seconds, "batch": _sensible_count, "excluded": _sensible_text, "session_id": _sensible_text,
+    "rounds": _sensible_rounds, "aa_floor": _sensible_seconds, "device": _sensible_text,
+}  # fmt: skip
+"""The fields of `Conditions` that are not details, and how each is read."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The outcome of building, checking and timing one kernel or model.
@@ -71,7 +133,7 @@ class Measurement:
     max_rel_error: float | None = None
     build_s: float = 0.0
     run_s: float = 0.0
-    conditions: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Conditions = Conditions()
 
     def __post_init__(self) -> None:
         if (self.status is Status.OK) != bool(self.samples_s):
@@ -101,7 +163,7 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         """JSON-able data, for a pipe or a database; `from_json` is the inverse."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return data | {"samples_s": list(self.samples_s), "conditions": dict(self.conditions)}
+        return data | {"samples_s": list(self.samples_s), "conditions": self.conditions.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -109,10 +171,6 @@ class Measurement:
 
         Raises ValueError, TypeError or KeyError where `data` is not what `to_json` makes, e.g. because it is damaged.
         """
-        conditions: dict[str, Any] = dict(data["conditions"])
-        for earlier, name in _RENAMED_CONDITIONS.items():
-            if earlier in conditions:
-                conditions[name] = conditions.pop(earlier)
         return cls(
             status=Status(data["status"]),
             samples_s=tuple(map(_require_number, data["samples_s"])),
@@ -124,13 +182,8 @@ class Measurement:
             max_rel_error=_optional_number(data["max_rel_error"]),
             build_s=_require_number(data["build_s"]),
             run_s=_require_number(data["run_s"]),
-            conditions=conditions,
+            conditions=Conditions.from_json(data["conditions"]),
         )
-
-
-def excluded(measurement: Measurement) -> str:
-    """Why a measured time may not win, e.g. because the GPU was throttled or shared. Empty when it may."""
-    return str(measurement.conditions.get("excluded", ""))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ sketch, one value for each of its knobs, and a pass configuration. A live schedu
 | constraints, solve | limits on tile factors; counting and drawing within them |
 | rules | sketches from TVM's schedule rules |
 | sketch_rules, packed, rows | sketches from our own rules |
-| gpu_rules | sketches for CUDA, with and without tensor cores |
-| gpu, gpu_solve | the resources of a GPU sketch as formulas of its decisions; drawing within its limits |
+| gpu_rules | TVM's rules for CUDA, with and without tensor cores |
+| gpu, gpu_formulas | the resources of a GPU sketch as formulas of its decisions; reading them off its program |
+| gpu_solve | drawing within the limits of a GPU sketch |
 | gpu_work | the work of a GPU candidate, for the analytical model |
 | initial, gpu_initial | initial candidates |
 | transfer | what was fast for one workload, as a candidate for another |

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
-from kernels.space import gpu_rules
+from kernels.space import gpu_formulas, gpu_rules
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
@@ -70,7 +70,7 @@ def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch
         if sketch.trace in {s.trace for s in sketches}:
             continue
         if target.kind.name == "cuda":
-            sketch = replace(sketch, gpu=gpu_rules.model(schedule, sketch.knobs, target, workload))
+            sketch = replace(sketch, gpu=gpu_formulas.model(schedule, sketch.knobs, target, workload))
         if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
             continue
         sketches.append(sketch)

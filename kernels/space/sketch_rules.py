@@ -25,7 +25,7 @@ def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:
         schedule = Schedule(workload.module(), seed=1, error_render_level="none")
         try:
             fits = rule(schedule)
-        except (RuntimeError, ValueError):  # TVM's scheduler refuses a step: the program is not of this kind after all
+        except (RuntimeError, ValueError):  # TVM rejects a step: the program is not of this kind
             continue
         if fits:
             yield name, schedule.trace

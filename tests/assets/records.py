@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 
 from tests.contracts.record_store import make_record
-from tuner.records import Measurement, Record, Status
+from tuner.records import Conditions, Measurement, Record, Status
 from tuner.store import SCHEMA_VERSION, SqlStore
 
 ASSETS = Path(__file__).parent
@@ -26,7 +26,7 @@ def expected(version: int) -> list[Record]:
             (1.25e-3, 1.5e-3, 1 / 3) if ok else (),
             reason="" if ok else "because",
             censored_at_s=0.25 if status is Status.CENSORED else None,
-            conditions={"cost_s": 0.5, "load": 0.25},
+            conditions=Conditions.from_json({"cost_s": 0.5, "load": 0.25}),
         )
         record = make_record(run_id=f"run-{number % 2}", trial=number, measurement=measurement)
         if version < 3:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tuner.errors import StoreError
 from tuner.protocols import RecordStore
-from tuner.records import Fidelity, Measurement, Record, Status
+from tuner.records import Conditions, Fidelity, Measurement, Record, Status
 
 
 def make_record(**changes: object) -> Record:
@@ -26,7 +26,7 @@ def make_record(**changes: object) -> Record:
         max_rel_error=2e-5,
         build_s=0.75,
         run_s=0.125,
-        conditions={"load": 0.5, "threads": 2, "governor": None, "cpus": [0, 1]},
+        conditions=Conditions.from_json({"load": 0.5, "threads": 2, "governor": None, "cpus": [0, 1]}),
     )
     record = Record(
         run_id="run-1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from kernels.cubin import compile_cubin
 from kernels.launch_plan import Argument, Launch, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.bundle.expected import expect, scale_of, to_bytes
+from tuner.protocols import ExpectedOutput, Job
 
 N = 1 << 22
 BLOCK = 256
@@ -34,7 +34,7 @@ SOURCES: Mapping[str, str] = {
 
 EXPECTED: Mapping[str, tuple[str, str]] = {
     "right": ("ok", ""),
-    "endless": ("run timeout", "no answer"),
+    "endless": ("run timeout", "no reply"),
     "illegal address": ("run failed", ""),
     "misaligned": ("run failed", ""),
     "neighbour's buffer": ("wrong result", "outside"),
@@ -55,7 +55,7 @@ def arch() -> str:
     return "sm_" + subprocess.check_output(asked, text=True).split()[0].replace(".", "")
 
 
-def job(name: str, folder: Path, number: int = 0, n: int = N) -> dict[str, Any]:
+def job(name: str, folder: Path, number: int = 0, n: int = N) -> Job:
     """A kernel of SOURCES or EXPECTED, compiled for the GPU here. Raises kernels.cubin.MissingCompiler without nvcc."""
     body = SOURCES.get(name, DOUBLE)
     source = f'extern "C" __global__ void k(float* y, const float* x) {{ const int n = {n}; {body} }} // {number}'
@@ -69,17 +69,16 @@ def job(name: str, folder: Path, number: int = 0, n: int = N) -> dict[str, Any]:
         shared = 1 << 20
     arguments = (Argument((n,), "float32"), Argument((n,), "float32"))
     plan = LaunchPlan((Launch("k", (1, 0), grid, block, shared),), arguments).to_json()
-    [x] = seeded_inputs((TensorSpec((n,), "float32"),), 0)
+    tensor = TensorSpec((n,), "float32")
+    [x] = seeded_inputs((tensor,), 0)
     right = 2.0 * x.astype(np.float64)
     expected = expect(right, 1e-6, 1e-6 * scale_of(right))
-    values, sums = to_bytes(expected)
-    stored = {"values": folder / f"{n}.values", "sums": folder / f"{n}.sums"}
-    stored["values"].write_bytes(values)
-    if sums is not None:
-        stored["sums"].write_bytes(sums)
-    entry = {"values": str(stored["values"]), "sums": None if sums is None else str(stored["sums"]), "rtol": 1e-6,
-             "atol": expected.atol}  # fmt: skip
-    return {
-        "task": f"{n:016x}", "candidate": name, "seed": 0, "flops": float(n), "path": str(cubin.path),
-        "plan": plan, "inputs": [[[n], "float32"]], "outputs": [[[n], "float32"]], "expected": [entry],
-    }  # fmt: skip
+    values, sums = folder / f"{n}.values", folder / f"{n}.sums"
+    content, content_of_sums = to_bytes(expected)
+    values.write_bytes(content)
+    if content_of_sums is not None:
+        sums.write_bytes(content_of_sums)
+    output = ExpectedOutput(values, None if content_of_sums is None else sums, 1e-6, expected.atol)
+    return Job(
+        f"{n:016x}", name, cubin.path, "k", (tensor,), (tensor,), 0, expected=(output,), resources={"plan": plan},
+    )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from kernels.cubin import MissingCompiler
 from tests.gpu.kernels import EXPECTED, N, job
-from tuner.protocols import CERTIFY, RANK, SCREEN
+from tuner.protocols import CERTIFY, RANK, SCREEN, Job
 from tuner.records import Status
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -28,7 +28,7 @@ def bench() -> Iterator[Any]:
     made.close()
 
 
-def prepared(name: str, folder: Path) -> dict[str, Any]:
+def prepared(name: str, folder: Path) -> Job:
     try:
         return job(name, folder)
     except MissingCompiler as error:
@@ -66,7 +66,7 @@ def test_two_certifications_agree(bench: Any, tmp_path: Path) -> None:
 
 def test_nvml_tells_the_clock(bench: Any, tmp_path: Path) -> None:
     pytest.importorskip("pynvml")
-    conditions = bench.measure(job("right", tmp_path), SCREEN).conditions
+    conditions = bench.measure(job("right", tmp_path), SCREEN).conditions.details
     assert conditions["before"]["sm_clock_mhz"] > 100
     assert conditions["after"]["other_processes"] == 0
 
@@ -79,10 +79,10 @@ def test_it_works_beside_pytorch_on_the_same_context() -> None:
     from tuner.devices.cuda.driver import CudaGpu
 
     gpu = CudaGpu(0)
-    ours = torch.arange(N, device="cuda", dtype=torch.float32)
-    timing = gpu.time(lambda: ours.mul_(2.0))
+    tensor = torch.arange(N, device="cuda", dtype=torch.float32)
+    timing = gpu.time(lambda: tensor.mul_(2.0))
     assert timing.device_s > 0
     assert gpu.healthy()
-    assert np.array_equal(ours.cpu().numpy(), 2.0 * np.arange(N, dtype=np.float32))
+    assert np.array_equal(tensor.cpu().numpy(), 2.0 * np.arange(N, dtype=np.float32))
     gpu.close()
-    assert float(ours.sum()) > 0, "PyTorch goes on when we are done"
+    assert float(tensor.sum()) > 0, "PyTorch goes on afterwards"

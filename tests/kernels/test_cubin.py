@@ -121,7 +121,7 @@ def test_cuda_home_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("arch", ["sm_", "90", "sm_80 -run", "compute_80", "sm_80;", ""])
-def test_a_malformed_architecture_is_refused(arch: str, tmp_path: Path) -> None:
+def test_a_malformed_architecture_is_rejected(arch: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="architecture"):
         cubin.compile_cubin("", arch, tmp_path)
 

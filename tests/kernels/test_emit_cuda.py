@@ -1,4 +1,4 @@
-"""CUDA kernels are emitted, compiled and accounted for without a GPU."""
+"""CUDA kernels are emitted and compiled, and their resource usage read, without a GPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_several_kernels_share_workspaces() -> None:
     program = emit_cuda.emit(softmax_of_matmul(), cuda("sm_80"))
     plan = program.plan
     assert len(plan.launches) > 1
-    assert 96 * 80 * 4 in plan.workspaces, "the product is kept between the kernels"
+    assert 96 * 80 * 4 in plan.workspaces, "the product stays allocated between the kernels"
     assert {0, 1} <= set(plan.launches[0].args), "the first kernel reads the inputs"
     assert 2 in plan.launches[-1].args, "the last kernel writes the output"
     slots = {slot for launch in plan.launches for slot in launch.args}
@@ -54,7 +54,7 @@ def test_dynamic_shared_memory_is_part_of_the_launch() -> None:
     assert launch.dynamic_shared_bytes == 2 * 16 * 16 * 4
 
 
-def test_a_schedule_without_threads_is_refused() -> None:
+def test_a_schedule_without_threads_is_rejected() -> None:
     a = te.placeholder((64,), name="a")
     module = tvm.IRModule({"main": te.create_prim_func([a, topi.tanh(a)])})
     with pytest.raises(EmitFailed):

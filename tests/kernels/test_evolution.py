@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 import tvm
@@ -41,7 +42,7 @@ def softmax() -> Workload:
 
 
 @pytest.mark.parametrize(("make", "target"), [(product, CPU), (softmax, CPU), (product, GPU)])
-def test_a_point_is_the_program_that_tvm_means(make, target: Target) -> None:
+def test_a_point_is_the_program_that_tvm_means(make: Callable[[], Workload], target: Target) -> None:
     workload = make()
     space = generate(workload, target)
     evolution, applier = Evolution(workload, space, target, 1, 64, 24), TraceApplier(workload, space, target)

@@ -1,4 +1,4 @@
-"""GPU spaces: draws keep the limits, formulas agree with what TVM lowers, tensor cores of every dtype compile."""
+"""GPU spaces: draws satisfy the limits, formulas agree with what TVM lowers, tensor cores of every dtype compile."""
 
 from __future__ import annotations
 

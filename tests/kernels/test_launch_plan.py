@@ -74,7 +74,7 @@ def plan(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda data: data["launches"][0].pop("grid"), "missing or unknown: grid"),
     ],
 )
-def test_a_bad_plan_is_refused_and_the_field_named(change: Callable[[dict[str, Any]], None], field: str) -> None:
+def test_a_bad_plan_is_rejected_and_the_field_named(change: Callable[[dict[str, Any]], None], field: str) -> None:
     data = json.loads(json.dumps(PLAN.to_json()))
     change(data)
     with pytest.raises(BadPlan, match=field):

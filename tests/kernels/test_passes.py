@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import tvm
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import special
 from tvm import te
 from tvm.s_tir import Schedule
@@ -59,7 +61,7 @@ def test_a_setting_is_text(setting: Pass) -> None:
         ("unroll", "not a pass configuration"),
     ],
 )
-def test_what_is_no_configuration_is_refused(text: str, names: str) -> None:
+def test_what_is_no_configuration_is_rejected(text: str, names: str) -> None:
     with pytest.raises(ValueError, match=names):
         PassConfig.from_text(text)
 
@@ -77,8 +79,11 @@ def test_the_default_is_a_variant_and_mostly_the_first_and_none_comes_twice(name
     assert len({v.number() for v in variants}) == len(variants), "the cost model can tell them apart"
 
 
+Tuned = tuple[DesignSpace, TraceApplier, list[NDArray[Any]], NDArray[Any]]
+
+
 @pytest.fixture(scope="module")
-def tuned() -> tuple[DesignSpace, TraceApplier, list[np.ndarray], np.ndarray]:
+def tuned() -> Tuned:
     workload, target = small_conv(), llvm()
     space = generate(workload, target)
     inputs = seeded_inputs(workload.inputs, 1)
@@ -95,7 +100,7 @@ def build(applier: TraceApplier, candidate: Candidate) -> tvm.runtime.Executable
 
 
 @pytest.mark.parametrize("setting", VARIANTS, ids=Pass.to_text)
-def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
+def test_every_variant_builds_and_is_right(setting: Pass, tuned: Tuned) -> None:
     space, applier, inputs, expected = tuned
     [initial] = space.initial_candidates(limit=1)
     library = build(applier, Candidate(initial.sketch, initial.decisions, PassConfig().replace(setting)))
@@ -105,7 +110,7 @@ def test_every_variant_builds_and_is_right(setting: Pass, tuned: tuple) -> None:
     assert right, reason
 
 
-def test_random_candidates_are_right(tuned: tuple) -> None:
+def test_random_candidates_are_right(tuned: Tuned) -> None:
     space, applier, inputs, expected = tuned
     rng = np.random.default_rng(5)
     for _ in range(4):
@@ -119,14 +124,15 @@ def test_random_candidates_are_right(tuned: tuple) -> None:
 # --- effects ------------------------------------------------------------------------------------------
 
 
-def script(tuned: tuple, text: str) -> str:
+def script(tuned: Tuned, text: str) -> str:
     space, applier, _, _ = tuned
     [initial] = space.initial_candidates(limit=1)
-    return applier.apply(Candidate(initial.sketch, initial.decisions, PassConfig.from_text(text))).mod["main"].script()
+    schedule = applier.apply(Candidate(initial.sketch, initial.decisions, PassConfig.from_text(text)))
+    return str(schedule.mod["main"].script())
 
 
 @pytest.mark.parametrize("text", ["unroll{depth=0}", "unroll{depth=16}", "vectorize{extent=0}", "noalias{on=0}"])
-def test_a_pass_on_the_schedule_changes_the_program(text: str, tuned: tuple) -> None:
+def test_a_pass_on_the_schedule_changes_the_program(text: str, tuned: Tuned) -> None:
     assert script(tuned, text) != script(tuned, "")
 
 
@@ -182,7 +188,7 @@ def test_polynomials_are_right_to_a_few_units_in_the_last_place(name: str) -> No
     normal = np.isfinite(rounded) & (np.abs(rounded) >= np.finfo(np.float32).tiny)
     error = np.abs(computed[normal] - exact[normal]) / np.spacing(np.abs(rounded[normal]))
     assert error.max() <= units, values[normal][error.argmax()]
-    np.testing.assert_allclose(computed[~normal], rounded[~normal], rtol=0, atol=np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(computed[~normal], rounded[~normal], rtol=0, atol=float(np.finfo(np.float32).tiny))
 
 
 def test_vector_math_makes_vectors_of_calls() -> None:

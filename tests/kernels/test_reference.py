@@ -208,7 +208,7 @@ def test_integers_divide_as_in_c_and_wrap() -> None:
     assert total.tolist() == [9, -5, -56, -11]
 
 
-def test_a_read_outside_is_refused_unless_guarded() -> None:
+def test_a_read_outside_is_rejected_unless_guarded() -> None:
     a = tensor(4)
     bare = te.compute((4,), lambda i: a[i + 1])
     guarded = te.compute((4,), lambda i: tirx.if_then_else(i < 3, a[i + 1], tirx.const(0.0, "float32")))
@@ -229,7 +229,7 @@ def test_what_has_no_rule_is_named() -> None:
         reference.evaluate(schedule.mod["main"], [np.ones((17, 31), np.float32), np.ones((31, 13), np.float32)])
 
 
-def test_a_long_odd_reduction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_odd_reduction_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reductions, "MAX_STEPS", 10)
     func = PROGRAMS["argmax"]()
     with pytest.raises(reference.Unsupported, match="steps"):
@@ -268,7 +268,7 @@ def test_working_dtype_is_the_coarsest_that_computes() -> None:
     excess=st.floats(1.1, 1e6),
     sign=st.sampled_from([-1, 1]),
 )
-def test_the_line_is_where_it_is_said_to_be(k: int, dtype: str, excess: float, sign: int) -> None:
+def test_the_tolerance_is_the_documented_one(k: int, dtype: str, excess: float, sign: int) -> None:
     expected = np.random.default_rng(k).standard_normal(100)
     rtol, factor = reference.tolerance(dtype, k)
     line = rtol * abs(expected[42]) + factor * np.sqrt(np.mean(expected**2))

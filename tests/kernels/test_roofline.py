@@ -46,7 +46,7 @@ def test_a_copy_is_bound_by_device_memory() -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_hurts_costs(worse: dict[str, float]) -> None:
+def test_more_work_or_waste_takes_longer(worse: dict[str, float]) -> None:
     assert estimate(replace(PRODUCT, **worse), H100).seconds > 1.02 * estimate(PRODUCT, H100).seconds  # type: ignore[arg-type]
 
 
@@ -54,7 +54,7 @@ def test_tensor_cores_help() -> None:
     assert estimate(replace(PRODUCT, tensor_cores=True), H100).seconds < estimate(PRODUCT, H100).seconds
 
 
-def test_what_cannot_be_launched_never_ends() -> None:
+def test_what_cannot_be_launched_takes_infinite_time() -> None:
     made = estimate(replace(PRODUCT, shared_memory=300_000), H100)
     assert (made.seconds, made.bound_by) == (math.inf, "shared memory")
     assert len(made.features()) == len(FEATURE_NAMES)

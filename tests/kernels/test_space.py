@@ -77,7 +77,7 @@ def test_a_candidate_is_one_line_of_text(point: tuple[int, tuple[int, ...]]) -> 
     "text",
     ["", "[]", "{}", "[0]", '[0,[],""', '[0,5,""]', '["x",[],""]', '[0,[],"unroll"]', "[0,[],3]", '[0,[null],""]'],
 )
-def test_what_is_no_candidate_is_refused(text: str) -> None:
+def test_what_is_no_candidate_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         Candidate.from_text(text)
 
@@ -95,10 +95,10 @@ def test_the_default_candidate() -> None:
 
 
 def test_the_space_is_json() -> None:
-    again = DesignSpace.from_json(json.loads(json.dumps(space().to_json())))
-    assert again == space()
+    restored = DesignSpace.from_json(json.loads(json.dumps(space().to_json())))
+    assert restored == space()
     candidate = space().sample(np.random.default_rng(0))
-    assert again.to_indices(candidate) == space().to_indices(candidate)
+    assert restored.to_indices(candidate) == space().to_indices(candidate)
 
 
 @given(points())
@@ -228,7 +228,7 @@ NOT_TILES: list[Decision] = [(3, 3, 3, 3), (1,), (0, 0, 0, 0), (-1, 1, 1, -1), 7
 """For a loop of one step in four factors. TVM takes the first silently, and a division by zero ends the process."""
 
 
-def refuse(candidate: Candidate) -> None:
+def reject(candidate: Candidate) -> None:
     assert not space().contains(candidate)
     with pytest.raises(InvalidCandidate):
         applier().apply(candidate)
@@ -239,7 +239,7 @@ def test_a_decision_that_is_no_choice_is_invalid(decision: Decision) -> None:
     sketch = tiled()
     position, _ = sketch.tiles[0]
     valid = space().from_indices(sketch.number, [0] * len(space().sizes(sketch.number))).decisions
-    refuse(Candidate(sketch.number, (*valid[:position], decision, *valid[position + 1 :])))
+    reject(Candidate(sketch.number, (*valid[:position], decision, *valid[position + 1 :])))
 
 
 def test_computing_the_same_over_and_over_is_invalid() -> None:
@@ -264,10 +264,10 @@ def test_computing_the_same_over_and_over_is_invalid() -> None:
 def test_too_few_or_many_decisions_or_no_such_sketch_is_invalid() -> None:
     sketch = tiled()
     valid = space().from_indices(sketch.number, [0] * len(space().sizes(sketch.number))).decisions
-    refuse(Candidate(sketch.number, valid[:-1]))
-    refuse(Candidate(sketch.number, (*valid, 0)))
+    reject(Candidate(sketch.number, valid[:-1]))
+    reject(Candidate(sketch.number, (*valid, 0)))
     for number in (len(space().sketches), -1, -2):
-        refuse(Candidate(number, valid))
+        reject(Candidate(number, valid))
 
 
 SCRIPT = """

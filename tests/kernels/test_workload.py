@@ -38,19 +38,19 @@ def test_the_key_is_the_bodys_and_nothing_elses() -> None:
 
 def test_through_json_and_back() -> None:
     workload = from_prim_func(matmul(), "matmul", origin={"op": "nn.matmul", "shapes": [[8, 16], [16, 4]]})
-    again = Workload.from_json(json.loads(json.dumps(workload.to_json())))
-    assert again == workload
-    assert (again.name, again.args, again.num_outputs, again.flops, again.origin) == (
+    restored = Workload.from_json(json.loads(json.dumps(workload.to_json())))
+    assert restored == workload
+    assert (restored.name, restored.args, restored.num_outputs, restored.flops, restored.origin) == (
         workload.name,
         workload.args,
         workload.num_outputs,
         workload.flops,
         workload.origin,
     )
-    assert again.module()["main"].script() == workload.module()["main"].script()
+    assert restored.module()["main"].script() == workload.module()["main"].script()
 
 
-def test_a_symbolic_shape_is_refused() -> None:
+def test_a_symbolic_shape_is_rejected() -> None:
     n = tirx.Var("n", "int32")
     a = te.placeholder((n, 4), name="a")
     with pytest.raises(ValueError, match=r"any: argument .* symbolic"):
@@ -64,8 +64,8 @@ def test_seeded_inputs() -> None:
         TensorSpec((200,), "int64"),
         TensorSpec((200,), "bool"),
     )
-    first, again, other = seeded_inputs(specs, 3), seeded_inputs(specs, 3), seeded_inputs(specs, 4)
-    for spec, x, y, z in zip(specs, first, again, other, strict=True):
+    first, repeated, other = seeded_inputs(specs, 3), seeded_inputs(specs, 3), seeded_inputs(specs, 4)
+    for spec, x, y, z in zip(specs, first, repeated, other, strict=True):
         assert (x.shape, str(x.dtype)) == (spec.shape, spec.dtype)
         assert np.array_equal(x, y)
         assert not np.array_equal(x, z)

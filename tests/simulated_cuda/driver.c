@@ -158,7 +158,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
     enqueue((int64_t)given[0]);
     return CUDA_SUCCESS;
   }
-  if (!strcmp(does, "tuner_canary")) {
+  if (!strcmp(does, "tuner_health")) {
     uint32_t *v = (uint32_t *)given[0];
     for (uint32_t i = 0; i < bx; ++i) v[i] = v[i] * 3 + i;
     enqueue(3000);

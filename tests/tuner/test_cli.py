@@ -89,6 +89,51 @@ def test_a_wrong_request_is_one_clear_error(
     assert len(shown.err.splitlines()) <= 2
 
 
+@pytest.mark.parametrize("command", ["run", "config", "tasks", "bundle", "doctor"])
+def test_a_file_for_a_device_that_is_none_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {source: onnx:light_resnet50}\ntarget: lvm\n")
+    assert cli.main([command, str(file)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: target.spec: expected auto, cuda, llvm or a TVM target, not 'lvm'\n")
+    assert "did you mean 'llvm'?" in shown.err
+
+
+@pytest.mark.parametrize(("former", "name"), cli.FORMER_COMMANDS.items())
+def test_a_former_command_does_the_same_and_says_its_new_name(
+    former: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all its flags, and the same error for a file that is not there."""
+    arguments = {
+        "import": ["nowhere.jsonl", "--database", "sqlite://"],
+        "simulate": ["nowhere.json.gz", "--strategy", "random", "--budget", "3", "--seeds", "1", "--picture", "p.png"],
+    }[name]
+    assert cli.main([name, *arguments]) == 2
+    now = capsys.readouterr()
+    assert cli.main([former, *arguments]) == 2
+    then = capsys.readouterr()
+    first, _, rest = then.err.partition("\n")
+    assert first == f"`{former}` is called `{name}` now; the old name goes with the next release"
+    assert without_clock(rest) == without_clock(now.err)
+    assert then.out == now.out == ""
+    assert "nowhere.json" in rest
+
+
+def without_clock(text: str) -> str:
+    """Progress lines begin with the time."""
+    return re.sub(r"^\[\d+:\d+\] ", "", text, flags=re.MULTILINE)
+
+
+def test_a_former_command_is_in_no_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.FORMER_COMMANDS.keys().isdisjoint(cli.COMMANDS)
+    cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert not [name for name in cli.FORMER_COMMANDS if re.search(rf"\b{name}\b", shown)]
+
+
 def test_flags_beat_the_file(run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = {
         "--trials": "7", "--time-budget": "1h30m", "--target": '{"kind": "llvm", "mcpu": "znver4"}', "--seed": "9",
@@ -155,13 +200,13 @@ def test_control_c_while_a_file_is_read(tmp_path: Path) -> None:
     """A real SIGINT to a real process: `list` where a summary is a pipe, which opens once it is being read."""
     (tmp_path / "run").mkdir()
     os.mkfifo(tmp_path / "run" / "summary.json")
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits it where it is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits it where it is ignored
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "tuner", "list", "--out", str(tmp_path)], stderr=subprocess.PIPE, cwd=ROOT
         )
     finally:
-        signal.signal(signal.SIGINT, ours)
+        signal.signal(signal.SIGINT, before)
     with open(tmp_path / "run" / "summary.json", "wb"):  # waits until the child has opened its end
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=60)

@@ -60,7 +60,6 @@ MALFORMED = {
     "a huge shape": ("model: {source: onnx:x, inputs: {a: [65536, 65536]}}\n", "model.inputs.a", "2^31"),
     "an extent as text": ("model: {source: onnx:x, inputs: {a: [1, N]}}\n", "model.inputs.a[1]", "whole number"),
     "unknown weights": ("model: {source: onnx:x, weights: trained}\n", "model.weights", "random, original"),
-    "unknown target": (MODEL + "target: lvm\n", "target.spec", "did you mean 'llvm'?"),
     "target as a number": (MODEL + "target: 5\n", "target", "mapping"),
     "target with a date in it": (MODEL + "target: {kind: llvm, mcpu: 2026-01-01}\n", "target.spec.mcpu", "text"),
     "no threads": (MODEL + "target: {spec: llvm, threads: 0}\n", "target.threads", "from 1"),

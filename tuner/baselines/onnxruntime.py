@@ -138,9 +138,9 @@ class PreparedSession:
 
         self._session = session
         self._binding = session.io_binding()
-        self._values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device) for array in inputs
-        ]
+        # Copies: on the CPU the runtime works on the memory of the array that it is given.
+        copies = [np.array(array, order="C") for array in inputs]
+        self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(copy, device) for copy in copies]
         for spec, value in zip(session.get_inputs(), self._values, strict=True):
             self._binding.bind_ortvalue_input(spec.name, value)
         for spec in session.get_outputs():

@@ -1,11 +1,11 @@
-"""What an output must be, without all of it: sampled values, and signed sums that see every element.
+"""What an output must be, without storing all of it: sampled values, and signed sums of every element.
 
-A host that only measures can check with numpy alone. Outputs of at most SAMPLES elements are there whole. Of
+A host that only measures can check with numpy alone. Outputs of at most SAMPLES elements are stored whole. Of
 larger ones SAMPLES values are, spread evenly, each with the full tolerance; and for every SEGMENT consecutive elements
 one sum with fixed pseudo-random signs. If each element is off by at most b_i, such a sum is off by more than
 `6.5 sqrt(sum b_i^2)` with a chance of 2 exp(-6.5^2 / 2) = 1.3e-9 (Hoeffding, "Probability inequalities for sums of
 bounded random variables", 1963): that is its tolerance. NaN anywhere, which is what outputs hold before they are
-written, fails the sum it is in. What can slip through: single elements that were not sampled and are off by
+written, fails the sum it is in. What is not detected: single elements that were not sampled and are off by
 less than about a hundred times the tolerance (6.5 times the square root of SEGMENT).
 """
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Expected:
     """`values` at `positions(size)`; `sums` [segments, 2]: each segment's signed sum and its tolerance, None where
-    `values` is everything. Where a segment holds infinity or NaN its sum is NaN and judges nothing."""
+    `values` is everything. Where a segment holds infinity or NaN its sum is NaN, and that sum is not checked."""
 
     values: Floats
     sums: Floats | None
@@ -51,18 +51,18 @@ def expect(output: NDArray[Any], rtol: float, atol: float) -> Expected:
 
 
 class OutputChecker:
-    """Judges outputs against an expectation; answers as `kernels.reference.compare` does."""
+    """Checks outputs against an expectation, with the results of `kernels.reference.Expectation`."""
 
     def __init__(self, expected: Expected, size: int) -> None:
         """Raises ValueError when the expectation is not one for an output of `size` elements."""
         segments = None if size <= SAMPLES else -(-size // SEGMENT)
-        found = None if expected.sums is None else expected.sums.shape[0]
-        if expected.values.size != min(size, SAMPLES) or found != segments:
+        stated = None if expected.sums is None else expected.sums.shape[0]
+        if expected.values.size != min(size, SAMPLES) or stated != segments:
             raise ValueError(f"an expectation of {expected.values.size} values for an output of {size}")
         self._expected = expected
         self._positions = positions(size)
 
-    def judge(self, output: NDArray[Any]) -> tuple[bool, float, float, str]:
+    def check(self, output: NDArray[Any]) -> tuple[bool, float, float, str]:
         """(right, greatest absolute error of the sampled values, the same over their rms, why not)."""
         want = self._expected.values
         flat = np.asarray(output, np.float64).ravel()
@@ -73,17 +73,18 @@ class OutputChecker:
             wrong = ~same & ~(error <= self._expected.rtol * np.abs(want) + self._expected.atol)
         finite = np.isfinite(error)
         worst = float(error[finite].max(initial=0.0))
-        kept = want[np.isfinite(want)]
-        scale = math.sqrt(float(np.mean(np.square(kept)))) if kept.size else 0.0
+        present = want[np.isfinite(want)]
+        scale = math.sqrt(float(np.mean(np.square(present)))) if present.size else 0.0
         relative = worst / scale if scale > 0 else 0.0
         if wrong.any():
             at = int(np.argmax(wrong))
             where = f"{int(wrong.sum())} of {want.size} sampled values wrong, first at {int(self._positions[at])}"
             return False, worst, relative, f"{where}: {got[at]:.9g}, expected {want[at]:.9g}"
-        reason = self._sums(flat)
+        reason = self._check_sums(flat)
         return not reason, worst, relative, reason
 
-    def _sums(self, flat: Floats) -> str:
+    def _check_sums(self, flat: Floats) -> str:
+        """What is wrong with the sums, or ""."""
         if self._expected.sums is None:
             return ""
         want, width = self._expected.sums[:, 0], self._expected.sums[:, 1]
@@ -112,8 +113,8 @@ def scale_of(output: NDArray[Any]) -> float:
     present = size[(size > 0) & np.isfinite(size)]
     if present.size == 0:
         return 0.0
-    kept = size[np.isfinite(size) & (size <= 1000 * float(np.median(present)))]
-    return math.sqrt(float(np.mean(np.square(kept))))
+    usual = size[np.isfinite(size) & (size <= 1000 * float(np.median(present)))]
+    return math.sqrt(float(np.mean(np.square(usual))))
 
 
 def _signed_sums(flat: Floats) -> Floats:
@@ -123,7 +124,7 @@ def _signed_sums(flat: Floats) -> Floats:
 
 
 def _segments(flat: Floats) -> Floats:
-    """As rows of SEGMENT elements, zeros after the end."""
+    """[segments, SEGMENT], with zeros after the end."""
     return np.pad(flat, (0, -flat.size % SEGMENT)).reshape(-1, SEGMENT)
 
 

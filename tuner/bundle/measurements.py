@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tuner.bundle.manifest import Digest, Key, Text
 from tuner.errors import BundleError, ConfigError, OutputError
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 from tuner.schema import read
 
 FORMAT = 1
@@ -186,7 +186,10 @@ def _row(data: Any, where: str, check_candidate: Callable[[str], object]) -> Row
     try:
         check_candidate(line.candidate)
         fields = {name: getattr(stated, name) for name in _Measured.__dataclass_fields__}
-        fields |= {"status": Status(stated.status), "fidelity": Fidelity(stated.fidelity)}
+        fields |= {
+            "status": Status(stated.status), "fidelity": Fidelity(stated.fidelity),
+            "conditions": Conditions.from_json(stated.conditions),
+        }  # fmt: skip
         measurement = Measurement(**fields)
     except ValueError as error:
         raise BundleError(where, str(error)) from error
@@ -218,7 +221,7 @@ def _header_data(header: Header) -> dict[str, Any]:
 def _measurement_data(measurement: Measurement) -> dict[str, Any]:
     """Spelt as `tuner.schema` reads it: no `_s` at the end of a name, nothing that JSON has no number for."""
     data = {name: getattr(measurement, name) for name in _Measured.__dataclass_fields__}
-    data["conditions"] = _stripped(measurement.conditions)
+    data["conditions"] = _stripped(measurement.conditions.to_json())
     return {name.removesuffix("_s"): _finite(value) for name, value in data.items()}
 
 

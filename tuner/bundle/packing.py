@@ -23,7 +23,7 @@ class PackedKernel:
 
 
 class PackingBench:
-    """Implements `protocols.Bench`. Every job is deferred.
+    """Implements `protocols.Bench`. Every job is deferred, save those whose file is gone.
 
     `kernels` has, by task key and candidate's text, what was built; `blobs` the files of the bundle by digest.
     """
@@ -55,7 +55,12 @@ class PackingBench:
         before = self.packed(job.task)
         usage = dict(job.resources)
         plan = usage.pop("plan")
-        self.kernels[job.task][job.candidate] = PackedKernel(self.add(job.path.read_bytes()), plan, usage)
+        try:
+            content = job.path.read_bytes()
+        except OSError as error:
+            reason = f"{job.path}: {error.strerror}"
+            return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=reason)
+        self.kernels[job.task][job.candidate] = PackedKernel(self.add(content), plan, usage)
         self._since_new[job.task] = 0 if self.packed(job.task) > before else self._since_new[job.task] + 1
         return Measurement(Status.DEFERRED, fidelity=policy.fidelity, reason="to be measured elsewhere")
 

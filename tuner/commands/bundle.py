@@ -28,7 +28,7 @@ from tuner.errors import TargetError, UserError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import Builder, Reference, Task
-from tuner.records import PROTOCOL_VERSION, Record, excluded
+from tuner.records import PROTOCOL_VERSION, Record
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.context import SearchContext, searched_passes
 from tuner.tuning.phase import Pace
@@ -101,7 +101,7 @@ def _device(
     kind, mode = resolve.kind_of(target), config.measure.mode
     devices: Counter[str] = Counter()
     for record in store.read(task_key=[task.key for task in tasks]):
-        device = str(record.measurement.conditions.get("device", ""))
+        device = record.measurement.conditions.device
         if record.scope == kind.scope(target.text, device, target.threads, mode):
             devices[device] += 1
     if len(devices) > 1:
@@ -236,7 +236,7 @@ class _Packer:
         context = SearchContext(
             config.search, searched_passes(config.passes), "bundle", self._scope, work, progress, interrupted,
             # What was throttled counts as unknown: it is tried again.
-            usable=lambda record: not excluded(record.measurement),
+            usable=lambda record: not record.measurement.conditions.excluded,
         )  # fmt: skip
         self._searcher = Searcher(self._device, self._records, context)
 
@@ -259,7 +259,7 @@ class _Packer:
         if not self._config.search.reuse:
             return None
         known = [r.measurement for r in self._records.read(task_key=task.key, scope=self._scope)]
-        return min((m.median_s for m in known if m.ok and not excluded(m)), default=None)
+        return min((m.median_s for m in known if m.ok and not m.conditions.excluded), default=None)
 
     def _pack_task(self, task: Task, wanted: int, packed: _Packed) -> None:
         bench, batch = self._device.bench, self._config.search.batch

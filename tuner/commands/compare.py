@@ -249,7 +249,7 @@ def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> C
     for side, measured in zip((a, b), pair, strict=True):
         if not measured.ok:
             raise UserError(f"{side.name}: {measured.status}: {measured.reason}", "choose another trial")
-    floor = pair[0].conditions["aa_floor"]
+    floor = pair[0].conditions.aa_floor
     return Comparison(
         pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
     )

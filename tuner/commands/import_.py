@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from tuner.devices import resolve
 from tuner.progress import Progress
@@ -32,7 +30,7 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
         new: list[Record] = []
         for row in rows:
             scope = kind.scope(header.target, row.device, 0, header.mode)
-            conditions: Mapping[str, Any] = {**row.measurement.conditions, "device": row.device}
+            conditions = dataclasses.replace(row.measurement.conditions, device=row.device)
             record = Record(
                 run_id=run_id, task_key=row.task, task_name=row.task_name, scope=scope, trial=len(there) + len(new) + 1,
                 candidate=row.candidate, proposer=row.proposer, seed=row.seed, created_at=row.created_at,

@@ -17,11 +17,11 @@ from tuner.bundle.recorded import BundleReplayBench
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
-from tuner.process.dispatch import finish_s, spread
+from tuner.process.dispatch import dispatch, finish_s
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
-from tuner.records import PROTOCOL_VERSION, Fidelity, Status, excluded
+from tuner.records import PROTOCOL_VERSION, Fidelity, Status
 
 SETTINGS = config.SETTINGS["standard"]
 """A `chunk` of items is handed to a worker together: it draws and uploads their task's inputs once."""
@@ -133,7 +133,7 @@ class _Measuring:
         about = finish_s(predicted, len(self._benches))
         count = sum(len(batch.items) for batch in batches)
         self._progress.phase(f"{words}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
-        spread(batches, predicted, self._benches, self._do, self._interrupted)
+        dispatch(batches, predicted, self._benches, self._do, self._interrupted)
 
     def _do(self, bench: BundleBench, batch: _Batch) -> None:
         for item in batch.items:
@@ -163,7 +163,7 @@ class _Measuring:
         """The items timed at a tier, the fastest first; what was throttled or disturbed only where nothing else is."""
         timed = [(self._found.get((task.key, item.candidate, fidelity)), item) for item in self._items[task.key]]
         pool = [(m, item) for m, item in timed if m is not None and m.ok]
-        fit = [(m, item) for m, item in pool if not excluded(m)] or pool
+        fit = [(m, item) for m, item in pool if not m.conditions.excluded] or pool
         return [item for _, item in sorted(fit, key=lambda pair: pair[0].median_s)]
 
     def _certified(self, task: TaskEntry) -> list[Item]:

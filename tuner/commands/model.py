@@ -13,7 +13,7 @@ from costmodel.base import CostModel
 from costmodel.dataset import CandidateOutcome
 from costmodel.metrics import rank_correlation, regret_at_k, top_k_recall
 from costmodel.xgb import MEMBERS, XgbRanker
-from kernels.features import COLUMNS, SCHEMA
+from kernels.features import COLUMNS, EARLIER_SCHEMAS, SCHEMA
 from tuner.errors import UserError
 from tuner.protocols import RecordStore
 from tuner.tuning.earlier import Trial, trials
@@ -57,7 +57,7 @@ def tables(store: RecordStore) -> list[Table]:
 
 def train(known: Sequence[Table], seed: int = 0, threads: int = 1) -> XgbRanker:
     """A model of everything in the tables, each of which is a group of its own."""
-    model = XgbRanker(SCHEMA, seed, threads)
+    model = XgbRanker(SCHEMA, seed, threads, columns=COLUMNS)
     fit(model, known)
     return model
 
@@ -117,7 +117,7 @@ def within(known: Sequence[Table], make: Callable[[], CostModel], first: int = W
 def description(file: Path) -> list[tuple[str, str]]:
     """What a saved model is, as rows of two. Raises UserError for a file that is no model of this version."""
     try:
-        model = XgbRanker.load(file, SCHEMA)
+        model = XgbRanker.load(file, SCHEMA, columns=COLUMNS, earlier=EARLIER_SCHEMAS)
         size = file.stat().st_size
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}", "train one: python -m tuner model train") from error
@@ -128,7 +128,7 @@ def description(file: Path) -> list[tuple[str, str]]:
     return [
         ("file", str(file)),
         ("schema", model.schema),
-        ("columns", str(len(COLUMNS))),
+        ("columns", str(len(model.trained_columns))),
         ("members", str(MEMBERS)),
         ("validity head", "yes" if model.has_validity else "no: too few failures were known"),
         ("bytes", str(size)),

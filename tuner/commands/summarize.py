@@ -131,15 +131,22 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "interval_s": _interval(samples),
         "baselines": {name: median(times) for name, times in baselines.items()},
         "baseline_verdicts": {n: unpaired_verdict(samples, times).label.value for n, times in baselines.items()},
-        "verified": tuned is not None and not session.unverified,
+        "verified": _verified(session, tuned),
         "verdict": NOT_TUNED if session.best is None else verdict.label.value,
-        "ratio": None if tuned is None else verdict.ratio,
+        "ratio": None if session.best is None else verdict.ratio,
         "candidate": None if winner is None else winner.to_text(),
         "searched_s": searched_s,
         "remeasurement_shift": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
         "ties": [] if winner is None else [tie.to_text() for tie in session.ties()],
         "metadata": None if tuned is None else dict(metadata_lines(tuned)),
     }
+
+
+def _verified(session: TaskSession, tuned: Measurement | None) -> bool | None:
+    """Whether the tuned kernel's outputs are right; None where there was nothing independent to check them against."""
+    if tuned is not None and session.unverified:
+        return None
+    return tuned is not None
 
 
 def _interval(samples: Sequence[float]) -> list[float] | None:

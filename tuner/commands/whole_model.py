@@ -18,7 +18,7 @@ from tuner import environment, files
 from tuner.commands.prepare import RunContext, lowered, scratch
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.devices.device import Asking, Assembly, Device, Samples
+from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import UserError
 from tuner.export import library
@@ -43,8 +43,8 @@ def kernel_baselines(run: RunContext, device: Device, result: SearchResult) -> S
     """What frameworks need for the model's kernels: samples (seconds per call) by task key and baseline."""
     if not run.config.baselines.kernels or run.interrupted():
         return {}
-    asking = Asking(run.settings.kernel_baselines_s, run.interrupted, run.notes.append)
-    return device.kernel_baselines(result.lowered.tasks, asking)
+    timing = BaselineTiming(run.settings.kernel_baselines_s, run.interrupted, run.notes.append)
+    return device.kernel_baselines(result.lowered.tasks, timing)
 
 
 def parts(device: Device, result: SearchResult, winners: Mapping[str, Candidate]) -> Parts:
@@ -141,7 +141,7 @@ def check_original_weights(
         comparison.notes.append(f"with the original weights the tuned model fails: {outputs}")
         return
     check = check_outputs(outputs, expected, rtol, atol)
-    comparison.verified = comparison.verified and check.ok
+    comparison.verified = check.ok and comparison.verified
     with_own = "with its original weights the tuned model"
     comparison.notes.append(
         f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"

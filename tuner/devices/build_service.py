@@ -17,7 +17,7 @@ from tuner.protocols import BuildFailure
 from tuner.records import Status
 
 SCHEDULES_KEPT = 64
-"""Schedules that a child keeps of the candidates it made feature vectors for. To schedule one again is a twentieth of a
+"""Schedules that a child keeps of the candidates that it made feature vectors for. Making one takes a twentieth of a
 build."""
 
 
@@ -38,7 +38,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a code generator made: a file that a bench of the device runs, its digest, and what else the bench needs."""
+    """What a code generator made: a file that a bench of the device runs, its SHA-256, and what else it needs."""
 
     path: Path
     sha256: str
@@ -70,7 +70,7 @@ class BuildService:
         return generate(Workload.from_json(workload), Target(json.loads(self._target)), pass_names).to_json()
 
     def op_load(self, workload: Mapping[str, Any], space: Mapping[str, Any]) -> None:
-        """Get ready for candidates of a workload."""
+        """Get ready for candidates of a workload: `workload` and `space` as data."""
         from tvm.target import Target
 
         from kernels.features import FeatureExtractor
@@ -83,7 +83,7 @@ class BuildService:
         self._tasks[loaded.key] = (applier, FeatureExtractor(loaded, applier))
 
     def op_reference(self, task: str, seed: int, path: str) -> dict[str, Any]:
-        """Store what the workload answers on seeded inputs, by numpy in fp64; returns what `compare` needs to know.
+        """Store the workload's outputs on seeded inputs, by numpy in fp64; returns what a check's tolerance depends on.
 
         Raises kernels.reference.Unsupported where there is no rule for the program.
         """
@@ -98,26 +98,26 @@ class BuildService:
         return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
-        """Feature rows; None for a candidate that cannot be scheduled. Its schedule is kept for building it."""
+        """Feature vectors; None for a candidate that cannot be scheduled. Schedules are kept for building."""
         from kernels.space import Candidate, InvalidCandidate
 
         applier, extractor = self._tasks[task]
-        rows: list[list[float] | None] = []
+        vectors: list[list[float] | None] = []
         for text in candidates:
             candidate = Candidate.from_text(text)
             try:
                 schedule = applier.apply(candidate)
             except InvalidCandidate:
-                rows.append(None)
+                vectors.append(None)
                 continue
-            rows.append(extractor.vector(candidate, schedule).tolist())
+            vectors.append(extractor.vector(candidate, schedule).tolist())
             self._scheduled[task, text] = schedule
         while len(self._scheduled) > SCHEDULES_KEPT:
             del self._scheduled[next(iter(self._scheduled))]
-        return rows
+        return vectors
 
     def op_build(self, task: str, candidate: str, entry: str) -> dict[str, Any]:
-        """Compile one candidate, under the symbol `entry`."""
+        """Compile one candidate, under the symbol `entry`: a Compiled or a BuildFailure as data, with `build_s`."""
         from kernels.space import Candidate, InvalidCandidate
 
         started = time.perf_counter()
@@ -125,13 +125,13 @@ class BuildService:
         try:
             schedule = self._scheduled.pop((task, candidate), None) or self._tasks[task][0].apply(parsed)
         except InvalidCandidate as error:
-            made: Compiled | BuildFailure = BuildFailure(Status.INVALID, str(error))
+            result: Compiled | BuildFailure = BuildFailure(Status.INVALID, str(error))
         else:
             outputs = self._workloads[task].num_outputs
-            made = self._compile(Scheduled(schedule, parsed, json.loads(self._target), outputs, self._folder, entry))
+            result = self._compile(Scheduled(schedule, parsed, json.loads(self._target), outputs, self._folder, entry))
         build_s = time.perf_counter() - started
-        if isinstance(made, BuildFailure):
-            return {"status": made.status, "reason": made.reason, "build_s": build_s}
+        if isinstance(result, BuildFailure):
+            return {"status": result.status, "reason": result.reason, "build_s": build_s}
         return {
-            "path": str(made.path), "sha256": made.sha256, "resources": dict(made.resources), "build_s": build_s,
+            "path": str(result.path), "sha256": result.sha256, "resources": dict(result.resources), "build_s": build_s,
         }  # fmt: skip

@@ -16,7 +16,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found. `advice` says what to do about it, and is empty where there is nothing to do."""
+    """One result of an examination. `advice` says what to do about it, and is empty where there is nothing to do."""
 
     part: str
     state: State
@@ -24,4 +24,4 @@ class Finding:
     advice: str = ""
 
 
-Look = Iterator[Finding]
+Findings = Iterator[Finding]

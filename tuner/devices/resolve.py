@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.config import TargetConfig
-from tuner.devices.device import DeviceKind
 from tuner.devices.target import REFUSALS, ResolvedTarget, threads_of
 from tuner.errors import ConfigError, TargetError
 from tuner.schema import did_you_mean
+
+if TYPE_CHECKING:
+    from tuner.devices.device import DeviceKind
 
 KINDS: dict[str, str] = {
     "cuda": "tuner.devices.cuda:CUDA",
@@ -31,6 +33,7 @@ def kind_named(name: str) -> DeviceKind:
 
 
 def kind_of(target: ResolvedTarget) -> DeviceKind:
+    """The kind of device that a target is of."""
     return kind_named(target.kind)
 
 
@@ -43,6 +46,7 @@ def kind_of_text(text: str) -> DeviceKind:
 
 
 def all_kinds() -> list[DeviceKind]:
+    """Every kind of KINDS, in its order."""
     return [kind_named(name) for name in KINDS]
 
 
@@ -83,7 +87,7 @@ def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
     try:
         target = Target(dict(spec))
     except REFUSALS as error:
-        raise _blame(spec) or TargetError(f"target.spec: TVM refuses it: {_first_sentence(error)}") from error
+        raise _refused_field(spec) or TargetError(f"target.spec: TVM refuses it: {_first_sentence(error)}") from error
     kind = str(target.kind.name)
     if kind not in KINDS:
         names = sorted(KINDS, reverse=True)
@@ -91,8 +95,9 @@ def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(str(target)) if "tag" in spec else spec)
 
 
-def _blame(spec: Mapping[str, Any]) -> TargetError | None:
-    """TVM is asked again with one field more each time: its first refusal belongs to the field just added."""
+def _refused_field(spec: Mapping[str, Any]) -> TargetError | None:
+    """An error that names the field that TVM refuses: one is added at a time, and the first refusal is of the last one
+    added."""
     from tvm.target import Target
 
     so_far: dict[str, Any] = {}

@@ -22,7 +22,7 @@ _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; mo
 _STEADY_CALL_S = 0.5  # preemption hardly changes the length of such a call
 _SLOW = 4.0  # an entry whose block costs over four times the cheapest one's is a slow one
 _OVERRUN = 1.1  # rounds that take this many times the budget end the comparison early
-_CONTROL = "\0A/A control"  # the incumbent's second turn in a round; no entry can have this name
+_CONTROL = "\0A/A control"  # the incumbent's second slot in a round; no entry can have this name
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def compare_interleaved(
 
     Each round runs one block of every entry that takes part in it, in random order, with a short pause before each.
     `time_budget_s` is for the rounds; before them the block of each entry is calibrated, which takes about two blocks.
-    The incumbent (the first entry unless named) takes two turns in each round; the second is its A/A control, and the
+    The incumbent (the first entry unless named) has two slots in each round; the second is its A/A control, and the
     two give the noise floor. An entry whose child dies, fails or is late (`timeout_s` for its first block, ten times
     what its blocks cost afterwards) is dropped with the reason, and the others go on. When blocks turn out to cost more
     than planned, the comparison ends once the budget is spent, `min_rounds` are done and every entry still in it has
@@ -141,21 +141,21 @@ def compare_interleaved(
         raise ValueError(f"entries {names} with the incumbent {incumbent!r}")
     result = ComparisonResult(blocks={name: {} for name in names})
     costs = {e.name: cost for e in entries if (cost := _calibrate(e, block_s, timeout_s, result)) is not None}
-    turns = {e.name: e for e in entries if e.name in costs}
+    slots = {e.name: e for e in entries if e.name in costs}
     if incumbent in costs:
-        turns[_CONTROL] = turns[incumbent]
+        slots[_CONTROL] = slots[incumbent]
     pause_s = sum(PAUSE_S) / 2
-    rounds = plan({turn: costs[e.name] + pause_s for turn, e in turns.items()}, min_rounds, time_budget_s)
+    rounds = plan({slot: costs[e.name] + pause_s for slot, e in slots.items()}, min_rounds, time_budget_s)
     last = max((max(chosen) for chosen in rounds.values()), default=-1) + 1
     rng, began = random.Random(seed), time.perf_counter()
     control: dict[int, float] = {}
     for number in range(last):
-        order = [turn for turn in turns if number in rounds[turn] and result.running(turns[turn].name)]
+        order = [slot for slot in slots if number in rounds[slot] and result.running(slots[slot].name)]
         rng.shuffle(order)
-        for turn in order:
-            seconds = _turn(turns[turn], costs, rng, result)
+        for slot in order:
+            seconds = _slot(slots[slot], costs, rng, result)
             if seconds is not None:
-                (control if turn == _CONTROL else result.blocks[turn])[number] = seconds
+                (control if slot == _CONTROL else result.blocks[slot])[number] = seconds
         if progress is not None:
             progress(number + 1, last)
         late = time.perf_counter() - began > _OVERRUN * time_budget_s
@@ -193,11 +193,11 @@ def _calibrate(entry: BenchmarkEntry, block_s: float, timeout_s: float, result: 
     return per_call * (calls + (per_call < LONG_CALL_S))  # with the warm-up call that the child makes first
 
 
-def _turn(
+def _slot(
     entry: BenchmarkEntry, costs: Mapping[str, float], rng: random.Random, result: ComparisonResult
 ) -> float | None:
     """Seconds per call of one block after a pause; None where the entry is dropped."""
-    if not result.running(entry.name):  # dropped in its other turn of this round
+    if not result.running(entry.name):  # dropped in its other slot of this round
         return None
     time.sleep(rng.uniform(*PAUSE_S))
     return _block(entry, result, 5.0 + 10.0 * costs[entry.name])

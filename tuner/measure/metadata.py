@@ -85,13 +85,13 @@ _BRIEF = ("fidelity", "samples", "interval", "stopped by", "A/A floor", "dropped
 
 def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
     """The metadata of a measurement as (name, words), without what was not recorded."""
-    conditions = measured.conditions
+    conditions = measured.conditions.details
     rows = [
         ("fidelity", str(measured.fidelity)),
         ("samples", _samples(measured)),
         ("interval", _interval(measured)),
         ("stopped by", measured.stopped_by or measured.reason),
-        ("A/A floor", _format(conditions.get("aa_floor"), "{:.2%}")),
+        ("A/A floor", _format(measured.conditions.aa_floor, "{:.2%}")),
         ("dropped", _dropped(conditions)),
         ("load before", _load(conditions)),
         ("switched out", _times(conditions.get("involuntary_switches"))),
@@ -114,7 +114,7 @@ def metadata_sentence(measured: Measurement) -> str:
 
 
 def _samples(measured: Measurement) -> str:
-    processes = measured.conditions.get("processes")
+    processes = measured.conditions.details.get("processes")
     suffix = f" in {_count(processes, 'fresh process', 'fresh processes')}" if processes else ""
     return f"{len(measured.samples_s)}{suffix}"
 

@@ -48,13 +48,13 @@ class EntrySpec:
 class ModelComparison:
     """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
 
-    `settings` says of each entry, in words, how it ran. Errors are the largest of the tuned outputs against any
-    reference that ran.
+    `settings` says of each entry, in words, how it ran. `verified` is None where no reference ran to check against.
+    Errors are the largest of the tuned outputs against any reference that ran.
     """
 
     result: ComparisonResult
     settings: dict[str, str] = field(default_factory=dict)
-    verified: bool = False
+    verified: bool | None = None
     max_abs_error: float | None = None
     max_rel_error: float | None = None
     notes: list[str] = field(default_factory=list)

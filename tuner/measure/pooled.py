@@ -9,20 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from tuner.measure.stats import LEAST_ROUNDS, StopRule, Verdict, noise_floor, unpaired_verdict, verdict
 from tuner.protocols import AaControl
-from tuner.records import Label, Measurement, Status
+from tuner.records import Conditions, Label, Measurement, Status
 
 _SUMMED = ("wall_s", "cpu_s", "involuntary_switches", "samples_preempted", "samples_dropped")
 _LARGEST = ("load_before", "clock_share")
 
 _NO_ROUND = -1
 """The round of a sample that was not interleaved with others."""
-
-_SESSION_ID = "certification"
-"""The condition that names the measuring session: only measurements of one session are compared pair by pair."""
 
 
 def pool_processes(measurements: Sequence[Measurement], session_id: str) -> Measurement:
@@ -54,16 +50,23 @@ def _weakest_rule(rules: Sequence[str]) -> str:
     return next((rule for rule in StopRule if rule in rules), rules[0])
 
 
-def _pooled_conditions(measurements: Sequence[Measurement], session_id: str) -> dict[str, Any]:
-    conditions: dict[str, Any] = dict(measurements[0].conditions)
+def _pooled_conditions(measurements: Sequence[Measurement], session_id: str) -> Conditions:
+    first = measurements[0].conditions
+    details = dict(first.details)
     for key in _SUMMED:
-        conditions[key] = sum(m.conditions.get(key, 0) for m in measurements)
+        details[key] = sum(m.conditions.details.get(key, 0) for m in measurements)
     for key in _LARGEST:
-        conditions[key] = max(m.conditions.get(key, 0.0) for m in measurements)
-    conditions[_SESSION_ID] = session_id
-    conditions["processes"] = len(measurements)
-    conditions["rounds"] = [list(m.conditions.get("round", [_NO_ROUND] * len(m.samples_s))) for m in measurements]
-    return conditions
+        details[key] = max(m.conditions.details.get(key, 0.0) for m in measurements)
+    details["processes"] = len(measurements)
+    return dataclasses.replace(
+        first, session_id=session_id, rounds=tuple(_rounds_of(m) for m in measurements), details=details
+    )
+
+
+def _rounds_of(measured: Measurement) -> tuple[int, ...]:
+    """The round of each sample of one process."""
+    rounds = measured.conditions.rounds
+    return rounds[0] if rounds else (_NO_ROUND,) * len(measured.samples_s)
 
 
 def aa_noise_floor(incumbent: Sequence[Measurement], controls: Sequence[AaControl | None]) -> float:
@@ -77,7 +80,7 @@ def aa_noise_floor(incumbent: Sequence[Measurement], controls: Sequence[AaContro
     for process, (measured, control) in enumerate(zip(incumbent, controls, strict=True)):
         if control is None or not measured.ok:
             continue
-        a = dict(zip(measured.conditions.get("round", ()), measured.samples_s, strict=False))
+        a = dict(zip(_rounds_of(measured), measured.samples_s, strict=False))
         b = dict(zip(control.rounds, control.seconds, strict=True))
         common = sorted(a.keys() & b.keys())
         first += [a[r] for r in common]
@@ -89,7 +92,7 @@ def aa_noise_floor(incumbent: Sequence[Measurement], controls: Sequence[AaContro
 def with_noise_floor(measured: Measurement, floor: float) -> Measurement:
     """`measured` with the A/A noise floor of its session; null where the floor was not measured."""
     known = floor if math.isfinite(floor) else None
-    return dataclasses.replace(measured, conditions={**measured.conditions, "aa_floor": known})
+    return dataclasses.replace(measured, conditions=dataclasses.replace(measured.conditions, aa_floor=known))
 
 
 def pool_session(
@@ -111,16 +114,16 @@ def compare_measurements(first: Measurement, second: Measurement) -> Verdict:
     if not (first.ok and second.ok):
         return Verdict(Label.UNDECIDED, None, None)
     a, b, groups = paired_samples(first, second)
-    floor = first.conditions.get("aa_floor")
+    floor = first.conditions.aa_floor
     if len(a) < LEAST_ROUNDS or floor is None:
         return unpaired_verdict(first.samples_s, second.samples_s)
-    return verdict(a, b, float(floor), groups=groups)
+    return verdict(a, b, floor, groups=groups)
 
 
 def paired_samples(first: Measurement, second: Measurement) -> tuple[list[float], list[float], list[int]]:
     """The samples of the rounds that both took part in, and the process of each pair."""
-    session_id = first.conditions.get(_SESSION_ID)
-    if session_id is None or session_id != second.conditions.get(_SESSION_ID):
+    session_id = first.conditions.session_id
+    if not session_id or session_id != second.conditions.session_id:
         return [], [], []
     a, b = _by_round(first), _by_round(second)
     common = sorted(a.keys() & b.keys())
@@ -129,7 +132,7 @@ def paired_samples(first: Measurement, second: Measurement) -> tuple[list[float]
 
 def _by_round(measured: Measurement) -> dict[tuple[int, int], float]:
     """The interleaved samples by (process, round)."""
-    rounds = measured.conditions.get("rounds", ())
+    rounds = measured.conditions.rounds
     places = [(process, number) for process, numbers in enumerate(rounds) for number in numbers]
     return {place: s for place, s in zip(places, measured.samples_s, strict=False) if place[1] != _NO_ROUND}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import InfrastructureError
 from tuner.files import write_aside
 from tuner.protocols import Job, Launchable, Policy, Runner
-from tuner.records import Fidelity, Measurement, Status
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -114,9 +114,8 @@ class ReplayRunner:
         found = self._recording.measurements.get((key, policy.fidelity))
         if found is None:
             reason = f"{key} is not in the recording"
-            return Measurement(
-                Status.RUN_FAILED, fidelity=policy.fidelity, reason=reason, conditions={"cost_s": _UNKNOWN_COST_S}
-            )  # fmt: skip
+            conditions = Conditions(cost_s=_UNKNOWN_COST_S)
+            return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=reason, conditions=conditions)
         limit = policy.give_up_above_s
         if found.ok and limit is not None and min(found.samples_s) > limit:
             return dataclasses.replace(

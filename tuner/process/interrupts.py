@@ -10,7 +10,10 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second raises KeyboardInterrupt."""
+    """While entered, the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
+
+    An object of it is called to ask whether the work is to end. `notify` is told of the first signal, in words.
+    """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self.requested = False

@@ -250,9 +250,9 @@ _MEASURED = {
 }
 """How a kernel's result was measured; optional.
 
-`ratio` is its time over the untuned one's, from the comparison that gave the verdict. `remeasurement_shift` is by what
-part of `searched_s`, the search's time, the final time differs from it. `ties` are the finalists that this machine
-cannot tell from the winner.
+`ratio` is the time of the best candidate over the untuned one's, from the comparison that gave the verdict.
+`remeasurement_shift` is by what part of `searched_s`, the search's time, the final time differs from it. `ties` are
+the finalists that this machine cannot tell from the winner.
 """
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {

@@ -85,11 +85,13 @@ def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak
 
 
 def _speedup(data: Mapping[str, Any]) -> float | None:
-    """Of the tuned kernel over the untuned one; None where one of them has no time."""
+    """Of the best candidate over the untuned kernel, also where the untuned one stays in use; None where one of them
+    has no time."""
+    if data.get("ratio") is not None:
+        return 1.0 / float(data["ratio"])
     if data["tuned_s"] is None or data["untuned_s"] is None:
         return None
-    ratio = data.get("ratio")
-    return float(data["untuned_s"] / data["tuned_s"] if ratio is None else 1.0 / ratio)
+    return float(data["untuned_s"] / data["tuned_s"])
 
 
 def baseline_names(rows: Sequence[Kernel]) -> list[str]:

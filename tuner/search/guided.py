@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from tuner.search.base import CandidatePool, belongs, teaches, time_or_bound
 from tuner.search.elites import Elites, schedule
 from tuner.search.ensemble import EnsembleWeights
 from tuner.search.enumerated import PARENTS, Points
+from tuner.search.proposers import Proposers
 from tuner.search.ranker import MIN_OUTCOMES, FeatureCache, TaskRanker
 from tuner.search.surrogate import DEFAULT, PriorMean, Settings, Surrogate
 from tuner.search.winners import TaskWinners
@@ -32,7 +32,6 @@ SCREENED = 8
 """Candidates proposed for each that gets a feature vector: encodings take 0.03 ms. Where all points are known, so many
 get a feature vector for each that is asked for."""
 
-_INNER_ASKS = 4
 _EXPLORE = 0.125
 """The share of a batch that no predictor chooses: only so are their errors found."""
 
@@ -45,12 +44,6 @@ _EXPLORATION_WEIGHT = 0.5
 
 _EXPLORERS = ("random", "tpe")
 """Proposers that look beyond the neighbourhood of what is fast already."""
-
-_REWARDED = 4
-"""Whoever proposed so many of the fastest gets more turns: one more for one or two of them, two for three or four."""
-
-_MUTATIONS = 2
-"""Turns that mutation has beyond the others'."""
 
 _SAME_SCHEDULE = 2
 """How many candidates of one batch may differ only in their passes."""
@@ -110,15 +103,12 @@ class GuidedStrategy:
         self._active = np.zeros(0, dtype=np.int64)
         self._ensemble = EnsembleWeights(2)
         self._predicted: dict[Candidate, tuple[float, float]] = {}
-        initial = space.initial_candidates()
-        # every third first: candidates next to each other in the list are alike
-        self._initial = [c for start in range(3) for c in initial[start::3]]
         self._elites = Elites()
+        self._proposers = Proposers(space, self._pool, self._elites, inner, winners, self._likely)
         self._best_at_ask: Candidate | None = None
         self._stuck = 0
         self._unranked: list[tuple[Candidate, CandidateOutcome]] = []
         self._leftovers: list[Proposal] = []
-        self._proposer: dict[Candidate, str] = {}
         self._gain: dict[Candidate, float] = {}
         self._mean: dict[Candidate, float] = {}
 
@@ -131,7 +121,9 @@ class GuidedStrategy:
         self._best_at_ask = best
         for _ in range(_ROUNDS):
             informed = self._informed
-            proposals = self._schedulable(self._promising(count, refine) if informed else self._first(count))
+            # some more than asked for at first: not all can be scheduled
+            proposals = self._promising(count, refine) if informed else self._proposers.first(count + count // 2)
+            proposals = self._schedulable(proposals)
             if proposals:
                 return self._pick(proposals, count, refine) if informed else self._take(proposals[:count])
             if self._pool.draw() is None:
@@ -186,18 +178,24 @@ class GuidedStrategy:
 
     # --- proposing --------------------------------------------------------------------------------
 
-    def _first(self, count: int) -> list[Proposal]:
-        """Initial candidates, random draws and winners of other tasks alternately, some more than asked for: not all
-        can be scheduled."""
-        return self._mix([self._from_initial(), self._from_random(), self._from_winners()], count + count // 2)
+    def _likely(self) -> list[Candidate]:
+        """Draws from all points for the first trials, those that the prior mean expects to be faster likelier."""
+        if self._points is None or self._prior_mean is None or not self._points.open.any():
+            return []
+        prior_mean = self._prior_mean(self._points.encodings)
+        weight = np.exp(-self._settings.inverse_temperature * prior_mean) * self._points.open
+        drawn = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
+        return [self._points.candidates[i] for i in drawn]
 
     def _promising(self, count: int, refine: bool) -> list[Proposal]:
         """What the surrogate and the screen choose, some that they do not, and what was left over before."""
         if self._points is not None:
             return self._promising_points(self._points, min(SCREENED * count, max(self._considered, count)))
         leftovers = [] if refine else [p for p in self._leftovers if p.candidate in self._pool]
-        near = self._mix([self._from_neighbours()], SCREENED * self._considered, leftovers) if refine else []
-        proposals = near if len(near) >= count else self._proposals(SCREENED * self._considered, leftovers)
+        limit = SCREENED * self._considered
+        proposals = self._proposers.neighbours(limit, leftovers) if refine else []
+        if len(proposals) < count:
+            proposals = self._proposers.mixture(limit, leftovers)
         if not proposals:
             return leftovers
         spared = {i for i, p in enumerate(proposals) if p.proposer in _EXPLORERS}
@@ -227,71 +225,6 @@ class GuidedStrategy:
         pairs = list(zip(proposals, chosen, strict=True))
         self._gain = {p.candidate: float(gain[i]) for p, i in pairs}
         self._mean = {p.candidate: float(mean[i]) for p, i in pairs}
-
-    def _proposals(self, limit: int, known: Sequence[Proposal]) -> list[Proposal]:
-        """One of each rule at a time, so that an untrained model picks a mixture. Rules that won have more turns."""
-        sources = {
-            "tpe": self._from_inner(), "crossover": self._from_crossover(), "mutate": self._from_mutation(),
-            "neighbour": self._from_neighbours(), "initial": self._from_initial(), "transfer": self._from_winners(),
-            "random": self._from_random(),
-        }  # fmt: skip
-        won = Counter(self._proposer[c] for c in self._elites.fastest(_REWARDED) if c in self._proposer)
-        turns = {name: 1 + (won[name] + 1) // 2 + (_MUTATIONS if name == "mutate" else 0) for name in sources}
-        rounds = [[name for name in sources if turns[name] > number] for number in range(max(turns.values()))]
-        return self._mix([sources[name] for names in rounds for name in names], limit, known)
-
-    def _mix(self, sources: Sequence[Iterator[Proposal]], limit: int, known: Sequence[Proposal] = ()) -> list[Proposal]:
-        """One of each source at a time, none twice nor `known`, until there are `limit` or the sources end."""
-        mixed: dict[Candidate, Proposal] = {}
-        old = {p.candidate for p in known}
-        live = list(sources)
-        # Sources repeat themselves in small spaces; a long run without news ends the search for more.
-        misses = 0
-        while live and len(mixed) < limit and misses < 4 * limit:
-            for source in tuple(live):
-                proposal = next(source, None)
-                if proposal is None:
-                    live = [s for s in live if s is not source]
-                elif proposal.candidate in mixed or proposal.candidate in old or proposal.candidate not in self._pool:
-                    misses += 1
-                elif len(mixed) < limit:
-                    mixed[proposal.candidate] = proposal
-        return list(mixed.values())
-
-    def _from_initial(self) -> Iterator[Proposal]:
-        return (Proposal(c, "initial") for c in self._initial)
-
-    def _from_winners(self) -> Iterator[Proposal]:
-        return (Proposal(c, "transfer") for c in (self._winners.near(self._space) if self._winners else ()))
-
-    def _from_random(self) -> Iterator[Proposal]:
-        if self._points is not None and self._prior_mean is not None and self._points.open.any():
-            prior_mean = self._prior_mean(self._points.encodings)
-            weight = np.exp(-self._settings.inverse_temperature * prior_mean) * self._points.open
-            likely = self._rng.choice(len(weight), self._settings.first, p=weight / weight.sum())
-            yield from (Proposal(self._points.candidates[i], "random") for i in likely)
-        while (candidate := self._pool.draw()) is not None:
-            yield Proposal(candidate, "random")
-
-    def _from_inner(self) -> Iterator[Proposal]:
-        # One ask for all: those not picked stay open in the inner strategy, which then avoids them.
-        yield from self._inner.ask(_INNER_ASKS)
-
-    def _from_mutation(self) -> Iterator[Proposal]:
-        while self._elites:
-            changes = int(self._rng.integers(1, 4))
-            yield Proposal(self._space.mutate(self._elites.parent(self._rng), self._rng, changes), "mutate")
-
-    def _from_crossover(self) -> Iterator[Proposal]:
-        while len(self._elites) > 1:
-            mother, father = self._elites.parent(self._rng), self._elites.parent(self._rng)
-            yield Proposal(self._space.crossover(mother, father, self._rng), "crossover")
-
-    def _from_neighbours(self) -> Iterator[Proposal]:
-        for elite in self._elites.fastest(3):
-            near = list(self._space.neighbours(elite))
-            for i in self._rng.permutation(len(near)):
-                yield Proposal(near[i], "neighbour")
 
     # --- choosing ---------------------------------------------------------------------------------
 
@@ -334,7 +267,7 @@ class GuidedStrategy:
     def _take(self, picked: list[Proposal]) -> list[Proposal]:
         for proposal in picked:
             self._claim(proposal.candidate)
-            self._proposer[proposal.candidate] = proposal.proposer
+            self._proposers.note(proposal)
         return picked
 
     def _claim(self, candidate: Candidate) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,11 +71,9 @@ class Ledger:
 
 def cost_s(measurement: Measurement) -> float:
     """Seconds of search that a screening took; 0 where its record does not say so in a number."""
-    stated = measurement.conditions.get("cost_s")
-    return float(stated) if isinstance(stated, int | float) and 0 <= stated < math.inf else 0.0
+    return measurement.conditions.cost_s or 0.0
 
 
 def batch_of(measurement: Measurement) -> int:
     """The batch of its task in which a candidate was screened; 0 where it was probed, or where nothing says so."""
-    number = measurement.conditions.get("batch")
-    return number if isinstance(number, int) else 0
+    return measurement.conditions.batch or 0

@@ -75,9 +75,13 @@ class References:
         for one in wanted:
             path = self._folder / f"{self._task.key}-{one}.npz"
             if failure := self._untuned_outputs(one, path):
-                self.source, self._reason = Source.NONE, failure
+                self.none(failure)
                 return
             self._known[one] = Reference(path, self._task.workload.outputs[-1].dtype, 1)
+
+    def none(self, reason: str) -> None:
+        """Say that there is nothing to check against, and why."""
+        self.source, self._reason = Source.NONE, reason
 
     def _other(self, seed: int) -> int:
         return self._seed + 1 if seed == self._seed else self._seed

@@ -155,7 +155,7 @@ class TaskSession:
         for place, (candidate, measurement) in enumerate(self.screened.items()):
             if measurement.ok and (best is None or measurement.median_s < best):
                 best = measurement.median_s
-            labelled = "batch" in measurement.conditions
+            labelled = measurement.conditions.batch is not None
             number = batch_of(measurement) if labelled else -1 - place // _UNLABELLED_BATCH
             before = batches.get(number, Batch(0, 0.0, None))
             trials, seconds = before.trials + (not candidate.is_default), before.seconds + cost_s(measurement)
@@ -233,12 +233,11 @@ class TaskSession:
                 break
             policy = screening_policy(self.best_s, self._settings.give_up, self._settings.no_finalist)
             measurement = self._trials.measure(candidate, built, policy, self._ledger.seed)
-            measurement = dataclasses.replace(
-                measurement,
-                build_s=built.build_s,
-                # a replayed measurement brings its cost along
-                conditions={"cost_s": share_s + measurement.run_s, **measurement.conditions, "batch": batch},
+            cost = measurement.conditions.cost_s  # a replayed measurement brings it along
+            conditions = dataclasses.replace(
+                measurement.conditions, batch=batch, cost_s=share_s + measurement.run_s if cost is None else cost
             )
+            measurement = dataclasses.replace(measurement, build_s=built.build_s, conditions=conditions)
             vector = self._features.get(candidate)
             self._ledger.write(self.task, proposal, measurement, () if vector is None else vector.tolist())
             self._learn(candidate, measurement)
@@ -303,8 +302,8 @@ class TaskSession:
         ranked = sorted((c for c, m in self.ranked.items() if m.ok), key=lambda c: self.ranked[c].median_s)
         wanted = [*(ranked or self._finalists()), self.space.default()]
         known = {c: m for c in wanted if (m := self._known.get((c.to_text(), Fidelity.CERTIFY))) is not None}
-        session_ids = {m.conditions.get("certification") for m in known.values() if m.ok}
-        if len(known) == len(wanted) and len(session_ids) <= 1 and None not in session_ids:
+        session_ids = {m.conditions.session_id for m in known.values() if m.ok}
+        if len(known) == len(wanted) and len(session_ids) <= 1 and "" not in session_ids:
             self.certified = known
             return
         seed = self._ledger.seed + 1

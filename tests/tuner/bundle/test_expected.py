@@ -32,14 +32,14 @@ def large() -> np.ndarray:
 
 def test_rounding_within_the_tolerance_is_right(large: np.ndarray) -> None:
     noise = np.random.default_rng(1).uniform(-ATOL, ATOL, large.shape)
-    right, worst, relative, reason = judge(large).judge(large + noise)
+    right, worst, relative, reason = judge(large).check(large + noise)
     assert (right, reason) == (True, "")
     assert 0 < worst < 2 * ATOL
     assert 0 < relative < 2 * ATOL
 
 
 def test_errors_that_all_point_one_way_are_still_within_the_sums_tolerance(large: np.ndarray) -> None:
-    assert judge(large).judge(large + ATOL * (1 - 1e-3))[0]
+    assert judge(large).check(large + ATOL * (1 - 1e-3))[0]
 
 
 @pytest.mark.parametrize("at", [0, 63_551, 12_345])
@@ -47,7 +47,7 @@ def test_errors_that_all_point_one_way_are_still_within_the_sums_tolerance(large
 def test_one_wrong_element_of_a_large_output_is_found(large: np.ndarray, at: int, value: float) -> None:
     wrong = large.copy()
     wrong.flat[at] += value
-    right, _, _, reason = judge(large).judge(wrong)
+    right, _, _, reason = judge(large).check(wrong)
     assert not right
     assert "wrong, first" in reason
 
@@ -55,14 +55,14 @@ def test_one_wrong_element_of_a_large_output_is_found(large: np.ndarray, at: int
 def test_what_was_never_written_is_found(large: np.ndarray) -> None:
     wrong = large.copy()
     wrong.flat[-200:] = np.nan
-    assert not judge(large).judge(wrong)[0]
+    assert not judge(large).check(wrong)[0]
 
 
 def test_two_elements_that_changed_places_are_found(large: np.ndarray) -> None:
     inside, outside = np.setdiff1d(np.arange(large.size), positions(large.size))[[7, 8000]]
     wrong = large.copy()
     wrong.flat[[inside, outside]] = large.flat[[outside, inside]]
-    assert not judge(large).judge(wrong)[0]
+    assert not judge(large).check(wrong)[0]
 
 
 def test_a_small_output_is_kept_whole_and_every_element_counts() -> None:
@@ -71,24 +71,24 @@ def test_a_small_output_is_kept_whole_and_every_element_counts() -> None:
     for at in (0, 1, SAMPLES - 1):
         wrong = right.copy()
         wrong[at] += 3 * ATOL + 2 * RTOL * abs(right[at])
-        assert not judge(right).judge(wrong)[0]
+        assert not judge(right).check(wrong)[0]
 
 
 def test_infinity_and_nan_are_right_where_they_are_expected(large: np.ndarray) -> None:
     expected = large.copy()
     expected.flat[:5000] = np.where(np.arange(5000) % 2, -np.inf, np.nan)
-    assert judge(expected).judge(expected.copy())[0]
+    assert judge(expected).check(expected.copy())[0]
     wrong = expected.copy()
     wrong.flat[int(positions(large.size)[0])] = 0.0
-    assert not judge(expected).judge(wrong)[0]
+    assert not judge(expected).check(wrong)[0]
 
 
 def test_integers_must_be_equal() -> None:
     right = np.arange(100_000, dtype=np.int32).reshape(10, -1)
-    assert judge(right, 0.0, 0.0).judge(right.copy())[0]
+    assert judge(right, 0.0, 0.0).check(right.copy())[0]
     wrong = right.copy()
     wrong[3, 77] += 1
-    assert not judge(right, 0.0, 0.0).judge(wrong)[0]
+    assert not judge(right, 0.0, 0.0).check(wrong)[0]
 
 
 def test_an_expectation_of_another_size_is_refused(large: np.ndarray) -> None:

@@ -12,12 +12,14 @@ import pytest
 from tests.tuner.bundle import small
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
 from tuner.errors import BundleError
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 
 HEADER = Header(FORMAT, "a" * 64, '{"kind":"cuda"}', "cold", PROTOCOL_VERSION, "replay", ("A GPU",))
 OK = Measurement(
     Status.OK, (1e-5, 1.1e-5), Fidelity.RANK, "half-width", max_abs_error=1e-7, run_s=0.25,
-    conditions={"before": {"sm_clock_mhz": 1980}, "late": [True, False], "odd": None, "worse": float("nan")},
+    conditions=Conditions(
+        details={"before": {"sm_clock_mhz": 1980}, "late": [True, False], "odd": None, "worse": float("nan")}
+    ),
 )  # fmt: skip
 ROWS = [
     Row(small.KEY, "double", '[0,[],""]', "random", 7, "A GPU", "2026-11-22T12:00:00.000+00:00", OK),
@@ -40,7 +42,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     header, rows = read_measurements(written(tmp_path / "m.jsonl"))
     assert header == HEADER
     known = {"before": {"sm_clock_mhz": 1980}, "late": [True, False]}
-    assert rows[0] == dataclasses.replace(ROWS[0], measurement=dataclasses.replace(OK, conditions=known))
+    assert rows[0] == dataclasses.replace(
+        ROWS[0], measurement=dataclasses.replace(OK, conditions=Conditions.from_json(known))
+    )
     assert rows[1:] == ROWS[1:]
 
 

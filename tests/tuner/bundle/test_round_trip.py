@@ -17,7 +17,7 @@ from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.commands.bundle import _Packed, shares
 from tuner.devices.resolve import ResolvedTarget
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 from tuner.store import SqlStore
 
 CONFIG = """
@@ -35,7 +35,9 @@ def record(bundle: Path, path: Path, device: str) -> Path:
         for item in opened.manifest.items:
             number = sum(item.candidate.encode()) % 97
             for fidelity in Fidelity:
-                measured = Measurement(Status.OK, ((10 + number) * 1e-6,), fidelity, conditions={"device": device})
+                measured = Measurement(
+                    Status.OK, ((10 + number) * 1e-6,), fidelity, conditions=Conditions(device=device)
+                )
                 if number % 5 == 0 and item.proposer != "default":
                     measured = Measurement(Status.RUN_FAILED, fidelity=fidelity, reason="an illegal memory access")
                 row = Row(item.task, "", item.candidate, item.proposer, 0, device, "2026-11-22", measured)

@@ -1,26 +1,28 @@
-"""Measuring a bundle: every tier, interrupted and gone on with, on several devices, and without TVM."""
+"""Measuring a bundle: every fidelity, interrupted and continued, on several devices, and without TVM."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import gpus
 from tests.tuner.bundle import small
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
-from tuner.commands import measure as remote
+from tuner.commands import measure as command
+from tuner.devices import resolve
+from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, InfrastructureError, TargetError, UserError
 from tuner.progress import Progress
-from tuner.protocols import Policy
-from tuner.records import PROTOCOL_VERSION, Fidelity, Measurement, Status
+from tuner.protocols import Job, Policy
+from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 CANDIDATES = 6
@@ -42,21 +44,43 @@ def recorded(path: Path, candidates: int = CANDIDATES) -> Path:
 class Counting:
     """Any bench, with the jobs that it was given."""
 
-    def __init__(self, inner: remote.Bench, device: str = "A GPU") -> None:
+    def __init__(self, inner: BundleBench, device: str = "A GPU") -> None:
         self.device = device
         self.inner = inner
         self.jobs: list[tuple[str, Fidelity]] = []
         self.policies: list[Policy] = []
         self.closed = False
 
-    def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-        self.jobs.append((job["candidate"], policy.fidelity))
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        self.jobs.append((job.candidate, policy.fidelity))
         self.policies.append(policy)
-        assert Path(job["path"]).read_bytes()[:4] == b"\x7fELF"
+        assert job.path.read_bytes()[:4] == b"\x7fELF"
         return self.inner.measure(job, policy)
 
     def close(self) -> None:
         self.closed = True
+
+
+class CountingKind:
+    """What `measure` asks of a kind of device."""
+
+    bundles = True
+
+    def __init__(self, name: str, benches: Sequence[Counting]) -> None:
+        self.name = name
+        self._benches = benches
+        self.asked: list[tuple[Sequence[int] | None, str, str]] = []
+
+    def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[Counting]:
+        self.asked.append((numbers, arch, mode))
+        return self._benches
+
+
+def install(monkeypatch: pytest.MonkeyPatch, name: str, benches: Sequence[Counting]) -> CountingKind:
+    """Make these benches those of a kind of device."""
+    kind, known = CountingKind(name, benches), resolve.all_kinds
+    monkeypatch.setattr(resolve, "all_kinds", lambda: [kind, *known()])
+    return kind
 
 
 @pytest.fixture
@@ -64,15 +88,15 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
     from tuner.bundle.recorded import BundleReplayBench
 
     made = Counting(BundleReplayBench(recorded(tmp_path / "recorded.jsonl")))
-    monkeypatch.setitem(remote.RUNNERS, "counting", lambda argument, manifest, gpus: [made])  # type: ignore[arg-type]
+    install(monkeypatch, "counting", [made])
     return made
 
 
-def run(folder: Path, runner: str, gpus: Sequence[int] | None = None) -> tuple[list[str], int]:
+def run(folder: Path, runner: str | None, gpus: Sequence[int] | None = None) -> tuple[list[str], int]:
     path = folder / "b.tar"
     if not path.exists():
         small.bundle(path, CANDIDATES)
-    return remote.measure(path, folder / "m.jsonl", runner, gpus, Progress())
+    return command.measure(path, folder / "m.jsonl", runner, gpus, Progress())
 
 
 def test_everything_is_screened_the_best_ranked_winner_and_default_certified(tmp_path: Path, bench: Counting) -> None:
@@ -116,9 +140,9 @@ def test_a_throttled_time_is_kept_and_loses(tmp_path: Path, bench: Counting) -> 
     class Throttled:
         device = "A GPU"
 
-        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            seconds = 1e-6 if job["candidate"] == '[3,[],""]' else 2e-6
-            conditions = {"excluded": "throttled: power brake"} if seconds == 1e-6 else {}
+        def measure(self, job: Job, policy: Policy) -> Measurement:
+            seconds = 1e-6 if job.candidate == '[3,[],""]' else 2e-6
+            conditions = Conditions(excluded="throttled: power brake" if seconds == 1e-6 else "")
             return Measurement(Status.OK, (seconds,), policy.fidelity, conditions=conditions)
 
     bench.inner = Throttled()  # type: ignore[assignment]
@@ -132,8 +156,9 @@ def test_when_all_are_throttled_the_table_is_not_empty(tmp_path: Path, bench: Co
     class Hot:
         device = "A GPU"
 
-        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions={"excluded": "throttled: power brake"})
+        def measure(self, job: Job, policy: Policy) -> Measurement:
+            conditions = Conditions(excluded="throttled: power brake")
+            return Measurement(Status.OK, (1e-6,), policy.fidelity, conditions=conditions)
 
     bench.inner = Hot()  # type: ignore[assignment]
     lines, _ = run(tmp_path, "counting")
@@ -144,13 +169,13 @@ def test_every_failure_is_a_line(tmp_path: Path, bench: Counting) -> None:
     class Broken:
         device = "A GPU"
 
-        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            return Measurement(Status.RUN_TIMEOUT, fidelity=policy.fidelity, reason="no answer within 1 s")
+        def measure(self, job: Job, policy: Policy) -> Measurement:
+            return Measurement(Status.RUN_TIMEOUT, fidelity=policy.fidelity, reason="no reply within 1 s")
 
     bench.inner = Broken()  # type: ignore[assignment]
     lines, code = run(tmp_path, "counting")
     assert code == 0
-    assert lines == ["screened 6 of 6 kernels: 6 run timeout", "double: no time; run timeout: no answer within 1 s"]
+    assert lines == ["screened 6 of 6 kernels: 6 run timeout", "double: no time; run timeout: no reply within 1 s"]
 
 
 def test_a_gpu_that_dies_ends_it_with_what_was_measured(tmp_path: Path, bench: Counting) -> None:
@@ -159,8 +184,8 @@ def test_a_gpu_that_dies_ends_it_with_what_was_measured(tmp_path: Path, bench: C
     class Dying:
         device = "A GPU"
 
-        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
-            if job["candidate"] == '[1,[],""]':
+        def measure(self, job: Job, policy: Policy) -> Measurement:
+            if job.candidate == '[1,[],""]':
                 raise InfrastructureError("GPU 0 no longer works")
             return inner.measure(job, policy)
 
@@ -177,24 +202,35 @@ def test_two_devices_share_the_work_and_each_is_named(
     both = threading.Barrier(2, timeout=20)
 
     class Waiting(Counting):
-        def measure(self, job: Mapping[str, Any], policy: Policy) -> Measurement:
+        def measure(self, job: Job, policy: Policy) -> Measurement:
             if not self.jobs:
                 both.wait()  # neither goes on before the other has a job too
             return super().measure(job, policy)
 
     made = [Waiting(bench.inner, f"GPU {number}") for number in range(2)]
-    monkeypatch.setitem(remote.RUNNERS, "two", lambda argument, manifest, gpus: made)  # type: ignore[arg-type]
-    monkeypatch.setattr(remote, "_CHUNK", 1)
+    install(monkeypatch, "two", made)
+    monkeypatch.setattr(command, "SETTINGS", dataclasses.replace(command.SETTINGS, chunk=1))
     run(tmp_path, "two")
     _, rows = read_measurements(tmp_path / "m.jsonl")
     assert {row.device for row in rows} == {"GPU 0", "GPU 1"}
     assert len(rows) == len({row.key for row in rows}) == CANDIDATES + 5 + 2
 
 
+def test_the_runner_is_the_kind_of_device_that_the_bundle_is_for(
+    tmp_path: Path, bench: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = install(monkeypatch, "cuda", [bench])
+    run(tmp_path, None, gpus=[1])
+    assert kind.asked == [([1], "sm_90a", "cold")]
+    assert read_measurements(tmp_path / "m.jsonl")[0].runner == "cuda"
+
+
 def test_an_unknown_runner_and_a_missing_recording_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runner 'opencl'") as caught:
         run(tmp_path, "opencl")
     assert "cuda, replay" in caught.value.hint
+    with pytest.raises(UserError, match="no runner 'llvm'"):
+        run(tmp_path, "llvm")
     with pytest.raises(BundleError, match="cannot be read"):
         run(tmp_path, f"replay:{tmp_path / 'nothing'}")
 

@@ -1,4 +1,4 @@
-"""Runs are found by id, prefix or `latest`, only inside their folder; a damaged one is said to be so."""
+"""Runs are found by id, prefix or `latest`, only inside their folder; a damaged one is named as such."""
 
 from __future__ import annotations
 
@@ -178,10 +178,10 @@ def test_a_damaged_summary_is_set_aside_and_can_be_made_again(
 ) -> None:
     folder = add_run(tmp_path, "r1", '{"schema": 1, "run')
     assert cli.main([command, "r1", "--out", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "summary.json" in said
-    assert "set aside as summary.json.damaged-1" in said
-    assert f"{folder}/config.yaml --resume r1" in said
+    message = capsys.readouterr().err
+    assert "summary.json" in message
+    assert "set aside as summary.json.damaged-1" in message
+    assert f"{folder}/config.yaml --resume r1" in message
     assert (folder / "summary.json.damaged-1").read_text() == '{"schema": 1, "run'
     assert not (folder / "summary.json").exists()
     for other in ({"schema": 2}, None):  # of a newer program; missing: left as it is

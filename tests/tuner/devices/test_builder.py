@@ -1,4 +1,4 @@
-"""The build pool: real builds, reasons for failures, timeouts that hurt only the culprit."""
+"""Build workers: real builds, reasons for failures, timeouts that hurt only the culprit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from tvm import te
 from kernels.passes import PASSES, FastMath, LlvmOpt, PassConfig
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import Workload, from_prim_func
-from tuner.devices.build_service import BuildService
 from tuner.devices.builder import LocalBuilder, entry_of
-from tuner.devices.cpu import CPU
+from tuner.devices.cpu import CODEGEN
 from tuner.protocols import Artifact, BuildFailure, Task
 from tuner.records import Status
 
@@ -37,7 +36,7 @@ def task() -> Task:
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[LocalBuilder]:
-    made = CPU.builder(TARGET, tmp_path / "built", workers=2, timeout_s=60)
+    made = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=2, timeout_s=60)
     yield made
     made.close()
 
@@ -66,38 +65,6 @@ def test_passes_reach_the_compiler(builder: LocalBuilder, task: Task, space: Des
     assert all(other != plain for other in others)
 
 
-def _service(folder: Path, task: Task) -> tuple[BuildService, list[str]]:
-    """A builder's inside, in this process, and six candidates."""
-    service = BuildService(TARGET, str(folder))
-    workload = task.workload.to_json()
-    space = service.op_space(workload, list(PASSES))
-    service.op_load(workload, space)
-    rng = np.random.default_rng(0)
-    return service, [DesignSpace.from_json(space).sample(rng).to_text() for _ in range(6)]
-
-
-def test_the_passes_left_out_change_no_byte(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    service, drawn = _service(tmp_path, task)
-    without = [service.op_build(task.key, text).get("sha256") for text in drawn]
-    monkeypatch.setattr("tuner.devices.cpu.codegen._UNNEEDED", ())
-    assert [service.op_build(task.key, text).get("sha256") for text in drawn] == without
-    assert any(without)
-
-
-def test_a_schedule_kept_from_the_features_builds_the_same(
-    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service, drawn = _service(tmp_path, task)
-    alone = [service.op_build(task.key, text).get("sha256") for text in drawn]
-    rows = service.op_features(task.key, drawn)
-    with monkeypatch.context() as patch:
-        patch.delattr("kernels.space.TraceApplier.apply")
-        for text, row, sha256 in zip(drawn, rows, alone, strict=True):
-            if row is not None:
-                assert service.op_build(task.key, text)["sha256"] == sha256
-    assert service.op_features(task.key, drawn) == rows
-
-
 def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task: Task, space: DesignSpace) -> None:
     seed = space.initial_candidates()[0]
     broken = Candidate(seed.sketch, tuple((7, 7, 7, 7) if isinstance(d, tuple) else d for d in seed.decisions))
@@ -109,7 +76,7 @@ def test_a_candidate_that_does_not_apply_is_invalid(builder: LocalBuilder, task:
 
 
 def test_a_build_that_takes_too_long_is_a_status(tmp_path: Path, task: Task) -> None:
-    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         [fine] = builder.build(task, space.initial_candidates()[:1])
@@ -132,11 +99,11 @@ def test_nothing_starts_after_the_deadline(builder: LocalBuilder, task: Task, sp
 def test_features_and_references(builder: LocalBuilder, task: Task, space: DesignSpace, tmp_path: Path) -> None:
     rows = builder.features(task, [space.default(), *space.initial_candidates()[:6]])
     assert all(row is not None and np.isfinite(row).all() for row in rows)
-    found = builder.reference(task, [1, 2], tmp_path)
-    assert not isinstance(found, str)
-    assert (found[1].dtype, found[1].reduction) == ("float32", 64)
+    references = builder.reference(task, [1, 2], tmp_path)
+    assert not isinstance(references, str)
+    assert (references[1].dtype, references[1].reduction) == ("float32", 64)
     from kernels.workload import seeded_inputs
 
     a, b = seeded_inputs(task.workload.inputs, 1)
-    with np.load(found[1].path, allow_pickle=False) as stored:
+    with np.load(references[1].path, allow_pickle=False) as stored:
         np.testing.assert_allclose(stored["arr_0"], a.astype(np.float64) @ b.astype(np.float64), rtol=1e-5, atol=1e-5)

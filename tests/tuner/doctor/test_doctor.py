@@ -18,7 +18,7 @@ import pytest
 from tests.contracts.record_store import make_record
 from tuner import doctor
 from tuner.config import ModelConfig, RunConfig, TargetConfig
-from tuner.devices.cuda import findings as cuda
+from tuner.devices.cuda import findings
 from tuner.doctor import State, machine, software
 from tuner.doctor.database import database
 from tuner.store import SCHEMA_VERSION, SqlStore
@@ -193,9 +193,9 @@ def test_nvcc_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     wanted = RunConfig(ModelConfig(""), TargetConfig("cuda"))
 
     def states() -> dict[str, Any]:
-        return {f.found: f.state for f in cuda.cuda(wanted) if "nvcc" in f.found}
+        return {f.found: f.state for f in findings.findings(wanted) if "nvcc" in f.found}
 
-    missing = {"missing: nvcc, or it does not answer": State.BROKEN}
+    missing = {"missing: nvcc, or it does not work": State.BROKEN}
     assert states() == missing
     fake_program(tmp_path, "nvcc", "exit 1")
     assert states() == missing
@@ -209,7 +209,7 @@ def test_pycuda_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "pycuda" / "driver.py").write_text("raise ImportError('libcurand.so.10: no such file')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    [finding] = [f for f in cuda.cuda(RunConfig(ModelConfig(""))) if "PyCUDA" in f.found]
+    [finding] = [f for f in findings.findings(RunConfig(ModelConfig(""))) if "PyCUDA" in f.found]
     assert finding.found == "PyCUDA cannot be imported: ImportError: libcurand.so.10: no such file"
     assert "build it again" in finding.advice
 

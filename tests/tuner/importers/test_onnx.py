@@ -14,7 +14,8 @@ from tests.contracts.importer import ImporterContract
 from tests.tuner.importers import graphs
 from tuner import importers
 from tuner.errors import ModelError
-from tuner.importers.onnx import clean, input_specs, model_proto
+from tuner.importers.onnx import input_specs, model_proto
+from tuner.importers.onnx_clean import clean
 from tuner.importers.onnx_file import LIGHT_MODELS
 from tuner.importers.onnx_in_torch import to_module
 

@@ -9,6 +9,7 @@ import torch
 from tests.contracts.importer import ImporterContract
 from tuner import importers
 from tuner.errors import ModelError
+from tuner.protocols import InputSpec
 
 MODELS = "torch:tests.tuner.importers.torch_models"
 
@@ -84,7 +85,7 @@ def test_one_clear_error(source: str, inputs: dict[str, tuple[int, ...]], words:
 
 
 def test_half_precision_inputs() -> None:
-    spec = importers.InputSpec("x", (4, 4), "float16")
+    spec = InputSpec("x", (4, 4), "float16")
     [value] = importers.model_inputs([spec], {}, 0)
     assert value.dtype == np.float16
     assert 0.3 < value.std() < 2

@@ -17,7 +17,8 @@ class ConvNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.first(image)))
         x = torch.relu(x + self.second(x))
-        return self.head(x.mean((2, 3)))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
 
 
 class Encoder(nn.Module):
@@ -74,7 +75,8 @@ def branches() -> tuple[nn.Module, tuple[Tensor, ...]]:
 def exotic() -> tuple[nn.Module, tuple[Tensor, ...]]:
     class Exotic(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.linalg.qr(x)[0]
+            orthogonal: Tensor = torch.linalg.qr(x)[0]
+            return orthogonal
 
     return Exotic(), (torch.eye(3)[None],)
 

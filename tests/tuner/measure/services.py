@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
+
+from tuner.measure.model_service import ModelWorker
+
 
 class Sleeper:
     """An entry of a known speed. After `blocks` blocks it does as `then` says."""
@@ -32,3 +36,29 @@ class Sleeper:
             os._exit(7)
         if self._then == "raise":
             raise RuntimeError("out of luck")
+
+
+class Doubling(ModelWorker):
+    """A whole model that gives `factor` times its input; one that is `broken` does not start."""
+
+    def __init__(self, factor: float = 2.0, broken: bool = False) -> None:
+        super().__init__()
+        self._factor, self._broken = factor, broken
+        self._output = np.zeros(1, dtype=np.float32)
+
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
+        if self._broken:
+            raise RuntimeError("no such package")
+        with np.load(inputs_npz_path, allow_pickle=False) as stored:
+            self._input = stored["arr_0"]
+        self._prepared = self
+        self.launch(1)
+        return {"settings": f"times {self._factor:g}"}
+
+    def launch(self, count: int) -> None:
+        for _ in range(count):
+            self._output = self._input * np.float32(self._factor)
+            time.sleep(1e-3)
+
+    def outputs(self) -> list[np.ndarray]:
+        return [self._output]

@@ -21,14 +21,13 @@ from tuner.measure.pooled import (
     with_noise_floor,
 )
 from tuner.measure.stats import StopRule
-from tuner.records import Fidelity, Label, Measurement, Status
+from tuner.protocols import AaControl
+from tuner.records import Conditions, Fidelity, Label, Measurement, Status
 
 
 def one(samples: list[float], rounds: list[int] | None = None, **changes: Any) -> Measurement:
-    conditions = {} if rounds is None else {"round": rounds}
-    return Measurement(
-        Status.OK, tuple(samples), Fidelity.CERTIFY, StopRule.HALF_WIDTH, conditions=conditions | changes
-    )
+    conditions = Conditions(rounds=() if rounds is None else (tuple(rounds),), details=changes)
+    return Measurement(Status.OK, tuple(samples), Fidelity.CERTIFY, StopRule.HALF_WIDTH, conditions=conditions)
 
 
 def certified(scale: float, seed: int, floor: float = 0.002, name: str = "x", noise: float = 0.002) -> Measurement:
@@ -41,8 +40,8 @@ def certified(scale: float, seed: int, floor: float = 0.002, name: str = "x", no
 def test_samples_are_kept_with_their_places() -> None:
     pooled = pool_processes([one([1.0, 2.0], [0, 2], samples_dropped=1), one([3.0], [1], samples_dropped=2)], "here")
     assert pooled.samples_s == (1.0, 2.0, 3.0)
-    assert pooled.conditions["rounds"] == [[0, 2], [1]]
-    assert (pooled.conditions["processes"], pooled.conditions["samples_dropped"]) == (2, 3)
+    assert pooled.conditions.rounds == ((0, 2), (1,))
+    assert (pooled.conditions.details["processes"], pooled.conditions.details["samples_dropped"]) == (2, 3)
 
 
 def test_of_several_stop_rules_the_weakest_is_stored() -> None:
@@ -78,16 +77,16 @@ def test_pairs_see_through_a_drift_that_intervals_do_not() -> None:
 
 def test_without_a_floor_nothing_is_taken_for_the_same() -> None:
     a, b = (with_noise_floor(certified(1.0, seed), math.inf) for seed in (1, 2))
-    assert a.conditions["aa_floor"] is None
+    assert a.conditions.aa_floor is None
     assert compare_measurements(a, b).label is Label.UNDECIDED
 
 
 def test_the_floor_is_the_incumbent_against_itself_by_round() -> None:
     processes = [one([1.0] * 10, list(range(10)))] * 3
-    same = {"rounds": list(range(10)), "seconds": [1.01] * 10}
+    same = AaControl(tuple(range(10)), (1.01,) * 10)
     assert aa_noise_floor(processes, [same] * 3) == pytest.approx(math.log(1.01) / 2)
     assert aa_noise_floor(processes, [None] * 3) == math.inf
-    assert aa_noise_floor(processes, [{"rounds": [100], "seconds": [9.0]}] * 3) == math.inf
+    assert aa_noise_floor(processes, [AaControl((100,), (9.0,))] * 3) == math.inf
 
 
 def test_the_search_s_choice_stands_among_equals() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from kernels.tensors import TensorSpec
+from tests.contracts.bench import BenchContract
 from tests.contracts.runner import RunnerContract, Toy
 from tuner.devices.cpu.runner import CpuRunner
 from tuner.errors import InfrastructureError
-from tuner.measure.replay import Recording, ReplayRunner
-from tuner.protocols import RANK, SCREEN, Launchable, Policy, Runner
-from tuner.records import Fidelity, Measurement, Status
+from tuner.measure.replay import Recording, ReplayBench, ReplayRunner
+from tuner.protocols import RANK, SCREEN, Bench, Job, Launchable, Policy, Runner
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 
 class RecordThenReplay:
@@ -34,7 +36,9 @@ class TestContract(RunnerContract):
         return RecordThenReplay()
 
 
-FAST = Measurement(Status.OK, (1e-3, 2e-3, 3e-3), Fidelity.SCREEN, "enough", run_s=0.5, conditions={"cost_s": 0.25})
+FAST = Measurement(
+    Status.OK, (1e-3, 2e-3, 3e-3), Fidelity.SCREEN, "enough", run_s=0.5, conditions=Conditions(cost_s=0.25)
+)
 FAILED = Measurement(Status.WRONG_RESULT, fidelity=Fidelity.RANK, reason="off by 2")
 RECORDING = Recording({("toy", Fidelity.SCREEN): FAST, ("toy", Fidelity.RANK): FAILED}, {"peak_flops_per_s": 1e11})
 
@@ -92,3 +96,35 @@ def test_a_damaged_recording_is_named(content: bytes, tmp_path: Path) -> None:
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match=r"none\.json"):
         Recording.load(tmp_path / "none.json")
+
+
+def job_named(entry: str) -> Job:
+    spec = TensorSpec((2, 3), "float32")
+    return Job("task", entry, Path("nothing is loaded"), entry, (spec,), (spec,), 0)
+
+
+class TestBench(BenchContract):
+    """Of a kernel's symbol; there is nothing to interleave."""
+
+    interleaves = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bench(cls) -> Bench:
+        names, samples = ("one", "other"), (1e-3, 2e-3, 3e-3)
+        return ReplayBench(Recording({(n, f): Measurement(Status.OK, samples, f) for n in names for f in Fidelity}))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def job(cls) -> Job:
+        return job_named("one")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def other(cls) -> Job:
+        return job_named("other")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def broken(cls) -> Job:
+        return job_named("not recorded")

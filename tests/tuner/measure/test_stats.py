@@ -71,7 +71,7 @@ def test_the_rank_is_the_largest_whose_exact_coverage_suffices() -> None:
         assert high == count + 1 - rank
 
         def miss(k: int, count: int = count) -> float:
-            return 2 * sum(math.comb(count, i) for i in range(k)) / 2**count
+            return float(2 * sum(math.comb(count, i) for i in range(k)) / 2**count)
 
         assert miss(rank) <= 0.05 < miss(rank + 1)
 
@@ -189,7 +189,7 @@ class TestWithoutDisturbed:
 
 
 def blocks(ratio: float, noise: float, count: int = 30, seed: int = 0) -> tuple[list[float], list[float]]:
-    """Paired blocks of two rivals whose times are as `ratio`, with a drift that both share."""
+    """Paired blocks of two kernels whose times are as `ratio`, with a drift that both share."""
     rng = np.random.default_rng(seed)
     drift = np.exp(rng.normal(0, 0.05, count).cumsum())
     a = ratio * drift * np.exp(rng.normal(0, noise, count))

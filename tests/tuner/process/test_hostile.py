@@ -24,7 +24,8 @@ from tests.tuner.devices.test_builder import TARGET, matmul
 from tests.tuner.hostile_bed import POLICY, Bed, make_bed
 from tests.tuner.hostile_kernels import CASES, Hostile
 from tuner.devices import builder as build
-from tuner.devices.cpu import CPU
+from tuner.devices.builder import LocalBuilder
+from tuner.devices.cpu import CODEGEN
 from tuner.devices.cpu.bench import KernelBench
 from tuner.errors import InfrastructureError
 from tuner.process.pinning import thread_env
@@ -101,10 +102,10 @@ def test_hopeless_calls_are_not_waited_for_as_long_as_unknown_ones(bed: Bed) -> 
 def test_a_machine_that_broke_is_not_the_candidates_fault(bed: Bed, tmp_path: Path) -> None:
     """The file of a kernel that was right is damaged: no worker gets it right, which is said, not blamed on others."""
     copied = tmp_path / "good.so"
-    copied.write_bytes(Path(bed.good["path"]).read_bytes())
+    copied.write_bytes(bed.good.path.read_bytes())
     bench = KernelBench("hot", 1, thread_env(1), timeout_s=3)
     try:
-        assert bench.measure({**bed.good, "path": str(copied)}, POLICY).ok
+        assert bench.measure(dataclasses.replace(bed.good, path=copied), POLICY).ok
         copied.unlink()
         copied.write_bytes(b"no library")
         with pytest.raises(InfrastructureError, match="no longer run"):
@@ -134,7 +135,7 @@ def slow_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_compiler_that_hangs(slow_linker: Path, tmp_path: Path) -> None:
     task = Task(matmul(32), TARGET)
-    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
         first, second = space.initial_candidates()[:2]
@@ -155,10 +156,10 @@ def test_a_compiler_that_hangs(slow_linker: Path, tmp_path: Path) -> None:
 
 def test_a_build_is_repeated_when_its_worker_is_murdered(slow_linker: Path, tmp_path: Path) -> None:
     task = Task(matmul(32), TARGET)
-    builder = CPU.builder(TARGET, tmp_path / "built", workers=1, timeout_s=60)
+    builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
-        victim = builder._pool[0].pid  # noqa: SLF001
+        victim = builder._workers.child(0).pid  # noqa: SLF001
 
         def murder() -> None:
             assert processes.within(30, lambda: slow_linker.exists() and slow_linker.read_text() != "")
@@ -199,7 +200,7 @@ def test_the_parents_death_is_the_childrens(number: signal.Signals) -> None:
     told = json.loads(parent.stdout.readline())
     started = processes.descendants(parent.pid) | set(told)
     assert all(processes.running(p) for p in told)
-    assert len(started) >= 6  # fork server, resource tracker, guardian, and the three that were told of
+    assert len(started) >= 6  # fork server, resource tracker, reaper, and the three that were told of
     parent.send_signal(number)
     parent.communicate(timeout=20)
     assert processes.within(5, lambda: not [p for p in started if processes.running(p)])

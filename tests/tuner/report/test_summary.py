@@ -68,16 +68,16 @@ def test_a_wrong_field_is_named(summary: dict[str, Any], path: str, value: Any, 
 def test_renamed_keys_are_written_under_both_names_and_read_under_the_new_one(
     summary: dict[str, Any], tmp_path: Path
 ) -> None:
-    measured = {"remeasurement_shift": 0.02, "metadata": {"fidelity": "certify", "samples": "30"}}
-    summary["kernels"][0] |= measured
+    metadata = {"fidelity": "certify", "samples": "30"}
+    summary["kernels"][0] |= {"remeasurement_shift": 0.02, "metadata": metadata}
     summary["kernels"][1] |= {"remeasurement_shift": None, "metadata": None}
     summary_file.save(tmp_path, summary)
     written = json.loads((tmp_path / "summary.json").read_text())
     first, second = written["kernels"][:2]
     assert written["aliases"].items() >= {"shrank": "remeasurement_shift", "certificate": "metadata"}.items()
     assert first["shrank"] == first["remeasurement_shift"] == 0.02
-    assert first["metadata"] == measured["metadata"]
-    assert first["certificate"] == {**measured["metadata"], "tier": "certify"}
+    assert first["metadata"] == metadata
+    assert first["certificate"] == {**metadata, "tier": "certify"}
     for name in ("shrank", "remeasurement_shift", "certificate", "metadata"):
         assert second[name] is None
     assert "shrank" not in written["kernels"][2]

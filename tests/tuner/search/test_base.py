@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kernels.passes import PASSES
+from kernels.passes.fast_math import FastMath
 from kernels.space import Candidate, DesignSpace
 from tuner.records import Measurement, Status
 from tuner.search.base import CandidatePool, belongs, candidate_of, teaches, time_or_bound
@@ -42,7 +42,7 @@ def test_stored_candidates_of_this_space_only(small_space: DesignSpace, space: D
     assert candidate_of(space, space.default().to_text()) == space.default()
     assert candidate_of(small_space, known.to_text()) is None
     allowed = dataclasses.replace(space, pass_names=tuple(n for n in space.pass_names if n != "fast_math"))
-    fast = Candidate(known.sketch, known.decisions, known.passes.replace(PASSES["fast_math"](True)))
+    fast = Candidate(known.sketch, known.decisions, known.passes.replace(FastMath(True)))
     assert candidate_of(space, fast.to_text()) == fast
     assert candidate_of(allowed, fast.to_text()) is None, "this run does not allow fast math"
     for damaged in ("", "[0,[", '[1e999,[],""]', '[0,"12",""]', "[" * 100_000, '[0,[Infinity],""]', '[9,[],""]'):

@@ -11,7 +11,7 @@ from kernels.features import SCHEMA, FeatureExtractor
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from kernels.workload import Workload
 from tests.contracts.strategy import EncodingFeaturizer, drive, timed
-from tuner.protocols import Strategy
+from tuner.protocols import Proposal, Strategy
 from tuner.records import Measurement, Status
 from tuner.search.guided import GuidedStrategy
 from tuner.search.random import RandomStrategy
@@ -134,9 +134,9 @@ def test_whoever_proposed_the_fastest_proposes_more(space: DesignSpace) -> None:
         strategy = guided(space, Ranker(XgbRanker("encoding/1")).task("a"))
         for i, proposal in enumerate(strategy.ask(16)):
             if i < 4:
-                strategy._proposer[proposal.candidate] = favourite  # noqa: SLF001 - the first batch has none of them
+                strategy._proposers.note(Proposal(proposal.candidate, favourite))  # noqa: SLF001 - the first batch has none
             strategy.tell(proposal.candidate, Measurement(Status.OK, samples_s=((1.0 + i) * 1e-3,)))
-        proposals = strategy._proposals(40, ())  # noqa: SLF001 - which of them are picked is the model's choice
+        proposals = strategy._proposers.mixture(40, ())  # noqa: SLF001 - which of them are picked is the model's choice
         shares[favourite] = Counter(p.proposer for p in proposals)
     assert shares["neighbour"]["neighbour"] > 1.5 * shares["crossover"]["neighbour"] > 0
     assert shares["crossover"]["crossover"] > 1.5 * shares["neighbour"]["crossover"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 
 import pytest
 
@@ -29,22 +30,25 @@ def make(name: str, space: DesignSpace, seed: int, task: Task | None = None) -> 
 @pytest.mark.parametrize("name", STRATEGIES)
 class TestStrategies(StrategyContract):
     name = ""
+    task: Task
+    tasks: Mapping[int, Task]
 
     @pytest.fixture(autouse=True)
     def _named(self, name: str, task: Task, small_space: DesignSpace, small_task: Task) -> None:
         self.name = name
-        self.task_of = lambda space: small_task if space is small_space else task
+        self.tasks = {id(small_space): small_task}
+        self.task = task
         self.batches = {"gp": 3, "metaschedule": 4}.get(name, 6)  # these take a tenth of a second a trial and more
 
     def make(self, space: DesignSpace, seed: int) -> Strategy:
         if self.name == "metaschedule":
-            return MetaScheduleStrategy(space, self.task_of(space), seed, QUICK)
-        return make(self.name, space, seed)
+            return MetaScheduleStrategy(space, self.tasks.get(id(space), self.task), seed, QUICK)
+        return make(self.name, space, seed, self.tasks.get(id(space), self.task))
 
 
-def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace) -> None:
-    ranker = Ranker(ConstantModel())
-    strategy = create("guided", Problem(space, FeatureCache(EncodingFeaturizer(space)), ranker.task("a task"), 1))
+def test_guided_without_knowledge_keeps_the_contract(space: DesignSpace, task: Task) -> None:
+    ranker = Ranker(ConstantModel()).task("a task")
+    strategy = create("guided", Problem(space, FeatureCache(EncodingFeaturizer(space)), ranker, 1, task))
     proposals = drive(strategy, space, batches=6)
     assert len({p.candidate for p in proposals}) == 48
     # its later batches are the proposers' mixture
@@ -63,14 +67,14 @@ def test_metaschedule_wants_a_program(space: DesignSpace) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", ["guided", "tpe"])
-def test_learning_beats_luck(name: str, seed: int, space: DesignSpace) -> None:
-    learned, lucky = (proposed_seconds(n, space, seed) for n in (name, "random"))
+def test_learning_beats_luck(name: str, seed: int, space: DesignSpace, task: Task) -> None:
+    learned, lucky = (proposed_seconds(n, space, seed, task) for n in (name, "random"))
     # The best of each is a matter of luck on one seed; what is proposed in the end is not.
     assert statistics.median(learned[-32:]) < 0.75 * statistics.median(lucky)
 
 
-def proposed_seconds(name: str, space: DesignSpace, seed: int) -> list[float]:
-    strategy = make(name, space, seed)
+def proposed_seconds(name: str, space: DesignSpace, seed: int, task: Task) -> list[float]:
+    strategy = make(name, space, seed, task)
     seconds = []
     for _ in range(8):
         for proposal in strategy.ask(16):

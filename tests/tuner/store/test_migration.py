@@ -16,7 +16,7 @@ import pytest
 
 from tests.assets.records import ASSETS, FACTS, expected
 from tests.contracts.record_store import make_record
-from tuner.records import Fidelity, Measurement, Status, excluded
+from tuner.records import Fidelity, Measurement, Status
 from tuner.store import SCHEMA_VERSION, SqlStore, migration, rows
 from tuner.store.salvage import open_store
 
@@ -146,8 +146,8 @@ def test_what_a_measurement_was_called_in_earlier_versions_is_read(tmp_path: Pat
         measurement = store.read()[0].measurement
     assert measurement.samples_s == (1.25e-3, 1.5e-3)
     assert measurement.fidelity is Fidelity.RANK
-    assert excluded(measurement) == "the GPU was throttled"
-    assert measurement.conditions["samples_preempted"] == 3
+    assert measurement.conditions.excluded == "the GPU was throttled"
+    assert measurement.conditions.details["samples_preempted"] == 3
 
 
 @pytest.mark.parametrize("version", EARLIER)

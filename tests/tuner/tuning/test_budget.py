@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.ledger import Ledger
 
@@ -18,7 +18,7 @@ def budget(left_s: float = 1000.0, trials: int | None = None) -> Budget:
 
 
 def screening(cost_s: float) -> Measurement:
-    return Measurement(Status.OK, (1.0,), conditions={"cost_s": cost_s})
+    return Measurement(Status.OK, (1.0,), conditions=Conditions(cost_s=cost_s))
 
 
 def test_time_and_trials_end_a_search() -> None:

@@ -77,15 +77,16 @@ def test_finalists_are_interleaved_in_fresh_processes(jobs: Jobs, bench: KernelB
     for measured in found.values():
         assert measured.status is Status.OK, measured.reason
         assert measured.fidelity is Fidelity.CERTIFY
-        assert measured.conditions["processes"] == 3
-        assert measured.conditions["clock_share"] <= 1.1e-4
+        assert measured.conditions.details["processes"] == 3
+        assert measured.conditions.details["clock_share"] <= 1.1e-4
         assert measured.stopped_by in ("time limit", "half-width", "noise stable")
         assert measured.max_rel_error < 1e-5
-        assert sum(map(len, measured.conditions["rounds"])) == len(measured.samples_s)
+        assert sum(map(len, measured.conditions.rounds)) == len(measured.samples_s)
     assert len(paired_samples(first, second)[0]) >= 9
     assert set(paired_samples(first, second)[2]) == {0, 1, 2}
-    assert compare_measurements(first, default).ratio < 1
-    assert first.conditions["aa_floor"] >= 0
+    ratio, floor = compare_measurements(first, default).ratio, first.conditions.aa_floor
+    assert ratio is not None and ratio < 1
+    assert floor is not None and floor >= 0
 
 
 def test_the_metadata_says_it_in_words(jobs: Jobs, bench: KernelBench) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kernels.features import COLUMNS, DEFAULTS
 from kernels.space import Candidate, DesignSpace, Sketch
 from tuner.config import SearchConfig
-from tuner.records import Fidelity, Measurement, Record, Status
+from tuner.records import Conditions, Fidelity, Measurement, Record, Status
 from tuner.tuning.known import KnownTask, remaining
 
 ONE_POINT = DesignSpace("llvm", (Sketch(0, "[]", ()),), ())
@@ -19,7 +19,7 @@ ONE_POINT = DesignSpace("llvm", (Sketch(0, "[]", ()),), ())
 def record(
     run: str, cost_s: float = 1.0, fidelity: Fidelity = Fidelity.SCREEN, candidate: str = '[0,[],""]', **more: Any
 ) -> Record:
-    measurement = Measurement(Status.OK, (1e-3,), fidelity, run_s=cost_s, conditions={"cost_s": cost_s})
+    measurement = Measurement(Status.OK, (1e-3,), fidelity, run_s=cost_s, conditions=Conditions(cost_s=cost_s))
     return Record(run, "key", "name", "scope", 1, candidate, "test", measurement, 0, "", **more)
 
 

@@ -12,7 +12,7 @@ import pytest
 from kernels.space import Candidate, DesignSpace
 from tuner.config import SETTINGS as SETTINGS_OF
 from tuner.protocols import BuildFailure, Proposal, Reference
-from tuner.records import Fidelity, Measurement, Record, Status
+from tuner.records import Conditions, Fidelity, Measurement, Record, Status
 from tuner.search.ranker import FeatureCache
 from tuner.tuning.ledger import Ledger
 from tuner.tuning.session import Batch, Known, Step, TaskSession
@@ -59,7 +59,7 @@ class Unbuildable:
 
 
 def screened(seconds: float, **conditions: Any) -> Measurement:
-    return Measurement(Status.OK, (seconds,), Fidelity.SCREEN, conditions=conditions)
+    return Measurement(Status.OK, (seconds,), Fidelity.SCREEN, conditions=Conditions.from_json(conditions))
 
 
 def session(measurements: list[tuple[Candidate, Measurement]]) -> TaskSession:
@@ -161,7 +161,7 @@ def test_an_interrupted_search_is_asked_and_told_again(tmp_path: Path) -> None:
     assert resumed.step(2) == Step(2, 1, exhausted=False)
     assert (resumed.strategy.candidates, resumed.builder.asked) == ([a, b, c, d], [d])
     [record] = resumed.store.records
-    assert (record.candidate, record.trial, record.measurement.conditions["batch"]) == (d.to_text(), 4, 2)
+    assert (record.candidate, record.trial, record.measurement.conditions.batch) == (d.to_text(), 4, 2)
     assert [batch.trials for batch in resumed.session.batches()] == [2, 2]
 
 

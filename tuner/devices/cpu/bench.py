@@ -1,12 +1,12 @@
-"""The parent's side of running kernels on this machine's CPU: whatever one does to its child is a status."""
+"""The parent's side of running kernels on this machine's CPU."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tuner.devices.child_bench import call_interleaved, failure, measure_each
 from tuner.devices.cpu.supervisor import WorkerSupervisor
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import AaControl, Job, Policy
@@ -16,7 +16,11 @@ _SERVICE = "tuner.devices.cpu.kernel_service:KernelService"
 
 
 class KernelBench:
-    """The parent's side: whatever a kernel does to the child it runs in is a status."""
+    """Implements `protocols.Bench`: whatever a kernel does to the child it runs in is a status.
+
+    `mode` is hot or cold, `env` the child's environment, `timeout_s` the longest that checking one kernel may take,
+    `replay` a file of recorded measurements that stand in for timing.
+    """
 
     def __init__(
         self, mode: str, threads: int, env: Mapping[str, str], timeout_s: float, replay: Path | None = None
@@ -37,35 +41,26 @@ class KernelBench:
         began = time.perf_counter()
         try:
             measurement = Measurement.from_json(self._supervisor.run(job, policy))
-        except ChildTimeout as error:
-            status, reason = Status.RUN_TIMEOUT, str(error)
-        except (ChildDied, ChildError) as error:
-            status, reason = Status.RUN_FAILED, str(error)
-        else:
-            self._learn([measurement], [job])
-            return measurement
-        return Measurement(status, fidelity=policy.fidelity, reason=reason[:300], run_s=time.perf_counter() - began)
+        except (ChildTimeout, ChildDied, ChildError) as error:
+            return failure(error, policy, began)
+        self._learn([measurement], [job])
+        return measurement
 
     def measure_interleaved(
         self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], AaControl | None]:
         """Check and time several kernels of one task interleaved, in this bench's process; `budget_s` for all of it.
 
-        When one of them takes the process down, nothing of this part is kept: each is measured alone, so that
-        only the culprit is blamed, and there is no A/A control.
+        When one of them takes the process down, nothing of this is kept, and each is measured alone.
         """
-        timeout = self._timeout_s * (1 + len(jobs)) + budget_s
-        asked = {"jobs": [job.to_json() for job in jobs], "policy": policy.to_json()}
+        timeout_s = self._timeout_s * (1 + len(jobs)) + budget_s
         try:
-            answer = self._supervisor.call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
-            measured = [Measurement.from_json(m) for m in answer["measurements"]]
-            self._learn(measured, jobs)
-            control = answer["control"]
-            return measured, None if control is None else AaControl.from_json(control)
+            measurements, control = call_interleaved(self._supervisor.call, timeout_s, jobs, policy, budget_s, seed)
         except (ChildTimeout, ChildDied, ChildError):
             self._supervisor.replace()
-            alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
-            return [self.measure(job, alone) for job in jobs], None
+            return measure_each(self, jobs, policy, budget_s)
+        self._learn(measurements, jobs)
+        return measurements, control
 
     def renew(self) -> None:
         """What is measured next runs in a fresh process."""
@@ -83,7 +78,7 @@ class KernelBench:
         self._supervisor.close()
 
     def _learn(self, measurements: Sequence[Measurement], jobs: Sequence[Job]) -> None:
-        """Which kernels are right; after a wrong one, which may have written anywhere, a new child."""
+        """Remember right kernels; replace the child after a wrong one, which may have written anywhere."""
         for measurement, job in zip(measurements, jobs, strict=True):
             if measurement.ok:
                 self._supervisor.remember(measurement.median_s, job)

@@ -1,4 +1,4 @@
-"""The buffers a kernel works on, with canary bytes on both sides, and what is looked at after a call.
+"""The buffers a kernel works on, with guard bytes on both sides, and what is checked after a call.
 
 A kernel that writes past a buffer spoils whatever lies there, often without a crash and often in the process of the
 next candidate. One that leaves its output from the call before looks right as long as the inputs stay the same.
@@ -15,8 +15,8 @@ from kernels.tensors import TensorSpec, poison_value
 from tuner.protocols import Array
 
 MARGIN = 1 << 16
-"""Bytes of canaries on each side: a few rows of an image, and whole pages, so that buffers lie in their pages as
-TVM's own do. What is written beyond them is not seen."""
+"""Guard bytes on each side: a few rows of an image, and whole pages, so that buffers lie in their pages as TVM's own
+do. What is written beyond them is not seen."""
 
 _GUARD = 0xA5
 
@@ -36,8 +36,8 @@ class GuardedBuffers:
 
     def fill(self, inputs: Sequence[Array]) -> None:
         """New inputs, and outputs as if nothing had ever been written."""
-        for mine, given in zip(self.inputs, inputs, strict=True):
-            np.copyto(mine, given)
+        for held, given in zip(self.inputs, inputs, strict=True):
+            np.copyto(held, given)
         for output in self.outputs:
             output.fill(poison_value(output.dtype))
 
@@ -52,19 +52,19 @@ class GuardedBuffers:
         return [g.array for g in self._guarded[self._count :]]
 
     def fault(self, inputs: Sequence[Array]) -> str:
-        """What the kernel did that it must not: written outside of a buffer, or changed the inputs it was given."""
+        """What the kernel did that it must not, or "": it wrote outside of a buffer, or changed its inputs."""
         for index, guarded in enumerate(self._guarded):
             where = f"input {index}" if index < self._count else f"output {index - self._count}"
             if side := guarded.trespass():
                 return f"the kernel wrote {side} {where}"
-        for index, (mine, given) in enumerate(zip(self.inputs, inputs, strict=True)):
-            if not np.array_equal(mine, given):
+        for index, (held, given) in enumerate(zip(self.inputs, inputs, strict=True)):
+            if not np.array_equal(held, given):
                 return f"the kernel changed input {index}"
         return ""
 
 
 class _Guarded:
-    """One buffer between its canaries."""
+    """One buffer between its guard bytes."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         import tvm
@@ -78,9 +78,10 @@ class _Guarded:
         self.tensor = tvm.runtime.from_dlpack(self.array)
 
     def trespass(self) -> str:
-        for side, canaries in (("before", self._before), ("past", self._after)):
-            broken = np.flatnonzero(canaries != _GUARD)
-            if broken.size:
-                reach = MARGIN - int(broken[0]) if side == "before" else int(broken[-1]) + 1
+        """How far outside of the buffer something was written, in words; "" when nothing was."""
+        for side, guard in (("before", self._before), ("past", self._after)):
+            changed = np.flatnonzero(guard != _GUARD)
+            if changed.size:
+                reach = MARGIN - int(changed[0]) if side == "before" else int(changed[-1]) + 1
                 return f"{reach} bytes before the start of" if side == "before" else f"{reach} bytes past the end of"
         return ""

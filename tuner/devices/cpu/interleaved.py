@@ -1,46 +1,45 @@
-"""Several kernels of one task timed interleaved, in one process: what drifts, drifts for all of them.
+"""Several kernels of one task checked and timed interleaved, in one process and on the same buffers.
 
-Every round runs one block of each, in random order, all on the same buffers. The incumbent, the first one that is
-right, is there twice: its difference from itself is the A/A noise of this process.
+The incumbent, the first one that is right, has two entries in the rounds: its difference from itself is the A/A noise
+of this process.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import random
 import time
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tuner.devices.checked import with_errors, wrong_result
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.runner import CpuRunner, clock
 from tuner.measure.metadata import process_conditions, usage, used_since
-from tuner.measure.stats import LEAST_ROUNDS, RARE, StopRule, periods, should_stop, undisturbed_rounds
+from tuner.measure.rounds import InterleavedSamples, sample_rounds
+from tuner.measure.stats import StopRule, should_stop
 from tuner.outputs import OutputCheck
 from tuner.protocols import Array, Job, Policy, Prepared
-from tuner.records import Fidelity, Measurement, Status
+from tuner.records import Conditions, Fidelity, Measurement, Status
 
 SLOW_CALL_S = 0.5
 """A first call longer than this is itself a sample good to a per cent; more calls would only cost budget."""
 
-_LOOK_EVERY = 4
-
 
 class Guarded(Prepared, Protocol):
-    """Something prepared on buffers that show what it did to them."""
+    """Something prepared on guarded buffers, which show what it did to them."""
 
     buffers: GuardedBuffers
 
 
 class BuffersSpoiled(Exception):
-    """Some kernel wrote where it must not; which one shows when each is measured alone."""
+    """Some kernel wrote where it must not. Which one is found by measuring each alone."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A kernel that was loaded and called once: how long that took, what it put out, whether that was right."""
+    """A kernel that was loaded and called once: how long that took, its outputs, and whether they were right."""
 
     job: Job
     inputs: list[Array]
@@ -49,21 +48,13 @@ class Trial:
     outputs: list[Array]
     check: OutputCheck
 
-    def wrong(self, reason: str, fidelity: Fidelity) -> Measurement:
-        return self.right(Measurement(Status.WRONG_RESULT, fidelity=fidelity, reason=reason))
-
-    def right(self, measured: Measurement) -> Measurement:
-        """`measured`, with how far the answer was from the reference."""
-        found = self.check
-        return dataclasses.replace(measured, max_abs_error=found.max_abs_error, max_rel_error=found.max_rel_error)
-
     def one_call(self, fidelity: Fidelity) -> Measurement:
         """The first call as the measurement, where it was long enough."""
         return Measurement(Status.OK, (self.first_call_s,), fidelity, StopRule.ONE_LONG_CALL)
 
 
 class KernelHolder(Protocol):
-    """What a service that holds kernels offers: `kernel.KernelService`."""
+    """What a service that holds kernels offers: see `kernel_service.KernelService`."""
 
     runner: CpuRunner
 
@@ -74,23 +65,15 @@ class KernelHolder(Protocol):
     def pin(self, trial: Trial) -> None: ...
 
 
-@dataclass
-class _Entry:
-    """One place in the rounds. `cost_s` is what a block costs, its warm call included; `period` how often it runs."""
+@dataclass(kw_only=True)
+class _CpuSamples(InterleavedSamples):
+    """A kernel's samples on the CPU, each a block of `calls` calls. `elapsed_s` is the timed work in all of them,
+    `preempted` counts those during which the process was switched out."""
 
     prepared: Prepared
     calls: int
-    cost_s: float
-    period: int = 1
-    rounds: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    preempted: int = 0
     elapsed_s: float = 0.0
-    stopped_by: StopRule = StopRule.TIME_LIMIT
-
-    def kept(self, undisturbed: Set[int]) -> list[int]:
-        """Which of its samples are from quiet rounds; all of them where none is."""
-        return [i for i, number in enumerate(self.rounds) if number in undisturbed] or list(range(len(self.rounds)))
+    preempted: int = 0
 
 
 def measure_interleaved(
@@ -98,8 +81,8 @@ def measure_interleaved(
 ) -> dict[str, Any]:
     """`{measurements, control}`: one Measurement as data for each job, in order, and the incumbent's A/A control.
 
-    `budget_s` is for all of it, loading and checking included. Sampling ends when a rule of `policy` holds for every
-    kernel that takes part in every round, or with the budget, but not before three rounds. Raises BuffersSpoiled.
+    `budget_s` is for all of it, loading and checking included; sampling ends as `sample_rounds` says. A kernel whose
+    first call was longer than SLOW_CALL_S takes no part in the rounds. Raises BuffersSpoiled.
     """
     began = time.perf_counter()
     before = usage()
@@ -109,22 +92,16 @@ def measure_interleaved(
         trials.append(holder.begin(job, like=trials[0] if trials else None))
         _require_unspoiled(trials[0])
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
-    control: _Entry | None = None
-    entries: dict[int, _Entry] = {}
-    undisturbed: Set[int] = set()
-    if timed:
-        holder.pin(min(timed, key=lambda t: t.first_call_s))
-        entries = {id(t): _enter(holder.runner, t.prepared, t.first_call_s, policy) for t in timed}
-        control = _enter(holder.runner, timed[0].prepared, timed[0].first_call_s, policy)
-        undisturbed = sample_interleaved(holder.runner, [*entries.values(), control], policy, began + budget_s, seed)
+    samples = _sampled(holder, timed, policy, began + budget_s, seed) if timed else []
     _require_unspoiled(trials[0])
     common = process_conditions(holder.runner.mode) | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
-    found = []
+    samples_of = {id(trial): entry for trial, entry in zip(timed, samples, strict=False)}
+    measurements = []
     for trial in trials:
-        measured = _measurement(holder, trial, entries.get(id(trial)), undisturbed, policy, common)
-        found.append(dataclasses.replace(measured, run_s=run_s).to_json())
-    return {"measurements": found, "control": None if control is None else _pairs_of(control, undisturbed)}
+        measured = _measurement(holder, trial, samples_of.get(id(trial)), policy, common)
+        measurements.append(dataclasses.replace(measured, run_s=run_s).to_json())
+    return {"measurements": measurements, "control": samples[-1].control().to_json() if samples else None}
 
 
 def _require_unspoiled(trial: Trial) -> None:
@@ -132,95 +109,60 @@ def _require_unspoiled(trial: Trial) -> None:
         raise BuffersSpoiled(f"on buffers that all of them share, {fault}")
 
 
-def _enter(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy) -> _Entry:
+def _sampled(
+    holder: KernelHolder, trials: Sequence[Trial], policy: Policy, deadline: float, seed: int
+) -> list[_CpuSamples]:
+    """The samples of each trial, then those of the A/A control: the first one's second entry."""
+    runner = holder.runner
+    holder.pin(min(trials, key=lambda trial: trial.first_call_s))
+    entries = [_calibrated(runner, trial.prepared, trial.first_call_s, policy) for trial in [*trials, trials[0]]]
+    sample_rounds(entries, lambda entry: _block(runner, entry), lambda entry: entry.elapsed_s, policy, deadline, seed)
+    for entry in entries:  # those that took part in some rounds only had no say in when to stop, but have a rule too
+        entry.stopped_by = should_stop(entry.seconds, policy, entry.elapsed_s) or StopRule.TIME_LIMIT
+    return entries
+
+
+def _calibrated(runner: CpuRunner, prepared: Prepared, first_s: float, policy: Policy) -> _CpuSamples:
     first_s = min(first_s, runner.sample(prepared, 1))
     calls, blocks = runner.calibrate(prepared, first_s, policy.block_s)
     per_call = min([b.seconds for b in blocks], default=first_s)
-    return _Entry(prepared, calls, per_call * (calls + 1))
+    return _CpuSamples(cost_s=per_call * (calls + 1), prepared=prepared, calls=calls)  # with the warm-up call
 
 
-def sample_interleaved(
-    runner: CpuRunner, entries: Sequence[_Entry], policy: Policy, deadline: float, seed: int
-) -> Set[int]:
-    """Fill `entries` with samples; `deadline` is a moment of time.perf_counter. Returns the rounds to keep: a round in
-    which something from outside interfered is dropped for all of them, so that what is left still pairs up.
-    """
-    costs = [entry.cost_s for entry in entries]
-    often = [entry for entry in entries if entry.cost_s <= RARE * min(costs)]
-    for entry, period in zip(entries, periods(costs), strict=True):
-        entry.period = period
-    rng = random.Random(seed)
-    number = 0
-    preempted: list[bool] = []
-    while True:
-        taking_part = [entry for entry in entries if number % entry.period == 0]
-        rng.shuffle(taking_part)
-        preempted.append(any([_block(runner, entry, number) for entry in taking_part]))
-        number += 1
-        if number < LEAST_ROUNDS:
-            continue
-        if number % _LOOK_EVERY == 0:
-            undisturbed = set(undisturbed_rounds(preempted, policy.min_samples))
-            if all(_finished(entry, undisturbed, policy) for entry in often):
-                break
-        if time.perf_counter() >= deadline:
-            break
-    undisturbed = set(undisturbed_rounds(preempted, policy.min_samples))
-    for entry in entries:
-        _finished(entry, undisturbed, policy)
-    return undisturbed
-
-
-def _block(runner: CpuRunner, entry: _Entry, number: int) -> bool:
-    """Add one sample; whether the process was switched out meanwhile."""
+def _block(runner: CpuRunner, entry: _CpuSamples) -> tuple[float, bool]:
+    """Seconds per call of one block, and whether the process was switched out meanwhile."""
     if runner.hot:
-        entry.prepared.launch(1)  # what it needs was driven out by the others
+        entry.prepared.launch(1)  # a warm-up call: the others have driven its data out of the caches
     block = runner.block(entry.prepared, entry.calls)
     entry.preempted += block.preempted
-    entry.seconds.append(block.seconds)
-    entry.rounds.append(number)
     entry.elapsed_s += block.seconds * entry.calls
-    return block.preempted
-
-
-def _finished(entry: _Entry, undisturbed: Set[int], policy: Policy) -> bool:
-    kept = [entry.seconds[i] for i in entry.kept(undisturbed)]
-    rule = should_stop(kept, policy, entry.elapsed_s)
-    entry.stopped_by = rule or StopRule.TIME_LIMIT
-    return rule is not None
+    return block.seconds, block.preempted
 
 
 def _measurement(
-    holder: KernelHolder,
-    trial: Trial,
-    entry: _Entry | None,
-    undisturbed: Set[int],
-    policy: Policy,
-    common: Mapping[str, Any],
+    holder: KernelHolder, trial: Trial, samples: _CpuSamples | None, policy: Policy, common: Mapping[str, Any]
 ) -> Measurement:
-    if not trial.check.ok:
-        return trial.wrong(trial.check.reason, policy.fidelity)
-    if entry is None:
-        return dataclasses.replace(trial.right(trial.one_call(policy.fidelity)), conditions=dict(common))
-    trial.prepared.buffers.fill(trial.inputs)  # they hold what another one wrote
+    """What is known of a trial after the timing. `common` are the conditions that all trials share."""
+    check = trial.check
+    if not check.ok:
+        return wrong_result(check.reason, check, policy.fidelity)
+    if samples is None:
+        measured = dataclasses.replace(trial.one_call(policy.fidelity), conditions=Conditions(details=common))
+        return with_errors(measured, check)
+    trial.prepared.buffers.fill(trial.inputs)  # they hold what another kernel wrote
     trial.prepared.launch(1)
     wrong = holder.verify(trial)
     if wrong:
-        return trial.wrong(wrong, policy.fidelity)
-    pairs = _pairs_of(entry, undisturbed)
-    conditions = {
+        return wrong_result(wrong, check, policy.fidelity)
+    details = {
         **common,
-        "calls_per_block": entry.calls,
-        "clock_share": max(clock().empty_s, clock().resolution_s) / (entry.calls * min(pairs["seconds"])),
-        "samples_preempted": entry.preempted,
-        "samples_dropped": len(entry.seconds) - len(pairs["seconds"]),
-        "round": pairs["rounds"],
+        "calls_per_block": samples.calls,
+        "clock_share": max(clock().empty_s, clock().resolution_s) / (samples.calls * min(samples.seconds)),
+        "samples_preempted": samples.preempted,
+        "samples_dropped": samples.dropped,
     }
-    return trial.right(
-        Measurement(Status.OK, tuple(pairs["seconds"]), policy.fidelity, entry.stopped_by, conditions=conditions)
+    conditions = Conditions(rounds=(tuple(samples.rounds),), details=details)
+    measured = Measurement(
+        Status.OK, tuple(samples.seconds), policy.fidelity, samples.stopped_by, conditions=conditions
     )
-
-
-def _pairs_of(entry: _Entry, undisturbed: Set[int]) -> dict[str, Any]:
-    kept = entry.kept(undisturbed)
-    return {"rounds": [entry.rounds[i] for i in kept], "seconds": [entry.seconds[i] for i in kept]}
+    return with_errors(measured, check)

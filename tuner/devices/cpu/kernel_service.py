@@ -1,4 +1,4 @@
-"""The child that runs kernels: it loads one, checks it against the reference, and only then times it."""
+"""The child that runs kernels: it loads one, checks its outputs against the reference, and only then times it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kernels.reference import Expectation
 from kernels.tensors import TensorSpec, seeded_inputs
+from tuner.devices.checked import Ready, with_errors, wrong_result
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
 from tuner.devices.cpu.runner import CpuRunner
@@ -20,17 +21,17 @@ from tuner.measure.replay import Recording, ReplayRunner
 from tuner.outputs import OutputCheck
 from tuner.process.limits import large_files, memory_growth
 from tuner.process.pinning import pin_while_calling
-from tuner.protocols import Array, Job, Policy, Prepared
+from tuner.protocols import Array, Job, Policy
 from tuner.records import Measurement, Status
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
 
 _MOST_CACHED = 8
-"""Sets of inputs, and references: each task has two of either."""
+"""Sets of inputs, and references: each task has two of each."""
 
 _MOST_HELD = 1 << 30
-"""Bytes of inputs that are kept, save that two sets always are: making them again takes longer than most trials."""
+"""Bytes of inputs that are kept, though two sets always are: making them again takes longer than most trials."""
 
 _MEMORY_BESIDE = 1 << 30
 _MEMORY_TIMES = 8
@@ -58,7 +59,7 @@ class LoadedKernel:
         self._module.time_evaluator(self._entry, self._device, number=count - 1, repeat=1)(*self._arrays)
 
     def on_buffers_of(self, other: LoadedKernel) -> None:
-        """Work on another kernel's buffers, of the same task: where data lie in memory alone can make some per cent."""
+        """Work on the buffers of another kernel of the task: where data lie in memory can make some per cent."""
         self.buffers = other.buffers
         self._arrays = other.buffers.tensors
 
@@ -86,7 +87,10 @@ class KernelLibrary:
 
 
 class KernelService:
-    """Runs in a child with the thread count the model will have."""
+    """Runs in a child with the thread count that the model will have.
+
+    `mode` is hot or cold, `replay` a file of recorded measurements that stand in for timing.
+    """
 
     def __init__(self, mode: str, threads: int, replay: str | None = None) -> None:
         self.runner = CpuRunner(mode)
@@ -110,7 +114,7 @@ class KernelService:
         return self.begin(Job.from_json(job)).check.reason
 
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
-        """OutputCheck, then time, then check again. The answer is a Measurement as data."""
+        """Check, then time, then check again; a Measurement as data."""
         asked = Job.from_json(job)
         with memory_growth(_memory_for([asked])):
             return self._run(asked, Policy.from_json(policy))
@@ -123,13 +127,13 @@ class KernelService:
             self.pin(trial)
             measured = self._time(trial, stops)
             reason = self.verify(trial) if measured.ok else ""
-        found = trial.wrong(reason, stops.fidelity) if reason else trial.right(measured)
-        return dataclasses.replace(found, run_s=time.perf_counter() - began).to_json()
+        measured = wrong_result(reason, trial.check, stops.fidelity) if reason else with_errors(measured, trial.check)
+        return dataclasses.replace(measured, run_s=time.perf_counter() - began).to_json()
 
     def _time(self, trial: Trial, policy: Policy) -> Measurement:
         if trial.first_call_s <= SLOW_CALL_S:
             runner = self._replay or self.runner
-            return runner.run(_Ready(trial.job.entry, trial.prepared), trial.inputs, policy, called_before=True)
+            return runner.run(Ready(trial.job.entry, trial.prepared), trial.inputs, policy, called_before=True)
         limit = policy.give_up_above_s
         if limit is not None and trial.first_call_s > limit:
             return Measurement(
@@ -140,7 +144,7 @@ class KernelService:
     def op_measure_interleaved(
         self, jobs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any], budget_s: float, seed: int
     ) -> dict[str, Any]:
-        """OutputCheck several kernels, then time them interleaved: see `measure_interleaved`."""
+        """Check several kernels, then time them interleaved: see `measure_interleaved`."""
         if self._replay is not None:
             return {"measurements": [self.op_run(job, policy) for job in jobs], "control": None}
         asked = [Job.from_json(job) for job in jobs]
@@ -148,7 +152,7 @@ class KernelService:
             return measure_interleaved(self, asked, Policy.from_json(policy), budget_s, seed)
 
     def begin(self, job: Job, like: Trial | None = None) -> Trial:
-        """Load a kernel, call it once on seeded inputs (on the buffers of `like`, where given), and compare its answer
+        """Load a kernel, call it once on seeded inputs (on the buffers of `like`, where given), and compare its outputs
         with the reference."""
         inputs = self._seeded(job)
         prepared = _library(job).prepare(inputs)
@@ -165,18 +169,18 @@ class KernelService:
         return Trial(job, inputs, prepared, first_call_s, outputs, check)
 
     def verify(self, trial: Trial) -> str:
-        """What the timing showed to be wrong, or the answer to other inputs; empty when nothing.
+        """What is wrong after the timing, or with the outputs on other inputs; "" when nothing.
 
-        Outputs must be the same still, or right again. A call that is a sample by itself is the one that was checked:
-        it is not made again.
+        Outputs must be the same as before, or right again. A call so long that it is the sample itself was checked
+        already: no other is made.
         """
         buffers, job = trial.prepared.buffers, trial.job
         if fault := buffers.fault(trial.inputs):
             return f"after timing: {fault}"
         if any(not np.array_equal(a, b) for a, b in zip(trial.outputs, buffers.outputs, strict=True)):
-            again = self._check(job, buffers.outputs)
-            if not again.ok:
-                return f"after timing: {again.reason}"
+            check = self._check(job, buffers.outputs)
+            if not check.ok:
+                return f"after timing: {check.reason}"
         if trial.first_call_s > SLOW_CALL_S:
             return ""
         other = job.on_recheck_inputs()
@@ -187,7 +191,7 @@ class KernelService:
         return f"on other inputs, after timing: {reason}" if reason else ""
 
     def pin(self, trial: Trial) -> None:
-        """Pin this process's threads, once, while a kernel that uses them all works."""
+        """Pin this process's threads, once, while a kernel that uses them all runs."""
         if not self._pinned and trial.first_call_s < SLOW_CALL_S:
             self._pinned = pin_while_calling(trial.prepared.launch, self._threads, trial.first_call_s)
 
@@ -222,17 +226,6 @@ class KernelService:
                 return OutputCheck(False, absolute, relative, reason)
             worst_abs, worst_rel = max(worst_abs, absolute or 0.0), max(worst_rel, relative or 0.0)
         return OutputCheck(True, worst_abs, worst_rel)
-
-
-class _Ready:
-    """A prepared kernel as a launchable, so that what was checked is what is timed."""
-
-    def __init__(self, key: str, prepared: Prepared) -> None:
-        self.key = key
-        self._prepared = prepared
-
-    def prepare(self, inputs: Sequence[Array]) -> Prepared:
-        return self._prepared
 
 
 def _library(job: Job) -> KernelLibrary:

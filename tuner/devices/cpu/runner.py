@@ -16,7 +16,7 @@ import numpy as np
 from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.stats import StopRule, should_stop, without_preempted
 from tuner.protocols import Launchable, Policy, Prepared
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -25,7 +25,7 @@ OVERHEAD_SHARE = 1e-4
 """Reading the clock may cost at most this share of a block."""
 
 _LOOK_EVERY = 16  # nvbench's step: beyond 64 samples, deciding costs more than taking another
-_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at a stretch
+_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Clock:
 
 @functools.cache
 def clock() -> Clock:
-    """This process's clock, calibrated once (about a millisecond)."""
+    """This process's clock, calibrated at the first use (about a millisecond)."""
     readings = [time.perf_counter_ns() for _ in range(4001)]
     steps = np.diff(np.asarray(readings, dtype=np.int64))
     positive = steps[steps > 0]
@@ -70,11 +70,11 @@ def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
 
 
 class CpuRunner:
-    """Times a launchable in the calling process.
+    """Times a launchable in the calling process. Implements `protocols.Runner`.
 
     `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
     buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
-    are not checked here. An exception from the launchable is the caller's to classify.
+    are not checked here. Exceptions of the launchable are raised.
     """
 
     def __init__(self, mode: str = "hot") -> None:
@@ -98,8 +98,8 @@ class CpuRunner:
         first = self.sample(prepared, 1)
         limit = policy.give_up_above_s
         if limit is not None and limit < first < _HICCUP_S:
-            first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
-        conditions: dict[str, Any] = {"mode": self.mode, "load_before": load}
+            first = min(first, self.sample(prepared, 1))  # one lost time slice must not censor a candidate
+        details: dict[str, Any] = {"mode": self.mode, "load_before": load}
         if limit is not None and first > limit:
             return Measurement(
                 Status.CENSORED,
@@ -107,15 +107,15 @@ class CpuRunner:
                 reason=f"over {limit:.3g} s",
                 censored_at_s=limit,
                 run_s=time.perf_counter() - began,
-                conditions=conditions,
+                conditions=Conditions(details=details),
             )
         calls, blocks = self.calibrate(prepared, first, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
         samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]
         kept = without_preempted(samples, preempted, policy.min_samples)
-        conditions |= process_conditions(self.mode)
-        conditions |= used_since(before)
-        conditions |= {
+        details |= process_conditions(self.mode)
+        details |= used_since(before)
+        details |= {
             "calls_per_block": calls,
             "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
             "samples_preempted": sum(preempted),
@@ -127,11 +127,12 @@ class CpuRunner:
             policy.fidelity,
             stopped_by,
             run_s=time.perf_counter() - began,
-            conditions=conditions,
+            conditions=Conditions(details=details),
         )
 
     @property
     def hot(self) -> bool:
+        """Whether the mode is "hot"."""
         return self._flush is None
 
     def sample(self, prepared: Prepared, calls: int) -> float:
@@ -145,6 +146,7 @@ class CpuRunner:
         return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
 
     def block(self, prepared: Prepared, calls: int) -> Block:
+        """One sample of so many calls."""
         switches = usage().switches
         seconds = self.sample(prepared, calls)
         return Block(seconds, usage().switches > switches)
@@ -158,7 +160,7 @@ class CpuRunner:
         if first_s >= 10 * wanted:
             return 1, []
         calls = max(1, math.ceil(wanted / first_s))
-        while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
+        while True:  # a sample may be slow by accident: the faster of two blocks of this length counts
             blocks = [self.block(prepared, calls), self.block(prepared, calls)]
             seconds = min(b.seconds for b in blocks) * calls
             if seconds >= wanted:
@@ -166,7 +168,7 @@ class CpuRunner:
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
 
     def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> StopRule:
-        """Add to `blocks` until a rule says to stop; which one."""
+        """Add to `blocks` until a rule of `policy` says to stop; returns that rule."""
         elapsed = sum(b.seconds for b in blocks) * calls
         while True:
             blocks.append(self.block(prepared, calls))

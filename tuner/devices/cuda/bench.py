@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.devices.child_bench import call_interleaved, failure, measure_each
 from tuner.errors import InfrastructureError, TargetError
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import AaControl, Job, Policy
@@ -22,10 +23,10 @@ RUN_TIMEOUT_S = 30.0
 _OPEN_TIMEOUT_S = 120.0
 _HEALTH_TIMEOUT_S = 20.0
 _HEALTH_PAUSES_S = (0.0, 2.0, 10.0)
-"""Before each look at a GPU after a failure: the driver takes seconds to clear away what a killed process left."""
+"""Before each health check after a failure: the driver takes seconds to clear away what a killed process left."""
 
 _ELEMENTS_PER_S = 1e7
-"""How fast inputs are drawn, copied and judged at the very least."""
+"""How fast inputs are drawn and copied, and outputs checked, at the very least."""
 
 _SERVICE = "tuner.devices.cuda.kernel_service:GpuService"
 
@@ -59,23 +60,23 @@ def runs(cubin: str, gpu: str) -> bool:
     targets"; family-specific `f` ones are treated alike, which refuses some that would load).
     """
     wanted, letter = re.fullmatch(r"sm_(\d+)([af]?)", cubin).groups()  # type: ignore[union-attr]
-    found = gpu.removeprefix("sm_")
+    present = gpu.removeprefix("sm_")
     if letter:
-        return wanted == found
-    return wanted[:-1] == found[:-1] and int(wanted[-1]) <= int(found[-1])
+        return wanted == present
+    return wanted[:-1] == present[:-1] and int(wanted[-1]) <= int(present[-1])
 
 
 def _count() -> int:
-    """GPUs here, asked in a child: this process must stay one that can be forked from."""
+    """How many GPUs are here. A child asks the driver: this process must stay one that can be forked from."""
     with Child("tuner.devices.cuda.bench:_Counter") as child:
         try:
-            found = child.call("count", _OPEN_TIMEOUT_S)
+            gpus = int(child.call("count", _OPEN_TIMEOUT_S))
         except (ChildTimeout, ChildDied, ChildError) as error:
             raise TargetError(_words(error), "on this host: pip install pycuda, where a CUDA toolkit is; elsewhere "
                               "the bundle can be measured with --runner replay:FILE only") from error  # fmt: skip
-    if not found:
+    if not gpus:
         raise TargetError("measuring on a GPU: missing here: a GPU (the driver sees none)")
-    return int(found)
+    return gpus
 
 
 def _words(error: Exception) -> str:
@@ -94,7 +95,10 @@ class _Counter:
 
 
 class GpuBench:
-    """Measures jobs on one GPU, one at a time. Raises InfrastructureError when the GPU itself no longer works."""
+    """Implements `protocols.Bench` and `BundleBench` on one GPU. `mode` is hot or cold.
+
+    Methods raise InfrastructureError when the GPU itself no longer works.
+    """
 
     _RUNS_BEFORE_REPLACEMENT = 400
 
@@ -126,34 +130,32 @@ class GpuBench:
             alone = self._runs == 0 or self._child is None or not self._child.alive()
             measured, broken = self._once(job, policy)
             if broken and not alone and measured.status is Status.RUN_FAILED:
-                self._look(measured)
+                self._require_healthy(measured.reason)
                 measured, broken = self._once(job, policy)
-                measured = dataclasses.replace(measured, conditions={**measured.conditions, "tried_again_alone": True})
+                conditions = measured.conditions
+                conditions = dataclasses.replace(conditions, details={**conditions.details, "tried_again_alone": True})
+                measured = dataclasses.replace(measured, conditions=conditions)
             if broken:
-                self._look(measured)
+                self._require_healthy(measured.reason)
         return measured
 
     def measure_interleaved(
         self, jobs: Sequence[Job], policy: Policy, budget_s: float, seed: int
     ) -> tuple[list[Measurement], AaControl | None]:
         """Check and time several kernels of one task interleaved, within about `budget_s` seconds, and the first one's
-        A/A control. When one of them breaks the context nothing of this part is kept: each is measured alone, so that
-        only the culprit is blamed."""
+        A/A control. When one of them breaks the context nothing of this is kept, and each is measured alone."""
         elements = sum(job.elements for job in jobs)
-        timeout = RUN_TIMEOUT_S * len(jobs) + budget_s + elements / _ELEMENTS_PER_S
-        asked = {"jobs": [job.to_json() for job in jobs], "policy": policy.to_json()}
+        timeout_s = RUN_TIMEOUT_S * len(jobs) + budget_s + elements / _ELEMENTS_PER_S
         with locked(self._settings["bus_id"]):
             try:
-                answer = self._ready().call("measure_interleaved", timeout, **asked, budget_s=budget_s, seed=seed)
-                self._runs += len(jobs)
-                control = answer["control"]
-                measured = [Measurement.from_json(m) for m in answer["measurements"]]
-                return measured, None if control is None else AaControl.from_json(control)
+                result = call_interleaved(self._ready().call, timeout_s, jobs, policy, budget_s, seed)
             except (ChildTimeout, ChildDied, ChildError) as error:
                 self._retire()
-                self._look(Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason=str(error)[:300]))
-        alone = dataclasses.replace(policy, max_time_s=min(policy.max_time_s, budget_s / len(jobs)))
-        return [self.measure(job, alone) for job in jobs], None
+                self._require_healthy(str(error)[:300])
+            else:
+                self._runs += len(jobs)
+                return result
+        return measure_each(self, jobs, policy, budget_s)
 
     def store_outputs(self, job: Job, path: Path) -> str | None:
         """Run once and store the outputs; the reason when that fails."""
@@ -180,34 +182,29 @@ class GpuBench:
         try:
             child = self._ready()
             self._runs += 1
-            timeout = RUN_TIMEOUT_S + policy.max_time_s + job.elements / _ELEMENTS_PER_S
-            answer = child.call("run", timeout, job=job.to_json(), policy=policy.to_json())
-            if answer["retire"]:
-                self._retire()
-            return Measurement.from_json(answer["measurement"]), bool(answer["retire"])
-        except ChildTimeout as error:
-            status, reason = Status.RUN_TIMEOUT, str(error)
-        except (ChildDied, ChildError) as error:
-            status, reason = Status.RUN_FAILED, str(error)
-        self._retire()
-        return Measurement(
-            status, fidelity=policy.fidelity, reason=reason[:300], run_s=time.perf_counter() - began
-        ), True
+            timeout_s = RUN_TIMEOUT_S + policy.max_time_s + job.elements / _ELEMENTS_PER_S
+            reply = child.call("run", timeout_s, job=job.to_json(), policy=policy.to_json())
+        except (ChildTimeout, ChildDied, ChildError) as error:
+            self._retire()
+            return failure(error, policy, began), True
+        if reply["retire"]:
+            self._retire()
+        return Measurement.from_json(reply["measurement"]), bool(reply["retire"])
 
-    def _look(self, after: Measurement) -> None:
-        """See that the GPU works, in a fresh child. Raises InfrastructureError when it does not recover."""
+    def _require_healthy(self, failed: str) -> None:
+        """Check the GPU in a fresh child after something `failed`. Raises InfrastructureError when it is broken."""
         why = ""
         for pause_s in _HEALTH_PAUSES_S:
             time.sleep(pause_s)
             try:
                 if self._ready().call("health", _HEALTH_TIMEOUT_S):
                     return
-                why = "a known kernel answers wrongly"
+                why = "a known kernel gives wrong outputs"
             except (ChildTimeout, ChildDied, ChildError) as error:
                 why = str(error)
             self._retire()
         raise InfrastructureError(
-            f"GPU {self._number} ({self.device}) no longer works: {why[:200]}; before: {after.reason[:200]}",
+            f"GPU {self._number} ({self.device}) no longer works: {why[:200]}; before: {failed[:200]}",
             "what was measured is kept; look at the GPU with nvidia-smi, then run the same command again",
         )
 
@@ -227,7 +224,8 @@ class GpuBench:
 
 @contextlib.contextmanager
 def locked(bus_id: str) -> Iterator[None]:
-    """A GPU for us alone among all tuners of this machine, whoever runs them. Waits; a dead owner's lock is free."""
+    """Holds a GPU's lock: of all tuners on this machine, whoever runs them, only this one uses it. Waits for the lock,
+    which the death of its owner frees. Raises InfrastructureError."""
     path = os.path.join(tempfile.gettempdir(), f"tuner-gpu-{re.sub('[^0-9A-Za-z]', '-', bus_id)}.lock")
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

@@ -46,7 +46,7 @@ again:
     ret;
 }
 
-.visible .entry tuner_canary(.param .u64 values)
+.visible .entry tuner_health(.param .u64 values)
 {
     .reg .u64 %p, %o;
     .reg .u32 %i, %v;
@@ -69,7 +69,7 @@ _ERRORS = (cuda.Error, cuda.MemoryError, cuda.LogicError, cuda.LaunchError, cuda
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-    """PyCUDA's errors as ours, so that nobody else needs PyCUDA to catch them."""
+    """Raises GpuError for PyCUDA's errors, so that nobody else needs PyCUDA to catch them."""
     try:
         yield
     except _ERRORS as error:
@@ -84,7 +84,7 @@ def count() -> int:
 
 
 class CudaGpu:
-    """A device, its primary context current in this thread. Implements `gpu.Gpu`. Methods raise GpuError."""
+    """A device, its primary context current in this thread. Implements `runner.Gpu`. Methods raise GpuError."""
 
     def __init__(self, number: int) -> None:
         with _named():
@@ -106,11 +106,11 @@ class CudaGpu:
             self._begin, self._end = cuda.Event(), cuda.Event()
             own = cuda.module_from_buffer(_OWN_KERNELS)
             self._hold = own.get_function("tuner_hold").prepare("P")
-            self._health_kernel = own.get_function("tuner_canary").prepare("P")
+            self._health_kernel = own.get_function("tuner_health").prepare("P")
             self._own = own
 
     def close(self) -> None:
-        """Give everything back. Errors are past telling anyone: the context may be broken."""
+        """Give everything back. Errors are ignored: the context may be broken."""
         with contextlib.suppress(*_ERRORS):
             self._flush_buffer.free()
             self._context.pop()
@@ -130,7 +130,7 @@ class CudaGpu:
             self._hold.prepared_async_call((1, 1), (1, 1, 1), None, int(seconds * 1e9))
 
     def time(self, work: Callable[[], None]) -> Timing:
-        """Enqueue `work` between two events, and wait. What the device took, and what the host took to enqueue it."""
+        """Enqueue `work` between two events, and wait: what the device took, and what the host took to enqueue it."""
         with _named():
             began = time.perf_counter()
             self._begin.record()
@@ -149,20 +149,20 @@ class CudaGpu:
             return int(cuda.mem_get_info()[0])
 
     def healthy(self) -> bool:
-        """Whether the context still runs a kernel and gets the right answer from it: the canary."""
+        """The health check: whether the context still runs a kernel and gets its outputs right."""
         values = np.arange(_HEALTH_THREADS, dtype=np.uint32) * np.uint32(2654435761)
         expected = values * np.uint32(3) + np.arange(_HEALTH_THREADS, dtype=np.uint32)
-        found = np.zeros_like(values)
+        outputs = np.zeros_like(values)
         try:
             with _named():
                 buffer = cuda.mem_alloc(values.nbytes)
                 cuda.memcpy_htod(buffer, values)
                 self._health_kernel.prepared_async_call((1, 1), (_HEALTH_THREADS, 1, 1), None, int(buffer))
-                cuda.memcpy_dtoh(found, buffer)
+                cuda.memcpy_dtoh(outputs, buffer)
                 buffer.free()
         except GpuError:
             return False
-        return bool(np.array_equal(found, expected))
+        return bool(np.array_equal(outputs, expected))
 
     # --- kernels -------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class CudaGpu:
 
 
 class _Buffer:
-    """Device memory between two guards."""
+    """Device memory between guard bytes."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -187,14 +187,17 @@ class _Buffer:
         cuda.memset_d8(self.pointer + nbytes, _PATTERN, self._tail)
 
     def write(self, array: Array) -> None:
+        """Copy from the host."""
         cuda.memcpy_htod(self.pointer, np.ascontiguousarray(array))
 
     def read(self, spec: TensorSpec) -> Array:
+        """Copy to the host."""
         host = np.empty(spec.shape, dtype=spec.dtype)
         cuda.memcpy_dtoh(host, self.pointer)
         return host
 
     def guards_hold(self) -> bool:
+        """Whether the guard bytes are unchanged."""
         before, after = np.empty(GUARD_BYTES, np.uint8), np.empty(self._tail, np.uint8)
         cuda.memcpy_dtoh(before, int(self._memory))
         cuda.memcpy_dtoh(after, self.pointer + self.nbytes)
@@ -206,7 +209,7 @@ class _Buffer:
 
 @dataclass(frozen=True)
 class _Launch:
-    """A launch with its function ready and the numbers of its pointers."""
+    """A launch that is ready: `args` are the numbers of the buffers that the function is given."""
 
     function: Any
     args: tuple[int, ...]
@@ -216,7 +219,7 @@ class _Launch:
 
 
 class CudaKernel:
-    """Implements `gpu.GpuPrepared`: a plan's launches on one or more copies of its arguments."""
+    """Implements `runner.GpuPrepared`: a plan's launches on one or more copies of its arguments."""
 
     def __init__(
         self, gpu: CudaGpu, cubin: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
@@ -262,7 +265,7 @@ class CudaKernel:
             raise GpuError(str(error) or type(error).__name__) from error
 
     def outputs(self) -> list[Array]:
-        """Of the last call on the first copy."""
+        """The outputs of the last call on the first copy."""
         with _named():
             first = self._copies[0][len(self._inputs) :]
             return [buffer.read(spec) for buffer, spec in zip(first, self._outputs, strict=False)]

@@ -1,4 +1,4 @@
-"""What the driver says of a GPU around a measurement: clock, temperature, what throttled it, who else is on it.
+"""What the driver reports of a GPU around a measurement: clocks, temperature, throttling, other processes.
 
 Only read. Clocks, limits and modes of the card are never set.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,18 @@ OUTSIDE_REASONS = {
     0x8: "hardware slowdown", 0x20: "software thermal slowdown", 0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }  # fmt: skip
-"""Bits of nvmlClocksEventReasons that come from outside the kernel and bar its time from winning."""
+"""Bits of nvmlClocksEventReasons that come from outside the kernel: its time is excluded from winning."""
 
 OTHER_REASONS = {
     0x1: "idle", 0x2: "application clocks", 0x4: "power cap", 0x10: "sync boost", 0x100: "display clocks",
 }  # fmt: skip
-"""Bits that are told but bar nothing: a kernel that reaches the power cap is limited by what it does itself."""
+"""Bits that are recorded and exclude nothing: a kernel that reaches the power cap is limited by what it does itself."""
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """One reading. MHz, degrees Celsius, watts; None where the driver does not tell. `other_processes`: other processes
-    that compute on this GPU."""
+class GpuState:
+    """One reading, in MHz, degrees Celsius and watts; None where the driver does not tell. `reasons` are the bits of
+    nvmlClocksEventReasons; `other_processes` counts those that compute on this GPU besides this one."""
 
     sm_clock_mhz: int | None
     memory_clock_mhz: int | None
@@ -35,43 +36,42 @@ class Certificate:
     other_processes: int
 
     def data(self) -> dict[str, Any]:
-        """As the conditions of a measurement hold it."""
+        """As the conditions of a measurement hold it: without what is None."""
         words = {**OUTSIDE_REASONS, **OTHER_REASONS}
-        known = {
+        readings = {
             "sm_clock_mhz": self.sm_clock_mhz, "memory_clock_mhz": self.memory_clock_mhz,
             "temperature_c": self.temperature_c, "power_w": self.power_w,
         }  # fmt: skip
-        said = {name: value for name, value in known.items() if value is not None}
         return {
-            **said,
+            **{name: value for name, value in readings.items() if value is not None},
             "clock_reasons": [w for bit, w in words.items() if self.reasons & bit],
             "other_processes": self.other_processes,
         }
 
 
-def exclusion_reason(before: Certificate | None, after: Certificate | None) -> str:
-    """Why a time between two readings may not win; "" when it may, or when there is nobody to ask."""
-    for reading in (before, after):
-        if reading is None:
+def exclusion_reason(before: GpuState | None, after: GpuState | None) -> str:
+    """Why a time between two readings may not win; "" when it may, or when there are no readings."""
+    for state in (before, after):
+        if state is None:
             continue
         for bit, word in OUTSIDE_REASONS.items():
-            if reading.reasons & bit:
+            if state.reasons & bit:
                 return f"throttled: {word}"
-        if reading.other_processes:
-            return f"contended: {reading.other_processes} other process(es) on this GPU"
+        if state.other_processes:
+            return f"contended: {state.other_processes} other process(es) on this GPU"
     return ""
 
 
 class Nvml:
     """Readings of one GPU. `missing` says why there are none, "" when there are.
 
-    Where the driver does not know this process by its own number (in a container) strangers are counted: open it before
-    this process has a context, and call `ours` when it has one.
+    In a container the driver does not know this process by its own number, so that its own processes must be counted:
+    open it before this process has a context, and call `count_own` once it has one.
     """
 
     def __init__(self, bus_id: str) -> None:
         self.missing = ""
-        self._ours = 0
+        self._own = 0
         try:
             import pynvml
         except ImportError:
@@ -81,22 +81,22 @@ class Nvml:
         try:
             pynvml.nvmlInit()
             self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode())
-            self._before = len(self._processes())
+            self._there_before = len(self._processes())
         except pynvml.NVMLError as error:
             self.missing = f"NVML: {error}"
 
-    def ours(self) -> None:
-        """Whoever came since this was opened is this process."""
+    def count_own(self) -> None:
+        """Take the processes that came since this was opened for this one."""
         if not self.missing:
-            self._ours = max(len(self._processes()) - self._before, 0)
+            self._own = max(len(self._processes()) - self._there_before, 0)
 
-    def read(self) -> Certificate | None:
+    def read(self) -> GpuState | None:
         """A reading, or None where there is no NVML."""
         if self.missing:
             return None
         nvml = self._nvml
         power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(self._handle))
-        return Certificate(
+        return GpuState(
             self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)),
             self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_MEM)),
             self._ask(lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU)),
@@ -117,15 +117,15 @@ class Nvml:
 
     def _other_processes(self) -> int:
         processes = self._processes()
-        return len(processes) - 1 if os.getpid() in processes else max(len(processes) - self._ours, 0)
+        return len(processes) - 1 if os.getpid() in processes else max(len(processes) - self._own, 0)
 
     def _processes(self) -> list[int]:
-        found = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        return [int(process.pid) for process in found or ()]
+        processes = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        return [int(process.pid) for process in processes or ()]
 
-    def _ask(self, question: Any) -> Any:
-        """An answer, or None where this driver or this card does not tell."""
+    def _ask(self, query: Callable[[], Any]) -> Any:
+        """What `query` returns, or None where this driver or this card does not tell."""
         try:
-            return question()
+            return query()
         except self._nvml.NVMLError:
             return None

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tuner.devices.cuda.nvml import Certificate, exclusion_reason
-from tuner.measure.stats import (
-    LEAST_ROUNDS,
-    RARE,
-    StopRule,
-    periods,
-    should_stop,
-    undisturbed_rounds,
-    without_preempted,
-)
+from tuner.devices.cuda.nvml import GpuState, exclusion_reason
+from tuner.measure.rounds import InterleavedSamples, sample_rounds
+from tuner.measure.stats import StopRule, should_stop, without_preempted
 from tuner.protocols import Array, Policy
-from tuner.records import Measurement, Status
+from tuner.records import Conditions, Measurement, Status
 
 WARM_UP_S = 0.025
 """Of GPU work before anything is timed: the clock has to come up from its idle frequency."""
@@ -31,8 +23,8 @@ SHORT_S = 10e-6
 BATCH_S = 200e-6
 MAX_BATCH = 256
 MAX_COPIES_SHARE = 0.25
-"""Batches rotate over so many copies of the arguments that none is in the L2 when its turn comes again, within this
-share of the free memory."""
+"""Batches rotate over so many copies of the arguments that none is in the L2 when it is used again; together the copies
+take at most this share of the free memory."""
 
 _FIRST_HOLD_S = 50e-6
 _MOST_HOLD_S = 0.02
@@ -44,18 +36,18 @@ def lower_bound_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
     """The least seconds a kernel can take: what cannot have been in the L2, at the memory's peak rate.
 
     `nbytes` are the arguments, each touched once. The peak is clock times bus width, which no kernel reaches; 0 where
-    it is not known, and then there is no floor. Arithmetic is left out: tensor cores do much of it or none.
+    it is not known, and then there is no lower bound. Arithmetic is left out: tensor cores do much of it or none.
     """
     return max(0, nbytes - l2_bytes) / peak_bytes_per_s if peak_bytes_per_s > 0 else 0.0
 
 
 class GpuError(Exception):
-    """The driver refused something, or a kernel failed. Whether the context survived is for the canary to say."""
+    """The driver refused something, or a kernel failed. Whether the context survived is shown by a health check."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """`device_s` between two events; `host_s`: what the host took to enqueue what lies between them."""
+    """`device_s`: the seconds between two events; `host_s`: those the host took to enqueue what lies between them."""
 
     device_s: float
     host_s: float
@@ -65,47 +57,59 @@ class GpuPrepared(Protocol):
     """Something whose calls can be put on a stream."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Of all its arguments."""
 
-    def copies(self, count: int) -> None: ...
+    def copies(self, count: int) -> None:
+        """See that there are at least `count` copies of the arguments."""
 
-    def enqueue(self, copy: int) -> None: ...
+    def enqueue(self, copy: int) -> None:
+        """Put one call on the stream, on the given copy of the arguments."""
 
 
 class GpuLaunchable(Protocol):
-    """A tuned kernel or a rival, as the GPU's runner times it."""
+    """A tuned kernel or a baseline, as the GPU's runner times it."""
 
     def prepare(self, inputs: Sequence[Array]) -> GpuPrepared: ...
 
 
 class Gpu(Protocol):
-    """What a runner needs of a device. All but `time` and `synchronize` only enqueue."""
+    """What a runner needs of a device. `flush` and `hold` only enqueue."""
 
     l2_bytes: int
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Enqueue what drives everything out of the L2."""
 
-    def hold(self, seconds: float) -> None: ...
+    def hold(self, seconds: float) -> None:
+        """Enqueue what keeps the stream busy for so long, while the host enqueues more."""
 
-    def time(self, work: Callable[[], None]) -> Timing: ...
+    def time(self, work: Callable[[], None]) -> Timing:
+        """Enqueue `work` between two events, and wait for it."""
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Wait for everything that was enqueued."""
 
     def free_bytes(self) -> int: ...
 
 
-@dataclass
-class InterleavedSamples:
-    """A kernel's samples beside others': seconds per call and the number of the round of each, those kept only."""
+@dataclass(kw_only=True)
+class GpuSamples(InterleavedSamples):
+    """A kernel's samples on a GPU, each a batch of `calls` calls over `copies` copies of the arguments."""
 
+    prepared: GpuPrepared
     calls: int
     copies: int
-    cost_s: float
-    period: int = 1
-    rounds: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    dropped: int = 0
-    stopped_by: StopRule = StopRule.TIME_LIMIT
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The samples of one kernel alone: seconds per call, for which of them the host was late, and how it ended."""
+
+    seconds: list[float]
+    late: list[bool]
+    stopped_by: StopRule
+    wall_s: float
 
 
 class GpuRunner:
@@ -113,17 +117,17 @@ class GpuRunner:
 
     A sample: flush the L2 (cold mode), hold the stream while the host enqueues event, call and event, wait. So the
     device finds everything queued when it comes to the first event, and no launch latency of the host is in the
-    window. A sample for which the host was slower than the hold counts as disturbed, and the next hold is longer.
+    window. A sample for which the host was slower than the hold counts as preempted, and the next hold is longer.
     "cold": one call a sample, caches flushed; calls under SHORT_S in batches over rotating copies. "hot": batches on
     the same buffers. `elapsed` for the policy is the wall time of sampling, flushes included.
     """
 
-    def __init__(self, gpu: Gpu, mode: str, certify: Callable[[], Certificate | None]) -> None:
+    def __init__(self, gpu: Gpu, mode: str, read_state: Callable[[], GpuState | None]) -> None:
         if mode not in ("hot", "cold"):
             raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
         self.gpu = gpu
         self._mode = mode
-        self._certify = certify
+        self._read_state = read_state
         self._hold_s = _FIRST_HOLD_S
 
     def run(self, launchable: GpuLaunchable, inputs: Sequence[Array], policy: Policy) -> Measurement:
@@ -133,103 +137,80 @@ class GpuRunner:
         """
         began = time.perf_counter()
         prepared = launchable.prepare(inputs)
-        prepared.enqueue(0)
-        self.gpu.synchronize()
-        first, _ = self._sample(prepared, 1, 1)
+        first_s = self._first_call_s(prepared, policy)
         limit = policy.give_up_above_s
-        if limit is None or first <= limit:
-            self._warm_up(prepared, first, max(WARM_UP_S, policy.warmup_s))
-            first, _ = self._sample(prepared, 1, 1)
-        conditions: dict[str, Any] = {"mode": self._mode}
-        if limit is not None and first > limit:
+        if limit is not None and first_s > limit:
             return Measurement(
                 Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
-                run_s=time.perf_counter() - began, conditions=conditions,
+                run_s=time.perf_counter() - began, conditions=Conditions(details={"mode": self._mode}),
             )  # fmt: skip
-        calls, copies = self._batch(prepared, first, policy)
+        calls, copies = self._batch(prepared, first_s, policy)
         prepared.copies(copies)
-        before = self._certify()
-        samples, late, stopped_by, wall_s = self._collect(prepared, calls, copies, policy)
-        after = self._certify()
-        kept = without_preempted(samples, late, policy.min_samples)
-        conditions |= {
-            "wall_s": wall_s, "calls_per_sample": calls, "copies": copies, "single_call_s": first,
-            "samples_preempted": sum(late), "samples_dropped": len(samples) - len(kept),
-            "launch_bound": 2 * sum(late) > len(late),
+        before = self._read_state()
+        sampled = self._collect(prepared, calls, copies, policy)
+        after = self._read_state()
+        kept = without_preempted(sampled.seconds, sampled.late, policy.min_samples)
+        late = sum(sampled.late)
+        details: dict[str, Any] = {
+            "mode": self._mode, "wall_s": sampled.wall_s, "calls_per_sample": calls, "copies": copies,
+            "single_call_s": first_s, "samples_preempted": late, "samples_dropped": len(sampled.seconds) - len(kept),
+            "launch_bound": 2 * late > len(sampled.late),
         }  # fmt: skip
-        for word, certificate in (("before", before), ("after", after)):
-            if certificate is not None:
-                conditions[word] = certificate.data()
-        if reason := exclusion_reason(before, after):
-            conditions["excluded"] = reason
+        details |= {word: state.data() for word, state in (("before", before), ("after", after)) if state is not None}
+        conditions = Conditions(excluded=exclusion_reason(before, after), details=details)
+        run_s = time.perf_counter() - began
         return Measurement(
-            Status.OK,
-            tuple(kept),
-            policy.fidelity,
-            stopped_by,
-            run_s=time.perf_counter() - began,
-            conditions=conditions,
+            Status.OK, tuple(kept), policy.fidelity, sampled.stopped_by, run_s=run_s, conditions=conditions
         )
 
     def run_interleaved(
         self, kernels: Sequence[GpuPrepared], policy: Policy, budget_s: float, seed: int
-    ) -> list[InterleavedSamples]:
-        """Time several kernels side by side: round by round one sample of each, in random order.
+    ) -> list[GpuSamples]:
+        """The samples of several kernels, taken interleaved as `sample_rounds` says within `budget_s`, all included.
 
-        Ends when a rule of `policy` holds for all that take part in every round, or with the budget (seconds, all
-        included), but not before three rounds. A round in which the host was late for one of them is dropped for all,
-        so that what is left pairs up. Raises GpuError.
+        A round in which the host was late for one of them is dropped for all. Raises GpuError.
         """
         deadline = time.perf_counter() + budget_s
-        turns = [self._enter(prepared, policy) for prepared in kernels]
-        costs = [turn.cost_s for turn in turns]
-        often = [turn for turn in turns if turn.cost_s <= RARE * min(costs)]
-        for turn, period in zip(turns, periods(costs), strict=True):
-            turn.period = period
-        rng = random.Random(seed)
-        late: list[bool] = []
+        entries = [self._calibrated(prepared, policy) for prepared in kernels]
         began = time.perf_counter()
-        while True:
-            taking_part = [pair for pair in zip(kernels, turns, strict=True) if len(late) % pair[1].period == 0]
-            rng.shuffle(taking_part)
-            preempted = False
-            for prepared, turn in taking_part:
-                seconds, was_late = self._sample(prepared, turn.calls, turn.copies)
-                turn.seconds.append(seconds)
-                turn.rounds.append(len(late))
-                preempted = preempted or was_late
-            late.append(preempted)
-            over = time.perf_counter() >= deadline
-            if len(late) < LEAST_ROUNDS or not (over or len(late) % 4 == 0):
-                continue
-            undisturbed = set(undisturbed_rounds(late, policy.min_samples))
-            kept = [
-                [s for s, r in zip(t.seconds, t.rounds, strict=True) if r in undisturbed] or t.seconds for t in often
-            ]
-            elapsed = (time.perf_counter() - began) / len(turns)
-            rules = [should_stop(seconds, policy, elapsed) for seconds in kept]
-            if over or all(rules):
-                for turn, rule in zip(often, rules, strict=True):
-                    turn.stopped_by = rule or StopRule.TIME_LIMIT
-                return [_undisturbed(turn, undisturbed) for turn in turns]
+        sample_rounds(
+            entries,
+            lambda entry: self._sample(entry.prepared, entry.calls, entry.copies),
+            lambda entry: (time.perf_counter() - began) / len(entries),
+            policy,
+            deadline,
+            seed,
+        )
+        return entries
 
-    def _enter(self, prepared: GpuPrepared, policy: Policy) -> InterleavedSamples:
+    def _first_call_s(self, prepared: GpuPrepared, policy: Policy) -> float:
+        """Seconds of one call on a GPU at work; on an idle one where the kernel is to be given up anyway."""
         prepared.enqueue(0)
         self.gpu.synchronize()
-        first, _ = self._sample(prepared, 1, 1)
-        self._warm_up(prepared, first, WARM_UP_S)
-        began = time.perf_counter()
-        first, _ = self._sample(prepared, 1, 1)
-        calls, copies = self._batch(prepared, first, policy)
-        prepared.copies(copies)
-        return InterleavedSamples(calls, copies, time.perf_counter() - began + first * (calls - 1))
+        first_s, _ = self._sample(prepared, 1, 1)
+        if policy.give_up_above_s is None or first_s <= policy.give_up_above_s:
+            self._warm_up(prepared, first_s, max(WARM_UP_S, policy.warmup_s))
+            first_s, _ = self._sample(prepared, 1, 1)
+        return first_s
 
-    def _batch(self, prepared: GpuPrepared, first: float, policy: Policy) -> tuple[int, int]:
+    def _calibrated(self, prepared: GpuPrepared, policy: Policy) -> GpuSamples:
+        prepared.enqueue(0)
+        self.gpu.synchronize()
+        first_s, _ = self._sample(prepared, 1, 1)
+        self._warm_up(prepared, first_s, WARM_UP_S)
+        began = time.perf_counter()
+        first_s, _ = self._sample(prepared, 1, 1)
+        calls, copies = self._batch(prepared, first_s, policy)
+        prepared.copies(copies)
+        cost_s = time.perf_counter() - began + first_s * (calls - 1)
+        return GpuSamples(cost_s=cost_s, prepared=prepared, calls=calls, copies=copies)
+
+    def _batch(self, prepared: GpuPrepared, first_s: float, policy: Policy) -> tuple[int, int]:
         """Calls a sample, and copies of the arguments that they rotate over."""
-        if self._mode == "cold" and first >= SHORT_S:
+        if self._mode == "cold" and first_s >= SHORT_S:
             return 1, 1
         wanted = BATCH_S if self._mode == "cold" else max(policy.block_s, BATCH_S)
-        calls = min(max(math.ceil(wanted / first), 1), MAX_BATCH)
+        calls = min(max(math.ceil(wanted / first_s), 1), MAX_BATCH)
         if self._mode == "hot":
             return calls, 1
         copies = math.ceil(5 * self.gpu.l2_bytes / max(prepared.nbytes, 1)) + 1
@@ -258,9 +239,8 @@ class GpuRunner:
             prepared.enqueue(0)
         self.gpu.synchronize()
 
-    def _collect(
-        self, prepared: GpuPrepared, calls: int, copies: int, policy: Policy
-    ) -> tuple[list[float], list[bool], StopRule, float]:
+    def _collect(self, prepared: GpuPrepared, calls: int, copies: int, policy: Policy) -> _Sampled:
+        """Samples until a rule of `policy` says to stop."""
         samples: list[float] = []
         late: list[bool] = []
         began = time.perf_counter()
@@ -273,12 +253,4 @@ class GpuRunner:
                 continue
             stopped_by = should_stop(without_preempted(samples, late, policy.min_samples), policy, elapsed)
             if stopped_by:
-                return samples, late, stopped_by, elapsed
-
-
-def _undisturbed(turn: InterleavedSamples, undisturbed: set[int]) -> InterleavedSamples:
-    """Without the samples of rounds that were disturbed; with all of them where nothing would be left."""
-    kept = [i for i, number in enumerate(turn.rounds) if number in undisturbed] or list(range(len(turn.rounds)))
-    turn.dropped = len(turn.rounds) - len(kept)
-    turn.rounds, turn.seconds = [turn.rounds[i] for i in kept], [turn.seconds[i] for i in kept]
-    return turn
+                return _Sampled(samples, late, stopped_by, elapsed)

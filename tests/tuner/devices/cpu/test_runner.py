@@ -28,9 +28,9 @@ class TestColdRunner(RunnerContract):
 def test_blocks_are_long_enough_and_the_clock_is_negligible() -> None:
     policy = Policy(Fidelity.SCREEN, 3, 0.02, 1.0, 0.0, block_s=0.004)
     measured = CpuRunner().run(Toy(call_s=0.0002), [], policy)
-    calls = measured.conditions["calls_per_block"]
+    calls = measured.conditions.details["calls_per_block"]
     assert calls * measured.median_s >= policy.block_s
-    assert measured.conditions["clock_share"] <= OVERHEAD_SHARE
+    assert measured.conditions.details["clock_share"] <= OVERHEAD_SHARE
 
 
 def test_a_nearly_free_call_still_gets_a_block_that_dwarfs_the_clock() -> None:
@@ -40,14 +40,14 @@ def test_a_nearly_free_call_still_gets_a_block_that_dwarfs_the_clock() -> None:
                 pass
 
     measured = CpuRunner().run(Free(), [], Policy(Fidelity.SCREEN, 3, 0.0, 1.0, 0.0, block_s=1e-9))
-    assert measured.conditions["clock_share"] <= 2 * OVERHEAD_SHARE  # the block grew; later ones vary a little
+    assert measured.conditions.details["clock_share"] <= 2 * OVERHEAD_SHARE  # the block grew; later ones vary a little
 
 
 def test_cold_mode_times_single_calls() -> None:
     toy = Toy()
     measured = CpuRunner("cold").run(toy, [], SCREEN)
     assert set(toy.launches) == {1}
-    assert measured.conditions["mode"] == "cold"
+    assert measured.conditions.details["mode"] == "cold"
 
 
 def test_conditions_say_what_happened() -> None:
@@ -62,7 +62,7 @@ def test_warm_up_is_not_sampled() -> None:
     policy = Policy(Fidelity.SCREEN, 1, 0.0, 1.0, 0.0, warmup_s=0.1)
     measured = CpuRunner().run(Toy(), [], policy)
     assert time.perf_counter() - began >= 0.1
-    assert sum(measured.samples_s) * measured.conditions["calls_per_block"] < 0.1
+    assert sum(measured.samples_s) * measured.conditions.details["calls_per_block"] < 0.1
 
 
 def test_an_unknown_mode_is_refused() -> None:

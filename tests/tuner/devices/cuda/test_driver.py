@@ -1,4 +1,4 @@
-"""Our calls of PyCUDA against a simulated driver: every outcome a kernel can have, through the real command.
+"""Calls of PyCUDA against a simulated driver: every outcome a kernel can have, through the real command.
 
 Needs PyCUDA (built against any libcuda) and a C compiler with CUDA's headers; no GPU. What only a GPU can show is in
 tests/gpu.
@@ -22,6 +22,7 @@ import pytest
 from tests.tuner.bundle import small
 from tuner.bundle import write
 from tuner.bundle.measurements import Row, read_measurements
+from tuner.protocols import AaControl
 from tuner.records import Fidelity, Status
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -29,10 +30,10 @@ DRIVER = ROOT / "tests" / "simulated_cuda" / "driver.c"
 
 MEASURE = """
 import sys
-from tuner.measure import gpu_bench
+from tuner.devices.cuda import bench
 from tuner.cli import main
-gpu_bench.RUN_TIMEOUT_S = 2.0
-gpu_bench._HEALTH_PAUSES_S = (0.0, 0.1)
+bench.RUN_TIMEOUT_S = 2.0
+bench._HEALTH_PAUSES_S = (0.0, 0.1)
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
@@ -54,29 +55,29 @@ from pathlib import Path
 import numpy as np
 from kernels.tensors import TensorSpec, seeded_inputs
 from tests.tuner.bundle.small import SHAPE, plan
-from tuner.measure import gpu_bench
-from tuner.protocols import CERTIFY
-gpu_bench.RUN_TIMEOUT_S = 1.0
-gpu_bench._HEALTH_PAUSES_S = (0.0, 0.1)
+from tuner.devices.cuda import bench as module
+from tuner.protocols import CERTIFY, Job, Reference
+module.RUN_TIMEOUT_S = 1.0
+module._HEALTH_PAUSES_S = (0.0, 0.1)
 
 def main(folder, names):
-    [x] = seeded_inputs((TensorSpec(SHAPE, "float32"),), 3)
+    tensors = (TensorSpec(SHAPE, "float32"),)
+    [x] = seeded_inputs(tensors, 3)
     np.savez(folder / "reference.npz", 2 * x)
+    reference = Reference(folder / "reference.npz", "float32", 1)
     jobs = []
     for number, name in enumerate(names):
         path = folder / f"{number}.cubin"
         path.write_bytes(b"\\x7fELF" + name.encode() + b"\\0")
-        tensor = [[list(SHAPE), "float32"]]
-        jobs.append({"task": "t", "path": str(path), "entry": name, "plan": plan(), "inputs": tensor, "outputs": tensor,
-                     "seed": 3, "reference": str(folder / "reference.npz"), "dtype": "float32", "reduction": 1})
-    bench = gpu_bench.GpuBench(0, "cold")
+        jobs.append(Job("t", name, path, name, tensors, tensors, 3, reference, resources={"plan": plan()}))
+    bench = module.GpuBench(0, "cold")
     policy = dataclasses.replace(CERTIFY, min_time_s=0.01, max_time_s=0.2)
-    found, shadow = bench.measure_interleaved(jobs, policy, 0.3, 0)
+    measured, control = bench.measure_interleaved(jobs, policy, 0.3, 0)
     missing = bench.store_outputs(jobs[-1], folder / "outputs.npz")
     bench.close()
     right = missing is None and np.array_equal(np.load(folder / "outputs.npz")["arr_0"], 2 * x)
-    print(json.dumps([[m.status, m.reason, m.median_s if m.ok else None, m.conditions.get("round")] for m in found]))
-    print(json.dumps([shadow, bool(right)]))
+    rows = [[m.status, m.reason, m.median_s if m.ok else None, m.conditions.rounds] for m in measured]
+    print(json.dumps([rows, None if control is None else control.to_json(), bool(right)]))
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2:])
@@ -98,7 +99,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     build = [compiler, "-shared", "-fPIC", "-w", f"-I{include}", "-o"]
     subprocess.run([*build, str(folder / "have.so"), str(DRIVER)], check=True)
     have = set(re.findall(r" T (cu\w+)", subprocess.check_output([nm, "-D", str(folder / "have.so")], text=True)))
-    rest = folder / "rest.c"  # what PyCUDA links to and we never call: 801, not supported
+    rest = folder / "rest.c"  # what PyCUDA links to and nothing here calls: 801, not supported
     rest.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in sorted(wanted - have)))
     library = folder / "libcuda.so.1"
     subprocess.run([*build, str(library), str(DRIVER), str(rest), "-Wl,-soname,libcuda.so.1"], check=True)
@@ -115,7 +116,7 @@ OUTCOMES = {
     "inputs": (Status.WRONG_RESULT, "changed input 0"),
     "unknown": (Status.RUN_FAILED, "named symbol not found"),
     "alien": (Status.RUN_FAILED, "no kernel image"),
-    "hangs": (Status.RUN_TIMEOUT, "no answer within"),
+    "hangs": (Status.RUN_TIMEOUT, "no reply within"),
 }
 
 
@@ -169,7 +170,7 @@ def test_a_fault_is_tried_again_alone_before_it_is_believed(simulated: dict[str,
     _, _, rows = measure(tmp_path, simulated, "--gpus", "0")
     faulty = next(row.measurement for row in rows if row.proposer == "faults")
     assert faulty.status is Status.RUN_FAILED
-    assert faulty.conditions["tried_again_alone"] == 1
+    assert faulty.conditions.details["tried_again_alone"] == 1
 
 
 def test_two_gpus_share_a_bundle(simulated: dict[str, str], tmp_path: Path) -> None:
@@ -214,32 +215,37 @@ def test_other_inputs_than_the_bundles_are_noticed(simulated: dict[str, str], tm
     assert json.loads(rows[0].candidate)
 
 
-def run_interleaved(folder: Path, environment: dict[str, str], *names: str) -> tuple[list[list[Any]], Any, bool]:
-    """What taking turns finds of kernels by name, the first one's second entry, and whether the last one's outputs are
-    right."""
-    script = folder / "side.py"
+def run_interleaved(
+    folder: Path, environment: dict[str, str], *names: str
+) -> tuple[list[list[Any]], AaControl | None, bool]:
+    """What interleaved timing says of kernels by name, the first one's A/A control, and whether the last one's outputs
+    are right."""
+    script = folder / "interleaved.py"
     script.write_text(INTERLEAVED)
     command = [sys.executable, str(script), str(folder), *names]
     environment = {**environment, "PYTHONPATH": _path(environment)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    found, rest = done.stdout.strip().splitlines()
-    return json.loads(found), *json.loads(rest)
+    measured, control, right = json.loads(done.stdout)
+    return measured, None if control is None else AaControl.from_json(control), right
 
 
-def test_kernels_take_turns(simulated: dict[str, str], tmp_path: Path) -> None:
-    found, control, right = run_interleaved(tmp_path, simulated, "double", "forgets", "double")
-    assert [status for status, *_ in found] == [Status.OK, Status.WRONG_RESULT, Status.OK]
-    (_, _, first_s, first_rounds), _, (_, _, second_s, second_rounds) = found
+def test_kernels_are_timed_interleaved(simulated: dict[str, str], tmp_path: Path) -> None:
+    measured, control, right = run_interleaved(tmp_path, simulated, "double", "forgets", "double")
+    assert [status for status, *_ in measured] == [Status.OK, Status.WRONG_RESULT, Status.OK]
+    (_, _, first_s, first_rounds), _, (_, _, second_s, second_rounds) = measured
     assert first_s == pytest.approx(40e-6, rel=0.02)
     assert second_s == pytest.approx(40e-6, rel=0.02)
-    assert first_rounds == second_rounds == control["rounds"]
+    assert control is not None
+    assert first_rounds == second_rounds == [list(control.rounds)]
     assert right
 
 
 @pytest.mark.parametrize("name", ["faults", "hangs", "outside"])
-def test_one_that_breaks_the_turn_is_the_only_one_blamed(name: str, simulated: dict[str, str], tmp_path: Path) -> None:
-    found, _, right = run_interleaved(tmp_path, simulated, "double", name, "double")
-    assert [status for status, *_ in found] == [Status.OK, OUTCOMES[name][0], Status.OK]
-    assert OUTCOMES[name][1] in found[1][1]
+def test_one_that_breaks_the_rounds_is_the_only_one_blamed(
+    name: str, simulated: dict[str, str], tmp_path: Path
+) -> None:
+    measured, _, right = run_interleaved(tmp_path, simulated, "double", name, "double")
+    assert [status for status, *_ in measured] == [Status.OK, OUTCOMES[name][0], Status.OK]
+    assert OUTCOMES[name][1] in measured[1][1]
     assert right

@@ -88,7 +88,7 @@ def test_strangers_are_counted_without_us(
     driver = Driver(before)
     nvml = opened(monkeypatch, driver)
     driver.pids = with_us
-    nvml.ours()
+    nvml.count_own()
     driver.pids = later
     reading = nvml.read()
     assert reading is not None
@@ -97,7 +97,7 @@ def test_strangers_are_counted_without_us(
 
 def test_without_nvml_there_is_no_reading_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = opened(monkeypatch, None)
-    nvml.ours()
+    nvml.count_own()
     assert nvml.read() is None
     assert "nvidia-ml-py" in nvml.missing
     refused = opened(monkeypatch, Driver([]), bus_id="")

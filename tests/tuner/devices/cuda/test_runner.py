@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.devices.cuda.nvml import Certificate, exclusion_reason
+from tuner.devices.cuda.nvml import GpuState, exclusion_reason
 from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
@@ -84,7 +84,7 @@ class Kernel:
         self.gpu.put(self.call_s * (1 + self.noise * self.rng.random()))
 
 
-def runner(gpu: SimulatedGpu, mode: str = "cold", readings: Sequence[Certificate | None] = (None,)) -> GpuRunner:
+def runner(gpu: SimulatedGpu, mode: str = "cold", readings: Sequence[GpuState | None] = (None,)) -> GpuRunner:
     left = list(readings)
     return GpuRunner(gpu, mode, lambda: left.pop(0) if len(left) > 1 else left[0])
 
@@ -97,7 +97,7 @@ def test_no_launch_of_the_host_is_in_the_time(mode: str, call_s: float, launch_s
     measured = runner(gpu, mode).run(Kernel(gpu, call_s), [], SCREEN)
     assert measured.status is Status.OK
     # A host that takes 60 us a launch cannot fill a batch of 2 us calls in time: it is said, not hidden.
-    if not measured.conditions["launch_bound"]:
+    if not measured.conditions.details["launch_bound"]:
         assert measured.median_s == pytest.approx(call_s, rel=0.01)
     else:
         assert (call_s, launch_s) in {(2e-6, 60e-6), (9e-6, 60e-6), (11e-6, 60e-6), (50e-6, 60e-6)}
@@ -115,7 +115,7 @@ def test_each_cold_sample_of_a_long_kernel_is_one_flushed_call() -> None:
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 50e-6)
     measured = runner(gpu).run(kernel, [], RANK)
-    assert measured.conditions["calls_per_sample"] == 1
+    assert measured.conditions.details["calls_per_sample"] == 1
     timed = kernel.cold[-len(measured.samples_s) :]
     assert all(timed)
     assert gpu.flushes >= len(measured.samples_s)
@@ -133,7 +133,7 @@ def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() ->
 
 def test_copies_leave_most_of_the_memory_alone() -> None:
     gpu = SimulatedGpu(memory=1 << 20)
-    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions["copies"] == 4
+    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions.details["copies"] == 4
 
 
 def test_hot_batches_stay_on_the_same_buffers_and_flush_nothing() -> None:
@@ -168,7 +168,7 @@ def test_enough_samples_for_the_tier(policy: Policy) -> None:
     assert measured.stopped_by in ("enough samples", "half-width", "noise stable", "time limit")
 
 
-QUIET = Certificate(1980, 3201, 40, 300.0, 0x4, 0)
+QUIET = GpuState(1980, 3201, 40, 300.0, 0x4, 0)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ QUIET = Certificate(1980, 3201, 40, 300.0, 0x4, 0)
     [
         (QUIET, QUIET, ""),  # the power cap is the kernel's own doing
         (None, None, ""),
-        (QUIET, Certificate(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
-        (Certificate(600, 3201, 40, 90.0, 0x80, 0), QUIET, "throttled: power brake"),
-        (QUIET, Certificate(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
-        (None, Certificate(None, None, None, None, 0x8, 0), "throttled: hardware slowdown"),
+        (QUIET, GpuState(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
+        (GpuState(600, 3201, 40, 90.0, 0x80, 0), QUIET, "throttled: power brake"),
+        (QUIET, GpuState(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
+        (None, GpuState(None, None, None, None, 0x8, 0), "throttled: hardware slowdown"),
     ],
 )
 def test_what_comes_from_outside_bars_a_time_from_winning(
-    before: Certificate | None, after: Certificate | None, words: str
+    before: GpuState | None, after: GpuState | None, words: str
 ) -> None:
     assert exclusion_reason(before, after) == words
     gpu = SimulatedGpu()
@@ -191,8 +191,8 @@ def test_what_comes_from_outside_bars_a_time_from_winning(
     assert measured.ok, "it is kept"
     assert excluded(measured) == words
     if after is not None:
-        assert measured.conditions["after"]["clock_reasons"] == after.data()["clock_reasons"]
-        assert None not in measured.conditions["after"].values()
+        assert measured.conditions.details["after"]["clock_reasons"] == after.data()["clock_reasons"]
+        assert None not in measured.conditions.details["after"].values()
 
 
 def test_the_floor_counts_what_the_l2_cannot_hold() -> None:

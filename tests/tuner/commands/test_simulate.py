@@ -1,50 +1,20 @@
-"""The replay itself, and with it the guard of the search: fixed seeds on a recorded space."""
+"""`simulate`: strategies on recorded spaces, and with it the guard of the search: fixed seeds on a recorded space."""
 
-import itertools
-import math
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tuner.simulate.test_recording import SPACE
+from tests.tuner.simulate.test_score import toy
 from tuner import cli
+from tuner.commands.simulate import compare, curves, play, strategy_for, table
 from tuner.errors import UserError
-from tuner.simulate.play import Played, compare, evaluations_to, random_curve, score
+from tuner.records import Measurement, Status
 from tuner.simulate.recording import Recording, read
 from tuner.simulate.space import RecordedSpace
-
-
-def toy(seconds: list[float], device: str = "d", values: tuple[int, ...] = (1, 2, 4, 8)) -> Recording:
-    choices = np.arange(len(seconds), dtype=np.int16)[:, None]
-    return Recording("toy", "k", device, ("a",), (values,), choices, np.array(seconds))
-
-
-def test_the_expectation_of_random_search_is_exact() -> None:
-    recording = toy([1.0, 2.0, 4.0, math.nan])
-    ratio = [1.0, 0.5, 0.25, 0.0]
-    for n in range(1, 5):
-        drawn = [max(ratio[i] for i in some) for some in itertools.combinations(range(4), n)]
-        assert random_curve(recording, 4)[n - 1] == pytest.approx(sum(drawn) / len(drawn))
-
-
-def test_score_is_one_at_the_optimum_and_none_for_what_random_search_does() -> None:
-    recording = read(SPACE)
-    optimum = Played(np.array([recording.best_s]), 0.0)
-    assert score(recording, [optimum], 100) == pytest.approx(1.0)
-    lucky = random_curve(recording, 100)
-    expected = Played(recording.best_s / lucky, 0.0)
-    assert score(recording, [expected], 100) == pytest.approx(0.0, abs=1e-9)
-    nothing = Played(np.full(100, np.nan), 0.0)
-    assert score(recording, [nothing], 100) < -1
-
-
-def test_a_failure_costs_an_evaluation() -> None:
-    recording = toy([1.0, 2.0, 4.0, math.nan])
-    run = Played(np.array([math.nan, 0.004, 0.001]), 0.0)
-    assert run.best_so_far(4).tolist() == [math.inf, 0.004, 0.001, 0.001]
-    assert evaluations_to(toy([0.001, 0.002, 0.004, math.nan]), run, 0.02, 4) == 3
-    assert evaluations_to(recording, Played(np.array([2.0]), 0.0), 0.02, 4) is None
 
 
 def test_every_strategy_plays_and_no_configuration_twice() -> None:
@@ -66,7 +36,7 @@ def test_same_seed_same_run() -> None:
 
 
 def test_a_small_space_is_used_up() -> None:
-    [result] = compare([toy([1.0, 2.0, 4.0, math.nan])], ["guided"], budget=50, seeds=1)
+    [result] = compare([toy([1.0, 2.0, 4.0, np.nan])], ["guided"], budget=50, seeds=1)
     assert np.sort(result.runs[0].seconds)[:3].tolist() == [1.0, 2.0, 4.0]
 
 
@@ -88,9 +58,40 @@ def test_another_devices_recording_is_a_head_start() -> None:
         compare([here], ["guided"], 15, 2, earlier=[toy([1.0, 2.0])])
 
 
+@pytest.mark.parametrize("name", ["guided", "tpe"])
+def test_a_program_that_evaluates_itself_gets_the_same_strategy(name: str) -> None:
+    recording = read(SPACE)
+    space = RecordedSpace.of(recording.values, recording.choices)
+    strategy, seconds = strategy_for(space, name, 3), []
+    while len(seconds) < 20:
+        [proposal] = strategy.ask(1)
+        choices = tuple(int(d) for d in proposal.candidate.decisions)  # type: ignore[arg-type]
+        seconds.append(float(recording.seconds[recording.row_of[choices]]))
+        failed = np.isnan(seconds[-1])
+        measured = Measurement(Status.RUN_FAILED) if failed else Measurement(Status.OK, (seconds[-1],))
+        strategy.tell(proposal.candidate, measured)
+    assert np.array_equal(play(recording, name, 20, seed=3).seconds, seconds, equal_nan=True)
+
+
+def test_an_unknown_strategy_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        play(toy([1.0, 2.0]), "gided", 2)
+
+
+def test_the_table_ends_with_the_mean_of_each_strategy() -> None:
+    results = compare([toy([1.0, 2.0, 4.0]), toy([3.0, 1.0, 2.0])], ["guided", "random"], budget=3, seeds=1)
+    heads, *rows = table(results)
+    assert heads[:4] == ("space", "strategy", "score", "s.e.")
+    assert [row[1] for row in rows] == ["guided", "random", "guided", "random", "guided", "random"]
+    assert [row[0] for row in rows[4:]] == ["mean of all spaces"] * 2
+    drawn = curves(results)["toy"]
+    assert drawn.keys() == {"guided", "random", "random search (exact)"}
+    assert all(line[-1] == 1.0 for line in drawn.values()), "with the whole space evaluated there is nothing better"
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "p" / "curves.png"
-    argv = ["replay", str(SPACE), "--strategy", "guided,random", "--budget", "12", "--seeds", "2"]
+    argv = ["simulate", str(SPACE), "--strategy", "guided,random", "--budget", "12", "--seeds", "2"]
     assert cli.main([*argv, "--picture", str(picture)]) == 0
     out = capsys.readouterr().out
     assert "best/opt at 12" in out
@@ -108,5 +109,5 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_is_wrong_is_said(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["replay", *argv]) == 2
+    assert cli.main(["simulate", *argv]) == 2
     assert words in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""Whole models compared in real children: who is timed, what counts as verified, and what the notes say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tuner.measure import services
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, compare_models
+
+
+def spec(name: str, **settings: Any) -> EntrySpec:
+    return EntrySpec(name, f"{services.__name__}:Doubling", settings)
+
+
+def compared(folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",)) -> ModelComparison:
+    inputs = [np.ones((4, 4), dtype=np.float32)]
+    return compare_models(specs, references, inputs, folder, 1, 0.5, 0, lambda message: None)
+
+
+def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, spec(TUNED), spec(UNTUNED), spec("torch", factor=2.000001))
+    assert comparison.verified is True
+    assert comparison.max_abs_error == pytest.approx(1e-6, rel=0.1)
+    assert comparison.settings == {TUNED: "times 2", UNTUNED: "times 2", "torch": "times 2"}
+    assert all(len(comparison.result.seconds[name]) >= 10 for name in (TUNED, UNTUNED, "torch"))
+    assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
+    assert comparison.result.aa_pairs[0], "the tuned model is timed against itself"
+
+
+def test_outputs_that_differ_are_not_verified(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, spec(TUNED, factor=2.1), spec("torch"))
+    assert comparison.verified is False
+    assert comparison.notes[0].startswith("outputs differ from torch: ")
+
+
+def test_without_a_reference_it_is_not_known_whether_outputs_are_right(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, spec(TUNED), spec("torch", broken=True))
+    assert comparison.verified is None
+    assert comparison.notes[0].startswith("torch is not compared: ") and "no such package" in comparison.notes[0]
+    assert comparison.notes[1:] == ["no independent reference ran; outputs are not verified"]
+    assert "torch" not in comparison.result.seconds
+
+
+def test_a_tuned_model_that_does_not_run_leaves_the_others_timed(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, spec(TUNED, broken=True), spec("torch"))
+    assert comparison.verified is None
+    assert TUNED not in comparison.result.seconds
+    assert len(comparison.result.seconds["torch"]) >= 10
