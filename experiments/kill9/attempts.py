@@ -71,7 +71,7 @@ def prepare(short: bool) -> None:
     forkserver.set_forkserver_preload(["kernels.preload"])
     forkserver.ensure_running()
     # A fork of this process is not the server's parent and cannot ask whether it lives.
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]  # noqa: SLF001
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
     settings = dataclasses.replace(config.SETTINGS[_EFFORT], compare_rounds=2)
     if short:
         settings = dataclasses.replace(settings, rank_s=0.02, certify_s=0.1, compare_s=0.2)

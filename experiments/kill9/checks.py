@@ -22,7 +22,7 @@ class Trial(NamedTuple):
     fidelity: Fidelity
     status: Status
     samples_s: tuple[float, ...]
-    batch: object
+    batch: int | None
 
 
 def rows(database: Path) -> dict[int, tuple[Any, ...]]:
@@ -46,7 +46,7 @@ def trials(database: Path) -> list[Trial]:
     return [
         Trial(
             record.task_key, record.candidate, record.measurement.fidelity, record.measurement.status,
-            record.measurement.samples_s, record.measurement.conditions.get("batch"),
+            record.measurement.samples_s, record.measurement.conditions.batch,
         )
         for record in records
     ]  # fmt: skip
