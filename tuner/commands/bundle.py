@@ -55,7 +55,9 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     environment.check_versions()
     target = resolve.resolve(config.target, to_run=False)
     if not resolve.kind_of(target).bundles:
-        raise TargetError("target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}")
+        raise TargetError(
+            "target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}"
+        )
     _check_compiler()
     _, variants = lowered(config, target, progress)
     tasks = variants[0].tasks
