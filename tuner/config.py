@@ -99,9 +99,10 @@ class Settings:
 
     `certify_s` is for all kernels together, `compare_s` for whole models, `kernel_baselines_s` for all of a
     framework's kernels; `compare_interrupted_s` and `compare_replayed_s` are for whole models after an interrupt and
-    with recorded measurements. A first sample `give_up` times slower than the task's best is not worth another;
-    a candidate `no_finalist` times slower will be none, so a few samples tell a model enough. `chunk` candidates are
-    built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline.
+    with recorded measurements, and `compare_rounds` rounds are run in any case. A first sample `give_up` times slower
+    than the task's best is not worth another; a candidate `no_finalist` times slower will be none, so a few samples
+    tell a model enough. `chunk` candidates are built before they are measured: enough to keep all workers busy, few
+    enough to lose little at a deadline.
     """
 
     certify_s: float
@@ -109,6 +110,7 @@ class Settings:
     kernel_baselines_s: float
     compare_interrupted_s: float = 8.0
     compare_replayed_s: float = 0.5
+    compare_rounds: int = 10
     rank_s: float = 1.0
     give_up: float = 3.0
     no_finalist: float = 1.5

@@ -34,7 +34,7 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
             scope = kind.scope(header.target, row.device, 0, header.mode)
             conditions = dataclasses.replace(row.measurement.conditions, device=row.device)
             record = Record(
-                run_id=run_id, task_key=row.task, task_name=row.task_name, scope=scope, trial=len(known) + len(new) + 1,
+                run_id=run_id, task_key=row.task, task_name=row.task_name, scope=scope, trial=len(known) + 1,
                 candidate=row.candidate, proposer=row.proposer, seed=row.seed, created_at=row.created_at,
                 measurement=dataclasses.replace(row.measurement, conditions=conditions),
             )  # fmt: skip

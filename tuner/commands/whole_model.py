@@ -100,7 +100,9 @@ def compare(
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
     run.progress.phase("verifying and comparing whole models")
-    return models.compare_models(entries, references, inputs, run.work, threads, budget_s, seed, run.progress.message)
+    return models.compare_models(
+        entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed, run.progress.message
+    )
 
 
 def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.features import FEATURE_LENGTH
+from costmodel.xgb import XgbRanker
+from kernels.features import COLUMNS, FEATURE_LENGTH, SCHEMA
 from tuner import cli
 from tuner.commands import model as training
 from tuner.errors import UserError
 from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.store import SqlStore
+from tuner.tuning.earlier import earlier
 
 
 def record(number: int, task: str = "a", scope: str = "here", length: int = FEATURE_LENGTH) -> Record:
@@ -19,7 +21,8 @@ def record(number: int, task: str = "a", scope: str = "here", length: int = FEAT
     measured = Measurement(Status.OK, samples_s=(1e-3 * (1 + 4 * float(features[0])),))
     if features[1] > 0.9:
         measured = Measurement(Status.RUN_FAILED, reason="on purpose")
-    return Record("r", task, f"task {task}", scope, number, f"c{number}", "p", measured, 0, "t", tuple(features))
+    names = COLUMNS if length == FEATURE_LENGTH else ()  # without names, a short vector says nothing
+    return Record("r", task, f"task {task}", scope, number, f"c{number}", "p", measured, 0, "t", tuple(features), names)
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def test_tasks_and_scopes_are_tables_of_their_own(database: str) -> None:
         tables = training.tables(store)
         sizes = sorted((t.key, len(t.rows)) for t in tables)
         assert sizes == [("a", 1), ("a", 151), ("b", 150)]
-        assert len(training.earlier(store, "here", {"a"})) == 151
-        assert {key for key, _, _ in training.earlier(store, "here", {"a", "b"})} == {"elsewhere a"}
+        assert len(earlier(store, COLUMNS, "here", {"a"})) == 151
+        assert {key for key, _, _ in earlier(store, COLUMNS, "here", {"a", "b"})} == {"elsewhere a"}
 
 
 def test_ranked_and_doubtful_measurements_are_left_out(tmp_path: Path) -> None:
@@ -57,8 +60,8 @@ def test_other_tasks_and_first_trials_teach(database: str) -> None:
         known = training.tables(store)
     model = training.train(known)
     assert model.has_validity
-    others = training.held_out(known, lambda: training.XgbRanker(training.SCHEMA))
-    first = training.within(known, lambda: training.XgbRanker(training.SCHEMA))
+    others = training.held_out(known, lambda: XgbRanker(SCHEMA))
+    first = training.within(known, lambda: XgbRanker(SCHEMA))
     for found, least in ((others, 0.5), (first, 0.2)):  # one column of hundreds matters, and 64 trials are few
         assert len(found) == 2
         assert all(q.correlation > least for q in found.values())
@@ -70,7 +73,7 @@ def test_command(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "301 trials of 2 tasks" in capsys.readouterr().out
     assert cli.main(["model", "show", "--file", file]) == 0
     shown = capsys.readouterr().out
-    assert training.SCHEMA in shown
+    assert SCHEMA in shown
     assert "validity head  yes" in shown
     assert cli.main(["model", "eval", "--database", database]) == 0
     assert capsys.readouterr().out.count("other tasks") == 2

@@ -62,7 +62,8 @@ def test_another_devices_recording_is_a_head_start() -> None:
 def test_a_program_that_evaluates_itself_gets_the_same_strategy(name: str) -> None:
     recording = read(SPACE)
     space = RecordedSpace.of(recording.values, recording.choices)
-    strategy, seconds = strategy_for(space, name, 3), []
+    strategy = strategy_for(space, name, 3)
+    seconds: list[float] = []
     while len(seconds) < 20:
         [proposal] = strategy.ask(1)
         choices = tuple(int(d) for d in proposal.candidate.decisions)  # type: ignore[arg-type]

@@ -125,16 +125,16 @@ def test_each_cold_sample_of_a_long_kernel_is_one_flushed_call() -> None:
 def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() -> None:
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 3e-6, nbytes=1 << 17)
-    conditions = runner(gpu).run(kernel, [], SCREEN).conditions
+    conditions = runner(gpu).run(kernel, [], SCREEN).conditions.details
     assert SHORT_S > 3e-6
-    assert conditions.details["calls_per_sample"] == 67  # 200 us
-    assert conditions.details["copies"] == 5 * 8 + 1
+    assert conditions["calls_per_sample"] == 67  # 200 us
+    assert conditions["copies"] == 5 * 8 + 1
     assert kernel.used == set(range(41))
 
 
 def test_copies_leave_most_of_the_memory_alone() -> None:
     gpu = SimulatedGpu(memory=1 << 20)
-    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions.details["copies"] == 4
+    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions["copies"] == 4
 
 
 def test_hot_batches_stay_on_the_same_buffers_and_flush_nothing() -> None:
