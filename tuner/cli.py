@@ -282,7 +282,7 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner.store import SqlStore
 
     with SqlStore(arguments.database) as store:
-        known = training.tables(store)
+        known = training.trials_by_task(store)
     if arguments.action == "eval":
         _table(training.assessment(known))
         return 0
@@ -292,7 +292,7 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
         model.save(file)
     except OSError as error:
         raise OutputError(f"{file}: the model cannot be written: {error}") from error
-    _say(f"{file}: learned from {sum(len(t.rows) for t in known)} trials of {len(known)} tasks")
+    _say(f"{file}: learned from {sum(len(task.vectors) for task in known)} trials of {len(known)} tasks")
     return 0
 
 
