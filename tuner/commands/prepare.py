@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
 from tuner.commands import show
-from tuner.config import SETTINGS, RunConfig, Settings
+from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening
 from tuner.devices.target import ResolvedTarget
@@ -57,7 +57,7 @@ class RunContext:
         return scratch(self.folder)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> EffortSettings:
         return SETTINGS[self.config.search.effort]
 
     def opening(self) -> Opening:
