@@ -58,6 +58,7 @@ class RunContext:
 
     @property
     def settings(self) -> EffortSettings:
+        """Those of the configured effort."""
         return SETTINGS[self.config.search.effort]
 
     def opening(self) -> Opening:

@@ -126,9 +126,12 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Run(RunContext):
+    """One run. `resume` is the id of the run that it continues."""
+
     resume: str | None = None
 
     def execute(self, store: SqlStore) -> RunOutcome:
+        """The whole run, from the model to the report."""
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)

@@ -179,22 +179,27 @@ def rebuild_export(
     work = scratch(folder)
     assembly = kind.assembly(target)
     builder = kind.builder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
-    made: dict[str, Any] = {}
     try:
-        for task in graph.tasks:
-            if task.key in winners:
-                space, candidate = builder.space(task, tuple(PASSES)), Candidate.from_text(winners[task.key])
-                made[task.key] = assembly.part(
-                    task, space, candidate, functools.partial(_build, builder, task, candidate)
-                )
-                if made[task.key] is None:
-                    raise UserError(f"{folder.name}: {task.name} does not build any more", "run it again")
-        export(model, graph, assembly.assemble(graph, made), work, target, versions, assembly.runtime)
+        rebuilt = {
+            task.key: _rebuilt(builder, assembly, task, Candidate.from_text(winners[task.key]), folder.name)
+            for task in graph.tasks
+            if task.key in winners
+        }
+        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly.runtime)
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()
         shutil.rmtree(work, ignore_errors=True)
     return folder / "export"
+
+
+def _rebuilt(builder: Builder, assembly: Assembly, task: Task, candidate: Candidate, run_id: str) -> Any:
+    """The part of a run's winner. Raises UserError where it builds no more."""
+    space = builder.space(task, tuple(PASSES))
+    part = assembly.part(task, space, candidate, functools.partial(_build, builder, task, candidate))
+    if part is None:
+        raise UserError(f"{run_id}: {task.name} does not build any more", "run it again")
+    return part
 
 
 def _build(builder: Builder, task: Task, candidate: Candidate) -> Artifact | None:

@@ -85,6 +85,7 @@ class RecordedSpace(DesignSpace):
         return Candidate(0, tuple(self.choices[number].tolist()))
 
     def points(self) -> list[Candidate]:
+        """All legal combinations, in the order of `choices`."""
         return [Candidate(0, tuple(row)) for row in self.choices.tolist()]
 
     def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
