@@ -136,8 +136,8 @@ class Manifest:
 def read_manifest(data: Any, where: str) -> Manifest:
     """The manifest in parsed JSON. Raises BundleError, naming `where` and the field."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        stated = data.get("format") if isinstance(data, dict) else None
-        raise BundleError(where, f"format {stated!r}, this program reads format {FORMAT}", "make it with this version")
+        version = data.get("format") if isinstance(data, dict) else None
+        raise BundleError(where, f"format {version!r}, this program reads format {FORMAT}", "make it with this version")
     try:
         manifest: Manifest = read(Manifest, data)
     except ConfigError as error:

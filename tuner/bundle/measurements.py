@@ -185,15 +185,15 @@ def _header(data: Any, where: str) -> Header:
 
 def _row(data: Any, where: str, check_candidate: Callable[[str], object]) -> Row:
     line: _Line = _checked(_Line, _renamed(data), where)
-    stated = line.measurement
-    if len(stated.conditions) > MAX_CONDITIONS:
-        raise BundleError(where, f"{len(stated.conditions)} conditions")
+    measured = line.measurement
+    if len(measured.conditions) > MAX_CONDITIONS:
+        raise BundleError(where, f"{len(measured.conditions)} conditions")
     try:
         check_candidate(line.candidate)
-        fields = {name: getattr(stated, name) for name in _Measured.__dataclass_fields__}
+        fields = {name: getattr(measured, name) for name in _Measured.__dataclass_fields__}
         fields |= {
-            "status": Status(stated.status), "fidelity": Fidelity(stated.fidelity),
-            "conditions": Conditions.from_json(stated.conditions),
+            "status": Status(measured.status), "fidelity": Fidelity(measured.fidelity),
+            "conditions": Conditions.from_json(measured.conditions),
         }  # fmt: skip
         measurement = Measurement(**fields)
     except ValueError as error:

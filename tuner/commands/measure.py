@@ -92,8 +92,8 @@ class _Batch:
     @property
     def predicted_s(self) -> float:
         """Seconds that it is expected to take."""
-        each = _PER_ITEM_S + self.policy.min_time_s + self.policy.warmup_s
-        return len(self.items) * each + self.task.bytes / _BYTES_PER_S
+        item_s = _PER_ITEM_S + self.policy.min_time_s + self.policy.warmup_s
+        return len(self.items) * item_s + self.task.bytes / _BYTES_PER_S
 
 
 class _Measuring:
@@ -136,9 +136,11 @@ class _Measuring:
         if not batches or self._interrupted():
             return
         predicted = [batch.predicted_s for batch in batches]
-        about = finish_s(predicted, len(self._benches))
+        predicted_end_s = finish_s(predicted, len(self._benches))
         count = sum(len(batch.items) for batch in batches)
-        self._progress.phase(f"{phase}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
+        self._progress.phase(
+            f"{phase}: {count} kernels on {len(self._benches)} device(s), about {predicted_end_s:.0f} s"
+        )
         dispatch(batches, predicted, self._benches, self._measure_batch, self._interrupted)
 
     def _measure_batch(self, bench: BundleBench, batch: _Batch) -> None:

@@ -73,9 +73,9 @@ def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:
 
 
 def _from_mapping(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -> ResolvedTarget:
-    stated = spec.get("kind")
-    if isinstance(stated, str) and stated in KINDS:
-        spec = kind_named(stated).completed(spec)
+    kind = spec.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        spec = kind_named(kind).completed(spec)
     full = _validated(spec)
     return kind_named(full["kind"]).from_attributes(full, wanted, to_run)
 

@@ -222,13 +222,13 @@ def memory_rate(threads: int) -> tuple[float, str]:
     size = min(max(4 * last_level_cache_bytes(), 128 << 20), 512 << 20) // 4
     source, target = np.ones(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
     slices = list(_slices(size, threads))
-    with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock in both
+    with ThreadPoolExecutor(threads) as executor:  # numpy releases the interpreter lock in both
 
         def read() -> None:
-            list(pool.map(lambda part: source[part].max(), slices))
+            list(executor.map(lambda part: source[part].max(), slices))
 
         def copy() -> None:
-            list(pool.map(lambda part: np.copyto(target[part], source[part]), slices))
+            list(executor.map(lambda part: np.copyto(target[part], source[part]), slices))
 
         rates = {
             "reading": source.nbytes / _least_seconds(read, 0.4),

@@ -1,6 +1,6 @@
 """A scheduled candidate as `<entry>.o`, linked into `<entry>.so`.
 
-The object is kept: the whole model is later linked from the very objects that were measured.
+The object is kept: the whole model is later linked from the objects that were measured.
 """
 
 from __future__ import annotations

@@ -82,9 +82,9 @@ def _key(threads: int) -> str:
 def read(path: Path, progress: Progress) -> dict[str, Any] | None:
     """The ceilings in a file, or None where there is none; of a damaged one `progress` is told."""
     try:
-        kept = json.loads(path.read_bytes())
-        if all(0 < float(kept[name]) < math.inf for name in _NUMBERS) and kept["peaks"] and rows(kept):
-            return dict(kept)
+        figures = json.loads(path.read_bytes())
+        if all(0 < float(figures[name]) < math.inf for name in _NUMBERS) and figures["peaks"] and rows(figures):
+            return dict(figures)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -101,8 +101,8 @@ class WorkerSupervisor:
         if self._known_right is None:
             return None
         job = self._known_right[1]
-        there = job.path.exists() and job.reference is not None and job.reference.path.exists()
-        return job if there else None
+        files_exist = job.path.exists() and job.reference is not None and job.reference.path.exists()
+        return job if files_exist else None
 
     def _ready(self) -> Child:
         if self._child is not None and (not self._child.alive() or self._runs >= _RUNS_BEFORE_REPLACEMENT):

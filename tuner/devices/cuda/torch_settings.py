@@ -106,19 +106,19 @@ class EnqueuedTorch:
         """Of inputs and outputs."""
         import torch
 
-        made = [t for t in flatten(self._result) if isinstance(t, torch.Tensor)]
-        return sum(a.nbytes for a in self._arrays) + sum(t.numel() * t.element_size() for t in made)
+        outputs = [t for t in flatten(self._result) if isinstance(t, torch.Tensor)]
+        return sum(a.nbytes for a in self._arrays) + sum(t.numel() * t.element_size() for t in outputs)
 
     def copies(self, count: int) -> None:
         import torch
 
         while len(self._tensors) < count:
-            made = [torch.from_numpy(np.array(array)).cuda() for array in self._arrays]
+            tensors = [torch.from_numpy(np.array(array)).cuda() for array in self._arrays]
             if self._setting.channels_last:
-                made = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in made]
-            self._tensors.append(made)
+                tensors = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
+            self._tensors.append(tensors)
             if self._setting.graph:
-                self._graphs.append(self._captured(made))
+                self._graphs.append(self._captured(tensors))
 
     def enqueue(self, copy: int) -> None:
         import torch
