@@ -134,7 +134,7 @@ def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() ->
 
 def test_copies_leave_most_of_the_memory_alone() -> None:
     gpu = SimulatedGpu(memory=1 << 20)
-    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions["copies"] == 4
+    assert runner(gpu).run(Kernel(gpu, 3e-6, nbytes=1 << 16), [], SCREEN).conditions.details["copies"] == 4
 
 
 def test_hot_batches_stay_on_the_same_buffers_and_flush_nothing() -> None:
