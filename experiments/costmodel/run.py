@@ -183,10 +183,10 @@ MODELS: dict[str, Callable[[], CostModel]] = {
 }
 
 
-def only(table: training.Table, live: Mapping[bytes, object]) -> training.Table:
+def only(table: training.TaskTrials, live: Mapping[bytes, object]) -> training.TaskTrials:
     """The vectors of a table that have a live schedule."""
-    chosen = [i for i, vector in enumerate(table.rows) if vector.tobytes() in live]
-    return dataclasses.replace(table, rows=table.rows[chosen], outcomes=tuple(table.outcomes[i] for i in chosen))
+    chosen = [i for i, vector in enumerate(table.vectors) if vector.tobytes() in live]
+    return dataclasses.replace(table, vectors=table.vectors[chosen], outcomes=tuple(table.outcomes[i] for i in chosen))
 
 
 def main() -> None:
@@ -196,7 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     models = dict(MODELS)
     with SqlStore(arguments.database) as store:
-        known = training.tables(store)
+        known = training.trials_by_task(store)
         if arguments.config:
             live = live_schedules(arguments.config, store)
             # all models see the same: what has no live schedule is left out
@@ -213,9 +213,9 @@ def main() -> None:
             qualities = list(evaluate(models[name]).values())
             means = [np.mean([getattr(q, f) for q in qualities]) for f in ("correlation", "recall", "regret")]
             print(f"  {name:30s} {len(qualities):5d} {means[0]:5.2f} {means[1]:7.2f} {means[2]:7.3f}")
-    features = np.concatenate([t.rows for t in known])[:1000]
+    features = np.concatenate([t.vectors for t in known])[:1000]
     outcomes = [o for t in known for o in t.outcomes][:1000]
-    groups = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(known)])[:1000]
+    groups = np.concatenate([np.full(len(t.vectors), i) for i, t in enumerate(known)])[:1000]
     took = []
     for _ in range(5):
         began = time.perf_counter()

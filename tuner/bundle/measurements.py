@@ -76,6 +76,8 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Line:
+    """A Row as its line holds it."""
+
     task: Key
     task_name: Text
     candidate: Text

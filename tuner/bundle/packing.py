@@ -52,6 +52,7 @@ class PackingBench:
         return digest
 
     def measure(self, job: Job, policy: Policy) -> Measurement:
+        """Pack the kernel of a job."""
         before = self.packed(job.task)
         usage = dict(job.resources)
         plan = usage.pop("plan")

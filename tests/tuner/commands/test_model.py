@@ -38,8 +38,8 @@ def database(tmp_path: Path) -> str:
 def test_tasks_and_scopes_are_tables_of_their_own(database: str) -> None:
     with SqlStore(database) as store:
         store.append([record(2000, "a", "elsewhere")])
-        tables = training.tables(store)
-        sizes = sorted((t.key, len(t.rows)) for t in tables)
+        tables = training.trials_by_task(store)
+        sizes = sorted((t.key, len(t.vectors)) for t in tables)
         assert sizes == [("a", 1), ("a", 151), ("b", 150)]
         assert len(earlier(store, COLUMNS, "here", {"a"})) == 151
         assert {key for key, _, _ in earlier(store, COLUMNS, "here", {"a", "b"})} == {"elsewhere a"}
@@ -52,12 +52,12 @@ def test_ranked_and_doubtful_measurements_are_left_out(tmp_path: Path) -> None:
         for measured in (ranked, doubtful):
             store.append([Record("r", "a", "a", "s", 0, "c", "p", measured, 0, "t", (0.0,) * FEATURE_LENGTH)])
         with pytest.raises(UserError, match="no record"):
-            training.tables(store)
+            training.trials_by_task(store)
 
 
 def test_other_tasks_and_first_trials_teach(database: str) -> None:
     with SqlStore(database) as store:
-        known = training.tables(store)
+        known = training.trials_by_task(store)
     model = training.train(known)
     assert model.has_validity
     others = training.held_out(known, lambda: XgbRanker(SCHEMA))
