@@ -94,7 +94,7 @@ EFFORTS: Mapping[str, EffortLevel] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class EffortSettings:
     """What no run file sets: numbers that an effort fixes, and those that are the same for all. Seconds.
 
     `certify_s` is for all kernels together, `compare_s` for whole models, `kernel_baselines_s` for all of a
@@ -118,10 +118,10 @@ class Settings:
     chunk: int = 16
 
 
-SETTINGS: Mapping[str, Settings] = {
-    "quick": Settings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
-    "standard": Settings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
-    "thorough": Settings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
+SETTINGS: Mapping[str, EffortSettings] = {
+    "quick": EffortSettings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
+    "standard": EffortSettings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
+    "thorough": EffortSettings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
 }
 """By effort."""
 
@@ -201,7 +201,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class BaselinesConfig:
-    """`models`: rivals of the whole model. `kernels`: whether single kernels are compared too."""
+    """`models`: baselines of the whole model. `kernels`: whether single kernels are compared with baselines too."""
 
     models: Annotated[
         tuple[Literal["untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime"], ...], _distinct

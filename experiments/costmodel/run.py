@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from costmodel.base import CostModel
 from experiments.costmodel.models import MODELS, OF_ONE_TASK, TVM_MODEL, TvmModel, trees
 from kernels.features import COLUMNS
-from tuner.commands.model import Quality, Table, held_out, tables, within
+from tuner.commands.model import Quality, TaskTrials, held_out, trials_by_task, within
 from tuner.protocols import Task
 from tuner.store import SqlStore
 from tuner.tuning.earlier import trials
@@ -66,13 +66,13 @@ def _tasks_of(path: str) -> tuple[dict[str, Task], Any]:
     return {task.key: task for variant in variants for task in variant.tasks}, target.tvm()
 
 
-def with_live_schedule(table: Table, live: Mapping[bytes, object]) -> Table:
+def with_live_schedule(table: TaskTrials, live: Mapping[bytes, object]) -> TaskTrials:
     """The part of a table that has a live schedule."""
-    chosen = [i for i, vector in enumerate(table.rows) if vector.tobytes() in live]
-    return dataclasses.replace(table, rows=table.rows[chosen], outcomes=tuple(table.outcomes[i] for i in chosen))
+    chosen = [i for i, vector in enumerate(table.vectors) if vector.tobytes() in live]
+    return dataclasses.replace(table, vectors=table.vectors[chosen], outcomes=tuple(table.outcomes[i] for i in chosen))
 
 
-def print_qualities(known: Sequence[Table], models: Mapping[str, Make]) -> None:
+def print_qualities(known: Sequence[TaskTrials], models: Mapping[str, Make]) -> None:
     """How each model orders candidates: after 16 and 64 trials of the task, and by other tasks only."""
     across = [name for name in models if name not in (*OF_ONE_TASK, TVM_MODEL)]  # TVM's takes too long to train on all
     questions: list[Question] = [
@@ -93,11 +93,11 @@ def _means(qualities: Sequence[Quality]) -> str:
     return f"{len(qualities):5d} {rho:5.2f} {recall:7.2f} {regret:7.3f}"
 
 
-def print_training(known: Sequence[Table]) -> None:
+def print_training(known: Sequence[TaskTrials]) -> None:
     """The seconds of training, the least of several."""
-    features = np.concatenate([table.rows for table in known])[:TRAINED_ON]
+    features = np.concatenate([table.vectors for table in known])[:TRAINED_ON]
     outcomes = [outcome for table in known for outcome in table.outcomes][:TRAINED_ON]
-    groups = np.concatenate([np.full(len(table.rows), i) for i, table in enumerate(known)])[:TRAINED_ON]
+    groups = np.concatenate([np.full(len(table.vectors), i) for i, table in enumerate(known)])[:TRAINED_ON]
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
@@ -113,7 +113,7 @@ def main() -> None:
     arguments = parser.parse_args()
     models = dict(MODELS)
     with SqlStore(arguments.database) as store:
-        known = tables(store)
+        known = trials_by_task(store)
         if arguments.config:
             live = live_schedules(arguments.config, store)
             # all models see the same: what has no live schedule is left out

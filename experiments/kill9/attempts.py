@@ -75,7 +75,7 @@ def prepare(short: bool) -> None:
     settings = dataclasses.replace(config.SETTINGS[_EFFORT], compare_rounds=2)
     if short:
         settings = dataclasses.replace(settings, rank_s=0.02, certify_s=0.1, compare_s=0.2)
-    cast("dict[str, config.Settings]", config.SETTINGS)[_EFFORT] = settings
+    cast("dict[str, config.EffortSettings]", config.SETTINGS)[_EFFORT] = settings
 
 
 class _Stages:

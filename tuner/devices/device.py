@@ -74,7 +74,8 @@ class Device(TuningDevice, Protocol):
     """One device that was opened: it builds, measures, and runs whole models."""
 
     @property
-    def assembly(self) -> Assembly: ...
+    def assembly(self) -> Assembly:
+        """What puts tuned models together for it."""
 
     @property
     def ceilings(self) -> Mapping[str, Any]:
@@ -94,7 +95,8 @@ class Device(TuningDevice, Protocol):
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """How the compiled models (by name) and the wanted baselines are started for the comparison."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End its children."""
 
 
 class DeviceKind(Protocol):
@@ -126,12 +128,14 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder: ...
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""
 
-    def assembly(self, target: ResolvedTarget) -> Assembly: ...
+    def assembly(self, target: ResolvedTarget) -> Assembly:
+        """What puts tuned models together for a target; the device need not be here."""
 
     def open(self, opening: Opening) -> Device:
-        """Raises TargetError where it is not here, unless measurements are replayed."""
+        """Open the device. Raises TargetError where it is not here, unless measurements are replayed."""
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         """A bench for each of these devices, or for all there are, that measures a bundle made for `arch`.
@@ -147,8 +151,11 @@ class BundleBench(Protocol):
     """Measures a bundle's jobs on one device, whose name is `device`; whatever goes wrong with a job is a status."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """The name of the hardware: measurements of one name are compared."""
 
-    def measure(self, job: Job, policy: Policy) -> Measurement: ...
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        """Check and time one kernel."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End its children."""

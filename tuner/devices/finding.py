@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 
 class State(enum.StrEnum):
+    """How bad a finding is."""
+
     OK = "ok"
     NOTE = "note"  # an option that is not there; nothing is wrong
     WARNING = "warning"  # runs work, worse than they could

@@ -12,7 +12,7 @@ from typing import Any, Self
 class Interrupts:
     """While entered, the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
 
-    An object of it is called to ask whether the work is to end. `notify` is told of the first signal, in words.
+    Called, it says whether the work is to end. `notify` is called with a sentence at the first signal.
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:

@@ -235,20 +235,7 @@ def _last_output(log: int, limit: int = 300) -> str:
 def _serve(pipe: Connection, log: Connection, text: str) -> None:
     """The child's main loop; `text` is the request that `_start` was given."""
     request = json.loads(text)
-    os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    os.environ.update(request["env"])
-    if request["cpus"] is not None:
-        os.sched_setaffinity(0, request["cpus"])
-    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    log.close()
-    allowed = Limits(**request["limits"])
-    if allowed != Limits():
-        _close_all_but(pipe.fileno())
-    process_limits.apply(allowed)
+    _set_up(request, pipe, log)
     module, _, name = request["service"].partition(":")
     service: Any = None
     while True:
@@ -269,6 +256,24 @@ def _serve(pipe: Connection, log: Connection, text: str) -> None:
         with contextlib.suppress(OSError):  # the log may be full
             sys.stdout.flush()
         pipe.send_bytes(json.dumps(reply).encode())
+
+
+def _set_up(request: Mapping[str, Any], pipe: Connection, log: Connection) -> None:
+    """Make this process what the request wants: its own group, its environment, its output to the log, its limits."""
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    os.environ.update(request["env"])
+    if request["cpus"] is not None:
+        os.sched_setaffinity(0, request["cpus"])
+    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    log.close()
+    allowed = Limits(**request["limits"])
+    if allowed != Limits():
+        _close_all_but(pipe.fileno())
+    process_limits.apply(allowed)
 
 
 def _close_all_but(pipe: int) -> None:

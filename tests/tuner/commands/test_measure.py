@@ -85,7 +85,7 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str, benches: Sequence[Counti
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    from tuner.bundle.recorded import BundleReplayBench
+    from tuner.bundle.replay import BundleReplayBench
 
     made = Counting(BundleReplayBench(recorded(tmp_path / "recorded.jsonl")))
     install(monkeypatch, "counting", [made])

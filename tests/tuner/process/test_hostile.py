@@ -124,10 +124,9 @@ def slow_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = f'#!/bin/sh\n[ -e {tmp_path}/fine ] && exec {real_linker} "$@"\necho $$ >> {started}\nsleep 100 & wait\n'
     (folder / "ld").write_text(script)
     (folder / "ld").chmod(0o755)
-    real = build.Child
 
     def child(service: str, settings: dict[str, Any], env: dict[str, str], **others: Any) -> Child:
-        return real(service, settings, env={**env, "PATH": f"{folder}:{os.environ['PATH']}"}, **others)
+        return Child(service, settings, env={**env, "PATH": f"{folder}:{os.environ['PATH']}"}, **others)
 
     monkeypatch.setattr(build, "Child", child)
     return started

@@ -55,6 +55,7 @@ class Cpu:
         return ceilings(self._opening.runs, self._threads, self._opening.progress)
 
     def lower_bound_s(self, task: Task) -> float:
+        """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
         dtype = workload.outputs[0].dtype
         inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
@@ -78,6 +79,7 @@ class Cpu:
         return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
+        """The compiled models, and PyTorch and ONNX Runtime in the ways that were asked for."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,6 +49,11 @@ def clock() -> Clock:
     positive = steps[steps > 0]
     resolution = int(positive.min()) if positive.size else 1
     return Clock(resolution * 1e-9, float(np.median(steps)) * 1e-9)
+
+
+def clock_share(calls: int, seconds: Sequence[float]) -> float:
+    """The most that reading the clock can be of a block. `seconds` are per call, of blocks of so many calls."""
+    return max(clock().empty_s, clock().resolution_s) / (calls * min(seconds))
 
 
 @dataclass(frozen=True)
@@ -95,40 +100,25 @@ class CpuRunner:
             prepared.launch(1)  # first call: allocation, page faults, thread start
         _warm_up(prepared, policy.warmup_s)
         before = usage()
-        first = self.sample(prepared, 1)
+        first_s = self._first_sample_s(prepared, policy.give_up_above_s)
         limit = policy.give_up_above_s
-        if limit is not None and limit < first < _HICCUP_S:
-            first = min(first, self.sample(prepared, 1))  # one lost time slice must not censor a candidate
-        details: dict[str, Any] = {"mode": self.mode, "load_before": load}
-        if limit is not None and first > limit:
+        if limit is not None and first_s > limit:
             return Measurement(
-                Status.CENSORED,
-                fidelity=policy.fidelity,
-                reason=f"over {limit:.3g} s",
-                censored_at_s=limit,
+                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
                 run_s=time.perf_counter() - began,
-                conditions=Conditions(details=details),
-            )
-        calls, blocks = self.calibrate(prepared, first, policy.block_s)
+                conditions=Conditions(details={"mode": self.mode, "load_before": load}),
+            )  # fmt: skip
+        calls, blocks = self.calibrate(prepared, first_s, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
         samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]
         kept = without_preempted(samples, preempted, policy.min_samples)
-        details |= process_conditions(self.mode)
-        details |= used_since(before)
-        details |= {
-            "calls_per_block": calls,
-            "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
-            "samples_preempted": sum(preempted),
+        details = {
+            **process_conditions(self.mode), "load_before": load, **used_since(before), "calls_per_block": calls,
+            "clock_share": clock_share(calls, kept), "samples_preempted": sum(preempted),
             "samples_dropped": len(samples) - len(kept),
-        }
-        return Measurement(
-            Status.OK,
-            tuple(kept),
-            policy.fidelity,
-            stopped_by,
-            run_s=time.perf_counter() - began,
-            conditions=Conditions(details=details),
-        )
+        }  # fmt: skip
+        run_s, conditions = time.perf_counter() - began, Conditions(details=details)
+        return Measurement(Status.OK, tuple(kept), policy.fidelity, stopped_by, run_s=run_s, conditions=conditions)
 
     @property
     def hot(self) -> bool:
@@ -150,6 +140,13 @@ class CpuRunner:
         switches = usage().switches
         seconds = self.sample(prepared, calls)
         return Block(seconds, usage().switches > switches)
+
+    def _first_sample_s(self, prepared: Prepared, limit_s: float | None) -> float:
+        """Seconds of one call; of the faster of two where the first is over `limit_s`."""
+        first_s = self.sample(prepared, 1)
+        if limit_s is not None and limit_s < first_s < _HICCUP_S:
+            first_s = min(first_s, self.sample(prepared, 1))  # one lost time slice must not censor a candidate
+        return first_s
 
     def calibrate(self, prepared: Prepared, first_s: float, block_s: float) -> tuple[int, list[Block]]:
         """How many calls last `block_s` and dwarf the clock (one in cold mode), and the blocks of as many that showed
