@@ -1,99 +1,101 @@
-"""What a run needs before it searches: a folder of its own, the lock on its neighbours, scopes that do not mix."""
+"""What a run needs before it can search: its folder, its scope, its lock, and what killed runs left."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from tests import null_device
+from tests.tuner.commands.test_show import add_run
 from tests.tuner.importers import graphs
-from tuner.commands import prepare, show
-from tuner.commands.prepare import RunContext
-from tuner.config import SETTINGS, MeasureConfig, ModelConfig, PassesConfig, RunConfig, SearchConfig, TargetConfig
+from tuner import config as run_files
+from tuner.commands import prepare
+from tuner.commands import show as runs
+from tuner.commands.prepare import RunContext, is_run_of, model_slug, run_folder, scope_of
+from tuner.config import ModelConfig, PassesConfig, RunConfig, TargetConfig
 from tuner.devices import resolve
-from tuner.devices.target import ResolvedTarget
 from tuner.errors import OutputError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 
-EffortName = Literal["quick", "standard", "thorough"]
-SOURCE = "onnx:light_resnet50"
+SOURCE = "onnx:models/Tiny Net.onnx"
 
 
-def config_in(out: Path) -> RunConfig:
-    return RunConfig(ModelConfig(SOURCE), out=str(out))
+def config_of(out: Path, more: str = "") -> RunConfig:
+    return run_files.parse(f"model: {{source: '{SOURCE}'}}\nout: '{out}'\n{more}", "c.yaml")
 
 
-def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
-    folders = [prepare.run_folder(config_in(tmp_path / "runs"), None) for _ in range(3)]
-    assert len(set(folders)) == 3
-    assert all(folder.is_dir() for folder in folders)
-    assert all(prepare.is_run_of(folder.name, SOURCE) for folder in folders)
-    assert not any(prepare.is_run_of(folder.name, "onnx:light_resnet5") for folder in folders)
+def context_of(config: RunConfig, replay: Path | None = None) -> RunContext:
+    with Interrupts(print) as interrupted:
+        target = resolve.resolve(config.target)
+        return RunContext(config, "run", Progress(), target, Path(config.out) / "a-run", interrupted, replay=replay)
 
 
-def test_a_resumed_run_keeps_its_folder(tmp_path: Path) -> None:
-    assert prepare.run_folder(config_in(tmp_path), "20260101-000000-x") == tmp_path / "20260101-000000-x"
+def test_a_run_is_named_by_its_moment_and_its_model(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs")
+    first, second = run_folder(config, None), run_folder(config, None)
+    assert first != second, "two of one second"
+    for folder in (first, second):
+        assert folder.is_dir()
+        assert re.fullmatch(r"\d{8}-\d{6}-onnx-models-tiny-net-onnx(-\d)?", folder.name)
+        assert is_run_of(folder.name, SOURCE)
+        assert not is_run_of(folder.name, "onnx:models/tiny.onnx")
+    assert run_folder(config, first.name) == first, "the one to be resumed"
 
 
-def test_the_run_that_started_last_is_the_latest_even_where_the_clock_was_set_back(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-    prepare.start(tmp_path / "first", "model: {}\n")
-    os.utime(tmp_path / "first" / "config.yaml", (4e9, 4e9))  # in the future
-    prepare.start(tmp_path / "second", "model: {}\n")
-    assert show.find(str(tmp_path), "latest") == tmp_path / "second"
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be made") as caught:
+        run_folder(config_of(tmp_path / "runs"), None)
+    assert "--out" in caught.value.hint
 
 
-def test_one_run_at_a_time_holds_a_folder_and_what_killed_ones_left_is_tidied(tmp_path: Path) -> None:
-    folder = prepare.run_folder(config_in(tmp_path), None)
-    prepare.start(folder, "model: {}\n")
-    scratch = prepare.scratch(folder)
-    scratch.mkdir()
-    (scratch / "kernel.o").touch()
-    with prepare.hold(config_in(tmp_path)):
-        with pytest.raises(OutputError, match="a run is going on"), prepare.hold(config_in(tmp_path)):
-            pass
-        prepare.tidy(tmp_path)
-    assert not scratch.exists()
-    assert (folder / "config.yaml").exists()
+@pytest.mark.parametrize("source", ["onnx:" + "x" * 100, "torch:a.b:c", "onnx:.../é"])
+def test_the_slug_of_a_model_is_short_and_plain(source: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", model_slug(source))
+    assert len(model_slug(source)) <= 40
+    assert is_run_of(f"20260102-030405-{model_slug(source)}", source)
 
 
-def context(tmp_path: Path, effort: EffortName = "quick", replay: Path | None = None) -> RunContext:
-    config = RunConfig(ModelConfig(SOURCE), search=SearchConfig(effort=effort), measure=MeasureConfig(workers=3))
-    target = ResolvedTarget(null_device.NAME, "{}", 1, "no device")
-    return RunContext(
-        config,
-        "run",
-        Progress(io.StringIO()),
-        target,
-        tmp_path / "run",
-        Interrupts(lambda sentence: None),
-        replay=replay,
-    )
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs")
+    with prepare.hold(config), pytest.raises(OutputError, match="a run is going on"), prepare.hold(config):
+        pass
+    with prepare.hold(config):
+        pass
 
 
-def test_a_replay_is_in_a_scope_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_measurements_have_a_scope_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     null_device.install(monkeypatch)
-    monkeypatch.setattr(resolve, "kind_of", lambda target: null_device.NULL)
-    measured, replayed = context(tmp_path), context(tmp_path, replay=tmp_path / "file.jsonl")
-    assert measured.scope != replayed.scope
-    assert measured.scope == prepare.scope_of(measured.target, measured.config.measure.mode)
+    config = config_of(tmp_path, "target: 'null'\n")
+    measured, replayed = context_of(config), context_of(config, replay=tmp_path / "recording.json")
+    assert measured.scope == scope_of(measured.target, config.measure.mode)
+    assert replayed.scope not in (measured.scope, scope_of(measured.target, "hot"), scope_of(measured.target, "cold"))
+    assert replayed.opening().replay == tmp_path / "recording.json"
+    assert measured.opening().work == measured.work == tmp_path / "a-run" / f".work-{os.getpid()}"
+    assert measured.opening().runs == tmp_path
 
 
-@pytest.mark.parametrize("effort", SETTINGS)
-def test_the_settings_are_those_of_the_effort(tmp_path: Path, effort: EffortName) -> None:
-    run = context(tmp_path, effort)
-    assert run.settings is SETTINGS[effort]
-    opening = run.opening()
-    assert opening.workers == 3
-    assert opening.work == run.work
-    assert run.work.parent == run.folder
+def test_a_later_run_is_the_latest_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    add_run(tmp_path, "20990101-000000-future", age=-3_000_000_000)
+    for name in ("20260101-000000-second", "20260101-000000-a-third"):
+        (tmp_path / name).mkdir()
+        prepare.start(tmp_path / name, "model: {source: onnx:x}")
+        assert runs.find(str(tmp_path), "latest").name == name
+
+
+def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "r1")
+    (folder / ".work-123" / "kernels").mkdir(parents=True)
+    (folder / ".export.old").mkdir()
+    (folder / ".export.old" / "model.so").write_text("whole")
+    (folder / "notes.txt").write_text("of the user")
+    prepare.tidy(tmp_path)
+    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "export", "notes.txt"]
+    assert (folder / "export" / "model.so").read_text() == "whole"
 
 
 def test_a_model_is_lowered_once_for_each_graph_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +104,9 @@ def test_a_model_is_lowered_once_for_each_graph_configuration(tmp_path: Path, mo
     passes = PassesConfig(layouts=("NCHW", "NHWC"), fusion_depths=(-1, 0))
     config = RunConfig(ModelConfig(source), target=TargetConfig(null_device.NAME), passes=passes)
     target = resolve.resolve(config.target)
-    model, variants = prepare.lowered(config, target, Progress(io.StringIO()))
-    assert re.fullmatch(r"[\w.-]+", model.name)
+    _, variants = prepare.lowered(config, target, Progress())
     assert [(v.config.layout, v.config.fusion_depth) for v in variants] == [
         ("NCHW", -1), ("NCHW", 0), ("NHWC", -1), ("NHWC", 0),
     ]  # fmt: skip
-    _, [only] = prepare.lowered(config, target, Progress(io.StringIO()), only=variants[2].config)
+    _, [only] = prepare.lowered(config, target, Progress(), only=variants[2].config)
     assert {t.key for t in only.tasks} == {t.key for t in variants[2].tasks}

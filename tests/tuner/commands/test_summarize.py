@@ -1,4 +1,4 @@
-"""What a summary concludes from a run: who replaces the default, and what the terminal says. Its form is a golden file."""
+"""What a summary concludes: who replaces the default, and what the terminal says. Golden files hold its form."""
 
 from __future__ import annotations
 
