@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tuner.config import RunConfig
-    from tuner.devices.device import Asking, BundleBench, Opening, Samples
+    from tuner.devices.device import BaselineTiming, BundleBench, Opening, Samples
     from tuner.graph import Lowered
 
 NAME = "null"
@@ -232,7 +232,7 @@ class Null:
     def lower_bound_s(self, task: Task) -> float:
         return 0.0
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         return {}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:

@@ -2,7 +2,7 @@
 before a command needs it.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 fine, 2 the request is wrong, 3 the
-machine or this program failed, 130 interrupted; `run` may answer others.
+machine or this program failed, 130 interrupted, 141 the reader of stdout is gone.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
     environment.check_versions()
     threads = _whole("--threads", arguments.threads) if arguments.threads else environment.usable_threads()
     with _progress() as progress:
-        found = machine.ceilings(Path(arguments.out), threads, progress, again=arguments.again)
-    _table(machine.rows(found))
+        ceilings = machine.ceilings(Path(arguments.out), threads, progress, again=arguments.again)
+    _table(machine.rows(ceilings))
     return 0
 
 
@@ -188,14 +188,14 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
         ) from error
     config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
     resolve.check(config.target)
-    found = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
+    findings = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))
     if arguments.json:
-        _say(json.dumps([asdict(finding) for finding in found], indent=1))
+        _say(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        rows = [[finding.state.upper(), finding.part, finding.found] for finding in found]
-        advice = [["", "", f"-> {finding.advice}"] if finding.advice else [] for finding in found]
+        rows = [[finding.state.upper(), finding.part, finding.found] for finding in findings]
+        advice = [["", "", f"-> {finding.advice}"] if finding.advice else [] for finding in findings]
         _table([row for pair in zip(rows, advice, strict=True) for row in pair if row])
-    return doctor.exit_code(found)
+    return doctor.exit_code(findings)
 
 
 def _bundle(arguments: argparse.Namespace, argv: list[str]) -> int:
@@ -282,7 +282,7 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner.store import SqlStore
 
     with SqlStore(arguments.database) as store:
-        known = training.tables(store)
+        known = training.trials_by_task(store)
     if arguments.action == "eval":
         _table(training.assessment(known))
         return 0
@@ -292,7 +292,7 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
         model.save(file)
     except OSError as error:
         raise OutputError(f"{file}: the model cannot be written: {error}") from error
-    _say(f"{file}: learned from {sum(len(t.rows) for t in known)} trials of {len(known)} tasks")
+    _say(f"{file}: learned from {sum(len(task.vectors) for task in known)} trials of {len(known)} tasks")
     return 0
 
 
@@ -399,9 +399,9 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
     "import": (_import, "bring what was measured elsewhere into the record database"),
-    "model": (_model, "train a cost model on the records, show one, or judge how well it orders"),
+    "model": (_model, "train a cost model on the records, show one, or evaluate how well it ranks"),
     "simulate": (_simulate, "play search strategies against recorded spaces: no device needed"),
 }
 
 FORMER_COMMANDS = {"absorb": "import", "replay": "simulate"}
-"""Commands by the names that they had before: each still works and says its new name."""
+"""Commands by their earlier names, each with its name today: they still work, with a note."""

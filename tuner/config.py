@@ -94,14 +94,15 @@ EFFORTS: Mapping[str, EffortLevel] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class EffortSettings:
     """What no run file sets: numbers that an effort fixes, and those that are the same for all. Seconds.
 
     `certify_s` is for all kernels together, `compare_s` for whole models, `kernel_baselines_s` for all of a
     framework's kernels; `compare_interrupted_s` and `compare_replayed_s` are for whole models after an interrupt and
-    with recorded measurements. A first sample `give_up` times slower than the task's best is not worth another;
-    a candidate `no_finalist` times slower will be none, so a few samples tell a model enough. `chunk` candidates are
-    built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline.
+    with recorded measurements, and `compare_rounds` rounds are run in any case. A first sample `give_up` times slower
+    than the task's best is not worth another; a candidate `no_finalist` times slower will be none, so a few samples
+    tell a model enough. `chunk` candidates are built before they are measured: enough to keep all workers busy, few
+    enough to lose little at a deadline.
     """
 
     certify_s: float
@@ -109,6 +110,7 @@ class Settings:
     kernel_baselines_s: float
     compare_interrupted_s: float = 8.0
     compare_replayed_s: float = 0.5
+    compare_rounds: int = 10
     rank_s: float = 1.0
     give_up: float = 3.0
     no_finalist: float = 1.5
@@ -116,10 +118,10 @@ class Settings:
     chunk: int = 16
 
 
-SETTINGS: Mapping[str, Settings] = {
-    "quick": Settings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
-    "standard": Settings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
-    "thorough": Settings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
+SETTINGS: Mapping[str, EffortSettings] = {
+    "quick": EffortSettings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
+    "standard": EffortSettings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
+    "thorough": EffortSettings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
 }
 """By effort."""
 
@@ -199,7 +201,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class BaselinesConfig:
-    """`models`: rivals of the whole model. `kernels`: whether single kernels are compared too."""
+    """`models`: baselines of the whole model. `kernels`: whether single kernels are compared with baselines too."""
 
     models: Annotated[
         tuple[Literal["untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime"], ...], _distinct

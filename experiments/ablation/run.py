@@ -14,18 +14,24 @@ import argparse
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kernels.passes import PASSES  # noqa: E402
-from kernels.space import Candidate  # noqa: E402
-from tuner.records import Fidelity, Record  # noqa: E402
-from tuner.store import SqlStore  # noqa: E402
+from kernels.passes import PASSES
+from kernels.space import Candidate
+from tuner.records import Fidelity, Record
+from tuner.store import SqlStore
+
+Ratios = dict[tuple[str, str], dict[object, list[float]]]
+"""(pass, setting) -> schedule -> log ratios of the setting's time over the default's, all else equal."""
+
+Times = dict[tuple[tuple[str, str], ...], float]
+"""Log seconds by the settings of all passes."""
 
 
 def settings_of(candidate: Candidate) -> dict[str, str]:
@@ -33,25 +39,30 @@ def settings_of(candidate: Candidate) -> dict[str, str]:
     return {s.name: s.to_text() for s in candidate.passes.settings}
 
 
-def pairs(records: Iterable[Record]) -> dict[tuple[str, str], dict[object, list[float]]]:
-    """(pass, setting) -> schedule -> log ratios of the setting's time over the default's, all else equal."""
-    schedules: dict[object, dict[tuple[tuple[str, str], ...], float]] = defaultdict(dict)
+def times_by_schedule(records: Iterable[Record]) -> dict[object, Times]:
+    """What was screened, by scope, task, sketch and decisions."""
+    schedules: dict[object, Times] = defaultdict(dict)
     for record in records:
         if record.measurement.ok and record.measurement.fidelity is Fidelity.SCREEN:
             candidate = Candidate.from_text(record.candidate)
             schedule = (record.scope, record.task_key, candidate.sketch, candidate.decisions)
             schedules[schedule][tuple(sorted(settings_of(candidate).items()))] = math.log(record.measurement.median_s)
+    return schedules
+
+
+def pairs(records: Iterable[Record]) -> Ratios:
+    """Every two records that differ in one option, one of them at its default."""
     default = settings_of(Candidate(0))
-    found: dict[tuple[str, str], dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for schedule, times in schedules.items():
+    ratios: Ratios = defaultdict(lambda: defaultdict(list))
+    for schedule, times in times_by_schedule(records).items():
         for settings, log_time in times.items():
             for name, value in settings:
                 if value == default[name]:
                     continue
                 base = tuple((n, default[n] if n == name else v) for n, v in settings)
                 if base in times:
-                    found[name, value][schedule].append(log_time - times[base])
-    return found
+                    ratios[name, value][schedule].append(log_time - times[base])
+    return ratios
 
 
 def best_settings(records: Iterable[Record]) -> list[dict[str, str]]:
@@ -66,11 +77,26 @@ def best_settings(records: Iterable[Record]) -> list[dict[str, str]]:
     return [settings_of(candidate) for _, candidate in best.values()]
 
 
-def interval(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+def interval(values: NDArray[np.float64], draws: int = 2000) -> tuple[float, float]:
     """95 % bootstrap interval of the mean."""
     rng = np.random.default_rng(0)
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def lines(ratios: Ratios, winners: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """One for each setting, in the order of the passes."""
+    for name in PASSES:
+        for (owner, value), by_schedule in sorted(ratios.items()):
+            if owner != name:
+                continue
+            logs = np.array([np.mean(each) for each in by_schedule.values()])
+            low, high = interval(logs) if len(logs) > 1 else (math.nan, math.nan)
+            in_winners = sum(winner.get(name) == value for winner in winners)
+            yield (
+                f"{value:28} {len(logs):9} {math.exp(logs.mean()):7.3f} "
+                f"{math.exp(low):7.3f}..{math.exp(high):7.3f} {in_winners:6} of {len(winners)}"
+            )
 
 
 def main() -> None:
@@ -80,20 +106,11 @@ def main() -> None:
     args = parser.parse_args()
     with SqlStore(args.store) as store:
         records = [r for r in store.read() if not args.task or args.task in r.task_name]
-    found, winners = pairs(records), best_settings(records)
+    winners = best_settings(records)
     print(f"{len(records)} records, {len(winners)} tasks")
     print(f"{'setting':28} {'schedules':>9} {'time':>7} {'95 % interval':>16} {'of the best':>12}")
-    for name in PASSES:
-        for (owner, value), by_schedule in sorted(found.items()):
-            if owner != name:
-                continue
-            logs = np.array([np.mean(ratios) for ratios in by_schedule.values()])
-            low, high = interval(logs) if len(logs) > 1 else (math.nan, math.nan)
-            share = sum(w.get(name) == value for w in winners)
-            print(
-                f"{value:28} {len(logs):9} {math.exp(logs.mean()):7.3f} "
-                f"{math.exp(low):7.3f}..{math.exp(high):7.3f} {share:6} of {len(winners)}"
-            )
+    for line in lines(pairs(records), winners):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python experiments/gpu/run.py BUNDLE [--out results] [--seconds 540] [--model configs/resnet_cuda.yaml]
 
-Steps, each of which may fail without stopping the others: the GPU tests; the bundle's kernels; our timer against CUPTI
-on ten of them; PyTorch's kernels for the same operators; and, where TVM is here too, a real `tuner run` that goes on
-from them, with the whole model beside PyTorch's. Writes OUT/<device>/gpu.json after every step, and gpu.md at the end.
+Steps, each of which may fail without stopping the others: the GPU tests; the bundle's kernels; this program's timer
+against CUPTI on ten of them; PyTorch's kernels for the same operators; and, where TVM is here too, a real `tuner run`
+that continues from them, with the whole model beside PyTorch's. Writes OUT/<device>/gpu.json after every step, and
+gpu.md at the end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import re
 import signal
 import statistics
@@ -20,54 +20,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout comes before anything installed
 
-from tuner.bundle import Bundle, Manifest, TaskEntry  # noqa: E402 - the checkout comes before anything installed
-from tuner.bundle.measurements import Row, read_measurements  # noqa: E402
-from tuner.protocols import RANK  # noqa: E402
-from tuner.records import Fidelity  # noqa: E402
+from experiments.common import ROOT, write_json
+from experiments.gpu.report import best_by_task, step_lines, table
+from tuner.bundle import Bundle, Item, TaskEntry
+from tuner.bundle.measurements import Row, read_measurements
+from tuner.protocols import RANK, Job
 
-SHARES = {"tests": 0.2, "kernels": 0.3, "timers": 0.05, "rivals": 0.1, "model": 0.35}
+SHARES = {"tests": 0.2, "kernels": 0.3, "timers": 0.05, "baselines": 0.1, "model": 0.35}
 """Of the seconds, by step. What one leaves over the next may use."""
 
+TIMED_TWICE = 10
+"""Kernels, the slowest winners, that are timed by CUPTI too."""
 
-def best_by_task(rows: list[Row]) -> dict[str, Row]:
-    """The fastest row of each task, of the most careful tier that it has."""
-    order = [Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN]
-    found: dict[str, Row] = {}
-    for row in rows:
-        if row.measurement.ok:
-            held = found.get(row.task)
-            key = (order.index(row.measurement.fidelity), row.measurement.median_s)
-            if held is None or key < (order.index(held.measurement.fidelity), held.measurement.median_s):
-                found[row.task] = row
-    return found
-
-
-def table(manifest: Manifest, best: Mapping[str, Row], rivals: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Markdown rows of every task with the fastest rival of the same precision, and their ratio."""
-    lines = ["| kernel | weight | tuned, us | best rival | us | rival / tuned |", "|---|---|---|---|---|---|"]
-    ratios = []
-    for task in manifest.tasks:
-        row = best.get(task.key)
-        timed = {n: s for n, s in rivals.get(task.key, {}).items() if not n.endswith("_tf32")}
-        tuned = row.measurement.median_s if row else math.nan
-        name = min(timed, key=timed.__getitem__, default="")
-        if timed and row:
-            ratios.append(timed[name] / tuned)
-        rival = f"{name} | {1e6 * timed[name]:.2f} | {timed[name] / tuned:.2f}" if timed else "none | |"
-        lines.append(f"| {task.name} | {task.weight} | {1e6 * tuned:.2f} | {rival} |")
-    if ratios:
-        lines.append(f"\nGeometric mean over {len(ratios)} kernels: {statistics.geometric_mean(ratios):.3f}")
-    return lines
+_CALL_TIMEOUT_S = 60.0
+_GRACE_S = 60.0
+"""Between interrupting a command and killing it."""
 
 
 class Suite:
+    """The steps, on the first GPU. Each is given the moment of time.monotonic() until which it may work."""
+
     def __init__(self, bundle: Path, out: Path, seconds: float, model: Path) -> None:
         from tuner.devices.cuda.bench import open_gpus
 
@@ -81,74 +59,69 @@ class Suite:
         self.folder = out / re.sub(r"[^a-z0-9]+", "-", self.description["name"].lower()).strip("-")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.measurements = self.folder / "measurements.jsonl"
-        self.found: dict[str, Any] = {"device": self.description, "bundle_sha256": self.bundle.sha256, "steps": {}}
+        self.results: dict[str, Any] = {
+            "device": self.description, "bundle_sha256": self.bundle.sha256, "steps": {},
+        }  # fmt: skip
         self._child: Any = None
 
     def run(self) -> None:
         steps: dict[str, Callable[[float], Any]] = {
-            "tests": self.tests, "kernels": self.kernels, "timers": self.timers, "rivals": self.rivals,
+            "tests": self.tests, "kernels": self.kernels, "timers": self.timers, "baselines": self.baselines,
             "model": self.whole_model,
         }  # fmt: skip
         began, share = time.monotonic(), 0.0
         for name, step in steps.items():
             share += SHARES[name]
-            until = began + share * self.seconds
             start = time.monotonic()
             try:
-                result = step(until)
+                result = step(began + share * self.seconds)
             except Exception as error:  # noqa: BLE001 - the other steps are still worth running
                 result = {"failed": f"{type(error).__name__}: {error}"[:1000]}
-            self.found["steps"][name] = {"seconds": time.monotonic() - start, "result": result}
-            (self.folder / "gpu.json").write_text(json.dumps(self.found, indent=1))
+            self.results["steps"][name] = {"seconds": time.monotonic() - start, "result": result}
+            write_json(self.folder / "gpu.json", self.results)
             print(f"{name}: {time.monotonic() - start:.0f} s: {str(result)[:300]}", flush=True)
         self.write_report()
 
-    # --- steps: each until a moment of time.monotonic() --------------------------------------------
+    # --- steps --------------------------------------------------------------------------------------
 
     def tests(self, until: float) -> Any:
         """The tests marked gpu."""
         done = self._command(until, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu")
-        return {"exit_code": done.returncode, "said": done.stdout[-3000:]}
+        return {"exit_code": done.returncode, "output": done.stdout[-3000:]}
 
     def kernels(self, until: float) -> Any:
         """The bundle, as a user would measure it; interrupted when its time is over."""
         done = self._command(until, "-m", "tuner", "measure", str(self.bundle_path), "-o", str(self.measurements))
-        return {"exit_code": done.returncode, "said": done.stdout[-3000:] + done.stderr[-1000:]}
+        return {"exit_code": done.returncode, "output": done.stdout[-3000:] + done.stderr[-1000:]}
 
     def timers(self, until: float) -> Any:
-        """Our events against CUPTI on the ten slowest winners: the relative differences."""
-        best = sorted(self._best().values(), key=lambda row: -row.measurement.median_s)[:10]
+        """Events against CUPTI on the slowest winners: the relative differences."""
+        slowest = sorted(self._best().values(), key=lambda row: -row.measurement.median_s)[:TIMED_TWICE]
         items = {(item.task, item.candidate): item for item in self.manifest.items}
-        found = {}
-        for row in best:
+        results = {}
+        for row in slowest:
             if time.monotonic() > until:
                 break
-            item, task = items[(row.task, row.candidate)], self.manifest.task(row.task)
-            path = self.work / item.cubin
-            path.write_bytes(self.bundle.blob(item.cubin))
-            job = {
-                "path": str(path), "plan": dict(item.plan), "seed": task.seed,
-                "inputs": [[list(a.shape), a.dtype] for a in task.input_args],
-                "outputs": [[list(a.shape), a.dtype] for a in task.output_args],
-            }  # fmt: skip
-            timed = self._rivals().call("timers", 60.0, job=job, policy=_policy(RANK))
-            found[task.name] = {**timed, "difference": timed["events_s"] / timed["cupti_s"] - 1.0}
-        return found
+            task = self.manifest.task(row.task)
+            job = self._job(task, items[(row.task, row.candidate)])
+            timed = self._baselines().call("timers", _CALL_TIMEOUT_S, job=job.to_json(), policy=RANK.to_json())
+            results[task.name] = {**timed, "difference": timed["events_s"] / timed["cupti_s"] - 1.0}
+        return results
 
-    def rivals(self, until: float) -> Any:
-        """Seconds of each task's operator by PyTorch setting."""
-        found: dict[str, Any] = {}
-        for task in sorted(self.manifest.tasks, key=_heaviest):
+    def baselines(self, until: float) -> Any:
+        """Seconds of each task's operator by PyTorch setting, the heaviest tasks first."""
+        results: dict[str, Any] = {}
+        for task in sorted(self.manifest.tasks, key=lambda task: -task.weight * (task.flops + task.bytes)):
             if time.monotonic() > until:
                 break
             if task.origin:
-                dtype = task.args[0].dtype
-                timed = self._rivals().call("time", 60.0, origin=dict(task.origin), dtype=dtype, policy=_policy(RANK))
-                found[task.key] = {name: statistics.median(samples) for name, samples in (timed or {}).items()}
-        return found
+                asked = {"origin": dict(task.origin), "dtype": task.args[0].dtype, "policy": RANK.to_json()}
+                timed = self._baselines().call("time", _CALL_TIMEOUT_S, **asked)
+                results[task.key] = {name: statistics.median(samples) for name, samples in (timed or {}).items()}
+        return results
 
     def whole_model(self, until: float) -> Any:
-        """A real run, where TVM is here: from what was just measured on, for the time that is left, with its report."""
+        """A real run, where TVM is here: from what was just measured, for the time that is left, with its report."""
         from tuner import config as run_files
 
         database, runs = f"sqlite:///{self.work}/records.db", self.folder / "runs"
@@ -156,77 +129,68 @@ class Suite:
         config = dataclasses.replace(config, measure=dataclasses.replace(config.measure, database=database))
         chosen = self.work / "run.yaml"
         chosen.write_text(run_files.to_yaml(dataclasses.replace(config, out=str(runs))))
-        self._command(until, "-m", "tuner", "import_measurements", str(self.measurements), "--database", database)
+        self._command(until, "-m", "tuner", "import", str(self.measurements), "--database", database)
         # Half of it is for the search: compiling the model twice and comparing it take the other.
         budget = f"{max(0.5 * (until - time.monotonic()), 10.0):.0f}s"
         flags = ("--time-budget", budget, "--effort", "quick")
         done = self._command(until + 60.0, "-m", "tuner", "run", str(chosen), *flags)
         latest = max(runs.glob("*/summary.json"), default=None)
-        found = None if latest is None else json.loads(latest.read_text())["end_to_end"]
-        return {"exit_code": done.returncode, "end_to_end": found, "said": done.stdout[-3000:] + done.stderr[-1000:]}
+        end_to_end = None if latest is None else json.loads(latest.read_text())["end_to_end"]
+        output = done.stdout[-3000:] + done.stderr[-1000:]
+        return {"exit_code": done.returncode, "end_to_end": end_to_end, "output": output}
 
-    # --- helpers ---------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------
 
     def _best(self) -> dict[str, Row]:
         return best_by_task(read_measurements(self.measurements)[1])
 
-    def _rivals(self) -> Any:
-        """A child of its own, made again when it died."""
+    def _job(self, task: TaskEntry, item: Item) -> Job:
+        """The job of a bundle's item, its cubin unpacked; its outputs were checked by `tuner measure`."""
+        path = self.work / item.cubin
+        path.write_bytes(self.bundle.blob(item.cubin))
+        inputs, outputs = (tuple(a.spec for a in args) for args in (task.input_args, task.output_args))
+        return Job(task.key, item.candidate, path, "", inputs, outputs, task.seed, resources={"plan": dict(item.plan)})
+
+    def _baselines(self) -> Any:
+        """A child of its own, started again when it died."""
         from tuner.process.worker import Child
 
         if self._child is None or not self._child.alive():
             settings = {"device": 0, "mode": self.manifest.mode, "bus_id": self.description["bus_id"]}
-            self._child = Child("experiments.gpu.rivals:Rivals", settings)
+            self._child = Child("experiments.gpu.baselines:GpuBaselines", settings)
         return self._child
 
     def _command(self, until: float, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python; what is not done by `until` is interrupted, and killed 60 s later."""
+        """Run Python; what is not done by `until` is interrupted, and killed some time later."""
         command = [sys.executable, *arguments]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            said = process.communicate(timeout=max(until - time.monotonic(), 10.0))
+            output = process.communicate(timeout=max(until - time.monotonic(), 10.0))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
             try:
-                said = process.communicate(timeout=60.0)
+                output = process.communicate(timeout=_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-                said = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, *said)
+                output = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, *output)
 
     def write_report(self) -> None:
-        steps = self.found["steps"]
-        rows = self._best() if self.measurements.exists() else {}
-        rivals = steps["rivals"]["result"]
-        rivals = {} if "failed" in rivals else rivals
+        steps = self.results["steps"]
+        best = self._best() if self.measurements.exists() else {}
+        baselines = steps["baselines"]["result"]
         command = f"python experiments/gpu/run.py {self.bundle_path.name}"
         lines = [f"# {self.description['name']}", ""]
         lines += [f"Driver {self.description['driver']}, bundle {self.bundle.sha256[:12]}, by `{command}`.", ""]
-        lines += table(self.manifest, rows, rivals)
-        for name, step in steps.items():
-            lines += [
-                "",
-                f"## {name}, {step['seconds']:.0f} s",
-                "",
-                "```",
-                json.dumps(step["result"], indent=1)[:4000],
-                "```",
-            ]
-        (self.folder / "gpu.md").write_text("\n".join(lines) + "\n")
-        print(f"report: {self.folder / 'gpu.md'}")
+        lines += table(self.manifest, best, {} if "failed" in baselines else baselines)
+        path = self.folder / "gpu.md"
+        path.write_text("\n".join([*lines, *step_lines(steps)]) + "\n")
+        print(f"report: {path}")
 
     def close(self) -> None:
         if self._child is not None:
             self._child.close()
         self.bundle.close()
-
-
-def _policy(policy: Any) -> dict[str, Any]:
-    return dataclasses.asdict(policy)
-
-
-def _heaviest(task: TaskEntry) -> float:
-    return -task.weight * (task.flops + task.bytes)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from costmodel.gp import Prior
 from tuner.commands.simulate import play
 from tuner.search.surrogate import DEFAULT, Settings
-from tuner.simulate.recording import Recording, find, read
+from tuner.simulate.recording import SpaceRecording, find, read
 from tuner.simulate.score import score
 
 GRID: dict[str, Settings] = {
@@ -40,12 +40,12 @@ Scores = dict[str, dict[str, float]]
 """By settings and recording."""
 
 
-def score_of(recording: Recording, settings: Settings, budget: int, seeds: Sequence[int]) -> float:
+def score_of(recording: SpaceRecording, settings: Settings, budget: int, seeds: Sequence[int]) -> float:
     runs = [play(recording, "guided", budget, seed, settings=settings) for seed in seeds]
     return score(recording, runs, SCORED_OVER)
 
 
-def evaluate(recordings: Sequence[Recording], budget: int, seeds: Sequence[int], file: Path | None) -> Scores:
+def evaluate(recordings: Sequence[SpaceRecording], budget: int, seeds: Sequence[int], file: Path | None) -> Scores:
     """Every settings' score on every recording. Those in the file are not computed again; new ones are added to it."""
     scores: Scores = json.loads(file.read_text()) if file and file.exists() else {}
     for name, settings in GRID.items():
@@ -60,7 +60,7 @@ def evaluate(recordings: Sequence[Recording], budget: int, seeds: Sequence[int],
     return scores
 
 
-def nested(recordings: Sequence[Recording], scores: Scores) -> list[float]:
+def nested(recordings: Sequence[SpaceRecording], scores: Scores) -> list[float]:
     """For each recording the score of what is best on the other kernels; the settings are printed."""
     print("\nchosen on the other kernels, evaluated on this one:")
     chosen_scores = []

@@ -35,7 +35,7 @@ def clblast_gemm(c: Config) -> Work:
     depth = size
     staging = c["SA"] * tile_a * steps + c["SB"] * tile_b * steps
     # an unstaged operand is fetched by every warp for itself; L1 serves what a warp shares
-    fetched = (tile_a + tile_b) * steps * f
+    fetched = float((tile_a + tile_b) * steps * f)
     fetched += 0.25 * (0 if c["SA"] else tile_a * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
     fetched += 0.25 * (0 if c["SB"] else tile_b * steps * f * max(c["NDIMC"] * c["MDIMC"] // 32 - 1, 0) / 4)
     vector = min(c["VWM"], 4)

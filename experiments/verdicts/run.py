@@ -82,7 +82,7 @@ def row(name: str, first: Measurement, second: Measurement) -> dict[str, Any]:
     verdict = compare_measurements(second, first)
     return {
         "kernel": name, "label": verdict.label.value, "ratio": verdict.ratio, "interval": verdict.interval,
-        "floor": first.conditions.get("aa_floor"), "pairs": len(second.samples_s),
+        "floor": first.conditions.aa_floor, "pairs": len(second.samples_s),
         "median_s": first.median_s if first.ok else None, "load": os.getloadavg()[0],
         "status": [first.status.value, second.status.value], "reason": first.reason or second.reason,
     }  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels.space import Candidate, DesignSpace
-from tuner.devices.device import Asking, Device
+from tuner.devices.device import BaselineTiming, Device
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.measure.models import TUNED, UNTUNED
 from tuner.protocols import SCREEN, Artifact, ImportedModel, InputSpec, Task, TuningDevice, job_of
@@ -141,7 +141,7 @@ class DeviceContract(TuningDeviceContract):
 
     def test_nothing_is_timed_once_it_is_interrupted(self, device: Device, task: Task) -> None:
         notes: list[str] = []
-        assert device.kernel_baselines([task], Asking(1.0, lambda: True, notes.append)) == {}
+        assert device.kernel_baselines([task], BaselineTiming(1.0, lambda: True, notes.append)) == {}
         assert notes == []
 
     def test_a_kernel_that_cannot_be_had_any_more_is_no_part_of_a_model(

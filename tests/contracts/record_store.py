@@ -53,6 +53,8 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 _ERROR = st.none() | st.floats(min_value=0, allow_nan=False)
 _PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | _TEXT
 
+_DETAILS = st.dictionaries(_TEXT, _PLAIN | st.lists(_PLAIN, max_size=3), max_size=3)
+
 
 @st.composite
 def measurements(draw: st.DrawFn) -> Measurement:
@@ -70,7 +72,9 @@ def measurements(draw: st.DrawFn) -> Measurement:
         max_rel_error=draw(_ERROR),
         build_s=draw(st.floats(0, 1e6)),
         run_s=draw(st.floats(0, 1e6)),
-        conditions=draw(st.dictionaries(_TEXT, _PLAIN | st.lists(_PLAIN, max_size=3), max_size=3)),
+        conditions=Conditions.from_json(
+            draw(st.dictionaries(_TEXT, _PLAIN | st.lists(_PLAIN, max_size=3), max_size=3))
+        ),
     )
 
 

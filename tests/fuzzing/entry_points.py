@@ -46,7 +46,7 @@ def _harmful(harm: Callable[[], object]) -> EntryPoint:
 
 
 HARMFUL_SAMPLES: Mapping[str, EntryPoint] = {
-    "bug": _harmful(lambda: {}["a bug"]),
+    "bug": _harmful(lambda: int("a bug")),
     "crash": _harmful(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
     "greed": _harmful(lambda: bytearray(2 << 30)),
     "hang": _harmful(lambda: time.sleep(600)),

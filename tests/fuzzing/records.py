@@ -53,7 +53,7 @@ def _read_records(path: Path) -> None:
     from tuner.report import curves, tables
     from tuner.search.base import candidate_of
     from tuner.store import SqlStore
-    from tuner.tuning.session import cost_s
+    from tuner.tuning.ledger import cost_s
 
     with SqlStore(f"sqlite:///{path}") as store:
         records = store.read()

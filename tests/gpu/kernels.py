@@ -34,7 +34,7 @@ SOURCES: Mapping[str, str] = {
 
 EXPECTED: Mapping[str, tuple[str, str]] = {
     "right": ("ok", ""),
-    "endless": ("run timeout", "no answer"),
+    "endless": ("run timeout", "no reply"),
     "illegal address": ("run failed", ""),
     "misaligned": ("run failed", ""),
     "neighbour's buffer": ("wrong result", "outside"),

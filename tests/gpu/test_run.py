@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuner import config as run_files
-from tuner.commands import run as experiment
+from tuner.commands.run import run
 from tuner.progress import Progress
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -28,7 +28,7 @@ out: {folder}/runs
 def test_the_whole_way(tmp_path: Path) -> None:
     pytest.importorskip("pycuda")
     pytest.importorskip("tvm")
-    outcome = experiment.run(run_files.parse(CONFIG.format(folder=tmp_path), "c.yaml"), "run", Progress())
+    outcome = run(run_files.parse(CONFIG.format(folder=tmp_path), "c.yaml"), "run", Progress())
     summary = json.loads((outcome.run_dir / "summary.json").read_text())
     whole = summary["end_to_end"]
     assert whole["verified"], summary["notes"]
@@ -40,5 +40,5 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert any("cudnn" in kernel["baselines"] for kernel in summary["kernels"])
     if summary["export"] is not None:
         command = [sys.executable, str(outcome.run_dir / "export" / "run_model.py")]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        assert "ms for one call" in said
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "ms for one call" in done.stdout

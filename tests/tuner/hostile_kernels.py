@@ -35,8 +35,8 @@ class Hostile:
 FAILED, LATE, WRONG, OK = Status.RUN_FAILED, Status.RUN_TIMEOUT, Status.WRONG_RESULT, Status.OK
 
 _ENDS = (
-    Hostile("endless_loop", "for (;;) ;", LATE, "no answer"),
-    Hostile("stops_itself", "raise(SIGSTOP);", LATE, "no answer"),
+    Hostile("endless_loop", "for (;;) ;", LATE, "no reply"),
+    Hostile("stops_itself", "raise(SIGSTOP);", LATE, "no reply"),
     Hostile("segfault", "volatile int *p = 0; *p = 1;", FAILED, "SIGSEGV"),
     Hostile("abort", "abort();", FAILED, "SIGABRT"),
     Hostile("illegal_instruction", "__builtin_trap();", FAILED, "SIG"),
@@ -74,7 +74,7 @@ _TAKES = (
     ),
     Hostile("open_files", "while (dup(1) >= 0) ; right(); abort();", FAILED, "SIGABRT"),
     Hostile("flood", "for (int i = 0; i < 200; ++i) write(1, big, sizeof big); right();", OK),
-    Hostile("endless_flood", "for (;;) write(1, big, sizeof big);", LATE, "no answer"),
+    Hostile("endless_flood", "for (;;) write(1, big, sizeof big);", LATE, "no reply"),
     Hostile("scribble_on_pipes", "for (int i = 3; i < 64; ++i) write(i, big, 4096); right();", FAILED, ""),
     Hostile("close_everything", "for (int i = 0; i < 256; ++i) close(i); right();", FAILED, ""),
 )

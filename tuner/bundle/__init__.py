@@ -1,4 +1,4 @@
-"""A bundle: kernels compiled here, with everything a host with a GPU and without TVM needs to check and time them."""
+"""A bundle: compiled kernels, with everything that a machine with a GPU and no TVM needs to check and time them."""
 
 from tuner.bundle.archive import Bundle, write
 from tuner.bundle.expected import Expected, OutputChecker, expect

@@ -1,8 +1,8 @@
 """The file: a plain tar of `manifest.json` and blobs named by their SHA-256. Nothing in it is unpickled.
 
-A foreign bundle can lie in its names, its sizes and its contents. So the tar is not compressed, only regular files
-with one of two kinds of names are taken, there are limits on their number and sizes, and every blob is read
-by its hash.
+The names, sizes and contents in a bundle from elsewhere cannot be trusted. So the tar is not compressed, only regular
+files with one of two kinds of names are accepted, their number and sizes are limited, and every blob is checked against
+its hash.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ MAX_MEMBERS = 100_000
 
 _BLOB = re.compile(r"blobs/([0-9a-f]{64})")
 _TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError, KeyError)
-_AGAIN = "fetch or make the bundle again"
+_HINT = "fetch or make the bundle again"
 
 
 def write(path: Path, manifest: Mapping[str, Any], blobs: Mapping[str, bytes]) -> str:
-    """Write a bundle, whole or not at all; its SHA-256. `manifest` is a Manifest as data, without `format` and `blobs`.
+    """Write a bundle, whole or not at all; returns its SHA-256.
+
+    `manifest` is a Manifest as data, without `format` and `blobs`; `blobs` are contents by their SHA-256.
 
     The same content gives the same bytes. Raises OutputError, and BundleError for a manifest that cannot be read.
     """
@@ -59,6 +61,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -78,7 +81,7 @@ class Bundle:
         except OSError as error:
             raise BundleError(str(path), f"cannot be read: {error.strerror}") from error
         except _TAR_ERRORS as error:
-            raise BundleError(str(path), f"not a tar file ({type(error).__name__})", _AGAIN) from error
+            raise BundleError(str(path), f"not a tar file ({type(error).__name__})", _HINT) from error
         try:
             self._members = self._scan()
             self.manifest = self._manifest()
@@ -88,10 +91,10 @@ class Bundle:
             raise
 
     def blob(self, digest: str) -> bytes:
-        """A blob by its SHA-256. Raises BundleError when it is not there or is another."""
+        """A blob by its SHA-256. Raises BundleError when it is missing or damaged."""
         content = self._read(f"blobs/{digest}")
         if hashlib.sha256(content).hexdigest() != digest:
-            raise BundleError(str(self._path), f"blob {digest[:12]} is damaged", _AGAIN)
+            raise BundleError(str(self._path), f"blob {digest[:12]} is damaged", _HINT)
         return content
 
     def close(self) -> None:
@@ -104,46 +107,46 @@ class Bundle:
         self.close()
 
     def _scan(self) -> dict[str, tarfile.TarInfo]:
-        found: dict[str, tarfile.TarInfo] = {}
+        members: dict[str, tarfile.TarInfo] = {}
         try:
             while (member := self._tar.next()) is not None:
                 if not member.isreg() or member.issparse() or member.pax_headers:
-                    raise BundleError(str(self._path), f"{member.name[:80]!r} is no plain file", _AGAIN)
+                    raise BundleError(str(self._path), f"{member.name[:80]!r} is no plain file", _HINT)
                 if member.name != "manifest.json" and not _BLOB.fullmatch(member.name):
-                    raise BundleError(str(self._path), f"a file {member.name[:80]!r} that no bundle has", _AGAIN)
-                if member.name in found or len(found) >= MAX_MEMBERS:
-                    raise BundleError(str(self._path), f"{member.name[:80]!r} twice, or far too many files", _AGAIN)
-                found[member.name] = member
+                    raise BundleError(str(self._path), f"a file {member.name[:80]!r} that no bundle has", _HINT)
+                if member.name in members or len(members) >= MAX_MEMBERS:
+                    raise BundleError(str(self._path), f"{member.name[:80]!r} twice, or far too many files", _HINT)
+                members[member.name] = member
         except _TAR_ERRORS as error:
-            raise BundleError(str(self._path), f"a damaged tar file ({type(error).__name__})", _AGAIN) from error
-        return found
+            raise BundleError(str(self._path), f"a damaged tar file ({type(error).__name__})", _HINT) from error
+        return members
 
     def _manifest(self) -> Manifest:
         member = self._members.get("manifest.json")
         if member is None or member.size > MAX_MANIFEST_BYTES:
-            raise BundleError(str(self._path), "no manifest.json, or one that is far too large", _AGAIN)
+            raise BundleError(str(self._path), "no manifest.json, or one that is far too large", _HINT)
         try:
             data = json.loads(self._read("manifest.json"))
         except (ValueError, RecursionError) as error:
-            raise BundleError(str(self._path), "manifest.json is no JSON", _AGAIN) from error
+            raise BundleError(str(self._path), "manifest.json is no JSON", _HINT) from error
         return read_manifest(data, str(self._path))
 
     def _check_blobs(self) -> None:
-        there = {name.removeprefix("blobs/"): m.size for name, m in self._members.items() if name != "manifest.json"}
-        if there != dict(self.manifest.blobs):
-            raise BundleError(str(self._path), "its blobs are not those that its manifest lists", _AGAIN)
-        for digest in there:
+        sizes = {name.removeprefix("blobs/"): m.size for name, m in self._members.items() if name != "manifest.json"}
+        if sizes != dict(self.manifest.blobs):
+            raise BundleError(str(self._path), "its blobs are not those that its manifest lists", _HINT)
+        for digest in sizes:
             self.blob(digest)
 
     def _read(self, name: str) -> bytes:
         member = self._members.get(name)
         if member is None:
-            raise BundleError(str(self._path), f"{name} is missing", _AGAIN)
+            raise BundleError(str(self._path), f"{name} is missing", _HINT)
         try:
             file = self._tar.extractfile(member)
             content = b"" if file is None else file.read()
         except (OSError, *_TAR_ERRORS) as error:
-            raise BundleError(str(self._path), f"{name} cannot be read ({type(error).__name__})", _AGAIN) from error
+            raise BundleError(str(self._path), f"{name} cannot be read ({type(error).__name__})", _HINT) from error
         if len(content) != member.size:
-            raise BundleError(str(self._path), f"{name} is cut short", _AGAIN)
+            raise BundleError(str(self._path), f"{name} is truncated", _HINT)
         return content

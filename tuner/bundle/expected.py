@@ -56,8 +56,8 @@ class OutputChecker:
     def __init__(self, expected: Expected, size: int) -> None:
         """Raises ValueError when the expectation is not one for an output of `size` elements."""
         segments = None if size <= SAMPLES else -(-size // SEGMENT)
-        stated = None if expected.sums is None else expected.sums.shape[0]
-        if expected.values.size != min(size, SAMPLES) or stated != segments:
+        sums = None if expected.sums is None else expected.sums.shape[0]
+        if expected.values.size != min(size, SAMPLES) or sums != segments:
             raise ValueError(f"an expectation of {expected.values.size} values for an output of {size}")
         self._expected = expected
         self._positions = positions(size)

@@ -1,4 +1,4 @@
-"""What a bundle says about itself, as frozen data: read strictly, because it may come from a stranger."""
+"""The manifest of a bundle, as frozen data: read strictly, because it may come from anyone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tuner.errors import BundleError, ConfigError
 from tuner.schema import Rule, read
 
 FORMAT = 1
-"""Bundles of another format are refused: they may mean something else by the same words."""
+"""Bundles of another format are refused: the same names may mean something else there."""
 
 MAX_TENSOR_BYTES = 4 << 30
 MAX_TASK_BYTES = 16 << 30
-"""More than this a bundle does not make a host allocate."""
+"""A bundle must not make a machine allocate more than this."""
 
 
 def _matching(words: str, pattern: str) -> Rule:
@@ -67,7 +67,7 @@ class ExpectedEntry:
 class TaskEntry:
     """One tensor program. `args` are the inputs, then the outputs; `inputs` the SHA-256 of the seeded inputs' bytes,
     `expected` is one entry an output. `flops` and `bytes` are of one call. `origin` says which operator it came from,
-    for rivals."""
+    for baselines."""
 
     key: Key
     name: Text
@@ -92,6 +92,7 @@ class TaskEntry:
         return sum(argument.nbytes for argument in self.args)
 
     def problem(self) -> str:
+        """What contradicts itself or is too large, in words; "" when nothing."""
         if len(self.args) != len(self.inputs) + len(self.expected) or not self.expected:
             return f"{len(self.args)} arguments, {len(self.inputs)} inputs, {len(self.expected)} outputs"
         if max(argument.nbytes for argument in self.args) > MAX_TENSOR_BYTES or self.bytes > MAX_TASK_BYTES:
@@ -128,14 +129,15 @@ class Manifest:
     blobs: Mapping[str, Annotated[int, _between(0, MAX_TENSOR_BYTES)]]
 
     def task(self, key: str) -> TaskEntry:
+        """The task with a key that is there."""
         return next(task for task in self.tasks if task.key == key)
 
 
 def read_manifest(data: Any, where: str) -> Manifest:
     """The manifest in parsed JSON. Raises BundleError, naming `where` and the field."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise BundleError(where, f"format {found!r}, this program reads format {FORMAT}", "make it with this version")
+        version = data.get("format") if isinstance(data, dict) else None
+        raise BundleError(where, f"format {version!r}, this program reads format {FORMAT}", "make it with this version")
     try:
         manifest: Manifest = read(Manifest, data)
     except ConfigError as error:
@@ -162,7 +164,7 @@ def _problem(manifest: Manifest) -> str:
             return f"item {item.cubin[:12]}: {problem}"
         used.add(item.cubin)
     if used != set(manifest.blobs):
-        return f"{len(used ^ set(manifest.blobs))} blobs are named on one side only"
+        return f"{len(used ^ set(manifest.blobs))} blobs are listed and not used, or used and not listed"
     return ""
 
 

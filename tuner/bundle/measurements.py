@@ -1,4 +1,4 @@
-"""The file that `measure` writes and `import` reads: JSON lines, a header first. It may come from anyone."""
+"""The file that `measure` writes and `import` reads: JSON lines, the first one a header. It may come from anyone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Count = Annotated[int, lambda value: "" if 0 <= value < 2**63 else "a count"]
 
 @dataclass(frozen=True)
 class Header:
-    """Which bundle was measured, and how: with what runner (`cuda`, `replay`), and on which devices when it began."""
+    """Which bundle was measured, by what runner (`cuda`, `replay`), and on which devices when it began."""
 
     format: int
     bundle_sha256: Digest
@@ -53,12 +53,13 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, Fidelity]:
+        """What there is one row of: task, candidate and fidelity."""
         return self.task, self.candidate, self.measurement.fidelity
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A Measurement as its line holds it: seconds throughout, None spelt null."""
+    """A Measurement as its line holds it: times in seconds, null for None."""
 
     status: _StatusName
     fidelity: Literal["screen", "rank", "certify"]
@@ -75,6 +76,8 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Line:
+    """A Row as its line holds it."""
+
     task: Key
     task_name: Text
     candidate: Text
@@ -86,9 +89,9 @@ class _Line:
 
 
 class Writer:
-    """Appends rows to a file, each durable before the next is measured. One that is there already is gone on with.
+    """Appends rows to a file, each on disk before the next is measured. A file that is there already is continued.
 
-    `done` holds the rows found in it. Raises BundleError when it holds another bundle's, and OutputError.
+    `done` holds the rows that are in it. Raises BundleError when they are of another bundle, and OutputError.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -96,11 +99,11 @@ class Writer:
         self.done: list[Row] = []
         try:
             if path.exists() and path.stat().st_size:
-                found, self.done, whole = _read(path)
-                if (found.bundle_sha256, found.runner) != (header.bundle_sha256, header.runner):
+                earlier, self.done, whole = _read(path)
+                if (earlier.bundle_sha256, earlier.runner) != (header.bundle_sha256, header.runner):
                     raise BundleError(str(path), "holds measurements of another bundle or runner",
                                       "choose another file with -o")  # fmt: skip
-                os.truncate(path, whole)  # a line that was cut off when the power went is measured again
+                os.truncate(path, whole)  # an incomplete last line, e.g. after a power failure, is measured again
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
             if self._file.tell() == 0:
                 self._append(_header_data(header))
@@ -108,6 +111,7 @@ class Writer:
             raise OutputError(f"{path}: cannot be written: {error.strerror}", "choose another with -o") from error
 
     def add(self, row: Row) -> None:
+        """Append a row, and wait until it is on disk. Raises OutputError."""
         data = {name: getattr(row, name) for name in _Line.__dataclass_fields__ if name != "measurement"}
         self._append({**data, "measurement": _measurement_data(row.measurement)})
 
@@ -128,7 +132,8 @@ class Writer:
 def read_measurements(path: Path, check_candidate: Callable[[str], object] = str) -> tuple[Header, list[Row]]:
     """Everything in the file, in order. `check_candidate` raises ValueError for a text that is no candidate.
 
-    A last line that was cut off is left out. Raises BundleError, naming the line, for anything else that is not ours.
+    An incomplete last line is left out. Raises BundleError, naming the line, for anything else that `Writer` does not
+    write.
     """
     header, rows, _ = _read(path, check_candidate)
     if header.protocol != PROTOCOL_VERSION:
@@ -180,15 +185,15 @@ def _header(data: Any, where: str) -> Header:
 
 def _row(data: Any, where: str, check_candidate: Callable[[str], object]) -> Row:
     line: _Line = _checked(_Line, _renamed(data), where)
-    stated = line.measurement
-    if len(stated.conditions) > MAX_CONDITIONS:
-        raise BundleError(where, f"{len(stated.conditions)} conditions")
+    measured = line.measurement
+    if len(measured.conditions) > MAX_CONDITIONS:
+        raise BundleError(where, f"{len(measured.conditions)} conditions")
     try:
         check_candidate(line.candidate)
-        fields = {name: getattr(stated, name) for name in _Measured.__dataclass_fields__}
+        fields = {name: getattr(measured, name) for name in _Measured.__dataclass_fields__}
         fields |= {
-            "status": Status(stated.status), "fidelity": Fidelity(stated.fidelity),
-            "conditions": Conditions.from_json(stated.conditions),
+            "status": Status(measured.status), "fidelity": Fidelity(measured.fidelity),
+            "conditions": Conditions.from_json(measured.conditions),
         }  # fmt: skip
         measurement = Measurement(**fields)
     except ValueError as error:
@@ -219,14 +224,14 @@ def _header_data(header: Header) -> dict[str, Any]:
 
 
 def _measurement_data(measurement: Measurement) -> dict[str, Any]:
-    """Spelt as `tuner.schema` reads it: no `_s` at the end of a name, nothing that JSON has no number for."""
+    """As `tuner.schema` reads it: no `_s` at the end of a name, and only numbers that JSON has."""
     data = {name: getattr(measurement, name) for name in _Measured.__dataclass_fields__}
     data["conditions"] = _stripped(measurement.conditions.to_json())
     return {name.removesuffix("_s"): _finite(value) for name, value in data.items()}
 
 
 def _stripped(value: Any) -> Any:
-    """Without what is None or not finite: conditions are what is known."""
+    """Without what is None or not finite."""
     if isinstance(value, Mapping):
         return {str(key): _stripped(item) for key, item in value.items() if _finite(item) is not None}
     return (

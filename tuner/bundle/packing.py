@@ -1,4 +1,4 @@
-"""A bench that measures nothing: it keeps what was built, to be measured on another machine."""
+"""A bench that measures nothing: it packs what was built, to be measured on another machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PackedKernel:
 
 
 class PackingBench:
-    """Implements `protocols.Bench`. Every job is deferred, save those whose file is gone.
+    """Implements `protocols.Bench`: every job is packed and its measurement deferred, save where its file is gone.
 
     `kernels` has, by task key and candidate's text, what was built; `blobs` the files of the bundle by digest.
     """
@@ -42,16 +42,17 @@ class PackingBench:
         return len({kernel.digest for kernel in self.kernels[task_key].values()})
 
     def since_new(self, task_key: str) -> int:
-        """How many kernels of a task in a row were one that is there already."""
+        """How many kernels of a task, since the last new one, had been there already."""
         return self._since_new[task_key]
 
     def add(self, content: bytes) -> str:
-        """Keep a file of the bundle; its digest."""
+        """Add a file to the bundle; returns its SHA-256."""
         digest = hashlib.sha256(content).hexdigest()
         self.blobs[digest] = content
         return digest
 
     def measure(self, job: Job, policy: Policy) -> Measurement:
+        """Pack the kernel of a job."""
         before = self.packed(job.task)
         usage = dict(job.resources)
         plan = usage.pop("plan")

@@ -135,7 +135,7 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("action", choices=("train", "show", "eval"), help="what to do")
         where = "the model's file (default: %(default)s)"
         command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
-        records = "the records to learn from or to judge by (default: %(default)s)"
+        records = "the records to train on or to evaluate with (default: %(default)s)"
         command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
     elif name in ("list", "show", "report", "export", "compare", "machine"):
         text = "where the runs are (default: %(default)s)"

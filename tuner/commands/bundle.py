@@ -1,4 +1,4 @@
-"""Compile here, measure there: the candidates that a search would measure next, packed for a host with a GPU."""
+"""`bundle`: compile the candidates that a search would measure next, and pack them for a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -39,23 +39,25 @@ if TYPE_CHECKING:
     from tuner.store import SqlStore
 
 _FRUITLESS = 8
-"""Batches in a row that brought no new kernel before a task's space counts as used up."""
+"""Batches in a row without a new kernel, after which a task's space counts as used up."""
 
 _A_DAY_S = 86_400.0
 _NEVER = 1 << 30
-"""Without times no trial is an improvement: only the budget ends such a search."""
+"""Trials before an early stop: without times no trial is an improvement, and the budget alone ends the search."""
 
 
 def bundle(config: RunConfig, count: int, output: Path, progress: Progress, device: str | None = None) -> list[str]:
-    """Compile about `count` candidates of the configured model and pack them into `output`; what to say about it.
+    """Compile about `count` candidates of the configured model into `output`. Returns lines for the terminal.
 
-    Proposed by the configured strategy, which is told what `import` brought back from `device`, so that each bundle
-    goes on where the last one ended. Raises TunerError; an interrupt packs what there is.
+    The configured strategy proposes them. It is told what `import` brought back from `device`, so that each bundle
+    continues the search of the last one. Raises TunerError; after an interrupt what was built by then is packed.
     """
     environment.check_versions()
     target = resolve.resolve(config.target, to_run=False)
     if not resolve.kind_of(target).bundles:
-        raise TargetError("target: a bundle holds kernels for GPUs", "name one, e.g. target: {tag: nvidia/nvidia-h100}")
+        raise TargetError(
+            "target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}"
+        )
     _check_compiler()
     _, variants = lowered(config, target, progress)
     tasks = variants[0].tasks
@@ -92,7 +94,7 @@ def _check_compiler() -> None:
 def _device(
     store: SqlStore, target: ResolvedTarget, config: RunConfig, tasks: Sequence[Task], wanted: str | None
 ) -> str:
-    """The device whose measurements the search goes on from; "" where nothing is known.
+    """The device whose measurements the search continues from; "" where nothing is known.
 
     Raises UserError where measurements of several kinds are known and none of them was named.
     """
@@ -113,14 +115,14 @@ def _device(
 def shares(weights: Sequence[float], count: int) -> list[int]:
     """`count` split in proportion to `weights` by largest remainders, at least one each while there is enough."""
     least = 1 if count >= len(weights) else 0
-    left = count - least * len(weights)
+    divided = count - least * len(weights)
     total = sum(weights) or 1.0
-    exact = [left * weight / total for weight in weights]
-    given = [int(share) for share in exact]
-    rest = sorted(range(len(weights)), key=lambda i: (given[i] - exact[i], -weights[i], i))
-    for i in rest[: left - sum(given)]:
-        given[i] += 1
-    return [least + share for share in given]
+    exact = [divided * weight / total for weight in weights]
+    whole = [int(share) for share in exact]
+    largest_remainders = sorted(range(len(weights)), key=lambda i: (whole[i] - exact[i], -weights[i], i))
+    for i in largest_remainders[: divided - sum(whole)]:
+        whole[i] += 1
+    return [least + share for share in whole]
 
 
 # --- packing ---------------------------------------------------------------------------------------
@@ -128,6 +130,8 @@ def shares(weights: Sequence[float], count: int) -> list[int]:
 
 @dataclass
 class _Packed:
+    """What goes into a bundle: tasks and items as data, blobs by digest; how many candidates failed, by reason."""
+
     tasks: list[dict[str, Any]] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -135,6 +139,7 @@ class _Packed:
     notes: list[str] = field(default_factory=list)
 
     def write(self, output: Path, config: RunConfig, target: ResolvedTarget) -> list[str]:
+        """Write the bundle; returns lines for the terminal. Raises OutputError and BundleError."""
         manifest = {
             "created_by": f"tuner {__version__}",
             "target": target.text,
@@ -144,7 +149,7 @@ class _Packed:
             "tasks": self.tasks,
             "items": self.items,
         }
-        # A task of which nothing could be compiled left its expected outputs behind.
+        # Of a task of which nothing could be compiled there are blobs that nothing names.
         named = {d for t in self.tasks for e in t["expected"] for d in (e["values"], e.get("sums")) if d}
         named |= {item["cubin"] for item in self.items}
         bundles.write(output, manifest, {digest: self.blobs[digest] for digest in named})
@@ -170,7 +175,7 @@ class _CompileOnly:
 
 @dataclass
 class _Unwritten:
-    """Implements `protocols.RecordStore` over another store: what is appended is kept in `new` and not written."""
+    """Implements `protocols.RecordStore` over another store: what is appended goes to `new` and is not written."""
 
     store: SqlStore
     new: list[Record] = field(default_factory=list)
@@ -198,7 +203,7 @@ class _Unwritten:
 
 @dataclass
 class _PackingBudget(Budget):
-    """`wanted` different kernels of a task, or as many as there are: it ends after `fruitless` trials without one."""
+    """`wanted` different kernels of a task, or all there are: spent after `fruitless` trials without a new one."""
 
     bench: PackingBench = field(default_factory=PackingBench)
     task_key: str = ""
@@ -212,7 +217,7 @@ class _PackingBudget(Budget):
         return super().spent()
 
     def allowed(self, count: int) -> int:
-        """As many as are missing; where few bring something new, more."""
+        """As many as are missing, and more where few of the last ones were new."""
         missing = self.wanted - self.bench.packed(self.task_key) + self.bench.since_new(self.task_key)
         return super().allowed(min(count, missing))
 
@@ -244,8 +249,9 @@ class _Packer:
         self._device.builder.close()
 
     def pack(self, tasks: Sequence[Task], count: int) -> _Packed:
+        """About `count` kernels of all tasks, more of those that the model spends more time in."""
         packed = _Packed(blobs=self._device.bench.blobs)
-        weights = [task.weight * (self._known_s(task) or _guess_s(task)) for task in tasks]
+        weights = [task.weight * (self._known_s(task) or _estimated_s(task)) for task in tasks]
         for task, wanted in zip(tasks, shares(weights, count), strict=True):
             if self._interrupted():
                 break
@@ -255,7 +261,7 @@ class _Packer:
         return packed
 
     def _known_s(self, task: Task) -> float | None:
-        """The task's best known seconds on the device that is searched for."""
+        """The seconds of the task's fastest known kernel on the device that is searched for."""
         if not self._config.search.reuse:
             return None
         known = [r.measurement for r in self._records.read(task_key=task.key, scope=self._scope)]
@@ -322,6 +328,6 @@ class _Packer:
         }  # fmt: skip
 
 
-def _guess_s(task: Task) -> float:
+def _estimated_s(task: Task) -> float:
     """Seconds on a GPU of some 20 TFLOP/s and 1 TB/s that starts a kernel in 3 us: only proportions matter."""
     return max(task.workload.flops / 2e13, task.workload.bytes / 1e12) + 3e-6

@@ -1,11 +1,11 @@
-"""A against B by interleaved re-measuring: two exported models, or two records of one kernel."""
+"""`compare`: A against B, measured interleaved: two exported models, or two trials of one kernel."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,20 @@ from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
-from tuner.measure.stats import Verdict, median, median_interval
+from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
+from tuner.measure.stats import Verdict, median, median_interval, noise_floor, verdict
+from tuner.outputs import check_outputs
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, Artifact, Bench, InputSpec, Job, Task, job_of
 from tuner.records import Fidelity, Measurement, Record
 
 if TYPE_CHECKING:
-    from tuner.measure.comparison import BenchmarkEntry
+    from tuner.devices.device import Device
     from tuner.process.worker import Child
     from tuner.protocols import Array
 
 PROCESSES = 5
-"""Fresh processes for each of the two: with as many, what differs from process to process is known from itself."""
+"""Fresh processes for each of the two: with as many, the variation between processes is known from the data."""
 
 _PREPARE_S = 300.0
 _LEAST_ROUNDS = 4
@@ -38,26 +40,27 @@ _RTOL, _ATOL = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One of the two: how it was named, and the export folder or the record that is meant."""
+class Operand:
+    """A or B: its name on the command line, and the export's folder, or the trial's record and the run's folder."""
 
     name: str
-    folder: Path | None = None
+    export: Path | None = None
     record: Record | None = None
     run: Path | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds per call of both, the verdict on A, the A/A floor (a log ratio), and what else is to be said."""
+    """Seconds per call of both, the verdict on A, the A/A noise floor (a log ratio), and further sentences."""
 
     a: Sequence[float]
     b: Sequence[float]
     verdict: Verdict
-    floor: float
+    noise_floor: float
     notes: tuple[str, ...] = ()
 
     def rows(self, names: tuple[str, str]) -> list[list[str]]:
+        """A table: the median of each, and its 95 % interval."""
         table = []
         for letter, name, samples in zip("AB", names, (self.a, self.b), strict=True):
             interval = median_interval(samples)
@@ -66,12 +69,13 @@ class Comparison:
         return table
 
     def sentence(self) -> str:
-        found = self.verdict
-        if found.ratio is None or found.interval is None:
-            return f"A against B: {found.label} (too few pairs)"
+        """The verdict in words."""
+        label, ratio, interval = self.verdict.label, self.verdict.ratio, self.verdict.interval
+        if ratio is None or interval is None:
+            return f"A against B: {label} (too few pairs)"
         return (
-            f"A against B: {found.label}; A takes {found.ratio:.4f} of B's time, 95 % interval "
-            f"{found.interval[0]:.4f} to {found.interval[1]:.4f}, A/A floor {self.floor:.2%}"
+            f"A against B: {label}; A takes {ratio:.4f} of B's time, 95 % interval "
+            f"{interval[0]:.4f} to {interval[1]:.4f}, A/A floor {self.noise_floor:.2%}"
         )
 
 
@@ -81,95 +85,111 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     Raises UserError when one of them is not there or the two cannot be compared.
     """
     environment.check_versions()
-    both_named = _side(a, out, progress), _side(b, out, progress)
-    first, second = both_named
+    first, second = _operand(a, out, progress), _operand(b, out, progress)
     if first.record is not None and second.record is not None:
-        found = _records(first, second, budget_s, progress)
-    elif first.folder is not None and second.folder is not None:
-        found = _libraries(first.folder, second.folder, budget_s, progress)
+        comparison = _compare_trials(first, second, budget_s, progress)
+    elif first.export is not None and second.export is not None:
+        comparison = _compare_models(first.export, second.export, budget_s, progress)
     else:
         raise UserError(f"{a} and {b}: one is a kernel's trial, the other a whole model", "compare two of one kind")
-    return found.rows((first.name, second.name)), [found.sentence(), *found.notes]
+    return comparison.rows((first.name, second.name)), [comparison.sentence(), *comparison.notes]
 
 
-def _side(name: str, out: str, progress: Progress) -> Compared:
+def _operand(name: str, out: str, progress: Progress) -> Operand:
     from tuner.export.library import MANIFEST
 
     if (Path(name) / MANIFEST).is_file():
-        return Compared(name, folder=Path(name))
+        return Operand(name, export=Path(name))
     run, colon, trial = name.partition(":")
     folder = show.find(out, run)
     if colon:
-        return Compared(name, record=_record(folder, trial, progress), run=folder)
+        return Operand(name, record=_record(folder, trial, progress), run=folder)
     if not (folder / "export" / MANIFEST).is_file():
         raise UserError(f"{folder.name}: it exported no model", f"python -m tuner export {folder.name}")
-    return Compared(name, folder=folder / "export")
+    return Operand(name, export=folder / "export")
 
 
 def _record(run: Path, trial: str, progress: Progress) -> Record:
     with open_store(config_file.load(str(run / "config.yaml")), progress.message) as store:
-        found: list[Record] = [
+        records = [
             r
             for r in store.read(run_id=run.name)
             if r.measurement.fidelity is Fidelity.SCREEN and str(r.trial) == trial
         ]
-    if not found:
+    if not records:
         raise UserError(f"{run.name}: no trial {trial!r}", f"their numbers: python -m tuner show --records {run.name}")
-    return found[0]
+    return records[0]
 
 
 # --- whole models ---------------------------------------------------------------------------------
 
 
-def _libraries(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
+@dataclass
+class _Pairs:
+    """Seconds per call of A and B in the same rounds, those of A and its A/A control, and the process of each."""
+
+    a: list[float] = field(default_factory=list)
+    b: list[float] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
+    incumbent: list[float] = field(default_factory=list)
+    control: list[float] = field(default_factory=list)
+    control_processes: list[int] = field(default_factory=list)
+
+    def add(self, process: int, result: ComparisonResult) -> None:
+        """Raises InfrastructureError when one of the two failed."""
+        if result.dropped:
+            name, reason = next(iter(result.dropped.items()))
+            raise InfrastructureError(f"{name} failed while it was timed: {reason}")
+        a, b = result.pairs("A", "B")
+        incumbent, control = result.aa_pairs
+        self.a += a
+        self.b += b
+        self.processes += [process] * len(a)
+        self.incumbent += incumbent
+        self.control += control
+        self.control_processes += [process] * len(incumbent)
+
+    def comparison(self, note: str) -> Comparison:
+        floor = noise_floor(self.incumbent, self.control, groups=self.control_processes)
+        return Comparison(self.a, self.b, verdict(self.a, self.b, floor, groups=self.processes), floor, (note,))
+
+
+def _compare_models(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
+    libraries, specs, threads = _both_exports(a, b)
+    pairs, note = _Pairs(), ""
+    with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
+        inputs = Path(folder, "inputs.npz")
+        with open(inputs, "wb") as file:
+            np.savez(file, *_inputs(specs))
+        for process in range(PROCESSES):
+            progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
+            with _entries(libraries, inputs, threads) as entries:
+                note = note or _agreement(entries, Path(folder))
+                result = compare_interleaved(
+                    entries, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process
+                )
+            pairs.add(process, result)
+    return pairs.comparison(note)
+
+
+def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
+    """The libraries of two exports, and the inputs and the threads that both have. Raises UserError."""
     from tuner.export.library import read_manifest
-    from tuner.measure.comparison import compare_interleaved
-    from tuner.measure.stats import noise_floor, verdict
-    from tuner.outputs import check_outputs
 
     manifests = [read_manifest(folder) for folder in (a, b)]
     for key in ("inputs", "threads"):
         if manifests[0].get(key) != manifests[1].get(key):
             raise UserError(f"{a} and {b}: their {key} differ", "compare models of the same kind")
     try:
-        inputs = _inputs([InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in manifests[0]["inputs"]])
+        specs = [InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in manifests[0]["inputs"]]
         threads = int(manifests[0]["threads"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{a}: its manifest does not say what the model takes: {error}", "export it again") from error
-    first: list[float] = []
-    second: list[float] = []
-    again: tuple[list[float], list[float], list[int]] = ([], [], [])
-    groups: list[int] = []
-    notes: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="tuner-compare-") as scratch:
-        stored = Path(scratch, "inputs.npz")
-        with open(stored, "wb") as file:
-            np.savez(file, *inputs)
-        for process in range(PROCESSES):
-            progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
-            with _hosts([a / manifests[0]["library"], b / manifests[1]["library"]], stored, threads) as both:
-                if not process:
-                    outputs = [_outputs(contender.child, Path(scratch, f"{contender.name}.npz")) for contender in both]
-                    agree = check_outputs(outputs[0], outputs[1], _RTOL, _ATOL)
-                    notes.append("their outputs agree" if agree.ok else f"their outputs DIFFER: {agree.reason}")
-                result = compare_interleaved(
-                    both, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process
-                )
-            if result.dropped:
-                name, reason = next(iter(result.dropped.items()))
-                raise InfrastructureError(f"{name} failed while it was timed: {reason}")
-            pair = result.pairs("A", "B")
-            first += pair[0]
-            second += pair[1]
-            groups += [process] * len(pair[0])
-            for kept, new in zip(again[:2], result.aa_pairs, strict=True):
-                kept += new
-            again[2].extend([process] * len(result.aa_pairs[0]))
-    floor = noise_floor(again[0], again[1], groups=again[2])
-    return Comparison(first, second, verdict(first, second, floor, groups=groups), floor, tuple(notes))
+    return [folder / manifest["library"] for folder, manifest in zip((a, b), manifests, strict=True)], specs, threads
 
 
 def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
+    """Seeded inputs: N(0, 1) for floats, 0 and 1 for anything else."""
     rng = np.random.default_rng(0)
     return [
         rng.standard_normal(s.shape).astype(s.dtype)
@@ -180,13 +200,13 @@ def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
 
 
 @contextlib.contextmanager
-def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[BenchmarkEntry]]:
-    from tuner.measure.comparison import BenchmarkEntry
+def _entries(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[list[BenchmarkEntry]]:
+    """Fresh workers of both models, ready to be timed. Raises InfrastructureError."""
     from tuner.process.pinning import thread_env
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
     with contextlib.ExitStack() as stack:
-        made = []
+        entries = []
         for name, library in zip("AB", libraries, strict=True):
             settings = {"library": str(library), "threads": threads}
             child = stack.enter_context(
@@ -196,8 +216,15 @@ def _hosts(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[li
                 child.call("prepare", _PREPARE_S, inputs_npz_path=str(inputs))
             except (ChildDied, ChildTimeout, ChildError) as error:
                 raise InfrastructureError(f"{library} does not run: {str(error)[:300]}") from error
-            made.append(BenchmarkEntry(name, child))
-        yield made
+            entries.append(BenchmarkEntry(name, child))
+        yield entries
+
+
+def _agreement(entries: Sequence[BenchmarkEntry], folder: Path) -> str:
+    """Whether the outputs of both agree, in words."""
+    a, b = (_outputs(entry.child, folder / f"{entry.name}.npz") for entry in entries)
+    check = check_outputs(a, b, _RTOL, _ATOL)
+    return "their outputs agree" if check.ok else f"their outputs DIFFER: {check.reason}"
 
 
 def _outputs(child: Child, path: Path) -> list[Array]:
@@ -206,12 +233,10 @@ def _outputs(child: Child, path: Path) -> list[Array]:
         return [stored[name] for name in stored.files]
 
 
-# --- two records of one kernel --------------------------------------------------------------------
+# --- two trials of one kernel -----------------------------------------------------------------------
 
 
-def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> Comparison:
-    from kernels.passes import PASSES
-    from kernels.space import Candidate
+def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress) -> Comparison:
     from tuner.devices.device import Opening
     from tuner.measure.pooled import compare_measurements
 
@@ -224,31 +249,18 @@ def _records(a: Compared, b: Compared, budget_s: float, progress: Progress) -> C
     config = config_file.load(str(a.run / "config.yaml"))
     target = resolve.resolve(config.target)
     task = _task_of(config, target, a.record, a.run, progress)
-    candidates = [Candidate.from_text(side.record.candidate) for side in (a, b) if side.record]
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
         opening = Opening(target, config.measure, environment.usable_threads(), Path(folder), a.run.parent, progress)
         device = resolve.kind_of(target).open(opening)
         try:
             progress.phase("building both")
-            device.builder.space(task, tuple(PASSES))
-            built = device.builder.build(task, candidates)
-            seed = config.search.seed + 1
-            references = device.builder.reference(task, [seed], Path(folder))
-            if isinstance(references, str):
-                raise UserError(
-                    f"{task.name}: nothing to check it against: {references}", "compare whole models instead"
-                )
-            jobs = []
-            for side, candidate, artifact in zip((a, b), candidates, built, strict=True):
-                if not isinstance(artifact, Artifact):
-                    raise UserError(f"{side.name} does not build: {artifact.reason}", "choose another trial")
-                jobs.append(job_of(task, candidate, artifact, seed, references[seed]))
-            pair = _rematch(device.bench, jobs, budget_s, progress)
+            jobs = _jobs(device, task, (a, b), config.search.seed + 1, Path(folder))
+            pair = _measure_both(device.bench, jobs, budget_s, progress)
         finally:
             device.close()
-    for side, measured in zip((a, b), pair, strict=True):
+    for operand, measured in zip((a, b), pair, strict=True):
         if not measured.ok:
-            raise UserError(f"{side.name}: {measured.status}: {measured.reason}", "choose another trial")
+            raise UserError(f"{operand.name}: {measured.status}: {measured.reason}", "choose another trial")
     floor = pair[0].conditions.aa_floor
     return Comparison(
         pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
@@ -265,7 +277,26 @@ def _task_of(config: RunConfig, target: ResolvedTarget, record: Record, run: Pat
     return task
 
 
-def _rematch(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progress) -> list[Measurement]:
+def _jobs(device: Device, task: Task, operands: Sequence[Operand], seed: int, folder: Path) -> list[Job]:
+    """Both trials built, to be checked on the inputs of `seed`. Raises UserError where that cannot be done."""
+    from kernels.passes import PASSES
+    from kernels.space import Candidate
+
+    candidates = [Candidate.from_text(operand.record.candidate) for operand in operands if operand.record]
+    device.builder.space(task, tuple(PASSES))
+    built = device.builder.build(task, candidates)
+    references = device.builder.reference(task, [seed], folder)
+    if isinstance(references, str):
+        raise UserError(f"{task.name}: nothing to check it against: {references}", "compare whole models instead")
+    jobs = []
+    for operand, candidate, artifact in zip(operands, candidates, built, strict=True):
+        if not isinstance(artifact, Artifact):
+            raise UserError(f"{operand.name} does not build: {artifact.reason}", "choose another trial")
+        jobs.append(job_of(task, candidate, artifact, seed, references[seed]))
+    return jobs
+
+
+def _measure_both(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progress) -> list[Measurement]:
     """Both kernels (the first is the incumbent), in several fresh processes, as one measurement each."""
     from tuner.measure.pooled import pool_session
 
@@ -276,4 +307,4 @@ def _rematch(bench: Bench, jobs: Sequence[Job], budget_s: float, progress: Progr
         both, control = bench.measure_interleaved(jobs, CERTIFY, budget_s / PROCESSES, seed=process)
         measured.append(both)
         controls.append(control)
-    return pool_session(measured, controls, "rematch")
+    return pool_session(measured, controls, "compare")

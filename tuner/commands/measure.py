@@ -1,4 +1,4 @@
-"""`measure`: a bundle checked and timed on this host. Needs numpy and, to time on a GPU, PyCUDA; never TVM."""
+"""`measure`: check and time a bundle on this machine. Needs numpy and, to time on a GPU, PyCUDA; never TVM."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from pathlib import Path
 from tuner import config
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
-from tuner.bundle.recorded import BundleReplayBench
+from tuner.bundle.replay import BundleReplayBench
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
-from tuner.process.dispatch import finish_s, spread
+from tuner.process.dispatch import dispatch, finish_s
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
 from tuner.records import PROTOCOL_VERSION, Fidelity, Status
 
 SETTINGS = config.SETTINGS["standard"]
-"""A `chunk` of items is handed to a worker together: it draws and uploads their task's inputs once."""
+"""A `chunk` of items goes to a device together: their task's inputs are drawn and uploaded once."""
 
 REPLAY = "replay"
-"""The runner that reads measurements back: what follows its colon is their file."""
+"""The runner that reads recorded measurements; after a colon comes their file."""
 
 _PER_ITEM_S, _BYTES_PER_S = 0.05, 2e8
-"""For the queue's predictions: what an item costs beside its sampling, and how fast inputs are drawn."""
+"""For the dispatcher's predictions: what an item costs besides its sampling, and how fast inputs are drawn."""
 
 
 def measure(
     path: Path, output: Path, runner: str | None, gpus: Sequence[int] | None, progress: Progress
 ) -> tuple[list[str], int]:
-    """Measure every item of a bundle into `output`: what to say about it, and the exit code.
+    """Measure every item of a bundle into `output`. Returns lines for the terminal, and the exit code.
 
     `runner`: a kind of device, or `replay:FILE` with recorded measurements; None: the kind that the bundle is for.
-    Everything is screened; the fastest of each task are ranked, and the winner and the default certified. Going on with
-    an `output` that is there already measures only what is missing. Raises TunerError.
+    `gpus`: their numbers, None for all. Everything is screened; the fastest of each task are ranked, and the winner and
+    the default certified. Where `output` is there already, only what it lacks is measured. Raises TunerError.
     """
     progress.phase(f"checking {path}")
     with Bundle(path) as bundle, tempfile.TemporaryDirectory(prefix="tuner-measure-") as folder:
@@ -75,7 +75,7 @@ def _benches(runner: str | None, manifest: Manifest, gpus: Sequence[int] | None)
 
 
 def _unpack(path: Path, content: bytes) -> None:
-    """Into our own folder, under a name of hex digits: nothing of the bundle decides where a file lands."""
+    """Write a new file in our own folder, named by hex digits: nothing in a bundle decides where a file is written."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)
@@ -83,17 +83,22 @@ def _unpack(path: Path, content: bytes) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Batch:
+    """Items of one task that go to a device together."""
+
     task: TaskEntry
     items: tuple[Item, ...]
     policy: Policy
 
     @property
     def predicted_s(self) -> float:
-        each = _PER_ITEM_S + self.policy.min_time_s + self.policy.warmup_s
-        return len(self.items) * each + self.task.bytes / _BYTES_PER_S
+        """Seconds that it is expected to take."""
+        item_s = _PER_ITEM_S + self.policy.min_time_s + self.policy.warmup_s
+        return len(self.items) * item_s + self.task.bytes / _BYTES_PER_S
 
 
 class _Measuring:
+    """One call of `measure`: what is known by now, and what is measured next."""
+
     def __init__(
         self, manifest: Manifest, folder: Path, benches: Sequence[BundleBench], writer: Writer, progress: Progress,
         interrupted: Interrupts,
@@ -105,37 +110,40 @@ class _Measuring:
         self._progress = progress
         self._interrupted = interrupted
         self._lock = threading.Lock()
-        self._found = {row.key: row.measurement for row in writer.done}
-        self._known = len(self._found)
+        self._measured = {row.key: row.measurement for row in writer.done}
+        self._known_before = len(self._measured)
         self._items: dict[str, list[Item]] = {task.key: [] for task in manifest.tasks}
         for item in manifest.items:
             self._items[item.task].append(item)
 
     def run(self) -> tuple[list[str], int]:
         try:
-            self._measure_at("screening", SCREEN, lambda task: self._items[task.key])
+            self._measure_all("screening", SCREEN, lambda task: self._items[task.key])
             most = SETTINGS.finalists
-            self._measure_at("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[:most])
-            self._measure_at("certifying the winners", CERTIFY, self._certified)
+            self._measure_all("ranking the finalists", RANK, lambda task: self._best(task, Fidelity.SCREEN)[:most])
+            self._measure_all("certifying the winners", CERTIFY, self._to_certify)
         finally:
             self._writer.close()
         return self._lines(), 130 if self._interrupted() else 0
 
-    def _measure_at(self, words: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
+    def _measure_all(self, phase: str, policy: Policy, choose: Callable[[TaskEntry], Sequence[Item]]) -> None:
+        """Measure by `policy` what `choose` returns for each task, save what was measured so already."""
         batches = []
         for task in self._manifest.tasks:
-            missing = [i for i in choose(task) if (task.key, i.candidate, policy.fidelity) not in self._found]
+            missing = [i for i in choose(task) if (task.key, i.candidate, policy.fidelity) not in self._measured]
             chunks = [missing[start : start + SETTINGS.chunk] for start in range(0, len(missing), SETTINGS.chunk)]
             batches += [_Batch(task, tuple(chunk), policy) for chunk in chunks]
         if not batches or self._interrupted():
             return
         predicted = [batch.predicted_s for batch in batches]
-        about = finish_s(predicted, len(self._benches))
+        predicted_end_s = finish_s(predicted, len(self._benches))
         count = sum(len(batch.items) for batch in batches)
-        self._progress.phase(f"{words}: {count} kernels on {len(self._benches)} device(s), about {about:.0f} s")
-        spread(batches, predicted, self._benches, self._do, self._interrupted)
+        self._progress.phase(
+            f"{phase}: {count} kernels on {len(self._benches)} device(s), about {predicted_end_s:.0f} s"
+        )
+        dispatch(batches, predicted, self._benches, self._measure_batch, self._interrupted)
 
-    def _do(self, bench: BundleBench, batch: _Batch) -> None:
+    def _measure_batch(self, bench: BundleBench, batch: _Batch) -> None:
         for item in batch.items:
             if self._interrupted():
                 return
@@ -144,11 +152,11 @@ class _Measuring:
             row = Row(item.task, batch.task.name, item.candidate, item.proposer, batch.task.seed, bench.device,
                       datetime.now(UTC).isoformat(timespec="milliseconds"), measurement)  # fmt: skip
             with self._lock:
-                self._found[row.key] = measurement
+                self._measured[row.key] = measurement
                 self._writer.add(row)
 
     def _policy(self, batch: _Batch, item: Item) -> Policy:
-        """Screening gives up what is far slower than the task's best; the default is always timed."""
+        """When screening, what is far slower than the task's best is given up; the default is always timed."""
         if batch.policy.fidelity is not Fidelity.SCREEN or item.proposer == "default":
             return batch.policy
         with self._lock:
@@ -156,17 +164,18 @@ class _Measuring:
         return dataclasses.replace(batch.policy, give_up_above_s=None if best is None else SETTINGS.give_up * best)
 
     def _best_s(self, task: TaskEntry) -> float | None:
-        times = [m.median_s for (key, _, _), m in self._found.items() if key == task.key and m.ok]
-        return min(times, default=None)
+        times_s = [m.median_s for (key, _, _), m in self._measured.items() if key == task.key and m.ok]
+        return min(times_s, default=None)
 
     def _best(self, task: TaskEntry, fidelity: Fidelity) -> list[Item]:
-        """The items timed at a tier, the fastest first; what was throttled or disturbed only where nothing else is."""
-        timed = [(self._found.get((task.key, item.candidate, fidelity)), item) for item in self._items[task.key]]
-        pool = [(m, item) for m, item in timed if m is not None and m.ok]
-        fit = [(m, item) for m, item in pool if not m.conditions.excluded] or pool
-        return [item for _, item in sorted(fit, key=lambda pair: pair[0].median_s)]
+        """The items timed at a fidelity, the fastest first; excluded ones only where there are no others."""
+        timed = [(self._measured.get((task.key, item.candidate, fidelity)), item) for item in self._items[task.key]]
+        right = [(m, item) for m, item in timed if m is not None and m.ok]
+        eligible = [(m, item) for m, item in right if not m.conditions.excluded] or right
+        return [item for _, item in sorted(eligible, key=lambda pair: pair[0].median_s)]
 
-    def _certified(self, task: TaskEntry) -> list[Item]:
+    def _to_certify(self, task: TaskEntry) -> list[Item]:
+        """The winner and the default of a task."""
         winner = (self._best(task, Fidelity.RANK) or self._best(task, Fidelity.SCREEN))[:1]
         default = [item for item in self._items[task.key] if item.proposer == "default" and item not in winner]
         return [*winner, *default]
@@ -184,13 +193,13 @@ class _Measuring:
 
     def _lines(self) -> list[str]:
         counts: dict[str, int] = {}
-        for (_, _, fidelity), measurement in self._found.items():
+        for (_, _, fidelity), measurement in self._measured.items():
             if fidelity is Fidelity.SCREEN:
                 counts[measurement.status.value] = counts.get(measurement.status.value, 0) + 1
         lines = [f"screened {sum(counts.values())} of {len(self._manifest.items)} kernels: "
                  + ", ".join(f"{n} {status}" for status, n in sorted(counts.items(), key=lambda c: -c[1]))]  # fmt: skip
-        if self._known:
-            lines.append(f"{self._known} measurements were there already")
+        if self._known_before:
+            lines.append(f"{self._known_before} measurements were there already")
         for task in self._manifest.tasks:
             lines.append(f"{task.name}: {self._sentence_of(task)}")
         return lines
@@ -199,12 +208,12 @@ class _Measuring:
         for fidelity in (Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN):
             best = self._best(task, fidelity)
             if best:
-                seconds = self._found[(task.key, best[0].candidate, fidelity)].median_s
+                seconds = self._measured[(task.key, best[0].candidate, fidelity)].median_s
                 default = next((i for i in best if i.proposer == "default"), None)
                 words = f"best {milliseconds(seconds)}"
                 if default is not None and default is not best[0]:
-                    ratio = self._found[(task.key, default.candidate, fidelity)].median_s / seconds
+                    ratio = self._measured[(task.key, default.candidate, fidelity)].median_s / seconds
                     words += f", default {ratio:.2f}x of it"
                 return f"{words} ({fidelity})"
-        failed = [m for (key, _, _), m in self._found.items() if key == task.key and m.status is not Status.OK]
+        failed = [m for (key, _, _), m in self._measured.items() if key == task.key and m.status is not Status.OK]
         return f"no time; {failed[0].status}: {failed[0].reason[:120]}" if failed else "not measured"

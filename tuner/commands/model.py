@@ -1,4 +1,4 @@
-"""Cost models from records: what there is to learn from, training, and how good they are on what they have not seen."""
+"""`model`: train cost models on the records, and evaluate them on tasks or trials that they were not trained on."""
 
 from __future__ import annotations
 
@@ -19,58 +19,60 @@ from tuner.protocols import RecordStore
 from tuner.tuning.earlier import Trial, trials
 
 LEAST = 48
-"""Measured candidates of a task below which nothing is said of a model's order of them."""
+"""With fewer timed candidates of a task, a model's order of them is not evaluated."""
 
 WITHIN = 64
-"""Trials of a task that a model learns from before it orders the rest."""
+"""The first trials of a task, which a model is trained on before it orders the rest."""
 
 TOP = 10
+"""Candidates that count for recall and regret: see costmodel.metrics."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """What is known of one task in one scope: rows [n, len(COLUMNS)] and what became of each, in their order."""
+class TaskTrials:
+    """The trials of one task in one scope, in their order: feature vectors [n, len(COLUMNS)] and their outcomes."""
 
     key: str
     name: str
-    rows: NDArray[np.float32] = field(repr=False)
+    vectors: NDArray[np.float32] = field(repr=False)
     outcomes: tuple[CandidateOutcome, ...] = field(repr=False)
 
     @property
     def timed(self) -> NDArray[np.int64]:
-        """The rows that have a time."""
+        """The numbers of the trials that have a time."""
         return np.flatnonzero([o.seconds is not None for o in self.outcomes])
 
 
-def tables(store: RecordStore) -> list[Table]:
+def trials_by_task(store: RecordStore) -> list[TaskTrials]:
     """Screenings whose features are of this version, by scope and task. Raises UserError when there are none."""
-    found: dict[tuple[str, str], list[Trial]] = {}
+    by_task: dict[tuple[str, str], list[Trial]] = {}
     for record, vector, outcome in trials(store, COLUMNS):
-        found.setdefault((record.scope, record.task_key), []).append((record.task_name, vector, outcome))
-    if not found:
+        by_task.setdefault((record.scope, record.task_key), []).append((record.task_name, vector, outcome))
+    if not by_task:
         raise UserError("no record has the features that this version's model learns from", "tune a model first")
     return [
-        Table(key, known[0][0], np.stack([vector for _, vector, _ in known]), tuple(o for _, _, o in known))
-        for (_, key), known in found.items()
+        TaskTrials(key, known[0][0], np.stack([vector for _, vector, _ in known]), tuple(o for _, _, o in known))
+        for (_, key), known in by_task.items()
     ]
 
 
-def train(known: Sequence[Table], seed: int = 0, threads: int = 1) -> XgbRanker:
-    """A model of everything in the tables, each of which is a group of its own."""
+def train(known: Sequence[TaskTrials], seed: int = 0, threads: int = 1) -> XgbRanker:
+    """A model trained on all tasks, each of which is a group of its own."""
     model = XgbRanker(SCHEMA, seed, threads, columns=COLUMNS)
     fit(model, known)
     return model
 
 
-def fit(model: CostModel, known: Sequence[Table]) -> None:
-    rows = np.concatenate([t.rows for t in known])
-    groups = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(known)])
-    model.fit(rows, [o for t in known for o in t.outcomes], groups)
+def fit(model: CostModel, known: Sequence[TaskTrials]) -> None:
+    """Train a model on all tasks, each of which is a group of its own."""
+    vectors = np.concatenate([task.vectors for task in known])
+    groups = np.concatenate([np.full(len(task.vectors), i) for i, task in enumerate(known)])
+    model.fit(vectors, [outcome for task in known for outcome in task.outcomes], groups)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a model orders the timed candidates of a task: see costmodel.metrics. `of` is how many."""
+    """How well a model orders `of` timed candidates of a task: see costmodel.metrics."""
 
     correlation: float
     recall: float
@@ -78,40 +80,40 @@ class Quality:
     of: int
 
 
-def quality(model: CostModel, table: Table, rows: NDArray[np.int64]) -> Quality:
-    """Of those `rows` of a table that have a time."""
-    seconds = [table.outcomes[i].seconds or 0.0 for i in rows]
-    scores = model.predict(table.rows[rows])
+def quality(model: CostModel, task: TaskTrials, timed: NDArray[np.int64]) -> Quality:
+    """How well a model orders the trials with these numbers, all of which have a time."""
+    seconds = [task.outcomes[i].seconds or 0.0 for i in timed]
+    scores = model.predict(task.vectors[timed])
     return Quality(
         rank_correlation(scores, seconds),
         top_k_recall(scores, seconds, TOP),
         regret_at_k(scores, seconds, TOP),
-        len(rows),
+        len(timed),
     )
 
 
-def held_out(known: Sequence[Table], make: Callable[[], CostModel]) -> dict[str, Quality]:
-    """For each task with enough times: the order of all its candidates by a model of the other tasks."""
-    result = {}
-    for table in known:
-        others = [t for t in known if t.key != table.key]
-        if len(table.timed) >= LEAST and others:
+def held_out(known: Sequence[TaskTrials], make: Callable[[], CostModel]) -> dict[str, Quality]:
+    """For each task with enough times: how well a model of the other tasks orders its candidates."""
+    qualities = {}
+    for task in known:
+        others = [other for other in known if other.key != task.key]
+        if len(task.timed) >= LEAST and others:
             model = make()
             fit(model, others)
-            result[f"{table.name} {table.key[:8]}"] = quality(model, table, table.timed)
-    return result
+            qualities[f"{task.name} {task.key[:8]}"] = quality(model, task, task.timed)
+    return qualities
 
 
-def within(known: Sequence[Table], make: Callable[[], CostModel], first: int = WITHIN) -> dict[str, Quality]:
-    """For each task with enough times: the order of the rest by a model of its first trials."""
-    result = {}
-    for table in known:
-        rest = table.timed[table.timed >= first]
+def within(known: Sequence[TaskTrials], make: Callable[[], CostModel], first: int = WITHIN) -> dict[str, Quality]:
+    """For each task with enough times: how well a model of its `first` trials orders the rest."""
+    qualities = {}
+    for task in known:
+        rest = task.timed[task.timed >= first]
         if len(rest) >= LEAST:
             model = make()
-            model.fit(table.rows[:first], table.outcomes[:first], np.zeros(first, dtype=np.int64))
-            result[f"{table.name} {table.key[:8]}"] = quality(model, table, rest)
-    return result
+            model.fit(task.vectors[:first], task.outcomes[:first], np.zeros(first, dtype=np.int64))
+            qualities[f"{task.name} {task.key[:8]}"] = quality(model, task, rest)
+    return qualities
 
 
 def description(file: Path) -> list[tuple[str, str]]:
@@ -135,15 +137,20 @@ def description(file: Path) -> list[tuple[str, str]]:
     ]
 
 
-def assessment(known: Sequence[Table]) -> list[tuple[str, ...]]:
-    """How models of the other tasks, and of its own first trials, order each task; the first line names the columns."""
+def assessment(known: Sequence[TaskTrials]) -> list[tuple[str, ...]]:
+    """How well models of the other tasks, and of its own first trials, order each task. The first line has the titles.
+
+    Raises UserError when no task has enough times.
+    """
     lines: list[tuple[str, ...]] = [("task", "learned from", "of", "rank correlation", f"top-{TOP} recall", "regret")]
-    for source, found in (
+    for source, qualities in (
         ("other tasks", held_out(known, lambda: XgbRanker(SCHEMA))),
         (f"first {WITHIN} trials", within(known, lambda: XgbRanker(SCHEMA))),
     ):
-        for name, q in found.items():
+        for name, q in qualities.items():
             lines.append((name, source, str(q.of), f"{q.correlation:.2f}", f"{q.recall:.2f}", f"{q.regret:.3f}"))
     if len(lines) == 1:
-        raise UserError(f"no task has {LEAST} timed candidates to judge a model by", "tune longer, or another model")
+        raise UserError(
+            f"no task has {LEAST} timed candidates to evaluate a model with", "tune longer, or another model"
+        )
     return lines

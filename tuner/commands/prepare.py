@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
 from tuner.commands import show
-from tuner.config import SETTINGS, RunConfig, Settings
+from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening
 from tuner.devices.target import ResolvedTarget
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunContext:
-    """What every part of one run needs. `notes` are plain sentences for the report.
+    """What every part of one run needs. `notes` are sentences for the report.
 
     `replay`: a file of recorded measurements (`tuner.measure.replay`) that stand in for the timing of kernels.
     """
@@ -46,17 +46,19 @@ class RunContext:
 
     @property
     def scope(self) -> str:
-        """Of this run's records. What was replayed is never taken for what was measured."""
+        """The scope of this run's records. With measurement replay it is another one: such records are never taken for
+        measured ones."""
         mode = self.config.measure.mode if self.replay is None else "replay"
         return scope_of(self.target, mode)
 
     @property
     def work(self) -> Path:
-        """Scratch space of this run, gone when it ends."""
+        """Scratch space of this run, removed when it ends."""
         return scratch(self.folder)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> EffortSettings:
+        """Those of the configured effort."""
         return SETTINGS[self.config.search.effort]
 
     def opening(self) -> Opening:
@@ -69,7 +71,7 @@ class RunContext:
 def lowered(
     config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
 ) -> tuple[ImportedModel, list[Lowered]]:
-    """The imported model, and its lowered variants, one for each graph configuration."""
+    """The imported model, and its lowered variants: one for each graph configuration, or for `only` alone."""
     from kernels.space import vector_lanes
     from tuner import importers
     from tuner.graph import GraphConfig, clean, lower
@@ -95,16 +97,16 @@ def scope_of(target: ResolvedTarget, mode: str) -> str:
 
 
 def open_store(config: RunConfig, say: Callable[[str], None]) -> SqlStore:
-    """The record store; a damaged file is set aside, and `say` is told."""
+    """The record store. A damaged file is set aside, and `say` is called with a sentence about it."""
     from tuner.store.salvage import open_store
 
     return open_store(config.measure.database, say)
 
 
 def hold(config: RunConfig) -> AbstractContextManager[None]:
-    """Where runs are kept, for this one alone until it ends; and what every run needs is there.
+    """Lock the folder of runs until the context ends, after a check that temporary files can be written.
 
-    Raises OutputError: another run is going on there, or nothing can be written there, or no temporary file.
+    Raises OutputError when another run holds it, or when it or the temporary folder cannot be written.
     """
     files.require_temporary_folder()
     return files.locked(Path(config.out) / ".lock", "a run is going on")
@@ -143,7 +145,7 @@ def is_run_of(run_id: str, source: str) -> bool:
 
 
 def start(folder: Path, config: str) -> None:
-    """Write the configuration of a new run, which makes it the latest one, even where the clock was set back."""
+    """Write the configuration of a new run. That makes it the latest one, even where the clock was set back."""
     file = folder / "config.yaml"
     files.write_aside(file, config.encode())
     others = (show.started(other) for other in show.folders(str(folder.parent)) if other != folder)
@@ -158,11 +160,11 @@ def scratch(folder: Path) -> Path:
 
 
 def tidy(out: Path) -> None:
-    """Put right what killed runs left: their scratch space goes, an export caught between two renames is put back.
+    """Clean up after killed runs: remove their scratch space, finish an export that was ended between two renames.
 
-    Only while `out` is held.
+    Call it only within `hold`.
     """
     for folder in show.folders(str(out)):
-        for left in folder.glob(".work-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for scratch_folder in folder.glob(".work-*"):
+            shutil.rmtree(scratch_folder, ignore_errors=True)
         files.finish_replacing(folder / "export")

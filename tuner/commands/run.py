@@ -1,4 +1,4 @@
-"""`run`: tune, verify, compare, report and export a model; and what can be made again from a finished run."""
+"""`run`: tune, verify, compare, report and export a model. Also `report` and `export`, which repeat the last two."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def run(
 
     With `resume` the run of that id is continued with the configuration it was started with. With `replay`, a file
     of recorded measurements, kernels are built and checked but not timed. Raises TunerError for what the user or the
-    machine got wrong; an interrupt ends the search, and the rest is done with what there is.
+    machine got wrong; an interrupt ends the search, and the rest is done with what was found by then.
     """
     environment.check_versions()
     if resume is not None:
         started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
         config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
-    with hold(config):  # before anything slow: a second run is refused at once
+    with hold(config):  # before anything slow, so that a second run is refused at once
         return _run_alone(config, command, progress, resume, replay)
 
 
@@ -60,12 +60,12 @@ def _run_alone(
 ) -> RunOutcome:
     target = resolve.resolve(config.target, to_run=replay is None)
     with Interrupts(progress.message) as interrupted, open_store(config, progress.message) as store:
-        context = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
-        return context.execute(store)
+        one_run = _Run(config, command, progress, target, Path(config.out), interrupted, replay=replay, resume=resume)
+        return one_run.execute(store)
 
 
 def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
-    """The tasks of the configured model: name, key, weight, flops, least bytes."""
+    """The tasks of the configured model, as `name`, `key`, `weight`, `flops` and `bytes` (the least it must move)."""
     environment.check_versions()
     target = resolve.resolve(config.target, to_run=False)
     _, variants = lowered(config, target, progress)
@@ -117,7 +117,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         aside = files.set_aside(folder / summary_file.FILE)
         again = f"python -m tuner run {shlex.quote(str(folder / 'config.yaml'))} --resume {shlex.quote(folder.name)}"
         raise UserError(
-            f"{error.message}; set aside as {aside.name}", f"make it again, from what is recorded: {again}"
+            f"{error.message}; set aside as {aside.name}", f"make it again, from the records: {again}"
         ) from error
 
 
@@ -126,9 +126,12 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Run(RunContext):
+    """One run. `resume` is the id of the run that it continues."""
+
     resume: str | None = None
 
     def execute(self, store: SqlStore) -> RunOutcome:
+        """The whole run, from the model to the report."""
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
@@ -143,7 +146,7 @@ class _Run(RunContext):
             facts.wall_s = time.monotonic() - began
             return self._report(facts, store)
         except (OSError, ChildDied, ChildError):
-            # Of the machine, or of this program? A disk that is full or read-only now says which.
+            # Where the disk is full or read-only, that is what to report.
             files.require_room(self.folder)
             files.require_temporary_folder()
             raise
@@ -158,6 +161,7 @@ class _Run(RunContext):
 
         device = resolve.kind_of(self.target).open(self.opening())
         try:
+            ceilings = device.ceilings  # before the clock starts: measuring them is not within the search's budget
             search = self._search_context(store, captured)
             began = time.monotonic()
             source = self.config.model.source
@@ -166,7 +170,7 @@ class _Run(RunContext):
             certify(result, device, store, search)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
-                search=result, ceilings=device.ceilings, environment=captured, search_s=search_s,
+                search=result, ceilings=ceilings, environment=captured, search_s=search_s,
                 kernel_baselines=whole_model.kernel_baselines(self, device, result),
             )  # fmt: skip
             parts = whole_model.parts(device, result, facts.winners())

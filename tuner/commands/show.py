@@ -1,4 +1,4 @@
-"""The folder where runs land: finding a run in it, and describing runs as rows of text.
+"""`list` and `show`: find a run in the folder of runs, and describe runs as rows of text.
 
 Reads summary.json and the records; never writes.
 """
@@ -16,11 +16,11 @@ from tuner.progress import milliseconds
 from tuner.schema import did_you_mean
 
 Rows = list[list[str]]
-"""Rows of cells; the command line decides on widths and on unprintable characters when it prints them."""
+"""Rows of cells. The command line sets the widths, and replaces unprintable characters, when it prints them."""
 
 
 def folders(out: str) -> list[Path]:
-    """The folders of all runs under `out`, oldest first. Links are no runs: a run lies inside `out`."""
+    """The folders of all runs under `out`, oldest first. Links do not count: a run lies inside `out`."""
     if not os.path.isdir(out):
         return []
     entries = [entry for entry in Path(out).iterdir() if entry.is_dir() and not entry.is_symlink()]
@@ -28,7 +28,7 @@ def folders(out: str) -> list[Path]:
 
 
 def find(out: str, name: str) -> Path:
-    """The folder of the run that `name` means: its id, the beginning of one id only, or `latest`.
+    """The folder of a run: `name` is its id, the beginning of one id only, or `latest`.
 
     Never a folder outside `out`: `name` is compared with what is there, and never joined to a path.
     Raises UserError.
@@ -45,7 +45,7 @@ def find(out: str, name: str) -> Path:
 
 
 def overview(out: str) -> Rows:
-    """One row a run, oldest first, under a row of titles. A run without a readable summary says so in its row."""
+    """One row a run, oldest first, under a row of titles. The row of a run without a readable summary says so."""
     from tuner.report import summary as summaries
 
     rows = [["run", "model", "target", "tuned"]]
@@ -61,7 +61,7 @@ def overview(out: str) -> Rows:
 
 
 def description(folder: Path, with_records: bool = False) -> list[Rows]:
-    """A run in tables: the facts, the kernels, and on request every trial.
+    """A run as tables: the facts, the kernels, how they were measured, and on request every trial.
 
     Raises UserError when the summary is missing or damaged, StoreError when the records cannot be read.
     """
@@ -112,16 +112,16 @@ def _kernels(summary: Mapping[str, Any]) -> Rows:
 
 
 def _metadata(summary: Mapping[str, Any]) -> list[Rows]:
-    """How each result was measured: a table of what differs among the kernels, and one of what is the same for all."""
+    """How each result was measured: a table of what differs among the kernels, and one of what they share."""
     by_kernel = {k["name"]: k["metadata"] for k in summary["kernels"] if k.get("metadata")}
     if not by_kernel:
         return []
-    stated = list(by_kernel.values())
-    names = list(dict.fromkeys(name for metadata in stated for name in metadata))
-    common = [n for n in names if len(stated) > 1 and len({metadata.get(n) for metadata in stated}) == 1]
+    all_metadata = list(by_kernel.values())
+    names = list(dict.fromkeys(name for metadata in all_metadata for name in metadata))
+    common = [n for n in names if len(all_metadata) > 1 and len({metadata.get(n) for metadata in all_metadata}) == 1]
     varied = [n for n in names if n not in common]
     rows = [[kernel, *(metadata.get(n, "-") for n in varied)] for kernel, metadata in by_kernel.items()]
-    shared = [[n, stated[0][n]] for n in common]
+    shared = [[n, all_metadata[0][n]] for n in common]
     return [[["measurement of", *varied], *rows], *([shared] if shared else [])]
 
 
@@ -141,13 +141,13 @@ def _trials(folder: Path) -> Rows:
 
 
 def started(folder: Path) -> float:
-    """When a run began, for ordering: its config.yaml is written first, and once; reports may be rebuilt later."""
+    """When a run began, for ordering: config.yaml is written first and once, while reports may be rebuilt later."""
     file = folder / "config.yaml"
     return (file if file.exists() else folder).stat().st_mtime
 
 
 def _tuned(end: Mapping[str, Any] | None) -> str:
-    """`50.0 ms (10x as fast as untuned, 500 ms)`; the speedup is the paired one where the summary has it."""
+    """`50.0 ms (10x as fast as untuned, 500 ms)`, with the speedup of the paired comparison where there is one."""
     tuned, untuned = (end or {}).get("tuned_s"), (end or {}).get("untuned_s")
     if not (end and tuned and untuned):
         return _time(tuned)

@@ -1,4 +1,4 @@
-"""`simulate`: search strategies played against recorded spaces; no device needed."""
+"""`simulate`: search strategies on recorded spaces, without a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuner.progress import Progress
 from tuner.protocols import Strategy
 from tuner.search.surrogate import Settings as StrategySettings
 from tuner.simulate.device import SimulatedDevice, task_of
-from tuner.simulate.recording import Recording
+from tuner.simulate.recording import SpaceRecording
 from tuner.simulate.score import Played, Result, curve, random_curve
 from tuner.simulate.space import RecordedSpace
 from tuner.simulate.transfer import with_learned_prior
@@ -34,19 +34,19 @@ _A_DAY_S = 86_400.0
 
 
 def play(
-    recording: Recording,
+    recording: SpaceRecording,
     strategy: str,
     budget: int,
     seed: int = 0,
     batch: int = 1,
-    earlier: Sequence[Recording] = (),
+    earlier: Sequence[SpaceRecording] = (),
     settings: StrategySettings | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Played:
     """Search a recorded space until `budget` configurations are evaluated. One that fails costs as much as any other.
 
-    `earlier` are recordings of the same parameters on other devices, which `guided` starts from; its `settings`
-    are those of the main job unless others are given. Raises KeyError for an unknown strategy.
+    `earlier` are recordings of the same parameters on other devices, which `guided` starts from. Its `settings` are
+    those of `tuner run` unless others are given. Raises KeyError for an unknown strategy.
     """
     space = RecordedSpace.of(recording.values, recording.choices)
     if earlier:
@@ -63,16 +63,16 @@ def play(
 
 
 def strategy_for(recorded: RecordedSpace, strategy: str, seed: int) -> Strategy:
-    """The strategy that plays a space, for a program that does the evaluating itself. Raises KeyError."""
-    nothing = Recording("", "", "", (), recorded.values, recorded.choices, np.zeros(len(recorded.choices)))
+    """A strategy for a recorded space, for a program that evaluates candidates itself. Raises KeyError."""
+    empty = SpaceRecording("", "", "", (), recorded.values, recorded.choices, np.zeros(len(recorded.choices)))
     with SqlStore("sqlite://") as store, tempfile.TemporaryDirectory(prefix="tuner-simulate-") as folder:
-        searcher = _searcher(nothing, recorded, strategy, seed, store, Path(folder), None)
-        task = task_of(nothing)
+        searcher = _searcher(empty, recorded, strategy, seed, store, Path(folder), None)
+        task = task_of(empty)
         return searcher.strategy(task, searcher.known(task))[0]
 
 
 def _searcher(
-    recording: Recording,
+    recording: SpaceRecording,
     space: RecordedSpace,
     strategy: str,
     seed: int,
@@ -86,17 +86,17 @@ def _searcher(
 
 
 def compare(
-    recordings: Sequence[Recording],
+    recordings: Sequence[SpaceRecording],
     strategies: Sequence[str],
     budget: int,
     seeds: int,
-    earlier: Sequence[Recording] = (),
+    earlier: Sequence[SpaceRecording] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Play every strategy against every recording.
+    """Run every strategy on every recording, with `seeds` seeds each; `say` is called with a sentence after each.
 
-    Of `earlier` those of other devices with the same parameters are used. Raises UserError when it has nothing
-    for one of the recordings.
+    `guided` starts from those of `earlier` that are of other devices and have the same parameters. Raises UserError
+    when there is none for one of the recordings.
     """
     results = []
     for recording in recordings:
@@ -114,7 +114,7 @@ def compare(
 
 
 def table(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """One line a result, then the mean score of each strategy; the first line names the columns."""
+    """One line a result, then the mean score of each strategy. The first line has the titles."""
     budget = results[0].budget
     at = [n for n in (25, 50, 100, 200, 400, 800, 1600) if n < budget] + [budget]
     lines = [("space", "strategy", "score", "s.e.", *(f"best/opt at {n}" for n in at), "ms each")]
@@ -130,12 +130,12 @@ def table(results: Sequence[Result]) -> list[tuple[str, ...]]:
 
 
 def curves(results: Sequence[Result]) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """For each space and strategy the mean of optimum over best so far; with the exact expectation of random search."""
-    drawn: dict[str, dict[str, NDArray[np.float64]]] = {}
+    """By space and strategy, the mean of optimum over best so far; and the exact expectation of random search."""
+    by_space: dict[str, dict[str, NDArray[np.float64]]] = {}
     for r in results:
-        lines = drawn.setdefault(r.recording.name, {})
+        lines = by_space.setdefault(r.recording.name, {})
         lines[r.strategy] = curve(r.recording, r.runs, r.budget)
-    for name, lines in drawn.items():
+    for name, lines in by_space.items():
         recording = next(r.recording for r in results if r.recording.name == name)
         lines["random search (exact)"] = random_curve(recording, results[0].budget)
-    return drawn
+    return by_space

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunFacts:
-    """Everything a finished run knows, before it is written down."""
+    """Everything that the summary of a run is made from."""
 
     run_id: str
     command: str
@@ -94,7 +94,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _final(session: TaskSession, candidate: Candidate | None) -> Measurement | None:
-    """The most careful good measurement of a candidate."""
+    """The measurement of a candidate at its highest fidelity; None where that failed."""
     if candidate is None:
         return None
     for measured in (session.certified, session.ranked, session.screened):

@@ -1,4 +1,4 @@
-"""The whole model: put together, exported, verified, and compared with its baselines, on any device."""
+"""The whole model on any device: assemble it, verify it, compare it with its baselines, and export it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuner import environment, files
 from tuner.commands.prepare import RunContext, lowered, scratch
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.devices.device import Asking, Assembly, Device, Samples
+from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import UserError
 from tuner.export import library
@@ -36,39 +36,39 @@ if TYPE_CHECKING:
     from tuner.tuning.tune import SearchResult
 
 Parts = Mapping[str, Any]
-"""By workload key, what the model is put together from; None for a kernel that could not be had any more."""
+"""By workload key, what the model is assembled from; None for a kernel that builds no more."""
 
 
 def kernel_baselines(run: RunContext, device: Device, result: SearchResult) -> Samples:
-    """What frameworks need for the model's kernels: samples (seconds per call) by task key and baseline."""
+    """Samples of frameworks' kernels (seconds per call), by task key and baseline, for the model's tasks."""
     if not run.config.baselines.kernels or run.interrupted():
         return {}
-    asking = Asking(run.settings.kernel_baselines_s, run.interrupted, run.notes.append)
-    return device.kernel_baselines(result.lowered.tasks, asking)
+    timing = BaselineTiming(run.settings.kernel_baselines_s, run.interrupted, run.notes.append)
+    return device.kernel_baselines(result.lowered.tasks, timing)
 
 
 def parts(device: Device, result: SearchResult, winners: Mapping[str, Candidate]) -> Parts:
-    """What each winner is in the model."""
-    made = {}
+    """The part of each winner in the model."""
+    parts_by_key = {}
     for key, candidate in winners.items():
         session = result.sessions[key]
-        made[key] = device.assembly.part(
+        parts_by_key[key] = device.assembly.part(
             session.task, session.space, candidate, functools.partial(session.artifact_of, candidate)
         )
-    return made
+    return parts_by_key
 
 
 def whole_model(
     run: RunContext, device: Device, model: ImportedModel, graph: Lowered, parts: Parts, versions: Mapping[str, str]
 ) -> tuple[ModelComparison | None, dict[str, Any] | None]:
-    """Put the winners into the model, check and time it beside its baselines, and export it if it is right and faster.
+    """Put the winners into the model, check it, time it and its baselines, and export it if `why_not_exported` says "".
 
     Returns what the comparison found, where there is hardware for one, and the export's manifest or None.
     """
     run.progress.phase("putting the tuned model together")
     assembly, work = device.assembly, run.work
-    kept = {key: part for key, part in parts.items() if part is not None}
-    manifest = export(model, graph, assembly.assemble(graph, kept), work, run.target, versions, assembly.runtime)
+    available = {key: part for key, part in parts.items() if part is not None}
+    manifest = export(model, graph, assembly.assemble(graph, available), work, run.target, versions, assembly.runtime)
     if not device.runs_models:
         run.notes.append("not exported: without its device the model's outputs are not verified")
         return None, None
@@ -79,7 +79,7 @@ def whole_model(
         assembly.untuned(model, graph).export_library(str(libraries[UNTUNED]))
     entries = device.entries(model, libraries, run.config.baselines.models)
     comparison = compare(run, model, entries, device.references)
-    check_original_weights(run, assembly, graph, kept, comparison)
+    check_original_weights(run, assembly, graph, available, comparison)
     if why_not := why_not_exported(run, comparison):
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
@@ -90,7 +90,7 @@ def whole_model(
 def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str]
 ) -> ModelComparison:
-    """Check the tuned model against `references` on seeded inputs, and time all interleaved."""
+    """Check the tuned model against `references` on seeded inputs, and time all entries interleaved."""
     seed, threads, settings = run.config.search.seed, run.target.threads, run.settings
     inputs = model_inputs(model.inputs, model.model_spec, seed)
     budget_s = settings.compare_s
@@ -100,7 +100,9 @@ def compare(
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
     run.progress.phase("verifying and comparing whole models")
-    return models.compare_models(entries, references, inputs, run.work, threads, budget_s, seed, run.progress.message)
+    return models.compare_models(
+        entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed, run.progress.message
+    )
 
 
 def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
@@ -117,7 +119,7 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
 def check_original_weights(
     run: RunContext, assembly: Assembly, graph: Lowered, parts: Parts, comparison: ModelComparison
 ) -> None:
-    """The same kernels with the model's own weights, against the outputs that onnx ships."""
+    """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does."""
     name = run.config.model.source.removeprefix("onnx:")
     shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs
     if not shipped or run.config.model.weights != "random" or run.interrupted():
@@ -140,11 +142,11 @@ def check_original_weights(
         return
     check = check_outputs(outputs, expected, rtol, atol)
     comparison.verified = check.ok and comparison.verified
-    with_own = "with its original weights the tuned model"
+    subject = "with its original weights the tuned model"
     comparison.notes.append(
-        f"{with_own} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
+        f"{subject} gives the outputs that onnx ships (max abs error {check.max_abs_error:.3g})"
         if check.ok
-        else f"{with_own} differs from the outputs that onnx ships: {check.reason}"
+        else f"{subject} differs from the outputs that onnx ships: {check.reason}"
     )
 
 
@@ -152,7 +154,7 @@ def export(
     model: ImportedModel, graph: Lowered, executable: Any, folder: Path, target: ResolvedTarget,
     versions: Mapping[str, str], runtime: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Lay an assembled model out as a deployable folder under `folder`/export. Returns the manifest."""
+    """Write an assembled model as a deployable folder `folder`/export. Returns the manifest."""
     return library.export(
         executable, folder, model, output_specs(graph), target.text, target.threads, versions, runtime
     )
@@ -177,22 +179,27 @@ def rebuild_export(
     work = scratch(folder)
     assembly = kind.assembly(target)
     builder = kind.builder(target.text, work / "kernels", environment.usable_threads(), config.measure.build_timeout_s)
-    made: dict[str, Any] = {}
     try:
-        for task in graph.tasks:
-            if task.key in winners:
-                space, candidate = builder.space(task, tuple(PASSES)), Candidate.from_text(winners[task.key])
-                made[task.key] = assembly.part(
-                    task, space, candidate, functools.partial(_build, builder, task, candidate)
-                )
-                if made[task.key] is None:
-                    raise UserError(f"{folder.name}: {task.name} does not build any more", "run it again")
-        export(model, graph, assembly.assemble(graph, made), work, target, versions, assembly.runtime)
+        rebuilt = {
+            task.key: _rebuilt(builder, assembly, task, Candidate.from_text(winners[task.key]), folder.name)
+            for task in graph.tasks
+            if task.key in winners
+        }
+        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly.runtime)
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()
         shutil.rmtree(work, ignore_errors=True)
     return folder / "export"
+
+
+def _rebuilt(builder: Builder, assembly: Assembly, task: Task, candidate: Candidate, run_id: str) -> Any:
+    """The part of a run's winner. Raises UserError where it builds no more."""
+    space = builder.space(task, tuple(PASSES))
+    part = assembly.part(task, space, candidate, functools.partial(_build, builder, task, candidate))
+    if part is None:
+        raise UserError(f"{run_id}: {task.name} does not build any more", "run it again")
+    return part
 
 
 def _build(builder: Builder, task: Task, candidate: Candidate) -> Artifact | None:

@@ -1,4 +1,4 @@
-"""What a device is to the rest of the program: a kind, which is known without hardware, and one that was opened."""
+"""What a device is to the rest of the program: a kind, which needs no hardware, and a device that was opened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Samples = dict[str, dict[str, list[float]]]
 class Opening:
     """What a device is opened with. `work` is scratch space, `runs` the folder of runs, where ceilings are kept.
 
-    `workers` build at the same time. `replay`: a file of recorded measurements that stand in for the timing of kernels.
+    `workers` is how many children build at the same time. `replay`: a file of recorded measurements that stand in for
+    the timing of kernels.
     """
 
     target: ResolvedTarget
@@ -40,8 +41,9 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How kernel baselines are to be timed: `seconds` for all of them; what cannot be timed is said to `note`."""
+class BaselineTiming:
+    """How kernel baselines are to be timed: in `seconds` for all of them, until `interrupted()` is true. `note` is
+    called with a sentence for each that cannot be timed."""
 
     seconds: float
     interrupted: Stop
@@ -56,27 +58,28 @@ class Assembly(Protocol):
         """The name of the TVM device that the model runs on."""
 
     def part(self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]) -> Any:
-        """What the model is put together from in place of TVM's own kernel; None where it cannot be had any more.
+        """What takes the place of TVM's own kernel in the model; None where the candidate builds no more.
 
-        `built` gives what the candidate was built to, and builds it again where that is gone.
+        `built` returns the candidate's artifact, and builds it again where its files are gone.
         """
 
     def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> Any:
-        """The model as something with `export_library(path)`. `parts` are by workload key."""
+        """The model with these parts, by workload key, as something with `export_library(path)`."""
 
     def untuned(self, model: ImportedModel, graph: Lowered) -> Any:
         """The model as TVM compiles it by itself."""
 
 
 class Device(TuningDevice, Protocol):
-    """One device that was opened: it builds, measures, and runs whole models. Its contract suite: tests/contracts."""
+    """One device that was opened: it builds, measures, and runs whole models."""
 
     @property
-    def assembly(self) -> Assembly: ...
+    def assembly(self) -> Assembly:
+        """What puts tuned models together for it."""
 
     @property
     def ceilings(self) -> Mapping[str, Any]:
-        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` answers; measured when first asked."""
+        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` returns it; measured once."""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -84,19 +87,20 @@ class Device(TuningDevice, Protocol):
 
     @property
     def runs_models(self) -> bool:
-        """Whether there is hardware here that whole models can run on."""
+        """Whether whole models can run here: not where recorded measurements stand in for the hardware."""
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
-        """What a framework needs for each task that it has a counterpart of."""
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
+        """The samples of a framework's operators, for each task that it has a counterpart of."""
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """How the compiled models (by name) and the wanted baselines are started for the comparison."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End its children."""
 
 
 class DeviceKind(Protocol):
-    """A kind of device: what can be said and compiled without having one. An entry of `devices.resolve.KINDS`."""
+    """A kind of device: what can be known and compiled without having one. An entry of `devices.resolve.KINDS`."""
 
     @property
     def name(self) -> str:
@@ -104,7 +108,7 @@ class DeviceKind(Protocol):
 
     @property
     def bundles(self) -> bool:
-        """Whether its kernels can be compiled here and measured elsewhere."""
+        """Whether its kernels can be compiled on one machine and measured on another."""
 
     def is_here(self) -> bool:
         """Whether one can be used on this machine."""
@@ -113,23 +117,25 @@ class DeviceKind(Protocol):
         """The first one of this machine. Raises TargetError, saying what is missing."""
 
     def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Attributes of a TVM target, with what only the device here can tell. Raises TargetError."""
+        """The attributes of a TVM target, completed with what only the device here can tell. Raises TargetError."""
 
     def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
-        """The target that a run file writes out. With `to_run` False it need not be here. Raises TargetError."""
+        """The target that a run file writes out; with `to_run` False also of a device elsewhere. Raises TargetError."""
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """What stored measurements must share to be used again: a short hash."""
 
     def layout(self, lanes: int) -> str:
-        """The layout of convolutions that `auto` stands for, where a vector has so many lanes."""
+        """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder: ...
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""
 
-    def assembly(self, target: ResolvedTarget) -> Assembly: ...
+    def assembly(self, target: ResolvedTarget) -> Assembly:
+        """What puts tuned models together for a target; the device need not be here."""
 
     def open(self, opening: Opening) -> Device:
-        """Raises TargetError where it is not here, unless measurements are replayed."""
+        """Open the device. Raises TargetError where it is not here, unless measurements are replayed."""
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         """A bench for each of these devices, or for all there are, that measures a bundle made for `arch`.
@@ -138,15 +144,18 @@ class DeviceKind(Protocol):
         """
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
-        """What `doctor` says of it."""
+        """What `doctor` finds out about it, for a run of `config`."""
 
 
 class BundleBench(Protocol):
-    """Measures a bundle's jobs on one device, which it names; whatever goes wrong with a job is a status."""
+    """Measures a bundle's jobs on one device, whose name is `device`; whatever goes wrong with a job is a status."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """The name of the hardware: measurements of one name are compared."""
 
-    def measure(self, job: Job, policy: Policy) -> Measurement: ...
+    def measure(self, job: Job, policy: Policy) -> Measurement:
+        """Check and time one kernel."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End its children."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 
 class State(enum.StrEnum):
+    """How bad a finding is."""
+
     OK = "ok"
     NOTE = "note"  # an option that is not there; nothing is wrong
     WARNING = "warning"  # runs work, worse than they could
@@ -16,7 +18,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found. `advice` says what to do about it, and is empty where there is nothing to do."""
+    """One result of an examination. `advice` says what to do about it, and is empty where there is nothing to do."""
 
     part: str
     state: State
@@ -24,4 +26,4 @@ class Finding:
     advice: str = ""
 
 
-Look = Iterator[Finding]
+Findings = Iterator[Finding]

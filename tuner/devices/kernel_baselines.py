@@ -1,32 +1,32 @@
-"""Asking a framework's child for one kernel after the other, on any device."""
+"""Timing a framework's kernels one after the other in its child, on any device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tuner.devices.device import Asking
+from tuner.devices.device import BaselineTiming
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Task
 
 
-def ask_each(tasks: Sequence[Task], asking: Asking, ask: Callable[[Task], Any]) -> dict[str, Any]:
-    """What a framework's child says of each task that it has a counterpart of, by task key.
+def time_each(tasks: Sequence[Task], timing: BaselineTiming, time: Callable[[Task], Any]) -> dict[str, Any]:
+    """By task key, what `time` returns for each task that the framework has a counterpart of; else it returns None.
 
-    A task that cannot be timed is noted; when the child is gone, or the run interrupted, that was all.
+    A task that cannot be timed is noted. When the child is gone, or the run interrupted, no more are timed.
     """
     timed: dict[str, Any] = {}
     for task in tasks:
-        if asking.interrupted():
+        if timing.interrupted():
             break
         try:
-            answer = ask(task)
+            samples = time(task)
         except ChildError as error:
-            asking.note(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
+            timing.note(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
             continue
         except (ChildDied, ChildTimeout) as error:
-            asking.note(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
+            timing.note(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
             break
-        if answer is not None:
-            timed[task.key] = answer
+        if samples is not None:
+            timed[task.key] = samples
     return timed

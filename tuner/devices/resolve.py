@@ -33,6 +33,7 @@ def kind_named(name: str) -> DeviceKind:
 
 
 def kind_of(target: ResolvedTarget) -> DeviceKind:
+    """The kind of device that a target is of."""
     return kind_named(target.kind)
 
 
@@ -45,6 +46,7 @@ def kind_of_text(text: str) -> DeviceKind:
 
 
 def all_kinds() -> list[DeviceKind]:
+    """Every kind of KINDS, in its order."""
     return [kind_named(name) for name in KINDS]
 
 
@@ -71,9 +73,9 @@ def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:
 
 
 def _from_mapping(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -> ResolvedTarget:
-    stated = spec.get("kind")
-    if isinstance(stated, str) and stated in KINDS:
-        spec = kind_named(stated).completed(spec)
+    kind = spec.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        spec = kind_named(kind).completed(spec)
     full = _validated(spec)
     return kind_named(full["kind"]).from_attributes(full, wanted, to_run)
 
@@ -85,7 +87,7 @@ def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
     try:
         target = Target(dict(spec))
     except REFUSALS as error:
-        raise _blame(spec) or TargetError(f"target.spec: TVM refuses it: {_first_sentence(error)}") from error
+        raise _refused_field(spec) or TargetError(f"target.spec: TVM refuses it: {_first_sentence(error)}") from error
     kind = str(target.kind.name)
     if kind not in KINDS:
         names = sorted(KINDS, reverse=True)
@@ -93,8 +95,9 @@ def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(str(target)) if "tag" in spec else spec)
 
 
-def _blame(spec: Mapping[str, Any]) -> TargetError | None:
-    """TVM is asked again with one field more each time: its first refusal belongs to the field just added."""
+def _refused_field(spec: Mapping[str, Any]) -> TargetError | None:
+    """An error that names the field that TVM refuses: one is added at a time, and the first refusal is of the last one
+    added."""
     from tvm.target import Target
 
     so_far: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The target that is tuned for: what is here, described as TVM wants it."""
+"""The target that is tuned for: a device, described as TVM wants it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ REFUSALS = (ValueError, TypeError, RuntimeError)  # what TVM raises for a target
 
 @dataclass(frozen=True)
 class ResolvedTarget:
-    """`kind` is a name of `devices.resolve.KINDS` and `text` the TVM target as canonical JSON; `device` names the
-    hardware; `features` are its instruction sets."""
+    """`kind` is a name of `devices.resolve.KINDS`, `text` the TVM target as canonical JSON, `device` the name of the
+    hardware; `threads` are the host's, `features` its instruction sets or the architecture of a GPU."""
 
     kind: str
     text: str
@@ -34,7 +34,7 @@ class ResolvedTarget:
 
 
 def canonical(spec: Mapping[str, Any]) -> str:
-    """A TVM target's attributes as the text that records are kept under."""
+    """A TVM target's attributes as canonical JSON: stored measurements are found by it."""
     return json.dumps(spec, sort_keys=True, separators=(",", ":"))
 
 

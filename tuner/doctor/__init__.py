@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.devices.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Findings, State
 from tuner.doctor import database, machine, software
 from tuner.errors import InfrastructureError, TunerError
 
@@ -25,7 +25,7 @@ def examine(config: RunConfig) -> list[Finding]:
 
     Takes some ten seconds, most of it TVM's import. Raises nothing that a broken set-up may cause.
     """
-    parts: tuple[tuple[str, Callable[[], Look]], ...] = (
+    parts: tuple[tuple[str, Callable[[], Findings]], ...] = (
         ("python", software.python),
         ("versions", software.versions),
         ("packages", lambda: software.packages(config)),
@@ -42,7 +42,7 @@ def examine(config: RunConfig) -> list[Finding]:
     return [finding for part, findings in parts for finding in look(part, findings)]
 
 
-def look(part: str, findings: Callable[[], Look]) -> list[Finding]:
+def look(part: str, findings: Callable[[], Findings]) -> list[Finding]:
     """The findings of one part; what it raises becomes the last of them."""
     collected: list[Finding] = []
     try:

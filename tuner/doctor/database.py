@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from tuner.devices.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Findings, State
 from tuner.doctor.machine import folder
 
 _BUSY_S = 5.0
@@ -15,7 +15,7 @@ _ANOTHER = "choose another one with measure.database"
 _MOVE = "move it away, with its -wal and -shm files; a new one is started"
 
 
-def database(url: str) -> Look:
+def database(url: str) -> Findings:
     """A SQLite file is only read; another database is opened as a run opens it, which creates missing tables."""
     path = url.removeprefix("sqlite:///")
     if path == url or not path or path.startswith((":memory:", "file:")) or "?" in path:

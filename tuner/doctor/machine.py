@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tuner import environment
-from tuner.devices.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Findings, State
 
 _RUN_BYTES = 2 << 30
 """On a small model a run's own process holds 0.9 GiB, and the one that its workers are forked from 0.7 GiB."""
@@ -21,7 +21,7 @@ _FILES = 256
 """Descriptors: a quarter of what a login shell usually allows."""
 
 
-def memory() -> Look:
+def memory() -> Findings:
     """Free memory, and limits on it."""
     free = environment.capture()["memory_available_bytes"]
     limits = {"the control group": _control_group_bytes(), "ulimit -v": _soft(resource.RLIMIT_AS),
@@ -36,7 +36,7 @@ def memory() -> Look:
         yield Finding("memory", State.OK, f"{_gib(free)} are free")
 
 
-def limits() -> Look:
+def limits() -> Findings:
     """Limits on open files and on the size of a file."""
     files = _soft(resource.RLIMIT_NOFILE)
     if files is not None and files < _FILES:
@@ -48,7 +48,7 @@ def limits() -> Look:
         yield Finding("limits", State.OK, f"{files or 'any number of'} open files")
 
 
-def load() -> Look:
+def load() -> Findings:
     """How busy this machine is, and its frequency governor."""
     busy, cores = os.getloadavg()[0], environment.usable_threads()
     governor = environment.capture()["governor"]
@@ -80,7 +80,7 @@ def _gib(number: float) -> str:
     return f"{number / 2**30:.1f} GiB"
 
 
-def folder(part: str, wanted: Path, instead: str) -> Look:
+def folder(part: str, wanted: Path, instead: str) -> Findings:
     """Whether files can be made, and libraries loaded, in a folder or in the nearest one above it that exists.
 
     `instead` is what to do where they cannot.

@@ -16,7 +16,7 @@ from typing import Any
 from tuner import environment
 from tuner.config import RunConfig, TargetConfig
 from tuner.devices import resolve as targets
-from tuner.devices.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Findings, State
 from tuner.errors import InfrastructureError, TargetError
 
 _PROBE_TIMEOUT_S = 180.0
@@ -24,7 +24,7 @@ _PROBE_TIMEOUT_S = 180.0
 _SET_UP_AGAIN = "see memory, limits and temp folder (its path may be too long); else set up anew: make clean setup"
 
 
-def python() -> Look:
+def python() -> Findings:
     """The version of Python, and the system."""
     name = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 13) and platform.system() == "Linux"
@@ -33,7 +33,7 @@ def python() -> Look:
     )
 
 
-def versions() -> Look:
+def versions() -> Findings:
     """The versions that must fit each other exactly. Raises InfrastructureError when they do not."""
     environment.check_versions()
     yield Finding("versions", State.OK, ", ".join(f"{name} {pin}" for name, pin in environment.PINNED.items()))
@@ -48,7 +48,7 @@ _OPTIONAL = (
 )
 
 
-def packages(config: RunConfig) -> Look:
+def packages(config: RunConfig) -> Findings:
     """Missing packages; an optional one counts as broken when the model needs it."""
     missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
@@ -72,7 +72,7 @@ _COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 """Those that tvm.support.cc.get_cc looks for, where neither CXX nor CC names one."""
 
 
-def linker() -> Look:
+def linker() -> Findings:
     """What links kernels and whole models. Raises InfrastructureError when there is no linker."""
     from tuner.devices.cpu.codegen import linker
 
@@ -117,7 +117,7 @@ class Probe:
         return f"{target.kind}, {target.device}, {target.threads} thread(s): {features}"
 
 
-def tvm(config: RunConfig) -> Look:
+def tvm(config: RunConfig) -> Findings:
     """Whether TVM works, and whether the configured target is here."""
     from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 

@@ -31,7 +31,6 @@ HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
 _PREPARE_TIMEOUT_S = 300.0
-_MIN_ROUNDS = 10
 _SHOWN = 300  # characters of a child's error that a note repeats
 
 
@@ -68,10 +67,12 @@ def compare_models(
     folder: Path,
     threads: int,
     budget_s: float,
+    min_rounds: int,
     seed: int,
     progress: Callable[[str], None],
 ) -> ModelComparison:
-    """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved.
+    """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved, within
+    `budget_s` seconds and for at least `min_rounds` rounds.
 
     `references` name the entries whose outputs the tuned ones must equal: at least one of them must run for the result
     to count as verified, and all that run must agree. An entry that does not start is noted and left out.
@@ -91,7 +92,7 @@ def compare_models(
         progress("comparing whole models")
         comparison.result = compare_interleaved(
             entries,
-            min_rounds=_MIN_ROUNDS,
+            min_rounds=min_rounds,
             time_budget_s=budget_s,
             seed=seed,
             incumbent=TUNED if TUNED in outputs else None,

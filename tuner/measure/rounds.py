@@ -19,7 +19,7 @@ class InterleavedSamples:
     """One kernel's samples: seconds per call, and the number of the round that each is from.
 
     `cost_s` is what taking a sample costs, `period` after how many rounds the kernel takes part again. `dropped` counts
-    the samples that were left out because their rounds were disturbed.
+    the samples that were left out because their rounds were preempted.
     """
 
     cost_s: float
@@ -37,7 +37,7 @@ class InterleavedSamples:
         """The samples from undisturbed rounds; all of them where none is."""
         return [self.seconds[i] for i in self._within(undisturbed)]
 
-    def drop_disturbed(self, undisturbed: Set[int]) -> None:
+    def drop_preempted(self, undisturbed: Set[int]) -> None:
         """Keep what `seconds_of` returns, and its rounds."""
         kept = self._within(undisturbed)
         self.dropped = len(self.rounds) - len(kept)
@@ -60,27 +60,27 @@ def sample_rounds(
 ) -> None:
     """Fill `entries`, round by round with one sample of each that takes part, in random order.
 
-    `sample` takes one: its seconds per call, and whether it was disturbed from outside. `elapsed_s` is what has been
+    `sample` takes one: its seconds per call, and whether it was preempted. `elapsed_s` is what has been
     spent on an entry so far, for `policy`. Sampling ends when a rule of `policy` holds for every entry that takes part
     in every round, or at `deadline` (a moment of time.perf_counter), but not before LEAST_ROUNDS. A round with a
-    disturbed sample is dropped for all entries, so that what is left still pairs up.
+    preempted sample is dropped for all entries, so that what is left still pairs up.
     """
     regular = _with_periods(entries)
     rng = random.Random(seed)
-    disturbed: list[bool] = []
+    preempted: list[bool] = []
     while True:
-        disturbed.append(_round(entries, sample, len(disturbed), rng))
+        preempted.append(_round(entries, sample, len(preempted), rng))
         over = time.perf_counter() >= deadline
-        if len(disturbed) < LEAST_ROUNDS or not (over or len(disturbed) % _LOOK_EVERY == 0):
+        if len(preempted) < LEAST_ROUNDS or not (over or len(preempted) % _LOOK_EVERY == 0):
             continue
-        undisturbed = set(undisturbed_rounds(disturbed, policy.min_samples))
+        undisturbed = set(undisturbed_rounds(preempted, policy.min_samples))
         rules = [should_stop(entry.seconds_of(undisturbed), policy, elapsed_s(entry)) for entry in regular]
         if over or all(rules):
             break
     for entry, rule in zip(regular, rules, strict=True):
         entry.stopped_by = rule or StopRule.TIME_LIMIT
     for entry in entries:
-        entry.drop_disturbed(undisturbed)
+        entry.drop_preempted(undisturbed)
 
 
 def _with_periods(entries: Sequence[Samples]) -> list[Samples]:
@@ -94,13 +94,13 @@ def _with_periods(entries: Sequence[Samples]) -> list[Samples]:
 def _round(
     entries: Sequence[Samples], sample: Callable[[Samples], tuple[float, bool]], number: int, rng: random.Random
 ) -> bool:
-    """Sample each entry that takes part in a round; whether any sample was disturbed."""
+    """Sample each entry that takes part in a round; whether any sample was preempted."""
     taking_part = [entry for entry in entries if number % entry.period == 0]
     rng.shuffle(taking_part)
-    any_disturbed = False
+    any_preempted = False
     for entry in taking_part:
-        seconds, disturbed = sample(entry)
+        seconds, preempted = sample(entry)
         entry.seconds.append(seconds)
         entry.rounds.append(number)
-        any_disturbed = any_disturbed or disturbed
-    return any_disturbed
+        any_preempted = any_preempted or preempted
+    return any_preempted

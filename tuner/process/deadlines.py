@@ -1,6 +1,6 @@
 """How long a build or a run may take: learned from those of the same task, never more than the configured limit.
 
-A fixed limit that suits the slowest task makes every hanging candidate of the others cost that much.
+With one fixed limit, every candidate of a fast task that hangs would cost as much as the slowest task allows.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ LEAST_KNOWN = 8
 """Durations of a task before they are trusted over the configured limit."""
 
 NEWEST = 32
-"""Only so many are looked back at: searches move to candidates that take longer to build."""
+"""Only so many of the last durations count: searches move to candidates that take longer to build."""
 
 LEAST_BUILD_S = 5.0
 LEAST_RUN_S = 3.0
-"""No deadline is shorter: a swapped page or a busy disk must not condemn a candidate."""
+"""No deadline is shorter: a swapped page or a busy disk must not fail a candidate."""
 
 SLOWER = 10.0
-"""A call this many times slower than what is given up on anyway is not worth waiting for."""
+"""A call this many times slower than the time above which a candidate is given up is not waited for."""
 
 SINGLE_CALLS = 8
-"""Calls of a kernel outside of its sampling: checks, first samples, finding the length of a block."""
+"""Calls of a kernel outside of its sampling: checks, first samples, calibrating a block."""
 
 
 class Durations:
@@ -42,10 +42,14 @@ class Durations:
         self._known: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=NEWEST))
 
     def add(self, task: str, seconds: float) -> None:
+        """Note how long one piece of work took."""
         self._known[task].append(seconds)
 
     def limit(self, task: str, most_s: float) -> float:
-        """FACTOR times the quantile of what is known of the task, between the least and `most_s`."""
+        """The deadline: FACTOR times the quantile of the task's durations, between the least and `most_s`.
+
+        While fewer than LEAST_KNOWN are known it is `most_s`.
+        """
         known = self._known[task]
         if len(known) < LEAST_KNOWN:
             return most_s
@@ -61,8 +65,8 @@ def run_limit(setup_s: float, sampling_s: float, give_up_above_s: float | None, 
     """Seconds in which a kernel must be checked and timed.
 
     `setup_s` is what loading and checking may take, `sampling_s` the longest that sampling goes on.
-    `give_up_above_s` is a multiple of the task's best: a call far over it need not be waited for. Without it all of
-    `most_s` is given.
+    `give_up_above_s` is a multiple of the task's best: a call far over it need not be waited for. Without it the limit
+    is `most_s` and the sampling.
     """
     if give_up_above_s is None:
         return most_s + sampling_s

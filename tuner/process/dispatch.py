@@ -1,4 +1,4 @@
-"""Many jobs on several GPUs: one worker each, fed from one queue, the longest jobs first."""
+"""A dispatcher: many jobs on several workers, one a device, from one queue, the longest jobs first."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Worker = TypeVar("Worker")
 
 
 def longest_first(predicted_s: Sequence[float]) -> list[int]:
-    """The order in which jobs are handed out: by predicted seconds, the longest first, ties as they came.
+    """The order in which jobs are dispatched: by predicted seconds, the longest first, ties in their order.
 
     Workers that take the next job whenever they are free then end at most 4/3 - 1/(3 workers) times as late as
-    with the best assignment there is (Graham, "Bounds on multiprocessing timing anomalies", 1969).
+    with the best assignment (Graham, "Bounds on multiprocessing timing anomalies", 1969).
     """
     return sorted(range(len(predicted_s)), key=lambda i: (-predicted_s[i], i))
 
 
 def finish_s(predicted_s: Sequence[float], workers: int) -> float:
-    """When the last worker is done, if the predictions hold."""
+    """Seconds until the last worker is done, if the predictions are right."""
     busy_until = [0.0] * workers
     for i in longest_first(predicted_s):
         first = min(range(workers), key=busy_until.__getitem__)
@@ -28,31 +28,31 @@ def finish_s(predicted_s: Sequence[float], workers: int) -> float:
     return max(busy_until)
 
 
-def spread(
+def dispatch(
     jobs: Sequence[Job],
     predicted_s: Sequence[float],
     workers: Sequence[Worker],
     work: Callable[[Worker, Job], None],
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Do every job once, each worker one at a time and in a thread of its own.
+    """Call `work(worker, job)` once for every job; each worker does one at a time, in a thread of its own.
 
-    Nothing more is handed out once `stop()` is true, or a call of `work` has raised: the first such error is raised
-    here when the others are done with what they had.
+    No further job is begun once `stop()` is true, or a call of `work` has raised: the first such error is raised here
+    when the other workers are done with the jobs that they have.
     """
     waiting = [jobs[i] for i in longest_first(predicted_s)][::-1]
     lock = threading.Lock()
     errors: list[BaseException] = []
 
-    def take() -> list[Job]:
+    def next_job() -> list[Job]:
         with lock:
             return [] if stop() or errors or not waiting else [waiting.pop()]
 
     def serve(worker: Worker) -> None:
-        while taken := take():
+        while job := next_job():
             try:
-                work(worker, taken[0])
-            except BaseException as error:  # noqa: BLE001 - a thread's error belongs to whoever started the threads
+                work(worker, *job)
+            except BaseException as error:  # noqa: BLE001 - a thread's error is raised where the threads were started
                 with lock:
                     errors.append(error)
 

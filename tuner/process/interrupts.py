@@ -10,7 +10,10 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second raises KeyboardInterrupt."""
+    """While entered, the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
+
+    Called, it says whether the work is to end. `notify` is called with a sentence at the first signal.
+    """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self.requested = False

@@ -41,18 +41,18 @@ class Limits:
 
 
 def for_kernels() -> Limits:
-    """Machine code that nobody has run before: no processes, short output."""
+    """For machine code that was never run before: no processes, little output."""
     return Limits(_half_of_memory(), 64 << 20, 1024, may_fork=False, may_leave=False)
 
 
 def for_compilers() -> Limits:
-    """Compilers start linkers, and write references as large as a workload's outputs."""
+    """For build workers, which start linkers, and write references as large as a workload's outputs."""
     return Limits(_half_of_memory(), 4 << 30, 1024, may_fork=True, may_leave=False)
 
 
 def apply(limits: Limits) -> None:
-    """Limit the calling process and all that it will start, for good. What the system cannot do is left out."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported by its signal; gigabytes on disk help nobody
+    """Limit the calling process and all that it will start, for ever. What the system cannot do is left out."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported by its signal; a core file is not needed
     if limits == Limits():
         return
     for kind, wanted in (
@@ -62,7 +62,7 @@ def apply(limits: Limits) -> None:
     ):
         if wanted is not None:
             _lower(kind, wanted)
-    with contextlib.suppress(OSError):  # when memory runs out all the same, the system should take this process
+    with contextlib.suppress(OSError):  # when memory runs out all the same, the system should kill this process
         Path("/proc/self/oom_score_adj").write_text("800")
     if not (limits.may_fork and limits.may_leave):
         _confine(limits.may_fork, limits.may_leave)
@@ -70,7 +70,7 @@ def apply(limits: Limits) -> None:
 
 @contextlib.contextmanager
 def memory_growth(extra_bytes: int) -> Iterator[None]:
-    """Within, private memory may grow by `extra_bytes` at most: an allocation beyond it fails."""
+    """In its context private memory may grow by `extra_bytes` at most: an allocation beyond them fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     wanted = used + extra_bytes
@@ -83,7 +83,7 @@ def memory_growth(extra_bytes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def large_files() -> Iterator[None]:
-    """Within, files may be as large as the parent's: for what this program itself writes in a limited child."""
+    """In its context files may be as large as the parent's: for what this program itself writes in a limited child."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     try:
@@ -93,18 +93,18 @@ def large_files() -> Iterator[None]:
 
 
 def _lower(kind: int, wanted: int) -> None:
-    """Lower a soft limit. The hard one stays: these are bounds for mistakes, and our own code lifts them at times."""
+    """Lower a soft limit. The hard one stays: the limits are against mistakes, and are lifted at times."""
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def _half_of_memory() -> int:
     """Half of the machine's memory, or of what its control group may use where that is less. Bytes."""
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
-            found.append(int(Path(name).read_text()))
-    return min(found) // 2
+            sizes.append(int(Path(name).read_text()))
+    return min(sizes) // 2
 
 
 # --- the filter ------------------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ _NR, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data (little
 
 
 def _program(calls: _Architecture, may_fork: bool, may_leave: bool) -> list[tuple[int, int, int, int]]:
-    """(code, jump if true, jump if false, k) of the filter. `clone3` hides its flags from filters, so it is said not
-    to exist: the C library then falls back to `clone`, whose flags tell a thread from a process."""
+    """(code, jump if true, jump if false, k) of the filter. `clone3` hides its flags from filters, so it fails as if it
+    did not exist: the C library then falls back to `clone`, whose flags tell a thread from a process."""
     code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, calls.audit), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, _NR)]
     denied = dict.fromkeys(() if may_leave else calls.leaving, _EPERM)
     if not may_fork:
@@ -156,7 +156,7 @@ class _Filter(ctypes.Structure):
 
 
 def _confine(may_fork: bool, may_leave: bool) -> None:
-    """Install the filter; where the machine or its kernel has none, the group and the deadline must do."""
+    """Install the filter. Where the machine or its kernel has none, the process group and the deadline must suffice."""
     calls = _ARCHITECTURES.get(platform.machine())
     if calls is None:
         return

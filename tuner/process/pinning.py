@@ -1,8 +1,8 @@
 """How many threads a worker uses, and the CPUs they run on.
 
 Left to the scheduler, or to TVM's own binding, the two threads of a kernel can share one CPU while another
-idles: the same kernel then takes twice as long, and a measurement is of the scheduler. Every worker of something
-timed, tuned or baseline, therefore pins the threads that do the work, after they have shown themselves by working.
+idles: the same kernel then takes twice as long, and the scheduler is measured. Every child that times something, tuned
+or baseline, therefore pins the threads that do the work. Which those are is seen while they work.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 _BUSY_SHARE = 0.1
-"""A thread that used less than this share of the busiest one's CPU time is no worker."""
+"""A thread that used less than this share of the busiest one's CPU time does not do the work."""
 
 _WORK_S = 0.05
-"""Twenty calls of a kernel of 50 microseconds are over before the system has counted whose they were."""
+"""Twenty calls of a kernel of 50 microseconds end before the system has counted which threads made them."""
 
 
 def thread_env(threads: int) -> dict[str, str]:
@@ -34,7 +34,7 @@ def pin_workers(work: Callable[[], object], threads: int) -> bool:
     """Run `work` and pin the `threads` busiest threads of this process to a CPU each.
 
     False, with nothing pinned, when fewer threads than that were busy: a serial kernel shows no workers. Nothing
-    is pinned either where there are fewer CPUs than threads, or one thread only; then the answer is True.
+    is pinned either where there are fewer CPUs than threads, or one thread only; then the result is True.
     """
     cpus = _allowed()
     if threads < 2 or threads > len(cpus):
@@ -53,9 +53,9 @@ def pin_workers(work: Callable[[], object], threads: int) -> bool:
 
 
 def pin_while_calling(launch: Callable[[int], object], threads: int, call_s: float | None = None) -> bool:
-    """`pin_workers` while `launch(count)` makes enough calls for the threads to show themselves.
+    """`pin_workers` while `launch(count)` makes enough calls to see which threads are busy.
 
-    `call_s` is about what a call takes; without it one call is made to see. A long call is made once.
+    `call_s` is about the seconds of a call; without it one call is timed. A long call is made once.
     """
     if call_s is None:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """A process that outlives its owner just long enough to kill what the owner would have killed.
 
 A child dies with its parent (PR_SET_PDEATHSIG), but the compiler or linker that the child had started would go on. The
-guardian holds a pipe that only the owner's death can close, and then kills each process group it was told of.
+reaper holds a pipe that only the owner's death can close, and then kills each process group that it watches.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ class ProcessReaper:
         self._pipe: multiprocessing.connection.Connection | None = None
 
     def watch(self, group: int) -> None:
+        """Have a process group killed when this process dies."""
         self._groups.add(group)
         self._tell(group)
 
     def forget(self, group: int) -> None:
+        """A process group is gone: its number may be another's soon."""
         self._groups.discard(group)
         self._tell(-group)
 
@@ -36,14 +38,14 @@ class ProcessReaper:
             with contextlib.suppress(OSError):
                 self._pipe.send_bytes(b"%d" % message)
                 return
-        self._start()  # the first time, or after somebody killed it
+        self._start()  # at the first message, or after the reaper was killed
 
     def _start(self) -> None:
-        """Where even this process cannot be had, children still die with their parent; the next message tries again."""
+        """Start the reaper. Where that fails, children still die with their parent; the next message tries again."""
         self._owner = os.getpid()
         far_end, self._pipe = self._context.Pipe(duplex=False)
         try:
-            self._context.Process(target=_guard, args=(far_end,), name="reaper", daemon=True).start()
+            self._context.Process(target=_reap, args=(far_end,), name="reaper", daemon=True).start()
             for group in self._groups:
                 self._pipe.send_bytes(b"%d" % group)
         except (EOFError, OSError):
@@ -53,7 +55,8 @@ class ProcessReaper:
             far_end.close()
 
 
-def _guard(pipe: multiprocessing.connection.Connection) -> None:
+def _reap(pipe: multiprocessing.connection.Connection) -> None:
+    """The reaper's main loop: a message is a group to watch, or the negative of one to forget."""
     os.setsid()  # out of reach of what the terminal or a killed group sends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)  # the owner's normal end

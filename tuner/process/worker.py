@@ -1,9 +1,9 @@
-"""Disposable children: what can hang or crash runs in one, and the deadline lives in the parent.
+"""Disposable children: what can hang or crash runs in one, and the parent enforces its deadline.
 
-Children are forked from one warm process (TVM imported, no thread pool started), each in a process
-group of its own. They die with the parent, and a child that is late is killed with its whole group; what a child
-started dies with it, by the parent's hand or, when the parent itself was killed, by the guardian's.
-Messages are JSON on a pipe; nothing a child says is unpickled. What a child prints goes to a file without a name.
+Children are forked from one fork server (TVM imported, no thread pool started), each in a process group of its own.
+They die with the parent, and a child that is late is killed with its whole group. What a child started is killed with
+it, by the parent or, when the parent itself was killed, by the reaper. Messages are JSON on a pipe; nothing that a
+child sends is unpickled. What a child prints goes to a file without a name.
 
 A *service* is a class named as `module:Class`; it is made in the child with keyword arguments and its
 methods whose names begin with `op_` can be called.
@@ -40,7 +40,7 @@ _PRELOAD = ["kernels.preload"]
 _PR_SET_PDEATHSIG = 1
 _LEAVE_S = 2.0
 _SEND_S, _RECEIVE_S = 30, 10
-"""A message that has begun must be over by then: a child may stop in the middle of one. It may also be busy with its
+"""Once begun, a message must end within these seconds: a child may stop in the middle of one, or be busy with its
 imports when the next is sent."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -52,9 +52,9 @@ class ChildTimeout(Exception):
 
 
 class ChildDied(Exception):
-    """The child ended without answering; the message says how (signal or exit code).
+    """The child ended without a reply; the message says how (signal or exit code).
 
-    `killed`: in a way that no code comes to by mistake: the system or a person did it.
+    `killed`: by SIGKILL, which the system or a person sent: no code ends in that way by mistake.
     """
 
     def __init__(self, message: str, killed: bool = False) -> None:
@@ -74,8 +74,8 @@ class ChildError(Exception):
 class Child:
     """One child process that serves operations.
 
-    `env` is set in the child before the service is imported (thread counts are read from it at
-    import). `cpus` pins the child. `limits` bound what it may take from the machine.
+    `service` is `module:Class`, made with `settings`. `env` is set in the child before the service is imported (thread
+    counts are read from it at import). `cpus` pins the child. `limits` bound what it may take from the machine.
     Raises InfrastructureError when no process can be started.
     """
 
@@ -87,7 +87,7 @@ class Child:
         cpus: Sequence[int] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        order = {
+        request = {
             "service": service,
             "settings": dict(settings or {}),
             "env": dict(env or {}),
@@ -95,10 +95,10 @@ class Child:
             "limits": dataclasses.asdict(limits or Limits()),
         }
         try:
-            self._pipe, self._log, self._process = _start(json.dumps(order))
-        except (EOFError, OSError):  # the warm process was killed: another is started at the next attempt
+            self._pipe, self._log, self._process = _start(json.dumps(request))
+        except (EOFError, OSError):  # the fork server was killed: the next attempt starts another
             try:
-                self._pipe, self._log, self._process = _start(json.dumps(order))
+                self._pipe, self._log, self._process = _start(json.dumps(request))
             except (EOFError, OSError) as error:
                 raise InfrastructureError(
                     f"no worker process could be started: {error or type(error).__name__}",
@@ -112,14 +112,14 @@ class Child:
         return self._process.pid or 0
 
     def submit(self, op: str, **arguments: Any) -> None:
-        """Send an operation; its answer is fetched by `result`. One at a time."""
+        """Send an operation; its reply is fetched by `result`. One at a time. Raises ChildDied."""
         try:
             self._pipe.send_bytes(json.dumps([op, arguments]).encode())
         except OSError as error:
-            raise self._obituary() from error
+            raise self._death() from error
 
     def ready(self, timeout_s: float = 0.0) -> bool:
-        """Whether an answer (or the child's death) is there to be fetched."""
+        """Whether `result` would return, or raise, at once."""
         return self._pipe.poll(timeout_s)
 
     @property
@@ -128,23 +128,23 @@ class Child:
         return self._pipe
 
     def result(self, timeout_s: float) -> Any:
-        """The answer to the last `submit`. Raises ChildTimeout, ChildDied or ChildError."""
+        """The reply to the last `submit`. Raises ChildTimeout, ChildDied or ChildError."""
         if not self._pipe.poll(max(timeout_s, 0.0)):
             self.kill()
-            raise ChildTimeout(f"no answer within {timeout_s:.3g} s")
+            raise ChildTimeout(f"no reply within {timeout_s:.3g} s")
         try:
             message = self._pipe.recv_bytes()
         except (EOFError, OSError) as error:
-            raise self._obituary() from error
+            raise self._death() from error
         try:
             reply = json.loads(message)
             return reply["value"] if "value" in reply else _raise(reply)
-        except (ValueError, KeyError, TypeError) as error:  # something wrote over the pipe, or over the answer
+        except (ValueError, KeyError, TypeError) as error:  # something wrote over the pipe, or over the reply
             self.kill()
-            raise ChildDied("its answer could not be read") from error
+            raise ChildDied("its reply could not be read") from error
 
     def call(self, op: str, timeout_s: float, **arguments: Any) -> Any:
-        """`submit`, then `result`."""
+        """`submit`, then `result`. Raises ChildTimeout, ChildDied or ChildError."""
         self.submit(op, **arguments)
         return self.result(timeout_s)
 
@@ -168,7 +168,7 @@ class Child:
         self._log.close()
 
     def close(self) -> None:
-        """Let an idle child leave by itself, which lets libraries tidy up; kill it when it does not."""
+        """Let an idle child end by itself, so that libraries clean up; kill it when it does not."""
         if not self._closed:
             self._pipe.close()
             self._process.join(timeout=_LEAVE_S)
@@ -180,29 +180,30 @@ class Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _obituary(self) -> ChildDied:
+    def _death(self) -> ChildDied:
+        """Why the child ended; it is killed if it did not."""
         self._process.join(timeout=_LEAVE_S)
         code = self._process.exitcode
-        last = _last_words(self._log.fileno())
+        last = _last_output(self._log.fileno())
         self.kill()
         if code is None:
-            return ChildDied(f"stopped in the middle of an answer and was killed{last}")
+            return ChildDied(f"stopped in the middle of a reply and was killed{last}")
         if code < 0:
             return ChildDied(f"killed by {_signal_name(-code)}{last}", killed=-code == signal.SIGKILL)
-        # 255 is also what is left when the warm process was killed, and all its children with it.
+        # 255 is also the code when the fork server was killed, and all its children with it.
         return ChildDied(f"exited with code {code}{last}", killed=code == 255)
 
 
-def _start(order: str) -> tuple[Connection, Connection, multiprocessing.context.ForkServerProcess]:
+def _start(request: str) -> tuple[Connection, Connection, multiprocessing.context.ForkServerProcess]:
     """A new child's pipe, its log, and the child."""
     _CONTEXT.set_forkserver_preload(_PRELOAD)
     pipe, far_end = _CONTEXT.Pipe()
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:  # the pipe is a socket pair: its options stay with it
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_S, 0))
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0))
-    # A connection is what can be handed to a child of the warm process; this one is only ever a file.
+    # Only connections can be handed to a child of the fork server; this one is a file.
     log = Connection(os.memfd_create("log"), readable=False)
-    process = _CONTEXT.Process(target=_serve, args=(far_end, log, order), daemon=True)
+    process = _CONTEXT.Process(target=_serve, args=(far_end, log, request), daemon=True)
     try:
         process.start()
     except BaseException:
@@ -225,42 +226,30 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _last_words(log: int, limit: int = 300) -> str:
+def _last_output(log: int, limit: int = 300) -> str:
+    """The end of what the child printed, as the end of a message."""
     text = os.pread(log, limit, max(0, os.fstat(log).st_size - limit)).decode(errors="replace").strip()
     return f"; it last said: {text}" if text else ""
 
 
-def _serve(pipe: Connection, log: Connection, arguments: str) -> None:
-    """The child's main loop."""
-    order = json.loads(arguments)
-    os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    os.environ.update(order["env"])
-    if order["cpus"] is not None:
-        os.sched_setaffinity(0, order["cpus"])
-    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    log.close()
-    allowed = Limits(**order["limits"])
-    if allowed != Limits():
-        _close_all_but(pipe.fileno())
-    process_limits.apply(allowed)
-    module, _, name = order["service"].partition(":")
+def _serve(pipe: Connection, log: Connection, text: str) -> None:
+    """The child's main loop; `text` is the request that `_start` was given."""
+    request = json.loads(text)
+    _set_up(request, pipe, log)
+    module, _, name = request["service"].partition(":")
     service: Any = None
     while True:
         try:
             op, args = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        os.ftruncate(1, 0)  # the last words of a child are about what it died of
+        os.ftruncate(1, 0)  # what a child printed last is then about the operation it died of
         started = time.perf_counter()
         try:
             if service is None:
-                service = getattr(importlib.import_module(module), name)(**order["settings"])
+                service = getattr(importlib.import_module(module), name)(**request["settings"])
             reply: dict[str, Any] = {"value": getattr(service, f"op_{op}")(**args)}
-        except Exception as error:  # noqa: BLE001 - the boundary: everything becomes a typed answer
+        except Exception as error:  # noqa: BLE001 - the boundary: everything becomes a typed reply
             message = error.message if isinstance(error, TunerError) else str(error)
             reply = {"kind": type(error).__name__, "error": message, "details": traceback.format_exc()[-4000:]}
         reply["seconds"] = time.perf_counter() - started
@@ -269,12 +258,30 @@ def _serve(pipe: Connection, log: Connection, arguments: str) -> None:
         pipe.send_bytes(json.dumps(reply).encode())
 
 
-def _close_all_but(pipe: int) -> None:
-    """Close what a child of the fork server is given for children of its own: it will have none.
+def _set_up(request: Mapping[str, Any], pipe: Connection, log: Connection) -> None:
+    """Make this process what the request wants: its own group, its environment, its output to the log, its limits."""
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    os.environ.update(request["env"])
+    if request["cpus"] is not None:
+        os.sched_setaffinity(0, request["cpus"])
+    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    log.close()
+    allowed = Limits(**request["limits"])
+    if allowed != Limits():
+        _close_all_but(pipe.fileno())
+    process_limits.apply(allowed)
 
-    As long as any child holds them the fork server believes that the parent lives, and whoever writes to them ends it.
+
+def _close_all_but(pipe: int) -> None:
+    """Close the descriptors that a child of the fork server is given for children of its own: it will have none.
+
+    As long as any child holds them the fork server takes the parent for alive, and whoever writes to them ends it.
     """
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != pipe:
-            with contextlib.suppress(OSError):  # the listing's own
+            with contextlib.suppress(OSError):  # the descriptor of this listing
                 os.close(int(name))

@@ -1,4 +1,4 @@
-"""A recorded space as a device: nothing is built, and what is measured is what was recorded."""
+"""A recorded space as a device: nothing is built, and a measurement is what was recorded."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from kernels.space import Candidate
 from kernels.workload import Workload
 from tuner.protocols import AaControl, Artifact, BuildFailure, Job, Policy, Reference, Stop, Task
 from tuner.records import Measurement, Status
-from tuner.simulate.recording import Recording
+from tuner.simulate.recording import SpaceRecording
 from tuner.simulate.space import RecordedSpace
 
 SCHEMA = "encoding"
 """A feature vector of a recorded space is the encoding of its configuration: there is no program."""
 
 
-def task_of(recording: Recording) -> Task:
-    """The task that a recording is of; there is no program behind it."""
+def task_of(recording: SpaceRecording) -> Task:
+    """The task that a recording is of. It has no program."""
     return Task(Workload(recording.kernel, recording.name, "", (), 0, 0.0), recording.device)
 
 
 @dataclass(frozen=True)
 class SimulatedBuilder:
-    """Implements `protocols.Builder`: every configuration builds at once. `folder` is where nothing is written."""
+    """Implements `protocols.Builder`: every configuration builds at once. Nothing is written to `folder`."""
 
     recorded: RecordedSpace
     folder: Path
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(f"encoding.{number}" for number in range(self.recorded.rows.shape[1]))
+        return tuple(f"encoding.{number}" for number in range(self.recorded.all_encodings.shape[1]))
 
     @property
     def schema(self) -> str:
@@ -48,7 +48,7 @@ class SimulatedBuilder:
         return [self.recorded.encode(candidate) for candidate in candidates]
 
     def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
-        """What the outputs were was checked when the space was recorded: here there are none."""
+        """Files without outputs: those were checked when the space was recorded."""
         path = folder / "recorded.npz"
         with open(path, "wb") as file:
             np.savez(file)
@@ -70,16 +70,16 @@ class SimulatedBuilder:
 
 @dataclass(frozen=True)
 class SimulatedBench:
-    """Implements `protocols.Bench`. A time is the single sample that stands in the file."""
+    """Implements `protocols.Bench`. A measurement is the one time in the file."""
 
-    recording: Recording
+    recording: SpaceRecording
 
     @property
     def rechecks(self) -> bool:
         return False
 
     def measure(self, job: Job, policy: Policy) -> Measurement:
-        """What was recorded, in full: one that fails, or is slow, costs as much as any other."""
+        """The recorded time, whatever `policy` is: one that fails, or is slow, costs as much as any other."""
         row = self.recording.row_of.get(Candidate.from_text(job.candidate).decisions)  # type: ignore[arg-type]
         seconds = math.nan if row is None else float(self.recording.seconds[row])
         if math.isnan(seconds):
@@ -110,7 +110,7 @@ class SimulatedDevice:
     bench: SimulatedBench
 
     @staticmethod
-    def of(recording: Recording, recorded: RecordedSpace, folder: Path) -> SimulatedDevice:
+    def of(recording: SpaceRecording, recorded: RecordedSpace, folder: Path) -> SimulatedDevice:
         """The device that a recording was made on. `folder` is scratch space."""
         return SimulatedDevice(SimulatedBuilder(recorded, folder), SimulatedBench(recording))
 

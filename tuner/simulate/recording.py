@@ -1,8 +1,8 @@
-"""Recorded tuning spaces: every legal configuration of a kernel on a device, with the time it took there.
+"""Recorded spaces: every legal configuration of a kernel on a device, with its time there.
 
 A file is gzipped JSON of the format `replay-space/1`: `params` (names and values), `configs` (for each
-parameter the value's index in each configuration), `time_ms` (null where it failed). Only legal
-configurations are in it; those that failed when they were measured are.
+parameter the value's index in each configuration), `time_ms` (null where it failed). It has the legal
+configurations only, those that failed when they were measured included.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tuner.errors import UserError
 
 FORMAT = "replay-space/1"
 _MOST_BYTES = 256 << 20
-"""Of JSON: a hundred times the largest space recorded so far. A small file may unpack to anything."""
+"""Of JSON: a hundred times the largest recording so far. A small file may unpack to any size."""
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """What was measured of one kernel on one device.
+class SpaceRecording:
+    """The times of one kernel on one device.
 
     `choices` [n, parameters] int16 says which of its `values` each parameter has in each of the n
     configurations; `seconds` [n] is NaN where a configuration failed, and has at least one number.
@@ -47,6 +47,7 @@ class Recording:
 
     @property
     def best_s(self) -> float:
+        """The seconds of the fastest configuration."""
         return float(np.nanmin(self.seconds))
 
     @functools.cached_property
@@ -55,8 +56,8 @@ class Recording:
         return {tuple(row): number for number, row in enumerate(self.choices.tolist())}
 
 
-def read(path: Path) -> Recording:
-    """The recording in a file. Raises UserError, which names the file, when it is none."""
+def read(path: Path) -> SpaceRecording:
+    """The recording in a file. Raises UserError, which names the file, when it holds none."""
     try:
         with gzip.open(path) as file:
             text = file.read(_MOST_BYTES + 1)
@@ -77,7 +78,7 @@ def read(path: Path) -> Recording:
 _HINT = f"give a .json.gz file of the format {FORMAT}, or a folder of them"
 
 
-def _recording(data: Mapping[str, Any]) -> Recording:
+def _recording(data: Mapping[str, Any]) -> SpaceRecording:
     values = tuple(tuple(p["values"]) for p in data["params"])
     choices = np.array(data["configs"], dtype=np.int16).T.copy()
     seconds = np.array([np.nan if t is None else float(t) / 1e3 for t in data["time_ms"]], dtype=np.float64)
@@ -90,15 +91,15 @@ def _recording(data: Mapping[str, Any]) -> Recording:
     if len({tuple(row) for row in choices.tolist()}) != len(choices):
         raise ValueError("`configs` has the same configuration twice")
     names = tuple(str(p["name"]) for p in data["params"])
-    return Recording(str(data["name"]), str(data["kernel"]), str(data["device"]), names, values, choices, seconds)
+    return SpaceRecording(str(data["name"]), str(data["kernel"]), str(data["device"]), names, values, choices, seconds)
 
 
 def find(paths: list[Path]) -> list[Path]:
-    """The files meant by files and folders. Raises UserError for a folder without any and a path that is not there."""
-    found: list[Path] = []
+    """The files among `paths`, and those in the folders among them. Raises UserError for a folder without any."""
+    files: list[Path] = []
     for path in paths:
         inside = sorted(path.glob("*.json.gz")) if path.is_dir() else [path]
         if not inside:
             raise UserError(f"{path}: no recorded space in this folder", _HINT)
-        found += inside
-    return found
+        files += inside
+    return files

@@ -1,8 +1,8 @@
 """How soon a search found what is fast, on a recorded space.
 
-The score is that of count-based benchmarks of tuners (Willemsen et al., "A methodology for comparing optimization
-algorithms for auto-tuning", 2024, in its area-ratio form over a logarithmic axis): 0 is uniform random search without
-replacement, 1 the optimum from evaluation FIRST on.
+The score counts evaluations, as Willemsen et al., "A methodology for comparing optimization algorithms for
+auto-tuning" (2024) do, in its area-ratio form over a logarithmic axis: 0 is uniform random search without replacement,
+1 the optimum from evaluation FIRST on.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.simulate.recording import Recording
+from tuner.simulate.recording import SpaceRecording
 
 FIRST = 10
-"""The evaluation from which on a score counts: before it there is little but luck."""
+"""The evaluation from which on a score counts: before it chance decides."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """One strategy on one recording, once. `seconds` are in the order of the evaluations; NaN failed.
+    """One run of a strategy on a recording. `seconds` are in the order of the evaluations, NaN where one failed.
 
     `own_s` is what the strategy itself took for all of them.
     """
@@ -42,15 +42,15 @@ class Played:
         return best
 
 
-def curve(recording: Recording, runs: Sequence[Played], budget: int) -> NDArray[np.float64]:
+def curve(recording: SpaceRecording, runs: Sequence[Played], budget: int) -> NDArray[np.float64]:
     """Optimum over best so far after 1 to `budget` evaluations, the mean over the runs: 1 is the optimum."""
     ratios = [recording.best_s / run.best_so_far(budget) for run in runs]
     mean: NDArray[np.float64] = np.mean(ratios, axis=0)
     return mean
 
 
-def random_curve(recording: Recording, budget: int) -> NDArray[np.float64]:
-    """What `curve` is for random search without replacement: its exact expectation.
+def random_curve(recording: SpaceRecording, budget: int) -> NDArray[np.float64]:
+    """The exact expectation of `curve` for random search without replacement.
 
     The best of n draws has rank r with probability C(N - 1 - r, n - 1) / C(N, n).
     """
@@ -71,7 +71,7 @@ def random_curve(recording: Recording, budget: int) -> NDArray[np.float64]:
     return expected
 
 
-def score(recording: Recording, runs: Sequence[Played], budget: int) -> float:
+def score(recording: SpaceRecording, runs: Sequence[Played], budget: int) -> float:
     """The share of the area between random search and the optimum that the runs recover; may be negative.
 
     The axis of evaluations is logarithmic, from FIRST to `budget`.
@@ -83,7 +83,7 @@ def score(recording: Recording, runs: Sequence[Played], budget: int) -> float:
     return float(weight @ (curve(recording, runs, budget) - random)) / possible if possible > 0 else 0.0
 
 
-def evaluations_to(recording: Recording, run: Played, within: float, budget: int) -> int | None:
+def evaluations_to(recording: SpaceRecording, run: Played, within: float, budget: int) -> int | None:
     """The first evaluation whose best is at most `within` (0.02 for 2 %) above the optimum; None when none is."""
     good = np.flatnonzero(run.best_so_far(budget) <= recording.best_s * (1 + within))
     return int(good[0]) + 1 if len(good) else None
@@ -91,25 +91,26 @@ def evaluations_to(recording: Recording, run: Played, within: float, budget: int
 
 @dataclass(frozen=True)
 class Result:
-    """One strategy on one recording, once for each seed."""
+    """The runs of one strategy on one recording, one for each seed."""
 
-    recording: Recording
+    recording: SpaceRecording
     strategy: str
     budget: int
     runs: tuple[Played, ...]
 
     @property
     def score(self) -> float:
+        """The score of all runs together."""
         return score(self.recording, self.runs, self.budget)
 
     @property
     def error(self) -> float:
         """The standard error of the score over the seeds; NaN for a single one."""
-        each = [score(self.recording, [run], self.budget) for run in self.runs]
-        return float(np.std(each, ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.nan
+        scores = [score(self.recording, [run], self.budget) for run in self.runs]
+        return float(np.std(scores, ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else math.nan
 
     def slowdown(self, evaluations: int) -> float:
-        """The median over the seeds of best so far over optimum."""
+        """The median over the seeds of the best of so many evaluations, over the optimum."""
         best = [run.best_so_far(self.budget)[evaluations - 1] for run in self.runs]
         return float(np.median(best)) / self.recording.best_s
 

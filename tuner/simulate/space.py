@@ -16,21 +16,20 @@ from kernels.space import Candidate, DesignSpace, Knob, Sketch
 PriorMean = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 _CATEGORIES = 4
-"""Whole numbers from 0 to at most this many less one name methods more often than they count something."""
+"""Whole numbers from 0 to at most this many less one are taken for names of methods, not for sizes."""
 
 _METHOD, _SIZE, _POWER = 0, 1, 2
 _PRIOR_SCALE = {_SIZE: 0.175, _POWER: 0.35}
-"""The deviation of each part of the prior mean among the legal combinations, in deviations of the log seconds. Half of
-what six spaces were best with: what was chosen by looking at them is too strong for others (experiments/replay)."""
+"""The deviation of each part of the prior mean over the legal combinations, in deviations of the log seconds. Half of
+what was best for six spaces: values chosen by looking at them are too large for others (experiments/replay)."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedSpace(DesignSpace):
     """One sketch with one knob a parameter, whose decisions are the indices of the values.
 
-    `learned`: a prior mean from recordings of other devices.
-    Legal is what `choices` [n, parameters] lists, and nothing else. Nothing but values and legality
-    is known here: no names, no times.
+    `choices` [n, parameters] lists the legal combinations. `learned` is a prior mean from recordings of other devices.
+    A strategy sees values and legality only, no names and no times.
     """
 
     values: tuple[tuple[Any, ...], ...] = ()
@@ -58,9 +57,9 @@ class RecordedSpace(DesignSpace):
         return candidate.sketch == 0 and candidate.decisions in self.number
 
     def default(self) -> Candidate:
-        """The legal combination closest to the middle of all: a recording does not say what its authors began with."""
-        rows = self.rows
-        return self.candidate(int(np.argmin(((rows - rows.mean(axis=0)) ** 2).sum(axis=1))))
+        """The legal combination closest to the mean of all: a recording has no default of its own."""
+        encodings = self.all_encodings
+        return self.candidate(int(np.argmin(((encodings - encodings.mean(axis=0)) ** 2).sum(axis=1))))
 
     def sample(self, rng: np.random.Generator, vary_passes: float = 0.0) -> Candidate:
         """Uniform over the legal combinations."""
@@ -76,15 +75,17 @@ class RecordedSpace(DesignSpace):
                     yield Candidate(0, moved)
 
     def initial_candidates(self, limit: int = 24) -> list[Candidate]:
-        """None: what a good first guess is cannot be known without knowing what the parameters mean."""
+        """None: they cannot be chosen without knowing what the parameters mean."""
         return []
 
     # --- numbers --------------------------------------------------------------------------------------
 
     def candidate(self, number: int) -> Candidate:
+        """The combination in a row of `choices`."""
         return Candidate(0, tuple(self.choices[number].tolist()))
 
     def points(self) -> list[Candidate]:
+        """All legal combinations, in the order of `choices`."""
         return [Candidate(0, tuple(row)) for row in self.choices.tolist()]
 
     def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
@@ -92,41 +93,40 @@ class RecordedSpace(DesignSpace):
         return np.concatenate([t[c] for t, c in zip(self._tables, choices.T, strict=True)], axis=1)
 
     def encode(self, candidate: Candidate) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = np.concatenate(
+        encoding: NDArray[np.float32] = np.concatenate(
             [table[i] for table, i in zip(self._tables, candidate.decisions, strict=True)]
         )
-        return row
+        return encoding
 
     @functools.cached_property
-    def rows(self) -> NDArray[np.float32]:
-        """The encodings of all legal combinations [n, columns]."""
+    def all_encodings(self) -> NDArray[np.float32]:
+        """The encodings of all legal combinations [n, columns], in the order of `choices`."""
         return np.concatenate([t[c] for t, c in zip(self._tables, self.choices.T, strict=True)], axis=1)
 
     @property
     def prior_mean(self) -> PriorMean:
-        """What other devices taught, where anything did, else what the values alone say."""
+        """The one learned from recordings of other devices; without any, one from the values alone."""
         return self.learned or self._prior_of_values
 
-    def _prior_of_values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What is expected of encodings [n, columns] before anything is measured: log seconds in deviations from
-        their mean [n].
+    def _prior_of_values(self, encodings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The prior mean of encodings [n, columns]: log seconds, in deviations from their mean [n].
 
         Larger sizes (more work for a thread, wider vectors) and powers of two (warps, banks, cache lines) are
-        faster more often than not. No name and no time goes into this; of what is true of most kernels and
-        devices it is the part that can be said without knowing what a parameter is.
+        faster more often than not. It uses no names and no times: it is what holds for most kernels and devices
+        whatever a parameter means.
         """
         weights, middle = self._prior_weights
-        return middle - rows.astype(np.float64) @ weights
+        return middle - encodings.astype(np.float64) @ weights
 
     @functools.cached_property
     def _prior_weights(self) -> tuple[NDArray[np.float64], float]:
         kinds = np.concatenate([k for _, k in self._columns])
         weights = np.zeros(len(kinds))
         for kind, scale in _PRIOR_SCALE.items():
-            worth = self.rows[:, kinds == kind].sum(axis=1)
-            if len(worth) and worth.std() > 0:
-                weights[kinds == kind] = scale / worth.std()
-        return weights, float((self.rows @ weights).mean())
+            part = self.all_encodings[:, kinds == kind].sum(axis=1)
+            if len(part) and part.std() > 0:
+                weights[kinds == kind] = scale / part.std()
+        return weights, float((self.all_encodings @ weights).mean())
 
     @functools.cached_property
     def _tables(self) -> list[NDArray[np.float32]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.config import SETTINGS, PassesConfig, SearchConfig, Settings
+from tuner.config import SETTINGS, EffortSettings, PassesConfig, SearchConfig
 from tuner.progress import Progress
 from tuner.protocols import Stop
 from tuner.records import Record
@@ -35,7 +35,7 @@ class SearchContext:
     usable: Callable[[Record], bool] = lambda record: True
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> EffortSettings:
         return SETTINGS[self.search.effort]
 
     def note(self, text: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels.space import Candidate, DesignSpace
-from tuner.config import Settings
+from tuner.config import EffortSettings
 from tuner.measure.pooled import fastest, tied
 from tuner.protocols import RANK, Artifact, Job, Policy, Proposal, Reference, Stop, Strategy, Task, TuningDevice
 from tuner.records import Fidelity, Measurement, Status
@@ -61,7 +61,7 @@ class TaskSession:
         features: FeatureCache,
         device: TuningDevice,
         ledger: Ledger,
-        settings: Settings,
+        settings: EffortSettings,
         folder: Path,
         known: Known,
         interrupted: Interrupted | None = None,

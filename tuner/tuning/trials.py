@@ -113,7 +113,7 @@ class Trials:
 
 
 def screening_policy(best_s: float | None, give_up: float, no_finalist: float) -> Policy:
-    """How a new candidate is timed where the task's best takes `best_s` seconds: see `config.Settings`."""
+    """How a new candidate is timed where the task's best takes `best_s` seconds: see `config.EffortSettings`."""
     if best_s is None:
         return SCREEN
     return dataclasses.replace(SCREEN, give_up_above_s=give_up * best_s, enough_above_s=no_finalist * best_s)

@@ -19,8 +19,10 @@ def reference(
 ) -> NDArray[np.float64]:
     """relu(conv(image)) + offset, in float64 and without any of the baselines."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
-    out = np.einsum("nchwyx,ocyx->nohw", windows.astype(np.float64), weights(model_spec).astype(np.float64))
-    return np.maximum(out, 0) + offset
+    out: NDArray[np.float64] = np.einsum(
+        "nchwyx,ocyx->nohw", windows.astype(np.float64), weights(model_spec).astype(np.float64)
+    )
+    return np.asarray(np.maximum(out, 0) + offset, dtype=np.float64)
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[Any, list[Any]]:

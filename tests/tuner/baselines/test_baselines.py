@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,26 +14,28 @@ from tuner.baselines.onnxruntime import OnnxRuntime
 from tuner.errors import ModelError
 
 
+def _no_model(model_spec: Mapping[str, Any]) -> tuple[Any, Sequence[Any]]:
+    raise AssertionError("the model is not asked for")
+
+
 def test_names_are_those_of_the_table() -> None:
-    assert {name: BASELINES[name](lambda model_spec: None).name for name in BASELINES} == {
-        name: name for name in BASELINES
-    }
+    assert {name: BASELINES[name](_no_model).name for name in BASELINES} == {name: name for name in BASELINES}
     on_gpu = {"onnxruntime_cuda", "onnxruntime_cuda_graph"}
     assert set(BASELINES) == {"torch", "torch_channels_last", "torch_compile", "onnxruntime"} | on_gpu
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_settings_name_product_and_version(name: str) -> None:
-    settings = BASELINES[name](lambda model_spec: None).settings
+    settings = BASELINES[name](_no_model).settings
     assert settings.startswith(("PyTorch ", "ONNX Runtime "))
     assert any(character.isdigit() for character in settings)
 
 
 def test_a_compiler_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    reason = BASELINES["torch_compile"](lambda model_spec: None).unavailable()
+    reason = BASELINES["torch_compile"](_no_model).unavailable()
     assert reason is not None and "no-such-compiler" in reason
-    assert BASELINES["torch"](lambda model_spec: None).unavailable() is None
+    assert BASELINES["torch"](_no_model).unavailable() is None
 
 
 def test_the_table_and_its_answers_import_no_framework() -> None:

@@ -1,4 +1,4 @@
-"""A run that is killed again and again comes to the result of one that lives: the short form of experiments/kill9."""
+"""A run that is killed again and again comes to the result of one that is not: the short form of experiments/kill9."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_nothing_is_lost_when_a_run_is_killed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[-4].startswith("4 kills in ")
-    runs = lines[-4].partition("lives of ")[2].partition(" ")[0]
+    runs = lines[-4].partition("attempts at ")[2].partition(" ")[0]
     assert lines[-1] == f"the same final result: {runs} of {runs}"

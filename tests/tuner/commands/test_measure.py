@@ -85,7 +85,7 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str, benches: Sequence[Counti
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    from tuner.bundle.recorded import BundleReplayBench
+    from tuner.bundle.replay import BundleReplayBench
 
     made = Counting(BundleReplayBench(recorded(tmp_path / "recorded.jsonl")))
     install(monkeypatch, "counting", [made])
@@ -170,12 +170,12 @@ def test_every_failure_is_a_line(tmp_path: Path, bench: Counting) -> None:
         device = "A GPU"
 
         def measure(self, job: Job, policy: Policy) -> Measurement:
-            return Measurement(Status.RUN_TIMEOUT, fidelity=policy.fidelity, reason="no answer within 1 s")
+            return Measurement(Status.RUN_TIMEOUT, fidelity=policy.fidelity, reason="no reply within 1 s")
 
     bench.inner = Broken()  # type: ignore[assignment]
     lines, code = run(tmp_path, "counting")
     assert code == 0
-    assert lines == ["screened 6 of 6 kernels: 6 run timeout", "double: no time; run timeout: no answer within 1 s"]
+    assert lines == ["screened 6 of 6 kernels: 6 run timeout", "double: no time; run timeout: no reply within 1 s"]
 
 
 def test_a_gpu_that_dies_ends_it_with_what_was_measured(tmp_path: Path, bench: Counting) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,8 +81,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder, run
 
 
-def _summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text())
+def _summary(run: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return summary
 
 
 def test_everything_is_written(finished: tuple[Path, Path]) -> None:
@@ -237,7 +239,7 @@ def _has_records(database: Path, count: int) -> bool:
         return False
     try:
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            return connection.execute("select count(*) from records").fetchone()[0] >= count
+            return int(connection.execute("select count(*) from records").fetchone()[0]) >= count
     except sqlite3.OperationalError:
         return False
 

@@ -10,7 +10,7 @@ import pytest
 
 from kernels.space import Candidate
 from tuner import config as run_files
-from tuner.commands import run as experiment
+from tuner.commands.run import run
 from tuner.devices.builder import entry_of
 from tuner.measure.replay import Recording
 from tuner.progress import Progress
@@ -33,7 +33,7 @@ CEILINGS = {
 def _run(folder: Path, name: str, recording: Recording) -> tuple[Path, SqlStore]:
     recording.save(folder / f"{name}.json")
     config = run_files.parse(CONFIG.format(folder=folder, name=name), f"{name}.yaml")
-    outcome = experiment.run(config, "run", Progress(), replay=folder / f"{name}.json")
+    outcome = run(config, "run", Progress(), replay=folder / f"{name}.json")
     assert outcome.exit_code == 0
     return outcome.run_dir, SqlStore(f"sqlite:///{folder}/{name}.db")
 
@@ -52,8 +52,8 @@ def test_the_whole_way_without_a_gpu(compiler: None, tmp_path: Path) -> None:
             times[entry_of(task, candidate), fidelity] = Measurement(Status.OK, samples, fidelity)
     folder, store = _run(tmp_path, "second", Recording(times, CEILINGS))
     with closing(store):
-        tiers = {r.measurement.fidelity for r in store.read() if r.measurement.ok}
-        assert tiers == set(Fidelity), "what was screened was ranked and certified"
+        fidelities = {r.measurement.fidelity for r in store.read() if r.measurement.ok}
+        assert fidelities == set(Fidelity), "what was screened was ranked and certified"
         assert {(r.task_key, r.candidate) for r in store.read()} == proposed
 
     summary = json.loads((folder / "summary.json").read_text())
@@ -65,7 +65,7 @@ def test_the_whole_way_without_a_gpu(compiler: None, tmp_path: Path) -> None:
         assert kernel["tuned_s"] < kernel["untuned_s"] == pytest.approx(1e-4, rel=0.01)
     assert summary["end_to_end"]["tuned_s"] is None
     assert summary["export"] is None, "what was not verified is not exported"
-    assert any("without a GPU" in note for note in summary["notes"])
+    assert any("not exported: without its device" in note for note in summary["notes"])
     for name in ("report.html", "report.md", "kernels.csv", "environment.json", "config.yaml"):
         assert (folder / name).stat().st_size > 0
     assert not (folder / "export").exists()

@@ -13,7 +13,7 @@ from tuner import cli
 from tuner.commands.simulate import compare, curves, play, strategy_for, table
 from tuner.errors import UserError
 from tuner.records import Measurement, Status
-from tuner.simulate.recording import Recording, read
+from tuner.simulate.recording import SpaceRecording, read
 from tuner.simulate.space import RecordedSpace
 
 
@@ -50,7 +50,7 @@ def test_the_search_is_as_good_as_it_was() -> None:
 def test_another_devices_recording_is_a_head_start() -> None:
     here = read(SPACE)
     rng = np.random.default_rng(0)
-    there = Recording("other", here.kernel, "other", here.parameters, here.values, here.choices,
+    there = SpaceRecording("other", here.kernel, "other", here.parameters, here.values, here.choices,
                       3.0 * here.seconds * np.exp(0.1 * rng.standard_normal(len(here))))  # fmt: skip
     warm, cold = (compare([here], ["guided"], 15, 2, earlier=e)[0] for e in ([there], []))
     assert warm.slowdown(5) < min(1.1, cold.slowdown(5))
@@ -62,7 +62,8 @@ def test_another_devices_recording_is_a_head_start() -> None:
 def test_a_program_that_evaluates_itself_gets_the_same_strategy(name: str) -> None:
     recording = read(SPACE)
     space = RecordedSpace.of(recording.values, recording.choices)
-    strategy, seconds = strategy_for(space, name, 3), []
+    strategy = strategy_for(space, name, 3)
+    seconds: list[float] = []
     while len(seconds) < 20:
         [proposal] = strategy.ask(1)
         choices = tuple(int(d) for d in proposal.candidate.decisions)  # type: ignore[arg-type]

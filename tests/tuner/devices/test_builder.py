@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from tvm import te
 
-from kernels.passes import PASSES, FastMath, LlvmOpt, PassConfig
+from kernels.passes import PASSES, PassConfig
+from kernels.passes.fast_math import FastMath
+from kernels.passes.llvm_opt import LlvmOpt
 from kernels.space import Candidate, DesignSpace
 from kernels.workload import Workload, from_prim_func
 from tuner.devices.builder import LocalBuilder, entry_of

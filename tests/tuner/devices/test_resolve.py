@@ -44,7 +44,8 @@ def test_a_name_that_is_no_kind_of_device_is_refused(name: str, word: str) -> No
 
 
 def test_names_of_the_table_and_targets_written_out_pass_the_check() -> None:
-    for spec in (devices.AUTO, *devices.KINDS, {"kind": "anything"}):
+    specs: tuple[str | dict[str, Any], ...] = (devices.AUTO, *devices.KINDS, {"kind": "anything"})
+    for spec in specs:
         devices.check(TargetConfig(spec))
 
 

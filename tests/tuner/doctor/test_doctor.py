@@ -195,7 +195,7 @@ def test_nvcc_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def states() -> dict[str, Any]:
         return {f.found: f.state for f in findings.findings(wanted) if "nvcc" in f.found}
 
-    missing = {"missing: nvcc, or it does not answer": State.BROKEN}
+    missing = {"missing: nvcc, or it does not work": State.BROKEN}
     assert states() == missing
     fake_program(tmp_path, "nvcc", "exit 1")
     assert states() == missing

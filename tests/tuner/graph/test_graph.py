@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from tuner.devices.cpu import CPU
 from tuner.devices.cpu.assembly import assemble
 from tuner.graph import GraphConfig, clean, lower, output_specs
 from tuner.graph.layout import block_of
-from tuner.protocols import Artifact
+from tuner.protocols import Artifact, ImportedModel
+
+Expected = tuple[list[np.ndarray], np.ndarray]  # the inputs and the output
 
 TARGET = {"kind": "llvm", "num-cores": 2}
 
@@ -45,7 +49,8 @@ class Small(nn.Module):
         x = torch.relu(self.left_norm(self.left(y)) + x)
         x = torch.sigmoid(self.grouped(torch.cat([x[:, :8], y[:, 8:]], dim=1)))
         x = self.odd(x)
-        return self.head(x.mean((2, 3)))
+        output: torch.Tensor = self.head(x.mean((2, 3)))
+        return output
 
 
 def small_half() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -62,20 +67,23 @@ def small_renamed() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> ImportedModel:
     return importers.load("torch:tests.tuner.graph.test_graph:small", 1, {}, "random", 3)
 
 
 @pytest.fixture(scope="module")
-def expected(model):
+def expected(model: ImportedModel) -> Expected:
     module, _ = importers.torch_module(model.model_spec)
     inputs = importers.model_inputs(model.inputs, model.model_spec, 5)
     with torch.no_grad():
         return inputs, module(*[torch.from_numpy(a) for a in inputs]).numpy()
 
 
-def _run(executable, inputs) -> np.ndarray:
-    return relax.VirtualMachine(executable, tvm.cpu())["main"](*[tvm.runtime.tensor(a) for a in inputs]).numpy()
+def _run(executable: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    output: np.ndarray = relax.VirtualMachine(executable, tvm.cpu())["main"](
+        *[tvm.runtime.tensor(a) for a in inputs]
+    ).numpy()
+    return output
 
 
 def _operators(module: tvm.IRModule) -> list[str]:
@@ -87,7 +95,7 @@ def _operators(module: tvm.IRModule) -> list[str]:
     ]
 
 
-def test_clean_folds_batch_norms_and_keeps_the_output(model, expected) -> None:
+def test_clean_folds_batch_norms_and_keeps_the_output(model: ImportedModel, expected: Expected) -> None:
     inputs, output = expected
     cleaned = clean(model.module)
     assert "relax.nn.batch_norm" in _operators(model.module)
@@ -100,20 +108,22 @@ def test_clean_folds_batch_norms_and_keeps_the_output(model, expected) -> None:
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW4c", "NCHW8c", "NCHW16c"])
 @pytest.mark.parametrize("depth", [-1, 0, 2])
-def test_every_graph_configuration_keeps_the_output(model, expected, layout: str, depth: int) -> None:
+def test_every_graph_configuration_keeps_the_output(
+    model: ImportedModel, expected: Expected, layout: str, depth: int
+) -> None:
     inputs, output = expected
     lowered = lower(clean(model.module), GraphConfig(layout, depth), Target(TARGET))
     np.testing.assert_allclose(_run(assemble(lowered, {}, Target(TARGET)), inputs), output, rtol=1e-4, atol=1e-5)
     assert output_specs(lowered) == [([1, 7], "float32")]
 
 
-def test_convolution_bias_residual_and_activation_are_one_kernel(model) -> None:
+def test_convolution_bias_residual_and_activation_are_one_kernel(model: ImportedModel) -> None:
     lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
     names = [t.name for t in lowered.tasks]
     assert any(name.startswith("conv2d_1x1") and name.endswith("_add_add_relu") for name in names), names
 
 
-def test_winners_are_linked_into_the_model(model, expected, tmp_path: Path) -> None:
+def test_winners_are_linked_into_the_model(model: ImportedModel, expected: Expected, tmp_path: Path) -> None:
     inputs, output = expected
     lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
     builder = CPU.builder(json.dumps(TARGET), tmp_path / "built", 2, 60)

@@ -51,7 +51,7 @@ def test_the_faster_one_is_found_faster(enter: Enter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("then", "reason"), [("die", "code 7"), ("raise", "out of luck"), ("hang", "no answer"), ("lie", "took 0.0 s")]
+    ("then", "reason"), [("die", "code 7"), ("raise", "out of luck"), ("hang", "no reply"), ("lie", "took 0.0 s")]
 )
 def test_one_that_fails_at_once_is_dropped_and_the_others_go_on(enter: Enter, then: str, reason: str) -> None:
     result = compare_interleaved(

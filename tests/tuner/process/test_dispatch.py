@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.process.dispatch import finish_s, longest_first, spread
+from tuner.process.dispatch import dispatch, finish_s, longest_first
 
 seconds = st.lists(st.floats(0.001, 100, allow_nan=False), min_size=1, max_size=9)
 
@@ -39,7 +39,7 @@ def test_every_job_is_done_once_by_workers_that_share_them() -> None:
         with lock:
             done.append((worker, job))
 
-    spread(range(40), [1.0] * 40, [0, 1, 2], work)
+    dispatch(range(40), [1.0] * 40, [0, 1, 2], work)
     assert sorted(job for _, job in done) == list(range(40))
     assert {worker for worker, _ in done} == {0, 1, 2}
 
@@ -51,7 +51,7 @@ def test_a_slow_worker_gets_less() -> None:
         time.sleep(0.02 if worker else 0.002)
         counts[worker] += 1
 
-    spread(range(60), [1.0] * 60, [0, 1], work)
+    dispatch(range(60), [1.0] * 60, [0, 1], work)
     assert counts[0] > 2 * counts[1]
 
 
@@ -65,11 +65,11 @@ def test_an_error_ends_it_and_is_raised_here() -> None:
         done.append(job)
 
     with pytest.raises(RuntimeError, match="worker down"):
-        spread(range(1000), list(range(1000, 0, -1)), [0, 1], work)
+        dispatch(range(1000), list(range(1000, 0, -1)), [0, 1], work)
     assert len(done) < 100
 
 
 def test_nothing_is_handed_out_after_a_stop() -> None:
     done: list[int] = []
-    spread(range(10), [1.0] * 10, [0], lambda worker, job: done.append(job), lambda: len(done) >= 4)
+    dispatch(range(10), [1.0] * 10, [0], lambda worker, job: done.append(job), lambda: len(done) >= 4)
     assert len(done) == 4

@@ -124,10 +124,9 @@ def slow_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = f'#!/bin/sh\n[ -e {tmp_path}/fine ] && exec {real_linker} "$@"\necho $$ >> {started}\nsleep 100 & wait\n'
     (folder / "ld").write_text(script)
     (folder / "ld").chmod(0o755)
-    real = build.Child
 
     def child(service: str, settings: dict[str, Any], env: dict[str, str], **others: Any) -> Child:
-        return real(service, settings, env={**env, "PATH": f"{folder}:{os.environ['PATH']}"}, **others)
+        return Child(service, settings, env={**env, "PATH": f"{folder}:{os.environ['PATH']}"}, **others)
 
     monkeypatch.setattr(build, "Child", child)
     return started
@@ -159,7 +158,7 @@ def test_a_build_is_repeated_when_its_worker_is_murdered(slow_linker: Path, tmp_
     builder = LocalBuilder(TARGET, CODEGEN, tmp_path / "built", workers=1, timeout_s=60)
     try:
         space = builder.space(task, tuple(PASSES))
-        victim = builder._children[0].pid  # noqa: SLF001
+        victim = builder._workers.child(0).pid  # noqa: SLF001
 
         def murder() -> None:
             assert processes.within(30, lambda: slow_linker.exists() and slow_linker.read_text() != "")

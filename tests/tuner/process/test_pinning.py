@@ -46,7 +46,7 @@ class Pinner:
 
         answer = pin_workers(all_work, threads)
         ours = [threading.get_native_id(), *tids]
-        result = {
+        result: dict[str, list[list[int]] | bool] = {
             "pinned": answer,
             "workers": [sorted(os.sched_getaffinity(t)) for t in ours],
             "idle": [sorted(os.sched_getaffinity(idle.native_id or 0))],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +13,7 @@ SERVICE = "tests.tuner.hostile:Hostile"
 
 
 @pytest.fixture
-def child():
+def child() -> Iterator[Child]:
     with Child(SERVICE, {"offset": 3}, env={"TUNER_TEST_MARK": "here"}) as made:
         yield made
 

@@ -16,10 +16,10 @@ from tests.contracts.device import TuningDeviceContract
 from tuner.protocols import SCREEN, Artifact, Bench, Builder, Job, Task, TuningDevice, job_of
 from tuner.records import Status
 from tuner.simulate.device import SimulatedBench, SimulatedDevice, task_of
-from tuner.simulate.recording import Recording
+from tuner.simulate.recording import SpaceRecording
 from tuner.simulate.space import RecordedSpace
 
-RECORDING = Recording(
+RECORDING = SpaceRecording(
     "toy", "kernel", "a device", ("a", "b"), ((1, 2, 4), (8, 16)),
     np.array([[0, 0], [1, 0], [2, 0], [0, 1], [1, 1]], dtype=np.int16), np.array([4.0, 3.0, math.nan, 2.0, 1.0]),
 )  # fmt: skip

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.tuner.simulate.test_recording import SPACE
-from tuner.simulate.recording import Recording, read
+from tuner.simulate.recording import SpaceRecording, read
 from tuner.simulate.score import Played, Result, evaluations_to, random_curve, score
 
 
-def toy(seconds: list[float], device: str = "d", values: tuple[int, ...] = (1, 2, 4, 8)) -> Recording:
+def toy(seconds: list[float], device: str = "d", values: tuple[int, ...] = (1, 2, 4, 8)) -> SpaceRecording:
     choices = np.arange(len(seconds), dtype=np.int16)[:, None]
-    return Recording("toy", "k", device, ("a",), (values,), choices, np.array(seconds))
+    return SpaceRecording("toy", "k", device, ("a",), (values,), choices, np.array(seconds))
 
 
 def test_the_expectation_of_random_search_is_exact() -> None:

@@ -1,4 +1,4 @@
-"""Linking a tuned model for a CPU, from the very object files that were measured."""
+"""Linking a tuned model for a CPU, from the object files that were measured."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def assemble(lowered: Lowered, winners: Mapping[str, tuple[str, Path]], target: 
 
 
 class CpuAssembly:
-    """Implements `devices.device.Assembly`: parts are (symbol, object file) of the very kernels that were measured."""
+    """Implements `devices.device.Assembly`: parts are (symbol, object file) of the kernels that were measured."""
 
     runtime = "cpu"
 

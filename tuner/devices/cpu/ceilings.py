@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured: arithmetic by dtype, traffic by memory level; for roofline and floor."""
+"""What this machine can do at most, measured: arithmetic by dtype, traffic by memory level."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main(x: T.Buffer((2,), "{dtype}"), out: T.Buffer(({tasks}, {width}), "{dtype
                 out[t, u * {lanes} + v] = acc[u * {lanes} + v]
 """
 
-# Sums of a buffer, again and again: the order of additions is fixed, so no pass can be left out.
+# Repeated sums of a buffer: the order of additions is fixed, so no pass over it can be left out.
 _READING = """
 @T.prim_func(s_tir=True)
 def main(x: T.Buffer(({tasks}, {count}), "float32"), out: T.Buffer(({tasks}, {width}), "float32")):
@@ -87,7 +87,7 @@ def peak_flops_per_s(ceilings: Mapping[str, Any], dtype: str) -> float:
 
 
 class Ceilings:
-    """A child's service, started with `thread_env(threads)`. It pins itself: its child is for nothing else."""
+    """A child's service, started with `thread_env(threads)`. It pins itself: the child does nothing else."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -102,8 +102,8 @@ class Ceilings:
         methods = []
         widths: tuple[int, ...] = _WIDTHS  # the best for one dtype is the best for all
         for dtype in DTYPES:
-            # On a busy machine all threads are seldom free at once, but one is for a millisecond: a ceiling that is
-            # too low would call honest kernels impossible, one that is a little too high only judges less.
+            # On a busy machine all threads are seldom free at once, but one is for a millisecond. A ceiling that is too
+            # low would make right kernels suspect; one that is a little too high only makes fewer wrong ones so.
             alone, width = fma_rate(1, dtype, widths)
             widths = (width,)
             rates = {
@@ -135,7 +135,7 @@ def cache_levels(threads: int, folder: Path = Path("/sys/devices/system/cpu/cpu0
     `probe_bytes` a thread is half its share of a cache, so that what is read is in that cache; a level whose probe
     would still fit the level below is left out.
     """
-    found = []
+    levels = []
     below = 0
     for index in sorted(folder.glob("index*")):
         try:
@@ -151,13 +151,13 @@ def cache_levels(threads: int, folder: Path = Path("/sys/devices/system/cpu/cpu0
             continue
         probe = size // 2 // max(1, min(threads, sharing))
         if probe > below:
-            found.append({"name": f"L{level}", "bytes": size, "probe_bytes": probe})
+            levels.append({"name": f"L{level}", "bytes": size, "probe_bytes": probe})
             below = size
-    return found
+    return levels
 
 
 def _cpus(text: str) -> int:
-    """How many CPUs `0-3,8` names."""
+    """How many CPUs a list like `0-3,8` names."""
     ends = [part.partition("-") for part in text.strip().split(",")]
     return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
 
@@ -181,7 +181,10 @@ def fma_rate(threads: int, dtype: str, widths: Sequence[int]) -> tuple[float, in
 
 
 def read_rate(threads: int, probe_bytes: int, vector: int) -> float:
-    """Bytes per second that `threads` threads read together, each from `probe_bytes` of its own, again and again."""
+    """Bytes per second that `threads` threads read together, each repeatedly from `probe_bytes` of its own.
+
+    `vector`: bytes of a vector.
+    """
     import tvm
 
     lanes = vector // 4
@@ -219,13 +222,13 @@ def memory_rate(threads: int) -> tuple[float, str]:
     size = min(max(4 * last_level_cache_bytes(), 128 << 20), 512 << 20) // 4
     source, target = np.ones(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
     slices = list(_slices(size, threads))
-    with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock in both
+    with ThreadPoolExecutor(threads) as executor:  # numpy releases the interpreter lock in both
 
         def read() -> None:
-            list(pool.map(lambda part: source[part].max(), slices))
+            list(executor.map(lambda part: source[part].max(), slices))
 
         def copy() -> None:
-            list(pool.map(lambda part: np.copyto(target[part], source[part]), slices))
+            list(executor.map(lambda part: np.copyto(target[part], source[part]), slices))
 
         rates = {
             "reading": source.nbytes / _least_seconds(read, 0.4),

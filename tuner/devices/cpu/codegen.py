@@ -1,6 +1,6 @@
 """A scheduled candidate as `<entry>.o`, linked into `<entry>.so`.
 
-The object is kept: the whole model is later linked from the very objects that were measured.
+The object is kept: the whole model is later linked from the objects that were measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tuner.protocols import BuildFailure
 from tuner.records import Status
 
 _UNNEEDED = ("tirx.RemoveNoOp", "s_tir.RenormalizeSplitPattern")
-"""Passes of TVM's that cost a tenth of a build and leave LLVM's code as it is without them, byte for byte."""
+"""Passes of TVM that cost a tenth of a build, and without which LLVM's code is the same, byte for byte."""
 
 
 def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
@@ -29,23 +29,23 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
     # called only by this program and by the model's own code, which checks what it is given.
     options = {**passes.context_options(), "tirx.disable_assert": True}
-    made = scheduled.folder / f"{entry}.o"
+    object_file = scheduled.folder / f"{entry}.o"
     try:
         with target, tvm.transform.PassContext(opt_level=3, config=options, disabled_pass=_UNNEEDED):
             library = tvm.compile(tvm.IRModule({entry: function}), target=target)
-        library.mod.write_to_file(str(made))
+        library.mod.write_to_file(str(object_file))
     except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
         message = str(error).strip()
         return BuildFailure(Status.BUILD_FAILED, message.splitlines()[-1][:300] if message else type(error).__name__)
-    shared = made.with_suffix(".so")
-    subprocess.run([*linker(), "-o", str(shared), str(made)], check=True, capture_output=True, timeout=60)
-    return Compiled(shared, hashlib.sha256(made.read_bytes()).hexdigest())
+    shared = object_file.with_suffix(".so")
+    subprocess.run([*linker(), "-o", str(shared), str(object_file)], check=True, capture_output=True, timeout=60)
+    return Compiled(shared, hashlib.sha256(object_file.read_bytes()).hexdigest())
 
 
 def linker() -> list[str]:
     """The command that links objects into a shared library. Raises InfrastructureError without one."""
     for name, flags in (("ld", ["-shared"]), ("cc", ["-shared"]), ("gcc", ["-shared"])):
-        found = shutil.which(name)
-        if found:
-            return [found, *flags]
+        program = shutil.which(name)
+        if program:
+            return [program, *flags]
     raise InfrastructureError("no linker found (ld, cc or gcc)", "install a C toolchain, e.g. the package gcc")

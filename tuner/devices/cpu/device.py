@@ -13,8 +13,8 @@ import numpy as np
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
-from tuner.devices.device import Asking, Assembly, DeviceKind, Opening, Samples
-from tuner.devices.kernel_baselines import ask_each
+from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
+from tuner.devices.kernel_baselines import time_each
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tuner.protocols import Policy
 
 _MOST_S = 0.5
-"""For one kernel of a framework, in either layout."""
+"""The longest sampling of one of the framework's kernels in one layout."""
 
 _TIMEOUT_S = 60.0
 
@@ -55,29 +55,31 @@ class Cpu:
         return ceilings(self._opening.runs, self._threads, self._opening.progress)
 
     def lower_bound_s(self, task: Task) -> float:
+        """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
         dtype = workload.outputs[0].dtype
-        inputs, output = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
-        moved = least_bytes(inputs, output, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
+        inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
+        moved = least_bytes(inputs, outputs, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
         return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         """PyTorch's samples for each kernel that has a counterpart there."""
         self._opening.progress.phase("timing PyTorch's kernels")
         counterparts = [task for task in tasks if task.workload.origin]
-        each_s = min(_MOST_S, asking.seconds / (2 * max(len(counterparts), 1)))
+        each_s = min(_MOST_S, timing.seconds / (2 * max(len(counterparts), 1)))
         policy: Policy = dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s))
         settings = {"threads": self._threads, "runner": "tuner.devices.cpu.runner:CpuRunner"}
         service = "tuner.baselines.kernels:KernelBaselineWorker"
         with Child(service, settings, env=thread_env(self._threads)) as child:
 
-            def ask(task: Task) -> Any:
+            def time(task: Task) -> Any:
                 return child.call("time", _TIMEOUT_S, origin=dict(task.workload.origin), policy=policy.to_json())
 
-            timed = ask_each(counterparts, asking, ask)
-        return {key: {answer["name"]: answer["samples_s"]} for key, answer in timed.items()}
+            timed = time_each(counterparts, timing, time)
+        return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
+        """The compiled models, and PyTorch and ONNX Runtime in the ways that were asked for."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tuner.devices.checked import with_errors, wrong_result
 from tuner.devices.cpu.guard import GuardedBuffers
-from tuner.devices.cpu.runner import CpuRunner, clock
+from tuner.devices.cpu.runner import CpuRunner, clock_share
 from tuner.measure.metadata import process_conditions, usage, used_since
 from tuner.measure.rounds import InterleavedSamples, sample_rounds
 from tuner.measure.stats import StopRule, should_stop
@@ -58,11 +58,14 @@ class KernelHolder(Protocol):
 
     runner: CpuRunner
 
-    def begin(self, job: Job, like: Trial | None = None) -> Trial: ...
+    def begin(self, job: Job, like: Trial | None = None) -> Trial:
+        """Load a kernel (on the buffers of `like`, where given), call it once, and check its outputs."""
 
-    def verify(self, trial: Trial) -> str: ...
+    def verify(self, trial: Trial) -> str:
+        """What is wrong after the timing; "" when nothing."""
 
-    def pin(self, trial: Trial) -> None: ...
+    def pin(self, trial: Trial) -> None:
+        """Pin the threads that a kernel keeps busy."""
 
 
 @dataclass(kw_only=True)
@@ -157,7 +160,7 @@ def _measurement(
     details = {
         **common,
         "calls_per_block": samples.calls,
-        "clock_share": max(clock().empty_s, clock().resolution_s) / (samples.calls * min(samples.seconds)),
+        "clock_share": clock_share(samples.calls, samples.seconds),
         "samples_preempted": samples.preempted,
         "samples_dropped": samples.dropped,
     }

@@ -19,18 +19,18 @@ FOLDER = ".machine"
 """Inside the folder of runs; a name that no run has."""
 
 _PROBES = 1
-"""Version of the probes: another one's figures are measured again."""
+"""Version of the probes: figures of another version are measured again."""
 
 _TIMEOUT_S = 180.0
 _NUMBERS = ("peak_flops_per_s", "bandwidth_bytes_per_s", "cache_bytes")
 
 
 def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -> dict[str, Any]:
-    """What `measure.ceilings` found on this machine with so many threads, from `out`/.machine where it is known.
+    """What `devices.cpu.ceilings` measures on this machine with so many threads, from `out`/.machine where it is kept.
 
     `again` measures in any case; of two measurements the higher figures stay, since a ceiling is what was possible
-    once. What was measured while others were at work is used, but not kept. A damaged file is measured anew and
-    replaced. Raises OutputError where it cannot be kept.
+    once. What was measured on a busy machine is used, but not kept. A damaged file is replaced by a new measurement.
+    Raises OutputError where it cannot be kept.
     """
     path = out / FOLDER / f"{_key(threads)}.json"
     known = read(path, progress)
@@ -38,31 +38,31 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
         return known
     progress.phase("measuring this machine's ceilings")
     load = os.getloadavg()[0]
-    found = _measure(threads)
+    measured = _measure(threads)
     if known is not None:
-        found = _highest(known, found)
-    found |= {
+        measured = _highest(known, measured)
+    measured |= {
         "cpu": environment.cpu_model(), "threads": threads, "load_before": load,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     if load <= environment.usable_threads() / 2:
-        write_aside(path, json.dumps(found, indent=1).encode())
+        write_aside(path, json.dumps(measured, indent=1).encode())
     else:
         progress.message(f"the load average is {load:.1f}: this machine's ceilings may be too low and are not kept")
-    return found
+    return measured
 
 
-def rows(found: Mapping[str, Any]) -> list[list[str]]:
+def rows(figures: Mapping[str, Any]) -> list[list[str]]:
     """The ceilings as a table."""
-    table = [["machine", f"{found['cpu']}, {found['threads']} thread(s)"]]
-    table += [[f"peak {dtype}", f"{rate / 1e9:.4g} GFLOP/s"] for dtype, rate in found["peaks"].items()]
+    table = [["machine", f"{figures['cpu']}, {figures['threads']} thread(s)"]]
+    table += [[f"peak {dtype}", f"{rate / 1e9:.4g} GFLOP/s"] for dtype, rate in figures["peaks"].items()]
     table += [
         [level["name"], f"{level['bytes_per_s'] / 1e9:.4g} GB/s ({level['bytes'] >> 10} KiB)"]
-        for level in found["levels"]
+        for level in figures["levels"]
     ]
-    table.append(["memory", f"{found['bandwidth_bytes_per_s'] / 1e9:.4g} GB/s"])
-    table.append(["by", found["method"]])
-    table.append(["measured", f"{found['measured_at']}, load average {found['load_before']:.2f} before"])
+    table.append(["memory", f"{figures['bandwidth_bytes_per_s'] / 1e9:.4g} GB/s"])
+    table.append(["by", figures["method"]])
+    table.append(["measured", f"{figures['measured_at']}, load average {figures['load_before']:.2f} before"])
     return table
 
 
@@ -80,11 +80,11 @@ def _key(threads: int) -> str:
 
 
 def read(path: Path, progress: Progress) -> dict[str, Any] | None:
-    """What is kept, or None; a file that holds something else is said to be damaged."""
+    """The ceilings in a file, or None where there is none; of a damaged one `progress` is told."""
     try:
-        found = json.loads(path.read_bytes())
-        if all(0 < float(found[name]) < math.inf for name in _NUMBERS) and found["peaks"] and rows(found):
-            return dict(found)
+        figures = json.loads(path.read_bytes())
+        if all(0 < float(figures[name]) < math.inf for name in _NUMBERS) and figures["peaks"] and rows(figures):
+            return dict(figures)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -93,13 +93,15 @@ def read(path: Path, progress: Progress) -> dict[str, Any] | None:
     return None
 
 
-def _highest(known: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _highest(known: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The new measurement, with the higher of each two figures."""
     before = {level["name"]: level["bytes_per_s"] for level in known["levels"]}
-    merged = {**found, "method": f"{found['method']}; the higher of several measurements"}
+    merged = {**measured, "method": f"{measured['method']}; the higher of several measurements"}
     for name in _NUMBERS:
-        merged[name] = max(known[name], found[name])
-    merged["peaks"] = {d: max(rate, known["peaks"].get(d, 0.0)) for d, rate in found["peaks"].items()}
+        merged[name] = max(known[name], measured[name])
+    merged["peaks"] = {d: max(rate, known["peaks"].get(d, 0.0)) for d, rate in measured["peaks"].items()}
     merged["levels"] = [
-        {**level, "bytes_per_s": max(level["bytes_per_s"], before.get(level["name"], 0.0))} for level in found["levels"]
+        {**level, "bytes_per_s": max(level["bytes_per_s"], before.get(level["name"], 0.0))}
+        for level in measured["levels"]
     ]
     return merged

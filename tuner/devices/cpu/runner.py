@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +25,7 @@ OVERHEAD_SHARE = 1e-4
 """Reading the clock may cost at most this share of a block."""
 
 _LOOK_EVERY = 16  # nvbench's step: beyond 64 samples, deciding costs more than taking another
-_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at a stretch
+_HICCUP_S = 0.1  # no scheduler takes the CPU away for longer at once
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,17 @@ class Clock:
 
 @functools.cache
 def clock() -> Clock:
-    """This process's clock, calibrated once (about a millisecond)."""
+    """This process's clock, calibrated at the first use (about a millisecond)."""
     readings = [time.perf_counter_ns() for _ in range(4001)]
     steps = np.diff(np.asarray(readings, dtype=np.int64))
     positive = steps[steps > 0]
     resolution = int(positive.min()) if positive.size else 1
     return Clock(resolution * 1e-9, float(np.median(steps)) * 1e-9)
+
+
+def clock_share(calls: int, seconds: Sequence[float]) -> float:
+    """The most that reading the clock can be of a block. `seconds` are per call, of blocks of so many calls."""
+    return max(clock().empty_s, clock().resolution_s) / (calls * min(seconds))
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,11 @@ def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
 
 
 class CpuRunner:
-    """Times a launchable in the calling process.
+    """Times a launchable in the calling process. Implements `protocols.Runner`.
 
     `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
     buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
-    are not checked here. An exception from the launchable is the caller's to classify.
+    are not checked here. Exceptions of the launchable are raised.
     """
 
     def __init__(self, mode: str = "hot") -> None:
@@ -95,43 +100,29 @@ class CpuRunner:
             prepared.launch(1)  # first call: allocation, page faults, thread start
         _warm_up(prepared, policy.warmup_s)
         before = usage()
-        first = self.sample(prepared, 1)
+        first_s = self._first_sample_s(prepared, policy.give_up_above_s)
         limit = policy.give_up_above_s
-        if limit is not None and limit < first < _HICCUP_S:
-            first = min(first, self.sample(prepared, 1))  # one lost time slice must not condemn a candidate
-        details: dict[str, Any] = {"mode": self.mode, "load_before": load}
-        if limit is not None and first > limit:
+        if limit is not None and first_s > limit:
             return Measurement(
-                Status.CENSORED,
-                fidelity=policy.fidelity,
-                reason=f"over {limit:.3g} s",
-                censored_at_s=limit,
+                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
                 run_s=time.perf_counter() - began,
-                conditions=Conditions(details=details),
-            )
-        calls, blocks = self.calibrate(prepared, first, policy.block_s)
+                conditions=Conditions(details={"mode": self.mode, "load_before": load}),
+            )  # fmt: skip
+        calls, blocks = self.calibrate(prepared, first_s, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
         samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]
         kept = without_preempted(samples, preempted, policy.min_samples)
-        details |= process_conditions(self.mode)
-        details |= used_since(before)
-        details |= {
-            "calls_per_block": calls,
-            "clock_share": max(clock().empty_s, clock().resolution_s) / (calls * min(kept)),
-            "samples_preempted": sum(preempted),
+        details = {
+            **process_conditions(self.mode), "load_before": load, **used_since(before), "calls_per_block": calls,
+            "clock_share": clock_share(calls, kept), "samples_preempted": sum(preempted),
             "samples_dropped": len(samples) - len(kept),
-        }
-        return Measurement(
-            Status.OK,
-            tuple(kept),
-            policy.fidelity,
-            stopped_by,
-            run_s=time.perf_counter() - began,
-            conditions=Conditions(details=details),
-        )
+        }  # fmt: skip
+        run_s, conditions = time.perf_counter() - began, Conditions(details=details)
+        return Measurement(Status.OK, tuple(kept), policy.fidelity, stopped_by, run_s=run_s, conditions=conditions)
 
     @property
     def hot(self) -> bool:
+        """Whether the mode is "hot"."""
         return self._flush is None
 
     def sample(self, prepared: Prepared, calls: int) -> float:
@@ -145,9 +136,17 @@ class CpuRunner:
         return float(f"{max(elapsed * 1e-9, clock().resolution_s) / calls:.7g}")
 
     def block(self, prepared: Prepared, calls: int) -> Block:
+        """One sample of so many calls."""
         switches = usage().switches
         seconds = self.sample(prepared, calls)
         return Block(seconds, usage().switches > switches)
+
+    def _first_sample_s(self, prepared: Prepared, limit_s: float | None) -> float:
+        """Seconds of one call; of the faster of two where the first is over `limit_s`."""
+        first_s = self.sample(prepared, 1)
+        if limit_s is not None and limit_s < first_s < _HICCUP_S:
+            first_s = min(first_s, self.sample(prepared, 1))  # one lost time slice must not censor a candidate
+        return first_s
 
     def calibrate(self, prepared: Prepared, first_s: float, block_s: float) -> tuple[int, list[Block]]:
         """How many calls last `block_s` and dwarf the clock (one in cold mode), and the blocks of as many that showed
@@ -158,7 +157,7 @@ class CpuRunner:
         if first_s >= 10 * wanted:
             return 1, []
         calls = max(1, math.ceil(wanted / first_s))
-        while True:  # a sample may be slow for reasons of its own: trust the better of two blocks of this length
+        while True:  # a sample may be slow by accident: the faster of two blocks of this length counts
             blocks = [self.block(prepared, calls), self.block(prepared, calls)]
             seconds = min(b.seconds for b in blocks) * calls
             if seconds >= wanted:
@@ -166,7 +165,7 @@ class CpuRunner:
             calls = math.ceil(calls * min(10.0, 1.1 * wanted / seconds))
 
     def _collect(self, prepared: Prepared, calls: int, blocks: list[Block], policy: Policy) -> StopRule:
-        """Add to `blocks` until a rule says to stop; which one."""
+        """Add to `blocks` until a rule of `policy` says to stop; returns that rule."""
         elapsed = sum(b.seconds for b in blocks) * calls
         while True:
             blocks.append(self.block(prepared, calls))

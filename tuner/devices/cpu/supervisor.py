@@ -1,4 +1,4 @@
-"""Keeps one disposable child for kernels: gives it its deadlines, and replaces it by one that is sound."""
+"""Supervises the disposable child that runs kernels: gives it its deadlines, and replaces it by a healthy one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tuner.process.limits import for_kernels
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Job, Policy
 
-_RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never quite unloaded
+_RUNS_BEFORE_REPLACEMENT = 400  # loaded libraries are never unloaded completely
 
 
 class WorkerSupervisor:
-    """The parent's hold on the child that runs kernels.
+    """Starts and replaces the child that runs kernels. `service` names the child's service, made with `settings`.
 
-    What one candidate broke is no matter of the next: after any failure the child is killed, and a new one must get a
-    kernel right that was right before. `timeout_s` is the longest that checking one kernel may take, sampling apart.
+    A failed candidate must not affect the next one: after any failure the child is killed, and a new one must get a
+    kernel right that was right before. `timeout_s` is the longest that checking one kernel may take, without sampling.
     """
 
     def __init__(self, service: str, settings: Mapping[str, Any], env: Mapping[str, str], timeout_s: float) -> None:
@@ -30,12 +30,12 @@ class WorkerSupervisor:
         self._child: Child | None = None
         self._runs = 0
         self._seen: set[str] = set()
-        self._good: tuple[float, Job] | None = None
+        self._known_right: tuple[float, Job] | None = None
 
     def run(self, job: Job, policy: Policy) -> dict[str, Any]:
-        """The child's answer to one job. A child that was killed from outside is replaced and the job done again, once.
+        """The child's reply to one job. A child that was killed from outside is replaced and the job done again, once.
 
-        Raises ChildTimeout, ChildDied or ChildError when the job is to blame, after the child was replaced.
+        Raises ChildTimeout, ChildDied or ChildError when the job is at fault, after the child was replaced.
         """
         try:
             try:
@@ -54,19 +54,18 @@ class WorkerSupervisor:
         return self._ready().call(op, timeout_s, **arguments)
 
     def remember(self, seconds: float, job: Job) -> None:
-        """A kernel was right: the fastest of those whose files are still there is what health is checked with."""
-        if self._good is None or seconds < self._good[0] or self._good_job() is None:
-            self._good = (seconds, job)
+        """A kernel was right: with the fastest of those, while its files are there, health is checked."""
+        if self._known_right is None or seconds < self._known_right[0] or self._health_job() is None:
+            self._known_right = (seconds, job)
 
     def replace(self) -> None:
-        """A new child that gets a good kernel right. Raises InfrastructureError when two in a row do not."""
+        """Start a new child that passes the health check. Raises InfrastructureError when two in a row do not."""
         reason = ""
         for _ in range(2):
             self._kill()
-            good = self._good_job()
+            job = self._health_job()
             try:
-                known = None if good is None else good.to_json()
-                reason = self.call("health", self._timeout_s, job=known)
+                reason = self.call("health", self._timeout_s, job=None if job is None else job.to_json())
             except (ChildTimeout, ChildDied, ChildError) as error:
                 reason = str(error)
             if not reason:
@@ -84,26 +83,26 @@ class WorkerSupervisor:
     def _attempt(self, job: Job, policy: Policy) -> dict[str, Any]:
         child = self._ready()
         task = job.task
-        # A child's first job of a task makes its inputs and loads its reference: only the next are like one another.
+        # A child's first job of a task makes its inputs and loads its reference: only the later ones take alike long.
         setup_s = self._durations.limit(task, self._timeout_s) if task in self._seen else self._timeout_s
         limit_s = run_limit(setup_s, policy.max_time_s, policy.give_up_above_s, self._timeout_s)
         try:
-            answer: dict[str, Any] = child.call("run", limit_s, job=job.to_json(), policy=policy.to_json())
+            reply: dict[str, Any] = child.call("run", limit_s, job=job.to_json(), policy=policy.to_json())
         except ChildTimeout:
             self._durations.add(task, limit_s)
             raise
         if task in self._seen:
-            self._durations.add(task, float(answer["run_s"]))
+            self._durations.add(task, float(reply["run_s"]))
         self._seen.add(task)
-        return answer
+        return reply
 
-    def _good_job(self) -> Job | None:
-        """A kernel that was right, if its files are still there."""
-        if self._good is None:
+    def _health_job(self) -> Job | None:
+        """The kernel to check health with, if its files are still there."""
+        if self._known_right is None:
             return None
-        job = self._good[1]
-        there = job.path.exists() and job.reference is not None and job.reference.path.exists()
-        return job if there else None
+        job = self._known_right[1]
+        files_exist = job.path.exists() and job.reference is not None and job.reference.path.exists()
+        return job if files_exist else None
 
     def _ready(self) -> Child:
         if self._child is not None and (not self._child.alive() or self._runs >= _RUNS_BEFORE_REPLACEMENT):
@@ -116,7 +115,7 @@ class WorkerSupervisor:
         return self._child
 
     def _kill(self) -> None:
-        """One that failed has no claim to tidy up."""
+        """At once: a child that failed gets no time to leave by itself."""
         if self._child is not None:
             self._child.kill()
             self._child = None

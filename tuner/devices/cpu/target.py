@@ -21,10 +21,11 @@ LINUX_FLAGS = {
     "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq", "avx512bf16": "avx512_bf16",
     "avx512fp16": "avx512_fp16", "amx-tile": "amx_tile", "amx-int8": "amx_int8", "amx-bf16": "amx_bf16",
 }  # fmt: skip
-"""x86 instruction sets that code for numbers uses: LLVM's name -> Linux's."""
+"""x86 instruction sets that numerical code uses: LLVM's name -> Linux's."""
 
 
 def host_cpu(threads: int) -> ResolvedTarget:
+    """This machine's CPU, with so many threads."""
     from tvm.target import codegen
 
     mcpu = str(codegen.llvm_get_system_cpu())
@@ -35,13 +36,13 @@ def host_cpu(threads: int) -> ResolvedTarget:
 
 
 def masked_features(spec: Mapping[str, Any]) -> list[str]:
-    """What LLVM expects of a CPU of this name and this one lacks: a hypervisor may hide instruction sets."""
+    """The features, each as `-name`, that LLVM expects of such a CPU and this one lacks: a hypervisor may hide some."""
     flags = cpu_flags()
     return [f"-{name}" for name in features_of(spec) if name in LINUX_FLAGS and LINUX_FLAGS[name] not in flags]
 
 
 def features_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """The instruction sets that code for this target may use; of x86 only those that numbers need."""
+    """The instruction sets that code for this target may use; of x86 only those in LINUX_FLAGS."""
     from tvm.target import Target, codegen
 
     names = {str(name) for name in codegen.llvm_get_cpu_features(Target(dict(spec)))}

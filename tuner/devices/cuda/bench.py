@@ -33,11 +33,11 @@ _SERVICE = "tuner.devices.cuda.kernel_service:GpuService"
 
 def open_gpus(numbers: Sequence[int] | None, arch: str, mode: str) -> list[GpuBench]:
     """A bench for each of these GPUs, or for all there are. Raises TargetError, saying what is missing here."""
-    there = _count()
-    wanted = list(range(there)) if numbers is None else list(dict.fromkeys(numbers))
+    present = _count()
+    wanted = list(range(present)) if numbers is None else list(dict.fromkeys(numbers))
     for number in wanted:
-        if number >= there:
-            raise TargetError(f"--gpus: no GPU {number}, there are {there}, numbered from 0")
+        if number >= present:
+            raise TargetError(f"--gpus: no GPU {number}, there are {present}, numbered from 0")
     benches: list[GpuBench] = []
     try:
         for number in wanted:

@@ -7,7 +7,7 @@ from tuner.protocols import BuildFailure
 from tuner.records import Status
 
 _NVCC_TIMEOUT_S = 600.0
-"""A compiler that hangs beyond any build timeout of a run file; the run's own is kept by whoever called us."""
+"""For a compiler that hangs. It is longer than the build timeout of any run file, which the parent enforces."""
 
 
 def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
@@ -30,10 +30,10 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         with tvm.transform.PassContext(opt_level=3, config=passes.context_options()):
             program = emit(module, target, scheduled.outputs)
         source = passes.on_source(program.source)
-        made = compile_cubin(source, str(target.arch), scheduled.folder, _NVCC_TIMEOUT_S, passes.compiler_options())
+        cubin = compile_cubin(source, str(target.arch), scheduled.folder, _NVCC_TIMEOUT_S, passes.compiler_options())
     except (EmitFailed, CompileFailed, MissingCompiler, RuntimeError, ValueError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()
-        # Of a compiler's errors the first is the cause; TVM's messages end with theirs.
+        # Of a compiler's errors the first is the cause; TVM's messages end with it.
         return BuildFailure(Status.BUILD_FAILED, lines[0 if isinstance(error, CompileFailed) else -1][:300])
-    resources = {"plan": program.plan.to_json(), "kernels": made.launch_usage(program.plan), **made.resources()}
-    return Compiled(made.path, made.sha256, resources)
+    resources = {"plan": program.plan.to_json(), "kernels": cubin.launch_usage(program.plan), **cubin.resources()}
+    return Compiled(cubin.path, cubin.sha256, resources)

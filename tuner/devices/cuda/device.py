@@ -10,8 +10,8 @@ from typing import Any
 
 from tuner.devices.cuda.bench import GpuBench, open_gpus
 from tuner.devices.cuda.runner import lower_bound_s
-from tuner.devices.device import Asking, Assembly, DeviceKind, Opening, Samples
-from tuner.devices.kernel_baselines import ask_each
+from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
+from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording, ReplayBench
@@ -19,7 +19,7 @@ from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
 
 _ON_CPU = "onnxruntime_cpu"
-"""ONNX Runtime on the CPU, beside the baselines on the GPU: an independent check of outputs, and no rate to beat."""
+"""ONNX Runtime on the CPU, besides the baselines on the GPU: an independent check of outputs, not a time to beat."""
 
 _ONNX_RUNTIME = {
     _ON_CPU: "onnxruntime", "onnxruntime_cuda": "onnxruntime_cuda", "onnxruntime_cuda_graph": "onnxruntime_cuda_graph",
@@ -29,7 +29,7 @@ _ONNX_RUNTIME = {
 _CEILINGS_TIMEOUT_S = 120.0
 _KERNEL_TIMEOUT_S = 120.0
 _KERNEL_S = 0.5
-"""For one kernel of PyTorch's in one setting."""
+"""The longest sampling of one of PyTorch's kernels in one setting."""
 
 
 class Cuda:
@@ -67,14 +67,14 @@ class Cuda:
         return _ceilings()
 
     def lower_bound_s(self, task: Task) -> float:
-        """From memory traffic alone; 0 where the device does not tell its memory's speed."""
+        """From memory traffic alone; 0 where the driver does not tell the memory's rate."""
         if self._opened is None:
             return 0.0
-        about = self._opened.description
+        gpu = self._opened.description
         moved = sum(spec.nbytes for spec in task.workload.args)
-        return lower_bound_s(moved, int(about["l2_bytes"]), float(about["peak_bytes_per_s"]))
+        return lower_bound_s(moved, int(gpu["l2_bytes"]), float(gpu["peak_bytes_per_s"]))
 
-    def kernel_baselines(self, tasks: Sequence[Task], asking: Asking) -> Samples:
+    def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         """PyTorch's samples, by setting, for each kernel that has a counterpart there."""
         if self._opened is None:
             return {}
@@ -87,11 +87,11 @@ class Cuda:
         counterparts = [task for task in tasks if task.workload.origin]
         with Child("tuner.devices.cuda.torch_services:KernelsOnGpu", settings) as child:
 
-            def ask(task: Task) -> Any:
+            def time(task: Task) -> Any:
                 origin, dtype = dict(task.workload.origin), task.workload.args[0].dtype
                 return child.call("time", _KERNEL_TIMEOUT_S, origin=origin, dtype=dtype, policy=policy.to_json())
 
-            return ask_each(counterparts, asking, ask)
+            return time_each(counterparts, timing, time)
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against."""
@@ -107,12 +107,12 @@ class Cuda:
             if name in libraries
         ]  # fmt: skip
         for setting in settings_of(tuple(baselines), half=model.inputs[0].dtype == "float16"):
-            stated: dict[str, Any] = {
+            settings: dict[str, Any] = {
                 "setting": setting.name,
                 "model_spec": model_spec,
                 "provider": "tuner.importers:torch_module",
             }
-            entries.append(EntrySpec(setting.name, "tuner.devices.cuda.torch_services:ModelOnGpu", stated))
+            entries.append(EntrySpec(setting.name, "tuner.devices.cuda.torch_services:ModelOnGpu", settings))
         if "onnxruntime" in baselines:
             common: dict[str, Any] = {
                 "model_spec": model_spec,
@@ -120,8 +120,8 @@ class Cuda:
                 "provider": "tuner.importers:onnx_bytes",
             }
             for name, baseline in _ONNX_RUNTIME.items():
-                stated = {"baseline": baseline, **common}
-                entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", stated))
+                settings = {"baseline": baseline, **common}
+                entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
         return entries
 
     def close(self) -> None:

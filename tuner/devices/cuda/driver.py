@@ -245,12 +245,12 @@ class CudaKernel:
         with _named():
             while len(self._copies) < count:
                 arrays = [*self._inputs, *[poison(spec) for spec in self._outputs]]
-                made: list[_Buffer] = []
-                self._copies.append(made)  # at once, so that `free` finds what an error leaves half made
+                buffers: list[_Buffer] = []
+                self._copies.append(buffers)  # at once, so that `free` finds what an error leaves half made
                 for array in arrays:
-                    made.append(_Buffer(array.nbytes))
-                    made[-1].write(array)
-                made.extend(_Buffer(nbytes) for nbytes in self._plan.workspaces)
+                    buffers.append(_Buffer(array.nbytes))
+                    buffers[-1].write(array)
+                buffers.extend(_Buffer(nbytes) for nbytes in self._plan.workspaces)
 
     def enqueue(self, copy: int) -> None:
         """Put one call on the stream, on the given copy of the arguments."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tuner.config import RunConfig
 from tuner.devices.cuda.target import CudaDevice, find_gpu
-from tuner.devices.finding import Finding, Look, State
+from tuner.devices.finding import Finding, Findings, State
 
 
-def findings(config: RunConfig) -> Look:
+def findings(config: RunConfig) -> Findings:
     """The GPU and its driver, nvcc, NVRTC and PyCUDA; broken where the run file wants them."""
     spec = config.target.spec
     wanted = spec == "cuda" or (not isinstance(spec, str) and spec.get("kind") == "cuda")
@@ -32,7 +32,7 @@ def findings(config: RunConfig) -> Look:
     yield (
         Finding("cuda", State.OK, f"nvcc {nvcc}")
         if nvcc
-        else Finding("cuda", lacking, "missing: nvcc, or it does not answer",
+        else Finding("cuda", lacking, "missing: nvcc, or it does not work",
                      f"install the CUDA toolkit and put its bin folder on the PATH; {advice}")
     )  # fmt: skip
     nvrtc = _nvrtc_version()
@@ -52,15 +52,15 @@ def _driver_version() -> str:
 
 
 def _nvcc_version() -> str:
-    """The release that nvcc states, or nothing when there is none that works."""
+    """The release that nvcc states, or "" when there is none that works."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         return ""
     try:
-        said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-    match = re.search(r"release (\d+\.\d+)", said)
+    match = re.search(r"release (\d+\.\d+)", output)
     return match[1] if match else ""
 
 

@@ -219,9 +219,9 @@ class GpuService:
 
 def _from_bundle(job: Job) -> list[Checker]:
     checkers: list[Checker] = []
-    for stated, output in zip(job.expected, job.outputs, strict=True):
-        sums = None if stated.sums is None else stated.sums.read_bytes()
-        expected = from_bytes(stated.values.read_bytes(), sums, stated.rtol, stated.atol)
+    for expectation, output in zip(job.expected, job.outputs, strict=True):
+        sums = None if expectation.sums is None else expectation.sums.read_bytes()
+        expected = from_bytes(expectation.values.read_bytes(), sums, expectation.rtol, expectation.atol)
         checkers.append(OutputChecker(expected, int(np.prod(output.shape, dtype=np.int64))).check)
     return checkers
 

@@ -70,7 +70,8 @@ class GpuPrepared(Protocol):
 class GpuLaunchable(Protocol):
     """A tuned kernel or a baseline, as the GPU's runner times it."""
 
-    def prepare(self, inputs: Sequence[Array]) -> GpuPrepared: ...
+    def prepare(self, inputs: Sequence[Array]) -> GpuPrepared:
+        """Load it with these inputs; its first call is still to come."""
 
 
 class Gpu(Protocol):
@@ -90,7 +91,8 @@ class Gpu(Protocol):
     def synchronize(self) -> None:
         """Wait for everything that was enqueued."""
 
-    def free_bytes(self) -> int: ...
+    def free_bytes(self) -> int:
+        """Of the device's memory."""
 
 
 @dataclass(kw_only=True)

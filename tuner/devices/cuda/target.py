@@ -18,7 +18,7 @@ ELSEWHERE = (
     "python -m tuner bundle CONFIG -o bundle.tar, and `tuner measure bundle.tar` on the machine that has it\n"
     f"or {INSTEAD}"
 )
-"""What can be done where there is no GPU."""
+"""The hint where there is no GPU."""
 
 _LIMITS = {
     "max_threads_per_block": 1, "max_shared_memory_per_block": 8, "thread_warp_size": 10, "registers_per_block": 12,
@@ -55,7 +55,7 @@ def find_gpu() -> CudaDevice | str:
         return "an NVIDIA driver (libcuda.so.1 cannot be loaded)"
     count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
     if (code := driver.cuInit(0)) != 0:
-        return f"a working NVIDIA driver (cuInit answers error {code})"
+        return f"a working NVIDIA driver (cuInit returns error {code})"
     if driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value < 1:
         return "a GPU (the driver sees none)"
     if driver.cuDeviceGet(ctypes.byref(device), 0) != 0 or driver.cuDeviceGetName(name, len(name), device) != 0:
@@ -68,7 +68,7 @@ def find_gpu() -> CudaDevice | str:
         return value.value
 
     major = attribute(_MAJOR)
-    arch = f"sm_{major}{attribute(_MINOR)}{'a' if major >= 9 else ''}"  # `a`: with the wgmma generation's own ops
+    arch = f"sm_{major}{attribute(_MINOR)}{'a' if major >= 9 else ''}"  # `a`: of this generation alone
     return CudaDevice(name.value.decode(errors="replace"), arch, {key: attribute(n) for key, n in _LIMITS.items()})
 
 

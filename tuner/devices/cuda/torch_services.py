@@ -21,7 +21,6 @@ from tuner.devices.cuda.torch_settings import (
 )
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Policy
-from tuner.records import Fidelity
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -32,12 +31,12 @@ _COPIED_BYTES = 1 << 30
 _TRIES = 20
 
 
-def settings_of(families: tuple[str, ...], half: bool) -> list[Setting]:
-    """The ways to run a model that belong to these rivals of a run file, as they make sense for the precision."""
-    return [s for s, _ in launchables(lambda: None, MODEL_SETTINGS, half) if _family(s) in families]
+def settings_of(baselines: tuple[str, ...], half: bool) -> list[Setting]:
+    """The ways to run a model that belong to these baselines of a run file, where they make sense for the precision."""
+    return [s for s, _ in launchables(lambda: None, MODEL_SETTINGS, half) if _baseline_of(s) in baselines]
 
 
-def _family(setting: Setting) -> str:
+def _baseline_of(setting: Setting) -> str:
     if setting.compiled:
         return "torch_compile"
     return "torch_channels_last" if setting.channels_last else "torch"
@@ -68,7 +67,7 @@ class ModelOnGpu(ModelWorker):
 
 
 class _Synchronous:
-    """Implements `protocols.Prepared`: the host waits for each call, as somebody does who needs its answer."""
+    """Implements `protocols.Prepared`: the host waits for each call, as whoever needs the outputs does."""
 
     def __init__(self, prepared: EnqueuedTorch) -> None:
         self._prepared = prepared
@@ -98,16 +97,16 @@ class KernelsOnGpu:
         inputs = operator_inputs(origin, dtype)
         if inputs is None:
             return None
-        wanted = Policy(**{**policy, "fidelity": Fidelity(policy["fidelity"])})
-        rivals = launchables(operator(origin), KERNEL_SETTINGS, half=dtype == "float16")
-        return {s.name: list(self._runner.run(rival, inputs, wanted).samples_s) for s, rival in rivals}
+        stops = Policy.from_json(policy)
+        baselines = launchables(operator(origin), KERNEL_SETTINGS, half=dtype == "float16")
+        return {s.name: list(self._runner.run(launchable, inputs, stops).samples_s) for s, launchable in baselines}
 
 
 class CeilingsOfGpu:
     """What a GPU can do at most, as PyTorch reaches it: the best of large matrix products, and of a large copy."""
 
     def op_measure(self) -> dict[str, Any]:
-        """As `measure.ceilings.Ceilings.op_measure`: peaks by dtype in FLOP/s without TF32, bytes/s of memory."""
+        """As `devices.cpu.ceilings.Ceilings.op_measure`: peaks by dtype in FLOP/s without TF32, bytes/s of memory."""
         import torch
 
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -127,19 +126,19 @@ class CeilingsOfGpu:
 
 
 def _least_s(work: Callable[[], Any]) -> float:
-    """The fastest of a few calls, between events."""
+    """Seconds between two events of the fastest of a few calls."""
     import torch
 
     work()
-    found = []
+    seconds = []
     for _ in range(_TRIES):
         begin, end = _event(torch), _event(torch)
         begin.record()
         work()
         end.record()
         end.synchronize()
-        found.append(1e-3 * float(begin.elapsed_time(end)))
-    return min(found)
+        seconds.append(1e-3 * float(begin.elapsed_time(end)))
+    return min(seconds)
 
 
 def _event(module: Any) -> Any:

@@ -1,4 +1,4 @@
-"""PyTorch on a GPU as a rival: cuDNN and cuBLAS in each layout and math mode, torch.compile, CUDA graphs.
+"""PyTorch on a GPU as a baseline: cuDNN and cuBLAS in each layout and math mode, torch.compile, CUDA graphs.
 
 Timed by the same runner as tuned kernels: everything is enqueued on the default stream of the primary context.
 """
@@ -31,6 +31,7 @@ class Setting:
 
     @property
     def words(self) -> str:
+        """The setting in words, for the report."""
         parts = ["torch.compile max-autotune" if self.compiled else "eager, cudnn.benchmark"]
         parts.append("channels_last" if self.channels_last else "NCHW")
         parts.append("TF32 allowed" if self.tf32 else "IEEE float32")
@@ -54,6 +55,7 @@ MODEL_SETTINGS = (
     Setting("torch_channels_last_tf32", channels_last=True, tf32=True),
     Setting("torch_graph_tf32", channels_last=True, graph=True, tf32=True),
 )
+"""For whole models."""
 
 
 def apply(setting: Setting) -> None:
@@ -68,7 +70,7 @@ def apply(setting: Setting) -> None:
 
 @dataclass(frozen=True)
 class TorchOnGpu:
-    """A GpuLaunchable: a function of tensors, an operator or a whole module."""
+    """Implements `runner.GpuLaunchable`: a function of tensors, an operator or a whole module."""
 
     setting: Setting
     function: Callable[..., Any]
@@ -88,7 +90,7 @@ class TorchOnGpu:
 
 
 class EnqueuedTorch:
-    """A GpuPrepared. With a graph every copy has one of its own, replayed on the current stream."""
+    """Implements `runner.GpuPrepared`. With CUDA graphs every copy has one of its own, run on the current stream."""
 
     def __init__(self, setting: Setting, function: Callable[..., Any], inputs: Sequence[Array]) -> None:
         self._setting = setting
@@ -104,19 +106,19 @@ class EnqueuedTorch:
         """Of inputs and outputs."""
         import torch
 
-        made = [t for t in flatten(self._result) if isinstance(t, torch.Tensor)]
-        return sum(a.nbytes for a in self._arrays) + sum(t.numel() * t.element_size() for t in made)
+        outputs = [t for t in flatten(self._result) if isinstance(t, torch.Tensor)]
+        return sum(a.nbytes for a in self._arrays) + sum(t.numel() * t.element_size() for t in outputs)
 
     def copies(self, count: int) -> None:
         import torch
 
         while len(self._tensors) < count:
-            made = [torch.from_numpy(np.array(array)).cuda() for array in self._arrays]
+            tensors = [torch.from_numpy(np.array(array)).cuda() for array in self._arrays]
             if self._setting.channels_last:
-                made = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in made]
-            self._tensors.append(made)
+                tensors = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
+            self._tensors.append(tensors)
             if self._setting.graph:
-                self._graphs.append(self._captured(made))
+                self._graphs.append(self._captured(tensors))
 
     def enqueue(self, copy: int) -> None:
         import torch
@@ -131,16 +133,16 @@ class EnqueuedTorch:
         return [np.ascontiguousarray(tensor.detach().cpu().numpy()) for tensor in flatten(self._result)]
 
     def _captured(self, tensors: Sequence[torch.Tensor]) -> Any:
-        """A CUDA graph of one call. A side stream comes first, as PyTorch's documentation of graphs asks."""
+        """A CUDA graph of one call, after warm-up calls on another stream, as PyTorch's documentation asks."""
         import torch
 
         cuda: Any = torch.cuda  # parts of it are untyped
-        side = cuda.Stream()
-        side.wait_stream(cuda.current_stream())
-        with cuda.stream(side), torch.inference_mode():
+        other = cuda.Stream()
+        other.wait_stream(cuda.current_stream())
+        with cuda.stream(other), torch.inference_mode():
             for _ in range(3):
                 self._result = self._function(*tensors)
-        cuda.current_stream().wait_stream(side)
+        cuda.current_stream().wait_stream(other)
         graph = cuda.CUDAGraph()
         with cuda.graph(graph), torch.inference_mode():
             self._result = self._function(*tensors)

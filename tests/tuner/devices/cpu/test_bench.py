@@ -106,7 +106,7 @@ def _hostile(folder: Path, body: str) -> str:
         ("volatile int *p = 0; *p = 1;", Status.RUN_FAILED, "SIGSEGV"),
         ("abort();", Status.RUN_FAILED, "SIGABRT"),
         ("_Exit(3);", Status.RUN_FAILED, "code 3"),
-        ("for (;;) ;", Status.RUN_TIMEOUT, "no answer"),
+        ("for (;;) ;", Status.RUN_TIMEOUT, "no reply"),
         ("", Status.WRONG_RESULT, ""),  # writes nothing: the output is still NaN
     ],
 )

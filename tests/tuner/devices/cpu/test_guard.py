@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,9 +20,7 @@ def _raw(array: np.ndarray) -> np.ndarray:
     """An array with both its margins, as bytes."""
     size = MARGIN + array.nbytes + MARGIN
     start = array.__array_interface__["data"][0] - MARGIN
-    import ctypes
-
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(start), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
 
 
 @pytest.fixture(scope="module")

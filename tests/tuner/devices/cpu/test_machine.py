@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def answer(threads: int) -> dict[str, Any]:
         asked.append(threads)
-        return json.loads(json.dumps(FOUND))
+        return copy.deepcopy(FOUND)
 
     monkeypatch.setattr(machine, "_measure", answer)
     monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))

@@ -52,7 +52,7 @@ def test_cold_mode_times_single_calls() -> None:
 
 def test_conditions_say_what_happened() -> None:
     measured = CpuRunner().run(Toy(), [], RANK)
-    conditions = measured.conditions
+    conditions = measured.conditions.details
     assert 0 < conditions["cpu_s"] <= 1.2 * conditions["wall_s"] + 0.05  # one busy thread
     assert conditions["involuntary_switches"] >= conditions["samples_preempted"] >= conditions["samples_dropped"] >= 0
 

@@ -12,6 +12,7 @@ from tvm.target import Target
 from kernels.space import DesignSpace, InvalidCandidate, TraceApplier, generate
 from tuner.devices.cuda.assembly import assemble_gpu
 from tuner.graph import GraphConfig, clean, lower
+from tuner.graph.lower import Lowered
 from tuner.importers import load
 
 TARGET = Target({"tag": "nvidia/nvidia-h100"})
@@ -46,21 +47,21 @@ def sources(executable: object) -> str:
     return "\n".join(found)
 
 
-def test_convolutions_in_plain_layout_know_where_they_came_from(lowered: object) -> None:
-    origins = [task.workload.origin for task in lowered.tasks if "conv2d" in task.name]  # type: ignore[attr-defined]
+def test_convolutions_in_plain_layout_know_where_they_came_from(lowered: Lowered) -> None:
+    origins = [task.workload.origin for task in lowered.tasks if "conv2d" in task.name]
     assert origins
     for origin in origins:
         assert origin["op"] == "conv2d"
         assert {"data", "weight", "strides", "padding", "dilation", "groups", "epilogue"} <= origin.keys()
 
 
-def test_a_model_for_a_gpu_holds_the_winners_and_a_graph(lowered: object, tmp_path: Path) -> None:
-    winners = {task.key: scheduled(task) for task in lowered.tasks}  # type: ignore[attr-defined]
+def test_a_model_for_a_gpu_holds_the_winners_and_a_graph(lowered: Lowered, tmp_path: Path) -> None:
+    winners = {task.key: scheduled(task) for task in lowered.tasks}
     tuned = assemble_gpu(lowered, winners, TARGET)
     default = assemble_gpu(lowered, {}, TARGET)
     assert "__global__" in sources(tuned)
     assert sources(tuned) != sources(default)
-    for name in lowered.kernels:  # type: ignore[attr-defined]
+    for name in lowered.kernels:
         assert f"{name}_kernel" in sources(tuned), "a kernel that is not on the GPU"
     assert "cuda_graph" in tuned.as_text()
     tuned.export_library(str(tmp_path / "model.so"))

@@ -116,7 +116,7 @@ OUTCOMES = {
     "inputs": (Status.WRONG_RESULT, "changed input 0"),
     "unknown": (Status.RUN_FAILED, "named symbol not found"),
     "alien": (Status.RUN_FAILED, "no kernel image"),
-    "hangs": (Status.RUN_TIMEOUT, "no answer within"),
+    "hangs": (Status.RUN_TIMEOUT, "no reply within"),
 }
 
 

@@ -51,7 +51,7 @@ class Driver:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, driver: Driver | None, bus_id: str = "0000:01:00.0") -> Nvml:
-    monkeypatch.setitem(sys.modules, "pynvml", driver)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
     return Nvml(bus_id)
 
 

@@ -1,11 +1,12 @@
 """The rules of timing on a GPU, on a simulated one: a stream with its own clock, and a host that is slow to launch.
 
-What the driver does is simulated here, the rules are the real ones. The real driver's side is in test_cuda.py.
+What the driver does is simulated here, the rules are the real ones. The real driver's side is in test_driver.py.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from tuner.devices.cuda.nvml import GpuState, exclusion_reason
 from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
-from tuner.records import Fidelity, Label, Status, excluded
+from tuner.records import Fidelity, Label, Status
 
 
 @dataclass
@@ -124,7 +125,7 @@ def test_each_cold_sample_of_a_long_kernel_is_one_flushed_call() -> None:
 def test_short_kernels_are_timed_in_batches_over_copies_that_no_cache_holds() -> None:
     gpu = SimulatedGpu()
     kernel = Kernel(gpu, 3e-6, nbytes=1 << 17)
-    conditions = runner(gpu).run(kernel, [], SCREEN).conditions
+    conditions = runner(gpu).run(kernel, [], SCREEN).conditions.details
     assert SHORT_S > 3e-6
     assert conditions["calls_per_sample"] == 67  # 200 us
     assert conditions["copies"] == 5 * 8 + 1
@@ -159,7 +160,7 @@ def test_the_gpu_is_warm_before_it_is_timed() -> None:
 
 
 @pytest.mark.parametrize("policy", [SCREEN, RANK, CERTIFY], ids=lambda policy: str(policy.fidelity))
-def test_enough_samples_for_the_tier(policy: Policy) -> None:
+def test_enough_samples_for_the_fidelity(policy: Policy) -> None:
     gpu = SimulatedGpu()
     short = Policy(**{**policy.__dict__, "min_time_s": 0.01, "max_time_s": 0.3})
     measured = runner(gpu).run(Kernel(gpu, 50e-6, noise=0.02), [], short)
@@ -168,55 +169,57 @@ def test_enough_samples_for_the_tier(policy: Policy) -> None:
     assert measured.stopped_by in ("enough samples", "half-width", "noise stable", "time limit")
 
 
-QUIET = GpuState(1980, 3201, 40, 300.0, 0x4, 0)
+UNDISTURBED = GpuState(1980, 3201, 40, 300.0, 0x4, 0)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        (QUIET, QUIET, ""),  # the power cap is the kernel's own doing
+        (UNDISTURBED, UNDISTURBED, ""),  # the power cap is the kernel's own doing
         (None, None, ""),
-        (QUIET, GpuState(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
-        (GpuState(600, 3201, 40, 90.0, 0x80, 0), QUIET, "throttled: power brake"),
-        (QUIET, GpuState(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
+        (UNDISTURBED, GpuState(1200, 3201, 89, 300.0, 0x20, 0), "throttled: software thermal slowdown"),
+        (GpuState(600, 3201, 40, 90.0, 0x80, 0), UNDISTURBED, "throttled: power brake"),
+        (UNDISTURBED, GpuState(1980, 3201, 40, 300.0, 0x0, 2), "contended: 2 other process(es) on this GPU"),
         (None, GpuState(None, None, None, None, 0x8, 0), "throttled: hardware slowdown"),
     ],
 )
-def test_what_comes_from_outside_bars_a_time_from_winning(
+def test_what_comes_from_outside_excludes_a_time_from_winning(
     before: GpuState | None, after: GpuState | None, words: str
 ) -> None:
     assert exclusion_reason(before, after) == words
     gpu = SimulatedGpu()
     measured = runner(gpu, readings=[before, after]).run(Kernel(gpu), [], SCREEN)
     assert measured.ok, "it is kept"
-    assert excluded(measured) == words
+    assert measured.conditions.excluded == words
     if after is not None:
         assert measured.conditions.details["after"]["clock_reasons"] == after.data()["clock_reasons"]
         assert None not in measured.conditions.details["after"].values()
 
 
-def test_the_floor_counts_what_the_l2_cannot_hold() -> None:
+def test_the_lower_bound_counts_what_the_l2_cannot_hold() -> None:
     assert lower_bound_s(150 << 20, 50 << 20, 1e12) == pytest.approx(100 * 2**20 / 1e12)
     assert lower_bound_s(40 << 20, 50 << 20, 1e12) == 0.0
-    assert lower_bound_s(1 << 30, 50 << 20, 0.0) == 0.0, "no floor where the driver does not tell"
+    assert lower_bound_s(1 << 30, 50 << 20, 0.0) == 0.0, "no bound where the driver does not tell"
 
 
-def test_kernels_in_turn_are_paired_round_by_round() -> None:
+def test_kernels_are_paired_round_by_round() -> None:
     gpu = SimulatedGpu()
     fast, slow = Kernel(gpu, 50e-6, noise=0.02), Kernel(gpu, 60e-6, noise=0.02)
-    a, b, again = runner(gpu).run_interleaved([fast, slow, fast], CERTIFY, budget_s=0.3, seed=0)
-    assert a.rounds == b.rounds == again.rounds
+    a, b, control = runner(gpu).run_interleaved([fast, slow, fast], CERTIFY, budget_s=0.3, seed=0)
+    assert a.rounds == b.rounds == control.rounds
     assert len(a.rounds) >= LEAST_ROUNDS
     assert all(x < y for x, y in zip(a.seconds, b.seconds, strict=True))
-    assert verdict(a.seconds, b.seconds, noise_floor(a.seconds, again.seconds)).label is Label.FASTER
-    assert verdict(a.seconds, again.seconds, noise_floor(a.seconds, again.seconds)).label is not Label.FASTER
+    assert verdict(a.seconds, b.seconds, noise_floor(a.seconds, control.seconds)).label is Label.FASTER
+    assert verdict(a.seconds, control.seconds, noise_floor(a.seconds, control.seconds)).label is not Label.FASTER
 
 
-def test_what_is_far_slower_takes_part_in_some_rounds_only() -> None:
+def test_what_is_far_slower_takes_part_in_some_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = SimulatedGpu()
+    monkeypatch.setattr(time, "perf_counter", lambda: gpu.host)
     quick, lame = Kernel(gpu, 20e-6), Kernel(gpu, 20e-3)
     a, b = runner(gpu).run_interleaved([quick, lame], SCREEN, budget_s=0.05, seed=0)
     assert len(a.rounds) >= LEAST_ROUNDS
+    assert len(b.rounds) < len(a.rounds)
     assert set(b.rounds) <= set(a.rounds)
     assert b.seconds[0] == pytest.approx(20e-3, rel=0.01)
 
@@ -228,8 +231,8 @@ def test_a_round_in_which_the_host_was_late_is_dropped_for_all() -> None:
     calls = iter(range(10_000))
 
     def now_and_then_late(work: Callable[[], None]) -> Timing:
-        found = timing(work)
-        return Timing(2 * found.device_s, 1.0) if next(calls) % 11 == 10 else found
+        taken = timing(work)
+        return Timing(2 * taken.device_s, 1.0) if next(calls) % 11 == 10 else taken
 
     gpu.time = now_and_then_late  # type: ignore[method-assign]
     a, b = runner(gpu).run_interleaved(kernels, CERTIFY, budget_s=0.1, seed=0)

@@ -1,4 +1,4 @@
-"""Compile here, measure there, go on from it: the whole way, with recorded times in place of a GPU."""
+"""Compile here, measure there, continue from it: the whole way, with recorded times in place of a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuner import config as run_files
 from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.commands.bundle import _Packed, shares
-from tuner.devices.resolve import ResolvedTarget
+from tuner.devices.target import ResolvedTarget
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 from tuner.store import SqlStore
 
@@ -52,14 +52,13 @@ def candidates(bundle: Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_from_what_was_measured_elsewhere(
+def test_a_search_continues_from_what_was_measured_elsewhere(
     compiler: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, first, second = tmp_path / "c.yaml", tmp_path / "1.tar", tmp_path / "2.tar"
     config.write_text(CONFIG.format(folder=tmp_path))
     assert cli.main(["bundle", str(config), "-n", "4", "-o", str(first)]) == 0
-    said = capsys.readouterr().out
-    assert "4 kernels of 2 tasks for sm_90a" in said
+    assert "4 kernels of 2 tasks for sm_90a" in capsys.readouterr().out
 
     with Bundle(first) as opened:
         manifest = opened.manifest
@@ -72,12 +71,12 @@ def test_a_search_goes_on_from_what_was_measured_elsewhere(
         [softmax] = [task for task in manifest.tasks if "softmax" in task.name]
         [expected] = softmax.expected
         values = np.frombuffer(opened.blob(expected.values), "<f8").reshape(softmax.output_args[0].shape)
-        np.testing.assert_allclose(values.sum(axis=-1), 1.0, atol=1e-6)  # what a softmax answers, whatever it is given
+        np.testing.assert_allclose(values.sum(axis=-1), 1.0, atol=1e-6)  # of a softmax, whatever it is given
 
     results = tmp_path / "m.jsonl"
     replay = f"replay:{record(first, tmp_path / 'recorded.jsonl', 'GPU A')}"
     assert cli.main(["measure", str(first), "-o", str(results), "--runner", replay]) == 0
-    assert cli.main(["import_measurements", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert cli.main(["import", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
     assert "on GPU A" in capsys.readouterr().out
 
     with closing(SqlStore(f"sqlite:///{tmp_path}/records.db")) as store:
@@ -87,8 +86,8 @@ def test_a_search_goes_on_from_what_was_measured_elsewhere(
         screened = {(r.task_key, r.candidate) for r in records if r.measurement.fidelity is Fidelity.SCREEN}
         assert screened == candidates(first)
         assert Status.OK in {r.measurement.status for r in records}
-    assert cli.main(["import_measurements", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
-    assert "absorbed 0 of" in capsys.readouterr().out, "twice is once"
+    assert cli.main(["import", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
+    assert "imported 0 of" in capsys.readouterr().out, "twice is once"
 
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second)]) == 0
     assert not candidates(second) & candidates(first), "what is known is not proposed again"
@@ -128,7 +127,7 @@ def test_a_bundle_for_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG.format(folder=tmp_path).replace("target: {tag: nvidia/nvidia-h100}", "target: llvm"))
     assert cli.main(["bundle", str(config)]) == 2
-    assert "name the GPU" in capsys.readouterr().err
+    assert "a bundle holds kernels for GPUs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [["-n", "0"], ["-n", "ten"], ["-n", "9999999"]])
