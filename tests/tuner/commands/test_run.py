@@ -156,36 +156,6 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
         assert words in shown
 
 
-def test_compare_times_two_exports_against_each_other(finished: tuple[Path, Path]) -> None:
-    _, run = finished
-    done = _tuner("compare", run.name, str(run / "export"), "--out", str(run.parent), "--time-budget", "3s")
-    assert done.returncode == 0, done.stderr
-    assert "A against B: " in done.stdout
-    assert "their outputs agree" in done.stdout
-
-
-def test_compare_times_two_trials_of_a_kernel(finished: tuple[Path, Path]) -> None:
-    import sqlite3
-
-    folder, run = finished
-    with sqlite3.connect(f"file:{folder}/records.db?mode=ro", uri=True) as connection:
-        rows = connection.execute("select task_key, trial, measurement, proposer from records").fetchall()
-    screened = [(task, trial) for task, trial, text, proposer in rows
-                if json.loads(text)["fidelity"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
-    first, second = next((a, b) for a in screened for b in screened if a[0] == b[0] and a[1] < b[1])
-    other = next(row for row in screened if row[0] != first[0])
-    budget = ("--out", str(run.parent), "--time-budget", "2s")
-    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{second[1]}", *budget)
-    assert done.returncode == 0, done.stderr
-    assert "A against B: " in done.stdout
-    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{other[1]}", *budget)
-    assert done.returncode == 2
-    assert "compare two trials of one kernel" in done.stderr
-    done = _tuner("compare", f"{run.name}:{first[1]}", run.name, *budget)
-    assert done.returncode == 2
-    assert "one kind" in done.stderr
-
-
 def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> None:
     folder, first = finished
     done = _tuner("run", str(_config(folder)))
