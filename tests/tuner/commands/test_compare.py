@@ -17,9 +17,10 @@ from tests import null_device
 from tests.null_device import NullBench, NullBuilder, NullExecutable, seconds_of
 from tests.test_null_device import Ran, config_of, run, store_model
 from tuner import cli
-from tuner.commands.compare import compare
+from tuner.commands.compare import Comparison, compare
 from tuner.errors import InfrastructureError, UserError
 from tuner.export import library
+from tuner.measure.stats import Verdict
 from tuner.progress import Progress
 from tuner.protocols import BuildFailure, ImportedModel, InputSpec
 from tuner.records import Fidelity, Label, Measurement, Record, Status
@@ -101,6 +102,17 @@ def test_a_trial_that_is_not_there_is_named(ran: Ran, trial: str, words: str) ->
     with pytest.raises(UserError, match=words) as caught:
         compared(f"{ran.folder.name}:{trial}", f"{ran.folder.name}:1", ran)
     assert f"tuner show --records {ran.folder.name}" in caught.value.hint
+
+
+def test_a_run_that_is_not_there_is_named(ran: Ran) -> None:
+    with pytest.raises(UserError, match="elsewhere"):
+        compared("elsewhere", ran.folder.name, ran)
+
+
+def test_too_few_pairs_are_no_verdict() -> None:
+    undecided = Comparison([1e-3], [1e-3], Verdict(Label.UNDECIDED, None, None), 0.01)
+    assert undecided.sentence() == "A against B: UNDECIDED (too few pairs)"
+    assert [row[2] for row in undecided.rows(("x", "y"))] == ["1.00 ms, 1 samples"] * 2
 
 
 @pytest.mark.parametrize(

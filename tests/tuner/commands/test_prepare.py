@@ -10,11 +10,12 @@ import pytest
 
 from tests import null_device
 from tests.tuner.commands.test_show import add_run
+from tests.tuner.importers import graphs
 from tuner import config as run_files
 from tuner.commands import prepare
 from tuner.commands import show as runs
 from tuner.commands.prepare import RunContext, is_run_of, model_slug, run_folder, scope_of
-from tuner.config import RunConfig
+from tuner.config import ModelConfig, PassesConfig, RunConfig, TargetConfig
 from tuner.devices import resolve
 from tuner.errors import OutputError
 from tuner.process.interrupts import Interrupts
@@ -95,3 +96,17 @@ def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
     prepare.tidy(tmp_path)
     assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "export", "notes.txt"]
     assert (folder / "export" / "model.so").read_text() == "whole"
+
+
+def test_a_model_is_lowered_once_for_each_graph_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null_device.install(monkeypatch)
+    source = graphs.save(graphs.conv_net(), tmp_path)
+    passes = PassesConfig(layouts=("NCHW", "NHWC"), fusion_depths=(-1, 0))
+    config = RunConfig(ModelConfig(source), target=TargetConfig(null_device.NAME), passes=passes)
+    target = resolve.resolve(config.target)
+    _, variants = prepare.lowered(config, target, Progress())
+    assert [(v.config.layout, v.config.fusion_depth) for v in variants] == [
+        ("NCHW", -1), ("NCHW", 0), ("NHWC", -1), ("NHWC", 0),
+    ]  # fmt: skip
+    _, [only] = prepare.lowered(config, target, Progress(), only=variants[2].config)
+    assert {t.key for t in only.tasks} == {t.key for t in variants[2].tasks}
