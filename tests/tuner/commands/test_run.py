@@ -33,15 +33,15 @@ CONFIG = """
 model: {{source: "torch:tests.tuner.graph.test_graph:small"}}
 target: {{spec: llvm, threads: 1}}
 search: {{trials: {trials}, time_budget: {budget}, effort: quick}}
-baselines: {{models: [{rivals}]}}
+baselines: {{models: [{baselines}]}}
 measure: {{database: "sqlite:///{folder}/records.db"}}
 out: {folder}/runs
 """
 
 
-def _config(folder: Path, trials: int = 40, budget: str = "30s", rivals: str = "untuned, torch") -> Path:
+def _config(folder: Path, trials: int = 40, budget: str = "30s", baselines: str = "untuned, torch") -> Path:
     path = folder / "small.yaml"
-    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, rivals=rivals))
+    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, baselines=baselines))
     return path
 
 
@@ -81,7 +81,7 @@ def _marked() -> list[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(folder of the configuration, folder of the finished run)"""
     folder = tmp_path_factory.mktemp("run")
-    done = _tuner("run", str(_config(folder, rivals="untuned, torch, onnxruntime")))
+    done = _tuner("run", str(_config(folder, baselines="untuned, torch, onnxruntime")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not _left_running()
@@ -178,12 +178,14 @@ def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> 
 
 def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
     folder, _ = finished
-    config_of_twin = folder / "twin.yaml"
-    text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
-    config_of_twin.write_text(text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/twins"))
-    done = _tuner("run", str(config_of_twin))
+    config_of_renamed = folder / "renamed.yaml"
+    text = CONFIG.format(folder=folder, trials=12, budget="30s", baselines="torch")
+    config_of_renamed.write_text(
+        text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/renamed")
+    )
+    done = _tuner("run", str(config_of_renamed))
     assert done.returncode == 0, done.stdout + done.stderr
-    [run] = (folder / "twins").glob("2*")
+    [run] = (folder / "renamed").glob("2*")
     search = _summary(run)["search"]
     assert search["reused"] > 0
     assert search["measured"] >= 6, "the budget is its own"
