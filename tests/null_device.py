@@ -100,9 +100,10 @@ class NullBuilder:
         return [self._spaces[task.key].encode(candidate) for candidate in candidates]
 
     def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
-        path = folder / f"{task.key}-zeros.npz"
-        _store_zeros(task.workload.outputs, path)
-        return {seed: Reference(path, "float32", 1) for seed in seeds}
+        paths = {seed: folder / f"{task.key}-{seed}.npz" for seed in seeds}
+        for path in paths.values():
+            _store_zeros(task.workload.outputs, path)
+        return {seed: Reference(path, "float32", 1) for seed, path in paths.items()}
 
     def build(
         self, task: Task, candidates: Sequence[Candidate], stop: Stop = lambda: False

@@ -23,10 +23,10 @@ def main() -> int:
     asked = parser.parse_args()
     checked = wrong = 0
     for name in PROGRAMS:
-        made = workload(name)
-        space = generate(made, gpu(), tf32=name.startswith("matmul"))
-        programs = candidates(space, TraceApplier(made, space, gpu()), asked.n, asked.seed)
-        reasons = wrong_ones(made, {key: program for key, (_, program) in programs.items()})
+        task = workload(name)
+        space = generate(task, gpu(), tf32=name.startswith("matmul"))
+        programs = candidates(space, TraceApplier(task, space, gpu()), asked.n, asked.seed)
+        reasons = wrong_ones(task, {key: program for key, (_, program) in programs.items()})
         checked, wrong = checked + len(programs), wrong + len(reasons)
         print(f"{name}: {len(programs)} candidates of {len(space.sketches)} sketches, {len(reasons)} wrong", flush=True)
         for key, reason in reasons.items():

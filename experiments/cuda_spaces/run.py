@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kernels.metaschedule import meta_schedule
-from kernels.space import InvalidCandidate, TraceApplier, generate
+from kernels.space import Candidate, InvalidCandidate, TraceApplier, generate
 from kernels.space.rules import tune_context
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import conv, conv_nhwc, depthwise, gpu, matmul
@@ -59,6 +59,35 @@ def drawn_by_tvm(workload: Workload, count: int) -> float:
     return passed / count
 
 
+def row(name: str, count: int, drawn: int) -> str:
+    """One line of the table."""
+    workload = from_prim_func(WORKLOADS[name](), name)
+    space = generate(workload, gpu())
+    applier = TraceApplier(workload, space, gpu())
+    rng = np.random.default_rng(0)
+    space.sample(rng)  # its first call predicts candidates of every sketch: not timed
+    started = time.perf_counter()
+    candidates = [space.sample(rng) for _ in range(count)]
+    proposing_s = (time.perf_counter() - started) / count
+    started = time.perf_counter()
+    passed = sum(can_be_applied(applier, candidate) for candidate in candidates)
+    applying_s = (time.perf_counter() - started) / count
+    tensor = sum(sketch.gpu is not None and sketch.gpu.tensor_cores for sketch in space.sketches)
+    tvm = f"{drawn_by_tvm(workload, drawn):.0%}" if drawn and "matmul 1024" in name else ""
+    return (
+        f"| {name} | {len(space.sketches)} | {tensor} | {passed}/{count} | {proposing_s * 1e3:.2f} ms |"
+        f" {applying_s * 1e3:.0f} ms | {tvm} |"
+    )
+
+
+def can_be_applied(applier: TraceApplier, candidate: Candidate) -> bool:
+    try:
+        applier.apply(candidate)
+    except InvalidCandidate:
+        return False
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=100)
@@ -68,27 +97,8 @@ def main() -> None:
         "| workload | sketches | with tensor cores | pass VerifyGPUCode | a proposal | applying it | TVM's own draws |"
     )
     print("|---|---|---|---|---|---|---|")
-    for name, make in WORKLOADS.items():
-        workload = from_prim_func(make(), name)
-        space = generate(workload, gpu())
-        applier = TraceApplier(workload, space, gpu())
-        rng = np.random.default_rng(0)
-        space.sample(rng)
-        started = time.perf_counter()
-        candidates = [space.sample(rng) for _ in range(asked.n)]
-        proposing_s = (time.perf_counter() - started) / asked.n
-        passed, started = 0, time.perf_counter()
-        for candidate in candidates:
-            try:
-                applier.apply(candidate)
-                passed += 1
-            except InvalidCandidate:
-                pass
-        applying_s = (time.perf_counter() - started) / asked.n
-        tensor = sum(s.gpu is not None and s.gpu.tensor_cores for s in space.sketches)
-        tvm = f"{drawn_by_tvm(workload, asked.tvm):.0%}" if asked.tvm and "matmul 1024" in name else ""
-        print(f"| {name} | {len(space.sketches)} | {tensor} | {passed}/{asked.n} | {proposing_s * 1e3:.2f} ms |"
-              f" {applying_s * 1e3:.0f} ms | {tvm} |", flush=True)  # fmt: skip
+    for name in WORKLOADS:
+        print(row(name, asked.n, asked.tvm), flush=True)
 
 
 if __name__ == "__main__":

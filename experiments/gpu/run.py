@@ -152,7 +152,7 @@ class Suite:
         return Job(task.key, item.candidate, path, "", inputs, outputs, task.seed, resources={"plan": dict(item.plan)})
 
     def _baselines(self) -> Any:
-        """A child of its own, made again when it died."""
+        """A child of its own, started again when it died."""
         from tuner.process.worker import Child
 
         if self._child is None or not self._child.alive():

@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiments.common import write_json
+from experiments.common import cpu_target, write_json
 from experiments.one_task import opened
 from tests.tuner import hostile_kernels, processes
 from tests.tuner.hostile_bed import POLICY, Bed, make_bed
@@ -100,7 +100,6 @@ def restart(bed: Bed, count: int) -> dict[str, Any]:
 
 def search_until_killed() -> None:
     """A parent to be killed: it builds and measures until then, now and then something hostile."""
-    from experiments.common import cpu_target
     from kernels.passes import PASSES
     from tests.tuner.devices.test_builder import matmul
     from tuner.protocols import Task

@@ -64,8 +64,8 @@ def _jobs_of(task: Task, builder: Builder, count: int, folder: Path) -> Iterator
 def in_process(jobs: Sequence[Job], threads: int) -> Variant:
     began = time.perf_counter()
     service = KernelService("hot", threads)
-    answers = [service.op_run(job.to_json(), SCREEN.to_json()) for job in jobs]
-    return _result(began, [Measurement.from_json(answer) for answer in answers])
+    replies = [service.op_run(job.to_json(), SCREEN.to_json()) for job in jobs]
+    return _result(began, [Measurement.from_json(reply) for reply in replies])
 
 
 def isolated(jobs: Sequence[Job], threads: int) -> Variant:

@@ -145,6 +145,6 @@ def _run(run_file: Path, recording: Path | None, resume: str | None) -> int:
     except TunerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except BaseException:  # noqa: BLE001 - the child must not go on as its parent
+    except BaseException:  # noqa: BLE001 - the child must not continue as its parent
         traceback.print_exc()
         return 99

@@ -24,7 +24,7 @@ def seconds_name(seconds: float) -> str:
 
 
 class Curve(Generic[Choice]):
-    """Its clock starts when it is made. `points` are (trial, seconds of search, seconds of the kernel) for each trial
+    """Its clock starts with it. `points` are (trial, seconds of search, seconds of the kernel) for each trial
     that was the fastest so far, `shipped` the choice at each checkpoint."""
 
     def __init__(self) -> None:

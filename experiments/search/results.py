@@ -20,8 +20,8 @@ TaskResults = Mapping[str, Any]
 
 def searchers(task_results: TaskResults) -> Mapping[str, Any]:
     """The searches of a task by searcher. Earlier files have them under `sides`."""
-    found: Mapping[str, Any] = task_results["searchers" if "searchers" in task_results else "sides"]
-    return found
+    searches: Mapping[str, Any] = task_results["searchers" if "searchers" in task_results else "sides"]
+    return searches
 
 
 def certified(task_results: TaskResults) -> dict[str, float]:

@@ -174,6 +174,6 @@ def flops(name: str) -> float:
         *batch, m, k = spec.shapes[0]
         return 2.0 * math.prod(batch) * m * k * spec.shapes[1][-1]
     if spec.op in ("conv2d", "depthwise"):
-        side = spec.shapes[0][2] // spec.stride
-        return 2.0 * math.prod(spec.shapes[1]) * side * side * spec.shapes[0][0]
+        height = spec.shapes[0][2] // spec.stride
+        return 2.0 * math.prod(spec.shapes[1]) * height * height * spec.shapes[0][0]
     return 0.0

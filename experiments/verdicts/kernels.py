@@ -69,9 +69,9 @@ def build(folder: Path) -> None:
     compared: list[Compared] = []
     for number, workload in enumerate(workloads()):
         reference = write_reference(workload, SEED, folder / f"reference-{number}.npz")
-        made = list(itertools.islice(_kernels(workload, reference, names, number, folder), KERNELS // 3))
-        print(f"{workload.name}: {len(made)} kernels")
-        compared += made
+        of_this = list(itertools.islice(_kernels(workload, reference, names, number, folder), KERNELS // 3))
+        print(f"{workload.name}: {len(of_this)} kernels")
+        compared += of_this
     write_json(folder / FILE, [kernel.to_json() for kernel in compared])
 
 

@@ -1,4 +1,4 @@
-"""What every Bench promises. A test module subclasses the suite and gives it a bench and jobs for it."""
+"""What every Bench, and every BundleBench, promises. A test module subclasses the suite and gives it jobs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 
+from tuner.devices.device import BundleBench
 from tuner.protocols import CERTIFY, RANK, SCREEN, Bench, Job, Policy
 from tuner.records import Measurement, Status
 
 
-class BenchContract:
-    """Fixtures: a `bench`, fresh for the class; two good jobs of one task, `job` and `other`; a `broken` one, which
-    cannot be run.
+class Measuring(Protocol):
+    """What a bench and one for bundles have in common."""
 
-    `outcome` is what becomes of a good job. `interleaves`: the bench has an A/A control. `gives_up`: it censors.
+    def measure(self, job: Job, policy: Policy) -> Measurement: ...
+
+    def close(self) -> None: ...
+
+
+class MeasuringContract:
+    """Fixtures: a `bench`, fresh for the class; a good `job`; a `broken` one, which cannot be run.
+
+    `outcome` is what becomes of a good job. `gives_up`: the bench censors.
     """
 
     outcome = Status.OK
-    interleaves = True
     gives_up = True
 
     @pytest.fixture(scope="class")
     @classmethod
-    def bench(cls) -> Bench:
+    def bench(cls) -> Measuring:
         raise NotImplementedError("the implementation's test module provides the bench")
 
     @pytest.fixture(scope="class")
@@ -37,38 +45,58 @@ class BenchContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def other(cls) -> Job:
-        raise NotImplementedError("the implementation's test module provides another good job of the same task")
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def broken(cls) -> Job:
         raise NotImplementedError("the implementation's test module provides a job that cannot be run")
 
     @pytest.mark.parametrize("policy", [SCREEN, RANK], ids=lambda policy: str(policy.fidelity))
-    def test_a_good_job_is_measured_at_the_fidelity_asked_for(self, bench: Bench, job: Job, policy: Policy) -> None:
+    def test_a_good_job_is_measured_at_the_fidelity_asked_for(self, bench: Measuring, job: Job, policy: Policy) -> None:
         measured = bench.measure(job, policy)
         assert measured.status is self.outcome, measured.reason
         assert measured.fidelity is policy.fidelity
         assert Measurement.from_json(json.loads(json.dumps(measured.to_json()))) == measured
 
-    def test_a_broken_job_is_a_status_and_does_not_affect_the_next(self, bench: Bench, job: Job, broken: Job) -> None:
+    def test_a_broken_job_is_a_status_and_does_not_affect_the_next(
+        self, bench: Measuring, job: Job, broken: Job
+    ) -> None:
         failed = bench.measure(broken, SCREEN)
         assert failed.status in (Status.RUN_FAILED, Status.RUN_TIMEOUT, Status.WRONG_RESULT)
         assert failed.fidelity is SCREEN.fidelity
         assert failed.reason
         assert bench.measure(job, SCREEN).status is self.outcome
 
-    def test_measuring_does_not_change_the_job(self, bench: Bench, job: Job) -> None:
+    def test_measuring_does_not_change_the_job(self, bench: Measuring, job: Job) -> None:
         before = json.dumps(job.to_json())
         bench.measure(job, SCREEN)
         assert json.dumps(job.to_json()) == before
 
-    def test_what_is_too_slow_is_given_up(self, bench: Bench, job: Job) -> None:
+    def test_what_is_too_slow_is_given_up(self, bench: Measuring, job: Job) -> None:
         measured = bench.measure(job, dataclasses.replace(SCREEN, give_up_above_s=1e-12))
         assert measured.status is (Status.CENSORED if self.gives_up else self.outcome)
         assert measured.censored_at_s == (1e-12 if self.gives_up else None)
         assert bench.measure(job, dataclasses.replace(SCREEN, give_up_above_s=1e3)).status is self.outcome
+
+    def test_it_may_be_closed_twice(self, bench: Measuring) -> None:
+        bench.close()
+        bench.close()
+
+
+class BundleBenchContract(MeasuringContract):
+    """As well: it names its device."""
+
+    def test_it_names_its_device(self, bench: BundleBench) -> None:
+        assert bench.device
+        assert bench.device == bench.device.strip()
+
+
+class BenchContract(MeasuringContract):
+    """As well: `other` is another good job of the task. `interleaves`: the bench has an A/A control."""
+
+    interleaves = True
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def other(cls) -> Job:
+        raise NotImplementedError("the implementation's test module provides another good job of the same task")
 
     def test_interleaved_jobs_have_a_measurement_each_in_their_order(
         self, bench: Bench, job: Job, other: Job, broken: Job
@@ -121,7 +149,3 @@ class BenchContract:
 
     def test_a_second_check_is_asked_for_or_not(self, bench: Bench, job: Job) -> None:
         assert bench.rechecks is (job.recheck is not None)
-
-    def test_it_may_be_closed_twice(self, bench: Bench) -> None:
-        bench.close()
-        bench.close()

@@ -50,10 +50,10 @@ class DeviceKindContract:
         assert target.device
         assert target.tvm().kind.name == json.loads(target.text)["kind"]
 
-    def test_none_is_opened_where_there_is_none(
+    def test_one_is_opened_where_there_is_one(
         self, kind: DeviceKind, attributes: Mapping[str, Any], tmp_path: Path
     ) -> None:
-        target = kind.from_attributes(attributes, 1, to_run=False)
+        target = kind.local(1) if kind.is_here() else kind.from_attributes(attributes, 1, to_run=False)
         opening = Opening(target, MeasureConfig(), 1, tmp_path / "work", tmp_path, Progress())
         if kind.is_here():
             kind.open(opening).close()
@@ -108,5 +108,4 @@ class DeviceKindContract:
         findings = list(kind.findings(RunConfig(ModelConfig("onnx:any"), TargetConfig(kind.name))))
         assert all(isinstance(finding, Finding) and finding.part and finding.found for finding in findings)
         assert all(finding.advice for finding in findings if finding.state in (State.WARNING, State.BROKEN))
-        broken = [finding for finding in findings if finding.state is State.BROKEN]
-        assert bool(broken) == (not kind.is_here()), "a kind that is wanted and not here is broken"
+        assert kind.is_here() or State.BROKEN in {finding.state for finding in findings}, "it is wanted and not here"

@@ -15,7 +15,14 @@ import numpy as np
 from tests.fuzzing.base import Files, Refused
 from tests.fuzzing.run_folders import run_folder
 
-_COLUMNS = ("measurement", "candidate", "features", "created_at", "task_name", "task_key", "proposer", "trial", "seed")
+_COLUMNS = (
+    "measurement", "samples", "candidate", "features", "created_at", "task_name", "task_key", "proposer", "trial",
+    "seed", "environment", "git_commit", "columns_id",
+)  # fmt: skip
+"""Of the table of records; `row_values` has a sample of each."""
+
+_FEATURES = ("store.max.0", "pass.unroll", "workload.flops")
+"""The columns that the sample's features are brought to."""
 
 
 @functools.cache
@@ -53,6 +60,7 @@ def _read_records(path: Path) -> None:
     from tuner.report import curves, tables
     from tuner.search.base import candidate_of
     from tuner.store import SqlStore
+    from tuner.tuning.earlier import vector_of
     from tuner.tuning.ledger import cost_s
 
     with SqlStore(f"sqlite:///{path}") as store:
@@ -60,6 +68,8 @@ def _read_records(path: Path) -> None:
         skipped = store.quarantined
     for record in records:
         assert np.isfinite(cost_s(record.measurement) + record.measurement.run_s)
+        vector = vector_of(record, _FEATURES)
+        assert vector is None or vector.shape == (len(_FEATURES),)
         skipped += candidate_of(_space(), record.candidate) is None
     rows = tables.kernels(json.loads(run_folder()["summary.json"]))
     curves.search_curves(rows, records, "run-1")
@@ -91,7 +101,7 @@ def open_row(folder: Path, name: str) -> None:
     path = folder / "records.db"
     path.write_bytes(database())
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        kind = {"features": "BLOB", "trial": "NUMERIC", "seed": "NUMERIC"}.get(name, "TEXT")
+        kind = {"features": "BLOB", "samples": "BLOB", "trial": "NUMERIC", "seed": "NUMERIC"}.get(name, "TEXT")
         connection.execute(f"UPDATE records SET {name} = CAST(? AS {kind}) WHERE id = 5", (value,))  # noqa: S608
         connection.commit()
     _read_records(path)

@@ -46,15 +46,6 @@ def test_help_is_no_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -
     assert not shown.err
 
 
-def test_every_flag_is_in_the_help_with_the_key_it_beats(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["run", "--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    for flag, (path, _, _) in FLAGS.items():
-        assert flag in shown
-        assert f"[{path}]" in shown
-    assert "--resume" in shown
-
-
 @pytest.mark.parametrize(
     ("argv", "word"),
     [

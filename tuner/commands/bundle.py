@@ -175,7 +175,8 @@ class _CompileOnly:
 
 @dataclass
 class _Unwritten:
-    """Implements `protocols.RecordStore` over another store: what is appended goes to `new` and is not written."""
+    """A `protocols.RecordStore` over another store for a search that measures nothing: what is appended goes to `new`,
+    and is neither written nor read back."""
 
     store: SqlStore
     new: list[Record] = field(default_factory=list)

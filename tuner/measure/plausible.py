@@ -13,4 +13,11 @@ def plausible(measured: Measurement, lower_bound_s: float) -> Measurement:
     if not measured.ok or measured.median_s >= PLAUSIBLE * lower_bound_s:
         return measured
     reason = f"{measured.median_s:.3g} s is under the lower bound of {lower_bound_s:.3g} s"
-    return Measurement(Status.SUSPECT, fidelity=measured.fidelity, reason=reason, run_s=measured.run_s)
+    return Measurement(
+        Status.SUSPECT,
+        fidelity=measured.fidelity,
+        reason=reason,
+        build_s=measured.build_s,
+        run_s=measured.run_s,
+        conditions=measured.conditions,
+    )

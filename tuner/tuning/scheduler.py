@@ -9,7 +9,7 @@ optimistic guess, so that a task is not given up for one unlucky batch. What was
 log ratio of the best time after half of the batches to the best time now. Best times fall roughly like a
 power of the number of batches n; then doubling n brings d again, and the next batch d / (n ln 2). The guess
 counts like two batches and loses its say as evidence comes in. No task is expected to fall below its
-physical floor.
+lower bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IMPROVEMENT = 0.01
 """A best time must fall by more than this share to count as progress for the early stop."""
 
 _AT_LIMIT = 1.03
-"""A best time within this of the physical floor has nothing left to gain that a measurement could show."""
+"""A best time within this of the lower bound has nothing left to gain that a measurement could show."""
 
 _GUESS = 0.35
 _GUESS_WEIGHT = 2.0

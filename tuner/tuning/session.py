@@ -246,7 +246,7 @@ class TaskSession:
     # --- the end ------------------------------------------------------------------------------------
 
     def rank(self, stop: Stop) -> None:
-        """Measure the finalists again, longer. Known ranks are taken over."""
+        """Measure the finalists again, longer. What was ranked before is not measured again."""
         # Several finalists a task, dozens of tasks: what has not settled soon is left to certification.
         policy = dataclasses.replace(RANK, max_time_s=min(RANK.max_time_s, self._settings.rank_s))
         self.ranked = self._measured_again(self._finalists(), policy, "finalist", stop)

@@ -1,4 +1,7 @@
-"""The whole program on a small real model: run, run again, interrupt, rebuild the report, export."""
+"""The whole program on a small real model: run, run again, interrupt, rebuild the report, export.
+
+What needs no compiler is tested on the null device: tests/test_null_device.py.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,17 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import null_device
+from tests.null_device import Null
+from tests.test_null_device import config_of, store_model
+from tests.test_null_device import run as run_on_null_device
 from tuner.export.library import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,15 +33,15 @@ CONFIG = """
 model: {{source: "torch:tests.tuner.graph.test_graph:small"}}
 target: {{spec: llvm, threads: 1}}
 search: {{trials: {trials}, time_budget: {budget}, effort: quick}}
-baselines: {{models: [{rivals}]}}
+baselines: {{models: [{baselines}]}}
 measure: {{database: "sqlite:///{folder}/records.db"}}
 out: {folder}/runs
 """
 
 
-def _config(folder: Path, trials: int = 40, budget: str = "30s", rivals: str = "untuned, torch") -> Path:
+def _config(folder: Path, trials: int = 40, budget: str = "30s", baselines: str = "untuned, torch") -> Path:
     path = folder / "small.yaml"
-    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, rivals=rivals))
+    path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, baselines=baselines))
     return path
 
 
@@ -73,7 +81,7 @@ def _marked() -> list[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(folder of the configuration, folder of the finished run)"""
     folder = tmp_path_factory.mktemp("run")
-    done = _tuner("run", str(_config(folder, rivals="untuned, torch, onnxruntime")))
+    done = _tuner("run", str(_config(folder, baselines="untuned, torch, onnxruntime")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not _left_running()
@@ -156,36 +164,6 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
         assert words in shown
 
 
-def test_compare_times_two_exports_against_each_other(finished: tuple[Path, Path]) -> None:
-    _, run = finished
-    done = _tuner("compare", run.name, str(run / "export"), "--out", str(run.parent), "--time-budget", "3s")
-    assert done.returncode == 0, done.stderr
-    assert "A against B: " in done.stdout
-    assert "their outputs agree" in done.stdout
-
-
-def test_compare_times_two_trials_of_a_kernel(finished: tuple[Path, Path]) -> None:
-    import sqlite3
-
-    folder, run = finished
-    with sqlite3.connect(f"file:{folder}/records.db?mode=ro", uri=True) as connection:
-        rows = connection.execute("select task_key, trial, measurement, proposer from records").fetchall()
-    screened = [(task, trial) for task, trial, text, proposer in rows
-                if json.loads(text)["fidelity"] == "screen" and json.loads(text)["status"] == "ok"]  # fmt: skip
-    first, second = next((a, b) for a in screened for b in screened if a[0] == b[0] and a[1] < b[1])
-    other = next(row for row in screened if row[0] != first[0])
-    budget = ("--out", str(run.parent), "--time-budget", "2s")
-    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{second[1]}", *budget)
-    assert done.returncode == 0, done.stderr
-    assert "A against B: " in done.stdout
-    done = _tuner("compare", f"{run.name}:{first[1]}", f"{run.name}:{other[1]}", *budget)
-    assert done.returncode == 2
-    assert "compare two trials of one kernel" in done.stderr
-    done = _tuner("compare", f"{run.name}:{first[1]}", run.name, *budget)
-    assert done.returncode == 2
-    assert "one kind" in done.stderr
-
-
 def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> None:
     folder, first = finished
     done = _tuner("run", str(_config(folder)))
@@ -200,12 +178,14 @@ def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> 
 
 def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
     folder, _ = finished
-    config_of_twin = folder / "twin.yaml"
-    text = CONFIG.format(folder=folder, trials=12, budget="30s", rivals="torch")
-    config_of_twin.write_text(text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/twins"))
-    done = _tuner("run", str(config_of_twin))
+    config_of_renamed = folder / "renamed.yaml"
+    text = CONFIG.format(folder=folder, trials=12, budget="30s", baselines="torch")
+    config_of_renamed.write_text(
+        text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/renamed")
+    )
+    done = _tuner("run", str(config_of_renamed))
     assert done.returncode == 0, done.stdout + done.stderr
-    [run] = (folder / "twins").glob("2*")
+    [run] = (folder / "renamed").glob("2*")
     search = _summary(run)["search"]
     assert search["reused"] > 0
     assert search["measured"] >= 6, "the budget is its own"
@@ -257,3 +237,25 @@ def test_a_killed_run_leaves_no_process_and_keeps_its_records(tmp_path: Path) ->
     process.wait()
     assert not _left_running()
     assert _has_records(tmp_path / "records.db", 4)
+
+
+def test_ceilings_are_measured_before_the_clock_of_the_search_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is not known yet they take seconds, which are not the search's to spend."""
+    null_device.install(monkeypatch)
+    monkeypatch.setattr("tuner.measure.comparison.PAUSE_S", (0.0, 0.0))
+    ceilings = Null.ceilings
+    built_before: list[int] = []
+
+    def measured(device: Null) -> Mapping[str, Any]:
+        if not built_before:
+            time.sleep(3.0)
+        built_before.append(device.builder.built)
+        return ceilings
+
+    monkeypatch.setattr(Null, "ceilings", property(measured))
+    store_model(tmp_path / "tiny.onnx")
+    ran = run_on_null_device(config_of(tmp_path, "runs", trials=3))
+    assert built_before[0] == 0
+    assert ran.summary["search"]["wall_s"] < 3.0

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tuner import cli
-from tuner.commands import prepare
 from tuner.commands import show as runs
 from tuner.errors import UserError
 from tuner.records import Measurement, Record, Status
@@ -151,25 +150,6 @@ def test_show_records_reads_the_database_of_the_run(tmp_path: Path, capsys: pyte
     assert len(rows) == 3
     assert "2.00 ms" in rows[1]
     assert "killed by SIGSEGV" in rows[2]
-
-
-def test_a_later_run_is_the_latest_though_the_clock_was_set_back(tmp_path: Path) -> None:
-    add_run(tmp_path, "20990101-000000-future", age=-3_000_000_000)
-    for name in ("20260101-000000-second", "20260101-000000-a-third"):
-        (tmp_path / name).mkdir()
-        prepare.start(tmp_path / name, "model: {source: onnx:x}")
-        assert runs.find(str(tmp_path), "latest").name == name
-
-
-def test_what_killed_runs_left_is_put_right(tmp_path: Path) -> None:
-    folder = add_run(tmp_path, "r1")
-    (folder / ".work-123" / "kernels").mkdir(parents=True)
-    (folder / ".export.old").mkdir()
-    (folder / ".export.old" / "model.so").write_text("whole")
-    (folder / "notes.txt").write_text("of the user")
-    prepare.tidy(tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "export", "notes.txt"]
-    assert (folder / "export" / "model.so").read_text() == "whole"
 
 
 @pytest.mark.parametrize("command", ["report", "export"])

@@ -23,6 +23,7 @@ from tuner.store import SqlStore
 from tuner.tuning.budget import SearchEnd
 from tuner.tuning.certification import PROCESSES
 from tuner.tuning.phase import Pace
+from tuner.tuning.searcher import Searcher
 from tuner.tuning.tune import SearchResult, certify, tune_model, tune_session, tune_task
 
 TASK = task_named()
@@ -70,7 +71,7 @@ def test_it_ends_with_its_time(tmp_path: Path, store: SqlStore) -> None:
     session = tune_task(TASK, searcher, budget, Pace(batch=64, early_stop=10_000))
     assert time.monotonic() - began < 2.0, "a batch that has begun is cut short"
     assert 1 <= session.trials < len(POINTS)
-    assert budget.left_s < 0.1, "what is kept back for ranking is given back"
+    assert len(loop.records()) == session.trials
 
 
 def test_it_ends_with_the_space(tmp_path: Path, store: SqlStore) -> None:
@@ -320,6 +321,16 @@ def test_finalists_and_the_untuned_programs_are_certified_and_the_run_is_ended(t
     assert store.ended() == {"run"}
 
 
+def test_certification_is_on_inputs_that_the_search_did_not_have(tmp_path: Path, store: SqlStore) -> None:
+    loop = Loop(tmp_path, store, trials=10, seed=7)
+    bench = loop.device.bench = Scripted()
+    tuned(loop)
+    seeds = {fidelity: {job.seed for job, policy in bench.jobs if policy.fidelity is fidelity} for fidelity in Fidelity}
+    assert seeds == {Fidelity.SCREEN: {7}, Fidelity.RANK: {7}, Fidelity.CERTIFY: {8}}
+    files = {job.reference.path for job, _ in bench.jobs if job.reference is not None}
+    assert len(files) == len(TASKS) * 2
+
+
 def test_an_interrupted_run_is_not_ended(tmp_path: Path, store: SqlStore) -> None:
     loop = Loop(tmp_path, store, trials=40, interrupted=lambda: loop.device.bench.measured >= 9)
     result = tuned(loop)
@@ -330,10 +341,13 @@ def test_an_interrupted_run_is_not_ended(tmp_path: Path, store: SqlStore) -> Non
 
 
 def test_one_that_fails_its_certification_gives_way_to_the_next(tmp_path: Path, store: SqlStore) -> None:
+    certified = itertools.count()
+
     class LaterWrong(NullBench):
         def measure(self, job: Job, policy: Policy) -> Measurement:
             measured = super().measure(job, policy)
             if policy.fidelity is Fidelity.CERTIFY and Candidate.from_text(job.candidate) == BEST:
+                next(certified)
                 return Measurement(Status.WRONG_RESULT, fidelity=policy.fidelity, reason="on other inputs")
             return measured
 
@@ -342,6 +356,7 @@ def test_one_that_fails_its_certification_gives_way_to_the_next(tmp_path: Path, 
     [session] = tuned(loop, variant(TASK)).sessions.values()
     assert session.ranked[BEST].ok
     assert session.certified[BEST].status is Status.WRONG_RESULT
+    assert next(certified) == 1, "it is not run in the next process again"
     assert session.best is not None
     assert sum(session.best.decisions) == 14  # type: ignore[arg-type]
     assert BEST not in session.ties()
@@ -359,6 +374,47 @@ def test_what_earlier_runs_spent_is_taken_off(tmp_path: Path, store: SqlStore) -
     assert {k: s.best for k, s in second.sessions.items()} == {k: s.best for k, s in first.sessions.items()}
     assert second.runs == {"run"}
     assert "known from earlier runs and not measured again" in " ".join(again.context.notes)
+
+
+def spent_by_an_earlier_run(store: SqlStore) -> None:
+    """Twelve screenings, and nothing ranked."""
+    store.append([record_of(TASK, c, timed(1.0 + i), trial=i) for i, c in enumerate(POINTS[:12])])
+
+
+def test_a_budget_that_is_spent_leaves_the_ranking_as_it_was(tmp_path: Path, store: SqlStore) -> None:
+    spent_by_an_earlier_run(store)
+    store.end("earlier")
+    loop = Loop(tmp_path, store, trials=12)
+    result = tune_model([variant(TASK)], loop.device, store, loop.context, lambda record: True)
+    assert result.spent_earlier
+    assert loop.records() == []
+
+
+def test_what_a_killed_run_did_not_rank_is_ranked(tmp_path: Path, store: SqlStore) -> None:
+    spent_by_an_earlier_run(store)
+    loop = Loop(tmp_path, store, trials=12)
+    tune_model([variant(TASK)], loop.device, store, loop.context, lambda record: True)
+    assert [r.measurement.fidelity for r in loop.records()] == [Fidelity.RANK] * loop.context.settings.finalists
+
+
+def test_what_an_interrupted_run_measured_is_not_lost_where_it_is_not_replayed(tmp_path: Path, store: SqlStore) -> None:
+    spent_by_an_earlier_run(store)
+    loop = Loop(tmp_path, store, trials=20, interrupted=lambda: True)
+    result = tune_model([variant(TASK)], loop.device, store, loop.context, lambda record: True)
+    session = result.sessions[TASK.key]
+    assert list(session.screened) == POINTS[:12]
+    assert session.best == POINTS[0]
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_earlier_runs_teach_a_search_that_may_use_them(
+    reuse: bool, tmp_path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned(Loop(tmp_path, store, trials=10), variant(TASKS[0]))
+    taught: list[tuple[set[str], frozenset[str]]] = []
+    monkeypatch.setattr(Searcher, "learn_from_earlier_runs", lambda self, tasks, ended: taught.append((tasks, ended)))
+    tuned(Loop(tmp_path, store, run_id="next", trials=10, reuse=reuse), variant(TASKS[1]))
+    assert taught == ([({TASKS[1].key}, frozenset({"run"}))] if reuse else [])
 
 
 def test_what_is_left_of_a_budget_is_spent(tmp_path: Path, store: SqlStore) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tvm.target import Target
 
-from kernels.cubin import MissingCompiler, compile_cubin, find_nvcc
-from kernels.launch_plan import Argument, Launch, LaunchPlan
+from kernels.cubin import MissingCompiler, find_nvcc
 from kernels.space import Candidate, DesignSpace
-from kernels.tensors import TensorSpec, seeded_inputs
-from tests.contracts.bench import BenchContract
+from tests.contracts.bench import BenchContract, BundleBenchContract
 from tests.contracts.builder import CompilerContract
-from tests.contracts.device import DeviceContract, first_of, hopeless
+from tests.contracts.device import DeviceContract, TuningDeviceContract, first_of, hopeless
+from tests.gpu.kernels import job
 from tests.tuner.devices.cpu.test_contracts import recording_of
 from tests.tuner.devices.test_builder import matmul
-from tuner.bundle.expected import expect, to_bytes
+from tuner.bundle.packing import PackingBench
+from tuner.commands.bundle import _CompileOnly
 from tuner.config import MeasureConfig
 from tuner.devices.cuda import CUDA
 from tuner.devices.cuda.device import Cuda
@@ -28,7 +26,8 @@ from tuner.devices.device import Opening
 from tuner.devices.target import ResolvedTarget
 from tuner.graph import Lowered
 from tuner.progress import Progress
-from tuner.protocols import Builder, ExpectedOutput, Job, Task
+from tuner.protocols import Builder, Job, Task, TuningDevice
+from tuner.records import Status
 
 if TYPE_CHECKING:
     from tuner.devices.cuda.bench import GpuBench
@@ -94,18 +93,31 @@ class TestDevice(DeviceContract):
         made.close()
 
 
-N = 1 << 20
-BLOCK = 256
-SOURCE = """
-extern "C" __global__ void k(float* y, const float* x) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  y[i] = 2.0f * x[i];
-}
-"""
+class TestCompileOnly(TuningDeviceContract):
+    """The device of a bundle's search."""
+
+    outcome = Status.DEFERRED
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compiles(cls) -> None:
+        require_compiler()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def device(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TuningDevice]:
+        builder = CUDA.builder(TARGET, tmp_path_factory.mktemp("bundle"), workers=1, timeout_s=120)
+        yield _CompileOnly(builder, PackingBench())
+        builder.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def task(cls) -> Task:
+        return Task(matmul(), TARGET)
 
 
 @pytest.mark.gpu
-class TestBench(BenchContract):
+class TestBench(BenchContract, BundleBenchContract):
     """The only suite that runs kernels on a GPU."""
 
     @pytest.fixture(scope="class")
@@ -120,36 +132,16 @@ class TestBench(BenchContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def job(cls, bench: GpuBench, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    def job(cls, tmp_path_factory: pytest.TempPathFactory) -> Job:
         require_compiler()
-        return doubling(tmp_path_factory.mktemp("job"), bench.arch)
+        return job("right", tmp_path_factory.mktemp("job"))
 
     @pytest.fixture(scope="class")
     @classmethod
-    def other(cls, job: Job) -> Job:
-        return dataclasses.replace(job, candidate="the same kernel again")
+    def other(cls, tmp_path_factory: pytest.TempPathFactory) -> Job:
+        return job("right", tmp_path_factory.mktemp("other"), number=1)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def broken(cls, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
-        path = tmp_path_factory.mktemp("broken") / "not.cubin"
-        path.write_bytes(b"\x7fELF and nothing else")
-        return dataclasses.replace(job, path=path)
-
-
-def doubling(folder: Path, arch: str) -> Job:
-    """y = 2 x, with the outputs that a bundle would expect."""
-    cubin = compile_cubin(SOURCE, arch, folder)
-    argument = Argument((N,), "float32")
-    plan = LaunchPlan((Launch("k", (1, 0), (N // BLOCK, 1, 1), (BLOCK, 1, 1)),), (argument, argument))
-    spec = TensorSpec((N,), "float32")
-    [x] = seeded_inputs((spec,), 0)
-    values, sums = to_bytes(expect(2.0 * x, 1e-6, 1e-6))
-    (folder / "values").write_bytes(values)
-    if sums is not None:
-        (folder / "sums").write_bytes(sums)
-    expected = ExpectedOutput(folder / "values", None if sums is None else folder / "sums", 1e-6, 1e-6)
-    return Job(
-        "doubling", "a kernel", cubin.path, "k", (spec,), (spec,), 0, expected=(expected,),
-        resources={"plan": plan.to_json()},
-    )  # fmt: skip
+    def broken(cls, tmp_path_factory: pytest.TempPathFactory) -> Job:
+        return job("illegal address", tmp_path_factory.mktemp("broken"))
