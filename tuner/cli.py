@@ -72,7 +72,14 @@ def _dispatch(argv: list[str]) -> int:
     except SystemExit as done:  # argparse has printed the help that was asked for
         return int(done.code or 0)
     call, _ = COMMANDS[arguments.command]
-    return call(arguments, argv)
+    try:
+        return call(arguments, argv)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "tuner", "kernels", "costmodel"):
+            raise  # a defect of this program
+        hint = "set up the environment with `make setup`; what is missing: python -m tuner doctor"
+        raise InfrastructureError(f"the package {package} is missing", hint) from error
 
 
 # --- the commands ------------------------------------------------------------------------------
@@ -178,14 +185,10 @@ def _whole(flag: str, text: str) -> int:
 def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
     from dataclasses import asdict, replace
 
-    try:
-        from tuner import doctor
-        from tuner.config import ModelConfig, RunConfig, load
-        from tuner.devices import resolve
-    except ModuleNotFoundError as error:
-        raise InfrastructureError(
-            f"the package {error.name} is missing", "set up the environment: make setup"
-        ) from error
+    from tuner import doctor
+    from tuner.config import ModelConfig, RunConfig, load
+    from tuner.devices import resolve
+
     config = RunConfig(ModelConfig("")) if arguments.config is None else load(arguments.config)
     resolve.check(config.target)
     findings = doctor.examine(config if arguments.out is None else replace(config, out=arguments.out))

@@ -230,9 +230,23 @@ def test_optional_packages_count_when_the_model_needs_them(monkeypatch: pytest.M
     assert (states["no torch"], states["no onnx"], states["no transformers"]) == (State.BROKEN, State.NOTE, State.NOTE)
 
 
-def test_without_any_package() -> None:
-    command = [sys.executable, "-S", "-m", "tuner", "doctor"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+def without_packages(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-m", "tuner", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_without_any_package_every_missing_one_is_listed() -> None:
+    done = without_packages("doctor")
     assert done.returncode == 3
+    assert done.stderr == ""
+    [packages] = [line for line in done.stdout.splitlines() if line.startswith("BROKEN   packages")]
+    assert all(name in packages for name in ("numpy", "xgboost", "optuna", "yaml"))
+
+
+@pytest.mark.parametrize("arguments", [("run", "configs/smoke.yaml"), ("tasks", "configs/smoke.yaml"), ("import", "x")])
+def test_a_command_without_its_packages_says_what_to_do(arguments: tuple[str, ...]) -> None:
+    done = without_packages(*arguments)
+    assert done.returncode == 3
+    assert "is missing" in done.stderr
     assert "make setup" in done.stderr
     assert len(done.stderr.splitlines()) == 2
