@@ -80,7 +80,12 @@ class Conditions:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`, also of what earlier versions wrote. A field that holds no sense is left out."""
+        """The inverse of `to_json`, also of what earlier versions wrote. A field that holds no sense is left out.
+
+        Raises TypeError where `data` is no mapping.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"expected a mapping of conditions, not {data!r}")
         stated = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name != "round"}
         if "round" in data:  # of one process; what was pooled has `rounds` beside it
             stated.setdefault("rounds", [data["round"]])

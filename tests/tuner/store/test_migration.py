@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.assets.records import ASSETS, FACTS, expected
+from tests.assets.records import ASSETS, FACTS, STORED, expected
 from tests.contracts.record_store import make_record
 from tuner.records import Fidelity, Measurement, Status
 from tuner.store import SCHEMA_VERSION, SqlStore, migration, rows
@@ -131,7 +131,7 @@ def test_damaged_rows_are_skipped_and_kept(version: int, tmp_path: Path) -> None
         whole = [record for number, record in enumerate(expected(version), 1) if number not in (2, 3, 4, 5, 6)]
         assert store.read() == whole
         assert store.quarantined == 5
-    assert query(path, "SELECT count(*) FROM records") == [(len(Status),)]
+    assert query(path, "SELECT count(*) FROM records") == [(len(STORED),)]
 
 
 def test_what_a_measurement_was_called_in_earlier_versions_is_read(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_several_processes_migrate_at_once(version: int, tmp_path: Path) -> None
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(read, range(3)))
-    assert [(d.stdout.strip(), d.stderr) for d in done] == [(str(len(Status)), "")] * 3
+    assert [(d.stdout.strip(), d.stderr) for d in done] == [(str(len(STORED)), "")] * 3
 
 
 KILLED = """
