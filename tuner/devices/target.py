@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.environment import usable_threads
 from tuner.errors import TargetError
 
 INSTEAD = "use `target: llvm` to tune for this machine's CPU"
@@ -40,6 +39,8 @@ def canonical(spec: Mapping[str, Any]) -> str:
 
 def threads_of(wanted: int | None, where: str = "target.threads") -> int:
     """The threads to use; None: every core this process may use. Raises TargetError for more than there are."""
+    from tuner.environment import usable_threads  # late: it imports what only a resolved target needs
+
     usable = usable_threads()
     if wanted is not None and not 1 <= wanted <= usable:
         message = f"{where}: {wanted}, but this process may use {usable} core(s)"
