@@ -377,7 +377,7 @@ class InputSpec:
 
 
 class Importer(Protocol):
-    """Loads the model that a recipe describes, as relax."""
+    """Loads the model that a model spec describes, as relax."""
 
     def __call__(self, model_spec: Mapping[str, Any]) -> ImportedModel: ...
 

@@ -150,9 +150,24 @@ class Measurement:
         if not (0 <= self.build_s < math.inf and 0 <= self.run_s < math.inf):
             raise ValueError("build_s and run_s must be finite seconds, not negative")
 
+    @classmethod
+    def censored(
+        cls, limit_s: float, fidelity: Fidelity, run_s: float = 0.0, conditions: Conditions = Conditions()
+    ) -> Self:
+        """Of a kernel whose timing stopped because a call took longer than `limit_s` seconds."""
+        return cls(
+            Status.CENSORED, fidelity=fidelity, reason=f"over {limit_s:.3g} s", censored_at_s=limit_s, run_s=run_s,
+            conditions=conditions,
+        )  # fmt: skip
+
     @property
     def ok(self) -> bool:
         return self.status is Status.OK
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing is known of the kernel's time, and nothing is to come."""
+        return self.status not in (Status.OK, Status.CENSORED, Status.DEFERRED)
 
     @property
     def median_s(self) -> float:

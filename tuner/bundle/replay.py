@@ -27,9 +27,7 @@ class BundleReplayBench:
             return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason="not in the recorded measurements")
         limit = policy.give_up_above_s
         if measured.ok and limit is not None and measured.samples_s[0] > limit:
-            return Measurement(
-                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit
-            )
+            return Measurement.censored(limit, policy.fidelity)
         return measured
 
     def close(self) -> None:

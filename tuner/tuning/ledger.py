@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tuner.protocols import Proposal, RecordStore, Task
-from tuner.records import Fidelity, Measurement, Record, Status
+from tuner.records import Fidelity, Measurement, Record
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Ledger:
 
     def _count(self, screening: Measurement) -> None:
         self.trials += 1
-        if screening.status not in (Status.OK, Status.CENSORED, Status.DEFERRED):
+        if screening.failed:
             self.failed[screening.status.value] += 1
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from tuner.progress import Progress
 from tuner.protocols import Task
-from tuner.records import Status
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.scheduler import TaskInfo, TaskScheduler
 from tuner.tuning.session import Step, TaskSession
@@ -124,6 +123,6 @@ def failures(sessions: Mapping[str, TaskSession]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for session in sessions.values():
         for measurement in session.screened.values():
-            if measurement.status not in (Status.OK, Status.CENSORED):
+            if measurement.failed:
                 counts[measurement.status.value] = counts.get(measurement.status.value, 0) + 1
     return counts

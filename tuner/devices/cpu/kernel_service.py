@@ -22,7 +22,7 @@ from tuner.outputs import OutputCheck
 from tuner.process.limits import large_files, memory_growth
 from tuner.process.pinning import pin_while_calling
 from tuner.protocols import Array, Job, Policy
-from tuner.records import Measurement, Status
+from tuner.records import Measurement
 
 _LOOP_IN_PYTHON = 8
 """Blocks of more calls are run by TVM's own loop, whose start costs about as much as this many calls."""
@@ -136,9 +136,7 @@ class KernelService:
             return runner.run(Ready(trial.job.entry, trial.prepared), trial.inputs, policy, called_before=True)
         limit = policy.give_up_above_s
         if limit is not None and trial.first_call_s > limit:
-            return Measurement(
-                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit
-            )
+            return Measurement.censored(limit, policy.fidelity)
         return trial.one_call(policy.fidelity)
 
     def op_measure_interleaved(

@@ -103,11 +103,8 @@ class CpuRunner:
         first_s = self._first_sample_s(prepared, policy.give_up_above_s)
         limit = policy.give_up_above_s
         if limit is not None and first_s > limit:
-            return Measurement(
-                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
-                run_s=time.perf_counter() - began,
-                conditions=Conditions(details={"mode": self.mode, "load_before": load}),
-            )  # fmt: skip
+            conditions = Conditions(details={"mode": self.mode, "load_before": load})
+            return Measurement.censored(limit, policy.fidelity, time.perf_counter() - began, conditions)
         calls, blocks = self.calibrate(prepared, first_s, policy.block_s)
         stopped_by = self._collect(prepared, calls, blocks, policy)
         samples, preempted = [b.seconds for b in blocks], [b.preempted for b in blocks]

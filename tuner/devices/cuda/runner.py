@@ -142,10 +142,8 @@ class GpuRunner:
         first_s = self._first_call_s(prepared, policy)
         limit = policy.give_up_above_s
         if limit is not None and first_s > limit:
-            return Measurement(
-                Status.CENSORED, fidelity=policy.fidelity, reason=f"over {limit:.3g} s", censored_at_s=limit,
-                run_s=time.perf_counter() - began, conditions=Conditions(details={"mode": self._mode}),
-            )  # fmt: skip
+            conditions = Conditions(details={"mode": self._mode})
+            return Measurement.censored(limit, policy.fidelity, time.perf_counter() - began, conditions)
         calls, copies = self._batch(prepared, first_s, policy)
         prepared.copies(copies)
         before = self._read_state()
