@@ -14,7 +14,9 @@ from tvm import relax
 from tvm.ir import Call
 
 from tuner.graph.fold import fold
+from tuner.graph.identities import simplified
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+from tuner.graph.views import Views
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Clean(Rewriter):
             merged = self._merge(var, name, call, args)
             if merged is not None:
                 return merged
+        if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # no convolution is pending
+            simple = simplified(self.builder, call, args)
+            if simple is not None:
+                return simple
         return super().visit(var, call, args)
 
     def materialize(self, value: Any) -> Any:
@@ -138,7 +144,7 @@ def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:
 
 def clean(module: tvm.IRModule) -> tvm.IRModule:
     """The same function with less in it. Numerics change only by the rounding of folded weights."""
-    module = Clean(module).run()
+    module = Views(Clean(module).run()).run()
     return tvm.transform.Sequential(
         [
             relax.transform.CanonicalizeBindings(),
