@@ -117,24 +117,39 @@ def _is_mask_test(call: Call) -> bool:
 
 
 def _has_finite_rows(builder: relax.BlockBuilder, scores: Any) -> bool:
-    """Whether expressions are products that constants scale and mask, no mask taking all of a row (the last axis)."""
-    call = _producer(builder, scores)
+    """Whether expressions are products, scaled by positive constants, plus at most one mask that takes no whole row.
+
+    A row is the last axis.
+    """
+    call, masked = _producer(builder, scores), False
     while call is not None and op_name(call) != "relax.matmul":
-        if op_name(call) in ("relax.add", "relax.multiply", "relax.divide"):
-            constants = [array_of(arg) for arg in call.args]
-            [constant] = [c for c in constants if c is not None] or [None]
-            if constant is None or (constants[0] is not None and op_name(call) == "relax.divide"):
+        values = [array_of(arg) for arg in call.args]
+        constant = next((value for value in values if value is not None), None)
+        if op_name(call) == "relax.reshape" and shape_of(call.args[0])[-1:] == shape_of(call)[-1:]:
+            inner = call.args[0]
+        elif constant is None:
+            return False
+        elif op_name(call) == "relax.add":
+            if not np.isfinite(constant).all():
+                if masked or not _leaves_rows(constant, shape_of(call)[-1]):
+                    return False
+                masked = True
+            inner = call.args[0] if values[0] is None else call.args[1]
+        elif op_name(call) == "relax.multiply" or (op_name(call) == "relax.divide" and values[0] is None):
+            if not (np.isfinite(constant) & (constant > 0)).all():
                 return False
-            allowed = np.isfinite(constant)
-            masks = op_name(call) == "relax.add" and constant.ndim > 0 and constant.shape[-1] == shape_of(call)[-1]
-            if not (allowed.any(axis=-1) if masks else allowed).all():
-                return False
-            call = _producer(builder, call.args[0] if constants[0] is None else call.args[1])
-        elif op_name(call) == "relax.reshape":
-            call = _producer(builder, call.args[0])
+            inner = call.args[0] if values[0] is None else call.args[1]
         else:
             return False
+        call = _producer(builder, inner)
     return call is not None
+
+
+def _leaves_rows(mask: Array, length: int) -> bool:
+    """Whether a mask of finite numbers and minus infinity has a finite number in each row of a length."""
+    if mask.shape[-1:] != (length,) or not (mask < np.inf).all():
+        return False
+    return bool(np.isfinite(mask).any(axis=-1).all())
 
 
 def _is_zero(builder: relax.BlockBuilder, value: Any) -> bool:

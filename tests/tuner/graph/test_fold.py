@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def constant(array: Any) -> Any:
     return relax.const(np.asarray(array), str(np.asarray(array).dtype))
 
 
-CASES = {
+CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "arange": (lambda emit: relax.op.arange(0, 6, 2, "int64"), np.arange(0, 6, 2)),
     "full": (lambda emit: relax.op.full((2, 3), relax.const(1.5, "float32"), "float32"), np.full((2, 3), 1.5)),
     "transpose": (lambda emit: relax.op.permute_dims(constant(REALS), [1, 0]), REALS.T),
