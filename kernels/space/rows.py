@@ -57,7 +57,7 @@ def schedule_rows(schedule: Schedule) -> bool:
         if kind == "lanes":
             schedule.reorder(own[-1], own[0])
             schedule.vectorize(own[0])
-        elif kind == "elements" and own and int(schedule.get(own[-1]).extent) > 1:
+        elif kind == "elements" and own and _is_vectorized(schedule.get(block), schedule.get(own[-1])):
             schedule.vectorize(_split(schedule, own[-1], tiles))
     return True
 
@@ -91,10 +91,20 @@ def _prefix(shapes: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _is_row(rest: Sequence[int], reduced: Sequence[int]) -> bool:
-    """Whether a block's axes, without those of the rows, are vectors, or one reduction that vectors divide."""
-    if reduced:
-        return math.prod(rest) == 1 and reduced[-1] % LEAST_LANES == 0
-    return not rest or rest[-1] == 1 or rest[-1] % LEAST_LANES == 0
+    """Whether a block's axes, without those of the rows, are elements, or one reduction that vectors divide."""
+    return not reduced or (math.prod(rest) == 1 and _has_vectors(reduced[-1]))
+
+
+def _has_vectors(extent: int) -> bool:
+    return extent % LEAST_LANES == 0
+
+
+def _is_vectorized(block: Any, loop: Any) -> bool:
+    """Whether TVM should make vectors of an element-wise loop.
+
+    Where no vector divides it, or where it branches, as padding does, TVM goes element by element, and LLVM does not.
+    """
+    return _has_vectors(int(loop.extent)) and "tirx.if_then_else" not in _calls(block)
 
 
 def _reads_rows(block: Any, shared: Sequence[int]) -> bool:
@@ -113,8 +123,8 @@ def _among(variable: Any, index: Sequence[Any]) -> bool:
     return any(i.same_as(variable) for i in index)
 
 
-def _calls(block: Any) -> bool:
-    """Whether a block calls functions, and so should be computed once instead of wherever it is used."""
+def _calls(block: Any) -> set[str]:
+    """The functions that a block calls. Such a block should be computed once instead of wherever it is used."""
     calls: list[Any] = []
     tvm_ffi.structural_walk(block.body, (tvm.ir.Call, calls.append))
-    return bool(calls)
+    return {str(getattr(call.op, "name", "")) for call in calls}

@@ -13,6 +13,7 @@ from kernels.reference import Expectation, evaluate, reduction_length, working_d
 from kernels.space import TraceApplier, generate
 from kernels.workload import Workload, from_prim_func, seeded_inputs
 from tests.kernels.programs import llvm, small_conv, softmax
+from tuner.graph.softmax import padded_softmax
 
 
 def product(batch: tuple[int, ...] = (), relu: bool = False) -> Workload:
@@ -63,6 +64,7 @@ FITTING = [
     (lambda: rows(lambda a: topi.max(a, axis=(1, 2)), 6, 3, 40), {"rows"}),
     (lambda: rows(topi.nn.softmax, 1, 40), set()),  # one row
     (lambda: rows(topi.nn.softmax, 6, 39), set()),  # no vector divides it
+    (lambda: rows(padded_softmax, 6, 39), {"rows"}),
     (lambda: rows(lambda a: topi.sum(a, axis=0), 40, 6), set()),  # down the columns
     (transposed, set()),
     (small_conv, set()),

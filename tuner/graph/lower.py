@@ -18,6 +18,7 @@ from kernels.workload import Workload, from_prim_func
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
 from tuner.graph.rewriter import shape_of
+from tuner.graph.softmax import softmax_rules
 from tuner.protocols import Task
 
 
@@ -62,6 +63,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
+    rules = plain.rules() | (softmax_rules() if target.kind.name == "llvm" else {})
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
@@ -69,7 +71,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             [
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
-                relax.transform.LegalizeOps(plain.rules()),
+                relax.transform.LegalizeOps(rules),
                 relax.transform.AnnotateTIROpPattern(),
                 *fuse,
             ]
