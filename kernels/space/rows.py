@@ -26,7 +26,9 @@ def schedule_rows(schedule: Schedule) -> bool:
 
     False, with the schedule as it was, where the program is not of this kind.
     """
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    *inner, last = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    inlined = [b for b in inner if not _axes(schedule.get(b))[1] and not _calls(schedule.get(b))]
+    blocks = [block for block in [*inner, last] if block not in inlined]
     shapes = [_axes(schedule.get(block)) for block in blocks]
     shared = _prefix([spatial for spatial, _ in shapes])
     if not any(reduced for _, reduced in shapes) or math.prod(shared) == 1:
@@ -35,17 +37,16 @@ def schedule_rows(schedule: Schedule) -> bool:
         return False
     if not all(_reads_rows(schedule.get(block), shared) for block in blocks):
         return False
-    *inner, last = blocks
+    for block in inlined:
+        schedule.compute_inline(block)
     stages: list[tuple[str, Any]] = []
     tiles: dict[int, Sequence[Any]] = {}
-    for block in [*inner, last]:
+    for block in blocks:
         if _axes(schedule.get(block))[1]:
             lane = _split(schedule, schedule.get_loops(block)[-1], tiles)
             stages += [("lanes", schedule.rfactor(lane, len(_axes(schedule.get(block))[0]))), ("sum", block)]
-        elif block is last or _calls(schedule.get(block)):
-            stages.append(("elements", block))
         else:
-            schedule.compute_inline(block)
+            stages.append(("elements", block))
     innermost = max(i for i, extent in enumerate(shared) if extent > 1)
     *before, rows = schedule.get_loops(last)[: innermost + 1]
     outer, row = schedule.split(rows, schedule.sample_perfect_tile(rows, 2, MAX_ROWS))

@@ -51,6 +51,12 @@ def layer_norm(a: te.Tensor) -> te.Tensor:
     return topi.multiply(centred, topi.rsqrt(topi.add(variance, 1e-5)))
 
 
+def rms_norm() -> Workload:
+    """Its scale is copied by a block of its own that has no rows."""
+    a, scale = te.placeholder((5, 48), name="a"), te.placeholder((48,), name="scale")
+    return from_prim_func(te.create_prim_func([a, scale, topi.nn.rms_norm(a, scale, [1], 1e-5)]), "rms_norm")
+
+
 FITTING = [
     (product, {"packed"}),
     (lambda: product((3,)), {"packed"}),
@@ -60,6 +66,7 @@ FITTING = [
     (lambda: rows(lambda a: topi.nn.softmax(topi.multiply(a, 0.125)), 7, 36), {"rows"}),
     (lambda: rows(lambda a: topi.exp(topi.nn.softmax(a)), 7, 36), {"rows"}),
     (lambda: rows(layer_norm, 5, 48), {"rows"}),
+    (rms_norm, {"rows"}),
     (lambda: rows(lambda a: topi.sum(a, axis=-1), 6, 40), {"rows"}),
     (lambda: rows(lambda a: topi.max(a, axis=(1, 2)), 6, 3, 40), {"rows"}),
     (lambda: rows(topi.nn.softmax, 1, 40), set()),  # one row

@@ -15,6 +15,7 @@ from tvm.ir import Call
 
 from tuner.graph.fold import fold
 from tuner.graph.identities import simplified
+from tuner.graph.norms import rms_norm
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
 from tuner.graph.views import Views
 
@@ -57,9 +58,10 @@ class Clean(Rewriter):
             if merged is not None:
                 return merged
         if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # no convolution is pending
-            simple = simplified(self.builder, call, args)
-            if simple is not None:
-                return simple
+            for rule in (simplified, rms_norm):
+                made = rule(self.builder, call, args)
+                if made is not None:
+                    return made
         return super().visit(var, call, args)
 
     def materialize(self, value: Any) -> Any:

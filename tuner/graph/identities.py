@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Call
 
-from tuner.graph.rewriter import Array, array_of, op_name, shape_of
+from tuner.graph.rewriter import Array, array_of, op_name, producer, shape_of
 
 _NEUTRAL = {"relax.add": 0, "relax.subtract": 0, "relax.multiply": 1, "relax.divide": 1}
 """Operators and the second operand that leaves the first as it is (of a zero, at most the sign is lost)."""
@@ -89,14 +89,14 @@ def _without_mask_test(builder: relax.BlockBuilder, args: Sequence[Any]) -> Any:
     minus infinity, or not numbers, only where the product overflows.
     """
     condition, zero, kept = args
-    softmax = _producer(builder, kept)
+    softmax = producer(builder, kept)
     if softmax is None or op_name(softmax) != "relax.nn.softmax" or not _is_zero(builder, zero):
         return None
     scores = softmax.args[0]
     tests: list[Call] = []
     tested = condition
     while not any(tested.same_as(read) for read in (scores, kept)):
-        call = _producer(builder, tested)
+        call = producer(builder, tested)
         if call is None or not _is_mask_test(call):
             return None
         tests.append(call)
@@ -121,7 +121,7 @@ def _has_finite_rows(builder: relax.BlockBuilder, scores: Any) -> bool:
 
     A row is the last axis.
     """
-    call, masked = _producer(builder, scores), False
+    call, masked = producer(builder, scores), False
     while call is not None and op_name(call) != "relax.matmul":
         values = [array_of(arg) for arg in call.args]
         constant = next((value for value in values if value is not None), None)
@@ -141,7 +141,7 @@ def _has_finite_rows(builder: relax.BlockBuilder, scores: Any) -> bool:
             inner = call.args[0] if values[0] is None else call.args[1]
         else:
             return False
-        call = _producer(builder, inner)
+        call = producer(builder, inner)
     return call is not None
 
 
@@ -153,13 +153,7 @@ def _leaves_rows(mask: Array, length: int) -> bool:
 
 
 def _is_zero(builder: relax.BlockBuilder, value: Any) -> bool:
-    call = _producer(builder, value)
+    call = producer(builder, value)
     if call is not None and op_name(call) == "relax.full_like":
         value = call.args[1]
     return bool(_uniform(array_of(value)) == 0)
-
-
-def _producer(builder: relax.BlockBuilder, value: Any) -> Call | None:
-    """The call that a variable was bound to; None for what is none."""
-    bound = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
-    return bound if isinstance(bound, Call) else None
