@@ -16,8 +16,8 @@ from tvm.ir import Call
 from tuner.graph.fold import fold
 from tuner.graph.identities import simplified
 from tuner.graph.norms import rms_norm
+from tuner.graph.reshapes import Reshapes
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
-from tuner.graph.views import Views
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:
 
 def clean(module: tvm.IRModule) -> tvm.IRModule:
     """The same function with less in it. Numerics change only by the rounding of folded weights."""
-    module = Views(Clean(module).run()).run()
+    module = Reshapes(Clean(module).run()).run()
     return tvm.transform.Sequential(
         [
             relax.transform.CanonicalizeBindings(),

@@ -6,7 +6,6 @@ reshape keeps the operators on its two sides from being one kernel.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,14 +34,14 @@ _REDUCTIONS = ("relax.mean", "relax.sum", "relax.max", "relax.min")
 
 
 @dataclass(frozen=True)
-class View:
+class Reshaped:
     """An expression that the graph sees in another shape."""
 
     expr: Any
     shape: Shape
 
 
-class Views(Rewriter):
+class Reshapes(Rewriter):
     """Rewrites `main` with its reshapes as late as possible. Values stay what they were, element by element."""
 
     def __init__(self, module: Any) -> None:
@@ -50,17 +49,17 @@ class Views(Rewriter):
         self._permuted: dict[Any, tuple[Any, list[int]]] = {}
 
     def materialize(self, value: Any) -> Any:
-        if isinstance(value, View):
+        if isinstance(value, Reshaped):
             return _reshaped(self, value.expr, value.shape)
         return super().materialize(value)
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
         if name in _RESHAPES:
-            return self._view(args[0].expr if isinstance(args[0], View) else args[0], shape_of(call))
+            return self._view(args[0].expr if isinstance(args[0], Reshaped) else args[0], shape_of(call))
         if name == "relax.permute_dims":
             return self._permute(call, args[0])
-        if any(isinstance(arg, View) for arg in args):
+        if any(isinstance(arg, Reshaped) for arg in args):
             moved = None
             if name in _ELEMENTWISE:
                 moved = self._elementwise(call, args)
@@ -68,27 +67,25 @@ class Views(Rewriter):
                 moved = self._row_wise(call, args)
             elif name in _REDUCTIONS:
                 moved = self._reduction(call, args[0])
-            elif name == "relax.split":
-                return self._split(call, args[0])
             if moved is not None:
                 return self._view(moved, shape_of(call))
         return super().visit(var, call, args)
 
     def _view(self, expr: Any, shape: Shape) -> Any:
-        return expr if shape_of(expr) == shape else View(expr, shape)
+        return expr if shape_of(expr) == shape else Reshaped(expr, shape)
 
     def _permute(self, call: Call, value: Any) -> Any:
         """A transpose: of a transpose it is one, and where only axes of extent 1 change places it is a reshape."""
         rank = len(shape_of(call))
         axes = [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
         source = value
-        if not isinstance(value, View) and value in self._permuted:
+        if not isinstance(value, Reshaped) and value in self._permuted:
             source, inner = self._permuted[value]
             axes = [inner[axis] for axis in axes]
-        seen = source.shape if isinstance(source, View) else shape_of(source)
+        seen = source.shape if isinstance(source, Reshaped) else shape_of(source)
         moving = [axis for axis in axes if seen[axis] > 1]
         if moving == sorted(moving):
-            return self._view(source.expr if isinstance(source, View) else source, shape_of(call))
+            return self._view(source.expr if isinstance(source, Reshaped) else source, shape_of(call))
         result = self.emit(relax.op.permute_dims(self.materialize(source), axes))
         self._permuted[result] = (source, axes)
         return result
@@ -96,7 +93,7 @@ class Views(Rewriter):
     def _elementwise(self, call: Call, args: Sequence[Any]) -> Any:
         """The call on the shape below a view of the result's shape; None where an operand does not fit that shape."""
         shape = shape_of(call)
-        view = next((a for a in args if isinstance(a, View) and a.shape == shape), None)
+        view = next((a for a in args if isinstance(a, Reshaped) and a.shape == shape), None)
         if view is None:
             return None
         below = shape_of(view.expr)
@@ -107,23 +104,23 @@ class Views(Rewriter):
 
     def _operand(self, value: Any, shape: Shape, below: Shape) -> Any:
         """An operand that broadcasts to `shape` as one that broadcasts to `below` in the same way, or None."""
-        seen = value.shape if isinstance(value, View) else shape_of(value)
+        seen = value.shape if isinstance(value, Reshaped) else shape_of(value)
         if seen == shape:
-            return _reshaped(self, value.expr if isinstance(value, View) else value, below)
+            return _reshaped(self, value.expr if isinstance(value, Reshaped) else value, below)
         if np.prod(seen, dtype=np.int64) == 1:
             target: Shape | None = ()
         else:
             target = _broadcast_below(seen, shape, below)
         if target is None:
             return None
-        return _reshaped(self, value.expr if isinstance(value, View) else value, target)
+        return _reshaped(self, value.expr if isinstance(value, Reshaped) else value, target)
 
     def _row_wise(self, call: Call, args: Sequence[Any]) -> Any:
         """The call on the rows below a view that has the same rows; None where the axis is another one."""
         view = args[0]
         attributes = call.attrs
         axes = [int(a) for a in attributes.axes] if hasattr(attributes, "axes") else [int(attributes.axis)]
-        if not isinstance(view, View) or [axis % len(view.shape) for axis in axes] != [len(view.shape) - 1]:
+        if not isinstance(view, Reshaped) or [axis % len(view.shape) for axis in axes] != [len(view.shape) - 1]:
             return None
         below = shape_of(view.expr)
         if not below or below[-1] != view.shape[-1]:
@@ -143,7 +140,7 @@ class Views(Rewriter):
 
     def _reduction(self, call: Call, view: Any) -> Any:
         """A reduction over axes that the shape below a view has as well; None where it does not."""
-        if not isinstance(view, View) or call.attrs.axis is None:
+        if not isinstance(view, Reshaped) or call.attrs.axis is None:
             return None
         below = shape_of(view.expr)
         matching = _matching_axes(view.shape, below)
@@ -152,19 +149,6 @@ class Views(Rewriter):
             return None
         operator = getattr(relax.op, op_name(call).removeprefix("relax."))
         return self.emit(operator(view.expr, [matching[axis] for axis in axes], bool(call.attrs.keepdims)))
-
-    def _split(self, call: Call, view: View) -> tuple[Any, ...]:
-        """Slices, one for each part: unlike the parts of a split they can be read in place by what uses them."""
-        below, axis = shape_of(view.expr), int(call.attrs.axis) % len(view.shape)
-        matching = _matching_axes(view.shape, below)
-        expr, along = (view.expr, matching[axis]) if matching and axis in matching else (self.materialize(view), axis)
-        shapes = [tuple(int(extent) for extent in field.shape) for field in call.ty.fields]
-        ends = list(itertools.accumulate(shape[axis] for shape in shapes))
-        parts = []
-        for shape, end in zip(shapes, ends, strict=True):
-            part = self.emit(relax.op.strided_slice(expr, [along], [end - shape[axis]], [end]))
-            parts.append(self._view(part, shape))
-        return tuple(parts)
 
 
 def _reshaped(rewriter: Rewriter, expr: Any, shape: Shape) -> Any:

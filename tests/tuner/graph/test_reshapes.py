@@ -32,12 +32,6 @@ def heads(emit: Any, x: Any) -> Any:
     )
 
 
-def split(emit: Any, x: Any) -> Any:
-    parts = emit(op.split(flat_product(emit, x), [2, 4], axis=2))
-    first, last = (emit(relax.TupleGetItem(parts, i)) for i in (0, 1))
-    return emit(op.add(first, last))
-
-
 Build = Callable[[Any, Any], Any]
 ONE = (1, 6, 8)
 CASES: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
@@ -90,7 +84,6 @@ CASES: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
         (6, 6, 8),
         ["abs", "reshape", "multiply"],
     ),
-    "split": (split, ONE, ["reshape", "matmul", "strided_slice", "strided_slice", "add", "reshape"]),
     "transposes that cancel": (
         lambda emit, x: emit(op.permute_dims(emit(op.permute_dims(emit(op.abs(x)), [2, 0, 1])), [1, 2, 0])),
         (3, 6, 8),
