@@ -36,6 +36,8 @@ def fold(call: Call, args: Sequence[Any]) -> Array | None:
         return None
     if size > max(_MOST_NEW_BYTES, sum(array.nbytes for array in arrays)):
         return None
+    if op_name(call) in ("relax.permute_dims", "relax.reshape"):  # of weights, gigabytes in float64
+        return _moved(call, arrays[0])
     if op_name(call) == "relax.cumsum" and not call.attrs.exclusive:  # TVM makes a library call of it
         return np.cumsum(arrays[0], call.attrs.axis, dtype)
     made = _legalized(Call(call.op, operands, call.attrs, call.ty_args), [parameter for _, parameter in constants])
@@ -46,6 +48,13 @@ def fold(call: Call, args: Sequence[Any]) -> Array | None:
     except (reference.Unsupported, ValueError):
         return None
     return value.astype(dtype)
+
+
+def _moved(call: Call, array: Array) -> Array:
+    """A constant reshaped, or with its axes in another order."""
+    if op_name(call) == "relax.permute_dims":
+        array = array.transpose([int(axis) for axis in call.attrs.axes] if call.attrs.axes else None)
+    return np.ascontiguousarray(array).reshape(shape_of(call))
 
 
 def _parameters(value: Any, constants: list[Any]) -> Any:

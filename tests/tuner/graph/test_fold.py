@@ -24,6 +24,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "arange": (lambda emit: relax.op.arange(0, 6, 2, "int64"), np.arange(0, 6, 2)),
     "full": (lambda emit: relax.op.full((2, 3), relax.const(1.5, "float32"), "float32"), np.full((2, 3), 1.5)),
     "transpose": (lambda emit: relax.op.permute_dims(constant(REALS), [1, 0]), REALS.T),
+    "transpose without axes": (lambda emit: relax.op.permute_dims(constant(REALS)), REALS.T),
+    "reshape": (lambda emit: relax.op.reshape(constant(POSITIONS), (2, 6)), POSITIONS.reshape(2, 6)),
     "concat": (lambda emit: relax.op.concat([constant(REALS), constant(REALS)], 1), np.hstack([REALS, REALS])),
     "slice": (lambda emit: relax.op.strided_slice(constant(POSITIONS), [1], [1], [3]), POSITIONS[:, 1:3]),
     "where": (
