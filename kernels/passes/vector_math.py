@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,13 +28,28 @@ _ERF_BOTTOM = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-
 _ERF_ONE = 4.0
 """From here on erf is 1 in float32."""
 
+_TANH_TOP = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+             1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
+_TANH_BOTTOM = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+_TANH_ONE = 7.99881172180175781
+"""From here on tanh is 1 in float32, within 2 units in the last place."""
+
+_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+        2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+_ROOT_HALF_BITS = 0x3F3504F3
+"""The bits of the root of 1/2: mantissas of `log` lie between it and twice it."""
+_SUBNORMAL_SCALE = 23
+_WHOLE_POWERS = (2.0, 3.0, 4.0)
+"""Exponents for which products are within 2 units in the last place; LLVM finds the root for 0.5 by itself."""
+
 
 @dataclass(frozen=True)
 class VectorMath(Pass):
-    """Compute float32's `exp`, `sigmoid` and `erf` by polynomials in the kernel itself.
+    """Compute float32's elementary functions by polynomials in the kernel itself.
 
-    The errors are at most 2, 4 and 8 units in the last place. TVM calls the C library once for each element, even in
-    vectorized loops.
+    The errors are at most 2 units in the last place for `exp` and `log`, 4 for `sigmoid`, 5 for `tanh` and 8 for
+    `erf`. `pow` with a constant exponent of 2, 3 or 4 becomes products, within 2; with another exponent it stays, since
+    e^(y log x) is not right. TVM calls the C library once for each element, even in vectorized loops.
     """
 
     name: ClassVar[str] = "vector_math"
@@ -79,10 +97,51 @@ def sigmoid(x: tirx.PrimExpr) -> tirx.PrimExpr:
 def erf(x: tirx.PrimExpr) -> tirx.PrimExpr:
     """The error function of a float32: a quotient of polynomials in x^2, times x. Coefficients of Eigen's `erf`."""
     given, bounded, square = (tirx.Var(name, "float32") for name in ("x", "bounded", "square"))
-    quotient = bounded * _polynomial(_ERF_TOP, square) / _polynomial(_ERF_BOTTOM, square)
+    quotient = bounded * (_polynomial(_ERF_TOP, square) / _polynomial(_ERF_BOTTOM, square))
     quotient = tirx.Let(square, bounded * bounded, quotient)
     quotient = tirx.Let(bounded, tirx.max(tirx.min(given, _float(_ERF_ONE)), _float(-_ERF_ONE)), quotient)
     return tirx.Let(given, x, tirx.Select(tirx.isnan(given), given, quotient))
+
+
+def tanh(x: tirx.PrimExpr) -> tirx.PrimExpr:
+    """The hyperbolic tangent of a float32: a quotient of polynomials in x^2, times x. Coefficients of Eigen's."""
+    given, bounded, square = (tirx.Var(name, "float32") for name in ("x", "bounded", "square"))
+    quotient = bounded * (_polynomial(_TANH_TOP, square) / _polynomial(_TANH_BOTTOM, square))
+    quotient = tirx.Let(square, bounded * bounded, quotient)
+    quotient = tirx.Let(bounded, tirx.max(tirx.min(given, _float(_TANH_ONE)), _float(-_TANH_ONE)), quotient)
+    return tirx.Let(given, x, tirx.Select(tirx.isnan(given), given, quotient))
+
+
+def log(x: tirx.PrimExpr) -> tirx.PrimExpr:
+    """The natural logarithm of a float32: x = m 2^e, a polynomial of m - 1, plus e ln 2 in two parts.
+
+    After Cephes (`logf`). Zero, negative numbers, infinity, NaN and subnormals are right.
+    """
+    given, normal, rest, square, power = (tirx.Var(name, "float32") for name in ("x", "normal", "r", "square", "e"))
+    bits, whole = tirx.Var("bits", "int32"), tirx.Var("whole", "int32")
+    small = given < _float(float.fromhex("0x1p-126"))
+    value = _polynomial(_LOG, rest) * rest * square + power * _float(_LN2_LOW) - _float(0.5) * square
+    value = rest + value + power * _float(_LN2_HIGH)
+    value = tirx.Let(square, rest * rest, value)
+    mantissa = tirx.reinterpret("float32", bits - tirx.shift_left(whole, tirx.const(23, "int32")))
+    value = tirx.Let(rest, mantissa - _float(1.0), value)
+    lost = tirx.Select(small, _float(_SUBNORMAL_SCALE), _float(0.0))
+    value = tirx.Let(power, tirx.Cast("float32", whole) - lost, value)
+    value = tirx.Let(
+        whole, tirx.shift_right(bits - tirx.const(_ROOT_HALF_BITS, "int32"), tirx.const(23, "int32")), value
+    )
+    value = tirx.Let(bits, tirx.reinterpret("int32", normal), value)
+    value = tirx.Let(normal, tirx.Select(small, given * _float(2.0**_SUBNORMAL_SCALE), given), value)
+    value = tirx.Select(given < _float(math.inf), value, given)  # infinity and NaN
+    value = tirx.Select(given == _float(0.0), _float(-math.inf), value)
+    value = tirx.Select(given < _float(0.0), _float(math.nan), value)
+    return tirx.Let(given, x, value)
+
+
+def power(x: tirx.PrimExpr, y: tirx.PrimExpr) -> tirx.PrimExpr:
+    """x^y of a float32 as products, for a constant y of `_WHOLE_POWERS`."""
+    given = tirx.Var("x", "float32")
+    return tirx.Let(given, x, functools.reduce(operator.mul, [given] * int(y.value)))
 
 
 def _polynomial(coefficients: Sequence[float], x: tirx.PrimExpr) -> tirx.PrimExpr:
@@ -103,13 +162,24 @@ def _float(value: float) -> tirx.PrimExpr:
     return tirx.const(value, "float32")
 
 
-_POLYNOMIALS: Mapping[str, Callable[..., tirx.PrimExpr]] = {"tirx.exp": exp, "tirx.sigmoid": sigmoid, "tirx.erf": erf}
+_POLYNOMIALS: Mapping[str, Callable[..., tirx.PrimExpr]] = {
+    "tirx.exp": exp,
+    "tirx.log": log,
+    "tirx.sigmoid": sigmoid,
+    "tirx.tanh": tanh,
+    "tirx.erf": erf,
+    "tirx.pow": power,
+}
 
 
 def _polynomial_of(call: Any) -> Callable[..., tirx.PrimExpr] | None:
     """The polynomial that replaces a call; None where the call stays."""
     polynomial = _POLYNOMIALS.get(getattr(call.op, "name", ""))
-    return polynomial if polynomial and str(call.ty.dtype) == "float32" else None
+    if polynomial is None or str(call.ty.dtype) != "float32":
+        return None
+    if polynomial is power and getattr(call.args[1], "value", None) not in _WHOLE_POWERS:
+        return None
+    return polynomial
 
 
 def _replaced(call: Any) -> Any:

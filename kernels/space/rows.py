@@ -26,7 +26,9 @@ def schedule_rows(schedule: Schedule) -> bool:
 
     False, with the schedule as it was, where the program is not of this kind.
     """
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    *inner, last = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    inlined = [b for b in inner if not _axes(schedule.get(b))[1] and not _calls(schedule.get(b))]
+    blocks = [block for block in [*inner, last] if block not in inlined]
     shapes = [_axes(schedule.get(block)) for block in blocks]
     shared = _prefix([spatial for spatial, _ in shapes])
     if not any(reduced for _, reduced in shapes) or math.prod(shared) == 1:
@@ -35,17 +37,16 @@ def schedule_rows(schedule: Schedule) -> bool:
         return False
     if not all(_reads_rows(schedule.get(block), shared) for block in blocks):
         return False
-    *inner, last = blocks
+    for block in inlined:
+        schedule.compute_inline(block)
     stages: list[tuple[str, Any]] = []
     tiles: dict[int, Sequence[Any]] = {}
-    for block in [*inner, last]:
+    for block in blocks:
         if _axes(schedule.get(block))[1]:
             lane = _split(schedule, schedule.get_loops(block)[-1], tiles)
             stages += [("lanes", schedule.rfactor(lane, len(_axes(schedule.get(block))[0]))), ("sum", block)]
-        elif block is last or _calls(schedule.get(block)):
-            stages.append(("elements", block))
         else:
-            schedule.compute_inline(block)
+            stages.append(("elements", block))
     innermost = max(i for i, extent in enumerate(shared) if extent > 1)
     *before, rows = schedule.get_loops(last)[: innermost + 1]
     outer, row = schedule.split(rows, schedule.sample_perfect_tile(rows, 2, MAX_ROWS))
@@ -57,7 +58,7 @@ def schedule_rows(schedule: Schedule) -> bool:
         if kind == "lanes":
             schedule.reorder(own[-1], own[0])
             schedule.vectorize(own[0])
-        elif kind == "elements" and own and int(schedule.get(own[-1]).extent) > 1:
+        elif kind == "elements" and own and _is_vectorized(schedule.get(block), schedule.get(own[-1])):
             schedule.vectorize(_split(schedule, own[-1], tiles))
     return True
 
@@ -91,10 +92,20 @@ def _prefix(shapes: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _is_row(rest: Sequence[int], reduced: Sequence[int]) -> bool:
-    """Whether a block's axes, without those of the rows, are vectors, or one reduction that vectors divide."""
-    if reduced:
-        return math.prod(rest) == 1 and reduced[-1] % LEAST_LANES == 0
-    return not rest or rest[-1] == 1 or rest[-1] % LEAST_LANES == 0
+    """Whether a block's axes, without those of the rows, are elements, or one reduction that vectors divide."""
+    return not reduced or (math.prod(rest) == 1 and _has_vectors(reduced[-1]))
+
+
+def _has_vectors(extent: int) -> bool:
+    return extent % LEAST_LANES == 0
+
+
+def _is_vectorized(block: Any, loop: Any) -> bool:
+    """Whether TVM should make vectors of an element-wise loop.
+
+    Where no vector divides it, or where it branches, as padding does, TVM goes element by element, and LLVM does not.
+    """
+    return _has_vectors(int(loop.extent)) and "tirx.if_then_else" not in _calls(block)
 
 
 def _reads_rows(block: Any, shared: Sequence[int]) -> bool:
@@ -113,8 +124,8 @@ def _among(variable: Any, index: Sequence[Any]) -> bool:
     return any(i.same_as(variable) for i in index)
 
 
-def _calls(block: Any) -> bool:
-    """Whether a block calls functions, and so should be computed once instead of wherever it is used."""
+def _calls(block: Any) -> set[str]:
+    """The functions that a block calls. Such a block should be computed once instead of wherever it is used."""
     calls: list[Any] = []
     tvm_ffi.structural_walk(block.body, (tvm.ir.Call, calls.append))
-    return bool(calls)
+    return {str(getattr(call.op, "name", "")) for call in calls}

@@ -14,6 +14,7 @@ from kernels.space import TraceApplier, generate
 from kernels.workload import Workload, from_prim_func, seeded_inputs
 from tests.kernels.programs import llvm, small_conv, softmax
 from tuner.graph.convolution import Geometry
+from tuner.graph.softmax import padded_softmax
 from tuner.graph.winograd import convolution
 
 
@@ -52,6 +53,12 @@ def layer_norm(a: te.Tensor) -> te.Tensor:
     return topi.multiply(centred, topi.rsqrt(topi.add(variance, 1e-5)))
 
 
+def rms_norm() -> Workload:
+    """Its scale is copied by a block of its own that has no rows."""
+    a, scale = te.placeholder((5, 48), name="a"), te.placeholder((48,), name="scale")
+    return from_prim_func(te.create_prim_func([a, scale, topi.nn.rms_norm(a, scale, [1], 1e-5)]), "rms_norm")
+
+
 def winograd(size: int, channels: int = 32) -> Workload:
     """A 3x3 convolution of packed data, with a bias and ReLU behind it."""
     geometry = Geometry((1, 32, size, size + 3), (channels, 32, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1)
@@ -70,10 +77,12 @@ FITTING = [
     (lambda: rows(lambda a: topi.nn.softmax(topi.multiply(a, 0.125)), 7, 36), {"rows"}),
     (lambda: rows(lambda a: topi.exp(topi.nn.softmax(a)), 7, 36), {"rows"}),
     (lambda: rows(layer_norm, 5, 48), {"rows"}),
+    (rms_norm, {"rows"}),
     (lambda: rows(lambda a: topi.sum(a, axis=-1), 6, 40), {"rows"}),
     (lambda: rows(lambda a: topi.max(a, axis=(1, 2)), 6, 3, 40), {"rows"}),
     (lambda: rows(topi.nn.softmax, 1, 40), set()),  # one row
     (lambda: rows(topi.nn.softmax, 6, 39), set()),  # no vector divides it
+    (lambda: rows(padded_softmax, 6, 39), {"rows"}),
     (lambda: rows(lambda a: topi.sum(a, axis=0), 40, 6), set()),  # down the columns
     (lambda: winograd(12), {"winograd", "winograd_fused"}),
     (lambda: winograd(13, 64), {"winograd", "winograd_fused"}),  # tiles stand over the edges

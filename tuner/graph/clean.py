@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,10 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from tuner.graph.fold import fold
+from tuner.graph.identities import simplified
+from tuner.graph.norms import rms_norm
+from tuner.graph.reshapes import Reshapes
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
 
 
@@ -33,22 +37,6 @@ class _Convolution:
         return replace(self, bias=shift if self.bias is None else self.bias + shift)
 
 
-def _axes(value: Any) -> list[int]:
-    return [int(axis) for axis in value]
-
-
-_FOLDABLE: Mapping[str, Callable[..., Array]] = {
-    "relax.add": np.add,
-    "relax.subtract": np.subtract,
-    "relax.multiply": np.multiply,
-    "relax.divide": np.divide,
-    "relax.sqrt": np.sqrt,
-    "relax.rsqrt": lambda x: 1 / np.sqrt(x),
-    "relax.negative": np.negative,
-}
-"""Operators evaluated right away when all their arguments are constants."""
-
-
 class Clean(Rewriter):
     """Folds constants, and batch norms and per-channel scales and shifts into the convolution before them."""
 
@@ -58,9 +46,9 @@ class Clean(Rewriter):
             return (args[0], args[0])
         if name in ("relax.reshape", "relax.broadcast_to") and shape_of(call.args[0]) == shape_of(call):
             return args[0]
-        folded = self._fold(name, call, args)
+        folded = fold(call, args)
         if folded is not None:
-            return relax.const(folded)
+            return relax.const(folded, str(call.ty.dtype))
         if name == "relax.nn.conv2d":
             return self._convolution(var, call, args)
         if name == "relax.nn.batch_norm":
@@ -69,30 +57,17 @@ class Clean(Rewriter):
             merged = self._merge(var, name, call, args)
             if merged is not None:
                 return merged
+        if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # no convolution is pending
+            for rule in (simplified, rms_norm):
+                made = rule(self.builder, call, args)
+                if made is not None:
+                    return made
         return super().visit(var, call, args)
 
     def materialize(self, value: Any) -> Any:
         if isinstance(value, _Convolution):
             return self._emit_convolution(value)
         return super().materialize(value)
-
-    def _fold(self, name: str, call: Call, args: Sequence[Any]) -> Array | None:
-        arrays = [array_of(a) for a in args if not isinstance(a, relax.ShapeExpr)]
-        if not arrays or any(a is None for a in arrays):
-            return None
-        known: list[Array] = [a for a in arrays if a is not None]
-        if name in _FOLDABLE:
-            return np.asarray(_FOLDABLE[name](*known)).astype(str(call.ty.dtype))
-        if name in ("relax.reshape", "relax.expand_dims", "relax.squeeze"):
-            return known[0].reshape(shape_of(call))
-        if name == "relax.broadcast_to":
-            return np.broadcast_to(known[0], shape_of(call)).copy()
-        if name == "relax.permute_dims":
-            axes = _axes(call.attrs.axes) if call.attrs.axes else None
-            return np.ascontiguousarray(known[0].transpose(axes))
-        if name == "relax.astype":
-            return known[0].astype(str(call.ty.dtype))
-        return None
 
     def _convolution(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         weight = array_of(args[1])
@@ -171,7 +146,7 @@ def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:
 
 def clean(module: tvm.IRModule) -> tvm.IRModule:
     """The same function with less in it. Numerics change only by the rounding of folded weights."""
-    module = Clean(module).run()
+    module = Reshapes(Clean(module).run()).run()
     return tvm.transform.Sequential(
         [
             relax.transform.CanonicalizeBindings(),

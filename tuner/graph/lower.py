@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from tvm.target import Target
 from kernels.workload import Workload, from_prim_func
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
+from tuner.graph.rewriter import shape_of
+from tuner.graph.softmax import softmax_rules
 from tuner.protocols import Task
 
 
@@ -63,6 +66,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
+    rules = plain.rules() | (softmax_rules() if target.kind.name == "llvm" else {})
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
@@ -70,7 +74,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             [
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
-                relax.transform.LegalizeOps(plain.rules()),
+                relax.transform.LegalizeOps(rules),
                 relax.transform.AnnotateTIROpPattern(),
                 *fuse,
             ]
@@ -78,8 +82,38 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         members = _members(module)
         if fuse:
             module = relax.transform.FuseTIR()(module)
+        module["main"] = _ViewReshapes(module).visit_expr(module["main"])
         module = relax.transform.DeadCodeElimination()(module)
     return _extract(module, config, target, {**plain.origins, **origins}, members)
+
+
+@relax.expr_functor.mutator
+class _ViewReshapes(relax.PyExprMutator):  # type: ignore[misc]
+    """Replaces kernels that only copy into another shape by `relax.reshape`, which the VM does without a copy.
+
+    An output that is an input in another shape stays a copy: callers may write to either.
+    """
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        super().__init__(module)
+        self._module = module
+        self._is_output = False
+
+    def visit_var_binding_(self, binding: Any) -> None:
+        self._is_output = not isinstance(binding.var, relax.DataflowVar)
+        super().visit_var_binding_(binding)
+
+    def visit_call_(self, call: Call) -> Any:
+        call = super().visit_call_(call)
+        if not is_call_tir(call) or len(call.args[1].fields) != 1 or not hasattr(call.ty, "shape"):
+            return call
+        [source] = call.args[1].fields
+        if self._is_output and any(source.same_as(param) for param in self._module["main"].params):
+            return call
+        same = source.ty.dtype == call.ty.dtype and math.prod(shape_of(source)) == math.prod(shape_of(call))
+        if not same or not relax.analysis.has_reshape_pattern(self._module[call.args[0]]):
+            return call
+        return relax.op.reshape(source, call.ty.shape)
 
 
 def _members(module: tvm.IRModule) -> dict[str, list[str]]:

@@ -34,6 +34,12 @@ def op_name(call: Call) -> str:
     return str(call.op.name) if isinstance(call.op, tvm.ir.Op) else ""
 
 
+def producer(builder: relax.BlockBuilder, value: Any) -> Call | None:
+    """The call that a variable was bound to by a builder; None for anything else."""
+    bound = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
+    return bound if isinstance(bound, Call) else None
+
+
 class Rewriter:
     """Walks `main` in order and emits it anew. Subclasses override `visit`.
 
