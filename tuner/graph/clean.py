@@ -27,6 +27,7 @@ class _Convolution:
     call: Call
     data: Any
     weight: Array
+    attrs: Any
     bias: Array | None = None
 
     def scaled(self, scale: Array) -> _Convolution:
@@ -37,8 +38,23 @@ class _Convolution:
         return replace(self, bias=shift if self.bias is None else self.bias + shift)
 
 
+@dataclass(frozen=True)
+class _Padded:
+    """Rows and columns of zeros around images, not emitted yet, so that a convolution may take them as its padding."""
+
+    call: Call
+    data: Any
+
+    @property
+    def padding(self) -> list[int]:
+        """Top, left, bottom, right."""
+        top, bottom, left, right = (int(width) for width in self.call.attrs.pad_width[4:])
+        return [top, left, bottom, right]
+
+
 class Clean(Rewriter):
-    """Folds constants, and batch norms and per-channel scales and shifts into the convolution before them."""
+    """Folds constants; batch norms and per-channel scales and shifts into the convolution before them; and padding into
+    the convolution after it."""
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
@@ -49,6 +65,8 @@ class Clean(Rewriter):
         folded = fold(call, args)
         if folded is not None:
             return relax.const(folded, str(call.ty.dtype))
+        if name == "relax.nn.pad" and _pads_images(call):
+            return _Padded(call, self.materialize(args[0]))
         if name == "relax.nn.conv2d":
             return self._convolution(var, call, args)
         if name == "relax.nn.batch_norm":
@@ -57,7 +75,7 @@ class Clean(Rewriter):
             merged = self._merge(var, name, call, args)
             if merged is not None:
                 return merged
-        if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # no convolution is pending
+        if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # nothing is pending
             for rule in (simplified, rms_norm):
                 made = rule(self.builder, call, args)
                 if made is not None:
@@ -67,6 +85,8 @@ class Clean(Rewriter):
     def materialize(self, value: Any) -> Any:
         if isinstance(value, _Convolution):
             return self._emit_convolution(value)
+        if isinstance(value, _Padded):
+            return self.emit(Call(value.call.op, [value.data], value.call.attrs, value.call.ty_args))
         return super().materialize(value)
 
     def _convolution(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
@@ -74,13 +94,22 @@ class Clean(Rewriter):
         plain = str(call.attrs.data_layout) == "NCHW" and str(call.attrs.kernel_layout) == "OIHW"
         if weight is None or not plain:
             return super().visit(var, call, args)
-        pending = _Convolution(call, self.materialize(args[0]), weight)
+        data, attrs = args[0], call.attrs
+        if isinstance(data, _Padded):
+            padding = [int(p) for p in attrs.padding]
+            padding = [a + b for a, b in zip(padding * (4 // len(padding)), data.padding, strict=True)]
+            attrs = relax.op.nn.conv2d(
+                data.data, call.args[1], attrs.strides, padding, attrs.dilation, attrs.groups, attrs.data_layout,
+                attrs.kernel_layout, attrs.out_layout, attrs.out_dtype,
+            ).attrs  # fmt: skip
+            data = data.data
+        pending = _Convolution(call, self.materialize(data), weight, attrs)
         return pending if self.uses[var] == 1 else self._emit_convolution(pending)
 
     def _emit_convolution(self, pending: _Convolution) -> Any:
         call = pending.call
         weight = relax.const(pending.weight.astype(str(call.args[1].ty.dtype)))
-        result = self.emit(Call(call.op, [pending.data, weight], call.attrs, call.ty_args))
+        result = self.emit(Call(call.op, [pending.data, weight], pending.attrs, call.ty_args))
         if pending.bias is None:
             return result
         bias = pending.bias.reshape(1, -1, 1, 1).astype(str(call.ty.dtype))
@@ -134,6 +163,14 @@ class Clean(Rewriter):
                 merged = pending.shifted(vector if name == "relax.add" else -vector)
             return merged if self.uses[var] == 1 else self._emit_convolution(merged)
         return None
+
+
+def _pads_images(call: Call) -> bool:
+    """Whether a `relax.nn.pad` puts zeros around the last two of four axes."""
+    attrs = call.attrs
+    widths = [int(width) for width in attrs.pad_width]
+    zeros = str(attrs.pad_mode) == "constant" and float(attrs.pad_value) == 0.0
+    return zeros and len(widths) == 8 and not any(widths[:4]) and min(widths) >= 0
 
 
 def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:

@@ -20,14 +20,13 @@ from tuner.graph import winograd
 from tuner.graph.convolution import Geometry, pack_array, pack_weight
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
 
-_UNARY: Mapping[str, Callable[[Any], Any]] = {
-    "relax.nn.relu": relax.op.nn.relu,
-    "relax.sigmoid": relax.op.sigmoid,
-    "relax.tanh": relax.op.tanh,
-    "relax.nn.silu": relax.op.nn.silu,
-    "relax.exp": relax.op.exp,
-    "relax.sqrt": relax.op.sqrt,
-}
+_UNARY = {
+    "relax.abs", "relax.clip", "relax.erf", "relax.exp", "relax.log", "relax.negative", "relax.nn.gelu",
+    "relax.nn.gelu_tanh", "relax.nn.leakyrelu", "relax.nn.relu", "relax.nn.silu", "relax.rsqrt", "relax.sigmoid",
+    "relax.sqrt", "relax.square", "relax.tanh",
+}  # fmt: skip
+"""Operators that treat each element of their first operand alike; what else they read are numbers."""
+
 _BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
     "relax.add": relax.op.add,
     "relax.subtract": relax.op.subtract,
@@ -82,7 +81,9 @@ class Pack(Rewriter):
         if name == "relax.nn.conv2d":
             result = self._convolution(call, args)
         elif name in _UNARY and isinstance(args[0], Packed):
-            result = Packed(self.emit(_UNARY[name](args[0].expr)), args[0].block, args[0].plain)
+            rest = [self.materialize(a) for a in args[1:]]
+            made = self.emit(Call(call.op, [args[0].expr, *rest], call.attrs, call.ty_args))
+            result = Packed(made, args[0].block, args[0].plain)
         elif name in _BINARY:
             result = self._binary(name, call, args)
         elif name in _POOLS and isinstance(args[0], Packed):

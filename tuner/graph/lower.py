@@ -177,7 +177,7 @@ def _describe(
     `["conv2d_3x3s27", "add1", "relu"]` becomes `conv2d_3x3s2_64x56x56_to_128_add_relu`: digits that
     only make a name unique are dropped.
     """
-    bare = [re.sub(r"\d+$", "", operator) for operator in operators]
+    bare = [re.sub(r"\d+$", "", operator).removeprefix("tir_") for operator in operators]
     anchors = [i for i, operator in enumerate(operators) if operator in origins]
     if len(anchors) == 1:
         origin = dict(origins[operators[anchors[0]]])

@@ -53,6 +53,25 @@ class Small(nn.Module):
         return output
 
 
+class Mobile(nn.Module):
+    """Padding on its own, uneven, before a convolution, and an activation with two bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(16, 32, 3, stride=2), nn.Conv2d(32, 16, 1)
+        self.depthwise = nn.Conv2d(32, 32, 3, padding=(1, 0), groups=32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.relu6(self.first(nn.functional.pad(x, (0, 1, 0, 1))))
+        x = nn.functional.relu6(self.depthwise(nn.functional.pad(x, (1, 1, 0, 0))))
+        output: torch.Tensor = self.last(x)
+        return output
+
+
+def mobile() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Mobile().eval(), (torch.randn(1, 16, 14, 15),)
+
+
 def small_half() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Small().eval().half(), (torch.randn(1, 3, 33, 33).half(),)
 
@@ -121,6 +140,21 @@ def test_convolution_bias_residual_and_activation_are_one_kernel(model: Imported
     lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
     names = [t.name for t in lowered.tasks]
     assert any(name.startswith("conv2d_1x1") and name.endswith("_add_add_relu") for name in names), names
+
+
+def test_padding_and_bounds_stay_in_the_convolutions_kernel() -> None:
+    model = importers.load("torch:tests.tuner.graph.test_graph:mobile", 1, {}, "random", 3)
+    lowered = lower(clean(model.module), GraphConfig("NCHW16c"), Target(TARGET))
+    assert {task.name for task in lowered.tasks if task.workload.origin} == {
+        "conv2d_3x3s2_16x14x15_to_32_add_clip", "depthwise_conv2d_3x3_32x7x7_to_32_add_clip",
+        "conv2d_1x1_32x7x7_to_16_add",
+    }  # fmt: skip
+    assert {task.name for task in lowered.tasks if not task.workload.origin} == {"pack", "unpack"}
+    inputs = importers.model_inputs(model.inputs, model.model_spec, 5)
+    module, _ = importers.torch_module(model.model_spec)
+    with torch.no_grad():
+        output = module(*[torch.from_numpy(a) for a in inputs]).numpy()
+    np.testing.assert_allclose(_run(assemble(lowered, {}, Target(TARGET)), inputs), output, rtol=1e-4, atol=1e-5)
 
 
 def test_winners_are_linked_into_the_model(model: ImportedModel, expected: Expected, tmp_path: Path) -> None:
