@@ -15,6 +15,7 @@ from tvm.ir import Call
 from tvm.target import Target
 
 from kernels.workload import Workload, from_prim_func
+from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
 from tuner.graph.rewriter import shape_of
@@ -42,12 +43,17 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A model as relax `main` plus one TensorIR function a kernel. `kernels` maps their names to workload keys."""
+    """A model as relax `main` plus one TensorIR function a kernel. `kernels` maps their names to workload keys.
+
+    `concatenations`: the axes along which some of those functions concatenate, by name. On a CPU most of these copy
+    nothing (`tuner.graph.joins`), and only those that do are among the tasks.
+    """
 
     module: tvm.IRModule
     config: GraphConfig
     tasks: tuple[Task, ...]
     kernels: Mapping[str, str] = field(default_factory=dict)
+    concatenations: Mapping[str, int] = field(default_factory=dict)
 
 
 def preferred_layout(lanes: int) -> str:
@@ -66,7 +72,8 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
-    rules = plain.rules() | (softmax_rules() if target.kind.name == "llvm" else {})
+    joined = ConcatenationOrigins()
+    rules = plain.rules() | (softmax_rules() | joined.rules() if target.kind.name == "llvm" else {})
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
@@ -84,7 +91,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             module = relax.transform.FuseTIR()(module)
         module["main"] = _ViewReshapes(module).visit_expr(module["main"])
         module = relax.transform.DeadCodeElimination()(module)
-    return _extract(module, config, target, {**plain.origins, **origins}, members)
+    return _extract(module, config, target, {**plain.origins, **origins}, members, joined.axes)
 
 
 @relax.expr_functor.mutator
@@ -141,12 +148,14 @@ def _extract(
     target: Target,
     origins: Mapping[str, Mapping[str, Any]],
     members: Mapping[str, list[str]],
+    concatenations: Mapping[str, int],
 ) -> Lowered:
     weights: Counter[str] = Counter()
     outputs: dict[str, int] = {}
+    free = joins(module["main"], concatenations)
     for block in module["main"].body.blocks:
         for binding in block.bindings:
-            if isinstance(binding.value, Call) and is_call_tir(binding.value):
+            if isinstance(binding.value, Call) and is_call_tir(binding.value) and binding.var not in free:
                 name = binding.value.args[0].name_hint
                 weights[name] += 1
                 outputs[name] = len(binding.var.ty.fields) if hasattr(binding.var.ty, "fields") else 1
@@ -166,7 +175,7 @@ def _extract(
         workloads.setdefault(workload.key, workload)
     text = str(target)
     tasks = tuple(Task(workloads[key], text, merged[key]) for key in workloads)
-    return Lowered(module, config, tasks, kernels)
+    return Lowered(module, config, tasks, kernels, concatenations)
 
 
 def _describe(

@@ -7,7 +7,7 @@ Neural Net Inference" (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,11 +15,9 @@ import numpy as np
 from tvm.ir import Call, GenericConst
 from tvm.relax import Tuple
 
+from tuner.graph.joins import ALIGNMENT, joins
 from tuner.graph.lower import Lowered, is_call_tir
 from tuner.graph.rewriter import Array, array_of, op_name, shape_of
-
-ALIGNMENT = 64
-"""Bytes; a cache line, and a vector register."""
 
 
 class Unplannable(Exception):
@@ -66,12 +64,27 @@ class Plan:
 
 @dataclass
 class _Storage:
-    """Bytes that some values share. `first` and `last` are the calls that write and last read them."""
+    """Bytes that some values share. `first` and `last` are the calls that write and last read them. `parts` are
+    storages that lie inside this one, with their offsets."""
 
     nbytes: int
     first: int = 0
     last: int = 0
     place: Place | None = None
+    parts: list[tuple[_Storage, int]] = field(default_factory=list)
+    inside: bool = False
+
+    def settle(self) -> None:
+        """It lives as long as any of its parts."""
+        for part, _ in self.parts:
+            part.settle()
+            self.first, self.last = min(self.first, part.first), max(self.last, part.last)
+
+    def put(self, at: int) -> None:
+        """Place it, and its parts, in the arena."""
+        self.place = Place("arena", at)
+        for part, offset in self.parts:
+            part.put(at + offset)
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class _Value:
 class _Reader:
     """Reads `main` of a lowered module."""
 
+    free: Mapping[Any, tuple[tuple[Any, int], ...]]
     values: dict[Any, Any] = field(default_factory=dict)
     storages: list[_Storage] = field(default_factory=list)
     calls: list[tuple[str, list[_Value]]] = field(default_factory=list)
@@ -97,7 +111,9 @@ class _Reader:
     _known: dict[int, _Value] = field(default_factory=dict)
 
     def bind(self, var: Any, expr: Any) -> None:
-        if isinstance(expr, Call) and is_call_tir(expr):
+        if var in self.free:
+            self.values[var] = self._join(expr, self.free[var])
+        elif isinstance(expr, Call) and is_call_tir(expr):
             self.values[var] = self._call(expr)
         elif isinstance(expr, Call) and op_name(expr) == "relax.reshape":
             source = self.value(expr.args[0])
@@ -135,6 +151,18 @@ class _Reader:
         self.calls.append((str(call.args[0].name_hint), [*read, *written]))
         return written if hasattr(call.ty, "fields") else written[0]
 
+    def _join(self, call: Call, operands: Sequence[tuple[Any, int]]) -> _Value:
+        """A concatenation whose operands lie in its storage."""
+        shape, dtype = tuple(int(e) for e in call.ty.shape), str(call.ty.dtype)
+        parts = [(self.value(operand).storage, offset) for operand, offset in operands]
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        number = len(self.calls)
+        storage = _Storage(size, number, number, parts=parts)
+        for part, _ in parts:
+            part.inside = True
+        self.storages.append(storage)
+        return _Value(storage, shape, dtype)
+
     def _constant(self, expr: Any) -> _Value:
         key = hash(expr)
         if key not in self._known:
@@ -150,7 +178,7 @@ class _Reader:
 def plan(lowered: Lowered) -> Plan:
     """The calls of a lowered model. Raises Unplannable where it is more than calls of kernels and reshapes."""
     main = lowered.module["main"]
-    reader = _Reader()
+    reader = _Reader(joins(main, lowered.concatenations))
     inputs = []
     for number, param in enumerate(main.params):
         shape, dtype = shape_of(param), str(param.ty.dtype)
@@ -165,7 +193,7 @@ def plan(lowered: Lowered) -> Plan:
         if value.storage.place is not None:
             raise Unplannable("an output that is an input, a constant or another output")
         value.storage.place = Place("output", number)
-    arena_bytes = _assign([s for s in reader.storages if s.place is None])
+    arena_bytes = _assign([s for s in reader.storages if s.place is None and not s.inside])
     calls = tuple(KernelCall(name, tuple(v.tensor() for v in values)) for name, values in reader.calls)
     return Plan(
         calls, tuple(v.tensor() for v in inputs), tuple(v.tensor() for v in outputs),
@@ -186,6 +214,8 @@ def _assign(storages: Sequence[_Storage]) -> int:
     the arena."""
     placed: list[tuple[int, int, _Storage]] = []
     size = 0
+    for storage in storages:
+        storage.settle()
     for storage in sorted(storages, key=lambda s: -s.nbytes):
         wanted = _aligned(storage.nbytes)
         at = 0
@@ -195,7 +225,7 @@ def _assign(storages: Sequence[_Storage]) -> int:
             if begin - at >= wanted:
                 break
             at = max(at, end)
-        storage.place = Place("arena", at)
+        storage.put(at)
         placed.append((at, at + wanted, storage))
         placed.sort(key=lambda entry: entry[:2])
         size = max(size, at + wanted)

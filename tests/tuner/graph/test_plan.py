@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from tvm import relax
 from tvm.target import Target
 
 from tuner import importers
+from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
-from tuner.graph.plan import ALIGNMENT, Place, Plan, Unplannable, plan
+from tuner.graph.joins import ALIGNMENT
+from tuner.graph.plan import Place, Plan, Unplannable, plan
+from tuner.measure.compiled_model import _Loaded
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
 
@@ -29,6 +33,26 @@ class Branches(nn.Module):
         y = torch.softmax(self.wide(x), -1)
         z = torch.softmax(self.last(torch.softmax(self.narrow(y), -1)), -1)
         return torch.softmax(z + x, -1), y
+
+
+class Dense(nn.Module):
+    """Each layer reads what all before it have made; the last whole is read by two, and by an addition that fuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(16 * (i + 1), 16, 1) for i in range(3))
+        self.last, self.other = nn.Conv2d(64, 16, 1), nn.Conv2d(64, 16, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.max_pool2d(x, 2)
+        for layer in self.layers:
+            x = torch.cat([x, layer(torch.relu(x))], 1)
+        y = torch.cat([self.last(x), self.other(x), self.last(torch.relu(x))], 1)
+        return y + 1.0
+
+
+def dense() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Dense().eval(), (torch.randn(1, 16, 6, 8),)
 
 
 def branches() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -82,6 +106,27 @@ def test_constants_are_stored_once(made: Plan) -> None:
     offsets = [offset for offset, _ in made.constants]
     assert offsets == sorted(set(offsets))
     assert sum(array.nbytes for _, array in made.constants) >= 4 * (24 * 96 + 96 * 8 + 8 * 24)
+
+
+def test_concatenations_are_written_in_place(tmp_path: Path) -> None:
+    model = importers.load("torch:tests.tuner.graph.test_plan:dense", 1, {}, "random", 3)
+    lowered = lower(clean(model.module), GraphConfig("NCHW16c"), TARGET)
+    names = [task.name for task in lowered.tasks]
+    assert not [name for name in names if name == "concatenate"], names
+    made = plan(lowered)
+    tensors = [t for call in made.calls for t in call.arguments]
+    wholes = {t.place.at for t in tensors if t.shape == (1, 4, 3, 4, 16)}
+    parts = {t.place.at for t in tensors if t.shape == (1, 1, 3, 4, 16)}
+    assert any(parts >= {whole + i * 4 * 16 * 3 * 4 for i in range(4)} for whole in wholes)
+    library = tmp_path / "dense.so"
+    StaticModel(lowered, made, {}, TARGET).export_library(str(library))
+    inputs = importers.model_inputs(model.inputs, model.model_spec, 5)
+    prepared = _Loaded(str(library), inputs)
+    prepared.launch(2)
+    module, _ = importers.torch_module(model.model_spec)
+    with torch.no_grad():
+        expected = module(*[torch.from_numpy(a) for a in inputs]).numpy()
+    np.testing.assert_allclose(prepared.outputs()[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_output_that_is_an_input_cannot_be_planned(lowered: Lowered) -> None:

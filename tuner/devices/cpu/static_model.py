@@ -30,7 +30,8 @@ import tvm
 from tvm.target import Target
 
 from tuner.graph import Lowered
-from tuner.graph.plan import ALIGNMENT, Plan, Tensor
+from tuner.graph.joins import ALIGNMENT
+from tuner.graph.plan import Plan, Tensor
 
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 """DLPack's type codes by numpy's kind."""
