@@ -18,6 +18,7 @@ from tuner.graph.identities import simplified
 from tuner.graph.norms import rms_norm
 from tuner.graph.reshapes import Reshapes
 from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+from tuner.graph.scales import scaled_product
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Clean(Rewriter):
             if merged is not None:
                 return merged
         if all(isinstance(arg, tvm.ir.Expr) for arg in args):  # nothing is pending
-            for rule in (simplified, rms_norm):
+            for rule in (simplified, rms_norm, scaled_product):
                 made = rule(self.builder, call, args)
                 if made is not None:
                     return made
