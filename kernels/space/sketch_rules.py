@@ -9,11 +9,13 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.space.packed import schedule_packed
+from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
 from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
+    "panels": schedule_panels,
     "rows": schedule_rows,
 }
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
