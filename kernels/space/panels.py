@@ -15,16 +15,17 @@ from tvm.tirx import IterVar
 
 from kernels.space.constraints import MAX_LANES
 
-_MAX_ROWS = 16
+_MAX_ROWS = 28
 
 
 def schedule_panels(schedule: Schedule) -> bool:
-    """Schedule a product C[..., i, j] += A[..., i, k] * B[..., j // b, k, j % b] and what follows it element by element.
+    """Schedule C[..., i, j] += A[..., i, k] * B[..., j // b, k, j % b], and what follows it element by element.
 
     False, with the schedule as it was, where the program is not of this kind.
     """
     blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
-    at = next((n for n, b in enumerate(blocks) if panel_width(schedule.get(b))), None)
+    widths = [panel_width(schedule.get(b)) for b in blocks]
+    at = next((n for n, width in enumerate(widths) if width), None)
     if at is None or at > 1 or not all(_element_wise(schedule.get(b)) for n, b in enumerate(blocks) if n != at):
         return False
     product, following = blocks[at], blocks[at + 1 :]
@@ -33,7 +34,7 @@ def schedule_panels(schedule: Schedule) -> bool:
         schedule.compute_inline(block)
     *batch, i, j, k = schedule.get_loops(product)
     i0, i1, i2 = schedule.split(i, schedule.sample_perfect_tile(i, 3, _MAX_ROWS))
-    j0, j1, j2 = schedule.split(j, schedule.sample_perfect_tile(j, 3, MAX_LANES))
+    j0, j1, j2 = schedule.split(j, schedule.sample_perfect_tile(j, 3, min(widths[at], MAX_LANES)))
     schedule.reorder(*batch, i0, j0, j1, i1, k, i2, j2)
     schedule.parallel(schedule.fuse(*batch, i0, j0))
     schedule.reverse_compute_at(written, i1, preserve_unit_loops=True)

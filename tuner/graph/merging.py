@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import Call
 
 from tuner.graph.rewriter import Array, array_of, op_name, shape_of
+from tuner.graph.scores import Users, users_of
 
 _VIEWS = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.permute_dims"}
 
@@ -36,13 +37,10 @@ def merged_products(main: Any, lanes: int) -> Mapping[Any, Merged]:
     They have the same left operand and constant weights, and what reads them are other products, through reshapes and
     transposes: those read parts of a wider tensor where they lie. Anything else would need copies.
     """
-    users: dict[Any, list[tuple[Any, Call]]] = defaultdict(list)
+    users = users_of(main)
     groups: dict[Any, list[tuple[Any, Call]]] = defaultdict(list)
     calls = [(b.var, b.value) for block in main.body.blocks for b in block.bindings if isinstance(b.value, Call)]
     for var, call in calls:
-        for argument in call.args:
-            if isinstance(argument, relax.Var):
-                users[argument].append((var, call))
         if _is_projection(call, lanes):
             groups[call.args[0]].append((var, call))
     merged: dict[Any, Merged] = {}
@@ -62,7 +60,7 @@ def _is_projection(call: Call, lanes: int) -> bool:
     return weight is not None and weight.ndim == 2 and weight.shape[1] % lanes == 0 and len(shape_of(call)) > 1
 
 
-def _bias(var: Any, product: Call, users: Mapping[Any, list[tuple[Any, Call]]]) -> tuple[Any, int, Array] | None:
+def _bias(var: Any, product: Call, users: Users) -> tuple[Any, int, Array] | None:
     """The sum of a product and a constant vector: its variable, which argument the product is, and the vector."""
     if len(users[var]) != 1:
         return None
@@ -77,7 +75,7 @@ def _bias(var: Any, product: Call, users: Mapping[Any, list[tuple[Any, Call]]]) 
     return total, at, vector.reshape(-1)
 
 
-def _in_products(var: Any, users: Mapping[Any, list[tuple[Any, Call]]]) -> bool:
+def _in_products(var: Any, users: Users) -> bool:
     """Whether a value is read by products of two variables alone, through views."""
     return bool(users[var]) and all(
         _in_products(user, users) if op_name(call) in _VIEWS else _is_product(call) for user, call in users[var]
@@ -88,9 +86,7 @@ def _is_product(call: Call) -> bool:
     return op_name(call) == "relax.matmul" and all(array_of(a) is None for a in call.args)
 
 
-def _merge(
-    group: list[tuple[Any, Call]], biases: list[tuple[Any, int, Array] | None]
-) -> Iterator[tuple[Any, Merged]]:
+def _merge(group: list[tuple[Any, Call]], biases: list[tuple[Any, int, Array] | None]) -> Iterator[tuple[Any, Merged]]:
     weights = [np.asarray(array_of(call.args[1])) for _, call in group]
     weight = np.concatenate(weights, axis=1)
     vectors = [bias[2] for bias in biases if bias]

@@ -6,7 +6,6 @@ number must have a good divisor: 197 rows are computed as 198, the last one twic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,10 @@ _FEW_ROWS = 8
 _SPARE_REGISTERS = 4
 """Vector registers that hold operands."""
 
+_UNSTORED = (0.02, 0.25)
+"""What rows, and columns, that are computed and not stored cost beside the work, as a share of the product. Vectors of
+which not all columns are stored are stored element by element."""
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -38,11 +41,28 @@ class Tiling:
 
     @staticmethod
     def of(rows: int, columns: int, lanes: int) -> Tiling:
-        """For vectors of `lanes` float32."""
-        most = 4 if rows < _FEW_ROWS else 2
-        width = next((v * lanes for v in (4, 2, 1) if v <= most and columns % (v * lanes) == 0), lanes)
-        tallest = (registers(lanes) - _SPARE_REGISTERS) * lanes // width
-        return Tiling(padded_rows(rows, tallest, width // lanes), -(-columns // width) * width, width)
+        """The least work, for vectors of `lanes` float32. A core loads about one vector for each multiply-add."""
+        widest = 4 if rows < _FEW_ROWS else 2
+
+        def cost(tiling: Tiling) -> float:
+            unstored = _UNSTORED[0] * (tiling.rows != rows) + _UNSTORED[1] * (tiling.columns != columns)
+            work, loads = tiling.rows * tiling.columns / (rows * columns), tiling._loads(lanes)
+            return work * (max(1.0, loads) + loads / 16) + unstored
+
+        return min(
+            (
+                Tiling(padded, -(-columns // width) * width, width)
+                for width in (lanes * vectors for vectors in (4, 2, 1) if vectors <= widest)
+                for padded in _paddings(rows, _tallest(width, lanes))
+            ),
+            key=cost,
+        )
+
+    def _loads(self, lanes: int) -> float:
+        """Loads for each multiply-add in the best tile of registers."""
+        vectors = self.width // lanes
+        height = max(d for d in divisors(self.rows) if d <= _tallest(self.width, lanes))
+        return (height + vectors) / (height * vectors)
 
     def pack(self, weight: Array) -> Array:
         """[K, N] -> [N/width, K, width], with zeros in the columns that were added."""
@@ -51,20 +71,14 @@ class Tiling:
         return np.ascontiguousarray(wide.reshape(depth, -1, self.width).transpose(1, 0, 2))
 
 
-def padded_rows(rows: int, tallest: int, vectors: int) -> int:
-    """The number of rows to compute, at least `rows`: the least work times loads for each multiply-add.
+def _tallest(width: int, lanes: int) -> int:
+    """The most rows of a register tile that is `width` columns wide."""
+    return (registers(lanes) - _SPARE_REGISTERS) * lanes // width
 
-    `tallest` is the most rows of a register tile that is `vectors` wide.
-    """
-    if rows <= tallest:
-        return rows
 
-    def cost(padded: int) -> float:
-        height = max(d for d in divisors(padded) if d <= tallest)
-        loads = (height + vectors) / (height * vectors)
-        return padded / rows * (1 + loads / 2) + (0.02 if padded > rows else 0.0)
-
-    return min(range(rows, rows + tallest), key=cost)
+def _paddings(rows: int, tallest: int) -> Sequence[int]:
+    """The numbers of rows to choose from: a tile of all rows, or a few rows more, which may have a better divisor."""
+    return [rows] if rows <= tallest else range(rows, rows + tallest)
 
 
 def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, Any], Any]:
@@ -79,20 +93,25 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
 
 
 def product(
-    batch: Sequence[int], extents: tuple[int, int, int], readers: tuple[Reader, Reader], tiling: Tiling, order: Sequence[int]
+    batch: Sequence[int],
+    extents: tuple[int, int, int],
+    inside: tuple[int, int],
+    readers: tuple[Reader, Reader],
+    tiling: Tiling,
+    order: Sequence[int],
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
-    Readers read the operands, wherever their elements are. The first stage makes panels of the right one.
+    Readers read the operands, wherever their elements are. The first stage makes panels of the right one. Its rows and
+    columns beyond those `inside` are copies of the last.
     """
-    _, depth, columns = extents
-    width = tiling.width
+    depth, width = extents[1], tiling.width
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
             *outer, number, k, lane = at
-            column = number * width + lane
-            return readers[1](right, (*outer, k, _clamped(column, columns, tiling.columns)))
+            row = _clamped(k, inside[0], depth)
+            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[1], tiling.columns)))
 
         panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
         return _product(lambda at: readers[0](left, at), lambda at: panels[at], batch, extents, tiling, order)
@@ -129,8 +148,3 @@ def _product(
 def _clamped(index: Any, extent: int, padded: int) -> Any:
     """The index, kept below `extent` where there are more."""
     return te.min(index, extent - 1) if padded > extent else index
-
-
-def multiply_adds(batch: Sequence[int], rows: int, depth: int, columns: int) -> int:
-    """Multiply-adds of a product."""
-    return math.prod(batch) * rows * depth * columns

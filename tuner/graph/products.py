@@ -20,15 +20,16 @@ from kernels.space import vector_lanes
 from tuner.graph.merging import Merged, merged_products
 from tuner.graph.panels import Tiling, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
+from tuner.graph.scores import scores
 from tuner.graph.views import View, reader
 
 _ELEMENT_WISE = {
-    f"relax.{name}"
-    for name in (
-        "add subtract multiply divide power maximum minimum where equal less less_equal greater greater_equal "
-        "not_equal logical_and logical_or logical_not isnan nn.relu nn.gelu nn.gelu_tanh nn.silu sigmoid tanh exp erf "
-        "sqrt rsqrt square negative abs log clip"
-    ).split()
+    "relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.power", "relax.maximum",
+    "relax.minimum", "relax.where", "relax.equal", "relax.less", "relax.less_equal", "relax.greater",
+    "relax.greater_equal", "relax.not_equal", "relax.logical_and", "relax.logical_or", "relax.logical_not",
+    "relax.isnan", "relax.nn.relu", "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.sigmoid",
+    "relax.tanh", "relax.exp", "relax.erf", "relax.sqrt", "relax.rsqrt", "relax.square", "relax.negative",
+    "relax.abs", "relax.log",
 }  # fmt: skip
 _RESHAPES = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
 
@@ -64,6 +65,14 @@ class _Pending:
         return (*self.batch, self.extents[0], self.extents[2])
 
 
+@dataclass(frozen=True)
+class _Padded:
+    """Attention's scores, or the softmax of them, with some columns more than `columns`."""
+
+    view: View
+    columns: int
+
+
 class Products(Rewriter):
     """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
 
@@ -73,6 +82,8 @@ class Products(Rewriter):
         self.origins: dict[str, dict[str, Any]] = {}
         self._merged: Mapping[Any, Merged] = merged_products(module["main"], lanes)
         self._wide: dict[int, Any] = {}
+        self._scores = scores(module["main"], _ELEMENT_WISE)
+        self._masks: dict[Any, View] = {}
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
@@ -80,9 +91,11 @@ class Products(Rewriter):
         if var in self._merged:
             result = self._part(self._merged[var], args)
         elif name == "relax.matmul":
-            result = self._product(call, args)
+            result = self._product(var, call, args)
+        elif any(isinstance(a, _Padded) for a in args):
+            result = self._on_padded(name, call, args)
         elif name in _ELEMENT_WISE:
-            result = self._element_wise(call, args)
+            result = self._element_wise(call, args, shape_of(call))
         elif name in ("relax.nn.softmax", "relax.nn.layer_norm"):
             result = self._along_rows(name, call, args)
         elif args and array_of(args[0]) is None:
@@ -125,7 +138,7 @@ class Products(Rewriter):
         return View.of(self.materialize(view), view.shape)
 
     def _settled(self, view: View) -> View:
-        """The view on an expression: a pending product is emitted, transposed where the view is all of it transposed."""
+        """The view on an expression. A pending product is emitted, transposed where the view is a transpose of it."""
         pending = view.base
         if not isinstance(pending, _Pending):
             return view
@@ -142,6 +155,8 @@ class Products(Rewriter):
         return View(base, view.whole, view.shape, view.strides, view.offset)
 
     def materialize(self, value: Any) -> Any:
+        if isinstance(value, _Padded):
+            value = value.view.sliced(len(value.view.shape) - 1, 0, value.columns)
         if not isinstance(value, View):
             return super().materialize(value)
         view = self._settled(value)
@@ -172,7 +187,7 @@ class Products(Rewriter):
 
     # --- products -----------------------------------------------------------------------------
 
-    def _product(self, call: Call, args: Sequence[Any]) -> Any:
+    def _product(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         """A product of float32 as a view; None where it stays as it is."""
         if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
             return None
@@ -183,12 +198,20 @@ class Products(Rewriter):
         if len(left) < 2 or left[:-2] != right[:-2] or left[-2] < _LEAST_ROWS or right[-1] < self.lanes:
             return None
         batch = tuple(n for n in left[:-2] if n > 1)
+        scored = args[0].view if isinstance(args[0], _Padded) else self._view(args[0])
         operands = [
-            self._affine(self._reshaped(self._view(a), (*batch, *shape[-2:])))
-            for a, shape in zip(args, (left, right), strict=True)
+            self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
-        pending = _Pending(operands[0], operands[1], batch, (left[-2], left[-1], right[-1]))
-        return View.of(pending, pending.shape).reshaped(shape_of(call))
+        shape = shape_of(call)
+        columns = shape[-1]
+        if var in self._scores:
+            columns = -(-columns // self.lanes) * self.lanes
+        pending = _Pending(operands[0], operands[1], batch, (left[-2], operands[0].shape[-1], columns))
+        whole = View.of(pending, pending.shape)
+        return self._padded(self._reshaped(whole, (*shape[:-1], columns)), shape[-1])
+
+    def _padded(self, view: View, columns: int) -> View | _Padded:
+        return view if view.shape[-1] == columns else _Padded(view, columns)
 
     def _affine(self, view: View) -> View:
         """The view on an expression, copied where its indices are not affine."""
@@ -214,16 +237,17 @@ class Products(Rewriter):
         )
 
     def _emit_product(self, pending: _Pending) -> Any:
-        rows, depth, columns = pending.extents
+        rows, _, columns = pending.extents
+        inside = pending.right.shape[-2:]
         indices = pending.left.index(), pending.right.index()
         assert indices[0] is not None and indices[1] is not None, "operands are affine"
         readers = reader(indices[0]), reader(indices[1])
         tiling = Tiling.of(rows, columns, self.lanes)
         return self._kernel(
-            product(pending.batch, pending.extents, readers, tiling, pending.order),
+            product(pending.batch, pending.extents, inside, readers, tiling, pending.order),
             pending.left.base,
             pending.right.base,
-            origin={"op": "matmul", "a": [*pending.batch, rows, depth], "b": [*pending.batch, depth, columns]},
+            origin={"op": "matmul", "a": [*pending.batch, rows, inside[0]], "b": [*pending.batch, *inside]},
         )
 
     def _kernel(self, compute: Any, *operands: Any, origin: Mapping[str, Any]) -> Any:
@@ -249,10 +273,48 @@ class Products(Rewriter):
 
     # --- what follows products ----------------------------------------------------------------
 
-    def _element_wise(self, call: Call, args: Sequence[Any]) -> View | None:
+    def _on_padded(self, name: str, call: Call, args: Sequence[Any]) -> Any:
+        """An operator on padded scores; None where they must be cut first."""
+        padded = next(a for a in args if isinstance(a, _Padded))
+        wide, columns = padded.view.shape[-1], padded.columns
+        shape = (*shape_of(call)[:-1], wide)
+        if name in _RESHAPES and shape_of(call)[-1] == columns:
+            return _Padded(self._reshaped(padded.view, shape), columns)
+        result: View | None = None
+        if name in _ELEMENT_WISE:
+            result = self._element_wise(call, [self._lengthened(a, columns, wide) for a in args], shape)
+        elif name == "relax.nn.softmax":
+            absent = np.where(np.arange(wide) < columns, 0, -np.inf).astype(np.float32)
+            view = self._settled(padded.view)
+            masked = self.emit(relax.op.add(view.base, relax.const(absent)))
+            result = self._along_rows(name, call, [View(masked, view.whole, view.shape, view.strides)])
+        return None if result is None else _Padded(result, columns)
+
+    def _lengthened(self, value: Any, columns: int, wide: int) -> Any:
+        """An operand of padded scores with as many columns: copies of its last one."""
+        if isinstance(value, _Padded):
+            return value.view
+        array = array_of(value)
+        shape = value.shape if isinstance(value, View) else shape_of(value)
+        if shape[-1:] != (columns,):
+            return value
+        if array is not None:
+            return relax.const(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, wide - columns)], "edge"))
+        if value not in self._masks:
+            longer = self.builder.call_te(
+                lambda x: te.compute(
+                    (*shape[:-1], wide), lambda *at: x[(*at[:-1], te.min(at[-1], columns - 1))], "pad"
+                ),
+                self.materialize(value),
+                primfunc_name_hint="pad",
+            )
+            self._masks[value] = View.of(self.emit(longer), (*shape[:-1], wide))
+        return self._masks[value]
+
+    def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
         """The operator on the base of its first view; None where an operand does not fit it."""
-        view = next((a for a in args if isinstance(a, View)), None)
-        if view is None or view.shape != shape_of(call):
+        view = next((a for a in args if isinstance(a, View) and a.shape == shape), None)
+        if view is None:
             return None
         view = self._settled(view)
         if not view.is_whole:
@@ -294,7 +356,7 @@ class Products(Rewriter):
 
 
 def _stored_order(view: View) -> list[int]:
-    """The axes of a view in the order in which its elements lie; axes of one element stay where they are if they can."""
+    """The axes of a view in the order in which its elements lie."""
     long = [a for a, n in enumerate(view.shape) if n > 1]
     by_stride = sorted(long, key=lambda a: -view.strides[a])
     if by_stride == long:

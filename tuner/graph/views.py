@@ -39,9 +39,7 @@ class View:
 
     def permuted(self, axes: Sequence[int]) -> View:
         """The view with its axes in another order."""
-        return replace(
-            self, shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes)
-        )
+        return replace(self, shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes))
 
     def sliced(self, axis: int, begin: int, end: int) -> View:
         """Elements `begin` to `end` (exclusive) of one axis."""
