@@ -192,26 +192,26 @@ class Products(Rewriter):
         if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
             return None
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
+        if 0 in (*left, *right):
+            return None
         weight = array_of(args[1])
         if weight is not None:
             return self._by_constant(args[0], weight, shape_of(call)) if weight.size == np.prod(right[-2:]) else None
-        if len(left) < 2 or left[:-2] != right[:-2] or left[-2] < _LEAST_ROWS or right[-1] < self.lanes:
+        shape = shape_of(call)
+        columns = -(-shape[-1] // self.lanes) * self.lanes if var in self._scores else shape[-1]
+        if min(len(left), len(right)) < 2 or left[:-2] != right[:-2] or left[-2] < _LEAST_ROWS:
+            return None
+        if not self.lanes <= columns <= 2 * shape[-1]:
             return None
         batch = tuple(n for n in left[:-2] if n > 1)
         scored = args[0].view if isinstance(args[0], _Padded) else self._view(args[0])
         operands = [
             self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
-        shape = shape_of(call)
-        columns = shape[-1]
-        if var in self._scores:
-            columns = -(-columns // self.lanes) * self.lanes
         pending = _Pending(operands[0], operands[1], batch, (left[-2], operands[0].shape[-1], columns))
         whole = View.of(pending, pending.shape)
-        return self._padded(self._reshaped(whole, (*shape[:-1], columns)), shape[-1])
-
-    def _padded(self, view: View, columns: int) -> View | _Padded:
-        return view if view.shape[-1] == columns else _Padded(view, columns)
+        view = self._reshaped(whole, (*shape[:-1], columns))
+        return view if columns == shape[-1] else _Padded(view, shape[-1])
 
     def _affine(self, view: View) -> View:
         """The view on an expression, copied where its indices are not affine."""
