@@ -238,7 +238,7 @@ class Products(Rewriter):
 
     def _emit_product(self, pending: _Pending) -> Any:
         rows, _, columns = pending.extents
-        inside = pending.right.shape[-2:]
+        inside = pending.right.shape[-2], pending.right.shape[-1]
         indices = pending.left.index(), pending.right.index()
         assert indices[0] is not None and indices[1] is not None, "operands are affine"
         readers = reader(indices[0]), reader(indices[1])

@@ -54,8 +54,9 @@ def _names(lowered: Lowered) -> list[str]:
 
 
 def _softmax(x: Array) -> Array:
-    e: Array = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    normalized: Array = e / e.sum(axis=-1, keepdims=True)
+    return normalized
 
 
 SHAPES = [
