@@ -88,9 +88,9 @@ def _panels(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidat
         tiles = rows.extent // height
         loads = (height + vectors) / (height * vectors)
         for chunks in {panels, *(n for n in (2, 4, 8) if panels % n == 0)}:
-            for blocks in (n for n in (1, 2, 3) if tiles % n == 0):
+            for rank, blocks in enumerate(n for n in (1, 2, 3, tiles) if tiles % n == 0):
                 decisions = ((blocks, tiles // blocks, height), (chunks, panels // chunks, width))
-                yield loads + 0.05 * (blocks - 1) + 0.02 * (chunks < panels) - 1.5, Candidate(sketch.number, decisions)
+                yield loads + 0.05 * rank + 0.02 * (chunks < panels) - 1.5, Candidate(sketch.number, decisions)
 
 
 def _rows(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
