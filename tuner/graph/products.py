@@ -17,6 +17,7 @@ from tvm.ir import Call
 from tvm.target import Target
 
 from kernels.space import vector_lanes
+from kernels.space.sketch_rules import rules_of
 from tuner.graph.merging import Merged, merged_products
 from tuner.graph.panels import Tiling, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
@@ -40,10 +41,10 @@ _LEAST_ROWS = 8
 def read_in_place(module: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, dict[str, dict[str, Any]]]:
     """The module with its products rewritten, and the kernels that they became: name -> what it computes.
 
-    On a CPU; for other targets, and without products, the module as it is.
+    Where the target has no sketch rule for panels, and without products, the module as it is.
     """
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
-    if target.kind.name != "llvm" or not any(op_name(call) == "relax.matmul" for call in calls):
+    if "panels" not in rules_of(target) or not any(op_name(call) == "relax.matmul" for call in calls):
         return module, {}
     products = Products(module, vector_lanes(target))
     return products.run(), products.origins
