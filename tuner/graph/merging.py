@@ -17,6 +17,17 @@ from tuner.graph.scores import Users, users_of
 _VIEWS = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.permute_dims"}
 
 
+def scaling(call: Call) -> tuple[int, float] | None:
+    """Which argument a call multiplies with a constant number, and the number; None where it does something else."""
+    if op_name(call) not in ("relax.multiply", "relax.divide"):
+        return None
+    for at in (0, 1) if op_name(call) == "relax.multiply" else (0,):
+        number = array_of(call.args[1 - at])
+        if number is not None and number.size == 1 and number.item() and shape_of(call) == shape_of(call.args[at]):
+            return at, float(number.item() if op_name(call) == "relax.multiply" else 1 / number.item())
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Merged:
     """Columns `begin` to `end` of a product with the joint weight [K, N] and the joint bias [N].
@@ -34,8 +45,8 @@ class Merged:
 def merged_products(main: Any, lanes: int) -> Mapping[Any, Merged]:
     """By variable: the products that are merged, and the biases that follow them.
 
-    They have the same left operand and constant weights, and what reads them are other products, through reshapes and
-    transposes: those read parts of a wider tensor where they lie. Anything else would need copies.
+    They have the same left operand and constant weights, and what reads them are other products, through reshapes,
+    transposes and scalings: those read parts of a wider tensor where they lie. Anything else would need copies.
     """
     users = users_of(main)
     groups: dict[Any, list[tuple[Any, Call]]] = defaultdict(list)
@@ -78,7 +89,8 @@ def _bias(var: Any, product: Call, users: Users) -> tuple[Any, int, Array] | Non
 def _in_products(var: Any, users: Users) -> bool:
     """Whether a value is read by products of two variables alone, through views."""
     return bool(users[var]) and all(
-        _in_products(user, users) if op_name(call) in _VIEWS else _is_product(call) for user, call in users[var]
+        _in_products(user, users) if op_name(call) in _VIEWS or scaling(call) else _is_product(call)
+        for user, call in users[var]
     )
 
 

@@ -7,7 +7,7 @@ Element-wise operators, softmax and layer norm see through reshapes, so that bia
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from tvm.target import Target
 
 from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
-from tuner.graph.merging import Merged, merged_products
+from tuner.graph.merging import Merged, merged_products, scaling
 from tuner.graph.panels import Tiling, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
 from tuner.graph.scores import scores
-from tuner.graph.views import View, reader
+from tuner.graph.views import View, on_base, reader
 
 _ELEMENT_WISE = {
     "relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.power", "relax.maximum",
@@ -96,7 +96,7 @@ class Products(Rewriter):
         elif any(isinstance(a, _Padded) for a in args):
             result = self._on_padded(name, call, args)
         elif name in _ELEMENT_WISE:
-            result = self._element_wise(call, args, shape_of(call))
+            result = self._scaled(call, args) or self._element_wise(call, args, shape_of(call))
         elif name in ("relax.nn.softmax", "relax.nn.layer_norm"):
             result = self._along_rows(name, call, args)
         elif args and array_of(args[0]) is None:
@@ -148,20 +148,23 @@ class Products(Rewriter):
             pending.order = view.order() or natural
             pending.emitted = self._emit_product(pending)
         shape = [pending.shape[a] for a in pending.order]
-        if pending.order == view.order():
-            return View.of(pending.emitted, shape).reshaped(view.shape) or View.of(pending.emitted, shape)
+        if view.factor == 1 and pending.order == view.order():
+            return self._reshaped(View.of(pending.emitted, shape), view.shape)
         base = pending.emitted
         if pending.order != natural:
             base = self.emit(relax.op.permute_dims(base, [pending.order.index(a) for a in natural]))
-        return View(base, view.whole, view.shape, view.strides, view.offset)
+        return replace(view, base=base)
 
     def materialize(self, value: Any) -> Any:
         if isinstance(value, _Padded):
             value = value.view.sliced(len(value.view.shape) - 1, 0, value.columns)
         if not isinstance(value, View):
             return super().materialize(value)
+        if value.factor != 1:
+            plain = self.materialize(replace(value, factor=1.0))
+            return self.emit(relax.op.multiply(plain, relax.const(value.factor, "float32")))
         view = self._settled(value)
-        axes = _stored_order(view)
+        axes = view.stored_order()
         stored = view.permuted(axes)
         if not stored.is_whole:
             return self._gathered(view)
@@ -211,6 +214,10 @@ class Products(Rewriter):
         ]
         pending = _Pending(operands[0], operands[1], batch, (left[-2], operands[0].shape[-1], columns))
         whole = View.of(pending, pending.shape)
+        factor = operands[0].factor * operands[1].factor
+        if factor != 1:
+            product = self.materialize(whole)
+            whole = View.of(self.emit(relax.op.multiply(product, relax.const(factor, "float32"))), pending.shape)
         view = self._reshaped(whole, (*shape[:-1], columns))
         return view if columns == shape[-1] else _Padded(view, shape[-1])
 
@@ -312,6 +319,14 @@ class Products(Rewriter):
             self._masks[value] = View.of(self.emit(longer), (*shape[:-1], wide))
         return self._masks[value]
 
+    def _scaled(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A product with a constant number as a view; None where its operand is a tensor that lies in order."""
+        at, factor = scaling(call) or (0, 0.0)
+        view = args[at]
+        if not factor or not isinstance(view, View) or view.is_whole or str(call.ty.dtype) != "float32":
+            return None
+        return replace(view, factor=view.factor * factor)
+
     def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
         """The operator on the base of its first view; None where an operand does not fit it."""
         view = next((a for a in args if isinstance(a, View) and a.shape == shape), None)
@@ -333,7 +348,7 @@ class Products(Rewriter):
                 return value.base
         array = array_of(value)
         shape = value.shape if isinstance(value, View) else shape_of(value)
-        wanted = _on_base(shape, like)
+        wanted = on_base(shape, like)
         if wanted is None:
             return None
         if array is not None:
@@ -354,27 +369,3 @@ class Products(Rewriter):
         else:
             result = Call(call.op, [view.base, *[self.materialize(a) for a in args[1:]]], call.attrs)
         return View(self.emit(result), view.whole, view.shape, view.strides)
-
-
-def _stored_order(view: View) -> list[int]:
-    """The axes of a view in the order in which its elements lie."""
-    long = [a for a, n in enumerate(view.shape) if n > 1]
-    by_stride = sorted(long, key=lambda a: -view.strides[a])
-    if by_stride == long:
-        return list(range(len(view.shape)))
-    return [*(a for a, n in enumerate(view.shape) if n == 1), *by_stride]
-
-
-def _on_base(shape: Sequence[int], like: View) -> tuple[int, ...] | None:
-    """The shape on the base of a view for an operand that is broadcast to the view; None where there is none."""
-    full = (*(1,) * (len(like.shape) - len(shape)), *shape)
-    if all(n == 1 for n in full):
-        return ()
-    if full == like.shape:
-        return like.whole
-    if [n for n in like.shape if n > 1] == [n for n in like.whole if n > 1]:
-        long = iter([n for n, plain in zip(full, like.shape, strict=True) if plain > 1])
-        return tuple(next(long) if n > 1 else 1 for n in like.whole)
-    if like.shape[-1] == like.whole[-1] and all(n == 1 for n in full[:-1]):
-        return (full[-1],)
-    return None

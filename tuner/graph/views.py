@@ -15,7 +15,8 @@ Index = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 class View:
     """Elements of the tensor `base`, which is contiguous and has the shape `whole`.
 
-    Element [i0, i1, ...] of the view is element `offset + i0 * strides[0] + i1 * strides[1] + ...` of the base.
+    Element [i0, i1, ...] of the view is element `offset + i0 * strides[0] + i1 * strides[1] + ...` of the base, times
+    `factor`.
     """
 
     base: Any
@@ -23,6 +24,7 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int = 0
+    factor: float = 1.0
 
     @staticmethod
     def of(base: Any, shape: Sequence[int]) -> View:
@@ -32,7 +34,7 @@ class View:
     @property
     def is_whole(self) -> bool:
         """Whether it has all elements of the base in their order, so that it is at most a reshape of it."""
-        if self.offset or math.prod(self.shape) != math.prod(self.whole):
+        if self.offset or self.factor != 1 or math.prod(self.shape) != math.prod(self.whole):
             return False
         wanted = contiguous(self.shape)
         return all(n == 1 or s == w for n, s, w in zip(self.shape, self.strides, wanted, strict=True))
@@ -92,6 +94,14 @@ class View:
             return None
         return tuple((s, tuple(m)) for s, m in zip(start, moves, strict=True))
 
+    def stored_order(self) -> list[int]:
+        """The axes in the order in which the elements lie."""
+        long = [a for a, n in enumerate(self.shape) if n > 1]
+        by_stride = sorted(long, key=lambda a: -self.strides[a])
+        if by_stride == long:
+            return list(range(len(self.shape)))
+        return [*(a for a, n in enumerate(self.shape) if n == 1), *by_stride]
+
     def order(self) -> tuple[int, ...] | None:
         """The axes of the base, in the order in which the view has them, where it is a transpose of all of it."""
         if self.offset or math.prod(self.shape) != math.prod(self.whole):
@@ -102,6 +112,21 @@ class View:
             return None
         units = [a for a, n in enumerate(self.whole) if n == 1]
         return (*units, *(steps[s] for _, s in sizes))
+
+
+def on_base(shape: Sequence[int], like: View) -> tuple[int, ...] | None:
+    """The shape on the base of a view for an operand that is broadcast to the view; None where there is none."""
+    full = (*(1,) * (len(like.shape) - len(shape)), *shape)
+    if all(n == 1 for n in full):
+        return ()
+    if full == like.shape:
+        return like.whole
+    if [n for n in like.shape if n > 1] == [n for n in like.whole if n > 1]:
+        long = iter([n for n, plain in zip(full, like.shape, strict=True) if plain > 1])
+        return tuple(next(long) if n > 1 else 1 for n in like.whole)
+    if like.shape[-1] == like.whole[-1] and all(n == 1 for n in full[:-1]):
+        return (full[-1],)
+    return None
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:

@@ -184,6 +184,30 @@ def test_attention_reads_its_operands_in_place(batch: int, tokens: int, biased: 
         assert not [n for n in names if "transpose" in n or "slice" in n]
 
 
+def test_operands_that_are_scaled_before_their_product_are_read_in_place() -> None:
+    """As exporters write scaled dot-product attention: each operand times the root of the scale."""
+    weights = [_random(48, 48) for _ in range(2)]
+
+    def build(builder: relax.BlockBuilder, params: Sequence[Any]) -> Any:
+        emit, op = builder.emit, relax.op
+        root = relax.const(np.float32(0.5))
+
+        def head(weight: Array, axes: Sequence[int]) -> Any:
+            split = emit(op.reshape(emit(op.matmul(params[0], relax.const(weight))), (16, 3, 16)))
+            return emit(op.permute_dims(split, axes))
+
+        q = emit(op.multiply(head(weights[0], [1, 0, 2]), root))
+        k = emit(op.divide(head(weights[1], [1, 2, 0]), relax.const(np.float32(4.0))))
+        return op.matmul(q, k)
+
+    lowered = _lowered([(16, 48)], build)
+    x = _random(16, 48)
+    q, k = ((x.astype(np.float64) @ w).reshape(16, 3, 16) for w in weights)
+    expected = 0.125 * q.transpose(1, 0, 2) @ k.transpose(1, 2, 0)
+    np.testing.assert_allclose(_run(lowered, [x]), expected, rtol=1e-4, atol=1e-3)
+    assert sorted(_names(lowered)) == ["matmul_16x48_by_48x96", "matmul_3x16x16_by_3x16x16_multiply"]
+
+
 def test_candidates_of_attention_are_right() -> None:
     shapes, build, _ = _attention(2, 19, 3, 16, True, True)
     workloads = [t.workload for t in _lowered(shapes, build).tasks if "matmul" in t.workload.name]
