@@ -11,12 +11,15 @@ from tvm.target import Target
 from kernels.space.packed import schedule_packed
 from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
+from kernels.space.winograd import schedule_winograd, schedule_winograd_fused
 from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
     "panels": schedule_panels,
     "rows": schedule_rows,
+    "winograd": schedule_winograd,
+    "winograd_fused": schedule_winograd_fused,
 }
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
 
