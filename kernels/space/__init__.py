@@ -10,7 +10,7 @@ sketch, one value for each of its knobs, and a pass configuration. A live schedu
 | tiles | ways to cut a loop into factors |
 | constraints, solve | limits on tile factors; counting and drawing within them |
 | rules | sketches from TVM's schedule rules |
-| sketch_rules, packed, rows | sketches from our own rules |
+| sketch_rules, packed, panels, rows | sketches from our own rules |
 | gpu_rules | TVM's rules for CUDA, with and without tensor cores |
 | gpu, gpu_formulas | the resources of a GPU sketch as formulas of its decisions; reading them off its program |
 | gpu_solve | drawing within the limits of a GPU sketch |

@@ -57,7 +57,7 @@ def worth_trying(rule: str, position: int, innermost: int, choice: Sequence[int]
     power_of_two = lanes <= MAX_LANES and lanes & (lanes - 1) == 0
     if is_lanes(rule, innermost):
         return power_of_two and lanes >= LEAST_LANES
-    return power_of_two or not (rule == "packed" and position == 1)
+    return power_of_two or not (rule in ("packed", "panels") and position == 1)
 
 
 def is_lanes(rule: str, innermost: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kernels.space import winograd
 from kernels.space.data import Candidate, Knob, Sketch
-from kernels.space.decision import Decision
+from kernels.space.decision import Decision, as_factors
 from kernels.space.tiles import divisors, nearest
 
 _FEW_ROWS = 64
@@ -44,6 +44,8 @@ def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candi
         return winograd.candidates(sketch)
     if sketch.rule == "packed":
         return _packed(sketch, vector_lanes)
+    if sketch.rule == "panels":
+        return _panels(sketch, vector_lanes)
     if sketch.rule == "rows":
         return _rows(sketch, vector_lanes)
     return _tiled(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat(sketch)
@@ -73,6 +75,25 @@ def _packed(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidat
                     # accumulators are cleared and stored once for the whole reduction
                     copying = 8 / (rows // chunks if by_rows else rows) + 16 / depth
                     yield loads + copying + 0.02 * chunks + 0.1 * by_rows - 0.5, candidate
+
+
+def _panels(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
+    """Whole panels by as many rows as fit 28 accumulators, scored by loads for each multiply-add.
+
+    Threads divide the panels, then the rows. Rows in blocks keep their part of the left operand in the cache.
+    """
+    rows, columns = sketch.knobs
+    width = max(choice[-1] for choice in map(as_factors, columns.choices))
+    vectors = max(width // vector_lanes, 1)
+    tallest = max(d for d in divisors(rows.extent) if d * vectors <= 28)
+    panels = columns.extent // width
+    for height in (d for d in divisors(rows.extent) if d * vectors <= 28 and (d == tallest or d * vectors >= 8)):
+        tiles = rows.extent // height
+        loads = (height + vectors) / (height * vectors)
+        for chunks in {panels, *(n for n in (2, 4, 8) if panels % n == 0)}:
+            for rank, blocks in enumerate(n for n in (1, 2, 3, tiles) if tiles % n == 0):
+                decisions = ((blocks, tiles // blocks, height), (chunks, panels // chunks, width))
+                yield loads + 0.05 * rank + 0.02 * (chunks < panels) - 1.5, Candidate(sketch.number, decisions)
 
 
 def _rows(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:

@@ -9,12 +9,14 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.space.packed import schedule_packed
+from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
 from kernels.space.winograd import schedule_winograd, schedule_winograd_fused
 from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
+    "panels": schedule_panels,
     "rows": schedule_rows,
     "winograd": schedule_winograd,
     "winograd_fused": schedule_winograd_fused,
@@ -22,9 +24,14 @@ CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
 
 
+def rules_of(target: Target) -> Mapping[str, Callable[[Schedule], bool]]:
+    """Our sketch rules for a target; on a GPU there are none."""
+    return CPU_SKETCH_RULES if target.kind.name == "llvm" else {}
+
+
 def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:
     """(name, trace) of each sketch rule that fits the workload on the target."""
-    for name, rule in (CPU_SKETCH_RULES if target.kind.name == "llvm" else {}).items():
+    for name, rule in rules_of(target).items():
         schedule = Schedule(workload.module(), seed=1, error_render_level="none")
         try:
             fits = rule(schedule)

@@ -36,6 +36,32 @@ def transposed() -> Workload:
     )
 
 
+def panels(rows: int = 12, columns: int = 32, gelu: bool = False) -> Workload:
+    """A product whose right operand stands in panels of 16 columns; rows and columns are padded to 14 and to 16s."""
+    padded = (rows + rows % 7, -(-columns // 16) * 16)
+    a, b = te.placeholder((rows, 20), name="a"), te.placeholder((padded[1] // 16, 20, 16), name="b")
+    k = te.reduce_axis((0, 20), "k")
+    out = te.compute(
+        padded, lambda i, j: te.sum(a[te.min(i, rows - 1), k] * b[j // 16, k, j % 16], axis=k), name="matmul"
+    )
+    if padded != (rows, columns):
+        out = te.compute((rows, columns), lambda i, j: out[i, j], name="stored")
+    if gelu:
+        out = topi.multiply(out, topi.sigmoid(topi.multiply(out, 1.7)))
+    return from_prim_func(te.create_prim_func([a, b, out]), "matmul")
+
+
+def made_panels() -> Workload:
+    """A batched product whose first stage makes the panels, of a right operand that stands transposed."""
+    a, b = te.placeholder((3, 12, 20), name="a"), te.placeholder((32, 3, 20), name="b")
+    made = te.compute((3, 2, 20, 16), lambda h, p, k, j: b[p * 16 + j, h, k], name="panels")
+    k = te.reduce_axis((0, 20), "k")
+    out = te.compute(
+        (3, 12, 32), lambda h, i, j: te.sum(a[h, i, k] * made[h, j // 16, k, j % 16], axis=k), name="matmul"
+    )
+    return from_prim_func(te.create_prim_func([a, b, out]), "matmul")
+
+
 def element_wise() -> Workload:
     a = te.placeholder((6, 48), name="a")
     return from_prim_func(te.create_prim_func([a, topi.exp(a)]), "exp")
@@ -72,6 +98,11 @@ FITTING = [
     (product, {"packed"}),
     (lambda: product((3,)), {"packed"}),
     (lambda: product(relu=True), {"packed"}),
+    (panels, {"panels"}),
+    (lambda: panels(13), {"panels"}),
+    (lambda: panels(13, 20, gelu=True), {"panels"}),
+    (lambda: panels(1), {"panels"}),
+    (made_panels, {"panels"}),
     (softmax, {"rows"}),
     (lambda: rows(topi.nn.softmax, 2, 3, 5, 24), {"rows"}),
     (lambda: rows(lambda a: topi.nn.softmax(topi.multiply(a, 0.125)), 7, 36), {"rows"}),

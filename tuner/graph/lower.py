@@ -18,6 +18,7 @@ from kernels.workload import Workload, from_prim_func
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
+from tuner.graph.products import read_in_place
 from tuner.graph.rewriter import shape_of
 from tuner.graph.softmax import softmax_rules
 from tuner.protocols import Task
@@ -63,12 +64,12 @@ def preferred_layout(lanes: int) -> str:
 
 def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     """Lower a cleaned module to kernels and list its tasks, duplicates merged and weighted by use."""
-    origins: dict[str, dict[str, Any]] = {}
+    module, origins = read_in_place(module, target)
     packed = re.fullmatch(r"NCHW(\d+)c", config.layout)
     if packed:
         pack = Pack(module, int(packed.group(1)), config.tile)
         module = pack.run()
-        origins = pack.origins
+        origins = {**origins, **pack.origins}
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
@@ -191,7 +192,10 @@ def _describe(
     if len(anchors) == 1:
         origin = dict(origins[operators[anchors[0]]])
         origin["epilogue"] = bare[anchors[0] + 1 :]
-        name = f"{origin.pop('hint')}_{'x'.join(map(str, origin['data'][1:]))}_to_{origin['weight'][0]}"
+        if origin["op"] == "matmul":
+            name = f"matmul_{'x'.join(map(str, origin['a']))}_by_{'x'.join(map(str, origin['b']))}"
+        else:
+            name = f"{origin.pop('hint')}_{'x'.join(map(str, origin['data'][1:]))}_to_{origin['weight'][0]}"
         return "_".join([*bare[: anchors[0]], name, *origin["epilogue"]]), origin
     if bare.count("matmul") == 1 and bare[0] == "matmul":
         a, b = input_shapes[0], input_shapes[1]

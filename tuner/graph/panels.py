@@ -1,0 +1,150 @@
+"""Matrix products as TE, with the right operand in panels: some columns, whole vectors wide, all rows below each other.
+
+A product reads its panels in the order in which they lie. The left operand's rows are tiled in registers, so their
+number must have a good divisor: 197 rows are computed as 198, the last one twice, and the extra row is not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te
+
+from kernels.space.constraints import registers
+from kernels.space.tiles import divisors
+from tuner.graph.rewriter import Array
+
+Reader = Callable[[Any, Sequence[Any]], Any]
+"""Reads an element of a TE tensor at indices of an operand."""
+
+_FEW_ROWS = 8
+"""Rows below which panels are four vectors wide, because a tile of all rows has registers left."""
+
+_SPARE_REGISTERS = 4
+"""Vector registers that hold operands."""
+
+_UNSTORED = (0.02, 0.25)
+"""What rows, and columns, that are computed and not stored cost beside the work, as a share of the product. Vectors of
+which not all columns are stored are stored element by element."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a product of some rows and columns is computed: `rows` and `columns` as padded, panels `width` wide."""
+
+    rows: int
+    columns: int
+    width: int
+
+    @staticmethod
+    def of(rows: int, columns: int, lanes: int) -> Tiling:
+        """The least work, for vectors of `lanes` float32. A core loads about one vector for each multiply-add."""
+        widest = 4 if rows < _FEW_ROWS else 2
+
+        def cost(tiling: Tiling) -> float:
+            unstored = _UNSTORED[0] * (tiling.rows != rows) + _UNSTORED[1] * (tiling.columns != columns)
+            work, loads = tiling.rows * tiling.columns / (rows * columns), tiling._loads(lanes)
+            return work * (max(1.0, loads) + loads / 16) + unstored
+
+        return min(
+            (
+                Tiling(padded, -(-columns // width) * width, width)
+                for width in (lanes * vectors for vectors in (4, 2, 1) if vectors <= widest)
+                for padded in _paddings(rows, _tallest(width, lanes))
+            ),
+            key=cost,
+        )
+
+    def _loads(self, lanes: int) -> float:
+        """Loads for each multiply-add in the best tile of registers."""
+        vectors = self.width // lanes
+        height = max(d for d in divisors(self.rows) if d <= _tallest(self.width, lanes))
+        return (height + vectors) / (height * vectors)
+
+    def pack(self, weight: Array) -> Array:
+        """[K, N] -> [N/width, K, width], with zeros in the columns that were added."""
+        depth, columns = weight.shape
+        wide = np.pad(weight, ((0, 0), (0, self.columns - columns)))
+        return np.ascontiguousarray(wide.reshape(depth, -1, self.width).transpose(1, 0, 2))
+
+
+def _tallest(width: int, lanes: int) -> int:
+    """The most rows of a register tile that is `width` columns wide."""
+    return (registers(lanes) - _SPARE_REGISTERS) * lanes // width
+
+
+def _paddings(rows: int, tallest: int) -> Sequence[int]:
+    """The numbers of rows to choose from: a tile of all rows, or a few rows more, which may have a better divisor."""
+    return [rows] if rows <= tallest else range(rows, rows + tallest)
+
+
+def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, Any], Any]:
+    """TE of [M, K] by panels [N/width, K, width] -> [M, N]."""
+
+    def compute(left: Any, panels: Any) -> Any:
+        return _product(
+            lambda at: left[at], lambda at: panels[at], (), (rows, int(left.shape[1]), columns), tiling, (0, 1)
+        )
+
+    return compute
+
+
+def product(
+    batch: Sequence[int],
+    extents: tuple[int, int, int],
+    inside: tuple[int, int],
+    readers: tuple[Reader, Reader],
+    tiling: Tiling,
+    order: Sequence[int],
+) -> Callable[[Any, Any], Any]:
+    """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
+
+    Readers read the operands, wherever their elements are. The first stage makes panels of the right one. Its rows and
+    columns beyond those `inside` are copies of the last.
+    """
+    depth, width = extents[1], tiling.width
+
+    def compute(left: Any, right: Any) -> Any:
+        def panel(*at: Any) -> Any:
+            *outer, number, k, lane = at
+            row = _clamped(k, inside[0], depth)
+            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[1], tiling.columns)))
+
+        panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
+        return _product(lambda at: readers[0](left, at), lambda at: panels[at], batch, extents, tiling, order)
+
+    return compute
+
+
+def _product(
+    left: Callable[[Any], Any],
+    panels: Callable[[Any], Any],
+    batch: Sequence[int],
+    extents: tuple[int, int, int],
+    tiling: Tiling,
+    order: Sequence[int],
+) -> Any:
+    rows, depth, columns = extents
+    k = te.reduce_axis((0, depth), "k")
+
+    def element(*at: Any) -> Any:
+        *outer, i, j = at
+        a = left((*outer, _clamped(i, rows, tiling.rows), k))
+        return te.sum(a * panels((*outer, j // tiling.width, k, j % tiling.width)), axis=k)
+
+    padded = te.compute((*batch, tiling.rows, tiling.columns), element, "matmul")
+    shape = (*batch, rows, columns)
+    if tiling.rows == rows and tiling.columns == columns and list(order) == sorted(order):
+        return padded
+    place = {axis: position for position, axis in enumerate(order)}
+    return te.compute(
+        [shape[axis] for axis in order], lambda *at: padded[tuple(at[place[a]] for a in range(len(order)))], "stored"
+    )
+
+
+def _clamped(index: Any, extent: int, padded: int) -> Any:
+    """The index, kept below `extent` where there are more."""
+    return te.min(index, extent - 1) if padded > extent else index

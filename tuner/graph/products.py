@@ -1,0 +1,371 @@
+"""Matrix products: constant right operands packed, operands read in place, products of one input merged.
+
+Reshapes, transposes and slices become views, which cost nothing until something needs their elements in order.
+Element-wise operators, softmax and layer norm see through reshapes, so that bias and activation follow their product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, te
+from tvm.ir import Call
+from tvm.target import Target
+
+from kernels.space import vector_lanes
+from kernels.space.sketch_rules import rules_of
+from tuner.graph.merging import Merged, merged_products, scaling
+from tuner.graph.panels import Tiling, constant_product, product
+from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
+from tuner.graph.scores import scores
+from tuner.graph.views import View, on_base, reader
+
+_ELEMENT_WISE = {
+    "relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.power", "relax.maximum",
+    "relax.minimum", "relax.where", "relax.equal", "relax.less", "relax.less_equal", "relax.greater",
+    "relax.greater_equal", "relax.not_equal", "relax.logical_and", "relax.logical_or", "relax.logical_not",
+    "relax.isnan", "relax.nn.relu", "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.sigmoid",
+    "relax.tanh", "relax.exp", "relax.erf", "relax.sqrt", "relax.rsqrt", "relax.square", "relax.negative",
+    "relax.abs", "relax.log",
+}  # fmt: skip
+_RESHAPES = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
+
+_LEAST_ROWS = 8
+"""Rows of the left operand below which panels of a right operand that is no constant are not worth their copy."""
+
+
+def read_in_place(module: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, dict[str, dict[str, Any]]]:
+    """The module with its products rewritten, and the kernels that they became: name -> what it computes.
+
+    Where the target has no sketch rule for panels, and without products, the module as it is.
+    """
+    calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
+    if "panels" not in rules_of(target) or not any(op_name(call) == "relax.matmul" for call in calls):
+        return module, {}
+    products = Products(module, vector_lanes(target))
+    return products.run(), products.origins
+
+
+@dataclass
+class _Pending:
+    """A product that is emitted when its layout is known. `order` is that of its axes once it has been."""
+
+    left: View
+    right: View
+    batch: tuple[int, ...]
+    extents: tuple[int, int, int]
+    emitted: Any = None
+    order: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.batch, self.extents[0], self.extents[2])
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """Attention's scores, or the softmax of them, with some columns more than `columns`."""
+
+    view: View
+    columns: int
+
+
+class Products(Rewriter):
+    """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
+
+    def __init__(self, module: tvm.IRModule, lanes: int) -> None:
+        super().__init__(module)
+        self.lanes = lanes
+        self.origins: dict[str, dict[str, Any]] = {}
+        self._merged: Mapping[Any, Merged] = merged_products(module["main"], lanes)
+        self._wide: dict[int, Any] = {}
+        self._scores = scores(module["main"], _ELEMENT_WISE)
+        self._masks: dict[Any, View] = {}
+
+    def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
+        name = op_name(call)
+        result = None
+        if var in self._merged:
+            result = self._part(self._merged[var], args)
+        elif name == "relax.matmul":
+            result = self._product(var, call, args)
+        elif any(isinstance(a, _Padded) for a in args):
+            result = self._on_padded(name, call, args)
+        elif name in _ELEMENT_WISE:
+            result = self._scaled(call, args) or self._element_wise(call, args, shape_of(call))
+        elif name in ("relax.nn.softmax", "relax.nn.layer_norm"):
+            result = self._along_rows(name, call, args)
+        elif args and array_of(args[0]) is None:
+            result = self._viewed(name, call, args)
+        return super().visit(var, call, args) if result is None else result
+
+    # --- views --------------------------------------------------------------------------------
+
+    def _viewed(self, name: str, call: Call, args: Sequence[Any]) -> Any:
+        """A reshape, transpose or slice as a view; None for other operators."""
+        if name in _RESHAPES:
+            return self._reshaped(self._view(args[0]), shape_of(call))
+        if name == "relax.permute_dims":
+            rank = len(shape_of(call))
+            axes = [int(a) % rank for a in call.attrs.axes] if call.attrs.axes else list(reversed(range(rank)))
+            return self._view(args[0]).permuted(axes)
+        if name == "relax.split":
+            view, axis = self._view(args[0]), int(call.attrs.axis) % len(shape_of(call.args[0]))
+            ends, parts = 0, []
+            for field in call.ty.fields:
+                extent = int(field.shape[axis])
+                parts.append(view.sliced(axis, ends, ends + extent))
+                ends += extent
+            return tuple(parts)
+        return None
+
+    def _view(self, value: Any) -> View:
+        return value if isinstance(value, View) else View.of(self.materialize(value), shape_of(value))
+
+    def _reshaped(self, view: View, shape: tuple[int, ...]) -> View:
+        reshaped = view.reshaped(shape)
+        if reshaped is None:  # a pending product may be stored so that it can be
+            view = self._settled(view)
+            reshaped = view.reshaped(shape) or self._copied(view).reshaped(shape)
+        assert reshaped is not None, "what is contiguous can be reshaped"
+        return reshaped
+
+    def _copied(self, view: View) -> View:
+        """The same elements, contiguous."""
+        return View.of(self.materialize(view), view.shape)
+
+    def _settled(self, view: View) -> View:
+        """The view on an expression. A pending product is emitted, transposed where the view is a transpose of it."""
+        pending = view.base
+        if not isinstance(pending, _Pending):
+            return view
+        natural = tuple(range(len(pending.shape)))
+        if pending.emitted is None:
+            pending.order = view.order() or natural
+            pending.emitted = self._emit_product(pending)
+        shape = [pending.shape[a] for a in pending.order]
+        if view.factor == 1 and pending.order == view.order():
+            return self._reshaped(View.of(pending.emitted, shape), view.shape)
+        base = pending.emitted
+        if pending.order != natural:
+            base = self.emit(relax.op.permute_dims(base, [pending.order.index(a) for a in natural]))
+        return replace(view, base=base)
+
+    def materialize(self, value: Any) -> Any:
+        if isinstance(value, _Padded):
+            value = value.view.sliced(len(value.view.shape) - 1, 0, value.columns)
+        if not isinstance(value, View):
+            return super().materialize(value)
+        if value.factor != 1:
+            plain = self.materialize(replace(value, factor=1.0))
+            return self.emit(relax.op.multiply(plain, relax.const(value.factor, "float32")))
+        view = self._settled(value)
+        axes = view.stored_order()
+        stored = view.permuted(axes)
+        if not stored.is_whole:
+            return self._gathered(view)
+        expr = view.base if stored.shape == view.whole else self.emit(relax.op.reshape(view.base, stored.shape))
+        if axes == sorted(axes):
+            return expr
+        return self.emit(relax.op.permute_dims(expr, [axes.index(a) for a in range(len(axes))]))
+
+    def _gathered(self, view: View) -> Any:
+        """A copy of what a view that is not all of its base shows."""
+        index = view.index()
+        base = view.base
+        if index is None:  # along a single axis every view is affine
+            size = int(np.prod(view.whole))
+            base = self.emit(relax.op.reshape(base, (size,)))
+            index = View(base, (size,), view.shape, view.strides, view.offset).index()
+            assert index is not None
+        read = reader(index)
+        return self.emit(
+            self.builder.call_te(
+                lambda x: te.compute(view.shape, lambda *at: read(x, at), "slice"), base, primfunc_name_hint="slice"
+            )
+        )
+
+    # --- products -----------------------------------------------------------------------------
+
+    def _product(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
+        """A product of float32 as a view; None where it stays as it is."""
+        if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
+            return None
+        left, right = shape_of(call.args[0]), shape_of(call.args[1])
+        if 0 in (*left, *right):
+            return None
+        weight = array_of(args[1])
+        if weight is not None:
+            return self._by_constant(args[0], weight, shape_of(call)) if weight.size == np.prod(right[-2:]) else None
+        shape = shape_of(call)
+        columns = -(-shape[-1] // self.lanes) * self.lanes if var in self._scores else shape[-1]
+        if min(len(left), len(right)) < 2 or left[:-2] != right[:-2] or left[-2] < _LEAST_ROWS:
+            return None
+        if not self.lanes <= columns <= 2 * shape[-1]:
+            return None
+        batch = tuple(n for n in left[:-2] if n > 1)
+        scored = args[0].view if isinstance(args[0], _Padded) else self._view(args[0])
+        operands = [
+            self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
+        ]
+        pending = _Pending(operands[0], operands[1], batch, (left[-2], operands[0].shape[-1], columns))
+        whole = View.of(pending, pending.shape)
+        factor = operands[0].factor * operands[1].factor
+        if factor != 1:
+            product = self.materialize(whole)
+            whole = View.of(self.emit(relax.op.multiply(product, relax.const(factor, "float32"))), pending.shape)
+        view = self._reshaped(whole, (*shape[:-1], columns))
+        return view if columns == shape[-1] else _Padded(view, shape[-1])
+
+    def _affine(self, view: View) -> View:
+        """The view on an expression, copied where its indices are not affine."""
+        view = self._settled(view)
+        return view if view.index() is not None else self._copied(view)
+
+    def _by_constant(self, left: Any, weight: Any, shape: tuple[int, ...]) -> Any:
+        if len(shape) < 2 or weight.ndim < 2 or shape[-1] < self.lanes:
+            return None
+        depth, columns = weight.shape[-2:]
+        rows = int(np.prod(shape[:-1]))
+        data = self.materialize(self._reshaped(self._view(left), (rows, depth)))
+        return View.of(self._emit_constant(data, weight.reshape(depth, columns)), (rows, columns)).reshaped(shape)
+
+    def _emit_constant(self, data: Any, weight: Any) -> Any:
+        (rows, depth), columns = shape_of(data), weight.shape[1]
+        tiling = Tiling.of(rows, columns, self.lanes)
+        return self._kernel(
+            constant_product(rows, columns, tiling),
+            data,
+            relax.const(tiling.pack(weight)),
+            origin={"op": "matmul", "a": [rows, depth], "b": [depth, columns]},
+        )
+
+    def _emit_product(self, pending: _Pending) -> Any:
+        rows, _, columns = pending.extents
+        inside = pending.right.shape[-2], pending.right.shape[-1]
+        indices = pending.left.index(), pending.right.index()
+        assert indices[0] is not None and indices[1] is not None, "operands are affine"
+        readers = reader(indices[0]), reader(indices[1])
+        tiling = Tiling.of(rows, columns, self.lanes)
+        return self._kernel(
+            product(pending.batch, pending.extents, inside, readers, tiling, pending.order),
+            pending.left.base,
+            pending.right.base,
+            origin={"op": "matmul", "a": [*pending.batch, rows, inside[0]], "b": [*pending.batch, *inside]},
+        )
+
+    def _kernel(self, compute: Any, *operands: Any, origin: Mapping[str, Any]) -> Any:
+        call = self.builder.call_te(compute, *operands, primfunc_name_hint="matmul")
+        self.origins[call.args[0].name_hint] = dict(origin)
+        return self.emit(call)
+
+    def _part(self, merged: Merged, args: Sequence[Any]) -> Any:
+        """The part that one of several merged products, or the bias after it, stands for."""
+        if merged.follows is not None:
+            return args[merged.follows]
+        key = id(merged.weight)
+        if key not in self._wide:
+            left = self._view(args[0])
+            depth, columns = merged.weight.shape
+            rows = int(np.prod(left.shape[:-1]))
+            wide = self._emit_constant(self.materialize(self._reshaped(left, (rows, depth))), merged.weight)
+            if merged.bias is not None:
+                wide = self.emit(relax.op.add(wide, relax.const(merged.bias)))
+            self._wide[key] = self._reshaped(View.of(wide, (rows, columns)), (*left.shape[:-1], columns))
+        whole: View = self._wide[key]
+        return whole.sliced(len(whole.shape) - 1, merged.begin, merged.end)
+
+    # --- what follows products ----------------------------------------------------------------
+
+    def _on_padded(self, name: str, call: Call, args: Sequence[Any]) -> Any:
+        """An operator on padded scores; None where they must be cut first."""
+        padded = next(a for a in args if isinstance(a, _Padded))
+        wide, columns = padded.view.shape[-1], padded.columns
+        shape = (*shape_of(call)[:-1], wide)
+        if name in _RESHAPES and shape_of(call)[-1] == columns:
+            return _Padded(self._reshaped(padded.view, shape), columns)
+        result: View | None = None
+        if name in _ELEMENT_WISE:
+            result = self._element_wise(call, [self._lengthened(a, columns, wide) for a in args], shape)
+        elif name == "relax.nn.softmax":
+            absent = np.where(np.arange(wide) < columns, 0, -np.inf).astype(np.float32)
+            view = self._settled(padded.view)
+            masked = self.emit(relax.op.add(view.base, relax.const(absent)))
+            result = self._along_rows(name, call, [View(masked, view.whole, view.shape, view.strides)])
+        return None if result is None else _Padded(result, columns)
+
+    def _lengthened(self, value: Any, columns: int, wide: int) -> Any:
+        """An operand of padded scores with as many columns: copies of its last one."""
+        if isinstance(value, _Padded):
+            return value.view
+        array = array_of(value)
+        shape = value.shape if isinstance(value, View) else shape_of(value)
+        if shape[-1:] != (columns,):
+            return value
+        if array is not None:
+            return relax.const(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, wide - columns)], "edge"))
+        if value not in self._masks:
+            longer = self.builder.call_te(
+                lambda x: te.compute(
+                    (*shape[:-1], wide), lambda *at: x[(*at[:-1], te.min(at[-1], columns - 1))], "pad"
+                ),
+                self.materialize(value),
+                primfunc_name_hint="pad",
+            )
+            self._masks[value] = View.of(self.emit(longer), (*shape[:-1], wide))
+        return self._masks[value]
+
+    def _scaled(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A product with a constant number as a view; None where its operand is a tensor that lies in order."""
+        at, factor = scaling(call) or (0, 0.0)
+        view = args[at]
+        if not factor or not isinstance(view, View) or view.is_whole or str(call.ty.dtype) != "float32":
+            return None
+        return replace(view, factor=view.factor * factor)
+
+    def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
+        """The operator on the base of its first view; None where an operand does not fit it."""
+        view = next((a for a in args if isinstance(a, View) and a.shape == shape), None)
+        if view is None:
+            return None
+        view = self._settled(view)
+        if not view.is_whole:
+            return None
+        operands = [self._operand(a, view) for a in args]
+        if any(o is None for o in operands):
+            return None
+        return View(self.emit(Call(call.op, operands, call.attrs)), view.whole, view.shape, view.strides)
+
+    def _operand(self, value: Any, like: View) -> Any:
+        """An operand of the shape of a view, or broadcast to it, as one of its base; None where there is none."""
+        if isinstance(value, View):
+            value = self._settled(value)
+            if value.is_whole and value.shape == like.shape and value.whole == like.whole:
+                return value.base
+        array = array_of(value)
+        shape = value.shape if isinstance(value, View) else shape_of(value)
+        wanted = on_base(shape, like)
+        if wanted is None:
+            return None
+        if array is not None:
+            return relax.const(array.reshape(wanted[-1:] if set(wanted[:-1]) == {1} else wanted))
+        return self.materialize(self._reshaped(self._view(value), wanted))
+
+    def _along_rows(self, name: str, call: Call, args: Sequence[Any]) -> View | None:
+        """Softmax or layer norm along the last axis, on the base of its operand where that has the same rows."""
+        if not isinstance(args[0], View):
+            return None
+        view = self._settled(args[0])
+        last = len(view.shape) - 1
+        axes = [call.attrs.axis] if name == "relax.nn.softmax" else list(call.attrs.axes)
+        if not view.is_whole or view.whole[-1:] != view.shape[-1:] or [int(a) % (last + 1) for a in axes] != [last]:
+            return None
+        if name == "relax.nn.softmax":
+            result = relax.op.nn.softmax(view.base, -1)
+        else:
+            result = Call(call.op, [view.base, *[self.materialize(a) for a in args[1:]]], call.attrs)
+        return View(self.emit(result), view.whole, view.shape, view.strides)
