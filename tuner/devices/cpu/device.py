@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.baselines import FROM_ONNX
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
@@ -79,7 +80,7 @@ class Cpu:
         return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models, and PyTorch and ONNX Runtime in the ways that were asked for."""
+        """The compiled models, and the baselines that were asked for, each with the model in the form it takes."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",
@@ -92,9 +93,10 @@ class Cpu:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
                 continue
-            provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
+            provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
             settings = {
                 "baseline": name, "model_spec": dict(model.model_spec), "threads": self._threads, "provider": provider,
+                "scratch": str(self._opening.work),
             }  # fmt: skip
             entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
         return entries
