@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines import FROM_ONNX
+from tuner.baselines import FROM_ONNX, TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -29,6 +29,9 @@ _MOST_S = 0.5
 """The longest sampling of one of the framework's kernels in one layout."""
 
 _TIMEOUT_S = 60.0
+
+_AUTOTUNE_S = 150.0
+"""Within which torch.compile must have tried its products: some 4 s for each of another shape."""
 
 
 class Cpu:
@@ -98,7 +101,8 @@ class Cpu:
                 "baseline": name, "model_spec": dict(model.model_spec), "threads": self._threads, "provider": provider,
                 "scratch": str(self._opening.work),
             }  # fmt: skip
-            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
+            prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
+            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
         return entries
 
     def close(self) -> None:
