@@ -32,6 +32,14 @@ def serialized(model: Any, baseline: str) -> bytes:
     return data
 
 
+def modernized(model: Any, baseline: str) -> bytes:
+    """The model as bytes, for converters that read every operator as the newest sets define it: of softmax before
+    operator set 13 they make one over another axis. Raises ModelError as `serialized` does."""
+    from tuner.importers.onnx_opset import modern
+
+    return modern(serialized(model, baseline))
+
+
 def convert(converter: str, command: Sequence[str], result: Path) -> None:
     """Run a converter in the folder of `result`, a file that it writes.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from tuner.baselines.ncnn import OPTIONS, Blob, Ncnn, blobs
 from tuner.errors import InfrastructureError
@@ -58,4 +58,4 @@ class TestConversion:
 
     def test_what_is_no_model_is_refused(self) -> None:
         with pytest.raises(InfrastructureError, match="pnnx cannot convert the model"):
-            Ncnn(lambda model_spec: b"nothing").load({}, 1)
+            Ncnn(lambda model_spec: ModelProto(ir_version=8)).load({}, 1)
