@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, convert, modernized
+from tuner.baselines.onnx_form import OnnxSource, convert, plainly
 from tuner.baselines.packages import missing, version_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Mnn:
         is not converted."""
         with tempfile.TemporaryDirectory(prefix="tuner-mnn-") as folder:
             model, converted = Path(folder, "model.onnx"), Path(folder, "model.mnn")
-            model.write_bytes(modernized(self.source(model_spec), self.name))
+            model.write_bytes(plainly(self.source(model_spec), self.name))
             arguments = ["-f", "ONNX", "--modelFile", model.name, "--MNNModel", converted.name, "--bizCode", "none"]
             convert("MNN's converter", [sys.executable, "-c", _CONVERT, *arguments], converted)
             return LoadedMnn(self.name, converted.read_bytes(), threads)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, convert, modernized
+from tuner.baselines.onnx_form import OnnxSource, convert, plainly
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
 
@@ -83,7 +83,7 @@ class Ncnn:
             setattr(net.opt, option, value)
         with tempfile.TemporaryDirectory(prefix="tuner-ncnn-") as folder:
             model, parameters = Path(folder, "model.onnx"), Path(folder, "model.ncnn.param")
-            model.write_bytes(modernized(self.source(model_spec), self.name))
+            model.write_bytes(plainly(self.source(model_spec), self.name))
             convert("pnnx", [str(_pnnx()), model.name, "fp16=0"], parameters)
             if unknown := unknown_layers(parameters.read_text()):
                 raise InfrastructureError(f"ncnn has no form for {', '.join(unknown)}")

@@ -32,12 +32,12 @@ def serialized(model: Any, baseline: str) -> bytes:
     return data
 
 
-def modernized(model: Any, baseline: str) -> bytes:
-    """The model as bytes, for converters that read every operator as the newest sets define it: of softmax before
-    operator set 13 they make one over another axis. Raises ModelError as `serialized` does."""
-    from tuner.importers.onnx_opset import modern
+def plainly(model: Any, baseline: str) -> bytes:
+    """The model as bytes, for converters that read every operator as the newest sets define it (of softmax before
+    operator set 13 they make one over another axis) and know no `IsNaN`. Raises ModelError as `serialized` does."""
+    from tuner.importers.onnx_plain import plain
 
-    return modern(serialized(model, baseline))
+    return plain(serialized(model, baseline))
 
 
 def convert(converter: str, command: Sequence[str], result: Path) -> None:
