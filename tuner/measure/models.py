@@ -92,7 +92,9 @@ def compare_models(
                 outputs[spec.name] = started[1]
         _verify(comparison, outputs, references)
         wrong = _wrong(outputs, references)
-        comparison.notes += [f"{name} is not compared: its outputs are wrong: {why}" for name, why in wrong.items()]
+        comparison.notes += [
+            f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
+        ]
         progress("comparing whole models")
         comparison.result = compare_interleaved(
             [entry for entry in entries if entry.name not in wrong],
