@@ -22,20 +22,8 @@ FOLDED = frozenset(
     (
         *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather"),
         *("Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
-        *(
-            "ReduceMax",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "Reshape",
-            "Shape",
-            "Size",
-            "Slice",
-            "Split",
-            "Sqrt",
-            "Squeeze",
-        ),
-        *("Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
+        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt"),
+        *("Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
     )
 )
 """Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
