@@ -43,10 +43,13 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 """A service that a child process is to import, by name. It counts as an import of its module."""
 
 HOMES = {
+    "MNN": ("tuner/baselines/mnn.py",),
     "jinja2": ("tuner/report/",),
     "matplotlib": ("tuner/report/",),
+    "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
     "onnxruntime": ("tuner/baselines/onnxruntime.py",),
+    "openvino": ("tuner/baselines/openvino.py",),
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/devices/cuda/driver.py",),

@@ -201,13 +201,18 @@ class MeasureConfig:
     )
 
 
+ModelBaseline = Literal[
+    "untuned", "torch", "torch_channels_last", "torch_compile", "torch_max_autotune", "onnxruntime", "openvino", "ncnn",
+    "mnn",
+]  # fmt: skip
+"""What a user could run instead of the tuned model. One whose package is not installed becomes a note."""
+
+
 @dataclass(frozen=True)
 class BaselinesConfig:
     """`models`: baselines of the whole model. `kernels`: whether single kernels are compared with baselines too."""
 
-    models: Annotated[
-        tuple[Literal["untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime"], ...], _distinct
-    ] = ("untuned", "torch", "torch_channels_last", "torch_compile", "onnxruntime")
+    models: Annotated[tuple[ModelBaseline, ...], _distinct] = get_args(ModelBaseline)
     kernels: bool = True
 
 

@@ -24,8 +24,8 @@ PINNED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 """The pair that was tested. With a newer ffi, TVM's own schedule rules crash the process."""
 
 PACKAGES = (
-    *PINNED, "torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "xgboost", "xgboost-cpu", "optuna",
-    "numpy", "scipy", "pandas", "matplotlib", "sqlalchemy", "pyyaml", "pycuda",
+    *PINNED, "torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ncnn", "pnnx", "mnn",
+    "xgboost", "xgboost-cpu", "optuna", "numpy", "scipy", "pandas", "matplotlib", "sqlalchemy", "pyyaml", "pycuda",
 )  # fmt: skip
 
 _CHANGING = frozenset({"time_utc", "memory_available_bytes", "load_average", "git_revision"})

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.errors import InfrastructureError, ModelError
+from tuner.baselines.onnx_form import OnnxSource, serialized
+from tuner.baselines.packages import missing, version_of
+from tuner.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
-
-OnnxSource = Callable[[Mapping[str, Any]], Any]
-"""From a model spec to an onnx.ModelProto, or to the bytes of one."""
-
-_PROTOBUF_LIMIT = 2**31
-"""No protobuf message may be larger, and a model given in memory is one message."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +28,15 @@ class OnnxRuntime:
     provider: ClassVar[str] = "CPUExecutionProvider"
     options: ClassVar[Mapping[str, str]] = {}
     device: ClassVar[str] = "cpu"
-    library: ClassVar[str] = ""
     words: ClassVar[str] = "CPU execution provider"
 
     @property
     def settings(self) -> str:
-        return f"ONNX Runtime {_version()}, {self.words}, graph optimisation ALL, sequential, I/O binding"
+        version = version_of("onnxruntime", "onnxruntime-gpu")
+        return f"ONNX Runtime {version}, {self.words}, graph optimisation ALL, sequential, I/O binding"
 
     def unavailable(self) -> str | None:
-        spec = importlib.util.find_spec("onnxruntime")
-        folder = Path(spec.origin).parent if spec is not None and spec.origin else None
-        installed = folder is not None and (not self.library or (folder / "capi" / self.library).exists())
-        return None if installed else f"the package {self.package!r} is not installed"
+        return missing(self.package, "onnx", "onnxruntime")
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedSession:
         """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
@@ -58,7 +49,7 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
-        model = _serialized(self.source(model_spec))
+        model = serialized(self.source(model_spec), self.name)
         self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
         if self.provider not in session.get_providers():
@@ -80,8 +71,14 @@ class OnnxRuntimeCuda(OnnxRuntime):
     provider = "CUDAExecutionProvider"
     options: ClassVar[Mapping[str, str]] = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"}
     device = "cuda"
-    library = "libonnxruntime_providers_cuda.so"
     words = "CUDA execution provider, exhaustive search of convolutions, IEEE float32"
+
+    def unavailable(self) -> str | None:
+        spec = importlib.util.find_spec("onnxruntime")
+        library = "libonnxruntime_providers_cuda.so"
+        if spec is None or spec.origin is None or not (Path(spec.origin).parent / "capi" / library).exists():
+            return f"the package {self.package!r} is not installed"
+        return None
 
     def _load_libraries(self) -> None:
         import onnxruntime
@@ -95,26 +92,6 @@ class OnnxRuntimeCudaGraph(OnnxRuntimeCuda):
     name = "onnxruntime_cuda_graph"
     options: ClassVar[Mapping[str, str]] = {**OnnxRuntimeCuda.options, "enable_cuda_graph": "1"}
     words = f"{OnnxRuntimeCuda.words}, one CUDA graph"
-
-
-def _version() -> str:
-    """Of whichever of the packages is installed; both are imported under one name."""
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            return version(package)
-    return "of an unknown version"
-
-
-def _serialized(model: Any) -> bytes:
-    if isinstance(model, bytes):
-        return model
-    size = model.ByteSize()
-    if size >= _PROTOBUF_LIMIT:
-        raise ModelError(
-            "onnxruntime", f"the model takes {size} bytes, and protobuf allows at most {_PROTOBUF_LIMIT} in memory"
-        )
-    data: bytes = model.SerializeToString()
-    return data
 
 
 @dataclass(frozen=True)

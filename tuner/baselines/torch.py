@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from tuner.baselines.packages import missing, version_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +41,10 @@ class TorchEager:
 
     @property
     def settings(self) -> str:
-        return f"PyTorch {version('torch')}, {self.how}"
+        return f"PyTorch {version_of('torch')}, {self.how}"
 
     def unavailable(self) -> str | None:
-        return None if importlib.util.find_spec("torch") else "the package 'torch' is not installed"
+        return missing("torch", "torch")
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedTorch:
         """The module, ready to be prepared. Sets the process's thread counts."""
@@ -76,6 +76,7 @@ class TorchCompile(TorchEager):
     name: ClassVar[str] = "torch_compile"
     how: ClassVar[str] = "torch.compile (inductor, freezing=True), no_grad"
     guard: ClassVar[str] = "no_grad"  # freezing asks for it
+    mode: ClassVar[str] = "default"
 
     def unavailable(self) -> str | None:
         compiler = os.environ.get("CXX", "g++")  # inductor's own rule
@@ -88,7 +89,15 @@ class TorchCompile(TorchEager):
         from torch._inductor import config
 
         config.freezing = True
-        return torch.compile(module, dynamic=False), inputs
+        return torch.compile(module, dynamic=False, mode=self.mode), inputs
+
+
+class TorchMaxAutotune(TorchCompile):
+    """As `TorchCompile`, and inductor times its own products against oneDNN's while it compiles."""
+
+    name: ClassVar[str] = "torch_max_autotune"
+    how: ClassVar[str] = "torch.compile (inductor, freezing=True, max-autotune), no_grad"
+    mode: ClassVar[str] = "max-autotune-no-cudagraphs"  # on a CPU the same as max-autotune, without a warning
 
 
 @dataclass(frozen=True)

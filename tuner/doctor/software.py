@@ -43,6 +43,9 @@ _REQUIRED = ("numpy", "xgboost", "optuna", "sqlalchemy", "yaml", "psutil", "jinj
 _OPTIONAL = (
     ("onnx", "ONNX models", "onnx"),
     ("onnxruntime", "the baseline onnxruntime", "onnx"),
+    ("openvino", "the baseline openvino", "openvino"),
+    ("ncnn", "the baseline ncnn", "ncnn"),
+    ("MNN", "the baseline mnn", "mnn"),
     ("torch", "PyTorch models, and the baselines of PyTorch", "torch"),
     ("transformers", "models of Hugging Face", "torch"),
 )

@@ -21,13 +21,17 @@ from tuner.importers.onnx_shapes import Shapes, known_shapes
 FOLDED = frozenset(
     (
         *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather"),
-        *("Greater", "Identity", "Less", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
-        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Sqrt", "Squeeze"),
-        *("Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
+        *("Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
+        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt"),
+        *("Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
     )
 )
 """Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
 convolutions are slow and its LRN is wrong for small batches, so the list is of what may be trusted."""
+
+
+_PLAIN_VALUES = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+"""Attributes in which a Constant node can have numbers, besides a tensor."""
 
 
 def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDArray[Any]]]) -> onnx.ModelProto:
@@ -128,6 +132,8 @@ def _constant(node: onnx.NodeProto, values: Mapping[str, Callable[[], NDArray[An
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Constant" and "value" in attributes:
         return functools.partial(numpy_helper.to_array, attributes["value"].t)
+    if node.op_type == "Constant" and (kind := next((k for k in _PLAIN_VALUES if k in attributes), "")):
+        return functools.partial(np.array, helper.get_attribute_value(attributes[kind]), _PLAIN_VALUES[kind])
     if node.op_type != "ConstantOfShape" or node.input[0] not in values:
         return None
     shape = tuple(values[node.input[0]]())

@@ -22,6 +22,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("torch", "running an ONNX model by torch operators", "torch") from error
 
+from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_operators import DIRECT, LITERAL_INPUTS, OPERATORS
 from tuner.importers.onnx_shapes import true_inputs
 from tuner.protocols import Array
@@ -33,9 +34,10 @@ def to_module(
     """The graph of a cleaned model, in eval mode, and `inputs` as tensors.
 
     The module takes the graph's inputs in order and returns its output, or a tuple of several. It is run
-    once. Raises ModelError naming an operator, or an attribute of one, that has no torch form here.
+    once. An operator without a torch form here is replaced by the function of other operators that the standard
+    defines it by, where it does. Raises ModelError naming an operator, or an attribute of one, that has neither.
     """
-    module = _Builder(model, source).build()
+    module = _Builder(expanded(model, OPERATORS.keys() | DIRECT.keys()), source).build()
     tensors = tuple(torch.from_numpy(value) for value in inputs)
     try:
         with torch.inference_mode():
@@ -43,6 +45,10 @@ def to_module(
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ModelError(source, f"cannot be run by torch operators: {error}") from error
     return module, tensors
+
+
+_SEVERAL = ("Split", "TopK")
+"""Operators whose torch form returns a tuple."""
 
 
 class _Builder:
@@ -78,7 +84,7 @@ class _Builder:
         )
         result = self.graph.call_function(run, args, self._attributes(node))
         used = [name for name in node.output if name]
-        if node.op_type == "Split":
+        if node.op_type in _SEVERAL:
             for index, name in enumerate(node.output):
                 self.values[name] = self.graph.call_function(operator.getitem, (result, index))
         elif len(used) > 1 and self._is_read(used[1:]):

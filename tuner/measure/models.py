@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
-from tuner.outputs import check_outputs
+from tuner.outputs import OutputCheck, check_outputs
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array
@@ -30,18 +30,19 @@ HALF_RTOL = 2e-2
 HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
-_PREPARE_TIMEOUT_S = 300.0
+PREPARE_S = 300.0
 _SHOWN = 300  # characters of a child's error that a note repeats
 
 
 @dataclass
 class EntrySpec:
-    """How a benchmark entry is started: its name, the service that computes the whole model in a child, and the
-    service's settings."""
+    """How a benchmark entry is started: its name, the service that computes the whole model in a child, the service's
+    settings, and the seconds within which it must be ready."""
 
     name: str
     service: str
     settings: Mapping[str, Any]
+    prepare_s: float = PREPARE_S
 
 
 @dataclass
@@ -75,7 +76,8 @@ def compare_models(
     `budget_s` seconds and for at least `min_rounds` rounds.
 
     `references` name the entries whose outputs the tuned ones must equal: at least one of them must run for the result
-    to count as verified, and all that run must agree. An entry that does not start is noted and left out.
+    to count as verified, and all that run must agree. An entry that does not start is noted and left out, and so is
+    one whose outputs differ from those of every reference: a wrong answer is no measure of speed.
     """
     stored = _store(inputs, folder / "inputs.npz")
     comparison = ModelComparison(ComparisonResult())
@@ -89,9 +91,13 @@ def compare_models(
                 entries.append(started[0])
                 outputs[spec.name] = started[1]
         _verify(comparison, outputs, references)
+        wrong = _wrong(outputs, references)
+        comparison.notes += [
+            f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
+        ]
         progress("comparing whole models")
         comparison.result = compare_interleaved(
-            entries,
+            [entry for entry in entries if entry.name not in wrong],
             min_rounds=min_rounds,
             time_budget_s=budget_s,
             seed=seed,
@@ -111,7 +117,7 @@ def _start(
     child = Child(spec.service, spec.settings, env=thread_env(threads))
     path = folder / f"outputs-{spec.name}.npz"
     try:
-        comparison.settings[spec.name] = _prepare(child, inputs, path)
+        comparison.settings[spec.name] = _prepare(child, inputs, path, spec.prepare_s)
     except (ChildDied, ChildTimeout, ChildError) as error:
         comparison.notes.append(f"{spec.name} is not compared: {str(error)[:_SHOWN]}")
         child.close()
@@ -119,10 +125,10 @@ def _start(
     return BenchmarkEntry(spec.name, child), _arrays(path)
 
 
-def _prepare(child: Child, inputs: Path, outputs: Path) -> str:
+def _prepare(child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S) -> str:
     """Load the model in its child and write its outputs; its settings in words. Raises the errors of a child."""
-    settings = child.call("prepare", _PREPARE_TIMEOUT_S, inputs_npz_path=str(inputs))["settings"]
-    child.call("outputs", _PREPARE_TIMEOUT_S, path=str(outputs))
+    settings = child.call("prepare", timeout_s, inputs_npz_path=str(inputs))["settings"]
+    child.call("outputs", timeout_s, path=str(outputs))
     return str(settings)
 
 
@@ -142,9 +148,7 @@ def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], ref
     if TUNED not in outputs:
         comparison.notes.append("the tuned model did not run; nothing is verified")
         return
-    half = any(array.dtype == np.float16 for array in outputs[TUNED])
-    rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
-    checks = {n: check_outputs(outputs[TUNED], outputs[n], rtol, atol) for n in references if n in outputs}
+    checks = _checks(outputs[TUNED], outputs, references)
     if not checks:
         comparison.notes.append("no independent reference ran; outputs are not verified")
         return
@@ -155,6 +159,25 @@ def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], ref
     comparison.max_abs_error = _largest([check.max_abs_error for check in checks.values()])
     comparison.max_rel_error = _largest([check.max_rel_error for check in checks.values()])
     comparison.notes.append(f"tuned outputs compared with {', '.join(checks)} on seeded inputs")
+
+
+def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str]) -> dict[str, str]:
+    """Why an entry is wrong, for each but the tuned model and the references that agrees with no reference that ran."""
+    reasons = {}
+    for name in outputs.keys() - {TUNED, *references}:
+        checks = list(_checks(outputs[name], outputs, references).values())
+        if checks and not any(check.ok for check in checks):
+            reasons[name] = checks[0].reason
+    return dict(sorted(reasons.items()))
+
+
+def _checks(
+    checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str]
+) -> dict[str, OutputCheck]:
+    """An entry's outputs against those of each reference that ran."""
+    half = any(array.dtype == np.float16 for array in checked)
+    rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
+    return {name: check_outputs(checked, outputs[name], rtol, atol) for name in references if name in outputs}
 
 
 def _largest(errors: Sequence[float | None]) -> float | None:

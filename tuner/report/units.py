@@ -12,10 +12,13 @@ _BASELINES = {
     "torch": "PyTorch",
     "torch_channels_last": "PyTorch channels_last",
     "torch_compile": "torch.compile",
+    "torch_max_autotune": "torch.compile, max-autotune",
     "onnxruntime": "ONNX Runtime",
     "onnxruntime_cpu": "ONNX Runtime on the CPU",
     "onnxruntime_cuda": "ONNX Runtime CUDA",
     "onnxruntime_cuda_graph": "ONNX Runtime CUDA, one graph",
+    "openvino": "OpenVINO",
+    "mnn": "MNN",
 }
 
 

@@ -12,12 +12,12 @@ from tests.contracts.baseline import BaselineContract
 from tests.contracts.launchable import LaunchableContract
 from tests.tuner.baselines import models
 from tests.tuner.baselines.test_kernels import MATMUL
-from tuner.baselines import BASELINES
+from tuner.baselines import BASELINES, FROM_ONNX
 from tuner.baselines.kernels import OperatorCall, operand_shapes
 from tuner.protocols import Array, Baseline, Launchable
 
 MODEL_SPEC = {"seed": 3}
-SLOW = {"torch_compile": [pytest.mark.slow]}
+SLOW = {"torch_compile": [pytest.mark.slow], "torch_max_autotune": [pytest.mark.slow]}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.compile uses it itself
@@ -27,7 +27,7 @@ class TestWholeModels(BaselineContract):
     @pytest.fixture(scope="class", params=[pytest.param(name, marks=SLOW.get(name, [])) for name in BASELINES])
     @classmethod
     def baseline(cls, request: pytest.FixtureRequest) -> Iterator[Baseline]:
-        source: Any = models.torch_module if request.param.startswith("torch") else models.onnx_model
+        source: Any = models.onnx_model if request.param in FROM_ONNX else models.torch_module
         made = BASELINES[request.param](source)
         assert made.name == request.param
         with pytest.MonkeyPatch.context() as patch:

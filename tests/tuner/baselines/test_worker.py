@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from tests.tuner.baselines import models
-from tuner.baselines import BASELINES
+from tuner.baselines import BASELINES, FROM_ONNX
 from tuner.baselines.onnxruntime import OnnxRuntimeCuda
 from tuner.errors import InfrastructureError
 from tuner.process.pinning import thread_env
@@ -18,9 +18,7 @@ from tuner.process.worker import Child, ChildError
 
 MODEL_SPEC = {"seed": 3}
 ON_GPU = [name for name in BASELINES if name.startswith("onnxruntime_cuda")]
-PROVIDERS = {
-    name: "onnx_model" if name == "onnxruntime" else "torch_module" for name in BASELINES if name not in ON_GPU
-}
+PROVIDERS = {name: "onnx_model" if name in FROM_ONNX else "torch_module" for name in BASELINES if name not in ON_GPU}
 
 
 def worker(baseline: str, provider: str, **changes: Any) -> Child:
@@ -111,3 +109,14 @@ def test_a_provider_that_does_not_start_is_no_baseline() -> None:
         pytest.raises(InfrastructureError, match="cannot start CUDAExecutionProvider"),
     ):
         OnnxRuntimeCuda(models.onnx_model).load(MODEL_SPEC, 1)
+
+
+def test_an_onnx_model_is_made_once_for_all_who_take_it(inputs: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for name, provider in (("onnxruntime", "onnx_model"), ("openvino", "broken")):
+        if BASELINES[name](None).unavailable():
+            pytest.skip(f"{name} is not installed")
+        with worker(name, provider, scratch=str(scratch)) as child:
+            child.call("prepare", 60, inputs_npz_path=str(inputs[0]))
+    assert [path.name for path in scratch.iterdir()] == ["baseline.onnx"]

@@ -44,6 +44,10 @@ CASES: list[tuple[str, tuple[int, ...], list[graphs.Value], dict[str, Any], int]
     ("Conv", (1, 2, 5, 5, 5), [weight(4, 2, 3, 3, 3)], {"pads": [1, 1, 1, 1, 1, 1]}, 17),
     ("ConvTranspose", IMAGE, [weight(6, 4, 3, 3), weight(4)],
      {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}, 17),
+    ("ConvTranspose", IMAGE, [weight(6, 4, 3, 3)], {"strides": [2, 2], "pads": [0, 1, 2, 1]}, 17),
+    ("ConvTranspose", IMAGE, [weight(6, 4, 3, 3)], {"strides": [2, 3], "auto_pad": "SAME_UPPER"}, 17),
+    ("ConvTranspose", IMAGE, [weight(6, 4, 4, 3)], {"strides": [1, 2], "auto_pad": "SAME_LOWER"}, 17),
+    ("ConvTranspose", IMAGE, [weight(6, 4, 3, 3), weight(4)], {"strides": [2, 2], "output_shape": [18, 16]}, 17),
     ("MaxPool", IMAGE, [], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, 17),
     ("MaxPool", IMAGE, [], {"kernel_shape": [3, 2], "pads": [0, 0, 2, 1], "dilations": [2, 1]}, 17),
     ("MaxPool", IMAGE, [], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, 17),
@@ -116,6 +120,35 @@ CASES: list[tuple[str, tuple[int, ...], list[graphs.Value], dict[str, Any], int]
       "Relu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh")],
     ("Mish", IMAGE, [], {}, 18),
     *[(name, IMAGE, [weight(8)], {}, 17) for name in ("Add", "Mul", "Sub")],
+    *[(name, IMAGE, [], {}, 17) for name in ("Asinh", "Atan", "Cosh", "Round", "Selu", "Sinh", "Tan")],
+    ("Einsum", (2, 3, 4), [weight(2, 4, 5)], {"equation": "bij,bjk->bki"}, 17),
+    ("ReduceProd", IMAGE, [], {"axes": [1, -1], "keepdims": 0}, 17),
+    ("ReduceProd", IMAGE, [], {}, 17),
+    ("ReduceL1", IMAGE, [], {"axes": [1]}, 17),
+    ("ReduceLogSumExp", IMAGE, [ints(2)], {}, 18),
+    ("ReduceSumSquare", IMAGE, [ints(2, -1)], {"keepdims": 0}, 18),
+    ("GatherElements", IMAGE, [np.array([[[[0, -1], [2, 1]]]])], {"axis": 3}, 17),
+    ("GatherND", IMAGE, [np.array([[0, 1], [1, -2]])], {}, 17),
+    ("GatherND", IMAGE, [np.array([[[0]], [[5]]])], {"batch_dims": 1}, 17),
+    ("ScatterElements", (3, 4), [np.array([[0, -1], [2, 1]]), weight(2, 2)], {"axis": 1}, 17),
+    ("ScatterElements", (3, 4), [np.array([[1, 1]]), weight(1, 2)], {"axis": 1, "reduction": "add"}, 17),
+    ("ScatterND", IMAGE, [np.array([[0, 1], [1, -2]]), weight(2, 9, 8)], {}, 17),
+    ("ScatterND", IMAGE, [np.array([[0, 1], [0, 1]]), weight(2, 9, 8)], {"reduction": "add"}, 17),
+    ("Trilu", IMAGE, [np.array(1)], {}, 17),
+    ("Trilu", IMAGE, [], {"upper": 0}, 17),
+    ("Resize", IMAGE, [np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, 10),
+    ("Resize", IMAGE, [np.array([1, 1, 0.5, 2], np.float32)], {}, 10),
+    ("Upsample", IMAGE, [], {"scales": [1.0, 1.0, 2.0, 3.0]}, 7),
+    ("Upsample", IMAGE, [np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, 9),
+        ("MeanVarianceNormalization", IMAGE, [], {"axes": [0, 2]}, 17),
+    ("SpaceToDepth", (2, 3, 4, 6), [], {"blocksize": 2}, 17),
+    ("GroupNormalization", IMAGE, [weight(6), weight(6)], {"num_groups": 3}, 21),
+    ("RMSNormalization", IMAGE, [weight(8)], {}, 23),
+    ("Swish", IMAGE, [], {}, 24),
+    ("Swish", IMAGE, [], {"alpha": 0.5}, 24),
+    ("Celu", IMAGE, [], {"alpha": 0.5}, 17),
+    ("ThresholdedRelu", IMAGE, [], {"alpha": 0.5}, 17),
+    ("Shrink", IMAGE, [], {"lambd": 0.3, "bias": 0.1}, 18),
 ]  # fmt: skip
 
 
@@ -147,6 +180,90 @@ def test_even_window_of_lrn(tmp_path: Path) -> None:
     module, tensors = to_module(clean_proto(model_spec), model_spec["source"], values)
     expected = list(ReferenceEvaluator(proto).run(None, {"x": values[0]}))
     graphs.close([module(*tensors).numpy()], expected, 1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(9, 8), (18, 24), (14, 5), (4, 4)])
+@pytest.mark.parametrize(
+    ("mode", "positions", "rounding"),
+    [
+        ("nearest", "asymmetric", "floor"),
+        ("nearest", "asymmetric", "ceil"),
+        ("nearest", "half_pixel", "round_prefer_floor"),
+        ("nearest", "half_pixel", "round_prefer_ceil"),
+        ("nearest", "align_corners", "round_prefer_floor"),
+        ("linear", "half_pixel", "floor"),
+        ("linear", "align_corners", "floor"),
+        ("cubic", "half_pixel", "floor"),
+    ],
+)
+def test_resize(mode: str, positions: str, rounding: str, sizes: tuple[int, int], tmp_path: Path) -> None:
+    how = {"mode": mode, "coordinate_transformation_mode": positions, "nearest_mode": rounding}
+    for given in ("sizes", "scales"):
+        node = helper.make_node("Resize", ["x", "", *([""] if given == "sizes" else []), given], ["out"], **how)
+        values = {
+            "sizes": ints(*IMAGE[:2], *sizes),
+            "scales": np.array([1, 1, sizes[0] / IMAGE[2], sizes[1] / IMAGE[3]], np.float32),
+        }
+        _agree(graphs.model([node], {"x": IMAGE}, {given: values[given]}), IMAGE, tmp_path)
+
+
+def test_quantized_and_back(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("QuantizeLinear", ["d", "scales", "zeros"], ["qs"], axis=1),
+        helper.make_node("DequantizeLinear", ["qs", "scales", "zeros"], ["out"], axis=1),
+    ]
+    constants = {
+        "scale": scalar(0.02), "zero": np.array(100, np.uint8),
+        "scales": np.linspace(0.01, 0.1, 6, dtype=np.float32), "zeros": np.array([0, 5, -5, 9, 0, 1], np.int8),
+    }  # fmt: skip
+    _agree(graphs.model(nodes, {"x": IMAGE}, constants), IMAGE, tmp_path)
+
+
+def test_masks_and_indices(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["nan"]),
+        helper.make_node("IsInf", ["x"], ["infinite"], detect_negative=0),
+        helper.make_node("Xor", ["nan", "infinite"], ["either"]),
+        helper.make_node("Where", ["either", "one", "x"], ["safe"]),
+        helper.make_node("TopK", ["safe", "k"], ["largest", "where"], axis=3),
+        helper.make_node("ArgMax", ["safe"], ["first"], axis=3),
+        helper.make_node("ArgMin", ["safe"], ["last"], axis=3),
+        helper.make_node("Sub", ["first", "last"], ["between"]),
+        helper.make_node("Add", ["where", "between"], ["places"]),
+        helper.make_node("OneHot", ["first", "depth", "values"], ["hot"], axis=-1),
+        helper.make_node("ReduceSum", ["hot", "axis"], ["heat"], keepdims=0),
+        helper.make_node("CastLike", ["places", "largest"], ["numbers"]),
+        helper.make_node("Sum", ["largest", "numbers", "heat"], ["out"]),
+    ]
+    constants = {
+        "one": scalar(1), "k": ints(1), "depth": np.array(8), "axis": ints(4),
+        "values": np.array([0, 3], np.float32),
+    }  # fmt: skip
+    _agree(graphs.model(nodes, {"x": IMAGE}, constants), IMAGE, tmp_path)
+
+
+def test_an_attention_of_the_standard_is_written_out(tmp_path: Path) -> None:
+    shape = (1, 2, 5, 8)
+    nodes = [
+        helper.make_node("Mul", ["x", "half"], ["key"]),
+        helper.make_node("Attention", ["x", "key", "x"], ["out"], is_causal=1),
+    ]
+    _agree(graphs.model(nodes, {"x": shape}, {"half": scalar(0.5)}, opset=23), shape, tmp_path)
+
+
+def test_constants_without_a_tensor(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value_ints=[2, -1]),
+        helper.make_node("Constant", [], ["half"], value_float=0.5),
+        helper.make_node("Constant", [], ["row"], value_floats=[1.0, 2.0]),
+        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
+        helper.make_node("Mul", ["flat", "half"], ["less"]),
+        helper.make_node("ReduceSum", ["row"], ["three"], keepdims=0),
+        helper.make_node("Add", ["less", "three"], ["out"]),
+    ]
+    _agree(graphs.model(nodes, {"x": IMAGE}), IMAGE, tmp_path)
 
 
 def test_split_and_comparison(tmp_path: Path) -> None:

@@ -38,6 +38,21 @@ def test_outputs_that_differ_are_not_verified(tmp_path: Path) -> None:
     assert comparison.notes[0].startswith("outputs differ from torch: ")
 
 
+def test_a_baseline_that_answers_otherwise_than_every_reference_is_named_and_no_measure(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, spec(TUNED), spec(UNTUNED), spec("fast", factor=2.1), spec("torch"))
+    assert comparison.verified is True
+    assert set(comparison.result.seconds) == {TUNED, UNTUNED, "torch"}
+    [note] = [note for note in comparison.notes if note.startswith("fast ")]
+    assert note.startswith("fast is not compared: its outputs differ from every reference: ")
+
+
+def test_an_entry_that_is_not_ready_in_its_time_is_left_out(tmp_path: Path) -> None:
+    late = EntrySpec("late", f"{services.__name__}:Doubling", {}, prepare_s=1e-3)
+    comparison = compared(tmp_path, spec(TUNED), late, spec("torch"))
+    assert "late is not compared: no reply within 0.001 s" in comparison.notes
+    assert set(comparison.result.seconds) == {TUNED, "torch"}
+
+
 def test_without_a_reference_it_is_not_known_whether_outputs_are_right(tmp_path: Path) -> None:
     comparison = compared(tmp_path, spec(TUNED), spec("torch", broken=True))
     assert comparison.verified is None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.baselines import FROM_ONNX
+from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -28,6 +30,9 @@ _MOST_S = 0.5
 """The longest sampling of one of the framework's kernels in one layout."""
 
 _TIMEOUT_S = 60.0
+
+_AUTOTUNE_S = 150.0
+"""Within which torch.compile must have tried its products: some 4 s for each of another shape."""
 
 
 class Cpu:
@@ -79,7 +84,7 @@ class Cpu:
         return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models, and PyTorch and ONNX Runtime in the ways that were asked for."""
+        """The compiled models, and the baselines that were asked for, each with the model in the form it takes."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",
@@ -92,11 +97,13 @@ class Cpu:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
                 continue
-            provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
+            provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
             settings = {
                 "baseline": name, "model_spec": dict(model.model_spec), "threads": self._threads, "provider": provider,
+                "scratch": str(self._opening.work),
             }  # fmt: skip
-            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
+            prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
+            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
         return entries
 
     def close(self) -> None:

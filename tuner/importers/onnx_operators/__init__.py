@@ -7,7 +7,16 @@ https://onnx.ai/onnx/operators. A function raises NotImplementedError for an att
 
 from __future__ import annotations
 
-from tuner.importers.onnx_operators import arithmetic, normalization, reductions, shapes, windows
+from tuner.importers.onnx_operators import (
+    arithmetic,
+    indexing,
+    normalization,
+    quantization,
+    reductions,
+    resizing,
+    shapes,
+    windows,
+)
 from tuner.importers.onnx_operators.arithmetic import DIRECT
 from tuner.importers.onnx_operators.base import Forms, Literals
 
@@ -19,9 +28,14 @@ OPERATORS: Forms = {
     **arithmetic.OPERATORS,
     **reductions.OPERATORS,
     **shapes.OPERATORS,
+    **indexing.OPERATORS,
+    **resizing.OPERATORS,
+    **quantization.OPERATORS,
 }
 LITERAL_INPUTS: Literals = {
     **arithmetic.LITERAL_INPUTS,
+    **indexing.LITERAL_INPUTS,
     **reductions.LITERAL_INPUTS,
+    **resizing.LITERAL_INPUTS,
     **shapes.LITERAL_INPUTS,
 }

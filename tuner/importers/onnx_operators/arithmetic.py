@@ -75,20 +75,42 @@ def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return (alpha * x + beta).clamp(0.0, 1.0)
 
 
+def selu(x: Tensor, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875) -> Tensor:
+    return gamma * F.elu(x, alpha)
+
+
+def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return F.threshold(x, alpha, 0.0)
+
+
+def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
+    if detect_negative and detect_positive:
+        return torch.isinf(x)
+    return torch.isposinf(x) if detect_positive else torch.isneginf(x) if detect_negative else x != x
+
+
+def einsum(*values: Tensor, equation: str) -> Tensor:
+    return torch.einsum(equation, *values)
+
+
 OPERATORS: Forms = {
     "Clip": clip,
     "Div": div,
+    "Einsum": einsum,
     "Elu": elu,
     "Gelu": gelu,
     "Gemm": gemm,
     "HardSigmoid": hard_sigmoid,
+    "IsInf": is_inf,
     "LeakyRelu": leaky_relu,
     "Max": max_of,
     "Mean": mean_of,
     "Min": min_of,
     "Mod": mod,
     "PRelu": prelu,
+    "Selu": selu,
     "Sum": sum_of,
+    "ThresholdedRelu": thresholded_relu,
 }
 LITERAL_INPUTS: Literals = {
     "Clip": (1, 2),
@@ -96,10 +118,21 @@ LITERAL_INPUTS: Literals = {
 
 DIRECT: Forms = {
     "Abs": torch.abs,
+    "Acos": torch.acos,
+    "Acosh": torch.acosh,
     "Add": torch.add,
     "And": torch.logical_and,
+    "Asin": torch.asin,
+    "Asinh": torch.asinh,
+    "Atan": torch.atan,
+    "Atanh": torch.atanh,
+    "BitwiseAnd": torch.bitwise_and,
+    "BitwiseNot": torch.bitwise_not,
+    "BitwiseOr": torch.bitwise_or,
+    "BitwiseXor": torch.bitwise_xor,
     "Ceil": torch.ceil,
     "Cos": torch.cos,
+    "Cosh": torch.cosh,
     "Equal": torch.eq,
     "Erf": torch.erf,
     "Exp": torch.exp,
@@ -107,6 +140,7 @@ DIRECT: Forms = {
     "Greater": torch.gt,
     "GreaterOrEqual": torch.ge,
     "HardSwish": F.hardswish,
+    "IsNaN": torch.isnan,
     "Less": torch.lt,
     "LessOrEqual": torch.le,
     "Log": torch.log,
@@ -119,14 +153,18 @@ DIRECT: Forms = {
     "Pow": torch.pow,
     "Reciprocal": torch.reciprocal,
     "Relu": F.relu,
+    "Round": torch.round,
     "Sigmoid": torch.sigmoid,
     "Sign": torch.sign,
     "Sin": torch.sin,
+    "Sinh": torch.sinh,
     "Softplus": F.softplus,
     "Softsign": F.softsign,
     "Sqrt": torch.sqrt,
     "Sub": torch.sub,
+    "Tan": torch.tan,
     "Tanh": torch.tanh,
     "Where": torch.where,
+    "Xor": torch.logical_xor,
 }
 """Operators without attributes that torch has as they are."""

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from tuner.importers.onnx_operators.base import Axes, Forms, Literals, require
 
 
-def reduced_axes(x: Tensor, given: Axes | None, axes: Axes | None, noop_with_empty_axes: int) -> tuple[int, ...]:
-    """The axes to reduce over; empty when nothing is to be done."""
-    return tuple(given or axes or (() if noop_with_empty_axes else range(x.dim())))
+def reduction(name: str, run: Callable[[Tensor, tuple[int, ...], bool], Tensor]) -> Callable[..., Tensor]:
+    """The form of a Reduce operator: `run(x, axes, keepdims)` over one axis or more."""
+
+    def form(
+        x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+    ) -> Tensor:  # fmt: skip
+        over = tuple(given or axes or (() if noop_with_empty_axes else range(x.dim())))
+        return run(x, over, bool(keepdims)) if over else x
+
+    form.__name__ = form.__qualname__ = name  # torch.fx writes code that calls it by this name
+    return form
 
 
-def reduce_l2(
-    x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
-    over = reduced_axes(x, given, axes, noop_with_empty_axes)
-    return torch.linalg.vector_norm(x, 2, over, bool(keepdims)) if over else x
-
-
-def reduce_max(
-    x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
-    over = reduced_axes(x, given, axes, noop_with_empty_axes)
-    return x.amax(over, bool(keepdims)) if over else x
-
-
-def reduce_mean(
-    x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
-    over = reduced_axes(x, given, axes, noop_with_empty_axes)
-    return x.mean(over, bool(keepdims)) if over else x
-
-
-def reduce_min(
-    x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
-    over = reduced_axes(x, given, axes, noop_with_empty_axes)
-    return x.amin(over, bool(keepdims)) if over else x
-
-
-def reduce_sum(
-    x: Tensor, given: Axes | None = None, *, axes: Axes | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0
-) -> Tensor:
-    over = reduced_axes(x, given, axes, noop_with_empty_axes)
-    return x.sum(over, bool(keepdims)) if over else x
+def product(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    for axis in sorted((axis % x.dim() for axis in axes), reverse=True):  # torch takes one axis at a time
+        x = x.prod(axis, keepdim=keepdims)
+    return x
 
 
 def cum_sum(x: Tensor, axis: int, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
@@ -53,19 +35,18 @@ def cum_sum(x: Tensor, axis: int, *, exclusive: int = 0, reverse: int = 0) -> Te
     return x.cumsum(axis)
 
 
-OPERATORS: Forms = {
-    "CumSum": cum_sum,
-    "ReduceL2": reduce_l2,
-    "ReduceMax": reduce_max,
-    "ReduceMean": reduce_mean,
-    "ReduceMin": reduce_min,
-    "ReduceSum": reduce_sum,
+REDUCTIONS: Mapping[str, Callable[[Tensor, tuple[int, ...], bool], Tensor]] = {
+    "ReduceL1": lambda x, axes, keepdims: x.abs().sum(axes, keepdims),
+    "ReduceL2": lambda x, axes, keepdims: torch.linalg.vector_norm(x, 2, axes, keepdims),
+    "ReduceLogSum": lambda x, axes, keepdims: x.sum(axes, keepdims).log(),
+    "ReduceLogSumExp": lambda x, axes, keepdims: x.logsumexp(axes, keepdims),
+    "ReduceMax": lambda x, axes, keepdims: x.amax(axes, keepdims),
+    "ReduceMean": lambda x, axes, keepdims: x.mean(axes, keepdims),
+    "ReduceMin": lambda x, axes, keepdims: x.amin(axes, keepdims),
+    "ReduceProd": product,
+    "ReduceSum": lambda x, axes, keepdims: x.sum(axes, keepdims),
+    "ReduceSumSquare": lambda x, axes, keepdims: x.square().sum(axes, keepdims),
 }
-LITERAL_INPUTS: Literals = {
-    "CumSum": (1,),
-    "ReduceL2": (1,),
-    "ReduceMax": (1,),
-    "ReduceMean": (1,),
-    "ReduceMin": (1,),
-    "ReduceSum": (1,),
-}
+
+OPERATORS: Forms = {"CumSum": cum_sum, **{name: reduction(name, run) for name, run in REDUCTIONS.items()}}
+LITERAL_INPUTS: Literals = dict.fromkeys(OPERATORS, (1,))

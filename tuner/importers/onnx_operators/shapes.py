@@ -115,12 +115,37 @@ def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     return blocks.reshape(n, c // blocksize**2, h * blocksize, w * blocksize)
 
 
+def space_to_depth(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    if mode == "CRD":
+        return F.pixel_unshuffle(x, blocksize)
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // blocksize, blocksize, w // blocksize, blocksize).permute(0, 3, 5, 1, 2, 4)
+    return blocks.reshape(n, c * blocksize**2, h // blocksize, w // blocksize)
+
+
+def shape_of(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
+    return torch.tensor(list(x.shape[start:end]), dtype=torch.int64)
+
+
+def size_of(x: Tensor) -> Tensor:
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+def range_of(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+
+
+def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    return x.to(like.dtype)
+
+
 def identity(x: Tensor) -> Tensor:
     return x
 
 
 OPERATORS: Forms = {
     "Cast": cast,
+    "CastLike": cast_like,
     "Concat": concat,
     "DepthToSpace": depth_to_space,
     "Expand": expand,
@@ -128,8 +153,12 @@ OPERATORS: Forms = {
     "Gather": gather,
     "Identity": identity,
     "Pad": pad,
+    "Range": range_of,
     "Reshape": reshape,
+    "Shape": shape_of,
+    "Size": size_of,
     "Slice": slice_,
+    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,
     "Tile": tile,

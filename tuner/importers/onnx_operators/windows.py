@@ -35,16 +35,24 @@ def conv(
 
 def conv_transpose(
     x: Tensor, w: Tensor, b: Tensor | None = None, *, auto_pad: str = "NOTSET", dilations: Axes | None = None,
-    group: int = 1, kernel_shape: Axes | None = None, output_padding: Axes | None = None, pads: Axes | None = None,
-    strides: Axes | None = None,
+    group: int = 1, kernel_shape: Axes | None = None, output_padding: Axes | None = None,
+    output_shape: Axes | None = None, pads: Axes | None = None, strides: Axes | None = None,
 ) -> Tensor:  # fmt: skip
     rank = x.dim() - 2
-    padding = list(pads or [0] * 2 * rank)
-    require(auto_pad in ("NOTSET", "VALID") and padding[:rank] == padding[rank:], "uneven or automatic padding")
     run: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
-    ones = [1] * rank
-    extra = list(output_padding or [0] * rank)
-    return run(x, w, b, list(strides or ones), padding[:rank], extra, group, list(dilations or ones))
+    steps, dilation = list(strides or [1] * rank), list(dilations or [1] * rank)
+    extra, padding = list(output_padding or [0] * rank), list(pads or [0] * 2 * rank)
+    wanted = list(output_shape or ())[-rank:]
+    if auto_pad.startswith("SAME") and not wanted:
+        wanted = [extent * step for extent, step in zip(x.shape[2:], steps, strict=True)]
+    if not wanted and padding[:rank] == padding[rank:]:
+        return run(x, w, b, steps, padding[:rank], extra, group, dilation)
+    whole = run(x, w, b, steps, 0, extra, group, dilation)
+    if wanted:  # what is cut off on both sides together; the larger half is cut off in front, but for SAME_UPPER
+        cut = [extent - out for extent, out in zip(whole.shape[2:], wanted, strict=True)]
+        small, large = [total // 2 for total in cut], [total - total // 2 for total in cut]
+        padding = small + large if auto_pad == "SAME_UPPER" else large + small
+    return F.pad(whole, [-end for axis in reversed(range(rank)) for end in (padding[axis], padding[rank + axis])])
 
 
 def max_pool(

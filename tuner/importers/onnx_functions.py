@@ -1,0 +1,63 @@
+"""Operators replaced by the functions that the ONNX standard defines them by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import onnx
+from onnx import helper, inliner
+
+from tuner.importers.onnx_clean import clean, with_constants
+
+_ROUNDS = 3
+"""A function may be written with operators that are functions themselves."""
+
+
+def expanded(model: onnx.ModelProto, known: Collection[str]) -> onnx.ModelProto:
+    """A cleaned model in which operators that are not `known` are replaced by what the standard defines them by.
+
+    The model itself where all are known. An operator that the standard defines by no other stays.
+    """
+    for _ in range(_ROUNDS):
+        unknown = sorted({node.op_type for node in model.graph.node} - set(known))
+        if not unknown:
+            break
+        _give_types(model.graph)
+        _give_defaults([node for node in model.graph.node if node.op_type in unknown], _opset(model))
+        inlined = inliner.inline_selected_functions(
+            model, [("", name) for name in unknown], inline_schema_functions=True
+        )
+        model = _settled(inlined)
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _give_defaults(nodes: Iterable[onnx.NodeProto], opset: int) -> None:
+    """Write out attributes that have their defaults: a function's body is not given those that are left out."""
+    for node in nodes:
+        if not onnx.defs.has(node.op_type):
+            continue
+        given = {attribute.name for attribute in node.attribute}
+        for name, attribute in onnx.defs.get_schema(node.op_type, opset).attributes.items():
+            if name not in given and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
+
+
+def _settled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model cleaned until nothing changes: functions compute axes from ranks, and shapes from shapes."""
+    nodes = -1
+    while nodes != len(model.graph.node):
+        nodes = len(model.graph.node)
+        model = clean(with_constants(onnx.shape_inference.infer_shapes(model, data_prop=True), {}))
+    return model
+
+
+def _give_types(graph: onnx.GraphProto) -> None:
+    """Write the types of initializers where those of computed values stand: elsewhere they are not looked for."""
+    typed = {value.name for value in graph.value_info}
+    for tensor in graph.initializer:
+        if tensor.name not in typed:
+            graph.value_info.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
