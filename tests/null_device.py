@@ -249,6 +249,7 @@ class NullKind:
     """Implements `devices.device.DeviceKind`."""
 
     name = NAME
+    modes = ("hot", "cold")
     bundles = False
 
     def is_here(self) -> bool:

@@ -188,12 +188,13 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """`workers` None: one build worker a core. `mode`: caches hot or cold when a kernel is timed."""
+    """`workers` None: one build worker a core. `mode`: the state of the caches when a kernel is timed, that inside of
+    the model, hot or cold; None: the first of the device's modes."""
 
     workers: Annotated[int, _between(1, 1024)] | None = None
     build_timeout_s: Seconds = 30.0
     run_timeout_s: Seconds = 20.0
-    mode: Literal["hot", "cold"] = "hot"
+    mode: Literal["model", "hot", "cold"] | None = None
     database: Annotated[str, _matching(r"[a-z][a-z0-9_+]*://.*", "a database URL, e.g. sqlite:///records.db")] = (
         "sqlite:///results/records.db"
     )

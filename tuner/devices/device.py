@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.config import MeasureConfig, RunConfig
 from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
+from tuner.errors import ConfigError
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
@@ -107,6 +108,10 @@ class DeviceKind(Protocol):
         """What a run file calls it: the kind of its TVM target."""
 
     @property
+    def modes(self) -> Sequence[str]:
+        """The states of the caches in which it can time kernels, of `MeasureConfig.mode`; the first is the default."""
+
+    @property
     def bundles(self) -> bool:
         """Whether its kernels can be compiled on one machine and measured on another."""
 
@@ -145,6 +150,16 @@ class DeviceKind(Protocol):
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
         """What `doctor` finds out about it, for a run of `config`."""
+
+
+def mode_of(kind: DeviceKind, wanted: str | None) -> str:
+    """The mode in which a kind of device times kernels; `wanted` is that of the run file. Raises ConfigError."""
+    if wanted is None:
+        return kind.modes[0]
+    if wanted not in kind.modes:
+        modes = ", ".join(kind.modes)
+        raise ConfigError("measure.mode", f"{wanted!r} is no mode of {kind.name} devices", f"choose auto, {modes}")
+    return wanted
 
 
 class BundleBench(Protocol):

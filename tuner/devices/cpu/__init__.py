@@ -23,6 +23,7 @@ class CpuKind:
     """Implements `DeviceKind`."""
 
     name = "llvm"
+    modes = ("model", "hot", "cold")
     bundles = False
 
     def is_here(self) -> bool:

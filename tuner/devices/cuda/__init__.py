@@ -25,6 +25,7 @@ class CudaKind:
     """Implements `DeviceKind`."""
 
     name = "cuda"
+    modes = ("hot", "cold")
     bundles = True
 
     def is_here(self) -> bool:
