@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
+    from tuner.protocols import Array
 
 Samples = dict[str, dict[str, list[float]]]
 """Seconds per call by task key and by the baseline's name."""
@@ -141,6 +142,10 @@ class DeviceKind(Protocol):
 
     def open(self, opening: Opening) -> Device:
         """Open the device. Raises TargetError where it is not here, unless measurements are replayed."""
+
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        """Where the time of an exported model goes, as `devices.cpu.account.take` returns it; None where its calls
+        cannot be told apart. Raises InfrastructureError."""
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         """A bench for each of these devices, or for all there are, that measures a bundle made for `arch`.

@@ -64,7 +64,6 @@ class Counting:
 class CountingKind:
     """What `measure` asks of a kind of device."""
 
-    modes = ("hot", "cold")
     bundles = True
 
     def __init__(self, name: str, benches: Sequence[Counting]) -> None:

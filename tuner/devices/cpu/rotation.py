@@ -54,7 +54,7 @@ class Rotation:
 
     def __init__(self, cache_bytes: int | None = None) -> None:
         self._cache_bytes = last_level_cache_bytes() if cache_bytes is None else cache_bytes
-        self._arena: Any = None
+        self._arena: Array = np.empty(0, np.uint8)
         self._holds: tuple[Any, ...] = ()
         self._copies: list[list[Any]] = []
         self._turns: Iterator[int] = iter(())
@@ -107,8 +107,8 @@ class Rotation:
         """Memory of TVM's: numpy's own would have huge pages, which models have not."""
         import tvm
 
-        if self._arena is None or self._arena.nbytes < size:
-            self._arena = None
+        if self._arena.nbytes < size:
+            self._arena = np.empty(0, np.uint8)  # given back first: the two need not be there at once
             self._arena = np.from_dlpack(tvm.runtime.empty((size,), "uint8"))
         return self._arena
 

@@ -7,6 +7,7 @@ import pytest
 
 from kernels.tensors import ConstantOperands
 from tuner.devices.cpu.rotation import Rotation, arena_bytes, copies_of
+from tuner.protocols import Array
 
 MIB = 1 << 20
 
@@ -38,7 +39,11 @@ def test_their_memory_is_bounded() -> None:
 
 def test_each_call_has_the_next_copies_and_the_same_other_arguments() -> None:
     rotation = Rotation(cache_bytes=500)
-    inputs = [np.arange(8, dtype=np.float32), np.arange(64, dtype=np.float32), np.arange(3, dtype=np.int64)]
+    inputs: list[Array] = [
+        np.arange(8, dtype=np.float32),
+        np.arange(64, dtype=np.float32),
+        np.arange(3, dtype=np.int64),
+    ]
     constants = ConstantOperands((1, 2), 10_000)
     assert rotation.fill(("a",), inputs, constants) == 4  # 1000 bytes; 256 and, aligned, 64 a copy
     calls = rotation.calls(["data", "weight", "bias", "out"], constants)
