@@ -80,9 +80,9 @@ def _limit(seconds: float, certified_s: float | None, data: Mapping[str, Any], c
     from_memory = (data.get("cold_bytes") or 0) / bandwidth
     if certified_s is not None and seconds - certified_s > _MUCH * above:
         return "slower inside the model"
-    if (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak and from_memory <= _MUCH * above:
-        return "memory bound"
-    return "cold operand" if from_memory > _MUCH * above else "far from peak"
+    if from_memory > _MUCH * above:
+        return "cold operand"
+    return "memory bound" if (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak else "far from peak"
 
 
 def rest_s(summary: Mapping[str, Any], found: Sequence[Part]) -> float:
