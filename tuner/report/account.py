@@ -48,7 +48,8 @@ def parts(summary: Mapping[str, Any], kernels: Sequence[Kernel]) -> list[Part]:
     found = [_kernel(row, by_task.get(row["task"]), summary.get("ceilings") or {}) for row in account["kernels"]]
     for name in (RUNTIME, MEMORY):
         row = account["runtime" if name == RUNTIME else "memory"]
-        found.append(Part(name, row["calls"], row["seconds"], None, 0.0, "runtime", is_kernel=False))
+        if row["calls"]:  # a static model allocates nothing
+            found.append(Part(name, row["calls"], row["seconds"], None, 0.0, "runtime", is_kernel=False))
     return sorted(found, key=lambda part: -(part.seconds if part.above_s is None else part.above_s))
 
 
