@@ -68,6 +68,14 @@ def test_without_an_export_it_says_what_to_do(tmp_path: Path, capsys: pytest.Cap
     assert "export the run again" in capsys.readouterr().err
 
 
+def test_a_device_that_cannot_tell_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.devices.cpu.CpuKind.account", lambda *arguments: None)
+    assert cli.main(["profile", "a-run", "--out", str(run.parent)]) == 2
+    assert "the calls of a model on llvm devices cannot be told apart" in capsys.readouterr().err
+
+
 def test_kernels_are_told_by_their_tasks() -> None:
     taken: dict[str, Any] = {
         "kernels": [{"symbol": s} for s in (f"tuned_{SYMBOL_KEY}_9efecc8f2759", "fused_add", "pack")]
