@@ -36,7 +36,7 @@ A_DAY_S = 86_400.0
 
 
 @contextlib.contextmanager
-def opened(target: ResolvedTarget, folder: Path, mode: Literal["hot", "cold"] = "hot") -> Iterator[Device]:
+def opened(target: ResolvedTarget, folder: Path, mode: Literal["model", "hot", "cold"] = "hot") -> Iterator[Device]:
     """A device as `tuner run` opens it, with a build worker for every core. `folder` is scratch space."""
     measure = MeasureConfig(mode=mode)
     opening = Opening(target, measure, usable_threads(), folder, RUNS, silent())

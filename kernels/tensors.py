@@ -20,6 +20,21 @@ class TensorSpec:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
+@dataclass(frozen=True)
+class ConstantOperands:
+    """What of a tensor program's arguments is constant in its model: weights, biases, tables.
+
+    `positions` are those of the arguments. `model_bytes` is how many bytes of constants one inference of the model
+    reads, those of all its kernels: so many pass through the caches between two calls of this one.
+    """
+
+    positions: tuple[int, ...] = ()
+    model_bytes: int = 0
+
+
+NO_CONSTANTS = ConstantOperands()
+
+
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
     """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
 

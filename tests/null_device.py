@@ -26,7 +26,18 @@ from tuner.devices.target import ResolvedTarget, canonical
 from tuner.errors import TargetError
 from tuner.measure.model_service import ModelWorker
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
-from tuner.protocols import AaControl, Artifact, BuildFailure, ImportedModel, Job, Policy, Reference, Stop, Task
+from tuner.protocols import (
+    AaControl,
+    Array,
+    Artifact,
+    BuildFailure,
+    ImportedModel,
+    Job,
+    Policy,
+    Reference,
+    Stop,
+    Task,
+)
 from tuner.records import Conditions, Measurement, Status
 
 if TYPE_CHECKING:
@@ -249,6 +260,7 @@ class NullKind:
     """Implements `devices.device.DeviceKind`."""
 
     name = NAME
+    modes = ("hot", "cold")
     bundles = False
 
     def is_here(self) -> bool:
@@ -277,6 +289,9 @@ class NullKind:
 
     def open(self, opening: Opening) -> Null:
         return Null(opening.work / "kernels")
+
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        return None
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         raise TargetError(f"--runner: {NAME} measures no bundles", "choose another device")

@@ -39,6 +39,7 @@ LOADING = {
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",
+    "tuner/devices/cpu/account.py": "libraries of this run, an export after `read_manifest`; what it has just built",
     "tuner/devices/cpu/assembly.py": "objects of this run",
     "tuner/devices/cpu/kernel_service.py": "libraries of this run's builder",
     "tuner/measure/compiled_model.py": "libraries of this run; an export comes here after `read_manifest`",

@@ -133,6 +133,20 @@ def _show(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _profile(arguments: argparse.Namespace, argv: list[str]) -> int:
+    folder = show.find(arguments.out, arguments.run)
+    from tuner import environment
+    from tuner.commands.profile import profile
+
+    environment.check_versions()
+    with _progress() as progress:
+        table, sentences = profile(folder, progress)
+    _table(table)
+    for sentence in sentences:
+        _say(sentence)
+    return 0
+
+
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
     from tuner.commands import run as commands
@@ -394,6 +408,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "tasks": (_tasks, "list the tensor programs that a model is made of"),
     "list": (_list, "list the runs"),
     "show": (_show, "print what a run found"),
+    "profile": (_profile, "tell where the time of a run's exported model goes"),
     "report": (_report, "write the report of a run again, from its records"),
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),

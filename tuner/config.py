@@ -98,11 +98,11 @@ class EffortSettings:
     """What no run file sets: numbers that an effort fixes, and those that are the same for all. Seconds.
 
     `certify_s` is for all kernels together, `compare_s` for whole models, `kernel_baselines_s` for all of a
-    framework's kernels; `compare_interrupted_s` and `compare_replayed_s` are for whole models after an interrupt and
-    with recorded measurements, and `compare_rounds` rounds are run in any case. A first sample `give_up` times slower
-    than the task's best is not worth another; a candidate `no_finalist` times slower will be none, so a few samples
-    tell a model enough. `chunk` candidates are built before they are measured: enough to keep all workers busy, few
-    enough to lose little at a deadline.
+    framework's kernels, `account_s` for where the tuned model's time goes; `compare_interrupted_s` and
+    `compare_replayed_s` are for whole models after an interrupt and with recorded measurements, and `compare_rounds`
+    rounds are run in any case. A first sample `give_up` times slower than the task's best is not worth another; a
+    candidate `no_finalist` times slower will be none, so a few samples tell a model enough. `chunk` candidates are
+    built before they are measured: enough to keep all workers busy, few enough to lose little at a deadline.
     """
 
     certify_s: float
@@ -111,6 +111,7 @@ class EffortSettings:
     compare_interrupted_s: float = 8.0
     compare_replayed_s: float = 0.5
     compare_rounds: int = 10
+    account_s: float = 2.0
     rank_s: float = 1.0
     give_up: float = 3.0
     no_finalist: float = 1.5
@@ -190,12 +191,13 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """`workers` None: one build worker a core. `mode`: caches hot or cold when a kernel is timed."""
+    """`workers` None: one build worker a core. `mode`: the state of the caches when a kernel is timed, that inside of
+    the model, hot or cold; None: the first of the device's modes."""
 
     workers: Annotated[int, _between(1, 1024)] | None = None
     build_timeout_s: Seconds = 30.0
     run_timeout_s: Seconds = 20.0
-    mode: Literal["hot", "cold"] = "hot"
+    mode: Literal["model", "hot", "cold"] | None = None
     database: Annotated[str, _matching(r"[a-z][a-z0-9_+]*://.*", "a database URL, e.g. sqlite:///records.db")] = (
         "sqlite:///results/records.db"
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.tensors import TensorSpec
+from kernels.tensors import NO_CONSTANTS, ConstantOperands, TensorSpec
 from tuner.records import Fidelity, Measurement, Record, Status
 
 if TYPE_CHECKING:
@@ -97,11 +97,13 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A workload on a target. `weight` is how often one inference calls it."""
+    """A workload on a target. `weight` is how often one inference calls it. `constants`, which is no part of its
+    identity, says which of its arguments the model holds constant."""
 
     workload: Workload
     target: str
     weight: int = 1
+    constants: ConstantOperands = field(default=NO_CONSTANTS, compare=False)
 
     @property
     def key(self) -> str:
@@ -169,6 +171,7 @@ class Job:
     with `reference`, or with `expected` where a bundle brought them. `recheck`: the seed and the reference of the
     check after the timing; without it that check has the same inputs, which a stale output still does not survive.
     `inputs_sha256`: digests of the inputs, where another machine drew them first. `resources` are the artifact's.
+    `constants` are the task's.
     """
 
     task: str
@@ -183,6 +186,7 @@ class Job:
     expected: tuple[ExpectedOutput, ...] = ()
     inputs_sha256: tuple[str, ...] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)
+    constants: ConstantOperands = NO_CONSTANTS
 
     @property
     def elements(self) -> int:
@@ -205,11 +209,13 @@ class Job:
             "reference": None if self.reference is None else self.reference.to_json(), "recheck": recheck,
             "expected": [output.to_json() for output in self.expected], "inputs_sha256": list(self.inputs_sha256),
             "resources": dict(self.resources),
+            "constants": [list(self.constants.positions), self.constants.model_bytes],
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         reference, recheck = data["reference"], data["recheck"]
+        positions, model_bytes = data["constants"]
         return cls(
             task=data["task"], candidate=data["candidate"], path=Path(data["path"]), entry=data["entry"],
             inputs=_specs(data["inputs"]), outputs=_specs(data["outputs"]), seed=data["seed"],
@@ -217,6 +223,7 @@ class Job:
             recheck=None if recheck is None else (recheck[0], Reference.from_json(recheck[1])),
             expected=tuple(map(ExpectedOutput.from_json, data["expected"])),
             inputs_sha256=tuple(data["inputs_sha256"]), resources=dict(data["resources"]),
+            constants=ConstantOperands(tuple(positions), model_bytes),
         )  # fmt: skip
 
 
@@ -236,7 +243,7 @@ def job_of(
     workload = task.workload
     return Job(
         task.key, candidate.to_text(), artifact.path, artifact.entry, workload.inputs, workload.outputs, seed,
-        reference, recheck, resources=artifact.resources,
+        reference, recheck, resources=artifact.resources, constants=task.constants,
     )  # fmt: skip
 
 

@@ -8,6 +8,9 @@ compiler or a cache makes of it.
     python experiments/verdicts/run.py slow FOLDER [--count 100] [--seconds 200]
     python experiments/verdicts/run.py report FOLDER
 
+With `--mode model` each call of a library, twenty of the kernel, takes another copy of the weight; the rows go to
+files of their own.
+
 `aa` and `slow` continue where an earlier call ended, and stop after `--seconds`; run them on an idle machine.
 Comparisons are those of `python -m tuner compare`: five fresh processes, in each both kernels and the first one's A/A
 control interleaved. To save starting so many, a process serves all kernels, one after another, as in the certification
@@ -26,7 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -38,15 +41,21 @@ from tuner.measure.pooled import compare_measurements, pool_session
 from tuner.protocols import CERTIFY, AaControl, Bench
 from tuner.records import Measurement
 
+Mode = Literal["model", "hot", "cold"]
+
 COUNTS = {"aa": 200, "slow": 100}
 
 
-def compare(folder: Path, kind: str, count: int, seconds: float, threads: int, budget_s: float) -> None:
+def rows_file(folder: Path, kind: str, mode: str) -> Path:
+    return folder / (f"{kind}.jsonl" if mode == "hot" else f"{kind}-{mode}.jsonl")
+
+
+def compare(folder: Path, kind: str, mode: Mode, count: int, seconds: float, threads: int, budget_s: float) -> None:
     """Compare all kernels again and again, until there are `count` comparisons or the seconds are over."""
-    kernels, out = read(folder), folder / f"{kind}.jsonl"
+    kernels, out = read(folder), rows_file(folder, kind, mode)
     done = len(out.read_text().splitlines()) if out.exists() else 0
     deadline = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as work, opened(cpu_target(threads), Path(work)) as device:
+    with tempfile.TemporaryDirectory() as work, opened(cpu_target(threads), Path(work), mode) as device:
         while done < count and time.monotonic() < deadline:
             rows = compare_all(kernels, kind, device.bench, budget_s, seed=done)[: count - done]
             with open(out, "a") as file:
@@ -88,9 +97,9 @@ def row(name: str, first: Measurement, second: Measurement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def report(folder: Path) -> Iterator[str]:
+def report(folder: Path, mode: str) -> Iterator[str]:
     for kind in COUNTS:
-        path = folder / f"{kind}.jsonl"
+        path = rows_file(folder, kind, mode)
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         if rows:
             yield from _lines(kind, rows)
@@ -114,6 +123,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=200.0)
+    parser.add_argument("--mode", choices=get_args(Mode), default="hot", help="the state of the caches (default: hot)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", type=float, default=0.6, help="seconds for one comparison in one process")
     given = parser.parse_args()
@@ -121,9 +131,9 @@ def main() -> None:
         build(given.folder)
     elif given.what in COUNTS:
         count = given.count or COUNTS[given.what]
-        compare(given.folder, given.what, count, given.seconds, given.threads, given.budget)
+        compare(given.folder, given.what, given.mode, count, given.seconds, given.threads, given.budget)
     else:
-        print("\n".join(report(given.folder)))
+        print("\n".join(report(given.folder, given.mode)))
 
 
 if __name__ == "__main__":

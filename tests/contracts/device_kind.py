@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tuner.config import MeasureConfig, ModelConfig, RunConfig, TargetConfig
-from tuner.devices.device import DeviceKind, Opening
+from tuner.devices.device import DeviceKind, Opening, mode_of
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import canonical
-from tuner.errors import TargetError
+from tuner.errors import ConfigError, TargetError
 from tuner.progress import Progress
 
 
@@ -67,6 +67,14 @@ class DeviceKindContract:
         assert re.fullmatch(r"[0-9a-f]{8,64}", scope)
         assert scope != kind.scope("another target", "a device", 2, "hot")
         assert scope != kind.scope("a target", "a device", 2, "cold")
+
+    def test_it_has_a_mode_and_refuses_those_that_it_has_not(self, kind: DeviceKind) -> None:
+        assert mode_of(kind, None) == kind.modes[0]
+        assert {mode_of(kind, mode) for mode in kind.modes} == set(kind.modes)
+        for mode in {"model", "hot", "cold", "lukewarm"} - set(kind.modes):
+            with pytest.raises(ConfigError, match=f"measure.mode: '{mode}' is no mode of {kind.name} devices") as error:
+                mode_of(kind, mode)
+            assert error.value.hint == f"choose auto, {', '.join(kind.modes)}"
 
     @pytest.mark.parametrize("lanes", [4, 8, 16])
     def test_its_layout_is_one_that_a_graph_can_have(

@@ -165,7 +165,19 @@ def facts() -> RunFacts:
         comparison=comparison(),
         manifest={"path": "export", "sha256": "ab" * 32},
         wall_s=90.0,
+        account=_account(),
+        lower_bounds_s={f"{1:016x}": 2.1e-3, f"{2:016x}": 1e-5},
     )
+
+
+def _account() -> dict[str, Any]:
+    kernels = [("tuned_a", 1, 6, 25.9e-3), ("tuned_b", 3, 2, 0.25e-3), ("softmax", 2, 1, 4e-5), ("pack", None, 1, 2e-5)]
+    rows = [
+        {"symbol": symbol, "task": None if number is None else f"{number:016x}", "calls": calls, "seconds": seconds}
+        for symbol, number, calls, seconds in kernels
+    ]
+    memory, runtime = {"calls": 30, "seconds": 9e-5}, {"calls": 44, "seconds": 2e-4}
+    return {"end_to_end_s": 26.6e-3, "inferences": 38, "kernels": rows, "memory": memory, "runtime": runtime}
 
 
 def records() -> list[Record]:

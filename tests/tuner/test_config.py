@@ -87,7 +87,7 @@ MALFORMED = {
     "search as a list": (MODEL + "search: [1]\n", "search", "mapping"),
     "no workers": (MODEL + "measure: {workers: 0}\n", "measure.workers", "from 1"),
     "no timeout": (MODEL + "measure: {run_timeout: 0s}\n", "measure.run_timeout", "duration"),
-    "unknown mode": (MODEL + "measure: {mode: warm}\n", "measure.mode", "hot, cold"),
+    "unknown mode": (MODEL + "measure: {mode: warm}\n", "measure.mode", "model, hot, cold"),
     "a database that is no URL": (MODEL + "measure: {database: records.db}\n", "measure.database", "URL"),
     "unknown baseline": (MODEL + "baselines: {models: [onnx]}\n", "baselines.models[0]", "onnxruntime"),
     "baselines as a flag": (MODEL + "baselines: {kernels: 1}\n", "baselines.kernels", "true or false"),

@@ -137,12 +137,12 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
         records = "the records to train on or to evaluate with (default: %(default)s)"
         command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
-    elif name in ("list", "show", "report", "export", "compare", "machine"):
+    elif name in ("list", "show", "profile", "report", "export", "compare", "machine"):
         text = "where the runs are (default: %(default)s)"
         command.add_argument("--out", metavar="DIR", default="results/runs", help=text)
     if name == "run":
         command.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
-    if name in ("show", "report", "export"):
+    if name in ("show", "profile", "report", "export"):
         command.add_argument("run", metavar="RUN", help="a run's id, the beginning of it, or `latest`")
     if name == "compare":
         for letter in "ab":

@@ -23,6 +23,7 @@ from tuner.bundle.packing import PackingBench
 from tuner.commands.prepare import lowered, open_store
 from tuner.config import RunConfig
 from tuner.devices import resolve
+from tuner.devices.device import mode_of
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import TargetError, UserError
 from tuner.process.interrupts import Interrupts
@@ -100,7 +101,8 @@ def _device(
     """
     if wanted is not None or not config.search.reuse:
         return wanted or ""
-    kind, mode = resolve.kind_of(target), config.measure.mode
+    kind = resolve.kind_of(target)
+    mode = mode_of(kind, config.measure.mode)
     devices: Counter[str] = Counter()
     for record in store.read(task_key=[task.key for task in tasks]):
         device = record.measurement.conditions.device
@@ -145,7 +147,7 @@ class _Packed:
             "target": target.text,
             "arch": target.features[0],
             "protocol": PROTOCOL_VERSION,
-            "mode": config.measure.mode,
+            "mode": mode_of(resolve.kind_of(target), config.measure.mode),
             "tasks": self.tasks,
             "items": self.items,
         }
@@ -238,7 +240,7 @@ class _Packer:
         builder = kind.builder(target.text, work / "cubins", workers, config.measure.build_timeout_s)
         self._device = _CompileOnly(builder, PackingBench())
         self._records = _Unwritten(store)
-        self._scope = kind.scope(target.text, device, target.threads, config.measure.mode)
+        self._scope = kind.scope(target.text, device, target.threads, mode_of(kind, config.measure.mode))
         context = SearchContext(
             config.search, searched_passes(config.passes), "bundle", self._scope, work, progress, interrupted,
             # What was throttled counts as unknown: it is tried again.

@@ -16,7 +16,7 @@ from tuner import environment, files
 from tuner.commands import show
 from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
-from tuner.devices.device import Opening
+from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import OutputError
 from tuner.process.interrupts import Interrupts
@@ -48,8 +48,7 @@ class RunContext:
     def scope(self) -> str:
         """The scope of this run's records. With measurement replay it is another one: such records are never taken for
         measured ones."""
-        mode = self.config.measure.mode if self.replay is None else "replay"
-        return scope_of(self.target, mode)
+        return scope_of(self.target, self.config.measure.mode) if self.replay is None else replay_scope(self.target)
 
     @property
     def work(self) -> Path:
@@ -95,9 +94,18 @@ def lowered(
     return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]
 
 
-def scope_of(target: ResolvedTarget, mode: str) -> str:
-    """What stored measurements must share to be used again, those that `import` brought from elsewhere included."""
-    return resolve.kind_of(target).scope(target.text, target.device, target.threads, mode)
+def scope_of(target: ResolvedTarget, mode: str | None) -> str:
+    """What stored measurements must share to be used again, those that `import` brought from elsewhere included.
+
+    `mode` is that of the run file. Raises ConfigError where the target has no such mode.
+    """
+    kind = resolve.kind_of(target)
+    return kind.scope(target.text, target.device, target.threads, mode_of(kind, mode))
+
+
+def replay_scope(target: ResolvedTarget) -> str:
+    """The scope of records whose times were replayed."""
+    return resolve.kind_of(target).scope(target.text, target.device, target.threads, "replay")
 
 
 def open_store(config: RunConfig, say: Callable[[str], None]) -> SqlStore:

@@ -156,7 +156,7 @@ class _Run(RunContext):
     def _search_and_finish(
         self, model: ImportedModel, variants: list[Choices], store: SqlStore, captured: dict[str, Any]
     ) -> RunFacts:
-        from tuner.commands import whole_model
+        from tuner.commands import profile, whole_model
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
@@ -172,6 +172,7 @@ class _Run(RunContext):
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
                 search=result, ceilings=ceilings, environment=captured, search_s=search_s,
                 kernel_baselines=whole_model.kernel_baselines(self, device, result),
+                lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
             )  # fmt: skip
             parts = whole_model.parts(device, result, facts.winners())
         finally:
@@ -179,6 +180,7 @@ class _Run(RunContext):
         facts.comparison, facts.manifest = whole_model.whole_model(
             self, device, model, result.lowered, parts, facts.versions()
         )
+        facts.account = profile.account_of_run(self, model, result.lowered)
         facts.notes = [*self.notes, *result.explanations]
         return facts
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from tuner.config import RunConfig
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.models import ModelComparison
-    from tuner.protocols import ImportedModel
+    from tuner.protocols import ImportedModel, Task
     from tuner.tuning.session import TaskSession
     from tuner.tuning.tune import SearchResult
 
 
 @dataclass
 class RunFacts:
-    """Everything that the summary of a run is made from."""
+    """Everything that the summary of a run is made from. `account` is that of `commands.profile`; `lower_bounds_s` are
+    those of one call, by task key."""
 
     run_id: str
     command: str
@@ -41,6 +42,8 @@ class RunFacts:
     comparison: ModelComparison | None = None
     manifest: dict[str, Any] | None = None
     wall_s: float = 0.0
+    account: Mapping[str, Any] | None = None
+    lower_bounds_s: Mapping[str, float] = field(default_factory=dict)
 
     def winners(self) -> dict[str, Candidate]:
         """The candidate that replaces each kernel: only where it is not slower than the default."""
@@ -141,7 +144,20 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "remeasurement_shift": None if tuned is None or searched_s is None else tuned.median_s / searched_s - 1.0,
         "ties": [] if winner is None else [tie.to_text() for tie in session.ties()],
         "metadata": None if tuned is None else dict(metadata_lines(tuned)),
+        "lower_bound_s": facts.lower_bounds_s.get(task.key),
+        "cold_bytes": _cold_bytes(task, facts.ceilings),
     }
+
+
+def _cold_bytes(task: Task, ceilings: Mapping[str, Any]) -> int | None:
+    """Bytes of a kernel's constants that the caches do not hold when a model calls it; None where that is not known."""
+    cache = ceilings.get("cache_bytes")
+    if cache is None:
+        return None
+    constants = task.constants
+    if constants.model_bytes <= cache:
+        return 0
+    return sum(task.workload.args[position].nbytes for position in constants.positions)
 
 
 def _verified(session: TaskSession, tuned: Measurement | None) -> bool | None:
@@ -242,6 +258,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "peaks": facts.ceilings["peaks"],
             "levels": facts.ceilings["levels"],
         },
+        "account": None if facts.account is None else dict(facts.account),
         "notes": _notes(facts),
     }
 

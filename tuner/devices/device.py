@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.config import MeasureConfig, RunConfig
 from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
+from tuner.errors import ConfigError
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
+    from tuner.protocols import Array
 
 Samples = dict[str, dict[str, list[float]]]
 """Seconds per call by task key and by the baseline's name."""
@@ -107,6 +109,10 @@ class DeviceKind(Protocol):
         """What a run file calls it: the kind of its TVM target."""
 
     @property
+    def modes(self) -> Sequence[str]:
+        """The states of the caches in which it can time kernels, of `MeasureConfig.mode`; the first is the default."""
+
+    @property
     def bundles(self) -> bool:
         """Whether its kernels can be compiled on one machine and measured on another."""
 
@@ -137,6 +143,10 @@ class DeviceKind(Protocol):
     def open(self, opening: Opening) -> Device:
         """Open the device. Raises TargetError where it is not here, unless measurements are replayed."""
 
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        """Where the time of an exported model goes, as `devices.cpu.account.take` returns it; None where its calls
+        cannot be told apart. Raises InfrastructureError."""
+
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         """A bench for each of these devices, or for all there are, that measures a bundle made for `arch`.
 
@@ -145,6 +155,16 @@ class DeviceKind(Protocol):
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
         """What `doctor` finds out about it, for a run of `config`."""
+
+
+def mode_of(kind: DeviceKind, wanted: str | None) -> str:
+    """The mode in which a kind of device times kernels; `wanted` is that of the run file. Raises ConfigError."""
+    if wanted is None:
+        return kind.modes[0]
+    if wanted not in kind.modes:
+        modes = ", ".join(kind.modes)
+        raise ConfigError("measure.mode", f"{wanted!r} is no mode of {kind.name} devices", f"choose auto, {modes}")
+    return wanted
 
 
 class BundleBench(Protocol):

@@ -11,9 +11,10 @@ from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.ir import Call
+from tvm.ir import Call, GenericConst
 from tvm.target import Target
 
+from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
@@ -154,15 +155,21 @@ def _extract(
     weights: Counter[str] = Counter()
     outputs: dict[str, int] = {}
     free = joins(module["main"], concatenations)
+    constant: dict[str, set[int]] = {}  # the positions of each function's arguments that are constant in all its calls
+    model_bytes = 0
     for block in module["main"].body.blocks:
         for binding in block.bindings:
             if isinstance(binding.value, Call) and is_call_tir(binding.value) and binding.var not in free:
                 name = binding.value.args[0].name_hint
                 weights[name] += 1
+                sizes = _constant_sizes(binding.value.args[1])
+                model_bytes += sum(sizes.values())
+                constant[name] = constant.get(name, set(sizes)) & set(sizes)
                 outputs[name] = len(binding.var.ty.fields) if hasattr(binding.var.ty, "fields") else 1
     workloads: dict[str, Workload] = {}
     kernels: dict[str, str] = {}
     merged: Counter[str] = Counter()
+    always: dict[str, set[int]] = {}
     for var, function in module.functions.items():
         name = var.name_hint
         if name not in weights or not isinstance(function, tvm.tirx.PrimFunc):
@@ -173,10 +180,24 @@ def _extract(
         workload = from_prim_func(function, label, outputs[name], origin)
         kernels[name] = workload.key
         merged[workload.key] += weights[name]
+        always[workload.key] = always.get(workload.key, constant[name]) & constant[name]
         workloads.setdefault(workload.key, workload)
     text = str(target)
-    tasks = tuple(Task(workloads[key], text, merged[key]) for key in workloads)
+    tasks = tuple(
+        Task(workload, text, merged[key], ConstantOperands(tuple(sorted(always[key])), model_bytes))
+        for key, workload in workloads.items()
+    )
     return Lowered(module, config, tasks, kernels, concatenations)
+
+
+def _constant_sizes(arguments: Any) -> dict[int, int]:
+    """The bytes of those arguments of a call that are constants, by position."""
+    fields = arguments.fields if isinstance(arguments, relax.Tuple) else [arguments]
+    return {
+        position: TensorSpec(shape_of(field), str(field.ty.dtype)).nbytes
+        for position, field in enumerate(fields)
+        if isinstance(field, GenericConst)
+    }
 
 
 def _describe(

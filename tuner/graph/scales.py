@@ -37,11 +37,13 @@ def _unscaled(builder: relax.BlockBuilder, value: Any) -> tuple[Any, float]:
     while call is not None and op_name(call) in _MOVES:
         moves.append(call)
         call = producer(builder, call.args[0])
-    if call is None or op_name(call) != "relax.multiply":
+    name = "" if call is None else op_name(call)
+    if call is None or name not in ("relax.multiply", "relax.divide"):
         return value, 1.0
-    for x, factor in (call.args, call.args[::-1]):
+    for x, factor in (call.args, call.args[::-1])[: 1 if name == "relax.divide" else 2]:
         scale = array_of(factor)
         if scale is not None and scale.shape == () and scale != 0:
+            scale = 1 / scale if name == "relax.divide" else scale
             for move in reversed(moves):
                 x = builder.emit(Call(move.op, [x, *move.args[1:]], move.attrs, move.ty_args))
             return x, float(scale)

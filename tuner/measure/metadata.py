@@ -50,7 +50,7 @@ def used_since(before: ProcessUsage) -> dict[str, Any]:
 
 
 def process_conditions(mode: str) -> dict[str, Any]:
-    """The conditions of this process now: hot or cold caches, thread settings, pinned CPUs, the CPU's clock."""
+    """The conditions of this process now: the mode, thread settings, pinned CPUs, the CPU's clock."""
     conditions = {"mode": mode, "threads": _thread_settings(), "cpus": _pinned(), **_machine()}
     frequency = environment.frequency_mhz()
     return conditions if frequency is None else {**conditions, "frequency_mhz": frequency}
@@ -100,7 +100,7 @@ def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
         ("frequency", _format(conditions.get("frequency_mhz"), "{:.0f} MHz")),
         ("governor", conditions.get("governor")),
         ("SMT", None if conditions.get("smt") is None else ("on" if conditions["smt"] else "off")),
-        ("caches", conditions.get("mode")),
+        ("caches", _caches(conditions)),
         ("threads", conditions.get("threads")),
         ("pinned to CPUs", " ".join(map(str, conditions.get("cpus") or ()))),
     ]
@@ -145,6 +145,12 @@ def _busy(conditions: Mapping[str, Any]) -> bool:
     """Whether other processes were at work when a measurement began: then its time is that of a loaded machine."""
     threads = len(conditions.get("cpus") or ()) or 1
     return float(conditions.get("load_before") or 0.0) > threads + BUSY_LOAD
+
+
+def _caches(conditions: Mapping[str, Any]) -> str | None:
+    """The mode, and how many copies of the constants took turns."""
+    mode, copies = conditions.get("mode"), conditions.get("constant_copies")
+    return f"{mode}, {copies} copies of the constants in turn" if copies else mode
 
 
 def _cpu_share(conditions: Mapping[str, Any]) -> str | None:

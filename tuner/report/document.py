@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import curves, end_to_end, figures, tables, units
+from tuner.report import account, curves, end_to_end, figures, tables, units
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def build(
     kernels = tables.kernels(summary)
     sections = (
         _end_to_end(summary),
+        *_account(summary, kernels),
         _kernels(summary, kernels),
         _search(summary, kernels, records),
         _roofline(summary, kernels),
@@ -90,6 +91,19 @@ def _least_difference(noise: float) -> str:
     if noise > end_to_end.SAME_WITHIN:
         return f"Differences within {units.percent(noise)}, twice the A/A noise floor of this comparison, do not count."
     return f"Differences within 0.5 % do not count; twice the A/A noise floor of this comparison is {noise:.2%}."
+
+
+def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> list[Section]:
+    parts = account.parts(summary, kernels)
+    if not parts:
+        return []
+    text = (
+        *account.sentences(summary, parts),
+        "Times are of all calls of one inference. “Certified” is the kernel's time alone, as the table below has it."
+        " Sorted by how far above its lower bound a part is.",
+    )
+    picture = figures.account(parts, summary["account"]["end_to_end_s"])
+    return [Section("Where the time goes", text, (picture,), account.table(summary, parts))]
 
 
 def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Section:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from tuner.report import units
+from tuner.report.account import Part
 from tuner.report.curves import Curve, SearchCurves
 from tuner.report.end_to_end import TUNED, UNTUNED, Entry
 from tuner.report.tables import Kernel
@@ -107,6 +108,35 @@ def _bar(axes: Axes, row: int, entry: Entry, left: float) -> float:
     axes.annotate(units.milliseconds(entry.median_s), (end, row), (8, 0), textcoords="offset points", va="center",
                   weight="bold" if entry.key == TUNED else "normal")  # fmt: skip
     return end
+
+
+def account(parts: Sequence[Part], whole_s: float) -> Picture:
+    """One bar of what one inference spends its time on: the longest kernels, the others, and the runtime."""
+    kernels = sorted((part for part in parts if part.is_kernel), key=lambda part: -part.seconds)
+    shown = [(part.name, part.seconds) for part in kernels[: len(_TASK_COLOURS)]]
+    others = sum(part.seconds for part in kernels[len(_TASK_COLOURS) :])
+    shown += [(f"the other {len(kernels) - len(shown)} kernels", others)] if others else []
+    colours = [*_TASK_COLOURS[: min(len(kernels), len(_TASK_COLOURS))], *([FAINT] if others else [])]
+    between = [part for part in parts if not part.is_kernel]
+    shown += [(part.name, part.seconds) for part in between]
+    colours += [TUNED_COLOUR, UNTUNED_COLOUR][: len(between)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 1.9 + 0.27 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        start, bars = 0.0, list[Any]()
+        for (_, seconds), colour in zip(shown, colours, strict=True):
+            bars.append(axes.barh(0, 1e3 * seconds, left=start, height=0.6, color=colour, edgecolor="white"))
+            start += 1e3 * seconds
+        axes.axvline(1e3 * whole_s, color=INK, linewidth=1.6)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(0, 1.04 * max(start, 1e3 * whole_s))
+        plain_ticks(axes.xaxis, False)
+        axes.set_xlabel("ms of one inference; the line: measured end to end", fontsize=12.5)
+        labels = [f"{drawable(name, 44)}, {units.milliseconds(seconds)}" for name, seconds in shown]
+        figure.legend(bars, labels, loc="outside lower left", frameon=False, fontsize=12, handlelength=1.2)
+        words = ", ".join(f"{name} {units.milliseconds(seconds)}" for name, seconds in shown)
+        return rendered(figure, "account", f"Of {units.milliseconds(whole_s)} end to end: {words}.")
 
 
 def model_progress(curve: Curve, untuned_s: float) -> Picture:

@@ -254,6 +254,20 @@ _MEASURED = {
 `remeasurement_shift` is by what part of `searched_s`, the search's time, the final time differs from it. `ties` are
 the finalists that this machine cannot tell from the winner.
 """
+_BOUNDS = {"lower_bound_s": _maybe(_number), "cold_bytes": _maybe(_count)}
+"""Of one call of a kernel; optional. `cold_bytes`: of its constants, what comes from memory inside the model."""
+_TOTAL = {"calls": _count, "seconds": _number}
+_ACCOUNT = _fields(
+    {
+        "end_to_end_s": _positive,
+        "kernels": _list_of(_fields({"symbol": _text, "task": _maybe(_text), **_TOTAL})),
+        "memory": _fields(_TOTAL),
+        "runtime": _fields(_TOTAL),
+    },
+    {"inferences": _count},
+)
+"""Where the time of one inference went; optional. `seconds` are of all calls together; all of them add up to the time
+end to end, which was measured beside them."""
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {
     "kind": _text,
@@ -310,7 +324,7 @@ _SUMMARY = _fields(
         "model": _fields(_MODEL),
         "target": _fields(_TARGET),
         "search": _fields(_SEARCH),
-        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED})),
+        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED, **_BOUNDS})),
         "end_to_end": _maybe(_fields(_END_TO_END, _COMPARED)),
         "export": _maybe(_fields({"path": _text, "sha256": _text})),
         "environment": _maybe(_any_mapping),
@@ -320,5 +334,6 @@ _SUMMARY = _fields(
             _fields({"peak_flops_per_s": _maybe(_positive), "bandwidth_bytes_per_s": _maybe(_positive)})
         ),
         "notes": _list_of(_text),
+        "account": _maybe(_ACCOUNT),
     },
 )

@@ -150,6 +150,19 @@ def test_list_show_report_export(finished: tuple[Path, Path]) -> None:
     assert len((run / "export" / "model.so").read_bytes()) == pytest.approx(len(before), rel=0.05)
 
 
+def test_where_the_time_of_the_model_goes(finished: tuple[Path, Path]) -> None:
+    folder, run = finished
+    summary = _summary(run)
+    account = summary["account"]
+    assert {kernel["task"] for kernel in account["kernels"]} == {kernel["task"] for kernel in summary["kernels"]}
+    assert all(kernel["lower_bound_s"] >= 0 for kernel in summary["kernels"])
+    assert {kernel["cold_bytes"] for kernel in summary["kernels"]} == {0}  # so small a model stays in the caches
+    assert "## Where the time goes" in (run / "report.md").read_text()
+    done = _tuner("profile", run.name, "--out", str(folder / "runs"))
+    assert done.returncode == 0, done.stderr
+    assert "All parts together take" in done.stdout
+
+
 def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
     _, run = finished
     tuned = [k for k in _summary(run)["kernels"] if k["tuned_s"] is not None]

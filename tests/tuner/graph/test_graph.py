@@ -225,3 +225,16 @@ def test_parameters_get_names_that_compilers_take() -> None:
     lowered = lower(module, GraphConfig("NCHW"), Target(TARGET))
     [value] = np.unique(_run(assemble(lowered, {}, Target(TARGET)), arrays))
     assert value == (((1 + 2) * 2 + 3) * 3 + 4) * 4
+
+
+def test_tasks_say_which_arguments_are_constant(model: ImportedModel) -> None:
+    tasks = lower(clean(model.module), GraphConfig("NCHW"), Target(TARGET)).tasks
+    convolutions = [task for task in tasks if task.name.startswith("conv")]
+    assert convolutions
+    for task in convolutions:
+        assert task.constants.positions[:2] == (1, 2)  # the weight and the bias; the data and the residual are not
+        assert 0 not in task.constants.positions
+    assert any(not task.constants.positions for task in tasks)
+    sizes = {sum(task.workload.args[p].nbytes for p in task.constants.positions) for task in tasks}
+    assert {task.constants.model_bytes for task in tasks} == {tasks[0].constants.model_bytes}
+    assert tasks[0].constants.model_bytes >= sum(sizes)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Builder
+    from tuner.protocols import Array, Builder
 
 CODEGEN = "tuner.devices.cpu.codegen:compile"
 
@@ -23,6 +23,7 @@ class CpuKind:
     """Implements `DeviceKind`."""
 
     name = "llvm"
+    modes = ("model", "hot", "cold")
     bundles = False
 
     def is_here(self) -> bool:
@@ -63,6 +64,11 @@ class CpuKind:
         from tuner.devices.cpu.device import Cpu
 
         return Cpu(opening, self)
+
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        from tuner.devices.cpu import account
+
+        return account.take(library, inputs, threads, seconds)
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         raise TargetError("--runner: bundles hold kernels for GPUs", "measure with `tuner run` on this machine's CPU")

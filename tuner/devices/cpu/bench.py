@@ -18,8 +18,8 @@ _SERVICE = "tuner.devices.cpu.kernel_service:KernelService"
 class KernelBench:
     """Implements `protocols.Bench`: whatever a kernel does to the child it runs in is a status.
 
-    `mode` is hot or cold, `env` the child's environment, `timeout_s` the longest that checking one kernel may take,
-    `replay` a file of recorded measurements that stand in for timing.
+    `mode` is model, hot or cold, `env` the child's environment, `timeout_s` the longest that checking one kernel may
+    take, `replay` a file of recorded measurements that stand in for timing.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
-from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
+from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
 from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
@@ -49,7 +49,7 @@ class Cpu:
             target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s
         )
         self.bench: Bench = KernelBench(
-            measure.mode, self._threads, thread_env(self._threads), measure.run_timeout_s, opening.replay
+            mode_of(kind, measure.mode), self._threads, thread_env(self._threads), measure.run_timeout_s, opening.replay
         )
         self.assembly: Assembly = kind.assembly(target)
 

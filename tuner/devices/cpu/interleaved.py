@@ -32,6 +32,9 @@ class Guarded(Prepared, Protocol):
 
     buffers: GuardedBuffers
 
+    def stay(self) -> None:
+        """From now on call on the guarded buffers alone, not on copies of what is constant."""
+
 
 class BuffersSpoiled(Exception):
     """Some kernel wrote where it must not. Which one is found by measuring each alone."""
@@ -67,6 +70,10 @@ class KernelHolder(Protocol):
     def pin(self, trial: Trial) -> None:
         """Pin the threads that a kernel keeps busy."""
 
+    def as_in_model(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        """Where the mode says so, let kernels of one task take copies of their constants in turn; the conditions that
+        say so."""
+
 
 @dataclass(kw_only=True)
 class _CpuSamples(InterleavedSamples):
@@ -95,9 +102,10 @@ def measure_interleaved(
         trials.append(holder.begin(job, like=trials[0] if trials else None))
         _require_unspoiled(trials[0])
     timed = [t for t in trials if t.check.ok and t.first_call_s <= SLOW_CALL_S]
+    rotated = holder.as_in_model(timed)
     samples = _sampled(holder, timed, policy, began + budget_s, seed) if timed else []
     _require_unspoiled(trials[0])
-    common = process_conditions(holder.runner.mode) | {"load_before": load} | used_since(before)
+    common = process_conditions(holder.runner.mode) | rotated | {"load_before": load} | used_since(before)
     run_s = (time.perf_counter() - began) / max(len(trials), 1)
     samples_of = {id(trial): entry for trial, entry in zip(timed, samples, strict=False)}
     measurements = []
@@ -134,7 +142,7 @@ def _calibrated(runner: CpuRunner, prepared: Prepared, first_s: float, policy: P
 
 def _block(runner: CpuRunner, entry: _CpuSamples) -> tuple[float, bool]:
     """Seconds per call of one block, and whether the process was switched out meanwhile."""
-    if runner.hot:
+    if runner.in_blocks:
         entry.prepared.launch(1)  # a warm-up call: the others have driven its data out of the caches
     block = runner.block(entry.prepared, entry.calls)
     entry.preempted += block.preempted

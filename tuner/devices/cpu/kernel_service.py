@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from kernels.reference import Expectation
-from kernels.tensors import TensorSpec, seeded_inputs
+from kernels.tensors import ConstantOperands, TensorSpec, seeded_inputs
 from tuner.devices.checked import Ready, with_errors, wrong_result
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
+from tuner.devices.cpu.rotation import Rotation
 from tuner.devices.cpu.runner import CpuRunner
 from tuner.measure.replay import Recording, ReplayRunner
 from tuner.outputs import OutputCheck
@@ -49,9 +50,16 @@ class LoadedKernel:
         self._function = module[entry]
         self._device = tvm.cpu()
         self._arrays = buffers.tensors
+        self._rotation: Rotation | None = None
+        self._calls: list[list[Any]] = []
         self.buffers = buffers
 
     def launch(self, count: int) -> None:
+        if self._rotation is not None:
+            function, calls = self._function, self._calls
+            for number in self._rotation.take(count):
+                function(*calls[number])
+            return
         if count <= _LOOP_IN_PYTHON:
             for _ in range(count):
                 self._function(*self._arrays)
@@ -62,6 +70,15 @@ class LoadedKernel:
         """Work on the buffers of another kernel of the task: where data lie in memory can make some per cent."""
         self.buffers = other.buffers
         self._arrays = other.buffers.tensors
+
+    def rotate(self, rotation: Rotation, constants: ConstantOperands) -> None:
+        """From now on each call takes the next copies of the constants."""
+        self._calls = rotation.calls(self._arrays, constants)
+        self._rotation = rotation
+
+    def stay(self) -> None:
+        """From now on each call is on the guarded buffers."""
+        self._rotation, self._calls = None, []
 
     def outputs(self) -> list[Array]:
         return [a.copy() for a in self.buffers.outputs]
@@ -89,10 +106,11 @@ class KernelLibrary:
 class KernelService:
     """Runs in a child with the thread count that the model will have.
 
-    `mode` is hot or cold, `replay` a file of recorded measurements that stand in for timing.
+    `mode` is model, hot or cold, `replay` a file of recorded measurements that stand in for timing.
     """
 
     def __init__(self, mode: str, threads: int, replay: str | None = None) -> None:
+        self._rotation = Rotation()
         self.runner = CpuRunner(mode)
         self._replay = None if replay is None else ReplayRunner(Recording.load(Path(replay)))
         self._threads = threads
@@ -116,7 +134,7 @@ class KernelService:
     def op_run(self, job: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
         """Check, then time, then check again; a Measurement as data."""
         asked = Job.from_json(job)
-        with memory_growth(_memory_for([asked])):
+        with memory_growth(self._memory_for([asked])):
             return self._run(asked, Policy.from_json(policy))
 
     def _run(self, job: Job, stops: Policy) -> dict[str, Any]:
@@ -133,7 +151,9 @@ class KernelService:
     def _time(self, trial: Trial, policy: Policy) -> Measurement:
         if trial.first_call_s <= SLOW_CALL_S:
             runner = self._replay or self.runner
-            return runner.run(Ready(trial.job.entry, trial.prepared), trial.inputs, policy, called_before=True)
+            rotated = self.as_in_model([trial])
+            ready = Ready(trial.job.entry, trial.prepared)
+            return _with_details(runner.run(ready, trial.inputs, policy, called_before=True), rotated)
         limit = policy.give_up_above_s
         if limit is not None and trial.first_call_s > limit:
             return Measurement.censored(limit, policy.fidelity)
@@ -146,7 +166,7 @@ class KernelService:
         if self._replay is not None:
             return {"measurements": [self.op_run(job, policy) for job in jobs], "control": None}
         asked = [Job.from_json(job) for job in jobs]
-        with memory_growth(_memory_for([*asked, asked[0]])):
+        with memory_growth(self._memory_for([*asked, asked[0]])):
             return measure_interleaved(self, asked, Policy.from_json(policy), budget_s, seed)
 
     def begin(self, job: Job, like: Trial | None = None) -> Trial:
@@ -173,6 +193,7 @@ class KernelService:
         already: no other is made.
         """
         buffers, job = trial.prepared.buffers, trial.job
+        trial.prepared.stay()
         if fault := buffers.fault(trial.inputs):
             return f"after timing: {fault}"
         if any(not np.array_equal(a, b) for a, b in zip(trial.outputs, buffers.outputs, strict=True)):
@@ -192,6 +213,27 @@ class KernelService:
         """Pin this process's threads, once, while a kernel that uses them all runs."""
         if not self._pinned and trial.first_call_s < SLOW_CALL_S:
             self._pinned = pin_while_calling(trial.prepared.launch, self._threads, trial.first_call_s)
+
+    def as_in_model(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        """Let kernels of one task take copies of their constants in turn, unless they are timed otherwise or need none;
+        the conditions that say so."""
+        if self.runner.mode != "model" or self._replay is not None or not trials:
+            return {}
+        job, inputs = trials[0].job, trials[0].inputs
+        copies = self._rotation.fill((job.task, job.seed, job.constants), inputs, job.constants)
+        if not copies:
+            return {}
+        for trial in trials:
+            assert isinstance(trial.prepared, LoadedKernel)
+            trial.prepared.rotate(self._rotation, job.constants)
+        return {"constant_copies": copies}
+
+    def _memory_for(self, jobs: Sequence[Job]) -> int:
+        """Bytes that checking and timing these may need beyond what the process has. A pool of threads, with their
+        stacks, is started by the first kernel that needs it."""
+        tensors = sum(spec.nbytes for job in jobs for spec in (*job.inputs, *job.outputs))
+        copies = max(self._rotation.bytes_for([spec.nbytes for spec in job.inputs], job.constants) for job in jobs)
+        return _MEMORY_BESIDE + _MEMORY_TIMES * tensors + (os.cpu_count() or 1) * (16 << 20) + copies
 
     def _seeded(self, job: Job) -> list[Array]:
         key = (job.task, job.seed)
@@ -230,11 +272,10 @@ def _library(job: Job) -> KernelLibrary:
     return KernelLibrary(str(job.path), job.entry, job.outputs)
 
 
-def _memory_for(jobs: Sequence[Job]) -> int:
-    """Bytes that checking and timing these may need beyond what the process has. A pool of threads, with their
-    stacks, is started by the first kernel that needs it."""
-    tensors = sum(spec.nbytes for job in jobs for spec in (*job.inputs, *job.outputs))
-    return _MEMORY_BESIDE + _MEMORY_TIMES * tensors + (os.cpu_count() or 1) * (16 << 20)
+def _with_details(measured: Measurement, details: Mapping[str, Any]) -> Measurement:
+    conditions = measured.conditions
+    conditions = dataclasses.replace(conditions, details={**conditions.details, **details})
+    return dataclasses.replace(measured, conditions=conditions)
 
 
 def _save(path: str, arrays: Sequence[Array]) -> None:

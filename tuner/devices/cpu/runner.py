@@ -77,14 +77,15 @@ def last_level_cache_bytes(fallback: int = 32 << 20) -> int:
 class CpuRunner:
     """Times a launchable in the calling process. Implements `protocols.Runner`.
 
-    `mode` "hot": the calls of a block follow one another on the same buffers. "cold": before each call a
-    buffer twice the last-level cache is written, outside the timed window, so a block is one call. Outputs
-    are not checked here. Exceptions of the launchable are raised.
+    `mode` "hot": the calls of a block follow one another on the same buffers. "model": so they do, and what is called
+    takes copies of its constants in turn (see `rotation`). "cold": before each call a buffer twice the last-level cache
+    is written, outside the timed window, so a block is one call. Outputs are not checked here. Exceptions of the
+    launchable are raised.
     """
 
     def __init__(self, mode: str = "hot") -> None:
-        if mode not in ("hot", "cold"):
-            raise ValueError(f"mode is 'hot' or 'cold', not {mode!r}")
+        if mode not in ("model", "hot", "cold"):
+            raise ValueError(f"mode is 'model', 'hot' or 'cold', not {mode!r}")
         self._flush = np.zeros(2 * last_level_cache_bytes(), dtype=np.uint8) if mode == "cold" else None
         self.mode = mode
 
@@ -118,8 +119,8 @@ class CpuRunner:
         return Measurement(Status.OK, tuple(kept), policy.fidelity, stopped_by, run_s=run_s, conditions=conditions)
 
     @property
-    def hot(self) -> bool:
-        """Whether the mode is "hot"."""
+    def in_blocks(self) -> bool:
+        """Whether calls follow one another, with no flush before each."""
         return self._flush is None
 
     def sample(self, prepared: Prepared, calls: int) -> float:

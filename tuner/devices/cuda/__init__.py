@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Builder
+    from tuner.protocols import Array, Builder
 
 CODEGEN = "tuner.devices.cuda.codegen:compile"
 
@@ -25,6 +25,7 @@ class CudaKind:
     """Implements `DeviceKind`."""
 
     name = "cuda"
+    modes = ("hot", "cold")
     bundles = True
 
     def is_here(self) -> bool:
@@ -68,6 +69,9 @@ class CudaKind:
         from tuner.devices.cuda.device import Cuda
 
         return Cuda(opening, self)
+
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        return None  # its kernels are one CUDA graph
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         from tuner.devices.cuda.bench import open_gpus

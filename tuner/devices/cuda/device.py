@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.devices.cuda.bench import GpuBench, open_gpus
 from tuner.devices.cuda.runner import lower_bound_s
-from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples
+from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
@@ -42,13 +42,14 @@ class Cuda:
 
     def __init__(self, opening: Opening, kind: DeviceKind) -> None:
         self._opening = opening
+        self._mode = mode_of(kind, opening.measure.mode)
         target, measure = opening.target, opening.measure
         self._opened: GpuBench | None = None
         self.bench: Bench
         if opening.replay is not None:
             self.bench = ReplayBench(Recording.load(opening.replay))
         else:
-            [self._opened] = open_gpus([0], target.features[0], measure.mode)
+            [self._opened] = open_gpus([0], target.features[0], self._mode)
             self.bench = self._opened
         self.builder: Builder = kind.builder(
             target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s
@@ -81,7 +82,7 @@ class Cuda:
         self._opening.progress.phase("timing cuDNN's and cuBLAS's kernels")
         policy = dataclasses.replace(RANK, max_time_s=_KERNEL_S)
         settings = {
-            "runner": "tuner.devices.cuda.kernel_service:runner", "device": 0, "mode": self._opening.measure.mode,
+            "runner": "tuner.devices.cuda.kernel_service:runner", "device": 0, "mode": self._mode,
             "bus_id": self._opened.description["bus_id"],
         }  # fmt: skip
         counterparts = [task for task in tasks if task.workload.origin]

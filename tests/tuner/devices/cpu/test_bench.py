@@ -14,11 +14,13 @@ import pytest
 
 from kernels.passes import PASSES
 from kernels.space import Candidate
+from kernels.tensors import ConstantOperands
 from kernels.workload import TensorSpec
 from tests.tuner.devices.test_builder import matmul
 from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.codegen import linker
+from tuner.measure.metadata import metadata_lines
 from tuner.process.pinning import thread_env
 from tuner.protocols import SCREEN, Artifact, Job, Reference, Task, job_of
 from tuner.records import Status
@@ -121,6 +123,32 @@ def test_hostile_kernels_become_statuses(built: Any, tmp_path: Path, body: str, 
         assert healthy.ok, healthy.reason
     finally:
         bench.close()
+
+
+@pytest.mark.parametrize(("constants", "copies"), [(ConstantOperands((1,), 1 << 20), 64), (ConstantOperands(), None)])
+def test_constants_take_turns_as_in_the_model(
+    built: Any, constants: ConstantOperands, copies: int | None, tmp_path: Path
+) -> None:
+    builder = CPU.builder(TARGET, tmp_path / "built", 1, 60)
+    try:
+        builder.space(built[0], tuple(PASSES))
+        references = builder.reference(built[0], [0, 1], tmp_path)
+    finally:
+        builder.close()
+    assert not isinstance(references, str)
+    job = _job(built, constants=constants, recheck=(1, references[1]))
+    bench = KernelBench("model", 1, thread_env(1), timeout_s=20)
+    try:
+        alone = bench.measure(job, SCREEN)
+        together, control = bench.measure_interleaved([job, job], SCREEN, 0.3, seed=0)
+    finally:
+        bench.close()
+    assert control is not None
+    for measured in (alone, *together):
+        assert measured.ok, measured.reason  # also right on other inputs: not those of the copies
+        assert measured.conditions.details["mode"] == "model"
+        assert measured.conditions.details.get("constant_copies") == copies
+    assert f"{copies} copies" in dict(metadata_lines(alone))["caches"] or copies is None
 
 
 def test_inputs_are_described_by_data_alone(built: Any) -> None:

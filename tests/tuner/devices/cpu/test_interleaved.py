@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ class Busy:
         if self.spoils and self.calls > 3:
             self.buffers.inputs[0][0] += 1.0
 
+    def stay(self) -> None:
+        pass
+
     def outputs(self) -> list[Any]:
         return [self.buffers.outputs[0].copy()]
 
@@ -75,6 +79,9 @@ class Holder:
 
     def pin(self, trial: Trial) -> None:
         self.pinned += 1
+
+    def as_in_model(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        return {"constant_copies": 7 * len(trials)}
 
 
 def run(*kernels: Busy, budget_s: float = 0.2) -> tuple[list[Measurement], AaControl | None, Holder]:

@@ -19,6 +19,12 @@ class TestCpuRunner(RunnerContract):
         return CpuRunner()
 
 
+class TestRunnerAsInTheModel(RunnerContract):
+    @pytest.fixture
+    def runner(self) -> Runner:
+        return CpuRunner("model")
+
+
 class TestColdRunner(RunnerContract):
     @pytest.fixture
     def runner(self) -> Runner:

@@ -1,0 +1,74 @@
+"""`profile`: where the time of a finished run's exported model goes. A run takes the same account when it ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kernels.tensors import TensorSpec, seeded_inputs
+from tuner.commands.prepare import RunContext
+from tuner.config import EffortSettings
+from tuner.devices import resolve
+from tuner.errors import TunerError, UserError
+from tuner.export import library
+from tuner.importers import model_inputs
+from tuner.progress import Progress
+from tuner.protocols import ImportedModel
+from tuner.report import account, tables
+from tuner.report import summary as summary_file
+
+if TYPE_CHECKING:
+    from tuner.graph import Lowered
+
+_SECONDS = EffortSettings.account_s
+_WINNER = re.compile(r"tuned_([0-9a-f]{16})_")
+"""The symbol of a tuned kernel, as the builder names it: its task is in it."""
+
+
+def profile(folder: Path, progress: Progress) -> tuple[list[Sequence[str]], list[str]]:
+    """The account of the model that a run exported, taken now: a table with its headers, and sentences on it.
+
+    Raises UserError where there is no export, or where its device cannot tell.
+    """
+    summary = summary_file.load(folder)
+    manifest = library.read_manifest(folder / library.FOLDER)
+    specs = tuple(TensorSpec(tuple(i["shape"]), i["dtype"]) for i in manifest["inputs"])
+    kind = resolve.kind_of_text(manifest["target"])
+    progress.phase("timing every call of the exported model")
+    exported = folder / library.FOLDER / library.LIBRARY
+    taken = kind.account(exported, seeded_inputs(specs, 0), manifest["threads"], _SECONDS)
+    if taken is None:
+        raise UserError(f"{folder.name}: the calls of a model on {kind.name} devices cannot be told apart")
+    known = {row["symbol"]: row["task"] for row in (summary.get("account") or {}).get("kernels", [])}
+    summary["account"] = with_tasks(taken, known)
+    parts = account.parts(summary, tables.kernels(summary))
+    made = account.table(summary, parts)
+    return [made.headers, *made.rows], account.sentences(summary, parts)
+
+
+def account_of_run(run: RunContext, model: ImportedModel, graph: Lowered) -> dict[str, Any] | None:
+    """The account of the model that a run has just put together; None, with a note where there is a reason, without."""
+    places = [run.folder / library.FOLDER, run.work / library.FOLDER]
+    put_together = next((p for place in places if (p := place / library.LIBRARY).exists()), None)
+    if put_together is None or run.interrupted() or run.replay is not None:
+        return None
+    run.progress.phase("timing every call of the tuned model")
+    inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
+    seconds = run.settings.account_s
+    try:
+        taken = resolve.kind_of(run.target).account(put_together, inputs, run.target.threads, seconds)
+    except TunerError as error:  # the run is worth its report without it
+        run.notes.append(f"no account of the model's time: {error.message}")
+        return None
+    return None if taken is None else with_tasks(taken, graph.kernels)
+
+
+def with_tasks(taken: Mapping[str, Any], tasks: Mapping[str, str | None]) -> dict[str, Any]:
+    """An account whose kernels have the keys of their tasks; `tasks` has those of kernels that were not tuned."""
+    kernels = []
+    for kernel in taken["kernels"]:
+        winner = _WINNER.match(kernel["symbol"])
+        kernels.append({**kernel, "task": winner[1] if winner else tasks.get(kernel["symbol"])})
+    return {**taken, "kernels": kernels}
