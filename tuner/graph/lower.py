@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.ir import Call, GenericConst
 from tvm.target import Target
 
+from kernels.space.sketch_rules import rules_of
 from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
 from tuner.graph.joins import ConcatenationOrigins, joins
@@ -75,7 +76,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
     joined = ConcatenationOrigins()
-    rules = plain.rules() | (softmax_rules() | joined.rules() if target.kind.name == "llvm" else {})
+    rules = plain.rules() | (softmax_rules() | joined.rules() if rules_of(target) else {})
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
