@@ -108,7 +108,8 @@ class Products(Rewriter):
     def _viewed(self, name: str, call: Call, args: Sequence[Any]) -> Any:
         """A reshape, transpose or slice as a view; None for other operators."""
         if name in _RESHAPES:
-            return self._reshaped(self._view(args[0]), shape_of(call))
+            shape = shape_of(call)
+            return None if 0 in shape else self._reshaped(self._view(args[0]), shape)
         if name == "relax.permute_dims":
             rank = len(shape_of(call))
             axes = [int(a) % rank for a in call.attrs.axes] if call.attrs.axes else list(reversed(range(rank)))
@@ -307,16 +308,17 @@ class Products(Rewriter):
         if shape[-1:] != (columns,):
             return value
         if array is not None:
-            return relax.const(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, wide - columns)], "edge"))
+            longer = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, wide - columns)], "edge")
+            return relax.const(longer, str(array.dtype))
         if value not in self._masks:
-            longer = self.builder.call_te(
+            pad = self.builder.call_te(
                 lambda x: te.compute(
                     (*shape[:-1], wide), lambda *at: x[(*at[:-1], te.min(at[-1], columns - 1))], "pad"
                 ),
                 self.materialize(value),
                 primfunc_name_hint="pad",
             )
-            self._masks[value] = View.of(self.emit(longer), (*shape[:-1], wide))
+            self._masks[value] = View.of(self.emit(pad), (*shape[:-1], wide))
         return self._masks[value]
 
     def _scaled(self, call: Call, args: Sequence[Any]) -> View | None:
@@ -352,7 +354,7 @@ class Products(Rewriter):
         if wanted is None:
             return None
         if array is not None:
-            return relax.const(array.reshape(wanted[-1:] if set(wanted[:-1]) == {1} else wanted))
+            return relax.const(array.reshape(wanted[-1:] if set(wanted[:-1]) == {1} else wanted), str(array.dtype))
         return self.materialize(self._reshaped(self._view(value), wanted))
 
     def _along_rows(self, name: str, call: Call, args: Sequence[Any]) -> View | None:

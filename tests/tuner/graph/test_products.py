@@ -281,6 +281,19 @@ def test_layer_norm_and_split_see_through_reshapes() -> None:
     assert not [n for n in _names(lowered) if "split" in n or "transpose" in n]
 
 
+def test_whole_numbers_behind_a_reshape_keep_their_type_and_empty_tensors_their_shape() -> None:
+    def build(builder: relax.BlockBuilder, params: Sequence[Any]) -> Any:
+        emit, op = builder.emit, relax.op
+        product = emit(op.matmul(params[0], relax.const(np.eye(16, dtype=np.float32))))
+        numbers = emit(op.astype(emit(op.reshape(product, (1, 9, 16))), "int64"))
+        large = emit(op.add(emit(op.reshape(numbers, (9, 16))), relax.const(np.array([2**40], np.int64), "int64")))
+        nothing = emit(op.reshape(emit(op.strided_slice(params[0], [0], [0], [0])), (0, 4, 4)))
+        return op.add(large, emit(op.astype(emit(op.sum(nothing)), "int64")))
+
+    x = np.arange(144, dtype=np.float32).reshape(9, 16)
+    assert np.array_equal(_run(_lowered([(9, 16)], build), [x]), np.arange(144).reshape(9, 16) + 2**40)
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "lanes", "tiling"),
     [
