@@ -22,9 +22,14 @@ CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
 
 
+def rules_of(target: Target) -> Mapping[str, Callable[[Schedule], bool]]:
+    """Our sketch rules for a target; on a GPU there are none."""
+    return CPU_SKETCH_RULES if target.kind.name == "llvm" else {}
+
+
 def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:
     """(name, trace) of each sketch rule that fits the workload on the target."""
-    for name, rule in (CPU_SKETCH_RULES if target.kind.name == "llvm" else {}).items():
+    for name, rule in rules_of(target).items():
         schedule = Schedule(workload.module(), seed=1, error_render_level="none")
         try:
             fits = rule(schedule)

@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.ir import Call
 from tvm.target import Target
 
+from kernels.space.sketch_rules import rules_of
 from kernels.workload import Workload, from_prim_func
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
@@ -66,7 +67,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()
-    rules = plain.rules() | (softmax_rules() if target.kind.name == "llvm" else {})
+    rules = plain.rules() | (softmax_rules() if "rows" in rules_of(target) else {})
     options = {} if config.fusion_depth < 1 else {"relax.FuseOps.max_depth": config.fusion_depth}
     fuse = [] if config.fusion_depth == 0 else [relax.transform.FuseOps()]
     with target, tvm.transform.PassContext(opt_level=3, config=options):
