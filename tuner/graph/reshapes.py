@@ -91,8 +91,14 @@ class Reshapes(Rewriter):
         return result
 
     def _elementwise(self, call: Call, args: Sequence[Any]) -> Any:
-        """The call on the shape below a view of the result's shape; None where an operand does not fit that shape."""
+        """The call on the shape below a view of the result's shape; None where an operand does not fit that shape.
+
+        None as well where an image would have to be reshaped: packed layouts are of four axes.
+        """
         shape = shape_of(call)
+        plain = [arg for arg in args if not isinstance(arg, Reshaped) and array_of(arg) is None]
+        if len(shape) == 4 and any(shape_of(arg) == shape for arg in plain):
+            return None
         view = next((a for a in args if isinstance(a, Reshaped) and a.shape == shape), None)
         if view is None:
             return None

@@ -110,3 +110,20 @@ def test_scores_that_are_no_product_may_be_masked() -> None:
         return emit(op.where(emit(op.isnan(softmax)), scalar(0), softmax))
 
     assert "where" in operators(clean(graph(build, (2, 6))))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda emit, scores: emit(op.add(scores, relax.const(CAUSAL[:, ::-1].copy(), "float32"))),
+        lambda emit, scores: emit(op.multiply(scores, scalar(-1))),
+    ],
+    ids=["two masks", "a negative scale"],
+)
+def test_masks_that_together_may_take_a_row_keep_the_test(spoil: Build) -> None:
+    def build(emit: Any, x: Any, y: Any) -> Any:
+        scores = spoil(emit, emit(op.add(emit(op.matmul(x, y)), relax.const(CAUSAL, "float32"))))
+        softmax = emit(op.nn.softmax(scores, -1))
+        return emit(op.where(emit(op.isnan(softmax)), scalar(0), softmax))
+
+    assert "where" in operators(clean(graph(build, *SHAPES)))

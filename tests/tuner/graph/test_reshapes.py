@@ -84,6 +84,11 @@ CASES: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
         (6, 6, 8),
         ["abs", "reshape", "multiply"],
     ),
+    "an image beside a view": (
+        lambda emit, x: emit(op.add(emit(op.abs(x)), emit(op.reshape(flat_product(emit, x), (1, 2, 3, 8))))),
+        (1, 2, 3, 8),
+        ["abs", "reshape", "matmul", "reshape", "add"],
+    ),
     "transposes that cancel": (
         lambda emit, x: emit(op.permute_dims(emit(op.permute_dims(emit(op.abs(x)), [2, 0, 1])), [1, 2, 0])),
         (3, 6, 8),
