@@ -34,6 +34,7 @@ SUMMARY: dict[str, Any] = {
     "end_to_end": {
         "untuned_s": 0.5, "tuned_s": 0.05, "interval_s": [0.049, 0.051], "verified": True, "max_abs_error": 1e-6,
         "max_rel_error": 1e-5, "baselines": {"onnxruntime": {"median_s": 0.04, "interval_s": [0.039, 0.041]}},
+        "ratios": {"untuned": 0.1},
     },
     "export": {"path": "export", "sha256": "0" * 64},
     "environment": {},
