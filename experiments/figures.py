@@ -107,16 +107,20 @@ def run_summary(path: Path) -> Figures:
     summary = json.loads(path.read_text("utf-8"))
     models, search = summary["end_to_end"], summary["search"]
     tuned_s = models["tuned_s"]
-    medians = {"untuned": models["untuned_s"]} | {name: b["median_s"] for name, b in models["baselines"].items()}
-    ratios = {name: three(median_s / tuned_s) for name, median_s in medians.items()}
-    compared = ", ".join(f"x{ratios[name]} `{name}` {models['verdicts'][name]}" for name in medians)
+    # Of the pairs that gave the verdict: medians may say the contrary. Earlier files do not have them.
+    speedups = {name: three(1.0 / ratio) for name, ratio in models.get("ratios", {}).items() if ratio}
+    compared = ", ".join(
+        " ".join([*([f"x{speedups[name]}"] if name in speedups else []), f"`{name}`", verdict])
+        for name, verdict in models["verdicts"].items()
+    )
+    state = f" with the CPUs {models['state']}" if models.get("state") else ""
     minutes, seconds = divmod(round(search["wall_s"]), 60)
     checked = "outputs verified" if models["verified"] else "outputs not verified"
     return {
         "run": summary["run_id"],
         "tuned": duration(tuned_s),
-        **{f"times {name}": ratio for name, ratio in ratios.items()},
-        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: {duration(tuned_s)}, "
+        **{f"times {name}": speedup for name, speedup in speedups.items()},
+        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: {duration(tuned_s)}{state}, "
         f"{checked}; {compared}. Search: {minutes} min {seconds} s, {search['measured']:,} trials",
     }
 
