@@ -120,8 +120,9 @@ def run_summary(path: Path) -> Figures:
         "run": summary["run_id"],
         "tuned": duration(tuned_s),
         **{f"times {name}": speedup for name, speedup in speedups.items()},
-        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: {duration(tuned_s)}{state}, "
-        f"{checked}; {compared}. Search: {minutes} min {seconds} s, {search['measured']:,} trials",
+        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: "
+        f"{duration(tuned_s)}{state}, {checked}; {compared}. "
+        f"Search: {minutes} min {seconds} s, {search['measured']:,} trials",
     }
 
 
