@@ -248,6 +248,8 @@ class _Watch:
 
     def __init__(self, probe: StateProbe | None, result: ComparisonResult) -> None:
         self._probe, self._result = probe, result
+        if probe is not None:
+            probe.round_trip_s()  # the first one may have to start something
         began = time.perf_counter()
         self._before = probe.round_trip_s() if probe is not None else None
         self.cost_s = time.perf_counter() - began

@@ -60,6 +60,11 @@ class States:
         return state if self.of(after_s) == state else CpuState.MIXED
 
 
+def states_apart(round_trips_s: Sequence[float]) -> bool:
+    """Whether a few round trips, in seconds, are too far apart to be of one state."""
+    return max(round_trips_s) >= _GAP * min(round_trips_s)
+
+
 def states_of(round_trips_s: Sequence[float]) -> States:
     """The states that these round trips, in seconds, are of: they part in the widest gap between neighbours.
 

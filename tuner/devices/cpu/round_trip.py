@@ -94,8 +94,8 @@ class FixedState:
 class RoundTripProbe:
     """Implements `StateProbe`: a child measures between neighbours in the list of `cpus`; the longest counts.
 
-    Of more than nine CPUs nine, evenly spread, are looked at. A child that fails is not replaced: what it did not
-    measure is None.
+    Of more than nine CPUs nine, evenly spread, are looked at. The child is started by the first measurement, which is
+    made twice since the first one compiles. One that fails is not replaced: what it did not measure is None.
     """
 
     fixed: CpuState | None = None
@@ -106,19 +106,21 @@ class RoundTripProbe:
         self._threads = len(cpus)
         self.known_s: list[float] = machine.read_round_trips(runs, self._threads)
         self._stored = len(self.known_s)
-        self._child: Child | None = Child("tuner.devices.cpu.round_trip:RoundTrip", env=thread_env(1))
-        self._limit_s = _START_S
-        self.round_trip_s()  # the first one compiles
+        self._child: Child | None = None
+        self._failed = False
 
     def round_trip_s(self) -> float | None:
-        if self._child is None:
+        if self._failed:
             return None
         try:
-            seconds: float | None = self._child.call("longest", self._limit_s, cpus=self._cpus)
+            if self._child is None:
+                self._child = Child("tuner.devices.cpu.round_trip:RoundTrip", env=thread_env(1))
+                self._child.call("longest", _START_S, cpus=self._cpus)
+            seconds: float | None = self._child.call("longest", _TIMEOUT_S, cpus=self._cpus)
         except (ChildDied, ChildTimeout, ChildError):
+            self._failed = True
             self._end()
             return None
-        self._limit_s = _TIMEOUT_S
         if seconds is not None:
             self.known_s.append(seconds)
         return seconds
