@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.common import ROOT
+from experiments.comparison.results import report
 from experiments.search.results import certified, searchers, torch_s, trials_per_s
 from experiments.search.tasks import TASKS, flops
 
@@ -68,6 +69,16 @@ def verdicts(path: Path) -> Figures:
         "seconds each": f"{statistics.mean(row['seconds'] for row in rows):.1f} s",
         "finding": f"{len(rows)} comparisons: " + ", ".join(f"{labels[label]} {label}" for label in LABELS),
     }
+
+
+# --- comparisons of whole models --------------------------------------------------------------------
+
+
+def comparison(path: Path) -> Figures:
+    """Of experiments/comparison: baselines in the comparison of `tuner run`, and run alone."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    *rows, found = report(lines)
+    return {"finding": found, "table": "\n" + "".join(f"{row}\n" for row in rows)}
 
 
 # --- throughput -------------------------------------------------------------------------------------
@@ -207,6 +218,7 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "verdicts-*.jsonl": verdicts,
+    "comparison*.jsonl": comparison,
     "throughput.json": throughput,
     "search*.json": search,
     "*/summary.json": run_summary,

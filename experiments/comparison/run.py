@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiments.common import ROOT, cpu_target
+from experiments.comparison.results import report
 from experiments.one_task import RUNS, opened
 from tuner import config as config_file
 from tuner import importers
@@ -41,8 +42,6 @@ from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 CONFIGS = tuple(f"configs/{name}.yaml" for name in ("resnet", "resnet18", "squeezenet", "densenet121", "encoder"))
-GOAL = 0.02
-
 _PREPARE_S = 300.0
 _ALONE_BLOCK_S = 0.5
 _LEAST_BLOCKS = 3
@@ -152,30 +151,6 @@ def busy(at_work: bool) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def report(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A table, in which `compared` and `alone again` are ratios, and how many of its rows lie within the goal."""
-    yield "| model | a CPU busy | baseline | CPUs | alone, ms | compared | alone again | first call, ms |"
-    yield "|---|---|---|---|--:|--:|--:|--:|"
-    for line in lines:
-        for row in line["rows"]:
-            again = "–" if row["again"] is None else f"{row['again']:.3f}"
-            first = "–" if row["first_call_s"] is None else f"{1e3 * row['first_call_s']:.3g}"
-            yield (
-                f"| {line['model']} | {'yes' if line['busy'] else 'no'} | {row['baseline']} | {row['state'] or '–'} | "
-                f"{1e3 * row['alone_s']:.4g} | {row['ratio']:.3f} | {again} | {first} |"
-            )
-    yield finding(lines)
-
-
-def finding(lines: Sequence[Mapping[str, Any]]) -> str:
-    """How many steady figures of the comparison lie within the goal of those alone, and how far the farthest is."""
-    ratios = [row["ratio"] for line in lines for row in line["rows"] if row["state"] != "mixed"]
-    if not ratios:
-        return "nothing was compared"
-    within = sum(abs(ratio - 1.0) <= GOAL for ratio in ratios)
-    return f"{within} of {len(ratios)} within {GOAL:.0%}; from {min(ratios):.3f} to {max(ratios):.3f} of alone"
 
 
 def main() -> None:

@@ -53,11 +53,9 @@ class States:
         return CpuState.TOGETHER if round_trip_s < self.border_s else CpuState.APART
 
     def during(self, before_s: float | None, after_s: float | None) -> CpuState:
-        """The state of a block between two probes; MIXED where they disagree or one is missing."""
-        if before_s is None or after_s is None:
-            return CpuState.MIXED
-        state = self.of(before_s)
-        return state if self.of(after_s) == state else CpuState.MIXED
+        """The state of a block between two probes, or beside one; MIXED where they disagree or both are missing."""
+        states = {self.of(s) for s in (before_s, after_s) if s is not None}
+        return states.pop() if len(states) == 1 else CpuState.MIXED
 
 
 def states_apart(round_trips_s: Sequence[float]) -> bool:

@@ -158,13 +158,11 @@ def test_each_block_has_the_state_that_it_ran_in(enter: Enter) -> None:
     blocks = sum(len(rounds) for rounds in (*result.blocks.values(), result.control))
     assert probe.asked == blocks + 2 > 48
     states = Counter(state for rounds in result.states.values() for state in rounds.values())
-    assert states == {CpuState.TOGETHER: 25, CpuState.MIXED: 3, CpuState.APART: blocks - 28}, (
-        "27 blocks lie before the change, of which 2 miss a probe"
-    )
+    assert states == {CpuState.TOGETHER: 27, CpuState.MIXED: 1, CpuState.APART: blocks - 28}
     assert result.round_trips_s == {CpuState.TOGETHER: 54e-9, CpuState.APART: 340e-9}
     within = result.by_state()
     assert within.keys() == {CpuState.TOGETHER, CpuState.APART}
-    assert sum(len(w.blocks["a"]) for w in within.values()) >= 16 - 3
+    assert sum(len(w.blocks["a"]) for w in within.values()) >= 16 - 1
     for view in within.values():
         assert view.verdict("a", "b").label is Label.FASTER
         assert math.isfinite(view.noise_floor)

@@ -35,4 +35,5 @@ def test_a_block_has_the_state_of_both_probes() -> None:
     states = states_of([54e-9] * 3 + [340e-9] * 3)
     assert states.during(55e-9, 60e-9) == CpuState.TOGETHER
     assert states.during(330e-9, 350e-9) == CpuState.APART
-    assert states.during(54e-9, 340e-9) == states.during(None, 54e-9) == states.during(54e-9, None) == CpuState.MIXED
+    assert states.during(None, 54e-9) == states.during(54e-9, None) == CpuState.TOGETHER
+    assert states.during(54e-9, 340e-9) == states.during(None, None) == CpuState.MIXED
