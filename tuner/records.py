@@ -55,6 +55,7 @@ class CpuState(enum.StrEnum):
     APART = "apart"
     ONE = "one state"  # no difference was ever seen, and nothing says in which of the two the machine is
     MIXED = "mixed"  # it changed meanwhile, or figures of several states were taken together
+    UNKNOWN = "unknown"  # it could not be measured, for other processes kept the CPUs
 
 
 _FORMER_NAMES = {

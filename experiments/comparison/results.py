@@ -25,7 +25,7 @@ def report(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def finding(lines: Sequence[Mapping[str, Any]]) -> str:
     """How many steady figures of the comparison lie within the goal of those alone, and how far the farthest is."""
-    ratios = [row["ratio"] for line in lines for row in line["rows"] if row["state"] != "mixed"]
+    ratios = [row["ratio"] for line in lines for row in line["rows"] if row["state"] not in ("mixed", "unknown")]
     if not ratios:
         return "nothing was compared"
     within = sum(abs(ratio - 1.0) <= GOAL for ratio in ratios)

@@ -172,22 +172,24 @@ def _compare_models(a: Path, b: Path, out: str, budget_s: float, progress: Progr
     finally:
         if probe is not None:
             probe.close()
-    by_state = [_pairs(results, state).comparison(state) for state in _states(results)]
-    first, *others = sorted(by_state, key=lambda comparison: -len(comparison.a))
+    comparisons = [_pairs(views).comparison(state) for state, views in _by_state(results).items()]
+    first, *others = sorted(comparisons, key=lambda comparison: -len(comparison.a))
     return dataclasses.replace(first, notes=(note, *(other.sentence() for other in others)))
 
 
-def _states(results: Sequence[ComparisonResult]) -> list[CpuState | None]:
-    """The states in which there is something to compare; MIXED where there is nothing in any, None without a probe."""
+def _by_state(results: Sequence[ComparisonResult]) -> dict[CpuState | None, list[ComparisonResult]]:
+    """What each process measured in every state in which one of them measured enough; all of it where there is none."""
     states = dict.fromkeys(state for result in results for state in result.by_state())
-    return [*states] or [CpuState.MIXED if any(result.states for result in results) else None]
+    if not states:
+        return {results[0].main("A", "B")[0]: list(results)}
+    return {state: [result.within(state) for result in results] for state in states}
 
 
-def _pairs(results: Sequence[ComparisonResult], state: CpuState | None) -> _Pairs:
-    """What the processes, in order, measured in a state. Raises InfrastructureError when A or B failed."""
+def _pairs(results: Sequence[ComparisonResult]) -> _Pairs:
+    """Those of all processes, in order. Raises InfrastructureError when A or B failed."""
     pairs = _Pairs()
     for process, result in enumerate(results):
-        pairs.add(process, result if state in (None, CpuState.MIXED) else result.within(CpuState(state)))
+        pairs.add(process, result)
     return pairs
 
 

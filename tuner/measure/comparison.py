@@ -25,6 +25,7 @@ _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; mo
 _STEADY_CALL_S = 0.5  # preemption hardly changes the length of such a call
 _SLOW = 4.0  # an entry whose block costs over four times the cheapest one's is a slow one
 _OVERRUN = 1.1  # rounds that take this many times the budget end the comparison early
+_NO_STATE = (CpuState.MIXED, CpuState.UNKNOWN)
 CONTROL = "\0A/A control"  # the incumbent's second slot in a round; no entry can have this name
 
 
@@ -125,18 +126,22 @@ class ComparisonResult:
 
     def by_state(self) -> dict[CpuState, ComparisonResult]:
         """What was measured in each state in which the incumbent has blocks enough for a verdict, the state with the
-        most of them first; empty where the state was not probed or changed all the time."""
+        most of them first; empty where the state was not probed, is not known or changed all the time."""
         count = Counter(self.states.get(self.incumbent, {}).values())
-        states = [state for state, n in count.most_common() if n >= LEAST_SAMPLES and state is not CpuState.MIXED]
+        states = [state for state, n in count.most_common() if n >= LEAST_SAMPLES and state not in _NO_STATE]
         return {state: self.within(state) for state in states}
 
     def main(self, *names: str) -> tuple[CpuState | None, ComparisonResult]:
         """The state with the most blocks of those in which all of `names` have blocks, and what was measured in it.
 
-        Where there is none it is MIXED with all blocks, and None with all blocks where the state was not probed.
+        Where there is none it is MIXED with all blocks, or UNKNOWN where the state of no block is known, and None where
+        it was not probed.
         """
         views = [(state, v) for state, v in self.by_state().items() if all(v.blocks.get(name) for name in names)]
-        return views[0] if views else (CpuState.MIXED if self.states else None, self)
+        if views or not self.states:
+            return views[0] if views else (None, self)
+        told = {state for rounds in self.states.values() for state in rounds.values()}
+        return CpuState.MIXED if told - {CpuState.UNKNOWN} else CpuState.UNKNOWN, self
 
     def first_call(self) -> ComparisonResult:
         """The first calls after a rest as a comparison of their own, with a noise floor of their own."""

@@ -53,8 +53,10 @@ class States:
         return CpuState.TOGETHER if round_trip_s < self.border_s else CpuState.APART
 
     def during(self, before_s: float | None, after_s: float | None) -> CpuState:
-        """The state of a block between two probes, or beside one; MIXED where they disagree or both are missing."""
+        """The state of a block between two probes, or beside one; MIXED where they disagree, UNKNOWN without any."""
         states = {self.of(s) for s in (before_s, after_s) if s is not None}
+        if not states:
+            return CpuState.UNKNOWN
         return states.pop() if len(states) == 1 else CpuState.MIXED
 
 

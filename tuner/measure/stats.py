@@ -27,6 +27,7 @@ RARE = 4.0
 """A kernel that costs this many times the cheapest takes part in some of the rounds only, for half of the others'
 time."""
 
+_ROUNDING = 1e-9  # of a logarithm
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
 """Student's t at 97.5 % by the number of values (one more than the degrees of freedom)."""
@@ -66,7 +67,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         against = {Label.FASTER: 1.0, Label.SLOWER: -1.0}.get(self.label, 0.0)
-        if self.ratio is not None and against * math.log(self.ratio) > -abs(against) * math.log1p(MEANINGFUL):
+        if self.ratio is None or not against:
+            return
+        if against * math.log(self.ratio) > -math.log1p(MEANINGFUL) + _ROUNDING:
             raise ValueError(f"a ratio of {self.ratio} cannot be called {self.label}")
 
 

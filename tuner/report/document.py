@@ -109,6 +109,8 @@ def _state_words(whole: Mapping[str, Any]) -> list[str]:
         return []
     if state == "mixed":
         return ["The state of the machine's CPUs changed all the time: figures of several states are taken together."]
+    if state == "unknown":
+        return ["The state of the machine's CPUs is not known: other processes kept them from being probed."]
     trip = whole["states"][state]["round_trip_s"]
     if trip is None:
         return [f"The CPUs in use are {state}, as Linux states which of them share a cache."]

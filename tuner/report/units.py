@@ -28,7 +28,9 @@ def in_state(state: str | None) -> str:
     """A state of the machine's CPUs, as part of a sentence that goes on; "" where there is but one."""
     if state in ("together", "apart"):
         return f" with the CPUs {state}"
-    return " with the CPUs in changing states" if state == "mixed" else ""
+    return {"mixed": " with the CPUs in changing states", "unknown": " with the CPUs in an unknown state"}.get(
+        state or "", ""
+    )
 
 
 def nanoseconds(value: float | None) -> str:

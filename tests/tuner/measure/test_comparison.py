@@ -193,6 +193,16 @@ def test_what_differs_between_states_does_not_mix() -> None:
     assert len(within[CpuState.APART].seconds["a"]) == 12
 
 
+def test_without_a_state_all_is_taken_together() -> None:
+    blocks = {"a": {0: 1.0, 1: 1.1}, "b": {0: 2.0}}
+    result = ComparisonResult(blocks, incumbent="a")
+    assert result.main("a") == (None, result)
+    result.states = {"a": dict.fromkeys((0, 1), CpuState.UNKNOWN)}
+    assert result.main("a") == (CpuState.UNKNOWN, result)
+    result.states = {"a": {0: CpuState.APART, 1: CpuState.MIXED}}
+    assert result.main("a") == (CpuState.MIXED, result), "one block in a state is not enough"
+
+
 def test_names_must_differ_and_the_incumbent_must_take_part(enter: Enter) -> None:
     one = enter("one", call_s=0.001)
     with pytest.raises(ValueError, match="entries"):

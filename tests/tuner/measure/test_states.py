@@ -36,4 +36,5 @@ def test_a_block_has_the_state_of_both_probes() -> None:
     assert states.during(55e-9, 60e-9) == CpuState.TOGETHER
     assert states.during(330e-9, 350e-9) == CpuState.APART
     assert states.during(None, 54e-9) == states.during(54e-9, None) == CpuState.TOGETHER
-    assert states.during(54e-9, 340e-9) == states.during(None, None) == CpuState.MIXED
+    assert states.during(54e-9, 340e-9) == CpuState.MIXED
+    assert states.during(None, None) == CpuState.UNKNOWN
