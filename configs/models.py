@@ -10,22 +10,61 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, ResNetConfig, ResNetForImageClassification
+from transformers import (
+    BertConfig,
+    BertModel,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)  # fmt: skip
 from transformers.models.bert.modeling_bert import BertEncoder
 
 IMAGE = (1, 3, 224, 224)
 HIDDEN, LAYERS, HEADS, SEQUENCE = 256, 4, 4, 128
+CLASSES = 1000
 
 
 class Logits(nn.Module):
     """An image classifier of transformers, answering a plain tensor of shape (batch, 1000)."""
 
-    def __init__(self, classifier: ResNetForImageClassification) -> None:
+    def __init__(self, classifier: PreTrainedModel) -> None:
         super().__init__()
         self.classifier = classifier
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.classifier(pixel_values=pixels).logits
+        return logits
+
+
+class Hidden(nn.Module):
+    """BERT on token ids (batch, sequence), answering the last hidden states; every token is attended to."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bert = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden: Tensor = self.bert(input_ids=tokens).last_hidden_state
+        return hidden
+
+
+class Prefill(nn.Module):
+    """GPT-2 on a prompt of token ids (batch, sequence), answering the logits of every position; causal, no cache."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.gpt = GPT2LMHeadModel(config)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.gpt(input_ids=tokens, use_cache=False).logits
         return logits
 
 
@@ -70,6 +109,39 @@ def encoder() -> tuple[nn.Module, tuple[Tensor, ...]]:
         attn_implementation="eager",  # written as matmul and softmax, so that every operator can be tuned
     )
     return _seeded(lambda: Encoder(config)), (torch.zeros(1, SEQUENCE, HIDDEN),)
+
+
+def mobilenet_v2() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """MobileNetV2 1.0 on one 224x224 image."""
+    config = MobileNetV2Config(num_labels=CLASSES)
+    return _seeded(lambda: Logits(MobileNetV2ForImageClassification(config))), (torch.zeros(IMAGE),)
+
+
+def vit_small() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """ViT-Small/16 on one 224x224 image: 197 tokens of 384, 12 layers, 6 heads."""
+    config = ViTConfig(
+        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, num_labels=CLASSES,
+        attn_implementation="eager",
+    )  # fmt: skip
+    return _seeded(lambda: Logits(ViTForImageClassification(config))), (torch.zeros(IMAGE),)
+
+
+def convnext_tiny() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """ConvNeXt-T on one 224x224 image."""
+    config = ConvNextConfig(num_labels=CLASSES)
+    return _seeded(lambda: Logits(ConvNextForImageClassification(config))), (torch.zeros(IMAGE),)
+
+
+def bert_base() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """BERT-base on 128 tokens: 12 layers of 768, 12 heads."""
+    config = BertConfig(attn_implementation="eager")
+    return _seeded(lambda: Hidden(config)), (torch.zeros(1, SEQUENCE, dtype=torch.int64),)
+
+
+def gpt2() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """GPT-2 (124 million parameters) on a prompt of 128 tokens: 12 layers of 768, 12 heads."""
+    config = GPT2Config(attn_implementation="eager")
+    return _seeded(lambda: Prefill(config)), (torch.zeros(1, SEQUENCE, dtype=torch.int64),)
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:

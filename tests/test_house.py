@@ -35,6 +35,7 @@ LOADERS = {"CDLL", "LoadLibrary", "PyDLL", "dlopen", "load_module", "load_static
 LOADING = {
     "experiments/verdicts/kernels.py": "kernels that it has just built",
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
+    "tests/tuner/devices/cpu/test_static_model.py": "models that it has just built",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",

@@ -163,6 +163,7 @@ KernelPass = Literal[
 class PassesConfig:
     """What is searched besides schedules. `fast_math` and `cuda_math` must be both allowed and listed in `kernel`.
 
+    `winograd`: 3x3 convolutions in packed layouts may be computed by Winograd's algorithm, which rounds differently.
     Passes that do nothing on the target are not searched.
     """
 
@@ -170,6 +171,7 @@ class PassesConfig:
     fusion_depths: Annotated[tuple[Annotated[int, _between(-1, 256)], ...], _some, _distinct] = (-1,)
     kernel: Annotated[tuple[KernelPass, ...], _distinct] = get_args(KernelPass)
     fast_math: bool = False
+    winograd: bool = True
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ from tuner.measure.stats import median
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
-CONFIGS = tuple(f"configs/{name}.yaml" for name in ("resnet", "resnet18", "squeezenet", "densenet121", "encoder"))
+CONFIGS = tuple(
+    f"configs/{name}.yaml" for name in ("resnet", "mobilenet_v2", "vit_small", "bert_base", "convnext_tiny")
+)
 _PREPARE_S = 300.0
 _ALONE_BLOCK_S = 0.5
 _LEAST_BLOCKS = 3

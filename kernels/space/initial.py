@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from kernels.space import winograd
 from kernels.space.data import Candidate, Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest
@@ -39,6 +40,8 @@ def heuristic_candidates(sketches: Sequence[Sketch], vector_lanes: int) -> list[
 
 def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:
     """Candidates of a sketch, each with a score: lower is more promising."""
+    if winograd.within(sketch):
+        return winograd.candidates(sketch)
     if sketch.rule == "packed":
         return _packed(sketch, vector_lanes)
     if sketch.rule == "rows":

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
-from kernels.space import gpu_formulas, gpu_rules
+from kernels.space import gpu_formulas, gpu_rules, winograd
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
@@ -48,8 +48,10 @@ def generate(
     for float32 only where `tf32` allows them. Left out are passes with a single setting on the target and those that do
     not concern this program.
     """
-    sketches = _tvm_sketches(workload, target, tf32)
-    for rule, trace in own_traces(workload, target):
+    own = list(own_traces(workload, target))
+    # TVM's rules treat each stage of a Winograd convolution as a program of its own.
+    sketches = [] if any(rule in winograd.RULES for rule, _ in own) else _tvm_sketches(workload, target, tf32)
+    for rule, trace in own:
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone
         sketches = [Sketch(0, json.dumps([[], []]), ())]

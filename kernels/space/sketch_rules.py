@@ -10,11 +10,14 @@ from tvm.target import Target
 
 from kernels.space.packed import schedule_packed
 from kernels.space.rows import schedule_rows
+from kernels.space.winograd import schedule_winograd, schedule_winograd_fused
 from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "packed": schedule_packed,
     "rows": schedule_rows,
+    "winograd": schedule_winograd,
+    "winograd_fused": schedule_winograd_fused,
 }
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
 

@@ -167,7 +167,7 @@ def facts() -> RunFacts:
     lowered = Lowered(_NOTHING, GraphConfig("NCHW16c"), tuple(session.task for session in made.values()))
     ledger = Ledger(_NOTHING, RUN_ID, "scope", 0, measured=14, reused=2)
     sentences = ["matmul_add_relu: 7 trials in 60 s, still open"]
-    search = SearchResult(lowered, made, ledger, SearchEnd.TIME, False, frozenset(), sentences)
+    search = SearchResult(lowered, made, ledger, SearchEnd.TIME, False, frozenset(), sentences, made)
     inputs = (InputSpec("data", (1, 3, 224, 224), "float32"),)
     return RunFacts(
         run_id=RUN_ID,

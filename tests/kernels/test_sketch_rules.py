@@ -13,6 +13,8 @@ from kernels.reference import Expectation, evaluate, reduction_length, working_d
 from kernels.space import TraceApplier, generate
 from kernels.workload import Workload, from_prim_func, seeded_inputs
 from tests.kernels.programs import llvm, small_conv, softmax
+from tuner.graph.convolution import Geometry
+from tuner.graph.winograd import convolution
 
 
 def product(batch: tuple[int, ...] = (), relu: bool = False) -> Workload:
@@ -50,6 +52,15 @@ def layer_norm(a: te.Tensor) -> te.Tensor:
     return topi.multiply(centred, topi.rsqrt(topi.add(variance, 1e-5)))
 
 
+def winograd(size: int, channels: int = 32) -> Workload:
+    """A 3x3 convolution of packed data, with a bias and ReLU behind it."""
+    geometry = Geometry((1, 32, size, size + 3), (channels, 32, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    data, bias = te.placeholder((1, 2, size, size + 3, 16), name="data"), te.placeholder((1, channels // 16, 1, 1, 16))
+    weight = te.placeholder((6, 6, channels // 16, 2, 16, 16), name="weight")
+    out = topi.nn.relu(topi.add(convolution(geometry, 4, 16, 16)(data, weight), bias))
+    return from_prim_func(te.create_prim_func([data, weight, bias, out]), "winograd")
+
+
 FITTING = [
     (product, {"packed"}),
     (lambda: product((3,)), {"packed"}),
@@ -64,6 +75,8 @@ FITTING = [
     (lambda: rows(topi.nn.softmax, 1, 40), set()),  # one row
     (lambda: rows(topi.nn.softmax, 6, 39), set()),  # no vector divides it
     (lambda: rows(lambda a: topi.sum(a, axis=0), 40, 6), set()),  # down the columns
+    (lambda: winograd(12), {"winograd", "winograd_fused"}),
+    (lambda: winograd(13, 64), {"winograd", "winograd_fused"}),  # tiles stand over the edges
     (transposed, set()),
     (small_conv, set()),
     (element_wise, set()),

@@ -60,7 +60,7 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
         )
     _check_compiler()
     _, variants = lowered(config, target, progress)
-    tasks = variants[0].tasks
+    tasks = variants[0].lowered.tasks
     with (
         Interrupts(progress.message) as interrupted,
         open_store(config, progress.message) as store,

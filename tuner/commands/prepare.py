@@ -24,7 +24,7 @@ from tuner.progress import Progress
 from tuner.protocols import ImportedModel
 
 if TYPE_CHECKING:
-    from tuner.graph import Lowered
+    from tuner.graph import Choices
     from tuner.store import SqlStore
 
 
@@ -70,11 +70,12 @@ class RunContext:
 
 def lowered(
     config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
-) -> tuple[ImportedModel, list[Lowered]]:
-    """The imported model, and its lowered variants: one for each graph configuration, or for `only` alone."""
+) -> tuple[ImportedModel, list[Choices]]:
+    """The imported model, and its lowered variants, each with the algorithms of its kernels: one for each graph
+    configuration, or for `only` alone."""
     from kernels.space import vector_lanes
     from tuner import importers
-    from tuner.graph import GraphConfig, clean, lower
+    from tuner.graph import Choices, GraphConfig, choices, clean, lower
 
     progress.phase(f"importing {config.model.source}")
     model = importers.load(
@@ -88,7 +89,10 @@ def lowered(
         GraphConfig(layout, depth) for layout in layouts for depth in config.passes.fusion_depths
     ]  # fmt: skip
     progress.phase(f"cutting {model.name} into tasks")
-    return model, [lower(cleaned, graph, tvm_target) for graph in wanted]
+    variants = [lower(cleaned, graph, tvm_target) for graph in wanted]
+    if not config.passes.winograd:
+        return model, [Choices(variant) for variant in variants]
+    return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]
 
 
 def scope_of(target: ResolvedTarget, mode: str) -> str:

@@ -24,7 +24,7 @@ from tuner.progress import Progress
 from tuner.protocols import ImportedModel
 
 if TYPE_CHECKING:
-    from tuner.graph import Lowered
+    from tuner.graph import Choices
     from tuner.store import SqlStore
     from tuner.tuning.context import SearchContext
 
@@ -154,7 +154,7 @@ class _Run(RunContext):
             shutil.rmtree(self.work, ignore_errors=True)
 
     def _search_and_finish(
-        self, model: ImportedModel, variants: list[Lowered], store: SqlStore, captured: dict[str, Any]
+        self, model: ImportedModel, variants: list[Choices], store: SqlStore, captured: dict[str, Any]
     ) -> RunFacts:
         from tuner.commands import whole_model
         from tuner.tuning.tune import certify, tune_model

@@ -46,7 +46,8 @@ folder = Path(__file__).resolve().parent
 library = folder / "model.so"
 try:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    expected, function, kind, inputs = (manifest[key] for key in ("sha256", "function", "device", "inputs"))
+    keys = ("sha256", "function", "device", "inputs", "outputs")
+    expected, function, kind, inputs, outputs = (manifest[key] for key in keys)
     threads = str(int(manifest["threads"]))
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
 except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
@@ -58,10 +59,9 @@ os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned workers can end up on t
 
 import numpy as np
 import tvm
-from tvm import relax
 
 device = tvm.device(kind, 0)
-vm = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
+module = tvm.runtime.load_module(str(library))
 rng = np.random.default_rng(0)
 given = np.load(sys.argv[1], allow_pickle=False) if len(sys.argv) > 1 else None
 arrays = []
@@ -73,9 +73,17 @@ for index, spec in enumerate(inputs):
     else:
         array = rng.integers(0, 2, spec["shape"])
     arrays.append(tvm.runtime.tensor(np.asarray(array, spec["dtype"]), device))
-vm[function](*arrays)  # the first call sets things up
+if function == "tuner_run":  # writes to tensors that it is given
+    result = [tvm.runtime.empty(spec["shape"], spec["dtype"]) for spec in outputs]
+    run = lambda: module[function](*arrays, *result) or result
+else:
+    from tvm import relax
+
+    vm = relax.VirtualMachine(module, device)
+    run = lambda: vm[function](*arrays)
+run()  # the first call sets things up
 start = time.perf_counter()
-result = vm[function](*arrays)
+result = run()
 device.sync()
 seconds = time.perf_counter() - start
 outputs = [tensor.numpy() for tensor in ([result] if hasattr(result, "numpy") else result)]
@@ -99,7 +107,8 @@ def export(
 ) -> dict[str, Any]:
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
-    `executable` is what `tvm.compile` made of a relax module with a function `main`; `outputs` are the
+    `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
+    `export_library(path)` and the name of its `function`; `outputs` are the
     shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on. Raises OutputError, e.g.
     without a C++ compiler to link with.
     """
@@ -113,7 +122,7 @@ def export(
             "model": model.name,
             "library": LIBRARY,
             "sha256": _sha256(aside / LIBRARY),
-            "function": "main",
+            "function": getattr(executable, "function", "main"),
             "inputs": [_input(spec) for spec in model.inputs],
             "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
             "target": target,

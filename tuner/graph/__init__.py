@@ -1,7 +1,11 @@
 """The model as a graph: cleaned, laid out, and lowered to kernels. `tuner.devices` links the winners into it."""
 
+from tuner.graph.algorithms import DIRECT, Choices, choices
 from tuner.graph.build import build_untuned, finish
 from tuner.graph.clean import clean
 from tuner.graph.lower import GraphConfig, Lowered, lower, output_specs, preferred_layout
 
-__all__ = ["GraphConfig", "Lowered", "build_untuned", "clean", "finish", "lower", "output_specs", "preferred_layout"]
+__all__ = [
+    "DIRECT", "Choices", "GraphConfig", "Lowered", "build_untuned", "choices", "clean", "finish", "lower",
+    "output_specs", "preferred_layout",
+]  # fmt: skip

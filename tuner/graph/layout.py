@@ -16,8 +16,9 @@ import tvm
 from tvm import relax, te, topi
 from tvm.ir import Call
 
+from tuner.graph import winograd
 from tuner.graph.convolution import Geometry, pack_array, pack_weight
-from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
+from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
 
 _UNARY: Mapping[str, Callable[[Any], Any]] = {
     "relax.nn.relu": relax.op.nn.relu,
@@ -59,11 +60,15 @@ def block_of(channels: int, lanes: int) -> int:
 
 
 class Pack(Rewriter):
-    """Rewrites `main` to packed layouts. `origins` says what each emitted kernel computes."""
+    """Rewrites `main` to packed layouts. `origins` says what each emitted kernel computes.
 
-    def __init__(self, module: tvm.IRModule, lanes: int) -> None:
+    `tile`: convolutions that F(tile x tile, 3 x 3) is worth a search for are computed that way; 0 for none.
+    """
+
+    def __init__(self, module: tvm.IRModule, lanes: int, tile: int = 0) -> None:
         super().__init__(module)
         self.lanes = lanes
+        self.tile = tile
         self.origins: dict[str, dict[str, Any]] = {}
 
     def materialize(self, value: Any) -> Any:
@@ -149,6 +154,8 @@ class Pack(Rewriter):
         if (depthwise and data.block != out_block) or (not depthwise and group_channels % data.block):
             data = self._pack(self._unpack(data), out_block if depthwise else block_of(c // groups, self.lanes))
         geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
+        if self.tile in winograd.sizes(geometry, str(weight.dtype)):
+            return self._winograd(call, geometry, data, weight, out_block)
         if depthwise:
             packed_weight = weight.reshape(c // out_block, out_block, kh, kw).transpose(0, 2, 3, 1)
             compute = geometry.depthwise(out_block)
@@ -157,6 +164,18 @@ class Pack(Rewriter):
             compute = geometry.dense(data.block, out_block)
         packed = relax.const(np.ascontiguousarray(packed_weight))
         result = self._kernel(compute, data.expr, packed, hint=geometry.hint(), origin=geometry.origin())
+        return Packed(result, out_block, shape_of(call))
+
+    def _winograd(self, call: Call, geometry: Geometry, data: Packed, weight: Array, out_block: int) -> Packed:
+        packed = relax.const(winograd.pack_weight(weight, self.tile, data.block, out_block))
+        compute = winograd.convolution(geometry, self.tile, data.block, out_block)
+        origin = {
+            **geometry.origin(),
+            "algorithm": f"winograd{self.tile}",
+            "flops": winograd.flops(geometry, self.tile),
+        }
+        hint = f"{geometry.hint()}_winograd{self.tile}"
+        result = self._kernel(compute, data.expr, packed, hint=hint, origin=origin)
         return Packed(result, out_block, shape_of(call))
 
     def _binary(self, name: str, call: Call, args: Sequence[Any]) -> Packed | None:

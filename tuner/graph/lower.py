@@ -24,14 +24,17 @@ class GraphConfig:
     """Graph-level pass configuration.
 
     `layout`: NCHW, NHWC or NCHW<b>c (channels packed by b). `fusion_depth`: the most operators fused into one
-    kernel, 0 for none, -1 for TVM's default.
+    kernel, 0 for none, -1 for TVM's default. `tile`: convolutions in packed layouts are computed by Winograd's
+    F(tile x tile, 3 x 3) where that is worth a search, 0 for none.
     """
 
     layout: str = "NCHW"
     fusion_depth: int = -1
+    tile: int = 0
 
     def to_text(self) -> str:
-        return f"layout={self.layout} fusion_depth={self.fusion_depth}"
+        tile = f" tile={self.tile}" if self.tile else ""
+        return f"layout={self.layout} fusion_depth={self.fusion_depth}{tile}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     origins: dict[str, dict[str, Any]] = {}
     packed = re.fullmatch(r"NCHW(\d+)c", config.layout)
     if packed:
-        pack = Pack(module, int(packed.group(1)))
+        pack = Pack(module, int(packed.group(1)), config.tile)
         module = pack.run()
         origins = pack.origins
     elif config.layout == "NHWC":
@@ -88,12 +91,13 @@ def _members(module: tvm.IRModule) -> dict[str, list[str]]:
                 binding.value.args[0].name_hint
                 for block in function.body.blocks
                 for binding in block.bindings
-                if isinstance(binding.value, Call) and _is_call_tir(binding.value)
+                if isinstance(binding.value, Call) and is_call_tir(binding.value)
             ]
     return members
 
 
-def _is_call_tir(call: Call) -> bool:
+def is_call_tir(call: Call) -> bool:
+    """Whether a call is one of a TensorIR kernel."""
     return isinstance(call.op, tvm.ir.Op) and str(call.op.name) == "relax.call_tir"
 
 
@@ -108,7 +112,7 @@ def _extract(
     outputs: dict[str, int] = {}
     for block in module["main"].body.blocks:
         for binding in block.bindings:
-            if isinstance(binding.value, Call) and _is_call_tir(binding.value):
+            if isinstance(binding.value, Call) and is_call_tir(binding.value):
                 name = binding.value.args[0].name_hint
                 weights[name] += 1
                 outputs[name] = len(binding.var.ty.fields) if hasattr(binding.var.ty, "fields") else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,17 @@ class CompiledModelWorker(ModelWorker):
         self._prepared = prepared
         if self._device == "cpu":
             pin_workers(lambda: prepared.launch(1), self._threads)
-            return {"settings": f"relax VM, {self._threads} threads", "load_s": load_s}
+            return {"settings": f"{prepared.runtime}, {self._threads} threads", "load_s": load_s}
         prepared.launch(1)
         how = f"relax VM, static memory plan, CUDA graph; holds {prepared.held_bytes() >> 20} MiB"
         return {"settings": how, "load_s": load_s}
 
 
 class _Loaded:
-    """A relax library with its inputs. Implements `protocols.Prepared`."""
+    """A model's library with its inputs, for TVM's virtual machine or static. Implements `protocols.Prepared`.
+
+    `runtime` names which.
+    """
 
     def __init__(self, library: str, inputs: Sequence[Array], device: str = "cpu") -> None:
         import tvm
@@ -58,13 +62,21 @@ class _Loaded:
         self._device = tvm.device(device, 0)
         self._free = None if device == "cpu" else self._device.available_global_memory
         self._inputs = [tvm.runtime.tensor(array, self._device) for array in inputs]
-        self._machine = relax.VirtualMachine(tvm.runtime.load_module(library), self._device)
-        self._main = self._machine["main"]
         self._result: Any = None
+        module = tvm.runtime.load_module(library)
+        if module.implements_function("tuner_run"):
+            self.runtime = "static runtime"
+            self._result = [tvm.runtime.empty(shape, dtype) for shape, dtype in static_outputs(module)]
+            self._call = functools.partial(module["tuner_run"], *self._inputs, *self._result)
+        else:
+            self.runtime = "relax VM"
+            self._machine = relax.VirtualMachine(module, self._device)
+            self._call = functools.partial(self._machine["main"], *self._inputs)
 
     def launch(self, count: int) -> None:
         for _ in range(count):
-            self._result = self._main(*self._inputs)
+            result = self._call()
+            self._result = self._result if result is None else result
             if self._free is not None:
                 self._device.sync()
 
@@ -76,3 +88,15 @@ class _Loaded:
     def outputs(self) -> list[Array]:
         results = [self._result] if hasattr(self._result, "numpy") else list(self._result)
         return [result.numpy() for result in results]
+
+
+def static_outputs(module: Any) -> list[tuple[tuple[int, ...], str]]:
+    """The shapes and dtypes of the outputs of a static model (`tuner.devices.cpu.static_model`)."""
+    describe = module["tuner_output"]
+    kinds = {0: "int", 1: "uint", 2: "float", 6: "bool"}
+    outputs = []
+    for output in range(describe(-1, 0)):
+        code, bits = divmod(describe(output, -2), 256)
+        shape = tuple(describe(output, axis) for axis in range(describe(output, -1)))
+        outputs.append((shape, kinds[code] + (str(bits) if kinds[code] != "bool" else "")))
+    return outputs

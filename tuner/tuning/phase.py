@@ -62,11 +62,16 @@ class SearchPhase:
         self._watch = watch
         self._first_batch = pace.first_batch
 
-    def run(self, sessions: Mapping[str, TaskSession]) -> tuple[SearchEnd, list[str]]:
-        """Search the tasks of these sessions, by task key: why it ended, and a sentence for each task."""
+    def run(
+        self, sessions: Mapping[str, TaskSession], groups: Mapping[str, str] | None = None
+    ) -> tuple[SearchEnd, list[str]]:
+        """Search the tasks of these sessions, by task key: why it ended, and a sentence for each task.
+
+        `groups`: by task key, the group of tasks of which only the fastest counts.
+        """
         reserve = min(_RANK_TASK_S * len(sessions), _RANK_SHARE * self._budget.left_s)
         self._budget.end -= reserve
-        scheduler = self._scheduler(sessions)
+        scheduler = self._scheduler(sessions, groups or {})
         a_task_s = _BREADTH_SHARE * self._budget.left_s / (_TRIAL_S * len(sessions))
         self._first_batch = int(min(max(a_task_s, 1), self._pace.first_batch))
         while not self._budget.stop():
@@ -97,10 +102,12 @@ class SearchPhase:
         self.show(session)
         self._watch(session)
 
-    def _scheduler(self, sessions: Mapping[str, TaskSession]) -> TaskScheduler:
+    def _scheduler(self, sessions: Mapping[str, TaskSession], groups: Mapping[str, str]) -> TaskScheduler:
         """A scheduler that has seen what earlier runs (and the probing) did."""
         infos = [
-            TaskInfo(key, s.task.weight, s.task.workload.flops, s.untuned_s, self._lower_bound_s(s.task))
+            TaskInfo(
+                key, s.task.weight, s.task.workload.flops, s.untuned_s, self._lower_bound_s(s.task), groups.get(key)
+            )
             for key, s in sessions.items()
         ]
         scheduler = TaskScheduler(infos, self._pace.early_stop)

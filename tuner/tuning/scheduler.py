@@ -10,6 +10,9 @@ log ratio of the best time after half of the batches to the best time now. Best 
 power of the number of batches n; then doubling n brings d again, and the next batch d / (n ln 2). The guess
 counts like two batches and loses its say as evidence comes in. No task is expected to fall below its
 lower bound.
+
+Tasks of one group compute the same by different algorithms: only the fastest counts. A slower one is worth what it
+is expected to fall below the fastest.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class TaskInfo:
     """What is known of a task before it is tuned.
 
     `weight`: calls an inference. `untuned_s`: time of the default schedule, if measured. `lower_bound_s`: no
-    implementation can be faster.
+    implementation can be faster. `group`: only the fastest of the tasks that have the same one counts.
     """
 
     key: str
@@ -42,6 +45,7 @@ class TaskInfo:
     flops: float = 0.0
     untuned_s: float | None = None
     lower_bound_s: float = 0.0
+    group: str | None = None
 
 
 @dataclass
@@ -94,7 +98,11 @@ class TaskScheduler:
         untried = [s for s in open_tasks if not s.history]
         if untried:
             return max(untried, key=self._share_s).info.key
-        return max(open_tasks, key=self._gain_per_s).info.key
+        best = max(open_tasks, key=self._gain_per_s)
+        for state in open_tasks:
+            if self._rival_s(state) < math.inf and self._gain_per_s(state) <= 0.0:
+                self.finish(state.info.key, "another algorithm is faster")
+        return None if self.finished else best.info.key
 
     def report(
         self, key: str, trials: int, best_s: float | None, seconds_spent: float, exhausted: bool = False
@@ -133,7 +141,8 @@ class TaskScheduler:
     def explain(self) -> list[TaskView]:
         """One row a task, those with the most time in the model first."""
         ordered = sorted(self._tasks.values(), key=self._share_s, reverse=True)
-        total = sum(self._share_s(s) for s in ordered)
+        shares = {s.info.key: 0.0 if self._rival_s(s) < (s.best_s or math.inf) else self._share_s(s) for s in ordered}
+        total = sum(shares.values())
         return [
             TaskView(
                 key=s.info.key,
@@ -142,7 +151,7 @@ class TaskScheduler:
                 seconds=s.seconds,
                 best_s=s.best_s,
                 gain_per_s=self._gain_per_s(s),
-                sentence=self._sentence(s, self._share_s(s) / total if total else 0.0),
+                sentence=self._sentence(s, shares[s.info.key] / total if total else 0.0),
             )
             for s in ordered
         ]
@@ -170,7 +179,17 @@ class TaskScheduler:
         if state.finished or not state.history:
             return 0.0 if state.finished else self._share_s(state)
         cost_s = state.seconds / len(state.history)
-        return self._share_s(state) * _improvement(state) / max(cost_s, 1e-3)
+        saved_s = self._share_s(state) * _improvement(state)
+        rival_s = self._rival_s(state)
+        if state.best_s is not None and rival_s < state.best_s:
+            saved_s -= state.info.weight * (state.best_s - rival_s)
+        return max(saved_s, 0.0) / max(cost_s, 1e-3)
+
+    def _rival_s(self, state: TaskState) -> float:
+        """The best seconds of the other tasks of its group; infinite where there are none."""
+        group = state.info.group
+        others = [s.best_s for s in self._tasks.values() if s.info.group == group and s is not state and s.best_s]
+        return min(others, default=math.inf) if group is not None else math.inf
 
     def _sentence(self, state: TaskState, share: float) -> str:
         head = f"{state.trials} trials in {state.seconds:.0f} s, now {share:.0%} of the model's kernel time"

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tuner.graph import Lowered
+from tuner.graph import Choices, Lowered
 from tuner.protocols import RecordStore, Task, TuningDevice
 from tuner.records import Record
+from tuner.tuning import algorithms
 from tuner.tuning import variants as graph_variants
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.certification import PROCESSES
@@ -52,9 +53,11 @@ def tune_session(
 
 @dataclass
 class SearchResult:
-    """The graph configuration chosen, a session for each of its tasks, and why the search ended.
+    """The graph chosen, a session for each of its tasks, and why the search ended.
 
+    `searched` has the sessions of all tasks: also those of algorithms that were not chosen.
     `spent_earlier`: earlier runs had left nothing of the budget. `runs` are those whose records were used.
+    `algorithms`: by task key, for kernels that were searched in several ways, the best seconds of each.
     """
 
     lowered: Lowered
@@ -64,6 +67,8 @@ class SearchResult:
     spent_earlier: bool
     runs: frozenset[str]
     explanations: list[str] = field(default_factory=list)
+    searched: Mapping[str, TaskSession] = field(default_factory=dict)
+    algorithms: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def stopped_by(self) -> str:
@@ -72,18 +77,19 @@ class SearchResult:
 
 
 def tune_model(
-    variants: Sequence[Lowered],
+    variants: Sequence[Choices],
     device: TuningDevice,
     store: RecordStore,
     context: SearchContext,
     is_of_this_model: Callable[[Record], bool],
 ) -> SearchResult:
-    """Choose among lowered variants of a model, search the tasks of the chosen one, and rank their finalists.
+    """Choose among lowered variants of a model, search the tasks of the chosen one, choose the algorithm of each
+    kernel, and rank the finalists.
 
     What the records of this model's earlier runs spent is taken off the budget; an interrupted one is replayed.
     """
     search = context.search
-    tasks = {task.key: task for lowered in variants for task in lowered.tasks}
+    tasks = {task.key: task for variant in variants for task in variant.tasks}
     context.progress.phase(f"searching {len(tasks)} tasks, budget {search.time_budget_s:.0f} s")
     began = time.monotonic()
     ended = store.ended()
@@ -101,12 +107,17 @@ def tune_model(
     phase = SearchPhase(budget, pace, device.lower_bound_s, context.progress)
     chosen, why = graph_variants.choose(variants, lambda task: sessions[task.key], budget, phase.show)
     searched = {task.key: sessions[task.key] for task in chosen.tasks}
-    ended_by, sentences = phase.run(searched)
+    ended_by, sentences = phase.run(searched, chosen.groups)
+    found = algorithms.choose(chosen, sessions)
+    sessions_of_model = {task.key: sessions[task.key] for task in found.lowered.tasks}
     spent_earlier = rest.spent and ended_by in (SearchEnd.TIME, SearchEnd.TRIALS)
     # A budget spent in earlier runs leaves their ranking, and so their winners, as they were; unless one of them
     # was killed, perhaps while ranking.
-    _rank(searched, context, budget, nothing_new=rest.spent and runs <= ended)
-    return SearchResult(chosen, searched, searcher.ledger, ended_by, spent_earlier, runs, [*why, *sentences])
+    _rank(sessions_of_model, context, budget, nothing_new=rest.spent and runs <= ended)
+    return SearchResult(
+        found.lowered, sessions_of_model, searcher.ledger, ended_by, spent_earlier, runs,
+        [*why, *sentences, *found.sentences], searched, found.seconds,
+    )  # fmt: skip
 
 
 def _note_what_is_known(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from tuner.graph import Lowered
+from tuner.graph import Choices, Lowered
 from tuner.protocols import Task
 from tuner.tuning.budget import Budget
 from tuner.tuning.session import TaskSession
@@ -18,11 +18,11 @@ _PROBE_SHARE = 0.4
 
 
 def choose(
-    variants: Sequence[Lowered],
+    variants: Sequence[Choices],
     session_of: Callable[[Task], TaskSession],
     budget: Budget,
     show: Callable[[TaskSession], None],
-) -> tuple[Lowered, list[str]]:
+) -> tuple[Choices, list[str]]:
     """The variant whose kernels' best times, weighted by use, add up to the least after a few trials each, and why.
 
     Each variant has the same share of the probing time; one whose tasks did not all get a time is not chosen,
@@ -33,12 +33,12 @@ def choose(
     share_s = _PROBE_SHARE * budget.left_s / len(variants)
     totals: list[float] = []
     sentences = []
-    for lowered in variants:
+    for lowered in (variant.lowered for variant in variants):
         totals.append(_probe(lowered, session_of, budget, share_s, show))
         taken = f"kernels take {1e3 * totals[-1]:.3g} ms" if totals[-1] < float("inf") else "not all kernels got a time"
         sentences.append(f"graph configuration {lowered.config.to_text()}: {taken} in the probing")
     chosen = variants[min(range(len(variants)), key=totals.__getitem__)]
-    return chosen, [*sentences, f"chosen: {chosen.config.to_text()}"]
+    return chosen, [*sentences, f"chosen: {chosen.lowered.config.to_text()}"]
 
 
 def _probe(

@@ -105,8 +105,8 @@ def test_a_model_is_lowered_once_for_each_graph_configuration(tmp_path: Path, mo
     config = RunConfig(ModelConfig(source), target=TargetConfig(null_device.NAME), passes=passes)
     target = resolve.resolve(config.target)
     _, variants = prepare.lowered(config, target, Progress())
-    assert [(v.config.layout, v.config.fusion_depth) for v in variants] == [
+    assert [(v.lowered.config.layout, v.lowered.config.fusion_depth) for v in variants] == [
         ("NCHW", -1), ("NCHW", 0), ("NHWC", -1), ("NHWC", 0),
     ]  # fmt: skip
-    _, [only] = prepare.lowered(config, target, Progress(), only=variants[2].config)
+    _, [only] = prepare.lowered(config, target, Progress(), only=variants[2].lowered.config)
     assert {t.key for t in only.tasks} == {t.key for t in variants[2].tasks}

@@ -191,3 +191,21 @@ def test_a_task_at_the_limit_of_the_machine_gets_no_more() -> None:
     tasks.report("open", 16, 1.02e-3, 1.0)
     assert [tasks.next() for _ in range(3)] == ["open"] * 3
     assert "stopped: within 3% of what the machine can do" in tasks.explain()[0].sentence
+
+
+def test_only_the_fastest_of_a_group_counts() -> None:
+    infos = [TaskInfo(name, 2, 1e9, group="kernel") for name in ("direct", "winograd")] + [TaskInfo("else", 1, 1e8)]
+    made = TaskScheduler(infos, early_stop=192)
+    for key, best_s in (("direct", 3e-3), ("winograd", 1e-3), ("else", 1e-6)):
+        made.report(key, 16, best_s, 1.0)
+    assert made.next() == "winograd"
+    views = {view.key: view.sentence for view in made.explain()}
+    assert "another algorithm is faster" in views["direct"]
+    assert "0% of the model's kernel time" in views["direct"]
+
+
+def test_one_that_is_nearly_as_fast_as_another_of_its_group_is_searched_on() -> None:
+    made = TaskScheduler([TaskInfo(name, 1, 1e9, group="kernel") for name in ("direct", "winograd")], early_stop=192)
+    made.report("direct", 16, 1.1e-3, 1.0)
+    made.report("winograd", 16, 1.0e-3, 100.0)
+    assert made.next() == "direct"

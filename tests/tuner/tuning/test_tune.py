@@ -14,7 +14,7 @@ from kernels.space import Candidate
 from tests.null_device import FASTEST_S, UNTUNED_S, NullBench, NullBuilder, space_of
 from tests.tuner.tuning.on_null import BEST, UNTUNED, Loop, Scripted, allowed, failed, record_of, task_named, timed
 from tuner import search
-from tuner.graph import GraphConfig, Lowered
+from tuner.graph import Choices, GraphConfig, Lowered
 from tuner.measure.pooled import compare_measurements
 from tuner.protocols import Artifact, BuildFailure, Job, Policy, Reference, Stop, Task
 from tuner.records import Fidelity, Label, Measurement, Status
@@ -285,12 +285,12 @@ def test_with_nothing_to_check_against_nothing_is_timed(tmp_path: Path, store: S
 TASKS = (task_named("large", weight=2, flops=600.0), task_named("small"))
 
 
-def variant(*tasks: Task, layout: str = "NCHW") -> Lowered:
+def variant(*tasks: Task, layout: str = "NCHW") -> Choices:
     """A lowered model, of which the search sees the tasks alone."""
-    return Lowered(None, GraphConfig(layout), tasks)
+    return Choices(Lowered(None, GraphConfig(layout), tasks))
 
 
-def tuned(loop: Loop, *variants: Lowered) -> SearchResult:
+def tuned(loop: Loop, *variants: Choices) -> SearchResult:
     result = tune_model(variants or [variant(*TASKS)], loop.device, loop.store, loop.context, lambda record: True)
     certify(result, loop.device, loop.store, loop.context)
     return result

@@ -9,7 +9,7 @@ import pytest
 from kernels.space import Candidate, DesignSpace
 from tests.null_device import NullBench, NullBuilder, space_of
 from tests.tuner.tuning.on_null import Loop, allowed, task_named, timed
-from tuner.graph import GraphConfig, Lowered
+from tuner.graph import Choices, GraphConfig, Lowered
 from tuner.protocols import Job, Policy, Task
 from tuner.records import Measurement, Status
 from tuner.store import SqlStore
@@ -49,8 +49,8 @@ class ByTask(NullBench):
 TASKS = {name: task_named(name, weight=2 if name == "twice" else 1) for name in ("a", "b", "c", "twice")}
 
 
-def variant(layout: str, *names: str) -> Lowered:
-    return Lowered(None, GraphConfig(layout), tuple(TASKS[name] for name in names))
+def variant(layout: str, *names: str) -> Choices:
+    return Choices(Lowered(None, GraphConfig(layout), tuple(TASKS[name] for name in names)))
 
 
 class Choice:
@@ -61,7 +61,7 @@ class Choice:
         folder: Path,
         store: SqlStore,
         seconds: dict[str, float | None],
-        *variants: Lowered,
+        *variants: Choices,
         budget_s: float = 600.0,
     ) -> None:
         loop = Loop(folder, store)
@@ -97,7 +97,7 @@ def test_the_one_whose_kernels_take_least_together_is_chosen(tmp_path: Path, sto
 
 def test_a_kernel_counts_as_often_as_it_is_called(tmp_path: Path, store: SqlStore) -> None:
     made = Choice(tmp_path, store, {"twice": 2.0, "c": 3.0}, variant("NCHW", "twice"), variant("NHWC", "c"))
-    assert made.chosen.config.layout == "NHWC"
+    assert made.chosen.lowered.config.layout == "NHWC"
 
 
 def test_a_few_initial_candidates_of_each_kernel_are_tried_and_none_twice(tmp_path: Path, store: SqlStore) -> None:
@@ -114,16 +114,16 @@ def test_one_whose_kernels_did_not_all_get_a_time_is_not_chosen(
     order: tuple[str, str], tmp_path: Path, store: SqlStore
 ) -> None:
     made = Choice(tmp_path, store, {"a": None, "b": 9.0}, *(variant(f"NCHW{i}c", name) for i, name in enumerate(order)))
-    assert [task.name for task in made.chosen.tasks] == ["b"]
+    assert [task.name for task in made.chosen.lowered.tasks] == ["b"]
     assert any("not all kernels got a time" in sentence for sentence in made.why)
 
 
 def test_where_none_has_times_the_first_is_taken(tmp_path: Path, store: SqlStore) -> None:
     made = Choice(tmp_path, store, {"a": None, "b": None}, variant("NCHW", "a"), variant("NHWC", "b"))
-    assert made.chosen.config.layout == "NCHW"
+    assert made.chosen.lowered.config.layout == "NCHW"
 
 
 def test_without_time_nothing_is_probed(tmp_path: Path, store: SqlStore) -> None:
     made = Choice(tmp_path, store, {"a": 1.0, "b": 1.0}, variant("NCHW", "a"), variant("NHWC", "b"), budget_s=0.0)
     assert (made.bench.jobs, made.shown) == ({}, [])
-    assert made.chosen.config.layout == "NCHW"
+    assert made.chosen.lowered.config.layout == "NCHW"

@@ -13,8 +13,10 @@ from tvm.relax.backend.cpu_generic import pipeline
 from tvm.target import Target
 
 from kernels.space import Candidate, DesignSpace
+from tuner.devices.cpu.static_model import StaticModel
 from tuner.devices.target import ResolvedTarget
 from tuner.graph import Lowered, build_untuned, finish
+from tuner.graph.plan import Unplannable, plan
 from tuner.graph.rewriter import op_name
 from tuner.protocols import Artifact, ImportedModel, Task
 
@@ -74,7 +76,13 @@ class CpuAssembly:
         return None if artifact is None else (artifact.entry, artifact.path.with_suffix(".o"))
 
     def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> Any:
-        return assemble(graph, parts, self._target)
+        """A static model; where the graph is more than calls of kernels, one for TVM's virtual machine."""
+        try:
+            planned = plan(graph)
+        except Unplannable:
+            return assemble(graph, parts, self._target)
+        objects = {name: parts[key] for name, key in graph.kernels.items() if key in parts}
+        return StaticModel(graph, planned, objects, self._target)
 
     def untuned(self, model: ImportedModel, graph: Lowered) -> Any:
         return build_untuned(model.module, self._target)

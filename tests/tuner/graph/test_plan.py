@@ -1,0 +1,93 @@
+"""A plan has every call in order, and no two tensors that live at the same time share bytes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from tvm import relax
+from tvm.target import Target
+
+from tuner import importers
+from tuner.graph import GraphConfig, Lowered, clean, lower
+from tuner.graph.plan import ALIGNMENT, Place, Plan, Unplannable, plan
+
+TARGET = Target({"kind": "llvm", "num-cores": 2})
+
+
+class Branches(nn.Module):
+    """Tensors of several sizes that live for a while, and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.last = nn.Linear(24, 96), nn.Linear(96, 8), nn.Linear(8, 24)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.softmax(self.wide(x), -1)
+        z = torch.softmax(self.last(torch.softmax(self.narrow(y), -1)), -1)
+        return torch.softmax(z + x, -1), y
+
+
+def branches() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Branches().eval(), (torch.randn(1, 5, 24),)
+
+
+@pytest.fixture(scope="module")
+def lowered() -> Lowered:
+    model = importers.load("torch:tests.tuner.graph.test_plan:branches", 1, {}, "random", 3)
+    return lower(clean(model.module), GraphConfig(), TARGET)
+
+
+@pytest.fixture(scope="module")
+def made(lowered: Lowered) -> Plan:
+    return plan(lowered)
+
+
+def test_every_kernel_is_called_as_often_as_its_weight_says(lowered: Lowered, made: Plan) -> None:
+    counts: dict[str, int] = {}
+    for call in made.calls:
+        key = lowered.kernels[call.kernel]
+        counts[key] = counts.get(key, 0) + 1
+    assert counts == {task.key: task.weight for task in lowered.tasks}
+
+
+def test_tensors_that_live_at_the_same_time_share_no_bytes(made: Plan) -> None:
+    lives: dict[tuple[int, int], list[int]] = {}  # by (offset, bytes): the calls that touch it
+    for number, call in enumerate(made.calls):
+        for tensor in call.arguments:
+            if tensor.place.kind == "arena":
+                size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+                lives.setdefault((tensor.place.at, size), []).append(number)
+                assert tensor.place.at % ALIGNMENT == 0
+                assert tensor.place.at + size <= made.arena_bytes
+    assert len(lives) > 2
+    for ((a, size_a), calls_a), ((b, size_b), calls_b) in itertools.combinations(lives.items(), 2):
+        overlap_in_memory = a < b + size_b and b < a + size_a
+        overlap_in_time = min(calls_a) <= max(calls_b) and min(calls_b) <= max(calls_a)
+        assert not (overlap_in_memory and overlap_in_time)
+
+
+def test_outputs_are_written_where_the_caller_wants_them(made: Plan) -> None:
+    assert [t.place for t in made.outputs] == [Place("output", 0), Place("output", 1)]
+    assert [t.shape for t in made.outputs] == [(1, 5, 24), (1, 5, 96)]
+    assert [t.place for t in made.inputs] == [Place("input", 0)]
+    written = [call.arguments[-1].place for call in made.calls]
+    assert written.count(Place("output", 0)) == written.count(Place("output", 1)) == 1
+
+
+def test_constants_are_stored_once(made: Plan) -> None:
+    offsets = [offset for offset, _ in made.constants]
+    assert offsets == sorted(set(offsets))
+    assert sum(array.nbytes for _, array in made.constants) >= 4 * (24 * 96 + 96 * 8 + 8 * 24)
+
+
+def test_an_output_that_is_an_input_cannot_be_planned(lowered: Lowered) -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((2, 2), "float32"))
+    with builder.function("main", [x]):
+        builder.emit_func_output(x)
+    with pytest.raises(Unplannable, match="an output that is an input"):
+        plan(Lowered(builder.finalize(), GraphConfig(), ()))

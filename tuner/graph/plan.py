@@ -1,0 +1,206 @@
+"""A lowered model as a list of calls on memory whose place is known: what a runtime needs that decides nothing.
+
+Places of intermediate tensors by greedy-by-size assignment: Pisarchyk, Lee, "Efficient Memory Management for Deep
+Neural Net Inference" (2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from tvm.ir import Call, GenericConst
+from tvm.relax import Tuple
+
+from tuner.graph.lower import Lowered, is_call_tir
+from tuner.graph.rewriter import Array, array_of, op_name, shape_of
+
+ALIGNMENT = 64
+"""Bytes; a cache line, and a vector register."""
+
+
+class Unplannable(Exception):
+    """A model that does something else than calling kernels and viewing tensors in other shapes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes are: an input or output of the model by its number, or an offset in the constants or in
+    the arena."""
+
+    kind: Literal["input", "output", "constant", "arena"]
+    at: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that a call reads or writes; two may be the same bytes in different shapes."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel, by its name in the module; outputs last."""
+
+    kernel: str
+    arguments: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The calls of one inference in order. `constants` are (offset, array) of one block of `constant_bytes`."""
+
+    calls: tuple[KernelCall, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: tuple[tuple[int, Array], ...]
+    constant_bytes: int
+    arena_bytes: int
+
+
+@dataclass
+class _Storage:
+    """Bytes that some values share. `first` and `last` are the calls that write and last read them."""
+
+    nbytes: int
+    first: int = 0
+    last: int = 0
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class _Value:
+    storage: _Storage
+    shape: tuple[int, ...]
+    dtype: str
+
+    def tensor(self) -> Tensor:
+        assert self.storage.place is not None
+        return Tensor(self.storage.place, self.shape, self.dtype)
+
+
+@dataclass
+class _Reader:
+    """Reads `main` of a lowered module."""
+
+    values: dict[Any, Any] = field(default_factory=dict)
+    storages: list[_Storage] = field(default_factory=list)
+    calls: list[tuple[str, list[_Value]]] = field(default_factory=list)
+    constants: list[tuple[int, Array]] = field(default_factory=list)
+    constant_bytes: int = 0
+    _known: dict[int, _Value] = field(default_factory=dict)
+
+    def bind(self, var: Any, expr: Any) -> None:
+        if isinstance(expr, Call) and is_call_tir(expr):
+            self.values[var] = self._call(expr)
+        elif isinstance(expr, Call) and op_name(expr) == "relax.reshape":
+            source = self.value(expr.args[0])
+            self.values[var] = _Value(source.storage, shape_of(expr), source.dtype)
+        else:
+            self.values[var] = self.value(expr)
+
+    def value(self, expr: Any) -> Any:
+        """What an expression stands for: a `_Value` or a list of them."""
+        if isinstance(expr, GenericConst):
+            return self._constant(expr)
+        if isinstance(expr, Tuple):
+            return [self.value(item) for item in expr.fields]
+        if hasattr(expr, "tuple_value"):
+            return self.value(expr.tuple_value)[expr.index]
+        try:
+            return self.values[expr]
+        except (KeyError, TypeError) as error:
+            raise Unplannable(f"{type(expr).__name__} in main") from error
+
+    def _call(self, call: Call) -> Any:
+        number = len(self.calls)
+        read = [self.value(a) for a in call.args[1].fields]
+        if any(isinstance(v, list) for v in read):
+            raise Unplannable("a kernel that reads a tuple")
+        types = list(call.ty.fields) if hasattr(call.ty, "fields") else [call.ty]
+        written = []
+        for ty in types:
+            shape, dtype = tuple(int(e) for e in ty.shape), str(ty.dtype)
+            storage = _Storage(math.prod(shape) * np.dtype(dtype).itemsize, number, number)
+            self.storages.append(storage)
+            written.append(_Value(storage, shape, dtype))
+        for value in read:
+            value.storage.last = max(value.storage.last, number)
+        self.calls.append((str(call.args[0].name_hint), [*read, *written]))
+        return written if hasattr(call.ty, "fields") else written[0]
+
+    def _constant(self, expr: Any) -> _Value:
+        key = hash(expr)
+        if key not in self._known:
+            array = array_of(expr)
+            assert array is not None
+            place = Place("constant", self.constant_bytes)
+            self.constants.append((self.constant_bytes, array))
+            self.constant_bytes += _aligned(array.nbytes)
+            self._known[key] = _Value(_Storage(array.nbytes, place=place), array.shape, str(array.dtype))
+        return self._known[key]
+
+
+def plan(lowered: Lowered) -> Plan:
+    """The calls of a lowered model. Raises Unplannable where it is more than calls of kernels and reshapes."""
+    main = lowered.module["main"]
+    reader = _Reader()
+    inputs = []
+    for number, param in enumerate(main.params):
+        shape, dtype = shape_of(param), str(param.ty.dtype)
+        storage = _Storage(math.prod(shape) * np.dtype(dtype).itemsize, place=Place("input", number))
+        reader.values[param] = _Value(storage, shape, dtype)
+        inputs.append(reader.values[param])
+    for block in main.body.blocks:
+        for binding in block.bindings:
+            reader.bind(binding.var, binding.value)
+    outputs = list(_flat(reader.value(main.body.body)))
+    for number, value in enumerate(outputs):
+        if value.storage.place is not None:
+            raise Unplannable("an output that is an input, a constant or another output")
+        value.storage.place = Place("output", number)
+    arena_bytes = _assign([s for s in reader.storages if s.place is None])
+    calls = tuple(KernelCall(name, tuple(v.tensor() for v in values)) for name, values in reader.calls)
+    return Plan(
+        calls, tuple(v.tensor() for v in inputs), tuple(v.tensor() for v in outputs),
+        tuple(reader.constants), reader.constant_bytes, arena_bytes,
+    )  # fmt: skip
+
+
+def _flat(value: Any) -> Iterator[_Value]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
+
+
+def _assign(storages: Sequence[_Storage]) -> int:
+    """Give each storage an offset, the largest first, at the lowest place that is free while it lives; the size of
+    the arena."""
+    placed: list[tuple[int, int, _Storage]] = []
+    size = 0
+    for storage in sorted(storages, key=lambda s: -s.nbytes):
+        wanted = _aligned(storage.nbytes)
+        at = 0
+        for begin, end, other in placed:  # by begin
+            if other.last < storage.first or storage.last < other.first:
+                continue
+            if begin - at >= wanted:
+                break
+            at = max(at, end)
+        storage.place = Place("arena", at)
+        placed.append((at, at + wanted, storage))
+        placed.sort(key=lambda entry: entry[:2])
+        size = max(size, at + wanted)
+    return size
+
+
+def _aligned(nbytes: int) -> int:
+    return max(-(-nbytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
