@@ -86,6 +86,7 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         ["trials", f"{_cell(search['measured'])} measured, {_cell(search['reused'])} reused"],
         ["failed", ", ".join(failed) or "none"],
         ["tuned", _tuned(end)],
+        *([["CPUs", str(end["state"])]] if end.get("state") else []),
         ["verified", {True: "yes", False: "NO", None: "not checked"}[end.get("verified")]],
         *(["baseline", f"{_time(value['median_s'])} {name}"] for name, value in baselines.items()),
         ["export", _cell(exported.get("path"))],

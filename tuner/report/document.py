@@ -111,7 +111,7 @@ def _state_words(whole: Mapping[str, Any]) -> list[str]:
         return ["The state of the machine's CPUs changed all the time: figures of several states are taken together."]
     if state == "unknown":
         return ["The state of the machine's CPUs is not known: other processes kept them from being probed."]
-    trip = whole["states"][state]["round_trip_s"]
+    trip = whole.get("states", {}).get(state, {}).get("round_trip_s")
     if trip is None:
         return [f"The CPUs in use are {state}, as Linux states which of them share a cache."]
     measured = f"a cache line's round trip between the CPUs in use took {units.nanoseconds(trip)}"

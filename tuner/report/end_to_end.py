@@ -79,10 +79,14 @@ def entries(summary: Mapping[str, Any]) -> list[Entry]:
 
 
 def other_states(summary: Mapping[str, Any]) -> dict[str, list[Entry]]:
-    """The entries in every state of the machine but the one that `entries` are of, in the order of `entries`."""
+    """The entries in every state of the machine but the one that `entries` are of, the tuned model first."""
     whole = summary["end_to_end"] or {}
     states = {state: _stated(found["entries"]) for state, found in whole.get("states", {}).items()}
-    return {state: listed for state, listed in states.items() if state != whole["state"]}
+    return {
+        state: listed
+        for state, listed in states.items()
+        if state != whole.get("state") and listed and listed[0].key == TUNED
+    }
 
 
 def _stated(stated: Mapping[str, Any]) -> list[Entry]:
@@ -162,7 +166,10 @@ def headline(summary: Mapping[str, Any]) -> Headline:
     named = [entry for entry in (untuned, best) if entry is not None and entry.label is not None]
     wrong = "WRONG RESULTS: " if whole["verified"] is False else ""
     outcome = _outcome(whole["verified"], [entry.label for entry in named], best is not None)
-    elsewhere = [_elsewhere(state, listed) for state, listed in other_states(summary).items()]
+    others = other_states(summary)
+    if outcome == "good" and any(entry.label is Label.SLOWER for listed in others.values() for entry in listed):
+        outcome = "open"  # a gain in one state, a loss in another
+    elsewhere = [_elsewhere(state, listed) for state, listed in others.items()]
     return Headline(outcome, (wrong + sentence, *elsewhere, _effort(summary)))
 
 

@@ -285,6 +285,10 @@ def test_each_state_of_the_machine_has_its_own_verdict(
     assert "| 47.2 ms | ×0.943 | SLOWER |" in markdown
     assert "71.0 ms \\[70.0, 73.0\\], all states" in markdown
     assert "300 MiB" in markdown
+    assert document.build(summary, records, None, None).headline.outcome == "open", "a gain here, a loss there"
+    summary["end_to_end"] |= {"states": {"apart": {**summary["end_to_end"]["states"]["apart"], "entries": {}}}}
+    _, markdown, _ = rendered(tmp_path, summary, records)
+    assert "with the CPUs together" in markdown and "CPUs apart" not in markdown
 
 
 def test_a_kernel_s_speedup_is_that_of_its_verdict(summary: dict[str, Any]) -> None:
