@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.common import ROOT
+from experiments.comparison.results import report
 from experiments.search.results import certified, searchers, torch_s, trials_per_s
 from experiments.search.tasks import TASKS, flops
 
@@ -70,6 +71,16 @@ def verdicts(path: Path) -> Figures:
     }
 
 
+# --- comparisons of whole models --------------------------------------------------------------------
+
+
+def comparison(path: Path) -> Figures:
+    """Of experiments/comparison: baselines in the comparison of `tuner run`, and run alone."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    *rows, found = report(lines)
+    return {"finding": found, "table": "\n" + "".join(f"{row}\n" for row in rows)}
+
+
 # --- throughput -------------------------------------------------------------------------------------
 
 
@@ -107,17 +118,22 @@ def run_summary(path: Path) -> Figures:
     summary = json.loads(path.read_text("utf-8"))
     models, search = summary["end_to_end"], summary["search"]
     tuned_s = models["tuned_s"]
-    medians = {"untuned": models["untuned_s"]} | {name: b["median_s"] for name, b in models["baselines"].items()}
-    ratios = {name: three(median_s / tuned_s) for name, median_s in medians.items()}
-    compared = ", ".join(f"x{ratios[name]} `{name}` {models['verdicts'][name]}" for name in medians)
+    # Of the pairs that gave the verdict: medians may say the contrary. Earlier files do not have them.
+    speedups = {name: three(1.0 / ratio) for name, ratio in models.get("ratios", {}).items() if ratio}
+    compared = ", ".join(
+        " ".join([*([f"x{speedups[name]}"] if name in speedups else []), f"`{name}`", verdict])
+        for name, verdict in models["verdicts"].items()
+    )
+    state = f" with the CPUs {models['state']}" if models.get("state") else ""
     minutes, seconds = divmod(round(search["wall_s"]), 60)
     checked = "outputs verified" if models["verified"] else "outputs not verified"
     return {
         "run": summary["run_id"],
         "tuned": duration(tuned_s),
-        **{f"times {name}": ratio for name, ratio in ratios.items()},
-        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: {duration(tuned_s)}, "
-        f"{checked}; {compared}. Search: {minutes} min {seconds} s, {search['measured']:,} trials",
+        **{f"times {name}": speedup for name, speedup in speedups.items()},
+        "finding": f"batch {summary['model']['batch']}, {summary['target']['threads']} threads: "
+        f"{duration(tuned_s)}{state}, {checked}; {compared}. "
+        f"Search: {minutes} min {seconds} s, {search['measured']:,} trials",
     }
 
 
@@ -202,6 +218,7 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "verdicts-*.jsonl": verdicts,
+    "comparison*.jsonl": comparison,
     "throughput.json": throughput,
     "search*.json": search,
     "*/summary.json": run_summary,

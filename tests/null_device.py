@@ -214,11 +214,11 @@ class NullModel(ModelWorker):
         super().__init__()
         self._seconds = seconds
 
-    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
-        return {"settings": "nothing is computed"}
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
+        return {"settings": "nothing is computed", "load_s": 0.5}
 
-    def op_block(self, count: int) -> float:
-        return self._seconds * count
+    def op_block(self, count: int) -> dict[str, float | None]:
+        return {"first_s": 2 * self._seconds, "seconds": self._seconds * count}
 
     def op_outputs(self, path: str) -> int:
         _store_zeros([TensorSpec((1,), "float32")], Path(path))
@@ -286,6 +286,9 @@ class NullKind:
 
     def assembly(self, target: ResolvedTarget) -> NullAssembly:
         return NullAssembly()
+
+    def state_probe(self, threads: int, runs: Path) -> None:
+        return None
 
     def open(self, opening: Opening) -> Null:
         return Null(opening.work / "kernels")

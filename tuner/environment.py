@@ -118,6 +118,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
+def virtual() -> bool:
+    """Whether this may be a virtual machine, whose CPUs a host can move between cores. False only where it is known."""
+    return "hypervisor" in cpu_flags() or platform.machine() not in ("x86_64", "AMD64")
+
+
 def governor() -> str | None:
     """How the first CPU's clock is set, e.g. `performance`; None where Linux does not say."""
     return _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

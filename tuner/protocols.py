@@ -60,11 +60,8 @@ RANK = Policy(Fidelity.RANK, min_samples=10, min_time_s=0.1, max_time_s=3.0, hal
 CERTIFY = Policy(Fidelity.CERTIFY, min_samples=10, min_time_s=0.5, max_time_s=15.0, half_width=0.005, warmup_s=0.05)
 
 
-IDLE_S = 0.02
-"""After a longer rest the caches, the clock and sleeping threads are no longer as they are in use."""
-
 LONG_CALL_S = 0.5
-"""A call this long warms itself up within a few per cent of its time: hosts run no warm call before it."""
+"""A call this long warms itself up within a few per cent of its time: no other is made before it."""
 
 
 class Prepared(Protocol):

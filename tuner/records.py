@@ -48,6 +48,16 @@ class Label(enum.StrEnum):
     UNDECIDED = "UNDECIDED"
 
 
+class CpuState(enum.StrEnum):
+    """Whether the CPUs in use share a last-level cache, as `tuner.measure.states` tells it."""
+
+    TOGETHER = "together"
+    APART = "apart"
+    ONE = "one state"  # no difference was ever seen, and nothing says in which of the two the machine is
+    MIXED = "mixed"  # it changed meanwhile, or figures of several states were taken together
+    UNKNOWN = "unknown"  # it could not be measured, for other processes kept the CPUs
+
+
 _FORMER_NAMES = {
     "barred": "excluded", "certification": "session_id", "samples_disturbed": "samples_preempted",
 }  # fmt: skip

@@ -50,6 +50,9 @@ class DeviceKindContract:
         assert target.device
         assert target.tvm().kind.name == json.loads(target.text)["kind"]
 
+    def test_one_thread_has_no_state(self, kind: DeviceKind, tmp_path: Path) -> None:
+        assert kind.state_probe(1, tmp_path) is None
+
     def test_one_is_opened_where_there_is_one(
         self, kind: DeviceKind, attributes: Mapping[str, Any], tmp_path: Path
     ) -> None:

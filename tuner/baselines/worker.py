@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +57,40 @@ class BaselineWorker(ModelWorker):
         if scratch is not None and baseline in FROM_ONNX:
             tempfile.tempdir = scratch
             source = shared_in(Path(scratch), source)
-        self._baseline = BASELINES[baseline](source)
+        self._making_s = 0.0
+        self._baseline = BASELINES[baseline](self._timed(source))
         self._model_spec = model_spec
         self._threads = threads
 
-    def op_prepare(self, inputs_npz_path: str) -> dict[str, str]:
-        """Load the model and call it once. The file's arrays are the model's inputs in order; their names are
-        not looked at. Raises InfrastructureError when the baseline is not available here."""
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
+        """Load the model and call it once; returns {"settings": in words, "load_s": seconds until the first call has
+        ended, without importing the framework and making the model in the form that the baseline takes}.
+
+        The file's arrays are the model's inputs in order; their names are not looked at. Raises InfrastructureError
+        when the baseline is not available here."""
         reason = self._baseline.unavailable()
         if reason:
             raise InfrastructureError(f"{self._baseline.name}: {reason}")
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
+        with contextlib.suppress(ImportError):  # so that loading does not import it
+            importlib.import_module(self._baseline.name.partition("_")[0])
+        began = time.perf_counter()
         prepared = self._baseline.load(self._model_spec, self._threads).prepare(inputs)
         prepared.launch(1)
+        load_s = time.perf_counter() - began - self._making_s
         pin_workers(lambda: prepared.launch(2), self._threads)
         self._prepared = prepared
-        return {"settings": f"{self._baseline.settings}, {self._threads} threads"}
+        return {"settings": f"{self._baseline.settings}, {self._threads} threads", "load_s": load_s}
+
+    def _timed(self, provider: Callable[..., Any]) -> Callable[..., Any]:
+        """`provider`, whose seconds are counted."""
+
+        def make(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return provider(*arguments)
+            finally:
+                self._making_s += time.perf_counter() - began
+
+        return make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,11 @@ from tuner.measure.stats import Verdict, median, median_interval, noise_floor, v
 from tuner.outputs import check_outputs
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, Artifact, Bench, InputSpec, Job, Task, job_of
-from tuner.records import Fidelity, Measurement, Record
+from tuner.records import CpuState, Fidelity, Measurement, Record
 
 if TYPE_CHECKING:
     from tuner.devices.device import Device
+    from tuner.measure.states import StateProbe
     from tuner.process.worker import Child
     from tuner.protocols import Array
 
@@ -36,6 +38,7 @@ PROCESSES = 5
 
 _PREPARE_S = 300.0
 _LEAST_ROUNDS = 4
+_HOST = "llvm"  # exported models are timed on this machine's CPU
 _RTOL, _ATOL = 1e-3, 1e-4
 
 
@@ -51,13 +54,15 @@ class Operand:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds per call of both, the verdict on A, the A/A noise floor (a log ratio), and further sentences."""
+    """Seconds per call of both, the verdict on A, the A/A noise floor (a log ratio), further sentences, and the state
+    of the machine that all of it is of, None where there is but one."""
 
     a: Sequence[float]
     b: Sequence[float]
     verdict: Verdict
     noise_floor: float
     notes: tuple[str, ...] = ()
+    state: CpuState | None = None
 
     def rows(self, names: tuple[str, str]) -> list[list[str]]:
         """A table: the median of each, and its 95 % interval."""
@@ -71,10 +76,11 @@ class Comparison:
     def sentence(self) -> str:
         """The verdict in words."""
         label, ratio, interval = self.verdict.label, self.verdict.ratio, self.verdict.interval
+        where = "" if self.state is None else f", CPUs {self.state}"
         if ratio is None or interval is None:
-            return f"A against B: {label} (too few pairs)"
+            return f"A against B{where}: {label} (too few pairs)"
         return (
-            f"A against B: {label}; A takes {ratio:.4f} of B's time, 95 % interval "
+            f"A against B{where}: {label}; A takes {ratio:.4f} of B's time, 95 % interval "
             f"{interval[0]:.4f} to {interval[1]:.4f}, A/A floor {self.noise_floor:.2%}"
         )
 
@@ -89,7 +95,7 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     if first.record is not None and second.record is not None:
         comparison = _compare_trials(first, second, budget_s, progress)
     elif first.export is not None and second.export is not None:
-        comparison = _compare_models(first.export, second.export, budget_s, progress)
+        comparison = _compare_models(first.export, second.export, out, budget_s, progress)
     else:
         raise UserError(f"{a} and {b}: one is a kernel's trial, the other a whole model", "compare two of one kind")
     return comparison.rows((first.name, second.name)), [comparison.sentence(), *comparison.notes]
@@ -149,14 +155,50 @@ class _Pairs:
         self.control += control
         self.control_processes += [process] * len(incumbent)
 
-    def comparison(self, note: str) -> Comparison:
+    def comparison(self, state: CpuState | None) -> Comparison:
         floor = noise_floor(self.incumbent, self.control, groups=self.control_processes)
-        return Comparison(self.a, self.b, verdict(self.a, self.b, floor, groups=self.processes), floor, (note,))
+        return Comparison(self.a, self.b, verdict(self.a, self.b, floor, groups=self.processes), floor, state=state)
 
 
-def _compare_models(a: Path, b: Path, budget_s: float, progress: Progress) -> Comparison:
+def _compare_models(a: Path, b: Path, out: str, budget_s: float, progress: Progress) -> Comparison:
+    """In the state of the machine with the most pairs; the verdicts in others are among its notes."""
+    _, _, threads = _both_exports(a, b)
+    probe = resolve.kind_named(_HOST).state_probe(threads, Path(out))
+    try:
+        results, note = _models_timed(a, b, budget_s, probe, progress)
+        if probe is not None:
+            for result in results:  # by what all processes have seen
+                result.tell_states(probe)
+    finally:
+        if probe is not None:
+            probe.close()
+    comparisons = [_pairs(views).comparison(state) for state, views in _by_state(results).items()]
+    first, *others = sorted(comparisons, key=lambda comparison: -len(comparison.a))
+    return dataclasses.replace(first, notes=(note, *(other.sentence() for other in others)))
+
+
+def _by_state(results: Sequence[ComparisonResult]) -> dict[CpuState | None, list[ComparisonResult]]:
+    """What each process measured in every state in which one of them measured enough; all of it where there is none."""
+    states = dict.fromkeys(state for result in results for state in result.by_state())
+    if not states:
+        return {results[0].main("A", "B")[0]: list(results)}
+    return {state: [result.within(state) for result in results] for state in states}
+
+
+def _pairs(results: Sequence[ComparisonResult]) -> _Pairs:
+    """Those of all processes, in order. Raises InfrastructureError when A or B failed."""
+    pairs = _Pairs()
+    for process, result in enumerate(results):
+        pairs.add(process, result)
+    return pairs
+
+
+def _models_timed(
+    a: Path, b: Path, budget_s: float, probe: StateProbe | None, progress: Progress
+) -> tuple[list[ComparisonResult], str]:
+    """Both models interleaved in several pairs of fresh processes, and whether their outputs agree, in words."""
     libraries, specs, threads = _both_exports(a, b)
-    pairs, note = _Pairs(), ""
+    results, note = [], ""
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
         inputs = Path(folder, "inputs.npz")
         with open(inputs, "wb") as file:
@@ -165,11 +207,12 @@ def _compare_models(a: Path, b: Path, budget_s: float, progress: Progress) -> Co
             progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
             with _entries(libraries, inputs, threads) as entries:
                 note = note or _agreement(entries, Path(folder))
-                result = compare_interleaved(
-                    entries, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process
+                results.append(
+                    compare_interleaved(
+                        entries, min_rounds=_LEAST_ROUNDS, time_budget_s=budget_s / PROCESSES, seed=process, probe=probe
+                    )
                 )
-            pairs.add(process, result)
-    return pairs.comparison(note)
+    return results, note
 
 
 def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:

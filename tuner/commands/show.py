@@ -86,6 +86,7 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         ["trials", f"{_cell(search['measured'])} measured, {_cell(search['reused'])} reused"],
         ["failed", ", ".join(failed) or "none"],
         ["tuned", _tuned(end)],
+        *([["CPUs", str(end["state"])]] if end.get("state") else []),
         ["verified", {True: "yes", False: "NO", None: "not checked"}[end.get("verified")]],
         *(["baseline", f"{_time(value['median_s'])} {name}"] for name, value in baselines.items()),
         ["export", _cell(exported.get("path"))],
@@ -147,12 +148,13 @@ def started(folder: Path) -> float:
 
 
 def _tuned(end: Mapping[str, Any] | None) -> str:
-    """`50.0 ms (10x as fast as untuned, 500 ms)`, with the speedup of the paired comparison where there is one."""
+    """`50.0 ms (10x as fast as untuned, 500 ms)`; without the speedup where no paired comparison gave one."""
     tuned, untuned = (end or {}).get("tuned_s"), (end or {}).get("untuned_s")
     if not (end and tuned and untuned):
         return _time(tuned)
-    ratio = end.get("ratios", {}).get("untuned") or tuned / untuned
-    return f"{_time(tuned)} ({1.0 / ratio:.3g}x as fast as untuned, {milliseconds(untuned)})"
+    ratio = end.get("ratios", {}).get("untuned")
+    than = f"{1.0 / ratio:.3g}x as fast as untuned, " if ratio else "untuned: "
+    return f"{_time(tuned)} ({than}{milliseconds(untuned)})"
 
 
 def _time(value: float | None) -> str:

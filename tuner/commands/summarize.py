@@ -11,12 +11,14 @@ from tuner.measure.metadata import metadata_lines
 from tuner.measure.pooled import compare_measurements
 from tuner.measure.stats import Verdict, median, median_interval, unpaired_verdict
 from tuner.records import Label, Measurement
+from tuner.report import end_to_end, units
 from tuner.report.summary import NOT_TUNED, SCHEMA
 
 if TYPE_CHECKING:
     from kernels.space import Candidate
     from tuner.config import RunConfig
     from tuner.devices.target import ResolvedTarget
+    from tuner.measure.comparison import ComparisonResult
     from tuner.measure.models import ModelComparison
     from tuner.protocols import ImportedModel, Task
     from tuner.tuning.session import TaskSession
@@ -66,17 +68,20 @@ def _replaces_default(verdict: Verdict) -> bool:
 
 
 def headline(summary: Mapping[str, Any]) -> list[str]:
-    """A few lines for the terminal: the tuned model's time, and the verdict on it against untuned TVM and baselines."""
+    """A few lines for the terminal: the tuned model's time, and the verdict on it against untuned TVM and baselines, in
+    each state of the machine."""
     whole, search = summary["end_to_end"], summary["search"]
     if whole["tuned_s"] is None:
         return ["the tuned model was not timed; see the notes in the report"]
+    tuned, *others = end_to_end.entries(summary)
     lines = [
-        f"{summary['model']['name']}: {_milliseconds(whole['tuned_s'])}"
+        f"{summary['model']['name']}: {_milliseconds(tuned.median_s)}{units.in_state(whole['state'])}"
         + (", verified" if whole["verified"] else ", NOT verified")
     ]
-    if whole["untuned_s"]:
-        lines.append(_against("untuned", "untuned TVM", whole["untuned_s"], whole))
-    lines += [_against(name, name, baseline["median_s"], whole) for name, baseline in whole["baselines"].items()]
+    lines += [_against(entry) for entry in others if entry.median_s is not None]
+    for state, (first, *rest) in end_to_end.other_states(summary).items():
+        lines.append(f"{_milliseconds(first.median_s)}{units.in_state(state)}")
+        lines += [_against(entry) for entry in rest]
     lines.append(
         f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
         f"stopped by {search['stopped_by']}"
@@ -84,16 +89,17 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _against(key: str, name: str, median_s: float, whole: Mapping[str, Any]) -> str:
+def _against(entry: end_to_end.Entry) -> str:
     """One entry's median, and the verdict on the tuned model against it with the speedup of the same comparison."""
-    label, ratio = whole["verdicts"].get(key, Label.UNDECIDED), whole["ratios"].get(key)
-    if ratio is None:
-        return f"  against {name} ({_milliseconds(median_s)}): {label}, too few pairs for a speedup"
-    return f"  against {name} ({_milliseconds(median_s)}): {label}, speedup {1.0 / ratio:.3g}x"
+    name = entry.name if entry.key == end_to_end.UNTUNED else entry.key
+    start = f"  against {name} ({_milliseconds(entry.median_s)}): {entry.label}"
+    if entry.speedup is None:
+        return f"{start}, too few pairs for a speedup"
+    return f"{start}, speedup {entry.speedup:.3g}x"
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.4g} ms"
+def _milliseconds(seconds: float | None) -> str:
+    return units.MISSING if seconds is None else f"{1e3 * seconds:.4g} ms"
 
 
 def _final(session: TaskSession, candidate: Candidate | None) -> Measurement | None:
@@ -181,25 +187,61 @@ def _end_to_end(comparison: ModelComparison | None) -> dict[str, Any]:
             "max_abs_error": None, "max_rel_error": None,
         }  # fmt: skip
     result = comparison.result
-    seconds = {name: samples for name, samples in result.seconds.items() if samples}
-    tuned, untuned = seconds.pop(TUNED, []), seconds.get(UNTUNED)
-    verdicts = {name: result.verdict(TUNED, name) for name in seconds} if tuned else {}
+    state, main = result.main(TUNED)
+    entries, other = _entries(main), _entries(result)
+    mixed = [name for name in other if name not in entries]
+    entries |= {name: other[name] for name in mixed}  # slow ones may have no block in the main state
+    tuned, untuned = entries.pop(TUNED, None), entries.get(UNTUNED)
     return {
-        "untuned_s": median(untuned) if untuned else None,
-        "tuned_s": median(tuned) if tuned else None,
-        "interval_s": _interval(tuned),
+        "untuned_s": untuned["median_s"] if untuned else None,
+        "tuned_s": tuned["median_s"] if tuned else None,
+        "interval_s": tuned["interval_s"] if tuned else None,
         "baselines": {
-            name: {"median_s": median(samples), "interval_s": _interval(samples)}
-            for name, samples in seconds.items()
+            name: {"median_s": entry["median_s"], "interval_s": entry["interval_s"]}
+            for name, entry in entries.items()
             if name != UNTUNED
         },
         "verified": comparison.verified,
         "max_abs_error": comparison.max_abs_error,
         "max_rel_error": comparison.max_rel_error,
-        "verdicts": {name: verdict.label.value for name, verdict in verdicts.items()},
-        "ratios": {name: verdict.ratio for name, verdict in verdicts.items()},
-        "noise_floor": result.noise_floor if math.isfinite(result.noise_floor) else None,
+        "verdicts": {name: entry["verdict"] for name, entry in entries.items() if tuned},
+        "ratios": {name: entry["ratio"] for name, entry in entries.items() if tuned},
+        "noise_floor": _finite(main.noise_floor),
+        "state": state,
+        "mixed": mixed,
+        "states": {
+            name: {
+                "round_trip_s": result.round_trips_s.get(name),
+                "noise_floor": _finite(view.noise_floor),
+                "entries": _entries(view),
+            }
+            for name, view in result.by_state().items()
+        },
+        "first_calls": _entries(main.first_call()),
+        "load_s": comparison.load_s,
+        "peak_bytes": comparison.peak_bytes,
     }
+
+
+def _entries(result: ComparisonResult) -> dict[str, dict[str, Any]]:
+    """By entry its time, and the verdict on the tuned model against it with the ratio of the same pairs."""
+    from tuner.measure.models import TUNED
+
+    timed = {name: samples for name, samples in result.seconds.items() if samples}
+    entries = {}
+    for name, samples in timed.items():
+        verdict = result.verdict(TUNED, name) if name != TUNED and TUNED in timed else None
+        entries[name] = {
+            "median_s": median(samples),
+            "interval_s": _interval(samples),
+            "verdict": None if verdict is None else verdict.label.value,
+            "ratio": None if verdict is None else verdict.ratio,
+        }
+    return entries
+
+
+def _finite(floor: float) -> float | None:
+    return floor if math.isfinite(floor) else None
 
 
 def _verdict_notes(comparison: ModelComparison | None) -> list[str]:
@@ -207,13 +249,9 @@ def _verdict_notes(comparison: ModelComparison | None) -> list[str]:
 
     if comparison is None or TUNED not in comparison.result.seconds:
         return []
-    result = comparison.result
-    notes = [f"A/A noise floor of the whole-model comparison: {result.noise_floor:.2%}"]
-    for name, samples in result.seconds.items():
-        if name != TUNED and samples:
-            verdict = result.verdict(TUNED, name)
-            ratio = "" if verdict.ratio is None else f" (time ratio {verdict.ratio:.3f})"
-            notes.append(f"tuned against {name}: {verdict.label.value}{ratio}")
+    state, result = comparison.result.main(TUNED)
+    where = "" if state is None else f", CPUs {state}"
+    notes = [f"A/A noise floor of the whole-model comparison{where}: {result.noise_floor:.2%}"]
     return [*notes, *(f"{name}: {settings}" for name, settings in comparison.settings.items())]
 
 

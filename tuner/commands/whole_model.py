@@ -100,9 +100,15 @@ def compare(
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
     run.progress.phase("verifying and comparing whole models")
-    return models.compare_models(
-        entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed, run.progress.message
-    )
+    probe = resolve.kind_of(run.target).state_probe(threads, run.folder.parent)
+    try:
+        return models.compare_models(
+            entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed,
+            run.progress.message, probe,
+        )  # fmt: skip
+    finally:
+        if probe is not None:
+            probe.close()
 
 
 def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
@@ -111,7 +117,8 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
         return "export.enabled is false"
     if not comparison.verified:
         return "its outputs are not verified"
-    if comparison.result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
+    _, result = comparison.result.main(TUNED, UNTUNED)
+    if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"
     return ""
 

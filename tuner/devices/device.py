@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
+    from tuner.measure.states import StateProbe
     from tuner.protocols import Array
 
 Samples = dict[str, dict[str, list[float]]]
@@ -139,6 +140,10 @@ class DeviceKind(Protocol):
 
     def assembly(self, target: ResolvedTarget) -> Assembly:
         """What puts tuned models together for a target; the device need not be here."""
+
+    def state_probe(self, threads: int, runs: Path) -> StateProbe | None:
+        """What tells the machine's state while models of `threads` threads are compared; what it learns of this machine
+        is kept in `runs`. None where there is but one state: under two threads, or where the CPUs do not compute."""
 
     def open(self, opening: Opening) -> Device:
         """Open the device. Raises TargetError where it is not here, unless measurements are replayed."""

@@ -6,13 +6,16 @@ import dataclasses
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tuner.measure.stats import Verdict, noise_floor, unpaired_verdict, verdict
+from tuner.measure.model_service import WARM_UP_CALLS
+from tuner.measure.states import StateProbe, states_of
+from tuner.measure.stats import Verdict, median, noise_floor, unpaired_verdict, verdict
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import LONG_CALL_S
-from tuner.records import Label
+from tuner.records import CpuState, Label
 
 PAUSE_S = (0.010, 0.030)
 """Between blocks: OpenMP and ONNX Runtime threads go on spinning for a while after a call, on the CPUs of the next."""
@@ -22,13 +25,15 @@ _MOST_ROUNDS = 1000  # the interval of a median of 1000 is 3 % of the spread; mo
 _STEADY_CALL_S = 0.5  # preemption hardly changes the length of such a call
 _SLOW = 4.0  # an entry whose block costs over four times the cheapest one's is a slow one
 _OVERRUN = 1.1  # rounds that take this many times the budget end the comparison early
-_CONTROL = "\0A/A control"  # the incumbent's second slot in a round; no entry can have this name
+_NO_STATE = (CpuState.MIXED, CpuState.UNKNOWN)
+CONTROL = "\0A/A control"  # the incumbent's second slot in a round; no entry can have this name
 
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """Something to time, in a child that is ready. The child's `block(count)` returns the seconds that `count` calls
-    took, after an untimed warm-up call, and its `outputs(path)` writes the outputs of the last call."""
+    """Something to time, in a child that is ready. The child's `block(count)` returns `{first_s, seconds}`: what the
+    first call after the rest took (None where it is so long that it is the block), and what `count` calls took
+    afterwards, in seconds. Its `outputs(path)` writes the outputs of the last call."""
 
     name: str
     child: Child
@@ -38,21 +43,35 @@ class BenchmarkEntry:
 class ComparisonResult:
     """What an interleaved comparison measured.
 
-    `blocks` has the seconds per call by entry and round, `dropped` says why entries were dropped. `aa_pairs` are the
-    blocks of the incumbent and of its A/A control by round; `noise_floor` is computed from them (a log ratio; infinite
-    when the incumbent could not be measured against itself).
+    `blocks` has the seconds per call by entry and round, in steady state; `first_calls` those of the first call after
+    a rest, by entry and round. `dropped` says why entries were dropped. `control` and `first_control` are the blocks
+    and first calls of the incumbent's A/A control by round; `noise_floor` is computed from them (a log ratio; infinite
+    when the incumbent could not be measured against itself). `around_s` has the round trips of a cache line before and
+    after each block in seconds, by entry (CONTROL is the control) and round, empty where the machine's state was not
+    probed; `states` says which state that was, and `round_trips_s` the median round trip in each state.
     """
 
     blocks: dict[str, dict[int, float]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     calls_per_block: dict[str, int] = field(default_factory=dict)
     noise_floor: float = math.inf
-    aa_pairs: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    incumbent: str = ""
+    control: dict[int, float] = field(default_factory=dict)
+    first_calls: dict[str, dict[int, float]] = field(default_factory=dict)
+    first_control: dict[int, float] = field(default_factory=dict)
+    around_s: dict[str, dict[int, tuple[float | None, float | None]]] = field(default_factory=dict)
+    states: dict[str, dict[int, CpuState]] = field(default_factory=dict)
+    round_trips_s: dict[CpuState, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> dict[str, list[float]]:
         """Seconds per call, in the order of the rounds. A dropped entry keeps what it had."""
         return {name: [rounds[r] for r in sorted(rounds)] for name, rounds in self.blocks.items()}
+
+    @property
+    def aa_pairs(self) -> tuple[list[float], list[float]]:
+        """The blocks of the incumbent and of its A/A control in the rounds that have both."""
+        return _common(self.blocks.get(self.incumbent, {}), self.control)
 
     def pairs(self, first: str, second: str) -> tuple[list[float], list[float]]:
         """The blocks of both in the rounds in which both took part."""
@@ -77,6 +96,62 @@ class ComparisonResult:
     def all_have_enough(self) -> bool:
         """Whether every entry that was not dropped has enough blocks for a paired verdict."""
         return all(len(blocks) >= LEAST_SAMPLES for name, blocks in self.blocks.items() if self.running(name))
+
+    def tell_states(self, probe: StateProbe) -> None:
+        """Say which state each block ran in, by all that `probe` has seen so far."""
+        states = states_of(probe.known_s)
+        self.states = {
+            slot: {number: probe.fixed or states.during(*around) for number, around in rounds.items()}
+            for slot, rounds in self.around_s.items()
+        }
+        seen = [s for rounds in self.around_s.values() for around in rounds.values() for s in around if s is not None]
+        self.round_trips_s = {
+            state: median([s for s in seen if states.of(s) is state]) for state in dict.fromkeys(map(states.of, seen))
+        }
+
+    def within(self, state: CpuState) -> ComparisonResult:
+        """What was measured in one state of the machine, with the noise floor of that state."""
+
+        def of_state(name: str, rounds: Mapping[int, float]) -> dict[int, float]:
+            states = self.states.get(name, {})
+            return {number: seconds for number, seconds in rounds.items() if states.get(number) == state}
+
+        return dataclasses.replace(
+            self,
+            blocks={name: of_state(name, rounds) for name, rounds in self.blocks.items()},
+            control=of_state(CONTROL, self.control),
+            first_calls={name: of_state(name, rounds) for name, rounds in self.first_calls.items()},
+            first_control=of_state(CONTROL, self.first_control),
+        ).with_noise_floor()
+
+    def by_state(self) -> dict[CpuState, ComparisonResult]:
+        """What was measured in each state in which the incumbent has blocks enough for a verdict, the state with the
+        most of them first; empty where the state was not probed, is not known or changed all the time."""
+        count = Counter(self.states.get(self.incumbent, {}).values())
+        states = [state for state, n in count.most_common() if n >= LEAST_SAMPLES and state not in _NO_STATE]
+        return {state: self.within(state) for state in states}
+
+    def main(self, *names: str) -> tuple[CpuState | None, ComparisonResult]:
+        """The state with the most blocks of those in which all of `names` have blocks, and what was measured in it.
+
+        Where there is none it is MIXED with all blocks, or UNKNOWN where the state of no block is known, and None where
+        it was not probed.
+        """
+        views = [(state, v) for state, v in self.by_state().items() if all(v.blocks.get(name) for name in names)]
+        if views or not self.states:
+            return views[0] if views else (None, self)
+        told = {state for rounds in self.states.values() for state in rounds.values()}
+        return CpuState.MIXED if told - {CpuState.UNKNOWN} else CpuState.UNKNOWN, self
+
+    def first_call(self) -> ComparisonResult:
+        """The first calls after a rest as a comparison of their own, with a noise floor of their own."""
+        return dataclasses.replace(
+            self, blocks=self.first_calls, control=self.first_control, first_calls={}, first_control={}
+        ).with_noise_floor()
+
+    def with_noise_floor(self) -> ComparisonResult:
+        """The same with the noise floor that its own pairs give."""
+        return dataclasses.replace(self, noise_floor=noise_floor(*self.aa_pairs))
 
 
 def plan(costs: Mapping[str, float], min_rounds: int, budget_s: float) -> dict[str, frozenset[int]]:
@@ -124,6 +199,7 @@ def compare_interleaved(
     incumbent: str | None = None,
     timeout_s: float = 120.0,
     progress: Callable[[int, int], None] | None = None,
+    probe: StateProbe | None = None,
 ) -> ComparisonResult:
     """Time the entries against one another.
 
@@ -133,37 +209,62 @@ def compare_interleaved(
     two give the noise floor. An entry whose child dies, fails or is late (`timeout_s` for its first block, ten times
     what its blocks cost afterwards) is dropped with the reason, and the others go on. When blocks turn out to cost more
     than planned, the comparison ends once the budget is spent, `min_rounds` are done and every entry still in it has
-    three blocks. Raises ValueError when two entries share a name, or when the incumbent is none of them.
+    three blocks. `probe` tells the machine's state before and after every block. Raises ValueError when two entries
+    share a name, or when the incumbent is none of them.
     """
     names = [entry.name for entry in entries]
     incumbent = incumbent or (names[0] if names else "")
     if len(set(names)) != len(names) or (names and incumbent not in names):
         raise ValueError(f"entries {names} with the incumbent {incumbent!r}")
-    result = ComparisonResult(blocks={name: {} for name in names})
+    result = ComparisonResult(blocks={name: {} for name in names}, incumbent=incumbent)
+    result.first_calls = {name: {} for name in names}
     costs = {e.name: cost for e in entries if (cost := _calibrate(e, block_s, timeout_s, result)) is not None}
     slots = {e.name: e for e in entries if e.name in costs}
     if incumbent in costs:
-        slots[_CONTROL] = slots[incumbent]
-    pause_s = sum(PAUSE_S) / 2
-    rounds = plan({slot: costs[e.name] + pause_s for slot, e in slots.items()}, min_rounds, time_budget_s)
+        slots[CONTROL] = slots[incumbent]
+    watch = _Watch(probe, result)
+    between_s = sum(PAUSE_S) / 2 + watch.cost_s
+    rounds = plan({slot: costs[e.name] + between_s for slot, e in slots.items()}, min_rounds, time_budget_s)
     last = max((max(chosen) for chosen in rounds.values()), default=-1) + 1
     rng, began = random.Random(seed), time.perf_counter()
-    control: dict[int, float] = {}
     for number in range(last):
         order = [slot for slot in slots if number in rounds[slot] and result.running(slots[slot].name)]
         rng.shuffle(order)
         for slot in order:
-            seconds = _slot(slots[slot], costs, rng, result)
-            if seconds is not None:
-                (control if slot == _CONTROL else result.blocks[slot])[number] = seconds
+            block = _slot(slots[slot], costs, rng, result)
+            watch.look(slot, number)
+            if block is not None:
+                (result.control if slot == CONTROL else result.blocks[slot])[number] = block.seconds
+                if block.first_s is not None:
+                    firsts = result.first_control if slot == CONTROL else result.first_calls[slot]
+                    firsts[number] = block.first_s
         if progress is not None:
             progress(number + 1, last)
         late = time.perf_counter() - began > _OVERRUN * time_budget_s
         if late and number + 1 >= min_rounds and result.all_have_enough():
             break
-    result.aa_pairs = _common(result.blocks.get(incumbent, {}), control)
-    result.noise_floor = noise_floor(*result.aa_pairs)
-    return result
+    if probe is not None:
+        result.tell_states(probe)
+    return result.with_noise_floor()
+
+
+class _Watch:
+    """Looks at the machine's state before and after each block, where there is a `probe`."""
+
+    def __init__(self, probe: StateProbe | None, result: ComparisonResult) -> None:
+        self._probe, self._result = probe, result
+        if probe is not None:
+            probe.round_trip_s()  # the first one may have to start something
+        began = time.perf_counter()
+        self._before = probe.round_trip_s() if probe is not None else None
+        self.cost_s = time.perf_counter() - began
+
+    def look(self, slot: str, number: int) -> None:
+        """After a block."""
+        if self._probe is not None:
+            after = self._probe.round_trip_s()
+            self._result.around_s.setdefault(slot, {})[number] = self._before, after
+            self._before = after
 
 
 def _common(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[list[float], list[float]]:
@@ -179,39 +280,49 @@ def _calibrate(entry: BenchmarkEntry, block_s: float, timeout_s: float, result: 
     unless the call was so long that a second would cost more than it tells.
     """
     result.calls_per_block[entry.name] = 1
-    per_call = _block(entry, result, timeout_s)
-    if per_call is None:
+    block = _block(entry, result, timeout_s)
+    if block is None:
         return None
+    per_call = block.seconds
     if per_call < max(10 * block_s, _STEADY_CALL_S):
         result.calls_per_block[entry.name] = max(1, math.ceil(block_s / per_call))
-        in_a_block = _block(entry, result, timeout_s)
-        if in_a_block is None:
+        block = _block(entry, result, timeout_s)
+        if block is None:
             return None
-        per_call = min(per_call, in_a_block)
+        per_call = min(per_call, block.seconds)
     calls = max(1, math.ceil(block_s / per_call))
     result.calls_per_block[entry.name] = calls
-    return per_call * (calls + (per_call < LONG_CALL_S))  # with the warm-up call that the child makes first
+    return per_call * (calls + (1 + WARM_UP_CALLS) * (per_call < LONG_CALL_S))
 
 
 def _slot(
     entry: BenchmarkEntry, costs: Mapping[str, float], rng: random.Random, result: ComparisonResult
-) -> float | None:
-    """Seconds per call of one block after a pause; None where the entry is dropped."""
+) -> _Block | None:
+    """One block after a pause; None where the entry is dropped."""
     if not result.running(entry.name):  # dropped in its other slot of this round
         return None
     time.sleep(rng.uniform(*PAUSE_S))
     return _block(entry, result, 5.0 + 10.0 * costs[entry.name])
 
 
-def _block(entry: BenchmarkEntry, result: ComparisonResult, timeout_s: float) -> float | None:
-    """Seconds per call of one block, or None after dropping the entry."""
+@dataclass(frozen=True)
+class _Block:
+    """Seconds per call of a block, and seconds of the first call before it."""
+
+    seconds: float
+    first_s: float | None
+
+
+def _block(entry: BenchmarkEntry, result: ComparisonResult, timeout_s: float) -> _Block | None:
+    """One block, or None after dropping the entry."""
     calls = result.calls_per_block[entry.name]
     try:
-        seconds = float(entry.child.call("block", timeout_s, count=calls))
+        timed = entry.child.call("block", timeout_s, count=calls)
     except (ChildDied, ChildTimeout, ChildError) as error:
         result.dropped[entry.name] = f"{type(error).__name__}: {error}"
         return None
-    if not (math.isfinite(seconds) and seconds > 0):
+    seconds, first_s = float(timed["seconds"]), timed["first_s"]
+    if not all(math.isfinite(s) and s > 0 for s in (seconds, first_s or seconds)):
         result.dropped[entry.name] = f"reported that {calls} calls took {seconds} s"
         return None
-    return seconds / calls
+    return _Block(seconds / calls, first_s)

@@ -6,17 +6,19 @@ What cannot be read on a machine is left out, never guessed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner import environment
+from tuner.measure.states import states_apart
 from tuner.measure.stats import relative_half_width
 from tuner.process.pinning import thread_env
 from tuner.records import Measurement
@@ -77,6 +79,15 @@ def _pinned() -> list[int]:
     return sorted(cpus)
 
 
+def with_round_trips(measured: Measurement, round_trips_s: Sequence[float]) -> Measurement:
+    """`measured` with the round trips of a cache line between the CPUs in use that were measured around it, in seconds.
+    They tell the state of the CPUs (`tuner.measure.states`). As it is where there are none."""
+    if not round_trips_s:
+        return measured
+    details = {**measured.conditions.details, "round_trips_s": [float(f"{s:.4g}") for s in round_trips_s]}
+    return dataclasses.replace(measured, conditions=dataclasses.replace(measured.conditions, details=details))
+
+
 # --- in words -------------------------------------------------------------------------------------
 
 _WIDEST = 1e6  # relative; a wider interval is not worth its digits
@@ -101,6 +112,7 @@ def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
         ("governor", conditions.get("governor")),
         ("SMT", None if conditions.get("smt") is None else ("on" if conditions["smt"] else "off")),
         ("caches", _caches(conditions)),
+        ("round trip", _round_trips(conditions.get("round_trips_s") or ())),
         ("threads", conditions.get("threads")),
         ("pinned to CPUs", " ".join(map(str, conditions.get("cpus") or ()))),
     ]
@@ -160,6 +172,15 @@ def _cpu_share(conditions: Mapping[str, Any]) -> str | None:
 
 def _format(number: float | None, form: str) -> str | None:
     return None if number is None else form.format(number)
+
+
+def _round_trips(round_trips_s: Sequence[float]) -> str | None:
+    """`54 ns between the CPUs`, or from the least to the most where they are of several states."""
+    if not round_trips_s:
+        return None
+    least, most = (f"{1e9 * s:.0f} ns" for s in (min(round_trips_s), max(round_trips_s)))
+    changed = states_apart(round_trips_s)
+    return f"{least} to {most} between the CPUs: their state changed" if changed else f"{least} between the CPUs"
 
 
 def _times(number: int | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
+from tuner.measure.states import StateProbe
 from tuner.outputs import OutputCheck, check_outputs
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -31,6 +32,7 @@ HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
 PREPARE_S = 300.0
+_REPLY_S = 10.0
 _SHOWN = 300  # characters of a child's error that a note repeats
 
 
@@ -49,12 +51,15 @@ class EntrySpec:
 class ModelComparison:
     """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
 
-    `settings` says of each entry, in words, how it ran. `verified` is None where no reference ran to check against.
-    Errors are the largest of the tuned outputs against any reference that ran.
+    `settings` says of each entry, in words, how it ran. `load_s` has the seconds from loading to the end of the first
+    call, and `peak_bytes` the largest resident set that its process ever had, whatever took it. `verified` is None
+    where no reference ran to check against. Errors are the largest of the tuned outputs against any reference that ran.
     """
 
     result: ComparisonResult
     settings: dict[str, str] = field(default_factory=dict)
+    load_s: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
     verified: bool | None = None
     max_abs_error: float | None = None
     max_rel_error: float | None = None
@@ -71,13 +76,15 @@ def compare_models(
     min_rounds: int,
     seed: int,
     progress: Callable[[str], None],
+    probe: StateProbe | None = None,
 ) -> ModelComparison:
     """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved, within
     `budget_s` seconds and for at least `min_rounds` rounds.
 
     `references` name the entries whose outputs the tuned ones must equal: at least one of them must run for the result
     to count as verified, and all that run must agree. An entry that does not start is noted and left out, and so is
-    one whose outputs differ from those of every reference: a wrong answer is no measure of speed.
+    one whose outputs differ from those of every reference: a wrong answer is no measure of speed. `probe` tells the
+    machine's state.
     """
     stored = _store(inputs, folder / "inputs.npz")
     comparison = ModelComparison(ComparisonResult())
@@ -102,7 +109,9 @@ def compare_models(
             time_budget_s=budget_s,
             seed=seed,
             incumbent=TUNED if TUNED in outputs else None,
+            probe=probe,
         )
+        comparison.peak_bytes = {e.name: peak for e in entries if (peak := _peak_bytes(e, comparison)) is not None}
         comparison.notes += [f"{name} was dropped: {reason}" for name, reason in comparison.result.dropped.items()]
     finally:
         for entry in entries:
@@ -117,19 +126,32 @@ def _start(
     child = Child(spec.service, spec.settings, env=thread_env(threads))
     path = folder / f"outputs-{spec.name}.npz"
     try:
-        comparison.settings[spec.name] = _prepare(child, inputs, path, spec.prepare_s)
+        prepared = _prepare(child, inputs, path, spec.prepare_s)
     except (ChildDied, ChildTimeout, ChildError) as error:
         comparison.notes.append(f"{spec.name} is not compared: {str(error)[:_SHOWN]}")
         child.close()
         return None
+    comparison.settings[spec.name] = str(prepared["settings"])
+    comparison.load_s[spec.name] = float(prepared["load_s"])
     return BenchmarkEntry(spec.name, child), _arrays(path)
 
 
-def _prepare(child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S) -> str:
-    """Load the model in its child and write its outputs; its settings in words. Raises the errors of a child."""
-    settings = child.call("prepare", timeout_s, inputs_npz_path=str(inputs))["settings"]
+def _prepare(child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S) -> Mapping[str, Any]:
+    """Load the model in its child and write its outputs; its settings in words and the seconds of loading. Raises the
+    errors of a child."""
+    prepared: Mapping[str, Any] = child.call("prepare", timeout_s, inputs_npz_path=str(inputs))
     child.call("outputs", timeout_s, path=str(outputs))
-    return str(settings)
+    return prepared
+
+
+def _peak_bytes(entry: BenchmarkEntry, comparison: ModelComparison) -> int | None:
+    """The largest resident set of an entry's process; None where it ended."""
+    if not comparison.result.running(entry.name):
+        return None
+    try:
+        return int(entry.child.call("peak_bytes", _REPLY_S))
+    except (ChildDied, ChildTimeout, ChildError):
+        return None
 
 
 def _store(arrays: Sequence[Array], path: Path) -> Path:

@@ -57,6 +57,8 @@ def _pooled_conditions(measurements: Sequence[Measurement], session_id: str) -> 
         details[key] = sum(m.conditions.details.get(key, 0) for m in measurements)
     for key in _LARGEST:
         details[key] = max(m.conditions.details.get(key, 0.0) for m in measurements)
+    if round_trips := [s for m in measurements for s in m.conditions.details.get("round_trips_s", ())]:
+        details["round_trips_s"] = round_trips
     details["processes"] = len(measurements)
     return dataclasses.replace(
         first, session_id=session_id, rounds=tuple(_rounds_of(m) for m in measurements), details=details

@@ -27,6 +27,7 @@ RARE = 4.0
 """A kernel that costs this many times the cheapest takes part in some of the rounds only, for half of the others'
 time."""
 
+_ROUNDING = 1e-9  # of a logarithm
 _RESAMPLES = 2000  # the 2.5 % tail then rests on 50 resamples; more moves the bound by far less than the noise
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
 """Student's t at 97.5 % by the number of values (one more than the degrees of freedom)."""
@@ -54,11 +55,22 @@ class StopRule(enum.StrEnum):
 @dataclass(frozen=True)
 class Verdict:
     """`ratio` is the median of first / second in time (below 1: the first is faster), `interval` its 95 %
-    interval; both None when there were fewer than three pairs."""
+    interval; both None when there were fewer than three pairs.
+
+    Label and ratio are of one statistic: raises ValueError where a ratio within half a per cent, or on the other side,
+    is called FASTER or SLOWER.
+    """
 
     label: Label
     ratio: float | None
     interval: tuple[float, float] | None
+
+    def __post_init__(self) -> None:
+        against = {Label.FASTER: 1.0, Label.SLOWER: -1.0}.get(self.label, 0.0)
+        if self.ratio is None or not against:
+            return
+        if against * math.log(self.ratio) > -math.log1p(MEANINGFUL) + _ROUNDING:
+            raise ValueError(f"a ratio of {self.ratio} cannot be called {self.label}")
 
 
 def median(samples: Sequence[float]) -> float:
@@ -244,12 +256,14 @@ def verdict(
     if len(a_blocks) < LEAST_ROUNDS:
         return Verdict(Label.UNDECIDED, None, None)
     ratios = _log_ratios(a_blocks, b_blocks)
+    middle = float(np.median(ratios))
     low, high = log_ratio_interval(ratios, seed, groups)
+    low, high = min(low, middle), max(high, middle)
     threshold = max(math.log1p(MEANINGFUL), 2.0 * noise_floor)
     label = _label(low, high, threshold)
     if label is Label.SAME and threshold > math.log1p(COARSEST_SAME):
         label = Label.UNDECIDED
-    return Verdict(label, math.exp(np.median(ratios)), (math.exp(low), math.exp(high)))
+    return Verdict(label, math.exp(middle), (math.exp(low), math.exp(high)))
 
 
 def unpaired_verdict(a_samples: Sequence[float], b_samples: Sequence[float]) -> Verdict:

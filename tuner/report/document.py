@@ -41,7 +41,7 @@ def build(
     """The whole report. `environment` and `config` are the run's files, None where they are missing."""
     kernels = tables.kernels(summary)
     sections = (
-        _end_to_end(summary),
+        *_end_to_end(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
         _search(summary, kernels, records),
@@ -68,22 +68,57 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 # --- the sections -------------------------------------------------------------------------------
 
 
-def _end_to_end(summary: Mapping[str, Any]) -> Section:
+_COLUMNS = (
+    "“First call” is the first one after a rest in which other models ran. “Load” is the time from loading the model to"
+    " the end of its very first call, with what is compiled then, without importing the framework and making the model."
+    " “Peak memory” is the largest resident set of the process, framework and loading included."
+)
+
+
+def _end_to_end(summary: Mapping[str, Any]) -> list[Section]:
     entries = end_to_end.entries(summary)
     picture = figures.end_to_end(entries)
     if picture is None:
-        return Section("End to end", ("The whole model was not timed.",))
+        return [Section("End to end", ("The whole model was not timed.",))]
+    whole = summary["end_to_end"]
     text = [
-        "Median time of one inference, with its 95 % interval. “Speedup” is how many times as fast the tuned model is."
-        " The speedup beside a verdict is of the same paired comparison as the verdict, so it can differ from the ratio"
-        " of the medians."
+        "Median time of one inference in steady state, with its 95 % interval. “Speedup” is how many times as fast the"
+        " tuned model is. The speedup beside a verdict is of the same paired comparison as the verdict, so it can"
+        " differ from the ratio of the medians."
     ]
-    if any(entry.by_medians for entry in entries):
-        text = [f"Median time of one inference, with its 95 % interval. {end_to_end.MEDIANS_NOTE}"]
-    floor = summary["end_to_end"].get("noise_floor")
-    if floor is not None:
-        text.append(_least_difference(2 * floor))
-    return Section("End to end", tuple(text), (picture,), tables.end_to_end_table(entries))
+    text += [_COLUMNS] if any(entry.first_call for entry in entries) else []
+    text += _state_words(whole)
+    if whole.get("noise_floor") is not None:
+        text.append(_least_difference(2 * whole["noise_floor"]))
+    main = Section("End to end", tuple(text), (picture,), tables.end_to_end_table(entries))
+    return [main, *(_in_state(state, listed, whole) for state, listed in end_to_end.other_states(summary).items())]
+
+
+def _in_state(state: str, entries: Sequence[end_to_end.Entry], whole: Mapping[str, Any]) -> Section:
+    """The comparison in another state of the machine."""
+    found = whole["states"][state]
+    text = [f"The same, with a round trip of {units.nanoseconds(found['round_trip_s'])}."]
+    if found["noise_floor"] is not None:
+        text.append(_least_difference(2 * found["noise_floor"]))
+    return Section(f"End to end{units.in_state(state)}", tuple(text), table=tables.end_to_end_table(entries))
+
+
+def _state_words(whole: Mapping[str, Any]) -> list[str]:
+    """In which state of the machine the comparison was made."""
+    state = whole.get("state")
+    if state is None:
+        return []
+    if state == "mixed":
+        return ["The state of the machine's CPUs changed all the time: figures of several states are taken together."]
+    if state == "unknown":
+        return ["The state of the machine's CPUs is not known: other processes kept them from being probed."]
+    trip = whole.get("states", {}).get(state, {}).get("round_trip_s")
+    if trip is None:
+        return [f"The CPUs in use are {state}, as Linux states which of them share a cache."]
+    measured = f"a cache line's round trip between the CPUs in use took {units.nanoseconds(trip)}"
+    if state == "one state":
+        return [f"The machine's CPUs were in one state: {measured}."]
+    return [f"Figures are those with the CPUs {state}: {measured}. Blocks during which that changed do not count."]
 
 
 def _least_difference(noise: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,6 @@ TUNED, UNTUNED = "tuned", "untuned"
 
 TUNED_NAME = "tuned (this run)"
 
-MEDIANS_NOTE = (
-    "Speedups are ratios of medians: the summary is of an earlier version, which did not store the ratios of the paired"
-    " comparison."
-)
-
 SAME_WITHIN = 0.005
 """Differences under half a percent never count; see `measure.stats.MEANINGFUL`."""
 
@@ -33,8 +29,9 @@ class Entry:
     """One way to run the model. `label` is the verdict of the tuned model against it and `speedup` how many times as
     fast the tuned model is; both None where one of the two was not timed.
 
-    Both are of the same statistic, unless `by_medians`: then the summary has the verdict of the paired comparison but
-    not its ratio, and the speedup is that of the medians.
+    Both are of the same statistic: where a summary, of an earlier version, has the verdict of the paired comparison and
+    not its ratio, the speedup is None. `mixed`: they are of all states of the machine together. `first_call` is the
+    same for the first call after a rest.
     """
 
     key: str
@@ -43,7 +40,10 @@ class Entry:
     interval_s: Sequence[float] | None
     label: Label | None = None
     speedup: float | None = None
-    by_medians: bool = False
+    mixed: bool = False
+    first_call: Entry | None = None
+    load_s: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,45 @@ def entries(summary: Mapping[str, Any]) -> list[Entry]:
     if untuned["median_s"] is None:
         untuned = {"median_s": whole["untuned_s"], "interval_s": None}
     tuned = Entry(TUNED, TUNED_NAME, whole["tuned_s"], whole["interval_s"])
-    return [tuned, *(_entry(key, value, whole) for key, value in {UNTUNED: untuned, **times}.items())]
+    listed = [tuned, *(_entry(key, value, whole) for key, value in {UNTUNED: untuned, **times}.items())]
+    first_calls = {entry.key: entry for entry in _stated(whole.get("first_calls", {}))}
+    return [
+        dataclasses.replace(
+            entry,
+            mixed=entry.key in whole.get("mixed", ()),
+            first_call=first_calls.get(entry.key),
+            load_s=whole.get("load_s", {}).get(entry.key),
+            peak_bytes=whole.get("peak_bytes", {}).get(entry.key),
+        )
+        for entry in listed
+    ]
+
+
+def other_states(summary: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    """The entries in every state of the machine but the one that `entries` are of, the tuned model first."""
+    whole = summary["end_to_end"] or {}
+    states = {state: _stated(found["entries"]) for state, found in whole.get("states", {}).items()}
+    return {
+        state: listed
+        for state, listed in states.items()
+        if state != whole.get("state") and listed and listed[0].key == TUNED
+    }
+
+
+def _stated(stated: Mapping[str, Any]) -> list[Entry]:
+    """Entries as the summary states them one by one."""
+    order = sorted(stated, key=lambda key: (key != TUNED, key != UNTUNED))
+    return [
+        Entry(
+            key,
+            TUNED_NAME if key == TUNED else units.baseline_name(key),
+            stated[key]["median_s"],
+            stated[key]["interval_s"],
+            None if stated[key]["verdict"] is None else Label(stated[key]["verdict"]),
+            None if stated[key]["ratio"] is None else 1.0 / stated[key]["ratio"],
+        )
+        for key in order
+    ]
 
 
 def _entry(key: str, time: Mapping[str, Any], whole: Mapping[str, Any]) -> Entry:
@@ -73,12 +111,11 @@ def _entry(key: str, time: Mapping[str, Any], whole: Mapping[str, Any]) -> Entry
     if tuned_s is None or median_s is None:
         return Entry(key, name, median_s, interval_s)
     paired = _paired_label(key, time, whole)
-    ratio = whole.get("ratios", {}).get(key)
     if paired is None:
         label = compare_intervals(tuned_s, whole["interval_s"], median_s, interval_s)
         return Entry(key, name, median_s, interval_s, label, median_s / tuned_s)
-    speedup = median_s / tuned_s if ratio is None else 1.0 / ratio
-    return Entry(key, name, median_s, interval_s, paired, speedup, by_medians=ratio is None)
+    ratio = whole.get("ratios", {}).get(key)
+    return Entry(key, name, median_s, interval_s, paired, None if ratio is None else 1.0 / ratio)
 
 
 def _paired_label(key: str, time: Mapping[str, Any], whole: Mapping[str, Any]) -> Label | None:
@@ -112,24 +149,51 @@ def _ends(value: float, interval: Sequence[float] | None) -> tuple[float, float]
 
 
 def headline(summary: Mapping[str, Any]) -> Headline:
-    """Whether the tuned model is faster than untuned TVM and than the best baseline, and what the search cost."""
+    """Whether the tuned model is faster than untuned TVM and than the best baseline, in each state of the machine, and
+    what the search cost."""
     whole, name = summary["end_to_end"], summary["model"]["name"]
     if whole is None or whole["tuned_s"] is None:
         return Headline("open", (_untimed(summary), _effort(summary)))
     _, untuned, *baselines = entries(summary)
-    best = min((e for e in baselines if e.median_s is not None), key=lambda e: e.median_s or 0.0, default=None)
+    best = best_of(baselines)
     phrases = [] if untuned.label is None else [_phrase(untuned, untuned.name)]
-    if best is not None:
-        phrases.append(_phrase(best, f"the best baseline, {best.name} at {units.milliseconds(best.median_s)}"))
+    phrases += _against_best(best)
     compared = f": {', and '.join(phrases)}" if phrases else ", with nothing to compare it with"
     missing = "" if best is not None else " No baseline was measured."
     time = units.milliseconds(whole["tuned_s"], whole["interval_s"])
-    sentence = f"{name} runs in {time}{compared}; {_verified(whole)}.{missing}"
+    where = units.in_state(whole.get("state"))
+    sentence = f"{name} runs in {time}{where}{compared}; {_verified(whole)}.{missing}"
     named = [entry for entry in (untuned, best) if entry is not None and entry.label is not None]
-    note = [MEDIANS_NOTE] if any(entry.by_medians for entry in named) else []
     wrong = "WRONG RESULTS: " if whole["verified"] is False else ""
     outcome = _outcome(whole["verified"], [entry.label for entry in named], best is not None)
-    return Headline(outcome, (wrong + sentence, _effort(summary), *note))
+    others = other_states(summary)
+    if outcome == "good" and any(entry.label is Label.SLOWER for listed in others.values() for entry in listed):
+        outcome = "open"  # a gain in one state, a loss in another
+    elsewhere = [_elsewhere(state, listed) for state, listed in others.items()]
+    return Headline(outcome, (wrong + sentence, *elsewhere, _effort(summary)))
+
+
+def best_of(baselines: Sequence[Entry]) -> Entry | None:
+    """The baseline over which the tuned model's speedup is the least; by the medians where no speedup is known."""
+    timed = [entry for entry in baselines if entry.median_s is not None]
+    compared = [entry for entry in timed if entry.speedup is not None]
+    if compared:
+        return min(compared, key=lambda entry: entry.speedup or 0.0)
+    return min(timed, key=lambda entry: entry.median_s or 0.0, default=None)
+
+
+def _elsewhere(state: str, listed: Sequence[Entry]) -> str:
+    """What holds in another state of the machine."""
+    tuned, *others = listed
+    phrases = _against_best(best_of([entry for entry in others if entry.key != UNTUNED]))
+    compared = f": {phrases[0]}" if phrases else ""
+    return f"It runs in {units.milliseconds(tuned.median_s, tuned.interval_s)}{units.in_state(state)}{compared}."
+
+
+def _against_best(best: Entry | None) -> list[str]:
+    if best is None:
+        return []
+    return [_phrase(best, f"the best baseline, {best.name} at {units.milliseconds(best.median_s)}")]
 
 
 def _outcome(verified: bool | None, labels: Sequence[Label | None], any_baseline: bool) -> str:
@@ -139,14 +203,15 @@ def _outcome(verified: bool | None, labels: Sequence[Label | None], any_baseline
 
 
 def _phrase(entry: Entry, name: str) -> str:
-    speedup = units.speedup(entry.speedup)
+    known = [] if entry.speedup is None else [f"speedup {units.speedup(entry.speedup)}"]
+    in_brackets = f" ({known[0]})" if known else ""
     if entry.label is Label.FASTER:
-        return f"faster than {name} (speedup {speedup})"
+        return f"faster than {name}{in_brackets}"
     if entry.label is Label.SLOWER:
-        return f"slower than {name} (speedup {speedup})"
+        return f"slower than {name}{in_brackets}"
     if entry.label is Label.SAME:
-        return f"as fast as {name}, within the noise of the comparison (speedup {speedup})"
-    return f"not clearly faster or slower than {name} (speedup {speedup}, within the noise)"
+        return f"as fast as {name}, within the noise of the comparison{in_brackets}"
+    return f"not clearly faster or slower than {name} ({', '.join([*known, 'within the noise'])})"
 
 
 def _untimed(summary: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from tuner.errors import UserError
 from tuner.files import write_aside
-from tuner.records import Label
+from tuner.records import CpuState, Label
 
 SCHEMA = 1
 FILE = "summary.json"
@@ -188,6 +188,11 @@ def _verdict(path: str, value: object) -> None:
         _fail(path, f"one of {', '.join(VERDICTS)}", value)
 
 
+def _state(path: str, value: object) -> None:
+    if value not in tuple(CpuState):
+        _fail(path, f"one of {', '.join(CpuState)}", value)
+
+
 def _any_mapping(path: str, value: object) -> None:
     if not isinstance(value, Mapping):
         _fail(path, "a mapping", value)
@@ -308,13 +313,28 @@ _END_TO_END = {
     "max_abs_error": _maybe(_number),
     "max_rel_error": _maybe(_number),
 }
+_ENTRIES = _mapping_of(
+    _fields({"median_s": _maybe(_positive), "interval_s": _maybe(_interval), "verdict": _maybe(_verdict),
+             "ratio": _maybe(_positive)})
+)  # fmt: skip
+"""By entry its time, and the verdict on the tuned model against it with the ratio of the same pairs; both null for the
+tuned model itself."""
+_IN_STATE = _fields({"round_trip_s": _maybe(_positive), "noise_floor": _maybe(_number), "entries": _ENTRIES})
 _COMPARED = {
     "verdicts": _mapping_of(_verdict),
     "ratios": _mapping_of(_maybe(_positive)),
     "noise_floor": _maybe(_number),
+    "state": _maybe(_state),
+    "mixed": _list_of(_text),
+    "states": _mapping_of(_IN_STATE),
+    "first_calls": _ENTRIES,
+    "load_s": _mapping_of(_maybe(_number)),
+    "peak_bytes": _mapping_of(_maybe(_count)),
 }
 """The tuned model against each baseline and `untuned`; optional. `ratios` are its time over theirs, from the paired
-comparison that gave the verdict."""
+comparison that gave the verdict. `state` is the machine's state that these and the times are of, null where it has but
+one; of the entries in `mixed` they are of all states together. `states` has the same for every state in which there
+were blocks enough, `first_calls` for the first call after a rest, in the state `state`."""
 _SUMMARY = _fields(
     {
         "schema": _count,

@@ -28,7 +28,7 @@ class Kernel:
 
     `used_s` is the time of what the model runs: the default schedule where tuning did not win.
     `share` is the kernel's part of the model's kernel time, all calls together. `speedup` is over the untuned kernel,
-    from the comparison that gave the verdict; from the medians where the summary does not have its ratio.
+    from the comparison that gave the verdict.
     """
 
     rank: int
@@ -85,13 +85,9 @@ def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak
 
 
 def _speedup(data: Mapping[str, Any]) -> float | None:
-    """Of the best candidate over the untuned kernel, also where the untuned one stays in use; None where one of them
-    has no time."""
-    if data.get("ratio") is not None:
-        return 1.0 / float(data["ratio"])
-    if data["tuned_s"] is None or data["untuned_s"] is None:
-        return None
-    return float(data["untuned_s"] / data["tuned_s"])
+    """Of the best candidate over the untuned kernel, also where the untuned one stays in use; None where the summary,
+    which an earlier version wrote, does not have the ratio that belongs to the verdict."""
+    return None if data.get("ratio") is None else 1.0 / float(data["ratio"])
 
 
 def baseline_names(rows: Sequence[Kernel]) -> list[str]:
@@ -149,22 +145,40 @@ def _with_verdict(speedup: float | None, verdict: str) -> str:
 
 
 def end_to_end_table(entries: Sequence[Entry]) -> Table:
-    """One row per way to run the model: its time, the tuned model's speedup over it, and the verdict."""
-    rows = tuple(
-        (entry.name, _model_time(entry), _model_speedup(entry), "" if entry.label is None else entry.label.value)
-        for entry in entries
-    )
-    return Table(("run by", "median [95 % interval]", "speedup of tuned", "verdict"), rows, frozenset({0, 3}))
+    """One row per way to run the model: its time, the tuned model's speedup over it, and the verdict; then the same for
+    the first call after a rest, the seconds of loading, and the peak of memory, where they were measured."""
+    heads = ["run by", "median [95 % interval]", "speedup of tuned", "verdict"]
+    rows = [[entry.name, _model_time(entry), *_speedup_and_verdict(entry)] for entry in entries]
+    words = {0, 3}
+    if any(entry.first_call for entry in entries):
+        heads += ["first call [95 % interval]", "its speedup", "its verdict"]
+        words.add(6)
+        firsts = [entry.first_call for entry in entries]
+        rows = [[*row, *_first_call(first)] for row, first in zip(rows, firsts, strict=True)]
+    if any(entry.load_s is not None for entry in entries):
+        heads.append("load")
+        rows = [[*row, units.seconds(entry.load_s)] for row, entry in zip(rows, entries, strict=True)]
+    if any(entry.peak_bytes is not None for entry in entries):
+        heads.append("peak memory")
+        rows = [[*row, units.mebibytes(entry.peak_bytes)] for row, entry in zip(rows, entries, strict=True)]
+    return Table(tuple(heads), tuple(map(tuple, rows)), frozenset(words))
 
 
 def _model_time(entry: Entry) -> str:
-    return "not measured" if entry.median_s is None else units.milliseconds(entry.median_s, entry.interval_s)
+    if entry.median_s is None:
+        return "not measured"
+    return units.milliseconds(entry.median_s, entry.interval_s) + (", all states" if entry.mixed else "")
 
 
-def _model_speedup(entry: Entry) -> str:
-    if entry.key == TUNED and entry.median_s is not None:
-        return units.speedup(1.0)
-    return units.speedup(entry.speedup) + (" (medians)" if entry.by_medians else "")
+def _first_call(first: Entry | None) -> tuple[str, str, str]:
+    if first is None:
+        return units.MISSING, units.MISSING, ""
+    return units.milliseconds(first.median_s, first.interval_s), *_speedup_and_verdict(first)
+
+
+def _speedup_and_verdict(entry: Entry) -> tuple[str, str]:
+    own = entry.key == TUNED and entry.median_s is not None
+    return units.speedup(1.0 if own else entry.speedup), "" if entry.label is None else entry.label.value
 
 
 def failure_table(summary: Mapping[str, Any], records: Sequence[Record]) -> Table:

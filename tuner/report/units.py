@@ -27,6 +27,23 @@ def baseline_name(key: str) -> str:
     return _BASELINES.get(key, key)
 
 
+def in_state(state: str | None) -> str:
+    """A state of the machine's CPUs, as part of a sentence that goes on; "" where there is but one."""
+    if state in ("together", "apart"):
+        return f" with the CPUs {state}"
+    return {"mixed": " with the CPUs in changing states", "unknown": " with the CPUs in an unknown state"}.get(
+        state or "", ""
+    )
+
+
+def nanoseconds(value: float | None) -> str:
+    return MISSING if value is None else f"{digits(1e9 * value)} ns"
+
+
+def mebibytes(value: int | None) -> str:
+    return MISSING if value is None else f"{digits(value / 2**20)} MiB"
+
+
 def digits(value: float | None) -> str:
     """Three significant digits: 0.0123, 1.20, 43.1, 1,230."""
     if value is None:

@@ -49,8 +49,10 @@ def test_outputs_are_right_and_blocks_are_timed(
     with worker(name, provider) as child:
         settings = child.call("prepare", 240, inputs_npz_path=str(path))["settings"]
         assert "2 threads" in settings
-        seconds = [child.call("block", 30, count=count) for count in (1, 500)]
-        assert 0 < seconds[0] < seconds[1] < 30
+        blocks = [child.call("block", 30, count=count) for count in (1, 500)]
+        assert 0 < blocks[0]["seconds"] < blocks[1]["seconds"] < 30
+        assert all(0 < block["first_s"] < 1 for block in blocks)
+        assert child.call("peak_bytes", 30) > 20 << 20
         assert child.call("outputs", 30, path=str(tmp_path / "outputs")) == 2
     with np.load(tmp_path / "outputs", allow_pickle=False) as stored:
         out, double = (stored[key] for key in stored.files)

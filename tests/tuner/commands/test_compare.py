@@ -23,7 +23,7 @@ from tuner.export import library
 from tuner.measure.stats import Verdict
 from tuner.progress import Progress
 from tuner.protocols import BuildFailure, ImportedModel, InputSpec
-from tuner.records import Fidelity, Label, Measurement, Record, Status
+from tuner.records import CpuState, Fidelity, Label, Measurement, Record, Status
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,8 @@ def test_a_run_that_is_not_there_is_named(ran: Ran) -> None:
 def test_too_few_pairs_are_no_verdict() -> None:
     undecided = Comparison([1e-3], [1e-3], Verdict(Label.UNDECIDED, None, None), 0.01)
     assert undecided.sentence() == "A against B: UNDECIDED (too few pairs)"
+    in_state = Comparison([1e-3], [2e-3], Verdict(Label.FASTER, 0.5, (0.4, 0.6)), 0.01, state=CpuState.APART)
+    assert in_state.sentence().startswith("A against B, CPUs apart: FASTER; A takes 0.5000 of B's time")
     assert [row[2] for row in undecided.rows(("x", "y"))] == ["1.00 ms, 1 samples"] * 2
 
 

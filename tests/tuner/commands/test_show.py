@@ -34,6 +34,7 @@ SUMMARY: dict[str, Any] = {
     "end_to_end": {
         "untuned_s": 0.5, "tuned_s": 0.05, "interval_s": [0.049, 0.051], "verified": True, "max_abs_error": 1e-6,
         "max_rel_error": 1e-5, "baselines": {"onnxruntime": {"median_s": 0.04, "interval_s": [0.039, 0.041]}},
+        "ratios": {"untuned": 0.1}, "state": "apart",
     },
     "export": {"path": "export", "sha256": "0" * 64},
     "environment": {},
@@ -101,7 +102,8 @@ def test_show_prints_the_facts_and_escapes_names(tmp_path: Path, capsys: pytest.
     assert cli.main(["show", "r", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     for word in ("res?[2Jnet", "60 measured, 4 reused", "2 run failed", "FASTER",
-                 "50.0 ms (10x as fast as untuned, 500 ms)", "40.0 ms onnxruntime", "verified  yes"):  # fmt: skip
+                 "50.0 ms (10x as fast as untuned, 500 ms)", "40.0 ms onnxruntime", "verified  yes",
+                 "CPUs      apart"):  # fmt: skip
         assert word in shown
     assert "\x1b" not in shown
     assert "0 invalid" not in shown

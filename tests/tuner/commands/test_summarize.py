@@ -13,7 +13,7 @@ from tests.golden.synthetic_run import candidate
 from tuner.commands.summarize import RunFacts, headline, kernel_verdict, summarize
 from tuner.measure.models import TUNED, UNTUNED
 from tuner.measure.stats import median
-from tuner.records import Label, Measurement, Status
+from tuner.records import CpuState, Label, Measurement, Status
 from tuner.report import summary as summary_file
 
 DEFAULT = Candidate(-1)
@@ -63,7 +63,7 @@ def test_a_task_without_candidates_is_not_tuned(facts: RunFacts) -> None:
 def test_the_printed_ratio_is_that_of_the_pairs(facts: RunFacts) -> None:
     """The machine got slower while it was measured: medians say the contrary of what each round says."""
     assert facts.comparison is not None
-    result = facts.comparison.result
+    state, result = facts.comparison.result.main(TUNED)
     seconds = result.seconds
     assert median(seconds["onnxruntime"]) > median(seconds[TUNED])
     whole = summarize(facts)["end_to_end"]
@@ -72,10 +72,29 @@ def test_the_printed_ratio_is_that_of_the_pairs(facts: RunFacts) -> None:
     assert whole["ratios"]["onnxruntime"] == paired.ratio
     assert paired.ratio is not None
     assert paired.ratio == pytest.approx(43.0 / 42.2, rel=1e-3)
-    [line] = [line for line in headline(summarize(facts)) if "onnxruntime" in line]
+    assert (state, whole["state"]) == (CpuState.TOGETHER, "together")
+    line, apart = (line for line in headline(summarize(facts)) if "onnxruntime" in line)
     assert line.endswith(f"SLOWER, speedup {1 / paired.ratio:.3g}x")
-    [note] = [note for note in summarize(facts)["notes"] if note.startswith("tuned against onnxruntime")]
-    assert note == f"tuned against onnxruntime: SLOWER (time ratio {paired.ratio:.3f})"
+    assert apart.endswith(f"SLOWER, speedup {0.97 / paired.ratio:.3g}x")
+
+
+def test_what_had_no_block_in_the_state_is_of_all_states(facts: RunFacts) -> None:
+    assert facts.comparison is not None
+    facts.comparison.result.blocks[UNTUNED] = {49: 5.0, 50: 5.1}
+    whole = summarize(facts)["end_to_end"]
+    assert whole["mixed"] == [UNTUNED]
+    assert (whole["untuned_s"], whole["verdicts"][UNTUNED]) == (5.05, "FASTER")
+    assert whole["states"]["apart"]["entries"][UNTUNED]["median_s"] == 5.1
+    assert UNTUNED not in whole["states"]["together"]["entries"]
+
+
+def test_first_call_load_and_memory_stand_beside_the_time(facts: RunFacts) -> None:
+    whole = summarize(facts)["end_to_end"]
+    first = whole["first_calls"]["onnxruntime"]
+    assert first["median_s"] == pytest.approx(1.4 * whole["baselines"]["onnxruntime"]["median_s"])
+    assert (first["verdict"], first["ratio"]) == ("SLOWER", pytest.approx(43.0 / 42.2, rel=1e-3))
+    assert whole["first_calls"][TUNED]["verdict"] is None
+    assert (whole["load_s"][TUNED], whole["peak_bytes"]["torch"]) == (0.31, 760 << 20)
 
 
 def test_ratios_of_kernels_are_of_one_session(facts: RunFacts) -> None:
@@ -98,7 +117,7 @@ def test_too_few_pairs_are_said(facts: RunFacts) -> None:
     assert facts.comparison is not None
     result = facts.comparison.result
     result.blocks["torch"] = {0: 71e-3}
-    result.noise_floor = float("inf")
+    result.control = {}
     summary = summarize(facts)
     assert summary["end_to_end"]["noise_floor"] is None
     assert summary["end_to_end"]["verdicts"]["torch"] == "UNDECIDED"

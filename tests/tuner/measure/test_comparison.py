@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuner.measure import services
-from tuner.measure.comparison import LEAST_SAMPLES, BenchmarkEntry, ComparisonResult, compare_interleaved, plan
+from tuner.measure.comparison import (
+    CONTROL,
+    LEAST_SAMPLES,
+    BenchmarkEntry,
+    ComparisonResult,
+    compare_interleaved,
+    plan,
+)
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
-from tuner.records import Label
+from tuner.records import CpuState, Label
 
 Enter = Callable[..., BenchmarkEntry]
 
@@ -47,6 +55,11 @@ def test_the_faster_one_is_found_faster(enter: Enter) -> None:
     assert all(len(seconds) >= 6 for seconds in result.seconds.values())
     assert all(0.004 <= s < 0.011 for s in sorted(result.seconds["fast"])[:3])
     assert 0 <= result.noise_floor < 0.5
+    assert result.states == {} and result.by_state() == {}, "nothing told the state"
+    first = result.first_call()
+    assert all(0.012 <= s < 0.03 for s in sorted(first.seconds["fast"])[:3]), "three times a call of steady state"
+    assert first.verdict("fast", "slow").label is Label.FASTER
+    assert len(first.aa_pairs[0]) == len(result.aa_pairs[0]) >= 6
     assert 1 <= result.calls_per_block["fast"] <= 3 and result.calls_per_block["slow"] == 1
 
 
@@ -94,9 +107,9 @@ def test_an_incumbent_that_fails_leaves_no_noise_floor_and_no_verdict(enter: Ent
 def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
     began = time.perf_counter()
     result = compare_interleaved(
-        [enter("fast", call_s=0.005), enter("slow", call_s=0.25)], min_rounds=5, time_budget_s=4.0, block_s=0.01
+        [enter("fast", call_s=0.005), enter("slow", call_s=0.2)], min_rounds=5, time_budget_s=6.0, block_s=0.01
     )
-    assert time.perf_counter() - began < 8.0
+    assert time.perf_counter() - began < 10.0
     assert LEAST_SAMPLES <= len(result.seconds["slow"]) < len(result.seconds["fast"])
     assert result.verdict("fast", "slow").label is Label.FASTER
 
@@ -110,6 +123,84 @@ def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
     assert result.verdict("slow", "fast").label is Label.SLOWER
     assert result.verdict("fast", "near").label is Label.UNDECIDED
     assert dataclasses.replace(result, noise_floor=math.inf).verdict("fast", "slow").label is Label.UNDECIDED
+
+
+class Probe:
+    """A machine that is in one of two states, a few blocks each."""
+
+    def __init__(self, fixed: CpuState | None = None) -> None:
+        self.fixed = fixed
+        self.known_s: list[float] = []
+        self.asked = 0
+
+    def round_trip_s(self) -> float | None:
+        self.asked += 1
+        if self.fixed:
+            return None
+        if self.asked == 4:
+            return None
+        self.known_s.append(54e-9 if self.asked < 30 else 340e-9)
+        return self.known_s[-1]
+
+    def close(self) -> None:
+        pass
+
+
+def test_each_block_has_the_state_that_it_ran_in(enter: Enter) -> None:
+    probe = Probe()
+    result = compare_interleaved(
+        [enter("a", call_s=0.002), enter("b", call_s=0.004)],
+        min_rounds=16,
+        time_budget_s=0.1,
+        block_s=0.002,
+        probe=probe,
+    )
+    blocks = sum(len(rounds) for rounds in (*result.blocks.values(), result.control))
+    assert probe.asked == blocks + 2 > 48
+    states = Counter(state for rounds in result.states.values() for state in rounds.values())
+    assert states == {CpuState.TOGETHER: 27, CpuState.MIXED: 1, CpuState.APART: blocks - 28}
+    assert result.round_trips_s == {CpuState.TOGETHER: 54e-9, CpuState.APART: 340e-9}
+    within = result.by_state()
+    assert within.keys() == {CpuState.TOGETHER, CpuState.APART}
+    assert sum(len(w.blocks["a"]) for w in within.values()) >= 16 - 1
+    for view in within.values():
+        assert view.verdict("a", "b").label is Label.FASTER
+        assert math.isfinite(view.noise_floor)
+        assert view.first_calls["a"].keys() == view.blocks["a"].keys()
+
+
+def test_a_state_that_cannot_change_is_not_probed_for(enter: Enter) -> None:
+    probe = Probe(fixed=CpuState.APART)
+    entries = [enter("a", call_s=0.002), enter("b", call_s=0.004)]
+    result = compare_interleaved(entries, min_rounds=4, time_budget_s=0.1, block_s=0.002, probe=probe)
+    assert probe.known_s == []
+    assert list(result.by_state()) == [CpuState.APART]
+    assert result.by_state()[CpuState.APART].seconds == result.seconds
+
+
+def test_what_differs_between_states_does_not_mix() -> None:
+    """`a` is faster in one state and slower in the other; taken together nothing could be said."""
+    state_of = {number: CpuState.TOGETHER if number < 20 else CpuState.APART for number in range(32)}
+    a = {n: (1.0 if state == CpuState.TOGETHER else 1.5) * (1 + 0.001 * (n % 3)) for n, state in state_of.items()}
+    b = {n: (1.1 if state == CpuState.TOGETHER else 1.3) * (1 + 0.001 * (n % 2)) for n, state in state_of.items()}
+    control = {n: seconds * (1 + 0.001 * (n % 2)) for n, seconds in a.items()}
+    states = {name: state_of for name in ("a", "b", CONTROL)}
+    result = ComparisonResult({"a": a, "b": b}, incumbent="a", control=control, states=states).with_noise_floor()
+    within = result.by_state()
+    assert list(within) == [CpuState.TOGETHER, CpuState.APART], "the state with the most blocks first"
+    assert within[CpuState.TOGETHER].verdict("a", "b").label is Label.FASTER
+    assert within[CpuState.APART].verdict("a", "b").label is Label.SLOWER
+    assert len(within[CpuState.APART].seconds["a"]) == 12
+
+
+def test_without_a_state_all_is_taken_together() -> None:
+    blocks = {"a": {0: 1.0, 1: 1.1}, "b": {0: 2.0}}
+    result = ComparisonResult(blocks, incumbent="a")
+    assert result.main("a") == (None, result)
+    result.states = {"a": dict.fromkeys((0, 1), CpuState.UNKNOWN)}
+    assert result.main("a") == (CpuState.UNKNOWN, result)
+    result.states = {"a": {0: CpuState.APART, 1: CpuState.MIXED}}
+    assert result.main("a") == (CpuState.MIXED, result), "one block in a state is not enough"
 
 
 def test_names_must_differ_and_the_incumbent_must_take_part(enter: Enter) -> None:

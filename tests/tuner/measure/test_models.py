@@ -28,6 +28,9 @@ def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> No
     assert comparison.max_abs_error == pytest.approx(1e-6, rel=0.1)
     assert comparison.settings == {TUNED: "times 2", UNTUNED: "times 2", "torch": "times 2"}
     assert all(len(comparison.result.seconds[name]) >= 10 for name in (TUNED, UNTUNED, "torch"))
+    assert comparison.load_s == dict.fromkeys((TUNED, UNTUNED, "torch"), 0.25)
+    assert comparison.peak_bytes.keys() == comparison.load_s.keys()
+    assert all(peak > 10 << 20 for peak in comparison.peak_bytes.values())
     assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
     assert comparison.result.aa_pairs[0], "the tuned model is timed against itself"
 

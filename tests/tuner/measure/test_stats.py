@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.measure.stats import (
     StopRule,
+    Verdict,
     log_ratio_interval,
     median,
     median_interval,
@@ -341,3 +342,22 @@ def test_the_policy_type_is_what_the_protocols_say() -> None:
     assert should_stop(steady[:5], base, 1.5) is None
     assert should_stop(steady, base, 0.5) is None
     assert should_stop([0.5, 1.5] * 3, base, 1.5) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "ratio"), [(Label.SLOWER, 1.004), (Label.SLOWER, 0.9), (Label.FASTER, 0.996), (Label.FASTER, 1.2)]
+)
+def test_a_label_and_a_ratio_that_say_different_things_are_no_verdict(label: Label, ratio: float) -> None:
+    with pytest.raises(ValueError, match="cannot be called"):
+        Verdict(label, ratio, None)
+    Verdict(label, None, None)
+    Verdict(Label.SAME, ratio, None)
+
+
+@given(st.lists(st.floats(0.9, 1.1), min_size=3, max_size=40), st.lists(st.floats(0.9, 1.1), min_size=3, max_size=40))
+def test_whatever_is_compared_has_a_ratio_that_fits_its_label(first: list[float], second: list[float]) -> None:
+    count = min(len(first), len(second))
+    paired = verdict(first[:count], second[:count], noise_floor=0.0)
+    assert paired.ratio is not None and paired.interval is not None
+    assert paired.interval[0] <= paired.ratio <= paired.interval[1]
+    unpaired_verdict(first, second)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
+    from tuner.measure.states import StateProbe
     from tuner.protocols import Array, Builder
 
 CODEGEN = "tuner.devices.cpu.codegen:compile"
@@ -59,6 +60,11 @@ class CpuKind:
         from tuner.devices.cpu.assembly import CpuAssembly
 
         return CpuAssembly(target)
+
+    def state_probe(self, threads: int, runs: Path) -> StateProbe | None:
+        from tuner.devices.cpu.round_trip import open_probe
+
+        return open_probe(threads, runs)
 
     def open(self, opening: Opening) -> Device:
         from tuner.devices.cpu.device import Cpu

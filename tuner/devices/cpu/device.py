@@ -49,8 +49,9 @@ class Cpu:
             target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s
         )
         self.bench: Bench = KernelBench(
-            mode_of(kind, measure.mode), self._threads, thread_env(self._threads), measure.run_timeout_s, opening.replay
-        )
+            mode_of(kind, measure.mode), self._threads, thread_env(self._threads), measure.run_timeout_s,
+            opening.replay, None if opening.replay is not None else kind.state_probe(self._threads, opening.runs),
+        )  # fmt: skip
         self.assembly: Assembly = kind.assembly(target)
 
     @functools.cached_property

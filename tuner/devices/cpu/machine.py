@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tuner import environment
 from tuner.files import write_aside
+from tuner.measure.states import states_of
 from tuner.progress import Progress
 
 FOLDER = ".machine"
@@ -105,3 +106,34 @@ def _highest(known: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str,
         for level in measured["levels"]
     ]
     return merged
+
+
+# --- round trips of a cache line ----------------------------------------------------------------
+
+_MOST_KEPT = 60  # of each state
+
+
+def read_round_trips(out: Path, threads: int) -> list[float]:
+    """The round trips in seconds that `keep_round_trips` stored for so many threads; none where there is no such
+    file, or where it is damaged."""
+    try:
+        stored = json.loads(_round_trips(out, threads).read_bytes())
+        return [float(seconds) for seconds in stored if 0 < float(seconds) < math.inf]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def keep_round_trips(out: Path, threads: int, round_trips_s: Sequence[float]) -> None:
+    """Store round trips in seconds beside the runs, of each state no more than tell where it lies, so that the states
+    of this machine are known when the next comparison sees one of them only. Raises OutputError."""
+    states = states_of(round_trips_s)
+    kept = []
+    for name in dict.fromkeys(map(states.of, round_trips_s)):
+        of_state = sorted(s for s in round_trips_s if states.of(s) == name)
+        step = max(1, math.ceil(len(of_state) / _MOST_KEPT))
+        kept += of_state[step // 2 :: step]
+    write_aside(_round_trips(out, threads), json.dumps(kept).encode())
+
+
+def _round_trips(out: Path, threads: int) -> Path:
+    return out / FOLDER / f"{_key(threads)}-round-trips.json"

@@ -65,6 +65,9 @@ class CudaKind:
 
         return CudaAssembly(target)
 
+    def state_probe(self, threads: int, runs: Path) -> None:
+        return None
+
     def open(self, opening: Opening) -> Device:
         from tuner.devices.cuda.device import Cuda
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,10 +21,13 @@ from tests.tuner.devices.test_builder import matmul
 from tuner.devices.cpu import CPU
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.codegen import linker
+from tuner.devices.cpu.machine import read_round_trips
+from tuner.devices.cpu.round_trip import RoundTripProbe
 from tuner.measure.metadata import metadata_lines
+from tuner.measure.pooled import pool_processes
 from tuner.process.pinning import thread_env
-from tuner.protocols import SCREEN, Artifact, Job, Reference, Task, job_of
-from tuner.records import Status
+from tuner.protocols import RANK, SCREEN, Artifact, Job, Reference, Task, job_of
+from tuner.records import Measurement, Status
 
 TARGET = json.dumps({"kind": "llvm", "num-cores": 2})
 
@@ -62,6 +66,27 @@ def test_a_good_kernel_is_timed(built: Any, bench: KernelBench) -> None:
     assert 1e-7 < measurement.median_s < 1e-2
     assert measurement.max_rel_error is not None
     assert measurement.max_rel_error < 1e-5
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU only")
+def test_the_state_of_the_cpus_is_stored_with_kernels_that_are_compared(built: Any, tmp_path: Path) -> None:
+    probe = RoundTripProbe(sorted(os.sched_getaffinity(0))[:2], tmp_path)
+    bench = KernelBench("hot", 1, thread_env(1), timeout_s=20, probe=probe)
+    try:
+        measured, _ = bench.measure_interleaved([_job(built), _job(built)], RANK, 0.3, seed=0)
+        bench.renew()
+        again, _ = bench.measure_interleaved([_job(built), _job(built)], RANK, 0.3, seed=0)
+    finally:
+        bench.close()
+    trips = [one.conditions.details["round_trips_s"] for one in measured]
+    assert trips[0] == trips[1]
+    assert 1 <= len(trips[0]) <= 2
+    assert all(5e-9 < s < 50e-6 for s in trips[0])
+    pooled = pool_processes([measured[0], again[0]], "session")
+    assert pooled.conditions.details["round_trips_s"][: len(trips[0])] == trips[0]
+    assert "between the CPUs" in dict(metadata_lines(pooled))["round trip"]
+    assert Measurement.from_json(pooled.to_json()) == pooled
+    assert read_round_trips(tmp_path, 2)
 
 
 def test_a_wrong_result_is_never_timed(built: Any, bench: KernelBench, tmp_path: Path) -> None:
