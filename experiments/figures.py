@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.common import ROOT
 from experiments.comparison.results import report
+from experiments.models.run import mean_speedup
+from experiments.models.run import table as model_table
 from experiments.search.results import certified, searchers, torch_s, trials_per_s
 from experiments.search.tasks import TASKS, flops
 
@@ -68,6 +70,20 @@ def verdicts(path: Path) -> Figures:
         "largest ratio": f"{max(ratios):.3f}",
         "seconds each": f"{statistics.mean(row['seconds'] for row in rows):.1f} s",
         "finding": f"{len(rows)} comparisons: " + ", ".join(f"{labels[label]} {label}" for label in LABELS),
+    }
+
+
+# --- whole models -----------------------------------------------------------------------------------
+
+
+def models(path: Path) -> Figures:
+    """Of experiments/models: each model tuned, against every baseline."""
+    rows = json.loads(path.read_text("utf-8"))
+    mean = mean_speedup(rows)
+    return {
+        "table": f"\n{model_table(rows)}\n",
+        "models": str(len({row["model"] for row in rows})),
+        "mean speedup": MISSING if mean is None else f"{mean:.3f}",
     }
 
 
@@ -217,6 +233,7 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
 
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
+    "*/models.json": models,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,

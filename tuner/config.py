@@ -121,8 +121,8 @@ class EffortSettings:
 
 SETTINGS: Mapping[str, EffortSettings] = {
     "quick": EffortSettings(certify_s=6.0, compare_s=8.0, kernel_baselines_s=6.0),
-    "standard": EffortSettings(certify_s=30.0, compare_s=40.0, kernel_baselines_s=50.0),
-    "thorough": EffortSettings(certify_s=150.0, compare_s=90.0, kernel_baselines_s=150.0),
+    "standard": EffortSettings(certify_s=30.0, compare_s=90.0, kernel_baselines_s=50.0),
+    "thorough": EffortSettings(certify_s=150.0, compare_s=240.0, kernel_baselines_s=150.0),
 }
 """By effort."""
 

@@ -4,7 +4,7 @@
     python experiments/models/run.py table [FOLDER] [--json FILE]
 
 `tune` runs `tuner run configs/NAME.yaml` for each model, one after the other, on an otherwise idle machine. `table`
-reads the newest finished run of each model in the folder. Nothing is measured twice: a model that has a run is left out.
+reads the newest finished run of each model in the folder. Nothing is measured twice: a model with a run is left out.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _first_call(whole: Mapping[str, Any]) -> float | None:
 
 
 def table(found: Sequence[Row]) -> str:
-    """Markdown; the geometric mean is over models, each in the state in which it has the least speedup."""
+    """Markdown: a line for each row."""
     head = "| model | state | tuned | best baseline | speedup | verdict | first call | certified / inside | others |"
     lines = [head, "|:--|:--|--:|:--|--:|:--|--:|--:|:--|"]
     for row in found:
@@ -107,14 +107,16 @@ def table(found: Sequence[Row]) -> str:
             "" if not inside else f"{row['certified_s'] / inside:.3f}", others,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def mean_speedup(found: Sequence[Row]) -> float | None:
+    """The geometric mean of the models' speedups over their best baselines, each in the state where it is least."""
     least: dict[str, float] = {}
     for row in found:
         if row["speedup"]:
             least[row["model"]] = min(least.get(row["model"], math.inf), row["speedup"])
-    if least:
-        mean = math.exp(sum(map(math.log, least.values())) / len(least))
-        lines.append(f"\nGeometric mean of the speedups over the best baseline, {len(least)} models: {mean:.3f}")
-    return "\n".join(lines)
+    return math.exp(sum(map(math.log, least.values())) / len(least)) if least else None
 
 
 def _ratio(value: float | None) -> str:
@@ -138,6 +140,7 @@ def main() -> int:
         return tune(args.names, args.out.resolve(), ["--time-budget", args.time_budget])
     found = list(rows(args.folder))
     print(table(found))
+    print(f"\nGeometric mean of the speedups over the best baselines: {_ratio(mean_speedup(found))}")
     if args.json:
         write_json(args.json, found)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.models.run import rows, table
+from experiments.models.run import mean_speedup, rows, table
 
 
 def entries(**ratios: float) -> dict[str, object]:
@@ -50,6 +50,7 @@ def test_a_row_for_each_state_with_the_best_baseline(folder: Path) -> None:
 
 
 def test_the_mean_takes_the_worst_state_of_each_model(folder: Path) -> None:
-    text = table(list(rows(folder)))
-    assert "1 models: 0.800" in text
-    assert "| resnet | together | 1 ms | openvino | 1.250 | FASTER |" in text
+    found = list(rows(folder))
+    assert mean_speedup(found) == pytest.approx(0.8)
+    assert mean_speedup([]) is None
+    assert "| resnet | together | 1 ms | openvino | 1.250 | FASTER |" in table(found)
