@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from kernels.tensors import TensorSpec
 from tuner.graph.rewriter import op_name, shape_of
 
 ALIGNMENT = 64
@@ -59,7 +59,7 @@ def joins(main: relax.Function, axes: Mapping[str, int]) -> dict[Any, tuple[tupl
         repeated = max(Counter(operands).values()) > 1
         if repeated or any(o not in written or o in returned or o in taken for o in operands):
             continue
-        sizes = [math.prod(shape_of(o)) * np.dtype(str(o.ty.dtype)).itemsize for o in operands]
+        sizes = [TensorSpec(shape_of(o), str(o.ty.dtype)).nbytes for o in operands]
         offsets = [sum(sizes[:i]) for i in range(len(sizes))]
         if any(offset % ALIGNMENT for offset in offsets):
             continue

@@ -143,7 +143,7 @@ class _Reader:
         written = []
         for ty in types:
             shape, dtype = tuple(int(e) for e in ty.shape), str(ty.dtype)
-            storage = _Storage(math.prod(shape) * np.dtype(dtype).itemsize, number, number)
+            storage = _Storage(_nbytes(shape, dtype), number, number)
             self.storages.append(storage)
             written.append(_Value(storage, shape, dtype))
         for value in read:
@@ -155,7 +155,7 @@ class _Reader:
         """A concatenation whose operands lie in its storage."""
         shape, dtype = tuple(int(e) for e in call.ty.shape), str(call.ty.dtype)
         parts = [(self.value(operand).storage, offset) for operand, offset in operands]
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        size = _nbytes(shape, dtype)
         number = len(self.calls)
         storage = _Storage(size, number, number, parts=parts)
         for part, _ in parts:
@@ -182,7 +182,7 @@ def plan(lowered: Lowered) -> Plan:
     inputs = []
     for number, param in enumerate(main.params):
         shape, dtype = shape_of(param), str(param.ty.dtype)
-        storage = _Storage(math.prod(shape) * np.dtype(dtype).itemsize, place=Place("input", number))
+        storage = _Storage(_nbytes(shape, dtype), place=Place("input", number))
         reader.values[param] = _Value(storage, shape, dtype)
         inputs.append(reader.values[param])
     for block in main.body.blocks:
@@ -199,6 +199,17 @@ def plan(lowered: Lowered) -> Plan:
         calls, tuple(v.tensor() for v in inputs), tuple(v.tensor() for v in outputs),
         tuple(reader.constants), reader.constant_bytes, arena_bytes,
     )  # fmt: skip
+
+
+def _nbytes(shape: Sequence[int], dtype: str) -> int:
+    """Raises Unplannable for dtypes that numpy itself has not, e.g. bfloat16."""
+    try:
+        known = np.dtype(dtype)
+    except TypeError as error:
+        raise Unplannable(f"tensors of {dtype}") from error
+    if known.kind not in "biuf":
+        raise Unplannable(f"tensors of {dtype}")
+    return math.prod(shape) * known.itemsize
 
 
 def _flat(value: Any) -> Iterator[_Value]:
