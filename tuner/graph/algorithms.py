@@ -92,8 +92,15 @@ def _replaceable(lowered: Lowered, other: Lowered) -> dict[str, Task]:
     tasks = {task.key: task for task in other.tasks}
     pairs: dict[str, str] = {}
     for own, others in zip(here, there, strict=False):
-        first, second = (side.kernels[_name(call)] for side, call in ((lowered, own), (other, others)))
-        if len(own.args[1].fields) != len(others.args[1].fields) or pairs.setdefault(first, second) != second:
+        first, second = (side.kernels.get(_name(call)) for side, call in ((lowered, own), (other, others)))
+        if first is None and second is None:  # a concatenation that copies nothing is no task
+            continue
+        if (
+            first is None
+            or second is None
+            or len(own.args[1].fields) != len(others.args[1].fields)
+            or pairs.setdefault(first, second) != second
+        ):
             return {}
     if len(here) != len(there):
         return {}
@@ -146,7 +153,7 @@ class _Replace(relax.PyExprMutator):  # type: ignore[misc]
         if not is_call_tir(call):
             return call
         other = next(self._others)
-        if self._kernels[_name(call)] not in self._taken:
+        if self._kernels.get(_name(call)) not in self._taken:
             return call
         arguments = [
             theirs if isinstance(theirs, GenericConst) else own
