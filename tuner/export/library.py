@@ -57,17 +57,27 @@ if digest != expected:
 os.environ.setdefault("TVM_NUM_THREADS", threads)  # read when tvm is imported
 os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned workers can end up on the caller's core
 
-import numpy as np
-import tvm
+try:
+    import numpy as np
+    import tvm
+except ImportError as error:
+    sys.exit(f"{error}: running the model needs the packages numpy and apache-tvm")
 
 device = tvm.device(kind, 0)
 module = tvm.runtime.load_module(str(library))
 rng = np.random.default_rng(0)
-given = np.load(sys.argv[1], allow_pickle=False) if len(sys.argv) > 1 else None
+try:
+    given = dict(np.load(sys.argv[1], allow_pickle=False)) if len(sys.argv) > 1 else None
+except (OSError, ValueError, TypeError) as error:
+    sys.exit(f"{sys.argv[1]}: missing, or no .npz file of numbers (numpy.savez writes one)")
 arrays = []
 for index, spec in enumerate(inputs):
     if given is not None:  # by name, or in order when saved without names
-        array = given[spec["name"] if spec["name"] in given else f"arr_{index}"]
+        array = given.get(spec["name"], given.get(f"arr_{index}"))
+        if array is None or array.dtype.kind not in "biuf" or list(array.shape) != list(spec["shape"]):
+            found = "nothing" if array is None else f"{array.dtype} {array.shape}"
+            wanted = f"{spec['dtype']} {tuple(spec['shape'])}"
+            sys.exit(f"{sys.argv[1]}: the input {spec['name']} must be {wanted}, there is {found}")
     elif np.issubdtype(np.dtype(spec["dtype"]), np.floating):
         array = rng.standard_normal(spec["shape"])
     else:
@@ -91,7 +101,10 @@ for output in outputs:
     print("output", output.shape, output.dtype)
 print(f"{seconds * 1e3:.3g} ms for one call")
 if len(sys.argv) > 2:
-    np.savez(sys.argv[2], *outputs)
+    try:
+        np.savez(sys.argv[2], *outputs)
+    except OSError as error:
+        sys.exit(f"{sys.argv[2]}: cannot be written: {error.strerror}")
 '''
 
 
