@@ -96,19 +96,20 @@ def sigmoid(x: tirx.PrimExpr) -> tirx.PrimExpr:
 
 def erf(x: tirx.PrimExpr) -> tirx.PrimExpr:
     """The error function of a float32: a quotient of polynomials in x^2, times x. Coefficients of Eigen's `erf`."""
-    given, bounded, square = (tirx.Var(name, "float32") for name in ("x", "bounded", "square"))
-    quotient = bounded * (_polynomial(_ERF_TOP, square) / _polynomial(_ERF_BOTTOM, square))
-    quotient = tirx.Let(square, bounded * bounded, quotient)
-    quotient = tirx.Let(bounded, tirx.max(tirx.min(given, _float(_ERF_ONE)), _float(-_ERF_ONE)), quotient)
-    return tirx.Let(given, x, tirx.Select(tirx.isnan(given), given, quotient))
+    return _odd_quotient(x, _ERF_TOP, _ERF_BOTTOM, _ERF_ONE)
 
 
 def tanh(x: tirx.PrimExpr) -> tirx.PrimExpr:
     """The hyperbolic tangent of a float32: a quotient of polynomials in x^2, times x. Coefficients of Eigen's."""
+    return _odd_quotient(x, _TANH_TOP, _TANH_BOTTOM, _TANH_ONE)
+
+
+def _odd_quotient(x: tirx.PrimExpr, top: Sequence[float], bottom: Sequence[float], one: float) -> tirx.PrimExpr:
+    """x times a quotient of polynomials in x^2, with x kept between -`one` and `one`; NaN of NaN."""
     given, bounded, square = (tirx.Var(name, "float32") for name in ("x", "bounded", "square"))
-    quotient = bounded * (_polynomial(_TANH_TOP, square) / _polynomial(_TANH_BOTTOM, square))
+    quotient = bounded * (_polynomial(top, square) / _polynomial(bottom, square))
     quotient = tirx.Let(square, bounded * bounded, quotient)
-    quotient = tirx.Let(bounded, tirx.max(tirx.min(given, _float(_TANH_ONE)), _float(-_TANH_ONE)), quotient)
+    quotient = tirx.Let(bounded, tirx.max(tirx.min(given, _float(one)), _float(-one)), quotient)
     return tirx.Let(given, x, tirx.Select(tirx.isnan(given), given, quotient))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from kernels.space import winograd
 from kernels.space.data import FactorProduct, Knob, Limit
 from kernels.space.tiles import divisors
 
@@ -23,7 +24,7 @@ L2_BYTES = 1 << 20
 
 def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "tvm") -> tuple[Limit, ...]:
     """The limits of a sketch with these knobs on a kind of target whose vector registers hold `lanes` fp32 numbers."""
-    if rule in ("winograd", "winograd_fused"):  # rows and columns of tiles by vectors of channels
+    if rule in winograd.RULES:  # rows and columns of tiles by vectors of channels
         tile = FactorProduct(((0, (-1,)), (1, (-1,)), (2, (-1,))))
         return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]

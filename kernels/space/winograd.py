@@ -21,12 +21,6 @@ RULES = ("winograd", "winograd_fused")
 
 _MOST_VECTORS = 4
 _MOST_ROWS = 28
-_CHANNELS, _TILE_ROWS, _TILE_COLUMNS, _STEPS = range(4)
-"""The knobs: (outer, blocks of a turn, vectors of a register tile), (threads', turns, rows of a register tile),
-(turns, columns of a register tile), (steps, steps at once)."""
-
-BLOCK_BYTES = 1 << 19
-"""Products of a block that are kept until they are transformed, at most: half of a second-level cache."""
 
 
 def schedule_winograd(schedule: Schedule) -> bool:
@@ -128,6 +122,8 @@ def within(sketch: Sketch) -> bool:
 def candidates(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
     """Initial candidates with their scores: 8 to 28 accumulators, by loads for each multiply-add, and with blocks for
     at least two threads."""
+    # (outer, blocks of a turn, vectors of a register tile), (threads', turns, rows of a register tile),
+    # (turns, columns of a register tile), (steps, steps at once)
     channels, rows, columns, steps = sketch.knobs
     for column in columns.choices:
         for row in rows.choices:

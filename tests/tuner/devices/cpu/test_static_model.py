@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tvm.target import Target
 
 from tests.contracts.device import tiny_model, tiny_outputs
 from tests.contracts.launchable import LaunchableContract
+from tests.tuner.measure.test_compiled_model import Library
 from tuner import importers
 from tuner.devices.cpu import CPU
 from tuner.devices.cpu.assembly import assemble
@@ -26,7 +26,7 @@ from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.graph.plan import plan
 from tuner.measure.compiled_model import _Loaded, static_outputs
-from tuner.protocols import Array, ImportedModel, Launchable, Prepared
+from tuner.protocols import Array, ImportedModel, Launchable
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
 
@@ -137,17 +137,6 @@ def test_stamps_stand_around_every_call(library: Path, inputs: list[Array]) -> N
     assert stamps[0] > 0
     assert any("softmax" in name for name in names)
     ctypes.c_int.in_dll(data, "tuner_stamping").value = 0
-
-
-@dataclass(frozen=True)
-class Library:
-    """A library as something that can be timed."""
-
-    path: Path
-    key: str = "library"
-
-    def prepare(self, inputs: Sequence[Array]) -> Prepared:
-        return _Loaded(str(self.path), inputs)
 
 
 class TestStatic(LaunchableContract):
