@@ -12,10 +12,6 @@ from tvm import tirx
 
 from kernels.passes.base import Pass
 
-_NOT_INNERMOST = 1
-"""The innermost loop of a nest is left whole."""
-
-
 @dataclass(frozen=True)
 class ThreadShare(Pass):
     """Give each of `count` threads an equal part of loop `level` of every parallel nest, and all of the other loops.
@@ -62,7 +58,8 @@ def parallel_loops(function: tirx.PrimFunc) -> list[Any]:
 class _Nest:
     """A parallel loop, taken apart into the loops that it was fused from, and the serial loops right inside of it.
 
-    `fused` are extents; `serial` are loops. Loops of one iteration are in `serial` only. `body` is what they enclose.
+    `fused` are extents; `serial` are loops. Loops of one iteration are in `serial` only. `body` is what they enclose:
+    where that is one statement, the innermost of the loops is a part of it.
     """
 
     loop: Any
@@ -73,7 +70,7 @@ class _Nest:
     @property
     def extents(self) -> tuple[int, ...]:
         """Those of all levels."""
-        return (*self.fused, *(e for loop in self.serial[:-_NOT_INNERMOST] if (e := int(loop.extent)) > 1))
+        return (*self.fused, *(e for loop in self.serial if (e := int(loop.extent)) > 1))
 
     @staticmethod
     def of(loop: Any) -> _Nest:
@@ -81,6 +78,8 @@ class _Nest:
         while isinstance(body, tirx.For) and body.kind == tirx.ForKind.SERIAL and not body.annotations:
             serial.append(body)
             body = body.body
+        if serial and not isinstance(body, tirx.SeqStmt):
+            body = serial.pop()
         return _Nest(loop, _fused_extents(loop), tuple(serial), body)
 
 
