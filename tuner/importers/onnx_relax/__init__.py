@@ -1,0 +1,15 @@
+"""Converters from ONNX operators to relax, for those that TVM's frontend lacks or gets wrong.
+
+`CONVERTERS` maps (domain, operator) to a function of one `Node`; the domain of standard operators is "".
+"""
+
+from __future__ import annotations
+
+from tuner.importers.onnx_relax import padding, pooling, resize
+from tuner.importers.onnx_relax.node import Converter
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    **padding.CONVERTERS,
+    **pooling.CONVERTERS,
+    **resize.CONVERTERS,
+}
