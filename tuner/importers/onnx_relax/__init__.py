@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from tuner.importers.onnx_relax import padding, pooling, resize
+from tuner.importers.onnx_relax import padding, pooling, recurrent, resize
 from tuner.importers.onnx_relax.node import Converter
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **padding.CONVERTERS,
     **pooling.CONVERTERS,
+    **recurrent.CONVERTERS,
     **resize.CONVERTERS,
 }

@@ -117,6 +117,6 @@ def table(values: Sequence[int] | Array, dtype: str = "int32") -> Any:
 
 
 __all__ = [
-    "Array", "Converter", "Node", "Unsupported", "array_of", "axis_of", "const", "in_float32", "is_float", "like",
+    "Any", "Array", "Converter", "Node", "Unsupported", "array_of", "axis_of", "const", "in_float32", "is_float", "like",
     "relax", "shape_of", "table", "te",
 ]  # fmt: skip
