@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from tuner.importers.onnx_clean import clean, with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
+from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
 from tuner.importers.onnx_weights import draws
 from tuner.protocols import Array, ImportedModel
@@ -45,10 +46,10 @@ def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 
 def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
-    from tuner.importers.onnx_relax.importer import to_relax
+    from tuner.importers.onnx_relax.importer import known_operators, to_relax
 
     source = model_spec["source"]
-    model = clean_proto(model_spec)
+    model = expanded(clean_proto(model_spec), known_operators())
     specs = input_specs(model)
     ranges = _integer_ranges(model)
     module = to_relax(model, source)

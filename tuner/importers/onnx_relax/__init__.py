@@ -5,12 +5,25 @@
 
 from __future__ import annotations
 
-from tuner.importers.onnx_relax import padding, pooling, recurrent, resize
+from tuner.importers.onnx_relax import (
+    arithmetic,
+    attention,
+    norms,
+    padding,
+    pooling,
+    recurrent,
+    reductions,
+    resize,
+)
 from tuner.importers.onnx_relax.node import Converter
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    **arithmetic.CONVERTERS,
+    **attention.CONVERTERS,
+    **norms.CONVERTERS,
     **padding.CONVERTERS,
     **pooling.CONVERTERS,
     **recurrent.CONVERTERS,
+    **reductions.CONVERTERS,
     **resize.CONVERTERS,
 }

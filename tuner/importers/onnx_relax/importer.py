@@ -27,13 +27,24 @@ CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError
 _NARROW = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}
 """Packed integers, and the dtype in which constants of them are stored: TVM's kernels read whole bytes."""
 
-_OF_TVM = frozenset({*onnx_frontend._get_convert_map(), "Constant", "If"})  # noqa: SLF001  TVM has no public list
+_OF_MICROSOFT = {
+    "AllClassNMS", "Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "MatMulInteger16",
+    "SkipLayerNormalization",
+}  # fmt: skip
+"""What TVM's converters of these names convert is of another domain than the standard's."""
+
+_OF_TVM = frozenset({*onnx_frontend._get_convert_map(), "Constant", "If"} - _OF_MICROSOFT)  # noqa: SLF001  no public list
 
 
 def is_supported(domain: str, operator: str) -> bool:
     """Whether an operator has a converter, of ours or of TVM's."""
     domain = "" if domain == "ai.onnx" else domain
     return (domain, operator) in CONVERTERS or (operator in _OF_TVM and domain == "")
+
+
+def known_operators() -> frozenset[str]:
+    """The standard operators that have a converter."""
+    return _OF_TVM | {operator for domain, operator in CONVERTERS if domain == ""}
 
 
 def to_relax(model: onnx.ModelProto, source: str) -> tvm.IRModule:
@@ -64,6 +75,17 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Nothing: `to_relax` has checked."""
+
+    def _parse_graph_input(self, graph: onnx.GraphProto) -> None:
+        """Inputs as they are: TVM's own way takes an extent of 0 for one that is not known."""
+        for value in graph.input:
+            if value.name not in self._nodes:
+                tensor = value.type.tensor_type
+                shape = [dim.dim_value for dim in tensor.shape.dim]
+                dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+                self._num_input += 1
+                self._nodes[value.name] = self._new_var(self._sanitize_name(value.name), shape, dtype)
+            self._inputs[value.name] = self._nodes[value.name]
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
         array = numpy_helper.to_array(tensor_proto)

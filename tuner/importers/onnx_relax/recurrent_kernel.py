@@ -109,28 +109,24 @@ class _Step:
             start += gates
             if len(cell.phases) == 2 and phase == 0:
                 self._reset(t)
-        with T.serial(0, cell.batch) as b:
-            with T.serial(0, cell.hidden) as j:
-                with T.If(t < self.lengths[b]):
-                    with T.Then():
-                        self._update(t, b, j)
-                        self.all[self._at(self._time(t, b), b, j)] = self.state[b * cell.hidden + j]
-                    with T.Else():
-                        self.all[self._at(t, b, j)] = T.float32(0)
+        with T.serial(0, cell.batch) as b, T.serial(0, cell.hidden) as j, T.If(t < self.lengths[b]):
+            with T.Then():
+                self._update(t, b, j)
+                self.all[self._at(self._time(t, b), b, j)] = self.state[b * cell.hidden + j]
+            with T.Else():
+                self.all[self._at(t, b, j)] = T.float32(0)
 
     def _product(self, weights: Any, state: Any, first_gate: int, gates: int) -> None:
         cell = self.cell
-        with T.serial(0, cell.panels(gates)) as p:
-            with T.serial(0, cell.batch) as b:
-                with T.vectorized(0, PANEL) as v:
-                    self.panel[v] = T.float32(0)
-                with T.serial(0, cell.hidden) as k:
-                    with T.vectorized(0, PANEL) as v:
-                        self.panel[v] = (
-                            self.panel[v] + state[b * cell.hidden + k] * weights[(p * cell.hidden + k) * PANEL + v]
-                        )
-                with T.vectorized(0, PANEL) as v:
-                    self.sums[b * self.width + first_gate * cell.hidden + p * PANEL + v] = self.panel[v]
+        with T.serial(0, cell.panels(gates)) as p, T.serial(0, cell.batch) as b:
+            with T.vectorized(0, PANEL) as v:
+                self.panel[v] = T.float32(0)
+            with T.serial(0, cell.hidden) as k, T.vectorized(0, PANEL) as v:
+                self.panel[v] = (
+                    self.panel[v] + state[b * cell.hidden + k] * weights[(p * cell.hidden + k) * PANEL + v]
+                )
+            with T.vectorized(0, PANEL) as v:
+                self.sums[b * self.width + first_gate * cell.hidden + p * PANEL + v] = self.panel[v]
 
     def _at(self, t: Any, b: Any, j: Any) -> Any:
         return (t * self.cell.batch + b) * self.cell.hidden + j
@@ -151,10 +147,9 @@ class _Step:
 
     def _reset(self, t: Any) -> None:
         cell = self.cell
-        with T.serial(0, cell.batch) as b:
-            with T.serial(0, cell.hidden) as j:
-                at = b * cell.hidden + j
-                self.reset[at] = cell.activations[0](cell.clipped(self._gate(t, b, j, 1))) * self.state[at]
+        with T.serial(0, cell.batch) as b, T.serial(0, cell.hidden) as j:
+            at = b * cell.hidden + j
+            self.reset[at] = cell.activations[0](cell.clipped(self._gate(t, b, j, 1))) * self.state[at]
 
     def _update(self, t: Any, b: Any, j: Any) -> None:
         at = b * self.cell.hidden + j
