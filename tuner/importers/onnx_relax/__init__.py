@@ -8,9 +8,11 @@ from __future__ import annotations
 from tuner.importers.onnx_relax import (
     arithmetic,
     attention,
+    fused,
     norms,
     padding,
     pooling,
+    quantization,
     recurrent,
     reductions,
     resize,
@@ -20,9 +22,11 @@ from tuner.importers.onnx_relax.node import Converter
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **arithmetic.CONVERTERS,
     **attention.CONVERTERS,
+    **fused.CONVERTERS,
     **norms.CONVERTERS,
     **padding.CONVERTERS,
     **pooling.CONVERTERS,
+    **quantization.CONVERTERS,
     **recurrent.CONVERTERS,
     **reductions.CONVERTERS,
     **resize.CONVERTERS,

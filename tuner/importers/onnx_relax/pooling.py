@@ -40,7 +40,7 @@ def windows(node: Node) -> Windows:
     pads = [int(pad) for pad in node.attributes.get("pads", [0] * 2 * len(spatial))]
     mode = node.text("auto_pad", "NOTSET")
     if mode != "NOTSET":
-        pads = _automatic(mode, spatial, kernel, strides, dilations)
+        pads = automatic_pads(mode, spatial, kernel, strides, dilations)
     begins, after = pads[: len(spatial)], pads[len(spatial) :]
     extents, ends = [], []
     for axis, extent in enumerate(spatial):
@@ -56,9 +56,10 @@ def windows(node: Node) -> Windows:
     return Windows(kernel, strides, dilations, begins, after, ends, extents)
 
 
-def _automatic(
+def automatic_pads(
     mode: str, spatial: Sequence[int], kernel: list[int], strides: list[int], dilations: list[int]
 ) -> list[int]:
+    """What `auto_pad` stands for: the pads at the beginnings, then those at the ends."""
     begins, ends = [], []
     for extent, width, stride, dilation in zip(spatial, kernel, strides, dilations, strict=True):
         total = max(0, (-(-extent // stride) - 1) * stride + (width - 1) * dilation + 1 - extent)
