@@ -8,7 +8,18 @@ import math
 import numpy as np
 from tvm import DataType, tirx
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, const, in_float32, is_float, like, relax, te
+from tuner.importers.onnx_relax.node import (
+    Any,
+    Converter,
+    Node,
+    Unsupported,
+    const,
+    in_float32,
+    is_float,
+    like,
+    relax,
+    te,
+)
 
 
 def modulo(node: Node) -> Any:
@@ -35,7 +46,8 @@ def _floored(a: Any, b: Any) -> Any:
     """The remainder with the sign of `b`, also where it is zero."""
     rest = _fmod(a, b)
     zero = tirx.const(0, rest.ty.dtype)
-    moved = te.if_then_else(tirx.all(rest != zero, tirx.Not(tirx.EQ((rest < zero).astype("int32"), (b < zero).astype("int32")))), rest + b, rest)
+    apart = tirx.any(tirx.all(rest < zero, b >= zero), tirx.all(rest > zero, b < zero))
+    moved = te.if_then_else(apart, rest + b, rest)
     return te.if_then_else(moved == zero, te.if_then_else(b < zero, -te.abs(moved), te.abs(moved)), moved)
 
 
@@ -95,9 +107,10 @@ def eye_like(node: Node) -> Any:
     """EyeLike of any dtype."""
     from onnx import helper
 
+    rows, columns = node.shape()
     wanted = node.attributes.get("dtype")
     dtype = node.dtype() if wanted is None else str(helper.tensor_dtype_to_np_dtype(wanted))
-    return const(np.eye(*node.shape(), k=node.attributes.get("k", 0)), dtype)
+    return const(np.eye(rows, columns, k=int(node.attributes.get("k", 0))), dtype)
 
 
 def one_hot(node: Node) -> Any:
@@ -226,7 +239,7 @@ def depends_on_data(what: str, node: Node) -> Any:
 
 
 _MS = "com.microsoft"
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BitCast"): bit_cast,
     ("", "BitShift"): bit_shift,
     ("", "Celu"): celu,

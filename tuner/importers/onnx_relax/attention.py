@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, array_of, const, relax, shape_of
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, array_of, const, relax, shape_of
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def multi_head_attention(node: Node) -> Any:
 
 
 _MS = "com.microsoft"
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Attention"): attention,
     ("", "RotaryEmbedding"): rotary_embedding,
     (_MS, "Attention"): microsoft_attention,

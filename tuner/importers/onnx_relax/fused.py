@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, const, relax, shape_of
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, const, relax, shape_of
 from tuner.importers.onnx_relax.quantization import convolution
 
 
@@ -63,7 +63,7 @@ def _activated(node: Node, value: Any, name: str, numbers: list[float]) -> Any:
 
 
 _MS = "com.microsoft"
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     (_MS, "FusedConv"): fused_conv,
     (_MS, "FusedGemm"): fused_gemm,
     (_MS, "FusedMatMul"): fused_matmul,

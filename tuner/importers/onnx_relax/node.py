@@ -49,6 +49,13 @@ class Node:
             raise Unsupported(f"input {index} is computed by the model, and only a constant one is supported")
         return array
 
+    def required(self, index: int) -> Array:
+        """The value of an input that must be there and be known. Raises Unsupported."""
+        array = self.constant(index)
+        if array is None:
+            raise Unsupported(f"input {index} is left out")
+        return array
+
     def ints(self, name: str, index: int) -> list[int] | None:
         """What older operator sets have as an attribute and newer ones as a constant input; None where neither is."""
         if name in self.attributes:
@@ -117,6 +124,6 @@ def table(values: Sequence[int] | Array, dtype: str = "int32") -> Any:
 
 
 __all__ = [
-    "Any", "Array", "Converter", "Node", "Unsupported", "array_of", "axis_of", "const", "in_float32", "is_float", "like",
-    "relax", "shape_of", "table", "te",
+    "Any", "Array", "Converter", "Node", "Unsupported", "array_of", "axis_of", "const", "in_float32", "is_float",
+    "like", "relax", "shape_of", "table", "te",
 ]  # fmt: skip

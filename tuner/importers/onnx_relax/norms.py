@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, axis_of, const, relax, shape_of
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, axis_of, const, relax, shape_of
 
 
 def layer_normalization(node: Node) -> Any:
@@ -141,15 +141,12 @@ def embed_layer_normalization(node: Node) -> Any:
         _epsilon(node),
     )  # fmt: skip
     mask = node.input(7)
-    if mask is None:
-        counts = const(np.zeros(batch), "int32")
-    else:
-        counts = node.emit(relax.op.sum(mask, [1]))
+    counts = const(np.zeros(batch), "int32") if mask is None else node.emit(relax.op.sum(mask, [1]))
     return (made, counts, total)
 
 
 _MS = "com.microsoft"
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "GroupNormalization"): group_normalization,
     ("", "LayerNormalization"): layer_normalization,
     ("", "RMSNormalization"): rms_normalization,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, axis_of, const, relax, te
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, array_of, axis_of, const, relax, te
 
 MODES = ("constant", "edge", "reflect", "wrap")
 
@@ -51,8 +51,6 @@ def padded(node: Node, value: Any, before: Sequence[int], after: Sequence[int], 
 
 
 def _with_constant(node: Node, value: Any, before: Sequence[int], after: Sequence[int], fill: Any) -> Any:
-    from tuner.importers.onnx_relax.node import array_of
-
     known = array_of(fill)
     if known is not None and str(value.ty.dtype).startswith("float"):
         widths = [width for pair in zip(before, after, strict=True) for width in pair]
@@ -108,4 +106,4 @@ def center_crop_pad(node: Node) -> Any:
     return padded(node, node.input(0), before, after, "constant", const(0, node.dtype()))
 
 
-CONVERTERS = {("", "Pad"): pad, ("", "CenterCropPad"): center_crop_pad}
+CONVERTERS: dict[tuple[str, str], Converter] = {("", "Pad"): pad, ("", "CenterCropPad"): center_crop_pad}

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Array, Node, Unsupported, array_of, const, relax, shape_of, te
+from tuner.importers.onnx_relax.node import (
+    Any,
+    Array,
+    Converter,
+    Node,
+    Unsupported,
+    array_of,
+    const,
+    relax,
+    shape_of,
+    te,
+)
 from tuner.importers.onnx_relax.padding import cropped
 
 
@@ -251,7 +262,10 @@ def _transposed_pads(
     if wanted is not None:
         wanted = wanted[-rank:]
     elif mode.startswith("SAME"):
-        wanted = [extent * stride for extent, stride in zip(spatial, strides, strict=True)]
+        wanted = [
+            min(extent * stride, (extent - 1) * stride + width + more)
+            for extent, stride, width, more in zip(spatial, strides, widths, extra, strict=True)
+        ]
     if wanted is None:
         pads = [int(pad) for pad in node.attributes.get("pads", [0] * 2 * rank)] if mode == "NOTSET" else [0] * 2 * rank
         return pads[:rank], [pad - more for pad, more in zip(pads[rank:], extra, strict=True)]
@@ -265,7 +279,7 @@ def _transposed_pads(
     return begins, ends
 
 
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "AveragePool"): average_pool,
     ("", "ConvTranspose"): conv_transpose,
     ("", "LpPool"): lp_pool,

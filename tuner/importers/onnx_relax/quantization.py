@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Node, Unsupported, array_of, axis_of, const, relax, shape_of
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, array_of, axis_of, const, relax, shape_of
 from tuner.importers.onnx_relax.pooling import automatic_pads
 
 
 def dequantized(node: Node, value: Any, scale: Any, zero: Any, axis: int = 1, block: int = 0) -> Any:
-    """(value - zero) * scale, in the dtype of the scale, which is one number, one an index of an axis, or one a block."""
+    """(value - zero) * scale, in the dtype of the scale: one number, one for each index of an axis, or one a block."""
     dtype = str(scale.ty.dtype)
     inner = "float32" if dtype in ("float16", "bfloat16") else dtype
     shape = shape_of(value)
@@ -226,7 +226,7 @@ def _pooled(node: Node, value: Any) -> Any:
 
 
 _MS = "com.microsoft"
-CONVERTERS = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "ConvInteger"): conv_integer,
     ("", "DequantizeLinear"): dequantize_linear,
     ("", "QLinearConv"): qlinear_conv,

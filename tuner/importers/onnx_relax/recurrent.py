@@ -8,7 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 from tvm import tirx
 
-from tuner.importers.onnx_relax.node import Any, Array, Node, Unsupported, array_of, const, relax, shape_of, te
+from tuner.importers.onnx_relax.node import (
+    Any,
+    Array,
+    Converter,
+    Node,
+    Unsupported,
+    array_of,
+    const,
+    relax,
+    shape_of,
+    te,
+)
 from tuner.importers.onnx_relax.recurrent_kernel import PANEL, Activation, Cell, recurrence
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -170,4 +181,4 @@ def _packed(node: Node, cell: Cell, weights: Any) -> Iterator[Any]:
         yield node.emit(relax.op.permute_dims(shaped, [0, 2, 1]))
 
 
-CONVERTERS = {("", kind): functools.partial(recurrent, kind) for kind in _GATES}
+CONVERTERS: dict[tuple[str, str], Converter] = {("", kind): functools.partial(recurrent, kind) for kind in _GATES}

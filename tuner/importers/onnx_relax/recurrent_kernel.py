@@ -53,9 +53,9 @@ class Cell:
 def recurrence(cell: Cell, *operands: te.Tensor) -> Sequence[te.Tensor]:
     """All states, the last one, and an LSTM's last cell state.
 
-    `operands`: what the inputs contribute (steps, batch, gates * hidden), lengths (batch), a first state (batch, hidden),
-    for each phase its packed weights (panels, hidden, PANEL); then of a GRU that resets after the product its bias
-    (hidden), and of an LSTM its first cell state (batch, hidden) and its peepholes (3, hidden).
+    `operands`: what the inputs contribute (steps, batch, gates * hidden), lengths (batch), a first state
+    (batch, hidden), for each phase its packed weights (panels, hidden, PANEL); then of a GRU that resets after the
+    product its bias (hidden), and of an LSTM its first cell state (batch, hidden) and its peepholes (3, hidden).
     """
     state = (cell.batch, cell.hidden)
     shapes = [(cell.steps, *state), state, *([state] if cell.kind == "LSTM" else [])]
@@ -92,7 +92,7 @@ class _Step:
         self.weights = ins[3 : 3 + len(cell.phases)]
         self.extra = ins[3 + len(cell.phases) :]
         self.all, self.state = outs[:2]
-        self.memory = outs[2] if cell.kind == "LSTM" else None
+        self.memory: Any = outs[2] if cell.kind == "LSTM" else None
 
     def allocate(self) -> None:
         cell = self.cell
@@ -122,9 +122,7 @@ class _Step:
             with T.vectorized(0, PANEL) as v:
                 self.panel[v] = T.float32(0)
             with T.serial(0, cell.hidden) as k, T.vectorized(0, PANEL) as v:
-                self.panel[v] = (
-                    self.panel[v] + state[b * cell.hidden + k] * weights[(p * cell.hidden + k) * PANEL + v]
-                )
+                self.panel[v] = self.panel[v] + state[b * cell.hidden + k] * weights[(p * cell.hidden + k) * PANEL + v]
             with T.vectorized(0, PANEL) as v:
                 self.sums[b * self.width + first_gate * cell.hidden + p * PANEL + v] = self.panel[v]
 
@@ -180,4 +178,4 @@ class _Step:
             kept = f(cell.clipped(gate_f + peepholes[2 * cell.hidden + j] * old))
         self.memory[at] = kept * old + opened * g(cell.clipped(gate_c))
         given = f(cell.clipped(gate_o + peepholes[cell.hidden + j] * self.memory[at]))
-        self.state[at] = given * h(cell.clipped(self.memory[at]))
+        self.state[at] = given * h(self.memory[at])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Node, axis_of, const, is_float, like, relax
+from tuner.importers.onnx_relax.node import Any, Converter, Node, axis_of, const, is_float, like, relax
 
 
 def _limit(dtype: str, sign: int) -> Any:
@@ -20,15 +19,11 @@ def _limit(dtype: str, sign: int) -> Any:
     return np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
 
 
-_EMPTY: dict[str, Callable[[str], Any]] = {
-    "Max": lambda dtype: _limit(dtype, -1),
-    "Min": lambda dtype: _limit(dtype, 1),
-    "Prod": lambda dtype: 1,
-    "LogSum": lambda dtype: -math.inf,
-    "LogSumExp": lambda dtype: -math.inf,
-    "Mean": lambda dtype: math.nan,
-}
-"""What a reduction of nothing gives; 0 for the others."""
+def _of_nothing(kind: str, dtype: str) -> Any:
+    """What a reduction of no elements gives."""
+    if kind in ("Max", "Min"):
+        return _limit(dtype, -1 if kind == "Max" else 1)
+    return {"Prod": 1, "LogSum": -math.inf, "LogSumExp": -math.inf, "Mean": math.nan}.get(kind, 0)
 
 
 def reduction(kind: str, node: Node) -> Any:
@@ -43,7 +38,7 @@ def reduction(kind: str, node: Node) -> Any:
     axes = sorted(axis_of(axis, len(shape)) for axis in axes)
     if any(shape[axis] == 0 for axis in axes):
         left = [1 if axis in axes else extent for axis, extent in enumerate(shape) if keep or axis not in axes]
-        return const(np.full(left, _EMPTY.get(kind, lambda dtype: 0)(dtype)), dtype)
+        return const(np.full(left, _of_nothing(kind, dtype)), dtype)
     if not axes:  # a scalar
         return _each(kind, node, value)
     if dtype == "bool":
@@ -98,6 +93,7 @@ def lp_normalization(node: Node) -> Any:
 
 
 _KINDS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
-CONVERTERS = {("", f"Reduce{kind}"): functools.partial(reduction, kind) for kind in _KINDS} | {
-    ("", "LpNormalization"): lp_normalization
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "LpNormalization"): lp_normalization,
+    **{("", f"Reduce{kind}"): functools.partial(reduction, kind) for kind in _KINDS},
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tuner.importers.onnx_relax.node import Any, Array, Node, Unsupported, axis_of, const, relax, table, te
+from tuner.importers.onnx_relax.node import Any, Array, Converter, Node, Unsupported, axis_of, const, relax, table, te
 
 _CUBIC_TAPS = 4
 
@@ -20,7 +20,7 @@ def resize(node: Node) -> Any:
     shape = node.shape()
     if node.opset < 11:
         mode = {"nearest": "floor_asymmetric"}.get(node.text("mode", "nearest"), "asymmetric")
-        return _along_axes(node, shape, [float(s) for s in node.constant(1)], None, None, mode)
+        return _along_axes(node, shape, [float(s) for s in node.required(1)], None, None, mode)
     axes = [axis_of(int(axis), len(shape)) for axis in node.attributes.get("axes", range(len(shape)))]
     scales, sizes = _spread(node.constant(2), axes, len(shape)), _spread(node.constant(3), axes, len(shape))
     roi = _roi(node, axes, len(shape))
@@ -38,7 +38,7 @@ def resize(node: Node) -> Any:
 
 def upsample(node: Node) -> Any:
     """Upsample of operator sets 7 and 9, which Resize replaced."""
-    scales = node.attributes["scales"] if "scales" in node.attributes else node.constant(1)
+    scales = node.attributes["scales"] if "scales" in node.attributes else node.required(1)
     mode = "floor_asymmetric" if node.text("mode", "nearest") == "nearest" else "asymmetric"
     return _along_axes(node, node.shape(), [float(scale) for scale in scales], None, None, mode)
 
@@ -219,4 +219,4 @@ def _rounded(node: Node, value: Any, dtype: str) -> Any:
     return node.emit(relax.op.clip(value, float(limits.min), float(limits.max)))
 
 
-CONVERTERS = {("", "Resize"): resize, ("", "Upsample"): upsample}
+CONVERTERS: dict[tuple[str, str], Converter] = {("", "Resize"): resize, ("", "Upsample"): upsample}
