@@ -12,11 +12,12 @@ from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError
 from tuner.progress import Progress
-from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
+from tuner.protocols import Artifact, ImportedModel, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
+    from tuner.devices.builder import LocalBuilder
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
     from tuner.measure.states import StateProbe
@@ -53,6 +54,28 @@ class BaselineTiming:
     note: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Together:
+    """The candidates that take the least time together, by task key. `alone_s` is what their own times sum to in one
+    inference, `shared_s` what they cost one another; `fastest_s` is both for those that are fastest alone."""
+
+    candidates: Mapping[str, Candidate]
+    alone_s: float
+    shared_s: float
+    fastest_s: tuple[float, float]
+
+
+class Neighbours(Protocol):
+    """What kernels of one model cost one another, which no time of a kernel alone tells."""
+
+    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
+        """The same kernels in other forms, which may fit their neighbours better; by form, which candidate it is of."""
+
+    def choose(self, graph: Lowered, options: Mapping[str, Mapping[Candidate, float]]) -> Together | None:
+        """Of each task's options, with their seconds alone, those that take the least time together. None where that
+        is not known. The first of each are the ones that are fastest alone."""
+
+
 class Assembly(Protocol):
     """Puts a model together from tuned kernels."""
 
@@ -87,6 +110,10 @@ class Device(TuningDevice, Protocol):
     @property
     def references(self) -> tuple[str, ...]:
         """The benchmark entries whose outputs the tuned model's must equal."""
+
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """What tells which kernels fit together; None where they cost one another nothing that is known."""
 
     @property
     def runs_models(self) -> bool:
@@ -135,7 +162,7 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""
 
     def assembly(self, target: ResolvedTarget) -> Assembly:

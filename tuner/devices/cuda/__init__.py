@@ -13,10 +13,11 @@ from tuner import environment
 
 if TYPE_CHECKING:
     from tuner.config import RunConfig
+    from tuner.devices.builder import LocalBuilder
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Array, Builder
+    from tuner.protocols import Array
 
 CODEGEN = "tuner.devices.cuda.codegen:compile"
 
@@ -55,7 +56,7 @@ class CudaKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         from tuner.devices.builder import LocalBuilder
 
         return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)
