@@ -16,6 +16,7 @@ from tuner.importers.onnx_relax import (
     recurrent,
     reductions,
     resize,
+    signal,
 )
 from tuner.importers.onnx_relax.node import Converter
 
@@ -30,4 +31,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **recurrent.CONVERTERS,
     **reductions.CONVERTERS,
     **resize.CONVERTERS,
+    **signal.CONVERTERS,
 }

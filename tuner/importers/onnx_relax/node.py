@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from tvm import relax, te
+from tvm.ir import GenericConst
 
-from tuner.graph.rewriter import Array, array_of, shape_of
+from tuner.protocols import Array
 
 
 class Unsupported(ValueError):
@@ -77,6 +78,19 @@ class Node:
     def te(self, function: Callable[..., Any], *args: Any, name: str) -> Any:
         """One kernel made of a tensor expression."""
         return self.builder.emit_te(function, *args, primfunc_name_hint=name)
+
+
+def shape_of(expr: Any) -> tuple[int, ...]:
+    """The static shape of a tensor. Raises Unsupported where an extent is not known."""
+    try:
+        return tuple(int(extent) for extent in expr.ty.shape)
+    except (TypeError, AttributeError) as error:
+        raise Unsupported("a shape that depends on the data") from error
+
+
+def array_of(expr: Any) -> Array | None:
+    """The value of a constant expression, or None."""
+    return np.asarray(expr.value.numpy()) if isinstance(expr, GenericConst) else None
 
 
 Converter = Callable[[Node], Any]

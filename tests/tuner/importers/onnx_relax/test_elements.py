@@ -136,9 +136,9 @@ def test_group_norms() -> None:
 
 def test_norms_of_sums() -> None:
     inputs: list[Any] = [values(2, 3, 8), values(2, 3, 8), values(8), values(8), values(8)]
-    model_outputs = {"domain": "com.microsoft", "epsilon": 1e-5}
-    check("SkipLayerNormalization", inputs, (2, 3, 4), **model_outputs)
-    check("SkipSimplifiedLayerNormalization", inputs[:4], (2, 3), **model_outputs)
+    attributes: dict[str, Any] = {"domain": "com.microsoft", "epsilon": 1e-5}
+    check("SkipLayerNormalization", inputs, (2, 3, 4), **attributes)
+    check("SkipSimplifiedLayerNormalization", inputs[:4], (2, 3), **attributes)
 
 
 def test_embeddings() -> None:

@@ -55,15 +55,13 @@ def test_peepholes_and_clip() -> None:
 
 @pytest.mark.parametrize("name", ["Relu", "LeakyRelu", "HardSigmoid", "Elu", "Softsign", "Softplus", "ScaledTanh"])
 def test_activations(name: str) -> None:
-    numbers = {
-        "LeakyRelu": ([0.2], []),
-        "Elu": ([0.7], []),
-        "HardSigmoid": ([0.3], [0.4]),
-        "ScaledTanh": ([0.8], [0.6]),
+    numbers: dict[str, dict[str, Any]] = {
+        "LeakyRelu": {"activation_alpha": [0.2]},
+        "Elu": {"activation_alpha": [0.7]},
+        "HardSigmoid": {"activation_alpha": [0.3], "activation_beta": [0.4]},
+        "ScaledTanh": {"activation_alpha": [0.8], "activation_beta": [0.6]},
     }
-    alpha, beta = numbers.get(name, ([], []))
-    given = {key: value for key, value in (("activation_alpha", alpha), ("activation_beta", beta)) if value}
-    run("RNN", activations=[name], **given)
+    run("RNN", activations=[name], **numbers.get(name, {}))
 
 
 def test_weights_that_the_model_computes() -> None:
