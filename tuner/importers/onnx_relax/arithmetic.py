@@ -238,6 +238,12 @@ def depends_on_data(what: str, node: Node) -> Any:
     raise Unsupported(f"{what} depends on the data")
 
 
+_REFUSED = {
+    "Compress": "the number of kept elements",
+    "NonMaxSuppression": "the number of selected boxes",
+    "NonZero": "the number of elements that are not zero",
+    "Unique": "the number of different elements",
+}
 _MS = "com.microsoft"
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BitCast"): bit_cast,
@@ -248,7 +254,6 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Gelu"): gelu,
     ("", "IsInf"): is_infinite,
     ("", "Mod"): modulo,
-    ("", "NonMaxSuppression"): functools.partial(depends_on_data, "the number of selected boxes"),
     ("", "OneHot"): one_hot,
     ("", "Pow"): power,
     ("", "SpaceToDepth"): space_to_depth,
@@ -258,4 +263,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (_MS, "FastGelu"): fast_gelu,
     (_MS, "Gelu"): gelu,
     (_MS, "QuickGelu"): quick_gelu,
+    **{("", name): functools.partial(depends_on_data, what) for name, what in _REFUSED.items()},
 }

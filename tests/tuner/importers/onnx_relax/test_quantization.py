@@ -7,8 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
-from tests.tuner.importers.onnx_relax.running import Value, by_converter, check, one_node
+from tests.tuner.importers.onnx_relax.running import Value, by_converter, by_runtime, check, one_node
+from tuner.importers.onnx_clean import with_constants
 
 RNG = np.random.default_rng(4)
 MS = "com.microsoft"
@@ -49,9 +51,14 @@ def test_constants_of_four_bits(dtype: Any) -> None:
     np.testing.assert_array_equal(by_converter(model, feeds)[0], packed.astype(np.float32) * scales)
 
 
-def model_scales(model: Any) -> Value:
-    from onnx import numpy_helper
+def test_constants_of_four_bits_stay_what_they_are_in_cleaning() -> None:
+    packed = RNG.integers(-8, 7, (6, 4)).astype(ml_dtypes.int4)
+    model, _ = one_node("DequantizeLinear", [packed, np.abs(values(3, 4))], (0, 1), opset=21, axis=0, block_size=2)
+    stored = with_constants(model, {}).graph.initializer[0]
+    np.testing.assert_array_equal(numpy_helper.to_array(stored).astype(int), packed.astype(int))
 
+
+def model_scales(model: Any) -> Value:
     return numpy_helper.to_array(model.graph.initializer[1])
 
 
@@ -94,8 +101,6 @@ def test_quantized_elements(operator: str) -> None:
     operands = operand * (2 if operator in ("QLinearAdd", "QLinearMul") else 1)
     inputs = [*operands, scalar(0.07), scalar(100, np.uint8)]
     model, feeds = one_node(operator, inputs, [i for i in range(len(inputs)) if i % 3 or i == len(operands)], domain=MS)
-    from tests.tuner.importers.onnx_relax.running import by_runtime
-
     made, right = by_converter(model, feeds)[0], by_runtime(model, feeds)[0]
     assert np.abs(made.astype(int) - right.astype(int)).max() <= 1  # ONNX Runtime looks some of them up
 
