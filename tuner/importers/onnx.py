@@ -28,6 +28,7 @@ from tuner.schema import did_you_mean
 
 __all__ = ["clean_proto", "input_specs", "load", "model_proto", "original_check"]
 
+
 def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """The ONNX graph as its author wrote it: valid, all shapes static, parameters as initializers.
 
