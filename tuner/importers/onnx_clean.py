@@ -68,6 +68,9 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
 
 def store(tensor: onnx.TensorProto, name: str, values: NDArray[Any]) -> None:
     """Fill an empty tensor; only one copy of `values` is made on the way."""
+    if values.dtype.name in ("int4", "uint4", "int2", "uint2"):  # several in a byte
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+        return
     tensor.name = name
     tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
     tensor.dims.extend(values.shape)

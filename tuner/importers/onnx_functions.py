@@ -24,9 +24,12 @@ def expanded(model: onnx.ModelProto, known: Collection[str]) -> onnx.ModelProto:
             break
         _give_types(model.graph)
         _give_defaults([node for node in model.graph.node if node.op_type in unknown], _opset(model))
-        inlined = inliner.inline_selected_functions(
-            model, [("", name) for name in unknown], inline_schema_functions=True
-        )
+        try:
+            inlined = inliner.inline_selected_functions(
+                model, [("", name) for name in unknown], inline_schema_functions=True
+            )
+        except RuntimeError:  # of some bodies it cannot tell the type of an input that was left out
+            break
         model = _settled(inlined)
     return model
 
