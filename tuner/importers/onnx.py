@@ -18,8 +18,9 @@ except ModuleNotFoundError as error:
 
 from onnx import numpy_helper
 
-from tuner.importers.onnx_clean import clean, with_constants
+from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
+from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
 from tuner.importers.onnx_weights import draws
@@ -42,7 +43,7 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 
 def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """`model_proto`, simplified. Raises ModelError."""
-    return clean(model_proto(model_spec))
+    return settled(model_proto(model_spec))
 
 
 def load(model_spec: Mapping[str, Any]) -> ImportedModel:

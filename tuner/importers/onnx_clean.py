@@ -148,6 +148,10 @@ def _folded(
     node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], shapes: Shapes, opset: int
 ) -> list[onnx.TensorProto] | None:
     """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        given = {name: functools.partial(numpy_helper.to_array, stored[name]) for name in node.input if name in stored}
+        fill = _constant(node, given)
+        return None if fill is None else [numpy_helper.from_array(np.array(fill()), node.output[0])]
     if node.op_type not in FOLDED or any(name and name not in shapes for name in node.output):
         return None  # an output of unknown size is not worth the risk
     if node.op_type == "Shape" and node.input[0] in shapes:
