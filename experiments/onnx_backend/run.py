@@ -43,13 +43,18 @@ class Worker:
         self._child: Child | None = None
 
     def run(self, name: str) -> dict[str, Any]:
-        if self._child is None or not self._child.alive:
+        if self._child is None or not self._child.alive():
             self._child = Child(SERVICE, {"all_inputs": self._all_inputs}, env=thread_env(1))
         try:
             return dict(self._child.call("run", self._timeout_s, name=name))
         except (ChildTimeout, ChildDied, ChildError) as error:
             self.close()
-            return {"class": "error", "reason": f"{type(error).__name__}: {error}"[:300], "operators": [], "runtime": "?"}
+            return {
+                "class": "error",
+                "reason": f"{type(error).__name__}: {error}"[:300],
+                "operators": [],
+                "runtime": "?",
+            }
 
     def close(self) -> None:
         if self._child is not None:
@@ -105,8 +110,8 @@ def table(results: Results) -> str:
 
 HEAD = """# ONNX operators
 
-Written by `experiments/onnx_backend/run.py --table` from the results of the node tests that the `onnx` package ships; see its
-[README](../experiments/onnx_backend/README.md). A refused test ends with a message that names the operator.
+Written by `experiments/onnx_backend/run.py --table` from the results of the node tests that the `onnx` package ships;
+see its [README](../experiments/onnx_backend/README.md). A refused test ends with a message that names the operator.
 
 """
 

@@ -1,4 +1,4 @@
-"""One node test of the `onnx` package: through this program's importer and an untuned build, and through ONNX Runtime."""
+"""One node test of the `onnx` package: through our importer and an untuned build, and through ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import tvm
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 from tvm import relax
@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[int, ...]] = {
     **{f"Reduce{kind}": (1,) for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum",
                                            "SumSquare")},
 }  # fmt: skip
-"""Operands that set shapes, axes or counts; they are stored in the model as exporters store them. All others are data."""
+"""Operands that set shapes, axes or counts; stored in the model, as exporters store them. All others are data."""
 
 
 @functools.cache
@@ -71,6 +71,8 @@ class NodeTest:
         """`class` (right, refused, wrong or error) with a reason, `runtime` (right, wrong or refused), `operators`, and
         the names of the inputs that were `stored`."""
         case = cases()[name]
+        assert case.model is not None
+        assert case.data_sets is not None
         given, expected = (_arrays(side) for side in case.data_sets[0])
         operators = sorted({f"{node.domain}.{node.op_type}".lstrip(".") for node in case.model.graph.node})
         answer: dict[str, Any] = {"operators": operators}
@@ -89,7 +91,7 @@ class NodeTest:
                 made = _ours(path, feeds)
             except ModelError as error:
                 return {**answer, "class": "refused", "reason": str(error).replace(str(path), "model")[:300]}
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  what is no message is the finding
                 return {**answer, "class": "error", "reason": f"{type(error).__name__}: {error}"[:300]}
         difference = _difference(made, expected, rtol, atol)
         return {**answer, "class": "wrong" if difference else "right", "reason": difference}
@@ -132,7 +134,7 @@ def _ours(path: Path, feeds: dict[str, NDArray[Any]]) -> Values:
     with target:
         module = relax.backend.DispatchSortScan()(module)
     machine = relax.VirtualMachine(build_untuned(module, target), tvm.cpu())
-    made = machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(feeds[spec.name])) for spec in loaded.inputs])
+    made = machine["main"](*[tvm.runtime.tensor(np.array(feeds[spec.name], order="C")) for spec in loaded.inputs])
     return [value.numpy() for value in ([made] if hasattr(made, "numpy") else made)]
 
 
@@ -141,11 +143,9 @@ def _runtime(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], expected: V
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         made = [np.asarray(value) for value in session.run(None, feeds)]
-    except Exception:
+    except Exception:  # noqa: BLE001  it has no common base for its errors
         return "refused"
     return "wrong" if _difference(made, expected, rtol, atol) else "right"
 

@@ -91,8 +91,8 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     renamed: dict[str, str] = {}
     remaining: list[onnx.NodeProto] = []
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = renamed.get(name, name)
+        if renamed:
+            rename_inputs(node, renamed)
         if _is_pass_through(node, read) and node.output[0] not in outputs:
             renamed[node.output[0]] = node.input[0]
         elif (values := _folded(node, stored, shapes, opset)) is not None:
@@ -210,6 +210,21 @@ def _read(node: onnx.NodeProto) -> list[str]:
             names += [name for inner in graph.node for name in _read(inner)]
             names += [output.name for output in graph.output]
     return names
+
+
+def rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node, and the nodes of its subgraphs, read other tensors; what a subgraph itself defines is its own."""
+    for index, name in enumerate(node.input):
+        node.input[index] = names.get(name, name)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            own = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+            own |= {name for inner in graph.node for name in inner.output}
+            outer = {name: new for name, new in names.items() if name not in own}
+            for inner in graph.node:
+                rename_inputs(inner, outer)
+            for output in graph.output:
+                output.name = outer.get(output.name, output.name)
 
 
 def _replace(field: object, values: Sequence[object]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from tuner.importers.onnx_clean import rename_inputs
 from tuner.importers.onnx_shapes import Shapes
 
 MAX_NODES = 4096
@@ -56,7 +58,7 @@ class _Inline:
         self._names += 1
         return f"{self._prefix}__{self._names}"
 
-    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
         """The name of what a new node makes; `output`, or a new one."""
         output = output or self.fresh()
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
@@ -90,7 +92,9 @@ class _Inline:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.name = f"{self._prefix}__{trip}_{node.name}" if node.name else ""
-            _rename(copy, names)
+            rename_inputs(copy, names)
+            for index, name in enumerate(copy.output):
+                copy.output[index] = names.get(name, name)
             self.nodes.append(copy)
         return [names.get(output.name, output.name) for output in body.output]
 
@@ -98,21 +102,6 @@ class _Inline:
         for source, output in zip(made, outputs, strict=True):
             if output:
                 self.add("Identity", [source], output)
-
-
-def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    for field in (node.input, node.output):
-        for index, name in enumerate(field):
-            field[index] = names.get(name, name)
-    for attribute in node.attribute:
-        for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            own = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
-            own |= {name for inner in graph.node for name in inner.output}
-            outer = {name: new for name, new in names.items() if name not in own}
-            for inner in graph.node:
-                _rename(inner, outer)
-            for output in graph.output:
-                output.name = outer.get(output.name, output.name)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, object]:
@@ -140,7 +129,8 @@ def _loop(node: onnx.NodeProto, stored: Stored, shapes: Shapes, inline: _Inline)
     scans = len(body.output) - 1 - len(states)
     if trips * len(body.node) > MAX_NODES or (trips < 1 and scans):
         return False
-    fixed, rows = inline.constants(body), [[] for _ in range(scans)]  # type: list[list[str]]
+    fixed = inline.constants(body)
+    rows: list[list[str]] = [[] for _ in range(scans)]
     true = inline.constant(np.array(True))
     for trip in range(max(trips, 0)):
         number = inline.constant(np.array(trip, np.int64))
@@ -187,7 +177,8 @@ def _scan(node: onnx.NodeProto, stored: Stored, shapes: Shapes, inline: _Inline)
     trips = shapes[sources[0]][axes[0]]
     if trips < 1 or trips * len(body.node) > MAX_NODES:
         return False
-    fixed, rows = inline.constants(body), [[] for _ in range(scans)]  # type: list[list[str]]
+    fixed = inline.constants(body)
+    rows: list[list[str]] = [[] for _ in range(scans)]
     for trip in range(trips):
         slices = [
             inline.add("Gather", [source, inline.constant(np.array(trips - 1 - trip if back else trip))], axis=axis)

@@ -49,15 +49,15 @@ def infer(model: onnx.ModelProto) -> None:
     light.graph.node.extend(graph.node)
     light.graph.input.extend(graph.input)
     light.graph.output.extend(graph.output)
+    stored = {tensor.name for tensor in graph.initializer}
     for output in light.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.name not in stored:
+            output.type.tensor_type.ClearField("shape")
     for tensor in graph.initializer:
         if math.prod(tensor.dims) <= _SMALL:
             light.graph.initializer.append(tensor)
         else:
-            light.graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     try:
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):

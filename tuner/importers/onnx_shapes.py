@@ -52,8 +52,10 @@ def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[
     if isinstance(before[0], int) and after and before[0] != after[0]:
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
+    stored = {tensor.name for tensor in graph.initializer}
     for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.name not in stored:
+            output.type.tensor_type.ClearField("shape")
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:

@@ -38,8 +38,15 @@ def _reason(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], others: se
         return "its condition or number of trips is not known at import"
     if not is_supported(node.domain, node.op_type):
         return "no converter for this operator"
+    if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute):
+        return "training_mode"
     known = all(name in shapes for name in node.input if name)
     missing = [name for name in node.output if name and name not in shapes]
-    if known and missing and node.domain in ("", "ai.onnx"):
+    if known and missing and node.domain in ("", "ai.onnx") and _is_inferred(node.op_type):
         return f"the shape of {missing[0]!r} depends on the data"
     return ""
+
+
+def _is_inferred(operator: str) -> bool:
+    """Whether the standard says how the shapes of an operator's results follow from its operands."""
+    return onnx.defs.has(operator) and onnx.defs.get_schema(operator).has_type_and_shape_inference_function

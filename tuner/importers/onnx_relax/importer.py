@@ -17,7 +17,7 @@ from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from tuner.errors import ModelError
-from tuner.importers.onnx_file import first_line, nodes
+from tuner.importers.onnx_file import described, first_line, nodes
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Node, Unsupported
 
@@ -51,7 +51,7 @@ def to_relax(model: onnx.ModelProto, source: str) -> tvm.IRModule:
     """A cleaned model as relax. Raises ModelError naming the operator or the node that stands in the way."""
     for node in nodes(model.graph):
         if not is_supported(node.domain, node.op_type):
-            raise ModelError(source, f"operator {node.op_type} of node {_name(node)} is not supported by TVM")
+            raise ModelError(source, f"operator {described(node)} is not supported by TVM")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     # The frontend prints and warns about names that are not identifiers and about what it then raises.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -90,7 +90,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
         array = numpy_helper.to_array(tensor_proto)
         wide = _NARROW.get(array.dtype.name)
-        return tvm.runtime.tensor(np.ascontiguousarray(array if wide is None else array.astype(wide)))
+        return tvm.runtime.tensor(np.array(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -109,10 +109,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         try:
             made = convert(seen)
         except Unsupported as error:
-            raise ModelError(self._source, f"operator {node.op_type} of node {_name(node)}: {error}") from error
+            raise ModelError(self._source, f"operator {described(node)}: {error}") from error
         except CONVERTER_ERRORS as error:
             raise ModelError(
-                self._source, f"operator {node.op_type} of node {_name(node)} cannot be converted: {first_line(error)}"
+                self._source, f"operator {described(node)} cannot be converted: {first_line(error)}"
             ) from error
         values = made if isinstance(made, tuple) else (made,)
         return tuple(value if value is None else self.bb.emit(value) if _is_call(value) else value for value in values)
@@ -132,8 +132,3 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
 def _is_call(value: Any) -> bool:
     return not isinstance(value, (relax.Var, GenericConst))
-
-
-def _name(node: onnx.NodeProto) -> str:
-    """The name of a node; one without is told by what it makes."""
-    return repr(node.name) if node.name else f"that makes {node.output[0]!r}"

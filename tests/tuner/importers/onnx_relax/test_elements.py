@@ -152,5 +152,7 @@ def test_embeddings() -> None:
 
 def test_what_depends_on_the_data_is_refused_by_name() -> None:
     model, _ = one_node("NonMaxSuppression", [values(1, 4, 4), values(1, 2, 4)], opset=11)
-    with pytest.raises(ModelError, match=r"operator NonMaxSuppression of node that makes 'y0': .*depends on the data"):
+    with pytest.raises(
+        ModelError, match=r"operator NonMaxSuppression of the node that makes 'y0': .*depends on the data"
+    ):
         to_relax(model, "one")
