@@ -232,8 +232,17 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
     return table(list(shown), list(zip(*shown.values(), strict=True)))
 
 
+def onnx_backend(path: Path) -> Figures:
+    """Of experiments/onnx_backend: how many node tests are answered rightly."""
+    from experiments.onnx_backend.run import summary
+
+    core, every = summary(json.loads(path.read_text("utf-8"))).splitlines()
+    return {"core": core, "all": every}
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "onnx_backend.json": onnx_backend,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,
