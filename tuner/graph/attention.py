@@ -6,7 +6,8 @@ scores then never leave the caches of the core (`kernels.space.attention`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tuner.graph.scores import users_of
+from tuner.graph.rewriter import variables_of
 
 RULE = "attention"
 """The sketch rule for such kernels."""
@@ -70,25 +71,28 @@ def merged(module: tvm.IRModule, members: dict[str, list[str]], products: Mappin
     return relax.transform.DeadCodeElimination()(relax.transform.FuseTIR()(merged_module))
 
 
-def _attentions(
-    main: Any, members: Mapping[str, list[str]], products: Mapping[str, Any]
-) -> dict[Any, _Attention]:
+def shapes(operators: Sequence[str], origins: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The queries and values of an attention in one kernel for its name, as in `6x197x64_by_6x197x64`; else None."""
+    found = [origins[o] for o in operators if origins.get(o, {}).get("op") == "matmul"]
+    if len(found) != 2 or not any(operator.startswith("softmax") for operator in operators):
+        return None
+    (*batch, _, depth), rows, values = found[0]["a"], found[1]["a"][-2], found[1]["b"]
+    queries = *batch, rows, depth
+    return f"{'x'.join(map(str, queries))}_by_{'x'.join(map(str, values))}"
+
+
+def _attentions(main: Any, members: Mapping[str, list[str]], products: Mapping[str, Any]) -> dict[Any, _Attention]:
     """The attentions of a function, by the variables of their results."""
-    users = users_of(main)
     calls = {b.var: b.value for block in main.body.blocks for b in block.bindings if _is_kernel(b.value)}
-    readers: dict[Any, int] = {}
-    for block in main.body.blocks:
-        for binding in block.bindings:
-            for argument in _arguments(binding.value) if _is_kernel(binding.value) else ():
-                if isinstance(argument, relax.Var):
-                    readers[argument] = readers.get(argument, 0) + 1
+    values = [main.body.body, *(b.value for block in main.body.blocks for b in block.bindings)]
+    uses = Counter(variable for value in values for variable in variables_of(value))
 
     def operators(call: Call) -> list[str]:
         name = str(call.args[0].name_hint)
         return members.get(name, [name])
 
     def once(variable: Any) -> bool:
-        return readers.get(variable) == 1 and not users[variable] and isinstance(variable, relax.DataflowVar)
+        return uses[variable] == 1
 
     found = {}
     for variable, product in calls.items():

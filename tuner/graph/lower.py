@@ -62,6 +62,11 @@ class Lowered:
     kernels: Mapping[str, str] = field(default_factory=dict)
     concatenations: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def kernels_of_attention(self) -> tuple[str, ...]:
+        """The names of the kernels that compute attention by themselves."""
+        return tuple(name for name in self.kernels if name.startswith(attention.RULE))
+
 
 def preferred_layout(lanes: int) -> str:
     """The packed layout whose block fills one vector register."""
@@ -217,6 +222,8 @@ def _describe(
     only make a name unique are dropped.
     """
     bare = [re.sub(r"\d+$", "", operator).removeprefix("tir_") for operator in operators]
+    if (shapes := attention.shapes(operators, origins)) is not None:
+        return f"attention_{shapes}", {}
     anchors = [i for i, operator in enumerate(operators) if operator in origins]
     if len(anchors) == 1:
         origin = dict(origins[operators[anchors[0]]])

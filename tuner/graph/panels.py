@@ -86,10 +86,10 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
     """TE of [M, K] by panels [N/width, K, width] -> [M, N]."""
 
     def compute(left: Any, panels: Any) -> Any:
-        extents = rows, int(left.shape[1]), columns
-        return _product(
-            lambda at: left[_clamped(at[0], rows, tiling.rows), at[1]], lambda at: panels[at], (), extents, tiling, (0, 1)
-        )
+        def row(at: Any) -> Any:
+            return left[_clamped(at[0], rows, tiling.rows), at[1]]
+
+        return _product(row, lambda at: panels[at], (), (rows, int(left.shape[1]), columns), tiling, (0, 1))
 
     return compute
 
@@ -116,6 +116,7 @@ def product(
             return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
 
         panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
+
         def row(at: Any) -> Any:
             *outer, i, k = at
             return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))

@@ -54,6 +54,11 @@ def read_in_place(
     return products.run(), products.origins
 
 
+def has_attention(module: tvm.IRModule) -> bool:
+    """Whether a cleaned module has scores whose softmax is multiplied with values."""
+    return bool(scores(module["main"], _ELEMENT_WISE))
+
+
 @dataclass
 class _Pending:
     """A product that is emitted when its layout is known. `order` is that of its axes once it has been.
