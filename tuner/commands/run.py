@@ -167,7 +167,7 @@ class _Run(RunContext):
             source = self.config.model.source
             result = tune_model(variants, device, store, search, lambda record: is_run_of(record.run_id, source))
             search_s = time.monotonic() - began
-            certify(result, device, store, search)
+            certify(result, device, store, search, device.neighbours if self._divides_threads() else None)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
                 search=result, ceilings=ceilings, environment=captured, search_s=search_s,
@@ -183,6 +183,9 @@ class _Run(RunContext):
         facts.account = profile.account_of_run(self, model, result.lowered)
         facts.notes = [*self.notes, *result.explanations]
         return facts
+
+    def _divides_threads(self) -> bool:
+        return "threads" in self.config.passes.kernel
 
     def _search_context(self, store: SqlStore, captured: dict[str, Any]) -> SearchContext:
         from tuner.tuning.context import SearchContext, searched_passes

@@ -116,6 +116,30 @@ class BuildService:
             del self._scheduled[next(iter(self._scheduled))]
         return vectors
 
+    def op_shares(self, task: str, candidates: Sequence[str], threads: int) -> list[list[Any]]:
+        """For candidates, and for the same kernels with the threads' parts taken along other loops, what each thread
+        touches: [candidate, shares as data] of each. Those whose threads write parts that overlap are left out."""
+        from kernels.passes.thread_share import ThreadShare, levels
+        from kernels.shares import shares
+        from kernels.space import Candidate, InvalidCandidate
+
+        found: list[list[Any]] = []
+        for text in candidates:
+            given = Candidate.from_text(text)
+            try:
+                function = self._tasks[task][0].apply(given).mod["main"]
+            except InvalidCandidate:
+                continue
+            for level in (0, *levels(function, threads)):
+                setting = ThreadShare(level, threads)
+                divided = shares(setting.on_function(function), threads)
+                if level == 0:
+                    found.append([text, divided.to_json()])
+                elif divided.apart():
+                    passes = given.passes.replace(setting)
+                    found.append([dataclasses.replace(given, passes=passes).to_text(), divided.to_json()])
+        return found
+
     def op_build(self, task: str, candidate: str, entry: str) -> dict[str, Any]:
         """Compile one candidate, under the symbol `entry`: a Compiled or a BuildFailure as data, with `build_s`."""
         from kernels.space import Candidate, InvalidCandidate

@@ -20,6 +20,7 @@ from tuner.protocols import Artifact, BuildFailure, Reference, Stop, Task
 from tuner.records import Status
 
 if TYPE_CHECKING:
+    from kernels.shares import Shares
     from kernels.space import Candidate, DesignSpace
 
 _FEATURE_TIMEOUT_S = 120.0
@@ -107,6 +108,16 @@ class LocalBuilder:
                 return str(outcome.value)
             references[seed] = Reference(path, outcome.value["dtype"], outcome.value["reduction"])
         return references
+
+    def shares(self, task: Task, candidates: Sequence[Candidate], threads: int) -> dict[Candidate, Shares]:
+        """What each thread of these candidates touches, and of the same kernels divided among the threads otherwise."""
+        from kernels.shares import Shares
+        from kernels.space import Candidate
+
+        arguments = {"task": task.key, "candidates": [c.to_text() for c in candidates], "threads": threads}
+        [outcome] = self._workers.map(task.key, [BuildJob("shares", arguments)], _FEATURE_TIMEOUT_S)
+        found = outcome.value if isinstance(outcome.value, list) else []
+        return {Candidate.from_text(text): Shares.from_json(data) for text, data in found}
 
     def build(
         self, task: Task, candidates: Sequence[Candidate], stop: Stop = lambda: False

@@ -53,6 +53,28 @@ class BaselineTiming:
     note: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Together:
+    """The candidates that take the least time together, by task key. `alone_s` is what their own times sum to in one
+    inference, `shared_s` what they cost one another; `fastest_s` is both for those that are fastest alone."""
+
+    candidates: Mapping[str, Candidate]
+    alone_s: float
+    shared_s: float
+    fastest_s: tuple[float, float]
+
+
+class Neighbours(Protocol):
+    """What kernels of one model cost one another, which no time of a kernel alone tells."""
+
+    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
+        """The same kernels in other forms, which may fit their neighbours better; by form, which candidate it is of."""
+
+    def choose(self, graph: Lowered, options: Mapping[str, Mapping[Candidate, float]]) -> Together | None:
+        """Of each task's options, with their seconds alone, those that take the least time together. None where that
+        is not known. The first of each are the ones that are fastest alone."""
+
+
 class Assembly(Protocol):
     """Puts a model together from tuned kernels."""
 
@@ -87,6 +109,10 @@ class Device(TuningDevice, Protocol):
     @property
     def references(self) -> tuple[str, ...]:
         """The benchmark entries whose outputs the tuned model's must equal."""
+
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """What tells which kernels fit together; None where they cost one another nothing that is known."""
 
     @property
     def runs_models(self) -> bool:

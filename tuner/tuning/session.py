@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kernels.space import Candidate, DesignSpace
 from tuner.config import EffortSettings
-from tuner.measure.pooled import fastest, tied
+from tuner.measure.pooled import compare_measurements, fastest, tied
 from tuner.protocols import RANK, Artifact, Job, Policy, Proposal, Reference, Stop, Strategy, Task, TuningDevice
 from tuner.records import Fidelity, Measurement, Status
 from tuner.search.ranker import FeatureCache
@@ -80,6 +80,8 @@ class TaskSession:
         self.ranked: dict[Candidate, Measurement] = {}
         self.certified: dict[Candidate, Measurement] = {}
         self._certification: Certification | None = None
+        self._nominated: list[Candidate] = []
+        self._preferred: Candidate | None = None
         self.strategy_s = 0.0  # of asking and telling the strategy
         for (text, fidelity), measurement in known.items():
             if fidelity is Fidelity.SCREEN:
@@ -91,7 +93,9 @@ class TaskSession:
     @property
     def best(self) -> Candidate | None:
         """The fastest verified candidate that is not the default: as certified where that was done (one that failed
-        there gives way to the next), else by rank where ranked, else by screening."""
+        there gives way to the next), else by rank where ranked, else by screening; or the one that was preferred."""
+        if self._preferred is not None:
+            return self._preferred
         if self.certified:
             order = [c for c in self.certified if not c.is_default]
             winner = fastest([self.certified[c] for c in order])
@@ -277,6 +281,35 @@ class TaskSession:
                 self._ledger.write(self.task, Proposal(candidate, proposer), results[candidate])
         return {c: results[c] for c in candidates if c in results}
 
+    def finalists(self) -> dict[Candidate, float]:
+        """The candidates that may win, the best first, with their seconds: that of the best, and of each other what it
+        takes in the same rounds where both were certified."""
+        best = self.best
+        if best is None:
+            return {}
+        if not self.certified:
+            timed = {c: m.median_s for c, m in self.ranked.items() if m.ok and not c.is_default}
+            timed = timed or {c: self.screened[c].median_s for c in self._finalists()}
+            return dict(sorted(timed.items(), key=lambda item: item[1]))
+        base = self.certified[best]
+        found = {best: base.median_s}
+        for candidate, measured in self.certified.items():
+            ratio = compare_measurements(measured, base).ratio if measured.ok and not candidate.is_default else None
+            if candidate != best and ratio is not None:
+                found[candidate] = ratio * base.median_s
+        return found
+
+    def nominate(self, candidate: Candidate) -> None:
+        """Have a candidate certified with the finalists."""
+        if candidate not in self._nominated:
+            self._nominated.append(candidate)
+
+    def prefer(self, candidate: Candidate) -> None:
+        """Make a certified candidate the winner."""
+        if not self.certified[candidate].ok:
+            raise ValueError(f"{candidate.to_text()} failed when it was certified")
+        self._preferred = candidate
+
     def certify(self, stop: Stop, budget_s: float) -> None:
         """One process's part of measuring the finalists and the untuned program again, on fresh inputs.
 
@@ -300,7 +333,7 @@ class TaskSession:
 
     def _begin_certification(self, stop: Stop) -> None:
         ranked = sorted((c for c, m in self.ranked.items() if m.ok), key=lambda c: self.ranked[c].median_s)
-        wanted = [*(ranked or self._finalists()), self.space.default()]
+        wanted = list(dict.fromkeys([*(ranked or self._finalists()), *self._nominated, self.space.default()]))
         known = {c: m for c in wanted if (m := self._known.get((c.to_text(), Fidelity.CERTIFY))) is not None}
         session_ids = {m.conditions.session_id for m in known.values() if m.ok}
         if len(known) == len(wanted) and len(session_ids) <= 1 and "" not in session_ids:

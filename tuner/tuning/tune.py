@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tuner.devices.device import Neighbours
 from tuner.graph import Choices, Lowered
 from tuner.protocols import RecordStore, Task, TuningDevice
 from tuner.records import Record
-from tuner.tuning import algorithms
+from tuner.tuning import algorithms, companions
 from tuner.tuning import variants as graph_variants
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.certification import PROCESSES
@@ -144,13 +145,22 @@ def _rank(sessions: Mapping[str, TaskSession], context: SearchContext, budget: B
         session.rank(lambda: nothing_new or context.interrupted() or time.monotonic() > late)
 
 
-def certify(result: SearchResult, device: TuningDevice, store: RecordStore, context: SearchContext) -> None:
+def certify(
+    result: SearchResult, device: TuningDevice, store: RecordStore, context: SearchContext,
+    neighbours: Neighbours | None = None,
+) -> None:  # fmt: skip
     """Certify finalists and untuned programs: several fresh processes, fresh inputs. Then the runs count as ended.
+
+    Where it is known what kernels cost their `neighbours` in the model, forms of the finalists that fit together are
+    certified with them, and the winners are those that take the least time together.
 
     All kernels go through a process before the next one starts. Time goes by what a kernel is to the model; a
     part of it is the same for all. When the time is over, what is left of the later processes is left out: the
     measurement's metadata says in how many a kernel was measured.
     """
+    if neighbours is not None and not context.interrupted():
+        context.progress.phase("looking for kernels that fit together")
+        companions.nominate(result.lowered, result.sessions, neighbours)
     context.progress.phase("certifying the finalists")
     spent = {key: session.task.weight * (session.best_s or 0.0) for key, session in result.sessions.items()}
     sessions = sorted(result.sessions.values(), key=lambda session: -spent[session.task.key])
@@ -169,6 +179,8 @@ def certify(result: SearchResult, device: TuningDevice, store: RecordStore, cont
             owed -= share
     for session in sessions:
         session.settle()
+    if neighbours is not None:
+        result.explanations += companions.prefer(result.lowered, result.sessions, neighbours)
     if not context.interrupted():
         for run in result.runs | {context.run_id}:
             store.end(run)

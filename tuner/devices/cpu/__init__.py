@@ -11,11 +11,12 @@ from tuner.errors import TargetError
 
 if TYPE_CHECKING:
     from tuner.config import RunConfig
+    from tuner.devices.builder import LocalBuilder
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.states import StateProbe
-    from tuner.protocols import Array, Builder
+    from tuner.protocols import Array
 
 CODEGEN = "tuner.devices.cpu.codegen:compile"
 
@@ -51,7 +52,7 @@ class CpuKind:
 
         return preferred_layout(lanes)
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         from tuner.devices.builder import LocalBuilder
 
         return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)
@@ -69,7 +70,9 @@ class CpuKind:
     def open(self, opening: Opening) -> Device:
         from tuner.devices.cpu.device import Cpu
 
-        return Cpu(opening, self)
+        measure, kernels = opening.measure, opening.work / "kernels"
+        builder = self.builder(opening.target.text, kernels, opening.workers, measure.build_timeout_s)
+        return Cpu(opening, self, builder)
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         from tuner.devices.cpu import account

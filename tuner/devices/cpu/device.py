@@ -15,15 +15,18 @@ from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
-from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
+from tuner.devices.cpu.round_trip import longest_round_trip_s
+from tuner.devices.cpu.sharing import Sharing
+from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
 from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
-from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
+from tuner.protocols import RANK, Bench, ImportedModel, Task
 
 if TYPE_CHECKING:
+    from tuner.devices.builder import LocalBuilder
     from tuner.protocols import Policy
 
 _MOST_S = 0.5
@@ -41,18 +44,24 @@ class Cpu:
     references = ("onnxruntime", "torch")
     runs_models = True
 
-    def __init__(self, opening: Opening, kind: DeviceKind) -> None:
+    def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
         self._opening = opening
         target, measure = opening.target, opening.measure
         self._threads = target.threads
-        self.builder: Builder = kind.builder(
-            target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s
-        )
+        self.builder = builder
         self.bench: Bench = KernelBench(
             mode_of(kind, measure.mode), self._threads, thread_env(self._threads), measure.run_timeout_s,
             opening.replay, None if opening.replay is not None else kind.state_probe(self._threads, opening.runs),
         )  # fmt: skip
         self.assembly: Assembly = kind.assembly(target)
+
+    @functools.cached_property
+    def neighbours(self) -> Neighbours | None:
+        """Threads that share cache lines."""
+        if self._threads < 2 or self._opening.replay is not None:
+            return None
+        round_trip_s = functools.partial(longest_round_trip_s, self._threads, self._opening.runs)
+        return Sharing(self.builder, self._threads, round_trip_s)
 
     @functools.cached_property
     def ceilings(self) -> Mapping[str, Any]:

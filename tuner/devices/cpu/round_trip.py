@@ -57,6 +57,17 @@ def open_probe(threads: int, runs: Path) -> RoundTripProbe | FixedState | None:
     return RoundTripProbe(cpus, runs)
 
 
+def longest_round_trip_s(threads: int, runs: Path) -> float | None:
+    """Seconds of a round trip between the first CPUs that this process may use, in the worst state in which this
+    machine was seen; None where it cannot be measured."""
+    probe = RoundTripProbe(sorted(os.sched_getaffinity(0))[:threads], runs)
+    try:
+        probe.round_trip_s()
+        return max(probe.known_s, default=None)
+    finally:
+        probe.close()
+
+
 def shared_cache_state(cpus: Sequence[int], system: Path = Path("/sys")) -> CpuState | None:
     """Whether these CPUs share the last-level cache; None where Linux does not state it."""
     shared = [_last_level(system / _CACHES.format(cpu=cpu)) for cpu in cpus]

@@ -39,6 +39,7 @@ class Cuda:
     """
 
     references = (_ON_CPU, "torch")
+    neighbours = None
 
     def __init__(self, opening: Opening, kind: DeviceKind) -> None:
         self._opening = opening

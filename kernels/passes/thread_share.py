@@ -1,0 +1,151 @@
+"""Which loop's iterations are divided among the threads, without a change to the order in which a thread works."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tvm_ffi
+from tvm import tirx
+
+from kernels.passes.base import Pass
+
+_NOT_INNERMOST = 1
+"""The innermost loop of a nest is left whole."""
+
+
+@dataclass(frozen=True)
+class ThreadShare(Pass):
+    """Give each of `count` threads an equal part of loop `level` of every parallel nest, and all of the other loops.
+
+    Level 0 leaves the threads what the schedule gave them: parts of the outermost loop. Kernels whose threads take the
+    same rows of every tensor find in their own caches what they wrote before; a convolution divided by its output
+    channels, on the other hand, reads all that both threads have written, and a line that another CPU has read costs
+    its writer up to a hundred times as much to write again as one of its own.
+    """
+
+    name: ClassVar[str] = "threads"
+    level: int = 0
+    count: int = 0
+
+    def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
+        if not self.level:
+            return function
+
+        def divided(loop: Any) -> Any:
+            if loop.kind != tirx.ForKind.PARALLEL:
+                return loop
+            return _divided(loop, self.level, self.count) or loop
+
+        return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, divided)))
+
+
+def levels(function: tirx.PrimFunc, count: int) -> tuple[int, ...]:
+    """The levels above 0 of which `count` threads can have equal parts in some parallel nest of a scheduled program."""
+    found: set[int] = set()
+    for loop in parallel_loops(function):
+        nest = _Nest.of(loop)
+        found.update(n for n, extent in enumerate(nest.extents) if n and extent % count == 0)
+    return tuple(sorted(found))
+
+
+def parallel_loops(function: tirx.PrimFunc) -> list[Any]:
+    """The parallel loops of a scheduled program, in its order."""
+    loops: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (tirx.For, loops.append))
+    return [loop for loop in loops if loop.kind == tirx.ForKind.PARALLEL]
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """A parallel loop, taken apart into the loops that it was fused from, and the serial loops right inside of it.
+
+    `fused` are extents; `serial` are loops. Loops of one iteration are in `serial` only. `body` is what they enclose.
+    """
+
+    loop: Any
+    fused: tuple[int, ...]
+    serial: tuple[Any, ...]
+    body: Any
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Those of all levels."""
+        return (*self.fused, *(e for loop in self.serial[:-_NOT_INNERMOST] if (e := int(loop.extent)) > 1))
+
+    @staticmethod
+    def of(loop: Any) -> _Nest:
+        serial, body = [], loop.body
+        while isinstance(body, tirx.For) and body.kind == tirx.ForKind.SERIAL and not body.annotations:
+            serial.append(body)
+            body = body.body
+        return _Nest(loop, _fused_extents(loop), tuple(serial), body)
+
+
+def _fused_extents(loop: Any) -> tuple[int, ...]:
+    """The extents of the loops that a loop was fused from, as the quotients and remainders in its body tell."""
+    steps = {int(loop.extent), 1}
+
+    def look(expression: Any) -> None:
+        inner = expression.a
+        while isinstance(inner, (tirx.FloorDiv, tirx.FloorMod)):
+            inner = inner.a
+        if inner.same_as(loop.loop_var) and isinstance(expression.b, tirx.IntImm):
+            steps.add(int(expression.b))
+
+    tvm_ffi.structural_walk(loop.body, [(tirx.FloorDiv, look), (tirx.FloorMod, look)])
+    order = sorted(steps, reverse=True)
+    extents = [high // low for high, low in itertools.pairwise(order)]
+    whole = all(high % low == 0 for high, low in itertools.pairwise(order))
+    return tuple(extents) if whole and extents else (int(loop.extent),)
+
+
+def _divided(loop: Any, level: int, count: int) -> Any:
+    """The nest with `count` iterations of its parallel loop, each with its part of a level; None where that is odd."""
+    nest = _Nest.of(loop)
+    if level >= len(nest.extents) or nest.extents[level] % count:
+        return None
+    dtype = loop.loop_var.ty.dtype if hasattr(loop.loop_var, "ty") else loop.loop_var.dtype
+    thread = tirx.Var("thread", str(dtype))
+    names = [tirx.Var(f"{loop.loop_var.name}_{n}", str(dtype)) for n in range(len(nest.fused))]
+    extents = list(nest.fused)
+    begins: dict[int, Any] = {}
+    if level < len(nest.fused):
+        extents[level] //= count
+        begins[level] = thread * tirx.const(extents[level], str(dtype))
+    index = tirx.const(0, str(dtype))
+    for n, (name, extent) in enumerate(zip(names, nest.fused, strict=True)):
+        index = index * tirx.const(extent, str(dtype)) + (begins[n] + name if n in begins else name)
+    replaced: dict[Any, Any] = {loop.loop_var: index}
+    outer = [(name, tirx.const(extent, str(dtype))) for name, extent in zip(names, extents, strict=True)]
+    at = len(nest.fused)
+    for serial in nest.serial:
+        extent = serial.extent
+        if int(extent) > 1:
+            if at == level:
+                share = tirx.const(int(extent) // count, str(dtype))
+                inner = tirx.Var(serial.loop_var.name, str(dtype))
+                replaced[serial.loop_var] = thread * share + inner
+                outer.append((inner, share))
+                at += 1
+                continue
+            at += 1
+        outer.append((serial.loop_var, extent))
+    body = _substituted(nest.body, replaced)
+    for name, extent in reversed(outer):
+        body = tirx.For(name, tirx.const(0, str(dtype)), extent, tirx.ForKind.SERIAL, body)
+    zero = tirx.const(0, str(dtype))
+    return tirx.For(
+        thread, zero, tirx.const(count, str(dtype)), tirx.ForKind.PARALLEL, body, annotations=dict(loop.annotations)
+    )
+
+
+def _substituted(body: Any, values: Mapping[Any, Any]) -> Any:
+    pairs: Sequence[tuple[Any, Any]] = list(values.items())
+
+    def value_of(variable: Any) -> Any:
+        return next((value for old, value in pairs if variable.same_as(old)), variable)
+
+    return tvm_ffi.structural_map(body, (tirx.Var, value_of))

@@ -1,0 +1,124 @@
+"""Which elements of its arguments each thread of a scheduled program reads and writes, as boxes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import SBlockRealize
+
+Box = tuple[tuple[int, int], ...]
+"""[begin, end) of each axis."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """By thread, the boxes that it reads and writes: pairs of an argument's number and a box of its elements.
+
+    Boxes cover what is touched, and may be larger where a thread's part is no box.
+    """
+
+    reads: tuple[frozenset[tuple[int, Box]], ...]
+    writes: tuple[frozenset[tuple[int, Box]], ...]
+
+    def apart(self) -> bool:
+        """Whether no two threads write the same elements, as far as the boxes tell."""
+        pairs = itertools.combinations(self.writes, 2)
+        return not any(_meet(a, b) for one, other in pairs for a in one for b in other)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: [sorted(boxes) for boxes in getattr(self, name)] for name in ("reads", "writes")}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Shares:
+        def boxes(found: Sequence[Any]) -> frozenset[tuple[int, Box]]:
+            return frozenset((int(number), tuple((int(b), int(e)) for b, e in box)) for number, box in found)
+
+        return Shares(tuple(map(boxes, data["reads"])), tuple(map(boxes, data["writes"])))
+
+
+def _meet(a: tuple[int, Box], b: tuple[int, Box]) -> bool:
+    same = a[0] == b[0]
+    return same and all(
+        begin < other_end and other < end for (begin, end), (other, other_end) in zip(a[1], b[1], strict=True)
+    )
+
+
+def shares(function: tirx.PrimFunc, threads: int) -> Shares:
+    """The shares of `threads` threads, each of which takes an equal part of every parallel loop, in the loop's order.
+
+    What is outside of parallel loops is the first thread's. This is how TVM's runtime divides them.
+    """
+    buffers = list(function.params)
+    found = [_of_thread(function, buffers, thread, threads) for thread in range(threads)]
+    return Shares(tuple(reads for reads, _ in found), tuple(writes for _, writes in found))
+
+
+def _of_thread(
+    function: tirx.PrimFunc, buffers: Sequence[Any], thread: int, threads: int
+) -> tuple[frozenset[tuple[int, Box]], frozenset[tuple[int, Box]]]:
+    touched: tuple[set[tuple[int, Box]], set[tuple[int, Box]]] = (set(), set())
+    for realize, loops in _blocks(function.body, []):
+        analyzer = tvm.sym.Analyzer()
+        parallel = False
+        nothing = False
+        for loop in loops:
+            begin, extent = int(loop.min), int(loop.extent)
+            if loop.kind == tirx.ForKind.PARALLEL:
+                parallel = True
+                step = -(-extent // threads)
+                begin, extent = begin + thread * step, max(min(step, extent - thread * step), 0)
+            nothing = nothing or extent == 0
+            dtype = str(loop.loop_var.ty.dtype)
+            analyzer.bind(
+                loop.loop_var, tvm.ir.Range.from_min_extent(tirx.const(begin, dtype), tirx.const(max(extent, 1), dtype))
+            )
+        if nothing or (thread and not parallel):
+            continue
+        values = dict(zip((v.var for v in realize.block.iter_vars), realize.iter_values, strict=True))
+        for regions, boxes in ((realize.block.reads, touched[0]), (realize.block.writes, touched[1])):
+            for region in regions:
+                number = next((n for n, b in enumerate(buffers) if b.same_as(region.source)), None)
+                if number is not None:
+                    boxes.add((number, _box(region, values, analyzer)))
+    return frozenset(touched[0]), frozenset(touched[1])
+
+
+def _blocks(statement: Any, loops: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """The innermost blocks of a statement, each with the loops around it."""
+    if isinstance(statement, tirx.For):
+        yield from _blocks(statement.body, [*loops, statement])
+    elif isinstance(statement, tirx.SeqStmt):
+        yield from itertools.chain.from_iterable(_blocks(part, loops) for part in statement.seq)
+    elif isinstance(statement, SBlockRealize):
+        inner = list(_blocks(statement.block.body, loops))
+        yield from inner or [(statement, loops)]
+    elif isinstance(statement, tirx.IfThenElse):
+        yield from _blocks(statement.then_case, loops)
+        if statement.else_case is not None:
+            yield from _blocks(statement.else_case, loops)
+    elif hasattr(statement, "body"):
+        yield from _blocks(statement.body, loops)
+
+
+def _box(region: Any, values: Mapping[Any, Any], analyzer: Any) -> Box:
+    box = []
+    for axis, extent in zip(region.region, region.source.shape, strict=True):
+        least = analyzer.const_int_bound(analyzer.simplify(_substituted(axis.min, values)))
+        last = analyzer.const_int_bound(analyzer.simplify(_substituted(axis.min + axis.extent - 1, values)))
+        box.append((max(int(least.min_value), 0), min(int(last.max_value) + 1, int(extent))))
+    return tuple(box)
+
+
+def _substituted(expression: Any, values: Mapping[Any, Any]) -> Any:
+    pairs = list(values.items())
+
+    def value_of(variable: Any) -> Any:
+        return next((value for old, value in pairs if variable.same_as(old)), variable)
+
+    return tvm_ffi.structural_map(expression, (tirx.Var, value_of))
