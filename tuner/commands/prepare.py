@@ -87,7 +87,7 @@ def lowered(
     wanted = [only] if only is not None else [
         GraphConfig(layout, depth) for layout in layouts for depth in config.passes.fusion_depths
     ]  # fmt: skip
-    if only is None and config.passes.attention and target.kind == "llvm" and has_attention(cleaned):
+    if only is None and config.passes.attention and has_attention(cleaned, tvm_target):
         wanted += [replace(graph, attention=True) for graph in wanted if graph.fusion_depth]
     progress.phase(f"cutting {model.name} into tasks")
     variants = [lower(cleaned, graph, tvm_target) for graph in wanted]

@@ -54,9 +54,9 @@ def read_in_place(
     return products.run(), products.origins
 
 
-def has_attention(module: tvm.IRModule) -> bool:
-    """Whether a cleaned module has scores whose softmax is multiplied with values."""
-    return bool(scores(module["main"], _ELEMENT_WISE))
+def has_attention(module: tvm.IRModule, target: Target) -> bool:
+    """Whether a cleaned module has scores whose softmax is multiplied with values, and the target a rule for them."""
+    return "attention" in rules_of(target) and bool(scores(module["main"], _ELEMENT_WISE))
 
 
 @dataclass

@@ -131,5 +131,6 @@ def test_weights_that_are_used_twice_stay_a_kernel() -> None:
 
 
 def test_what_has_attention_is_known_before_lowering() -> None:
-    assert has_attention(_attention(13))
-    assert not has_attention(clean(graph(lambda emit, x: relax.op.nn.softmax(x, -1), (4, 16))))
+    assert has_attention(_attention(13), Target(TARGET))
+    assert not has_attention(_attention(13), Target({"kind": "cuda", "arch": "sm_90a"}))
+    assert not has_attention(clean(graph(lambda emit, x: relax.op.nn.softmax(x, -1), (4, 16))), Target(TARGET))
