@@ -1,8 +1,8 @@
 """The whole model in float64, and how far rounding in the model's own precision moves its outputs.
 
-Every operator of the PyTorch form is computed in float64, whatever precision the model asks for. How much error is to be
-expected of a right implementation is sampled: the same run with each operand of each operator off by a random relative
-error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997); it sees
+Every operator of the PyTorch form is computed in float64, whatever precision the model asks for. How much error is to
+be expected of a right implementation is sampled: the same run with each operand of each operator off by a random
+relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997); it sees
 cancellation, depth and saturation, which no fixed tolerance does.
 """
 
@@ -24,8 +24,8 @@ NOISY_RUNS = 3
 
 
 class ExactWorker:
-    """A child's service: outputs of `model_spec` in float64 for any inputs. `provider` is `module:function`, which makes
-    the model as a torch module. Raises what the provider does, when an operation first needs the module."""
+    """A child's service: outputs of `model_spec` in float64 for any inputs. `provider` is `module:function`, which
+    makes the model as a torch module. Raises what the provider does, when an operation first needs the module."""
 
     def __init__(self, model_spec: Mapping[str, Any], threads: int, provider: str) -> None:
         self._model_spec, self._threads, self._provider = model_spec, threads, provider
@@ -33,8 +33,8 @@ class ExactWorker:
         self._stored_unit = 0.0
 
     def op_outputs(self, inputs_npz_path: str, path: str) -> dict[str, Any]:
-        """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those of
-        each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the coarsest precision in the model}."""
+        """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
+        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the coarsest precision in the model}."""
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [torch.from_numpy(np.array(stored[name])) for name in stored.files]
@@ -69,7 +69,7 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[torch.Tensor]) -
     return [np.ascontiguousarray(tensor.numpy()) for tensor in flatten(mode.lifted(result))]
 
 
-class InFloat64(TorchDispatchMode):
+class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Inside this context every floating operator computes in float64: operands are widened, and conversions to a
     narrower type widen as well. `unit` then is the unit roundoff of the coarsest type that the model asked for.
 
@@ -77,7 +77,7 @@ class InFloat64(TorchDispatchMode):
     """
 
     def __init__(self, noise: float = 0.0, seed: int = 0, seen: float = 0.0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.unit = max(seen, torch.finfo(torch.float64).eps / 2)
         self._noise = noise
         self._rng = torch.Generator().manual_seed(seed)

@@ -45,8 +45,8 @@ _OCTAVES = 2
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What is right: outputs in float64 (integers as they are), `samples` of outputs with the errors to be expected, and
-    the unit roundoff of the model's precision. `peers` are the samples that real implementations computed."""
+    """What is right: outputs in float64 (integers as they are), `samples` of outputs with the errors to be expected,
+    and the unit roundoff of the model's precision. `peers` are the samples that real implementations computed."""
 
     exact: Outputs
     samples: Sequence[Outputs]
@@ -73,7 +73,7 @@ class Yardstick:
         """Why an output is wrong ("" if it is right), its largest absolute error, and the scale of the output."""
         if got.shape != want.shape:
             return f"shape {got.shape} instead of {want.shape}", 0.0, 1.0
-        if got.dtype.kind == "f" and want.dtype.kind != "f" or got.dtype.kind != "f" and want.dtype.kind == "f":
+        if (got.dtype.kind == "f") != (want.dtype.kind == "f"):
             return f"{got.dtype} instead of {'integers' if got.dtype.kind == 'f' else 'floating point'}", 0.0, 1.0
         samples = [sample[index] for sample in self.samples if sample[index].shape == want.shape]
         if want.dtype.kind != "f":
@@ -93,13 +93,19 @@ class Yardstick:
 
 
 def degenerate(outputs: Outputs) -> str:
-    """Why outputs tell nothing of whether a model is right: all of them NaN or infinite, or one constant each; or ""."""
+    """Why outputs tell nothing of whether a model is right (see also `without_number`), or ""."""
     floats = [array for array in outputs if array.size > 1 and array.dtype.kind == "f"]
-    if any(array.size and not np.isfinite(array).any() for array in outputs if array.dtype.kind == "f"):
-        return "an output has no finite element"
+    if why := without_number(outputs):
+        return why
     if floats and len(floats) == len(outputs) and all((array == array.flat[0]).all() for array in floats):
         return "every output is one constant"
     return ""
+
+
+def without_number(outputs: Outputs) -> str:
+    """Why outputs tell nothing, where one of them is NaN or infinite everywhere, or ""."""
+    empty = any(array.size and not np.isfinite(array).any() for array in outputs if array.dtype.kind == "f")
+    return "an output has no finite element" if empty else ""
 
 
 def _floats(errors: Float64, right: Float64, samples: Outputs, unit: float) -> str:
@@ -139,8 +145,8 @@ def _expected(right: Float64, samples: Outputs, unit: float) -> tuple[Float64, f
 
 
 def _by_size(sizes: Float64, squares: Float64) -> Float64:
-    """Root of the mean of `squares` over bins of `sizes` (two octaves each, at least _LEAST_IN_BIN elements: smaller bins
-    join the next smaller one), which never falls as sizes grow."""
+    """Root of the mean of `squares` over bins of `sizes` (two octaves each, at least _LEAST_IN_BIN elements: a smaller
+    bin is joined by the next larger one), which never falls as sizes grow."""
     flat = sizes.ravel()
     _, exponents = np.frexp(flat)
     bins = np.where(flat > 0, exponents // _OCTAVES, np.iinfo(np.int32).min)

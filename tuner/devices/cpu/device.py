@@ -85,8 +85,8 @@ class Cpu:
         return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models, the baselines that were asked for, each with the model in the form it takes, and the run in
-        float64."""
+        """The compiled models, the baselines that were asked for, each with the model in the form it takes, and the run
+        in float64."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",
