@@ -56,8 +56,8 @@ HOMES = {
     "pynvml": ("tuner/devices/cuda/nvml.py",),
     "sqlalchemy": ("tuner/store/",),
     "torch": (
-        "tuner/baselines/exact.py",
         "tuner/baselines/kernels.py",
+        "tuner/baselines/exact.py",
         "tuner/baselines/torch.py",
         "tuner/devices/cuda/torch_services.py",
         "tuner/devices/cuda/torch_settings.py",

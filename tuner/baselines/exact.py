@@ -2,8 +2,8 @@
 
 Every operator of the PyTorch form is computed in float64, whatever precision the model asks for. How much error is to
 be expected of a right implementation is sampled: the same run with each operand of each operator off by a random
-relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997); it sees
-cancellation, depth and saturation, which no fixed tolerance does.
+relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997);
+it sees cancellation, depth and saturation, which no fixed tolerance does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ExactWorker:
 
     def op_outputs(self, inputs_npz_path: str, path: str) -> dict[str, Any]:
         """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
-        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the coarsest precision in the model}."""
+        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}."""
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [torch.from_numpy(np.array(stored[name])) for name in stored.files]
