@@ -66,7 +66,7 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[torch.Tensor]) -
             result = module(*wide)
     finally:
         torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
-    return [np.ascontiguousarray(tensor.numpy()) for tensor in flatten(mode.lifted(result))]
+    return [np.array(tensor.numpy(), order="C") for tensor in flatten(mode.lifted(result))]
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's

