@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from tuner.baselines.exact import ExactWorker
+from tuner.importers.onnx_weights import draws
 from tuner.measure.accuracy import Yardstick, degenerate
 from tuner.protocols import Array
 
@@ -24,7 +26,7 @@ class Residual(nn.Module):
         self.inner = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.inner(x)
+        return x + self.inner(x)  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
@@ -75,7 +77,7 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def made(spec: Mapping[str, str]) -> tuple[nn.Module, tuple[()]]:
+def made(spec: Mapping[str, str]) -> tuple[Any, tuple[()]]:
     """A provider: the model of MODELS, its weights always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -103,18 +105,18 @@ def answer(name: str, inputs: Array) -> Array:
     return result
 
 
-def put(index: Callable[[Array], object], value: Callable[[Array], object]) -> Fault:
+def put(index: Callable[[Array], Any], value: Callable[[Array], object]) -> Fault:
     """Some elements replaced."""
 
     def fault(right: Array) -> Array:
         wrong = right.copy()
-        wrong[index(right)] = value(right)  # type: ignore[index]
+        wrong[index(right)] = value(right)
         return wrong
 
     return fault
 
 
-def largest(right: Array) -> object:
+def largest(right: Array) -> Any:
     return np.unravel_index(np.abs(right).argmax(), right.shape)
 
 
@@ -260,6 +262,20 @@ def test_a_scalar_can_be_verified_and_outputs_without_information_cannot() -> No
 class Total(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.sum()
+
+
+def test_a_variance_is_drawn_positive() -> None:
+    from onnx import TensorProto, helper
+
+    tensor = helper.make_tensor
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["v", "e"], ["s"]), helper.make_node("Sqrt", ["s"], ["d"]),
+         helper.make_node("Div", ["x", "d"], ["y"])],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])],
+        [tensor("v", TensorProto.FLOAT, [64], [1.0] * 64), tensor("e", TensorProto.FLOAT, [], [1e-5])],
+    )  # fmt: skip
+    assert (draws(helper.make_model(graph), 0)["v"]() > 0).all()
 
 
 def scalar(spec: Mapping[str, str]) -> tuple[nn.Module, tuple[()]]:
