@@ -165,7 +165,7 @@ class PassesConfig:
     """What is searched besides schedules. `fast_math` and `cuda_math` must be both allowed and listed in `kernel`.
 
     `winograd`: 3x3 convolutions in packed layouts may be computed by Winograd's algorithm, which rounds differently.
-    Passes that do nothing on the target are not searched.
+    `attention`: attention may be one kernel. Passes that do nothing on the target are not searched.
     """
 
     layouts: Annotated[tuple[Literal["auto", "NCHW", "NHWC", "NCHW8c", "NCHW16c"], ...], _some, _distinct] = ("auto",)
@@ -173,6 +173,7 @@ class PassesConfig:
     kernel: Annotated[tuple[KernelPass, ...], _distinct] = get_args(KernelPass)
     fast_math: bool = False
     winograd: bool = True
+    attention: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tvm import tirx
 
 from kernels.passes.base import Pass
 
+
 @dataclass(frozen=True)
 class ThreadShare(Pass):
     """Give each of `count` threads an equal part of loop `level` of every parallel nest, and all of the other loops.

@@ -67,8 +67,8 @@ class Sharing:
 
     def choose(self, graph: Lowered, options: Options) -> Together | None:
         """Each task is settled in turn, until none changes: from the fastest alone, and from those whose threads read
-        least in common, since a chain of kernels may be better only when all of it has changed. A kernel whose threads' parts are not known takes part by
-        its own time alone."""
+        least in common, since a chain of kernels may be better only when all of it has changed. A kernel whose threads'
+        parts are not known takes part by its own time alone."""
         round_trip_s = self._measured_s()
         if round_trip_s is None:
             return None
