@@ -25,7 +25,7 @@ from tuner.export import library
 from tuner.graph import output_specs
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison
+from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec, ModelComparison
 from tuner.outputs import check_outputs
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Task
@@ -90,12 +90,13 @@ def whole_model(
 def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str]
 ) -> ModelComparison:
-    """Check the tuned model against `references` on seeded inputs, and time all entries interleaved."""
+    """Check the tuned model on inputs of two seeds, and time all entries interleaved on those of the first."""
     seed, threads, settings = run.config.search.seed, run.target.threads, run.settings
     inputs = model_inputs(model.inputs, model.model_spec, seed)
+    more = model_inputs(model.inputs, model.model_spec, seed + 1)
     budget_s = settings.compare_s
     if run.interrupted():
-        entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
+        entries = [e for e in entries if e.name in (TUNED, UNTUNED, EXACT, *references)]
         budget_s = settings.compare_interrupted_s
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
@@ -104,7 +105,7 @@ def compare(
     try:
         return models.compare_models(
             entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed,
-            run.progress.message, probe,
+            run.progress.message, probe, more,
         )  # fmt: skip
     finally:
         if probe is not None:
