@@ -43,7 +43,7 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
             raise InfrastructureError(
                 f"the compiled model cannot be linked: {_last_line(error)}", "what is missing: python -m tuner doctor"
             ) from error
-        [entry] = device.entries(model, {TUNED: library}, ())
+        entry = next(e for e in device.entries(model, {TUNED: library}, ()) if e.name == TUNED)
         inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
         if reason := models.fails_to_run(entry, inputs, folder, run.target.threads):
             raise ModelError(source, f"the compiled model fails: {reason}", "nothing was searched")
