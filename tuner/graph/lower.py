@@ -94,6 +94,8 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             [
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
+                relax.backend.DispatchSampling(),
+                relax.backend.DispatchSortScan(),  # sorts and scans have no legalization
                 relax.transform.LegalizeOps(rules),
                 relax.transform.AnnotateTIROpPattern(),
                 *fuse,

@@ -21,7 +21,7 @@ from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
 from tuner.graph.merging import Merged, merged_products, scaling
 from tuner.graph.panels import Tiling, constant_product, product
-from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
+from tuner.graph.rewriter import Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scores import scores
 from tuner.graph.views import View, on_base, reader
 
@@ -271,7 +271,7 @@ class Products(Rewriter):
         return self._kernel(
             constant_product(rows, columns, tiling),
             data,
-            relax.const(tiling.pack(weight)),
+            constant_of(tiling.pack(weight)),
             origin={"op": "matmul", "a": [rows, depth], "b": [depth, columns]},
         )
 
@@ -305,7 +305,7 @@ class Products(Rewriter):
             rows = int(np.prod(left.shape[:-1]))
             wide = self._emit_constant(self.materialize(self._reshaped(left, (rows, depth))), merged.weight)
             if merged.bias is not None:
-                wide = self.emit(relax.op.add(wide, relax.const(merged.bias)))
+                wide = self.emit(relax.op.add(wide, constant_of(merged.bias)))
             self._wide[key] = self._reshaped(View.of(wide, (rows, columns)), (*left.shape[:-1], columns))
         whole: View = self._wide[key]
         return whole.sliced(len(whole.shape) - 1, merged.begin, merged.end)
@@ -326,7 +326,7 @@ class Products(Rewriter):
             view = self._settled(padded.view)
             if wide > columns:
                 absent = np.where(np.arange(wide) < columns, 0, -np.inf).astype(np.float32)
-                masked = self.emit(relax.op.add(view.base, relax.const(absent)))
+                masked = self.emit(relax.op.add(view.base, constant_of(absent)))
                 view = View(masked, view.whole, view.shape, view.strides)
             result = self._along_rows(name, call, [view])
         return None if result is None else replace(padded, view=result)

@@ -29,6 +29,11 @@ def array_of(expr: Any) -> Array | None:
     return np.asarray(expr.value.numpy()) if isinstance(expr, GenericConst) else None
 
 
+def constant_of(array: Array) -> Any:
+    """A constant expression of the array's own dtype. `relax.const` alone narrows int64 and float64 to 32 bits."""
+    return relax.const(array, str(array.dtype))
+
+
 def op_name(call: Call) -> str:
     """`relax.nn.conv2d` for an operator call, otherwise the empty string."""
     return str(call.op.name) if isinstance(call.op, tvm.ir.Op) else ""
