@@ -50,8 +50,9 @@ def load(
     """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
-    of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None. `weights` is `random` (drawn from `seed`, at a scale that keeps
-    activations of order one) or `original`. Raises ModelError, or MissingPackage.
+    of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
+    `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. Raises
+    ModelError, or MissingPackage.
     """
     return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims))
 

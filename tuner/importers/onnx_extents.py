@@ -25,8 +25,9 @@ def fixed_shapes(
     """The shape of every input in `stored`.
 
     A shape in `inputs` stands. A symbol has the extent of `dims`, or that of an input in `inputs`, everywhere; the
-    batch's symbol else has `batch`, or 1. A static leading extent that equals the first input's is kept unless `batch`
-    is given. Raises ModelError for names that the model has not, for contradictions, and for what remains dynamic.
+    batch's symbol else has `batch`, or 1. A static leading extent is kept, unless `batch` is given and the extent is
+    that of the first input. Raises ModelError for names that the model has not, for contradictions, and for what
+    remains dynamic.
     """
     symbols = _symbols(stored, source, inputs, dims)
     leading = next((list(shape[:1]) for shape in stored.values()), [])
@@ -85,7 +86,9 @@ def _symbols(
 def _line(name: str, extents: Sequence[Extent]) -> str:
     """What to write in the run file."""
     symbols = list(dict.fromkeys(extent for extent in extents if isinstance(extent, str)))
-    shape = ", ".join("128" if not isinstance(extent, int) else str(extent) for extent in extents)
+    numbers = [extent if isinstance(extent, int) else 128 for extent in extents]
+    numbers[:1] = [1] if extents[0] is None else numbers[:1]
+    shape = ", ".join(map(str, numbers))
     by_input = f"model.inputs.{name}: [{shape}]"
     if None in extents or not symbols:
         return f"write its extents, e.g. {by_input}"
