@@ -49,8 +49,8 @@ def _some(values: tuple[Any, ...]) -> str:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    if any(extent < 1 for extent in shape):
-        return "extents of at least 1"
+    if any(extent < 0 for extent in shape):
+        return "extents of at least 0"
     return "" if math.prod(shape) <= MAX_ELEMENTS and len(shape) <= 16 else "at most 16 extents and 2^31 elements"
 
 
@@ -129,7 +129,10 @@ SETTINGS: Mapping[str, EffortSettings] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`."""
+    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`.
+
+    `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
+    """
 
     source: Annotated[
         str,
@@ -138,8 +141,9 @@ class ModelConfig:
             "'onnx:FILE', 'onnx:NAME' or 'torch:package.module:callable'",
         ),
     ]
-    batch: Annotated[int, _between(1, 65536)] = 1
+    batch: Annotated[int, _between(1, 65536)] | None = None
     inputs: Mapping[str, Shape] = field(default_factory=dict)
+    dims: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     weights: Literal["random", "original"] = "random"
 
 

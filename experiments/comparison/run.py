@@ -54,7 +54,12 @@ def measure(config: RunConfig, target: ResolvedTarget, seconds: float) -> dict[s
     """Every baseline of one model alone, in the comparison, and alone again; `seconds` for the comparison, a fifth of
     that for each alone. A baseline that does not start is left out, with its reason."""
     model = importers.load(
-        config.model.source, config.model.batch, config.model.inputs, config.model.weights, config.search.seed
+        config.model.source,
+        config.model.batch,
+        config.model.inputs,
+        config.model.weights,
+        config.search.seed,
+        config.model.dims,
     )
     probe = resolve.kind_of(target).state_probe(target.threads, RUNS)
     with tempfile.TemporaryDirectory() as folder, opened(target, Path(folder)) as device:

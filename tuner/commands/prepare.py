@@ -82,7 +82,12 @@ def lowered(
 
     progress.phase(f"importing {config.model.source}")
     model = importers.load(
-        config.model.source, config.model.batch, config.model.inputs, config.model.weights, config.search.seed
+        config.model.source,
+        config.model.batch,
+        config.model.inputs,
+        config.model.weights,
+        config.search.seed,
+        config.model.dims,
     )
     tvm_target = target.tvm()
     cleaned = clean(model.module)

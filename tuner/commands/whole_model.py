@@ -129,7 +129,7 @@ def check_original_weights(
 ) -> None:
     """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does."""
     name = run.config.model.source.removeprefix("onnx:")
-    shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs
+    shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch in (None, 1) and not run.config.model.inputs
     if not shipped or run.config.model.weights != "random" or run.interrupted():
         return
     run.progress.phase("checking the original weights against the shipped outputs")

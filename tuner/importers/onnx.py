@@ -37,7 +37,7 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """
     source = model_spec["source"]
     model = read(source)
-    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"])
+    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"], model_spec["dims"])
     return with_constants(model, draws(model, model_spec["seed"]) if model_spec["weights"] == "random" else {})
 
 
