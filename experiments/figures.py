@@ -240,9 +240,22 @@ def onnx_backend(path: Path) -> Figures:
     return {"core": core, "all": every}
 
 
+def sharing(path: Path) -> Figures:
+    """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
+    columns = {
+        "round_trip_ns": "round trip", "write_own_ns": "write, own",
+        "write_read_by_other_ns": "write, read by the other",
+        "write_written_by_other_ns": "write, written by the other", "read_own_ns": "read, own",
+        "read_written_by_other_ns": "read, written by the other", "runs": "runs",
+    }  # fmt: skip
+    rows = [[name, *(f"{row[key]:g}" for key in columns)] for name, row in json.loads(path.read_text("utf-8")).items()]
+    return {"table": table(["state, buffer", *columns.values()], rows)}
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
     "onnx_backend.json": onnx_backend,
+    "sharing.json": sharing,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,
