@@ -71,24 +71,24 @@ class RunContext:
         return Opening(self.target, measure, workers, self.work, self.folder.parent, self.progress, self.replay)
 
 
+def imported(config: RunConfig) -> ImportedModel:
+    """The configured model. Raises ModelError or MissingPackage."""
+    from tuner import importers
+
+    model = config.model
+    return importers.load(model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims)
+
+
 def lowered(
     config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
 ) -> tuple[ImportedModel, list[Choices]]:
     """The imported model, and its lowered variants, each with the algorithms of its kernels: one for each graph
     configuration, or for `only` alone."""
     from kernels.space import vector_lanes
-    from tuner import importers
     from tuner.graph import Choices, GraphConfig, attention_scores, choices, clean, lower
 
     progress.phase(f"importing {config.model.source}")
-    model = importers.load(
-        config.model.source,
-        config.model.batch,
-        config.model.inputs,
-        config.model.weights,
-        config.search.seed,
-        config.model.dims,
-    )
+    model = imported(config)
     tvm_target = target.tvm()
     cleaned = clean(model.module)
     auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))

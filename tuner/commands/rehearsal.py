@@ -45,8 +45,9 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
             ) from error
         entry = next(e for e in device.entries(model, {TUNED: library}, ()) if e.name == TUNED)
         inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
-        if reason := models.fails_to_run(entry, inputs, folder, run.target.threads):
-            raise ModelError(source, f"the compiled model fails: {reason}", "nothing was searched")
+        answer = models.answer_once(entry, inputs, folder, run.target.threads)
+        if isinstance(answer, str):
+            raise ModelError(source, f"the compiled model fails: {answer[:300]}", "nothing was searched")
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -324,26 +324,21 @@ def _largest(errors: Sequence[float | None]) -> float | None:
     return max((error for error in errors if error is not None), default=None)
 
 
-def fails_to_run(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> str:
-    """Why an entry does not answer one call in a fresh child; "" where it does."""
-    stored = _store(inputs, folder / "once-inputs.npz")
-    with Child(spec.service, spec.settings, env=thread_env(threads)) as child:
-        try:
-            _prepare(child, stored, folder / "once-outputs.npz", spec.prepare_s)
-        except (ChildDied, ChildTimeout, ChildError) as error:
-            return str(error)[:_SHOWN]
-    return ""
-
-
 def run_once(
     library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
 ) -> list[Array] | str:
     """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
     settings = {"library": str(library), "threads": threads, "device": device}
-    with Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads)) as child:
+    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
+    return answer_once(spec, inputs, folder, threads)
+
+
+def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
+    """The outputs of an entry, computed in a fresh child; the reason when it fails."""
+    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
+    with Child(spec.service, spec.settings, env=thread_env(threads)) as child:
         try:
-            _prepare(child, stored, outputs)
+            _prepare(child, stored, outputs, spec.prepare_s)
         except (ChildDied, ChildTimeout, ChildError) as error:
             return str(error)
     return _arrays(outputs)

@@ -218,19 +218,20 @@ def quick_gelu(node: Node) -> Any:
 
 def gelu(node: Node) -> Any:
     """Gelu, and with a bias that is added before: BiasGelu."""
-    value = node.input(0)
-    if node.input(1) is not None:
-        value = node.emit(relax.op.add(value, node.input(1)))
+    value = _with_bias(node)
     tanh = node.text("approximate", "none") == "tanh"
     return node.emit(relax.op.nn.gelu_tanh(value) if tanh else relax.op.nn.gelu(value))
 
 
 def fast_gelu(node: Node) -> Any:
     """FastGelu: the form with tanh, after an optional bias."""
-    value = node.input(0)
-    if node.input(1) is not None:
-        value = node.emit(relax.op.add(value, node.input(1)))
-    return node.emit(relax.op.nn.gelu_tanh(value))
+    return node.emit(relax.op.nn.gelu_tanh(_with_bias(node)))
+
+
+def _with_bias(node: Node) -> Any:
+    """The first input, plus the second where there is one."""
+    bias = node.input(1)
+    return node.input(0) if bias is None else node.emit(relax.op.add(node.input(0), bias))
 
 
 def depends_on_data(what: str, node: Node) -> Any:
