@@ -18,7 +18,7 @@ from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import OutputError
+from tuner.errors import ConfigError, OutputError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
@@ -76,7 +76,14 @@ def imported(config: RunConfig) -> ImportedModel:
     from tuner import importers
 
     model = config.model
-    return importers.load(model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims)
+    if len(model.shapes) > 1:
+        raise ConfigError("model.shapes", f"{len(model.shapes)} shapes, where one is needed", "name one of them alone")
+    shape = model.shapes[0] if model.shapes else {}
+    inputs = {**model.inputs, **{name: given for name, given in shape.items() if isinstance(given, tuple)}}
+    dims = {**model.dims, **{name: given for name, given in shape.items() if isinstance(given, int)}}
+    return importers.load(
+        model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape)
+    )
 
 
 def lowered(

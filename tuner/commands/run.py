@@ -164,6 +164,7 @@ class _Run(RunContext):
     ) -> RunFacts:
         from tuner.commands import profile, whole_model
         from tuner.commands.rehearsal import rehearse
+        from tuner.importers import provenance
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
@@ -181,6 +182,7 @@ class _Run(RunContext):
                 search=result, ceilings=ceilings, environment=captured, search_s=search_s,
                 kernel_baselines={},
                 lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
+                inputs=provenance(model.inputs, model.model_spec, self.config.search.seed),
             )  # fmt: skip
             with self._costs_itself("the kernels of frameworks were not timed"):
                 facts.kernel_baselines = whole_model.kernel_baselines(self, device, result)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @dataclass
 class RunFacts:
     """Everything that the summary of a run is made from. `account` is that of `commands.profile`; `lower_bounds_s` are
-    those of one call, by task key."""
+    those of one call, by task key; `inputs` says where the model's inputs are from."""
 
     run_id: str
     command: str
@@ -46,6 +46,7 @@ class RunFacts:
     wall_s: float = 0.0
     account: Mapping[str, Any] | None = None
     lower_bounds_s: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, Any] | None = None
 
     def winners(self) -> dict[str, Candidate]:
         """The candidate that replaces each kernel: only where it is not slower than the default."""
@@ -271,6 +272,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "batch": facts.config.model.batch,
             "inputs": {spec.name: list(spec.shape) for spec in facts.model.inputs},
         },
+        "inputs": facts.inputs,
         "target": {
             "kind": facts.target.kind,
             "device": facts.target.device,

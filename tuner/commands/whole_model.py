@@ -23,7 +23,7 @@ from tuner.devices.target import ResolvedTarget
 from tuner.errors import UserError
 from tuner.export import library
 from tuner.graph import output_specs
-from tuner.importers import model_inputs, original_check
+from tuner.importers import input_sets, original_check
 from tuner.measure import models
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec, ModelComparison
 from tuner.outputs import check_outputs
@@ -90,10 +90,12 @@ def whole_model(
 def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str]
 ) -> ModelComparison:
-    """Check the tuned model on inputs of two seeds, and time all entries interleaved on those of the first."""
+    """Check the tuned model on all sets of inputs, and time all entries interleaved on those of the first."""
     seed, threads, settings = run.config.search.seed, run.target.threads, run.settings
-    inputs = model_inputs(model.inputs, model.model_spec, seed)
-    more = model_inputs(model.inputs, model.model_spec, seed + 1)
+    sets = input_sets(model.inputs, model.model_spec, seed)
+    if run.config.model.weights == "random" and any(one.expected is not None for one in sets):
+        run.notes.append("the outputs in model.data are not looked at: those of random weights are others")
+        sets = [dataclasses.replace(one, expected=None) for one in sets]
     budget_s = settings.compare_s
     if run.interrupted():
         entries = [e for e in entries if e.name in (TUNED, UNTUNED, EXACT, *references)]
@@ -104,8 +106,8 @@ def compare(
     probe = resolve.kind_of(run.target).state_probe(threads, run.folder.parent)
     try:
         return models.compare_models(
-            entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed,
-            run.progress.message, probe, more,
+            entries, references, sets, run.work, threads, budget_s, settings.compare_rounds, seed,
+            run.progress.message, probe,
         )  # fmt: skip
     finally:
         if probe is not None:

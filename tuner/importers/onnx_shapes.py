@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tuner.errors import ModelError
+from tuner.importers.data_set import Wanted
 from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
 from tuner.protocols import InputSpec
@@ -73,6 +74,18 @@ def fix_shapes(
         raise ModelError(source, f"the shapes do not fit together: {first_line(error)}", hint) from error
     _check_values(model.graph, source)
     return model
+
+
+def wanted_inputs(graph: onnx.GraphProto) -> list[Wanted]:
+    """The inputs as the graph states them."""
+    return [
+        Wanted(
+            value.name,
+            None if (dtype := _dtype(value)) is None else str(dtype),
+            _dims(value) if value.type.tensor_type.HasField("shape") else None,
+        )
+        for value in true_inputs(graph)
+    ]
 
 
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:

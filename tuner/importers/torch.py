@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers import torch_half
-from tuner.protocols import ImportedModel, InputSpec
+from tuner.importers import data, torch_half, torch_uses
+from tuner.importers.data_set import Wanted
+from tuner.protocols import Array, ImportedModel, InputSpec
 from tuner.schema import did_you_mean
 
 try:
@@ -58,9 +61,11 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
         InputSpec(name, tuple(example.shape), str(example.dtype).removeprefix("torch."))
         for name, example in zip(names, examples, strict=True)
     )
-    ranges = {name: _range(e) for name, e in zip(names, examples, strict=True) if not e.is_floating_point()}
+    uses = {name: use.to_json() for name, use in torch_uses.input_uses(program, names, examples).items()}
     name = source.rpartition(":")[2]
-    return ImportedModel(name, source, _to_relax(program, source), specs, {**model_spec, "ranges": ranges})
+    return ImportedModel(
+        name, source, _to_relax(program, source), specs, {**_with_data_shapes(model_spec, specs), "uses": uses}
+    )
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
@@ -100,7 +105,7 @@ def _build(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, list[str], T
         torch.manual_seed(model_spec["seed"])
         module, examples = _called(make, source)
         module = module.eval()
-        names = _input_names(module, len(examples) if examples is not None else len(model_spec["inputs"]))
+        names = _input_names(module, len(examples) if examples is not None else _input_count(model_spec))
         tensors = _inputs(source, names, examples, model_spec)
         if model_spec["weights"] == "random":
             _settle_batch_norms(module, tensors, source)
@@ -150,6 +155,13 @@ def _called(make: Callable[[], object], source: str) -> tuple[torch.nn.Module, T
     return module, examples
 
 
+def _input_count(model_spec: Mapping[str, Any]) -> int:
+    """Of a model without example inputs."""
+    if model_spec.get("data") is None:
+        return len(model_spec["inputs"])
+    return len(data.read(model_spec["data"]).sets[0].inputs)
+
+
 def _input_names(module: torch.nn.Module, count: int) -> list[str]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(module.forward).parameters.values()
@@ -159,6 +171,8 @@ def _input_names(module: torch.nn.Module, count: int) -> list[str]:
 
 def _inputs(source: str, names: Sequence[str], examples: Tensors | None, model_spec: Mapping[str, Any]) -> Tensors:
     """Example tensors of the asked shapes: the examples as they are where they fit, else made anew."""
+    if (stored := _stored_inputs(names, examples, model_spec)) is not None:
+        return stored
     position = {f"arg{index}": name for index, name in enumerate(names)} | {name: name for name in names}
     given: dict[str, tuple[int, ...]] = {}
     if model_spec["dims"]:
@@ -197,12 +211,29 @@ def _resized(example: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return flat.repeat(-(-count // max(1, flat.numel())))[:count].reshape(tuple(shape))
 
 
-def _range(example: torch.Tensor) -> list[int]:
-    """`[low, high)` for values like the example's: constant ones (masks, segment ids) stay constant."""
-    if example.numel() == 0:
-        return [0, 1]
-    low, high = int(example.min()), int(example.max())
-    return [low if low == high else min(0, low), high + 1]
+def _stored_inputs(names: Sequence[str], examples: Tensors | None, model_spec: Mapping[str, Any]) -> Tensors | None:
+    """The first set of the spec's data; None without one."""
+    if model_spec.get("data") is None:
+        return None
+    dtypes = [None] * len(names) if examples is None else [str(e.dtype).removeprefix("torch.") for e in examples]
+    by_position = {f"arg{index}": name for index, name in enumerate(names)}
+    inputs = {by_position.get(key, key): shape for key, shape in model_spec["inputs"].items()}
+    wanted = [Wanted(name, dtype, None) for name, dtype in zip(names, dtypes, strict=True)]
+    sets = data.fitted(data.read(model_spec["data"]), wanted, {**model_spec, "inputs": inputs}, by_position)
+    return tuple(map(_tensor, sets[0].arrays)) if sets else None
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    if str(array.dtype) == "bfloat16":
+        return torch.from_numpy(array.astype(np.float32)).bfloat16()
+    return torch.from_numpy(np.array(array))
+
+
+def _with_data_shapes(model_spec: Mapping[str, Any], specs: Sequence[InputSpec]) -> Mapping[str, Any]:
+    """The spec with the shapes that its data gave it."""
+    if model_spec.get("data") is None:
+        return model_spec
+    return {**model_spec, "inputs": {spec.name: list(spec.shape) for spec in specs}}
 
 
 def _settle_batch_norms(module: torch.nn.Module, examples: Tensors, source: str) -> None:

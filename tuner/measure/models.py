@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tuner.measure.accuracy import Yardstick, degenerate, without_number
+from tuner.measure.accuracy import Yardstick, constants, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.states import StateProbe
 from tuner.outputs import OutputCheck, check_outputs
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array
+from tuner.protocols import Array, InputSet
 
 TUNED = "tuned"
 UNTUNED = "untuned"
@@ -40,6 +41,7 @@ HALF_ATOL = 2e-2
 PREPARE_S = 300.0
 _EXACT_S = 120.0
 _REPLY_S = 10.0
+_REAL_INPUTS = "give inputs that mean something: model.data"
 _SHOWN = 300  # characters of a child's error that a note repeats
 
 
@@ -76,7 +78,7 @@ class ModelComparison:
 def compare_models(
     specs: Sequence[EntrySpec],
     references: Sequence[str],
-    inputs: Sequence[Array],
+    sets: Sequence[InputSet],
     folder: Path,
     threads: int,
     budget_s: float,
@@ -84,20 +86,20 @@ def compare_models(
     seed: int,
     progress: Callable[[str], None],
     probe: StateProbe | None = None,
-    more_inputs: Sequence[Array] = (),
 ) -> ModelComparison:
     """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved, within
     `budget_s` seconds and for at least `min_rounds` rounds.
 
-    The spec named EXACT is not timed: its outputs, in float64, are what all others are checked by (`accuracy`), and it
-    checks the tuned model on `more_inputs` too. Without it (or where it fails) `references` name the entries whose
+    All are timed and checked on the first of `sets`; the tuned model is checked on the others, too, and against the
+    outputs that came with them. The spec named EXACT is not timed: its outputs, in float64, are what all others are
+    checked by (`accuracy`). Without it (or where it fails) `references` name the entries whose
     outputs the tuned ones must equal within a tolerance: at least one of them must run for the result to count as
     verified, and all that run must agree. An entry that does not start is noted and left out, and so is one whose
     outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state.
     """
     exact = next((spec for spec in specs if spec.name == EXACT), None)
     specs = [spec for spec in specs if spec.name != EXACT]
-    stored = _store(inputs, folder / "inputs.npz")
+    stored = _store(sets[0].arrays, folder / "inputs.npz")
     comparison = ModelComparison(ComparisonResult())
     entries: list[BenchmarkEntry] = []
     outputs: dict[str, list[Array]] = {}
@@ -108,16 +110,8 @@ def compare_models(
             if started is not None:
                 entries.append(started[0])
                 outputs[spec.name] = started[1]
-        wrong = None
-        if exact is not None:
-            progress("computing the model in float64")
-            tuned = next((spec for spec in specs if spec.name == TUNED), None)
-            with _ExactRun(exact, folder, threads) as run:
-                wrong = _verify_exactly(comparison, run, outputs, references, stored)
-                if comparison.verified and more_inputs and tuned is not None:
-                    _verify_again(comparison, run, tuned, more_inputs)
-        if wrong is None:
-            wrong = _by_tolerance(comparison, outputs, references)
+        progress("verifying the outputs")
+        wrong = _verify_all(comparison, exact, specs, references, sets, outputs, folder, threads)
         progress("comparing whole models")
         comparison.result = compare_interleaved(
             [entry for entry in entries if entry.name not in wrong],
@@ -205,14 +199,32 @@ class _ExactRun:
         return Yardstick(runs.pop("exact"), list(runs.values()), unit)
 
 
+def _verify_all(
+    comparison: ModelComparison, exact: EntrySpec | None, specs: Sequence[EntrySpec], references: Sequence[str],
+    sets: Sequence[InputSet], outputs: Mapping[str, list[Array]], folder: Path, threads: int,
+) -> dict[str, str]:  # fmt: skip
+    """Check all outputs of the first set and the tuned ones of the others, note what came of it, and tell why each
+    wrong entry (but the tuned one) is wrong."""
+    with contextlib.ExitStack() as stack:
+        run = None if exact is None else stack.enter_context(_ExactRun(exact, folder, threads))
+        wrong = None if run is None else _verify_exactly(comparison, run, outputs, references, sets[0], folder)
+        if wrong is None:
+            run, wrong = None, _by_tolerance(comparison, outputs, references, sets[0])
+        running = [spec for spec in specs if spec.name in outputs and spec.name not in wrong]
+        for one in sets[1:]:
+            if comparison.verified:
+                _verify_again(comparison, run, running, references, one, folder, threads)
+    return wrong
+
+
 def _verify_exactly(
     comparison: ModelComparison, run: _ExactRun, outputs: Mapping[str, list[Array]], references: Sequence[str],
-    inputs: Path,
+    inputs: InputSet, folder: Path,
 ) -> dict[str, str] | None:  # fmt: skip
     """Check all outputs against float64, note what came of it, and tell why each wrong entry (but the tuned one) is
     wrong; None, with a note, where there is no float64 run."""
     try:
-        yardstick = run.yardstick(inputs)
+        yardstick = run.yardstick(_store(inputs.arrays, folder / "exact-inputs.npz"))
     except (ChildDied, ChildTimeout, ChildError) as error:
         comparison.notes.append(f"no float64 run to verify by: {str(error)[:_SHOWN]}")
         return None
@@ -232,47 +244,83 @@ def _verify_exactly(
         if not (check := yardstick.check(outputs[name])).ok:
             wrong[name] = check.reason
     comparison.notes += [f"{n} is not compared: its outputs are wrong: {why}" for n, why in wrong.items()]
-    _verdict(comparison, yardstick, outputs)
+    _verdict(comparison, yardstick, outputs, inputs)
     return wrong
 
 
-def _verdict(comparison: ModelComparison, yardstick: Yardstick, outputs: Mapping[str, list[Array]]) -> None:
+def _verdict(
+    comparison: ModelComparison, yardstick: Yardstick, outputs: Mapping[str, list[Array]], inputs: InputSet
+) -> None:
     if TUNED not in outputs:
         comparison.notes.append("the tuned model did not run; nothing is verified")
         return
     if why := degenerate(yardstick.exact):
-        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
+        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; {_REAL_INPUTS}")
         return
+    comparison.notes += constants(yardstick.exact, inputs.name)
     check = yardstick.check(outputs[TUNED])
     comparison.verified = check.ok
     comparison.max_abs_error, comparison.max_rel_error = check.max_abs_error, check.max_rel_error
     if not check.ok:
         comparison.notes.append(f"outputs differ from the float64 run: {check.reason}")
-    comparison.notes.append("tuned outputs compared with a float64 run on seeded inputs")
+    comparison.notes.append(f"tuned outputs compared with a float64 run on {inputs.name}")
+    _against_expected(comparison, inputs, outputs[TUNED], yardstick)
 
 
-def _verify_again(comparison: ModelComparison, run: _ExactRun, tuned: EntrySpec, inputs: Sequence[Array]) -> None:
+def _verify_again(
+    comparison: ModelComparison, run: _ExactRun | None, specs: Sequence[EntrySpec], references: Sequence[str],
+    inputs: InputSet, folder: Path, threads: int,
+) -> None:  # fmt: skip
     """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only once."""
-    stored, path = _store(inputs, run.folder / "more-inputs.npz"), run.folder / "more-outputs.npz"
+    yardstick, answers = None, {}
     try:
-        yardstick = run.yardstick(stored)
-        with Child(tuned.service, tuned.settings, env=thread_env(run.threads)) as child:
-            _prepare(child, stored, path, tuned.prepare_s)
+        if run is not None:
+            yardstick = run.yardstick(_store(inputs.arrays, folder / "exact-inputs.npz"))
     except (ChildDied, ChildTimeout, ChildError) as error:
-        comparison.notes.append(f"verified on one set of inputs only: {str(error)[:_SHOWN]}")
+        comparison.notes.append(f"not verified on {inputs.name}: {str(error)[:_SHOWN]}")
         return
-    check = yardstick.check(_arrays(path))
+    for spec in specs:
+        if spec.name == TUNED or (yardstick is None and spec.name in references):
+            answer = answer_once(spec, inputs.arrays, folder, threads)
+            if isinstance(answer, str):
+                comparison.notes.append(f"{spec.name} fails on {inputs.name}: {answer[:_SHOWN]}")
+                comparison.verified = comparison.verified and spec.name != TUNED
+            else:
+                answers[spec.name] = answer
+    if TUNED not in answers:
+        return
+    checks = (
+        [yardstick.check(answers[TUNED])] if yardstick else list(_checks(answers[TUNED], answers, references).values())
+    )
+    comparison.verified = all(check.ok for check in checks)
+    comparison.notes += [f"outputs differ on {inputs.name}: {check.reason}" for check in checks if not check.ok]
+    if comparison.verified and checks:
+        comparison.notes.append(f"and on {inputs.name}")
+    _against_expected(comparison, inputs, answers[TUNED], yardstick)
+
+
+def _against_expected(
+    comparison: ModelComparison, inputs: InputSet, outputs: list[Array], yardstick: Yardstick | None
+) -> None:
+    """Compare the tuned outputs with those that came with the inputs: with both right by float64 they agree."""
+    if inputs.expected is None or not comparison.verified:
+        return
+    expected = list(inputs.expected)
+    both_right = yardstick is not None and yardstick.check(expected).ok
+    check = OutputCheck(True, None, None) if both_right else _by_tolerances(outputs, expected)
     comparison.verified = check.ok
     comparison.notes.append(
-        "and on inputs of another seed" if check.ok else f"outputs differ on inputs of another seed: {check.reason}"
+        f"and with the outputs that came with {inputs.name}"
+        if check.ok
+        else f"outputs differ from those that came with {inputs.name}: {check.reason}"
     )
 
 
 def _by_tolerance(
-    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]
+    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str], inputs: InputSet
 ) -> dict[str, str]:
     """Check by tolerance against the references; why each wrong entry (but the tuned one) is wrong."""
-    _verify(comparison, outputs, references)
+    _verify(comparison, outputs, references, inputs)
     wrong = _wrong(outputs, references)
     comparison.notes += [
         f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
@@ -280,7 +328,9 @@ def _by_tolerance(
     return wrong
 
 
-def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> None:
+def _verify(
+    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str], inputs: InputSet
+) -> None:
     """Check the tuned outputs against those of every reference that ran, and note what came of it."""
     if TUNED not in outputs:
         comparison.notes.append("the tuned model did not run; nothing is verified")
@@ -290,7 +340,7 @@ def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], ref
         comparison.notes.append("no independent reference ran; outputs are not verified")
         return
     if why := without_number(outputs[TUNED]):
-        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
+        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; {_REAL_INPUTS}")
         return
     comparison.verified = all(check.ok for check in checks.values())
     comparison.notes += [
@@ -298,7 +348,8 @@ def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], ref
     ]
     comparison.max_abs_error = _largest([check.max_abs_error for check in checks.values()])
     comparison.max_rel_error = _largest([check.max_rel_error for check in checks.values()])
-    comparison.notes.append(f"tuned outputs compared with {', '.join(checks)} on seeded inputs")
+    comparison.notes.append(f"tuned outputs compared with {', '.join(checks)} on {inputs.name}")
+    _against_expected(comparison, inputs, outputs[TUNED], None)
 
 
 def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str]) -> dict[str, str]:
@@ -315,9 +366,13 @@ def _checks(
     checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str]
 ) -> dict[str, OutputCheck]:
     """An entry's outputs against those of each reference that ran."""
+    return {name: _by_tolerances(checked, outputs[name]) for name in references if name in outputs}
+
+
+def _by_tolerances(checked: Sequence[Array], right: Sequence[Array]) -> OutputCheck:
     half = any(array.dtype == np.float16 for array in checked)
     rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
-    return {name: check_outputs(checked, outputs[name], rtol, atol) for name in references if name in outputs}
+    return check_outputs(checked, right, rtol, atol)
 
 
 def _largest(errors: Sequence[float | None]) -> float | None:

@@ -11,15 +11,19 @@ import pytest
 
 from tests.tuner.measure import services
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, compare_models
+from tuner.protocols import InputSet
+
+ONES = InputSet("ones", (np.ones((4, 4), dtype=np.float32),))
 
 
 def spec(name: str, **settings: Any) -> EntrySpec:
     return EntrySpec(name, f"{services.__name__}:Doubling", settings)
 
 
-def compared(folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",)) -> ModelComparison:
-    inputs = [np.ones((4, 4), dtype=np.float32)]
-    return compare_models(specs, references, inputs, folder, 1, 0.5, 10, 0, lambda message: None)
+def compared(
+    folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",), sets: Sequence[InputSet] = (ONES,)
+) -> ModelComparison:
+    return compare_models(specs, references, sets, folder, 1, 0.5, 10, 0, lambda message: None)
 
 
 def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> None:
@@ -31,7 +35,7 @@ def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> No
     assert comparison.load_s == dict.fromkeys((TUNED, UNTUNED, "torch"), 0.25)
     assert comparison.peak_bytes.keys() == comparison.load_s.keys()
     assert all(peak > 10 << 20 for peak in comparison.peak_bytes.values())
-    assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
+    assert comparison.notes == ["tuned outputs compared with torch on ones"]
     assert comparison.result.aa_pairs[0], "the tuned model is timed against itself"
 
 
@@ -69,3 +73,20 @@ def test_a_tuned_model_that_does_not_run_leaves_the_others_timed(tmp_path: Path)
     assert comparison.verified is None
     assert TUNED not in comparison.result.seconds
     assert len(comparison.result.seconds["torch"]) >= 10
+
+
+def test_all_sets_are_verified_and_the_first_is_timed(tmp_path: Path) -> None:
+    twos = InputSet("twos", (np.full((4, 4), 2, np.float32),), (np.full((4, 4), 4, np.float32),))
+    comparison = compared(tmp_path, spec(TUNED), spec("torch"), sets=(ONES, twos))
+    assert comparison.verified is True
+    assert comparison.notes == [
+        "tuned outputs compared with torch on ones", "and on twos", "and with the outputs that came with twos"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_outputs_other_than_those_that_came_with_the_inputs_are_wrong(tmp_path: Path, first: bool) -> None:
+    wrong = InputSet("stored", ONES.arrays, (np.full((4, 4), 3, np.float32),))
+    comparison = compared(tmp_path, spec(TUNED), spec("torch"), sets=(wrong,) if first else (ONES, wrong))
+    assert comparison.verified is False
+    assert comparison.notes[-1].startswith("outputs differ from those that came with stored: ")
