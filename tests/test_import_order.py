@@ -64,6 +64,7 @@ HOMES = {
         "tuner/importers/onnx_in_torch.py",
         "tuner/importers/onnx_operators",
         "tuner/importers/torch.py",
+        "tuner/importers/torch_dynamic.py",
         "tuner/importers/torch_uses.py",
     ),
     "transformers": ("tuner/importers/",),

@@ -88,10 +88,10 @@ def _dispatch(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
     config = _load(arguments)
     resume = None if arguments.resume is None else show.find(config.out, arguments.resume).name
-    from tuner.commands import run as commands
+    from tuner.commands import several
 
     with _progress() as progress:
-        outcome = commands.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
+        outcome = several.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
     for line in outcome.lines:
         _say(line)
     return int(outcome.exit_code)
@@ -149,17 +149,17 @@ def _profile(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
-    from tuner.commands import run as commands
+    from tuner.commands import several
 
-    _say(str(commands.rebuild_report(folder.name, arguments.out)))
+    _say(str(several.rebuild_report(folder)))
     return 0
 
 
 def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
-    from tuner.commands import run as commands
+    from tuner.commands import several
 
-    _say(str(commands.reexport(folder.name, arguments.out)))
+    _say(str(several.reexport(folder)))
     return 0
 
 

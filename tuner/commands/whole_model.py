@@ -103,7 +103,7 @@ def compare(
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
     run.progress.phase("verifying and comparing whole models")
-    probe = resolve.kind_of(run.target).state_probe(threads, run.folder.parent)
+    probe = resolve.kind_of(run.target).state_probe(threads, Path(run.config.out))
     try:
         return models.compare_models(
             entries, references, sets, run.work, threads, budget_s, settings.compare_rounds, seed,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "IMPORTERS", "ModelSpec", "input_sets", "load", "make_model_spec", "model_inputs", "onnx_bytes", "original_check",
-    "provenance", "torch_module",
+    "IMPORTERS", "ModelSpec", "input_sets", "load", "load_spec", "make_model_spec", "model_inputs", "onnx_bytes",
+    "original_check", "provenance", "torch_module",
 ]  # fmt: skip
 
 ModelSpec = Mapping[str, Any]
@@ -60,7 +60,12 @@ def load(
     a file or folder of inputs (see `data`), which fix all shapes; `one_of_several`: only its sets that have the shapes
     of `inputs` and `dims` count. Raises ModelError, ConfigError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims, data, one_of_several))
+    return load_spec(make_model_spec(source, batch, inputs, weights, seed, dims, data, one_of_several))
+
+
+def load_spec(model_spec: ModelSpec) -> ImportedModel:
+    """The model of a spec. Raises ModelError, ConfigError, or MissingPackage."""
+    return IMPORTERS[model_spec["kind"]](model_spec)
 
 
 def make_model_spec(

@@ -50,6 +50,9 @@ _ORDER: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 """The same where they stand in another order: those of torch in the order of ONNX."""
 
+_FILLED = {"full": 1, "full_like": 1, "scalar_tensor": 0}
+"""Which argument is the value of all elements."""
+
 _AXIS = {"index_select": 1, "gather": 1, "scatter": 1, "scatter_add": 1, "cat": 1}
 """Which argument is the axis."""
 
@@ -123,6 +126,9 @@ class _Walk:
             arguments = [*arguments[:2]]
         if op in ("index", "index_put") and isinstance(node.args[1], (list, tuple)):
             arguments = [node.args[0], *node.args[1]]
+        if (number := self._filled(op, node)) is not None:
+            self._stored[node.name] = torch.tensor(number)
+            return
         name, order = _ORDER.get(op, (_NAMES.get(op, ""), None))
         if not name:
             return
@@ -132,6 +138,17 @@ class _Walk:
         attributes = self._attributes(op, node)
         attributes |= {f"bool_{i}": True for i, operand in enumerate(inputs) if operand in self._bool}
         self.steps.append(Step(name, inputs, (node.name,), attributes))
+
+    def _filled(self, op: str, node: torch.fx.Node) -> Any:
+        """The one value of a tensor that is made full of it, or is a moved constant number; None for others."""
+        if op in _FILLED and len(node.args) > _FILLED[op]:
+            value = node.args[_FILLED[op]]
+            return value if isinstance(value, (int, float)) else None
+        first = node.args[0] if node.args else None
+        if isinstance(first, torch.fx.Node) and _NAMES.get(op) in ("Squeeze", "Cast"):
+            stored = self._stored.get(first.name)
+            return stored.item() if stored is not None and stored.numel() == 1 else None
+        return None
 
     def _attributes(self, op: str, node: torch.fx.Node) -> dict[str, Any]:
         axis = node.args[_AXIS[op]] if op in _AXIS and len(node.args) > _AXIS[op] else 0

@@ -38,8 +38,8 @@ def test_inputs_are_named_by_forward() -> None:
     ]
     ids, mask = importers.model_inputs(model.inputs, model.model_spec, 0)
     assert ids.min() >= 0
-    assert ids.max() < 46, "the example's largest id is 45"
-    assert (mask == 1).all()
+    assert 9 < ids.max() < 50, "the table has 50 rows"
+    assert set(np.unique(mask)) == {0, 1}
 
 
 def test_a_module_alone_takes_its_shapes_from_the_config() -> None:
