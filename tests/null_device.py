@@ -230,6 +230,7 @@ class Null:
 
     references = (REFERENCE,)
     runs_models = True
+    neighbours = None
     ceilings: Mapping[str, Any] = {
         "peak_flops_per_s": 1e12, "peaks": {"float32": 1e12}, "bandwidth_bytes_per_s": 1e11, "levels": [],
         "cache_bytes": 0,

@@ -12,12 +12,11 @@ from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError
 from tuner.progress import Progress
-from tuner.protocols import Artifact, ImportedModel, Job, Policy, Stop, Task, TuningDevice
+from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
 
 if TYPE_CHECKING:
     from kernels.space import Candidate, DesignSpace
-    from tuner.devices.builder import LocalBuilder
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
     from tuner.measure.states import StateProbe
@@ -162,7 +161,7 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""
 
     def assembly(self, target: ResolvedTarget) -> Assembly:

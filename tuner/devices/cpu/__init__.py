@@ -70,7 +70,9 @@ class CpuKind:
     def open(self, opening: Opening) -> Device:
         from tuner.devices.cpu.device import Cpu
 
-        return Cpu(opening, self)
+        measure, kernels = opening.measure, opening.work / "kernels"
+        builder = self.builder(opening.target.text, kernels, opening.workers, measure.build_timeout_s)
+        return Cpu(opening, self, builder)
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         from tuner.devices.cpu import account

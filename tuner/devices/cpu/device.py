@@ -26,6 +26,7 @@ from tuner.process.worker import Child
 from tuner.protocols import RANK, Bench, ImportedModel, Task
 
 if TYPE_CHECKING:
+    from tuner.devices.builder import LocalBuilder
     from tuner.protocols import Policy
 
 _MOST_S = 0.5
@@ -43,11 +44,11 @@ class Cpu:
     references = ("onnxruntime", "torch")
     runs_models = True
 
-    def __init__(self, opening: Opening, kind: DeviceKind) -> None:
+    def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
         self._opening = opening
         target, measure = opening.target, opening.measure
         self._threads = target.threads
-        self.builder = kind.builder(target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s)
+        self.builder = builder
         self.bench: Bench = KernelBench(
             mode_of(kind, measure.mode), self._threads, thread_env(self._threads), measure.run_timeout_s,
             opening.replay, None if opening.replay is not None else kind.state_probe(self._threads, opening.runs),

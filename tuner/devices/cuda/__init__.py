@@ -13,11 +13,10 @@ from tuner import environment
 
 if TYPE_CHECKING:
     from tuner.config import RunConfig
-    from tuner.devices.builder import LocalBuilder
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Array
+    from tuner.protocols import Array, Builder
 
 CODEGEN = "tuner.devices.cuda.codegen:compile"
 
@@ -56,7 +55,7 @@ class CudaKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.builder import LocalBuilder
 
         return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)

@@ -139,7 +139,11 @@ class TestDevice(DeviceContract):
         folder = tmp_path_factory.mktemp("device")
         replay = recording_of(graph, folder)
         target = ResolvedTarget("llvm", TARGET, 1, "some CPU")
-        made = Cpu(Opening(target, MeasureConfig(), 1, folder, folder, Progress(), replay), CPU)
+        made = Cpu(
+            Opening(target, MeasureConfig(), 1, folder, folder, Progress(), replay),
+            CPU,
+            CPU.builder(TARGET, folder, 1, 60),
+        )
         yield made
         made.close()
 
