@@ -232,8 +232,30 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
     return table(list(shown), list(zip(*shown.values(), strict=True)))
 
 
+def onnx_backend(path: Path) -> Figures:
+    """Of experiments/onnx_backend: how many node tests are answered rightly."""
+    from experiments.onnx_backend.run import summary
+
+    core, every = summary(json.loads(path.read_text("utf-8"))).splitlines()
+    return {"core": core, "all": every}
+
+
+def sharing(path: Path) -> Figures:
+    """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
+    columns = {
+        "round_trip_ns": "round trip", "write_own_ns": "write, own",
+        "write_read_by_other_ns": "write, read by the other",
+        "write_written_by_other_ns": "write, written by the other", "read_own_ns": "read, own",
+        "read_written_by_other_ns": "read, written by the other", "runs": "runs",
+    }  # fmt: skip
+    rows = [[name, *(f"{row[key]:g}" for key in columns)] for name, row in json.loads(path.read_text("utf-8")).items()]
+    return {"table": table(["state, buffer", *columns.values()], rows)}
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "onnx_backend.json": onnx_backend,
+    "sharing.json": sharing,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import SBlockRealize
+
+from kernels.passes.thread_share import substituted
 
 Box = tuple[tuple[int, int], ...]
 """[begin, end) of each axis."""
@@ -109,16 +110,7 @@ def _blocks(statement: Any, loops: list[Any]) -> Iterator[tuple[Any, list[Any]]]
 def _box(region: Any, values: Mapping[Any, Any], analyzer: Any) -> Box:
     box = []
     for axis, extent in zip(region.region, region.source.shape, strict=True):
-        least = analyzer.const_int_bound(analyzer.simplify(_substituted(axis.min, values)))
-        last = analyzer.const_int_bound(analyzer.simplify(_substituted(axis.min + axis.extent - 1, values)))
+        least = analyzer.const_int_bound(analyzer.simplify(substituted(axis.min, values)))
+        last = analyzer.const_int_bound(analyzer.simplify(substituted(axis.min + axis.extent - 1, values)))
         box.append((max(int(least.min_value), 0), min(int(last.max_value) + 1, int(extent))))
     return tuple(box)
-
-
-def _substituted(expression: Any, values: Mapping[Any, Any]) -> Any:
-    pairs = list(values.items())
-
-    def value_of(variable: Any) -> Any:
-        return next((value for old, value in pairs if variable.same_as(old)), variable)
-
-    return tvm_ffi.structural_map(expression, (tirx.Var, value_of))

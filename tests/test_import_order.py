@@ -57,6 +57,7 @@ HOMES = {
     "sqlalchemy": ("tuner/store/",),
     "torch": (
         "tuner/baselines/kernels.py",
+        "tuner/baselines/exact.py",
         "tuner/baselines/torch.py",
         "tuner/devices/cuda/torch_services.py",
         "tuner/devices/cuda/torch_settings.py",

@@ -49,8 +49,8 @@ def _some(values: tuple[Any, ...]) -> str:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    if any(extent < 1 for extent in shape):
-        return "extents of at least 1"
+    if any(extent < 0 for extent in shape):
+        return "extents of at least 0"
     return "" if math.prod(shape) <= MAX_ELEMENTS and len(shape) <= 16 else "at most 16 extents and 2^31 elements"
 
 
@@ -129,7 +129,10 @@ SETTINGS: Mapping[str, EffortSettings] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`."""
+    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`.
+
+    `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
+    """
 
     source: Annotated[
         str,
@@ -138,8 +141,9 @@ class ModelConfig:
             "'onnx:FILE', 'onnx:NAME' or 'torch:package.module:callable'",
         ),
     ]
-    batch: Annotated[int, _between(1, 65536)] = 1
+    batch: Annotated[int, _between(1, 65536)] | None = None
     inputs: Mapping[str, Shape] = field(default_factory=dict)
+    dims: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     weights: Literal["random", "original"] = "random"
 
 
@@ -165,7 +169,7 @@ class PassesConfig:
     """What is searched besides schedules. `fast_math` and `cuda_math` must be both allowed and listed in `kernel`.
 
     `winograd`: 3x3 convolutions in packed layouts may be computed by Winograd's algorithm, which rounds differently.
-    Passes that do nothing on the target are not searched.
+    `attention`: attention may be one kernel. Passes that do nothing on the target are not searched.
     """
 
     layouts: Annotated[tuple[Literal["auto", "NCHW", "NHWC", "NCHW8c", "NCHW16c"], ...], _some, _distinct] = ("auto",)
@@ -173,6 +177,7 @@ class PassesConfig:
     kernel: Annotated[tuple[KernelPass, ...], _distinct] = get_args(KernelPass)
     fast_math: bool = False
     winograd: bool = True
+    attention: bool = True
 
 
 @dataclass(frozen=True)

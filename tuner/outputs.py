@@ -31,6 +31,7 @@ def check_outputs(
     in units of the tensor: a sum that cancels to almost nothing carries the rounding error of its terms, so
     its own size is no measure of it. Scaling both tensors by the same factor does not change the outcome.
     Where the reference is not finite the output must be the same inf or nan; anywhere else inf or nan fails.
+    Integers and booleans must be equal.
     """
     if len(actual) != len(expected):
         return OutputCheck(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
@@ -40,7 +41,9 @@ def check_outputs(
         if got.shape != want.shape:
             reasons.append(f"output {index}: shape {got.shape} instead of {want.shape}")
             continue
-        reason, absolute, relative = _compare(got.astype(np.float64), want.astype(np.float64), rtol, atol)
+        exact = want.dtype.kind in "iub"
+        tolerance = (0.0, 0.0) if exact else (rtol, atol)
+        reason, absolute, relative = _compare(got.astype(np.float64), want.astype(np.float64), *tolerance)
         if reason:
             reasons.append(f"output {index}: {reason}")
         if absolute is not None and relative is not None:

@@ -31,6 +31,7 @@ from experiments.comparison.results import report
 from experiments.one_task import RUNS, opened
 from tuner import config as config_file
 from tuner import importers
+from tuner.commands.prepare import imported
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
@@ -53,9 +54,7 @@ _BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True
 def measure(config: RunConfig, target: ResolvedTarget, seconds: float) -> dict[str, Any]:
     """Every baseline of one model alone, in the comparison, and alone again; `seconds` for the comparison, a fifth of
     that for each alone. A baseline that does not start is left out, with its reason."""
-    model = importers.load(
-        config.model.source, config.model.batch, config.model.inputs, config.model.weights, config.search.seed
-    )
+    model = imported(config)
     probe = resolve.kind_of(target).state_probe(target.threads, RUNS)
     with tempfile.TemporaryDirectory() as folder, opened(target, Path(folder)) as device:
         inputs = Path(folder, "inputs.npz")

@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { LINE = 16, ROUNDS = 40, TRIPS = 2000 };
+enum { ROUNDS = 40, TRIPS = 2000 };
 enum { READ, WRITE, NOTHING };
-static volatile float* buffer;
+typedef float Line __attribute__((vector_size(64)));
+static volatile Line* buffer;
 static size_t lines;
 static atomic_int turn, job;
 static volatile float sink;
@@ -30,14 +31,14 @@ static void on(int cpu) {
 }
 
 static void read_all(void) {
-  float sum = 0;
-  for (size_t i = 0; i < lines; ++i) sum += buffer[i * LINE];
-  sink = sum;
+  Line sum = {0};
+  for (size_t i = 0; i < lines; ++i) sum += buffer[i];
+  sink = sum[0];
 }
 
 static void write_all(void) {
-  for (size_t i = 0; i < lines; ++i)
-    for (int j = 0; j < LINE; ++j) buffer[i * LINE + j] = 1.0f;
+  Line one = {1.0f};
+  for (size_t i = 0; i < lines; ++i) buffer[i] = one;
 }
 
 static int second;
@@ -65,8 +66,8 @@ int main(int argc, char** argv) {
   lines = strtoul(argv[1], NULL, 10) * 16;
   on(atoi(argv[2]));
   second = atoi(argv[3]);
-  buffer = aligned_alloc(4096, lines * LINE * sizeof(float));
-  for (size_t i = 0; i < lines * LINE; ++i) buffer[i] = 0;
+  buffer = aligned_alloc(4096, lines * sizeof(Line));
+  write_all();
   pthread_t thread;
   pthread_create(&thread, NULL, other, NULL);
   let_other(NOTHING);

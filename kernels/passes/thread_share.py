@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +11,6 @@ import tvm_ffi
 from tvm import tirx
 
 from kernels.passes.base import Pass
-
-_NOT_INNERMOST = 1
-"""The innermost loop of a nest is left whole."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,8 @@ def parallel_loops(function: tirx.PrimFunc) -> list[Any]:
 class _Nest:
     """A parallel loop, taken apart into the loops that it was fused from, and the serial loops right inside of it.
 
-    `fused` are extents; `serial` are loops. Loops of one iteration are in `serial` only. `body` is what they enclose.
+    `fused` are extents; `serial` are loops. Loops of one iteration are in `serial` only. `body` is what they enclose:
+    where that is one statement, the innermost of the loops is a part of it.
     """
 
     loop: Any
@@ -73,7 +71,7 @@ class _Nest:
     @property
     def extents(self) -> tuple[int, ...]:
         """Those of all levels."""
-        return (*self.fused, *(e for loop in self.serial[:-_NOT_INNERMOST] if (e := int(loop.extent)) > 1))
+        return (*self.fused, *(e for loop in self.serial if (e := int(loop.extent)) > 1))
 
     @staticmethod
     def of(loop: Any) -> _Nest:
@@ -81,6 +79,8 @@ class _Nest:
         while isinstance(body, tirx.For) and body.kind == tirx.ForKind.SERIAL and not body.annotations:
             serial.append(body)
             body = body.body
+        if serial and not isinstance(body, tirx.SeqStmt):
+            body = serial.pop()
         return _Nest(loop, _fused_extents(loop), tuple(serial), body)
 
 
@@ -107,45 +107,46 @@ def _divided(loop: Any, level: int, count: int) -> Any:
     nest = _Nest.of(loop)
     if level >= len(nest.extents) or nest.extents[level] % count:
         return None
-    dtype = loop.loop_var.ty.dtype if hasattr(loop.loop_var, "ty") else loop.loop_var.dtype
-    thread = tirx.Var("thread", str(dtype))
-    names = [tirx.Var(f"{loop.loop_var.name}_{n}", str(dtype)) for n in range(len(nest.fused))]
+    dtype = str(loop.loop_var.ty.dtype)
+    thread = tirx.Var("thread", dtype)
+    names = [tirx.Var(f"{loop.loop_var.name}_{n}", dtype) for n in range(len(nest.fused))]
     extents = list(nest.fused)
     begins: dict[int, Any] = {}
     if level < len(nest.fused):
         extents[level] //= count
-        begins[level] = thread * tirx.const(extents[level], str(dtype))
-    index = tirx.const(0, str(dtype))
+        begins[level] = thread * tirx.const(extents[level], dtype)
+    index = tirx.const(0, dtype)
     for n, (name, extent) in enumerate(zip(names, nest.fused, strict=True)):
-        index = index * tirx.const(extent, str(dtype)) + (begins[n] + name if n in begins else name)
+        index = index * tirx.const(extent, dtype) + (begins[n] + name if n in begins else name)
     replaced: dict[Any, Any] = {loop.loop_var: index}
-    outer = [(name, tirx.const(extent, str(dtype))) for name, extent in zip(names, extents, strict=True)]
+    outer = [(name, tirx.const(extent, dtype)) for name, extent in zip(names, extents, strict=True)]
     at = len(nest.fused)
     for serial in nest.serial:
         extent = serial.extent
         if int(extent) > 1:
             if at == level:
-                share = tirx.const(int(extent) // count, str(dtype))
-                inner = tirx.Var(serial.loop_var.name, str(dtype))
+                share = tirx.const(int(extent) // count, dtype)
+                inner = tirx.Var(serial.loop_var.name, dtype)
                 replaced[serial.loop_var] = thread * share + inner
                 outer.append((inner, share))
                 at += 1
                 continue
             at += 1
         outer.append((serial.loop_var, extent))
-    body = _substituted(nest.body, replaced)
+    body = substituted(nest.body, replaced)
     for name, extent in reversed(outer):
-        body = tirx.For(name, tirx.const(0, str(dtype)), extent, tirx.ForKind.SERIAL, body)
-    zero = tirx.const(0, str(dtype))
+        body = tirx.For(name, tirx.const(0, dtype), extent, tirx.ForKind.SERIAL, body)
+    zero = tirx.const(0, dtype)
     return tirx.For(
-        thread, zero, tirx.const(count, str(dtype)), tirx.ForKind.PARALLEL, body, annotations=dict(loop.annotations)
+        thread, zero, tirx.const(count, dtype), tirx.ForKind.PARALLEL, body, annotations=dict(loop.annotations)
     )
 
 
-def _substituted(body: Any, values: Mapping[Any, Any]) -> Any:
-    pairs: Sequence[tuple[Any, Any]] = list(values.items())
+def substituted(tree: Any, values: Mapping[Any, Any]) -> Any:
+    """A statement or expression with other values in place of variables."""
+    pairs = list(values.items())
 
     def value_of(variable: Any) -> Any:
         return next((value for old, value in pairs if variable.same_as(old)), variable)
 
-    return tvm_ffi.structural_map(body, (tirx.Var, value_of))
+    return tvm_ffi.structural_map(tree, (tirx.Var, value_of))

@@ -27,6 +27,9 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     if rule in winograd.RULES:  # rows and columns of tiles by vectors of channels
         tile = FactorProduct(((0, (-1,)), (1, (-1,)), (2, (-1,))))
         return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
+    if rule == "attention":  # the tiles of both products have as many rows
+        tiles = tuple(FactorProduct(((0, (-1,)), (i, (-1,)))) for i in (1, 3))
+        return (Limit("accumulators in registers", tiles, most=registers(lanes) * lanes),)
     spatial = [i for i, k in enumerate(knobs) if k.role == "spatial"]
     if not spatial or knobs[spatial[0]].num_factors < 3:
         return ()
@@ -57,6 +60,8 @@ def worth_trying(rule: str, position: int, innermost: int, choice: Sequence[int]
     lanes = choice[-1]
     power_of_two = lanes <= MAX_LANES and lanes & (lanes - 1) == 0
     if is_lanes(rule, innermost):
+        return power_of_two and lanes >= LEAST_LANES
+    if rule == "attention" and position > 0:
         return power_of_two and lanes >= LEAST_LANES
     return power_of_two or not (rule in ("packed", "panels") and position == 1)
 

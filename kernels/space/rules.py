@@ -49,8 +49,9 @@ def generate(
     not concern this program.
     """
     own = list(own_traces(workload, target))
-    # TVM's rules treat each stage of a Winograd convolution as a program of its own.
-    sketches = [] if any(rule in winograd.RULES for rule, _ in own) else _tvm_sketches(workload, target, tf32)
+    # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
+    staged = (*winograd.RULES, "attention")
+    sketches = [] if any(rule in staged for rule, _ in own) else _tvm_sketches(workload, target, tf32)
     for rule, trace in own:
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone

@@ -8,6 +8,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from kernels.space.attention import schedule_attention
 from kernels.space.packed import schedule_packed
 from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
@@ -15,6 +16,7 @@ from kernels.space.winograd import schedule_winograd, schedule_winograd_fused
 from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
+    "attention": schedule_attention,
     "packed": schedule_packed,
     "panels": schedule_panels,
     "rows": schedule_rows,

@@ -56,7 +56,7 @@ MALFORMED = {
     "batch as a flag": ("model: {source: onnx:x, batch: true}\n", "model.batch", "whole number"),
     "a shape that is no list": ("model: {source: onnx:x, inputs: {a: 4}}\n", "model.inputs.a", "list"),
     "inputs as a list": ("model: {source: onnx:x, inputs: [1, 2]}\n", "model.inputs", "mapping"),
-    "an extent of zero": ("model: {source: onnx:x, inputs: {a: [1, 0]}}\n", "model.inputs.a", "at least 1"),
+    "a negative extent": ("model: {source: onnx:x, inputs: {a: [1, -1]}}\n", "model.inputs.a", "at least 0"),
     "a huge shape": ("model: {source: onnx:x, inputs: {a: [65536, 65536]}}\n", "model.inputs.a", "2^31"),
     "an extent as text": ("model: {source: onnx:x, inputs: {a: [1, N]}}\n", "model.inputs.a[1]", "whole number"),
     "unknown weights": ("model: {source: onnx:x, weights: trained}\n", "model.weights", "random, original"),

@@ -135,7 +135,7 @@ class PreparedTorch:
                 self._result = function(*inputs)
 
     def outputs(self) -> list[Array]:
-        return [np.ascontiguousarray(tensor.detach().numpy()) for tensor in flatten(self._result)]
+        return [np.array(tensor.detach().numpy(), order="C") for tensor in flatten(self._result)]
 
 
 def flatten(result: Any) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,10 @@ from tuner.protocols import ImportedModel
 if TYPE_CHECKING:
     from tuner.graph import Choices
     from tuner.store import SqlStore
+
+_SCORES_IN_CACHE = 1 << 17
+"""So many scores of a head (512 KiB) stay in a core's second-level cache from one kernel to the next: attention as one
+kernel is then as fast as in three (docs/decisions/0022-attention.md), and is not tried."""
 
 
 @dataclass
@@ -67,19 +71,24 @@ class RunContext:
         return Opening(self.target, measure, workers, self.work, self.folder.parent, self.progress, self.replay)
 
 
+def imported(config: RunConfig) -> ImportedModel:
+    """The configured model. Raises ModelError or MissingPackage."""
+    from tuner import importers
+
+    model = config.model
+    return importers.load(model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims)
+
+
 def lowered(
     config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
 ) -> tuple[ImportedModel, list[Choices]]:
     """The imported model, and its lowered variants, each with the algorithms of its kernels: one for each graph
     configuration, or for `only` alone."""
     from kernels.space import vector_lanes
-    from tuner import importers
-    from tuner.graph import Choices, GraphConfig, choices, clean, lower
+    from tuner.graph import Choices, GraphConfig, attention_scores, choices, clean, lower
 
     progress.phase(f"importing {config.model.source}")
-    model = importers.load(
-        config.model.source, config.model.batch, config.model.inputs, config.model.weights, config.search.seed
-    )
+    model = imported(config)
     tvm_target = target.tvm()
     cleaned = clean(model.module)
     auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))
@@ -87,8 +96,11 @@ def lowered(
     wanted = [only] if only is not None else [
         GraphConfig(layout, depth) for layout in layouts for depth in config.passes.fusion_depths
     ]  # fmt: skip
+    if only is None and config.passes.attention and attention_scores(cleaned, tvm_target) > _SCORES_IN_CACHE:
+        wanted += [replace(graph, attention=True) for graph in wanted if graph.fusion_depth]
     progress.phase(f"cutting {model.name} into tasks")
     variants = [lower(cleaned, graph, tvm_target) for graph in wanted]
+    variants = [v for v in variants if not v.config.attention or v.kernels_of_attention]
     if not config.passes.winograd:
         return model, [Choices(variant) for variant in variants]
     return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]

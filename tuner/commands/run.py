@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,9 @@ from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_st
 from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.errors import UserError
+from tuner.errors import TunerError, UserError
 from tuner.process.interrupts import Interrupts
-from tuner.process.worker import ChildDied, ChildError
+from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from tuner.graph import Choices
     from tuner.store import SqlStore
     from tuner.tuning.context import SearchContext
+
+
+_SHOWN = 300  # characters of an error that a note repeats
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,10 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Run(RunContext):
-    """One run. `resume` is the id of the run that it continues."""
+    """One run. `resume` is the id of the run that it continues; `failures`: what failed after the search, in words."""
 
     resume: str | None = None
+    failures: list[str] = field(default_factory=list)
 
     def execute(self, store: SqlStore) -> RunOutcome:
         """The whole run, from the model to the report."""
@@ -157,10 +163,12 @@ class _Run(RunContext):
         self, model: ImportedModel, variants: list[Choices], store: SqlStore, captured: dict[str, Any]
     ) -> RunFacts:
         from tuner.commands import profile, whole_model
+        from tuner.commands.rehearsal import rehearse
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
         try:
+            rehearse(self, device, model, variants[0].lowered)
             ceilings = device.ceilings  # before the clock starts: measuring them is not within the search's budget
             search = self._search_context(store, captured)
             began = time.monotonic()
@@ -171,18 +179,40 @@ class _Run(RunContext):
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
                 search=result, ceilings=ceilings, environment=captured, search_s=search_s,
-                kernel_baselines=whole_model.kernel_baselines(self, device, result),
+                kernel_baselines={},
                 lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
             )  # fmt: skip
-            parts = whole_model.parts(device, result, facts.winners())
+            with self._costs_itself("the kernels of frameworks were not timed"):
+                facts.kernel_baselines = whole_model.kernel_baselines(self, device, result)
+            parts: whole_model.Parts = {}
+            with self._costs_itself("no tuned kernel could be put into the model"):
+                parts = whole_model.parts(device, result, facts.winners())
         finally:
             device.close()
-        facts.comparison, facts.manifest = whole_model.whole_model(
-            self, device, model, result.lowered, parts, facts.versions()
-        )
-        facts.account = profile.account_of_run(self, model, result.lowered)
+        with self._costs_itself("the whole model was neither compared nor exported"):
+            facts.comparison, facts.manifest = whole_model.whole_model(
+                self, device, model, result.lowered, parts, facts.versions()
+            )
+        with self._costs_itself("where the model's time goes was not measured"):
+            facts.account = profile.account_of_run(self, model, result.lowered)
         facts.notes = [*self.notes, *result.explanations]
         return facts
+
+    @contextlib.contextmanager
+    def _costs_itself(self, what: str) -> Iterator[None]:
+        """For a part after the search: where it fails, `what` is noted with the reason, and the run goes on.
+
+        Where the disk is full or read-only the run ends with that, as nothing more can be written.
+        """
+        try:
+            yield
+        except (TunerError, ChildDied, ChildError, ChildTimeout, OSError, RuntimeError, ValueError, TypeError) as error:
+            files.require_room(self.folder)
+            files.require_temporary_folder()
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:_SHOWN]
+            self.failures.append(f"{what}: {reason}")
+            self.notes.append(self.failures[-1])
+            self.progress.message(self.failures[-1])
 
     def _divides_threads(self) -> bool:
         return "threads" in self.config.passes.kernel
@@ -214,4 +244,8 @@ class _Run(RunContext):
         lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
-        return RunOutcome(self.folder, 130 if self.interrupted() else 0, lines)
+        if self.failures:
+            again = shlex.quote(str(self.folder / "config.yaml"))
+            lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]
+            lines[-1] += f"python -m tuner run {again} --resume {self.folder.name}"
+        return RunOutcome(self.folder, 130 if self.interrupted() else 3 if self.failures else 0, lines)

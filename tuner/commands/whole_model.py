@@ -25,7 +25,7 @@ from tuner.export import library
 from tuner.graph import output_specs
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison
+from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec, ModelComparison
 from tuner.outputs import check_outputs
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Task
@@ -90,12 +90,13 @@ def whole_model(
 def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str]
 ) -> ModelComparison:
-    """Check the tuned model against `references` on seeded inputs, and time all entries interleaved."""
+    """Check the tuned model on inputs of two seeds, and time all entries interleaved on those of the first."""
     seed, threads, settings = run.config.search.seed, run.target.threads, run.settings
     inputs = model_inputs(model.inputs, model.model_spec, seed)
+    more = model_inputs(model.inputs, model.model_spec, seed + 1)
     budget_s = settings.compare_s
     if run.interrupted():
-        entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
+        entries = [e for e in entries if e.name in (TUNED, UNTUNED, EXACT, *references)]
         budget_s = settings.compare_interrupted_s
     if run.replay is not None:
         budget_s = settings.compare_replayed_s
@@ -104,7 +105,7 @@ def compare(
     try:
         return models.compare_models(
             entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed,
-            run.progress.message, probe,
+            run.progress.message, probe, more,
         )  # fmt: skip
     finally:
         if probe is not None:
@@ -128,7 +129,7 @@ def check_original_weights(
 ) -> None:
     """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does."""
     name = run.config.model.source.removeprefix("onnx:")
-    shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch == 1 and not run.config.model.inputs
+    shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch in (None, 1) and not run.config.model.inputs
     if not shipped or run.config.model.weights != "random" or run.interrupted():
         return
     run.progress.phase("checking the original weights against the shipped outputs")

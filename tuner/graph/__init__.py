@@ -4,8 +4,9 @@ from tuner.graph.algorithms import DIRECT, Choices, choices
 from tuner.graph.build import build_untuned, finish
 from tuner.graph.clean import clean
 from tuner.graph.lower import GraphConfig, Lowered, lower, output_specs, preferred_layout
+from tuner.graph.products import attention_scores
 
 __all__ = [
-    "DIRECT", "Choices", "GraphConfig", "Lowered", "build_untuned", "choices", "clean", "finish", "lower",
-    "output_specs", "preferred_layout",
+    "attention_scores", "DIRECT", "Choices", "GraphConfig", "Lowered", "build_untuned", "choices", "clean", "finish",
+    "lower", "output_specs", "preferred_layout",
 ]  # fmt: skip

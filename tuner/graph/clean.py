@@ -17,7 +17,7 @@ from tuner.graph.fold import fold
 from tuner.graph.identities import simplified
 from tuner.graph.norms import rms_norm
 from tuner.graph.reshapes import Reshapes
-from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scales import scaled_product
 
 
@@ -109,12 +109,12 @@ class Clean(Rewriter):
 
     def _emit_convolution(self, pending: _Convolution) -> Any:
         call = pending.call
-        weight = relax.const(pending.weight.astype(str(call.args[1].ty.dtype)))
+        weight = constant_of(pending.weight.astype(str(call.args[1].ty.dtype)))
         result = self.emit(Call(call.op, [pending.data, weight], pending.attrs, call.ty_args))
         if pending.bias is None:
             return result
         bias = pending.bias.reshape(1, -1, 1, 1).astype(str(call.ty.dtype))
-        return self.emit(relax.op.add(result, relax.const(bias)))
+        return self.emit(relax.op.add(result, constant_of(bias)))
 
     def _batch_norm(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         statistics = [array_of(a) for a in args[1:5]]
@@ -132,9 +132,9 @@ class Clean(Rewriter):
             spread = [1] * len(shape)
             spread[int(call.attrs.axis)] = -1
             scaled = self.emit(
-                relax.op.multiply(self.materialize(args[0]), relax.const(scale.reshape(spread).astype(dtype)))
+                relax.op.multiply(self.materialize(args[0]), constant_of(scale.reshape(spread).astype(dtype)))
             )
-            result = self.emit(relax.op.add(scaled, relax.const(shift.reshape(spread).astype(dtype))))
+            result = self.emit(relax.op.add(scaled, constant_of(shift.reshape(spread).astype(dtype))))
         return (result, args[3], args[4])
 
     @functools.cached_property

@@ -18,7 +18,7 @@ from tvm.ir import Call
 
 from tuner.graph import winograd
 from tuner.graph.convolution import Geometry, pack_array, pack_weight
-from tuner.graph.rewriter import Array, Rewriter, array_of, op_name, shape_of
+from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 
 _UNARY = {
     "relax.abs", "relax.clip", "relax.erf", "relax.exp", "relax.log", "relax.negative", "relax.nn.gelu",
@@ -109,7 +109,7 @@ class Pack(Rewriter):
         n, c, h, w = plain
         constant = array_of(value)
         if constant is not None:
-            return Packed(relax.const(pack_array(constant, block)), block, plain)
+            return Packed(constant_of(pack_array(constant, block)), block, plain)
         if c == block:  # one block: moving the axis is all there is to do
             packed = self._kernel(
                 lambda x: te.compute((n, 1, h, w, c), lambda i, _, y, z, k: x[i, k, y, z], "pack"), value, hint="pack"
@@ -163,12 +163,12 @@ class Pack(Rewriter):
         else:
             packed_weight = pack_weight(weight, data.block, out_block)
             compute = geometry.dense(data.block, out_block)
-        packed = relax.const(np.ascontiguousarray(packed_weight))
+        packed = constant_of(np.ascontiguousarray(packed_weight))
         result = self._kernel(compute, data.expr, packed, hint=geometry.hint(), origin=geometry.origin())
         return Packed(result, out_block, shape_of(call))
 
     def _winograd(self, call: Call, geometry: Geometry, data: Packed, weight: Array, out_block: int) -> Packed:
-        packed = relax.const(winograd.pack_weight(weight, self.tile, data.block, out_block))
+        packed = constant_of(winograd.pack_weight(weight, self.tile, data.block, out_block))
         compute = winograd.convolution(geometry, self.tile, data.block, out_block)
         origin = {
             **geometry.origin(),
@@ -197,13 +197,13 @@ class Pack(Rewriter):
         constant = array_of(value)
         if constant is not None:
             if constant.size == 1:
-                return relax.const(constant.reshape(()))
+                return constant_of(constant.reshape(()))
             full = constant.reshape([1] * (4 - constant.ndim) + list(constant.shape)) if constant.ndim <= 4 else None
             if full is None or full.shape[1] not in (1, like.plain[1]):
                 return None
             if full.shape[1] == 1:
-                return relax.const(full[..., None])
-            return relax.const(pack_array(full, like.block))
+                return constant_of(full[..., None])
+            return constant_of(pack_array(full, like.block))
         return self._pack(self.materialize(value), like.block).expr if shape == like.plain else None
 
     def _pool(self, kind: str, call: Call, data: Packed) -> Packed | None:

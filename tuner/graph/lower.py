@@ -17,6 +17,7 @@ from tvm.target import Target
 from kernels.space.sketch_rules import rules_of
 from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
+from tuner.graph import attention
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
 from tuner.graph.origins import ConvolutionOrigins
@@ -32,16 +33,19 @@ class GraphConfig:
 
     `layout`: NCHW, NHWC or NCHW<b>c (channels packed by b). `fusion_depth`: the most operators fused into one
     kernel, 0 for none, -1 for TVM's default. `tile`: convolutions in packed layouts are computed by Winograd's
-    F(tile x tile, 3 x 3) where that is worth a search, 0 for none.
+    F(tile x tile, 3 x 3) where that is worth a search, 0 for none. `attention`: scores, softmax and the product with
+    the values are one kernel, where there are sketch rules for it.
     """
 
     layout: str = "NCHW"
     fusion_depth: int = -1
     tile: int = 0
+    attention: bool = False
 
     def to_text(self) -> str:
         tile = f" tile={self.tile}" if self.tile else ""
-        return f"layout={self.layout} fusion_depth={self.fusion_depth}{tile}"
+        attention = " attention=one kernel" if self.attention else ""
+        return f"layout={self.layout} fusion_depth={self.fusion_depth}{tile}{attention}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class Lowered:
     kernels: Mapping[str, str] = field(default_factory=dict)
     concatenations: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def kernels_of_attention(self) -> tuple[str, ...]:
+        """The names of the kernels that compute attention by themselves."""
+        return tuple(name for name in self.kernels if name.startswith(attention.RULE))
+
 
 def preferred_layout(lanes: int) -> str:
     """The packed layout whose block fills one vector register."""
@@ -66,7 +75,8 @@ def preferred_layout(lanes: int) -> str:
 
 def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     """Lower a cleaned module to kernels and list its tasks, duplicates merged and weighted by use."""
-    module, origins = read_in_place(module, target)
+    attend = config.attention and attention.RULE in rules_of(target)
+    module, origins = read_in_place(module, target, whole_tiles=attend)
     packed = re.fullmatch(r"NCHW(\d+)c", config.layout)
     if packed:
         pack = Pack(module, int(packed.group(1)), config.tile)
@@ -84,6 +94,8 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
             [
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
+                relax.backend.DispatchSampling(),
+                relax.backend.DispatchSortScan(),  # sorts and scans have no legalization
                 relax.transform.LegalizeOps(rules),
                 relax.transform.AnnotateTIROpPattern(),
                 *fuse,
@@ -92,6 +104,8 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         members = _members(module)
         if fuse:
             module = relax.transform.FuseTIR()(module)
+        if attend and fuse:
+            module = attention.merged(module, members, origins)
         module["main"] = _ViewReshapes(module).visit_expr(module["main"])
         module = relax.transform.DeadCodeElimination()(module)
     return _extract(module, config, target, {**plain.origins, **origins}, members, joined.axes)
@@ -210,6 +224,8 @@ def _describe(
     only make a name unique are dropped.
     """
     bare = [re.sub(r"\d+$", "", operator).removeprefix("tir_") for operator in operators]
+    if (shapes := attention.shapes(operators, origins)) is not None:
+        return f"attention_{shapes}", {}
     anchors = [i for i, operator in enumerate(operators) if operator in origins]
     if len(anchors) == 1:
         origin = dict(origins[operators[anchors[0]]])

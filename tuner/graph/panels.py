@@ -40,8 +40,9 @@ class Tiling:
     width: int
 
     @staticmethod
-    def of(rows: int, columns: int, lanes: int) -> Tiling:
-        """The least work, for vectors of `lanes` float32. A core loads about one vector for each multiply-add."""
+    def of(rows: int, columns: int, lanes: int, computed: int | None = None) -> Tiling:
+        """The least work, for vectors of `lanes` float32; with `computed` rows, where they are given. A core loads
+        about one vector for each multiply-add."""
         widest = 4 if rows < _FEW_ROWS else 2
 
         def cost(tiling: Tiling) -> float:
@@ -53,7 +54,7 @@ class Tiling:
             (
                 Tiling(padded, -(-columns // width) * width, width)
                 for width in (lanes * vectors for vectors in (4, 2, 1) if vectors <= widest)
-                for padded in _paddings(rows, _tallest(width, lanes))
+                for padded in ([computed] if computed else _paddings(rows, _tallest(width, lanes)))
             ),
             key=cost,
         )
@@ -85,9 +86,10 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
     """TE of [M, K] by panels [N/width, K, width] -> [M, N]."""
 
     def compute(left: Any, panels: Any) -> Any:
-        return _product(
-            lambda at: left[at], lambda at: panels[at], (), (rows, int(left.shape[1]), columns), tiling, (0, 1)
-        )
+        def row(at: Any) -> Any:
+            return left[_clamped(at[0], rows, tiling.rows), at[1]]
+
+        return _product(row, lambda at: panels[at], (), (rows, int(left.shape[1]), columns), tiling, (0, 1))
 
     return compute
 
@@ -95,26 +97,31 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
 def product(
     batch: Sequence[int],
     extents: tuple[int, int, int],
-    inside: tuple[int, int],
+    inside: tuple[int, int, int],
     readers: tuple[Reader, Reader],
     tiling: Tiling,
     order: Sequence[int],
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
-    Readers read the operands, wherever their elements are. The first stage makes panels of the right one. Its rows and
-    columns beyond those `inside` are copies of the last.
+    Readers read the operands, wherever their elements are. The first stage makes panels of the right one. The operands
+    have M, K and N `inside`: what is beyond is a copy of the last row or column.
     """
     depth, width = extents[1], tiling.width
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
             *outer, number, k, lane = at
-            row = _clamped(k, inside[0], depth)
-            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[1], tiling.columns)))
+            row = _clamped(k, inside[1], depth)
+            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
 
         panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
-        return _product(lambda at: readers[0](left, at), lambda at: panels[at], batch, extents, tiling, order)
+
+        def row(at: Any) -> Any:
+            *outer, i, k = at
+            return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
+
+        return _product(row, lambda at: panels[at], batch, extents, tiling, order)
 
     return compute
 
@@ -132,8 +139,7 @@ def _product(
 
     def element(*at: Any) -> Any:
         *outer, i, j = at
-        a = left((*outer, _clamped(i, rows, tiling.rows), k))
-        return te.sum(a * panels((*outer, j // tiling.width, k, j % tiling.width)), axis=k)
+        return te.sum(left((*outer, i, k)) * panels((*outer, j // tiling.width, k, j % tiling.width)), axis=k)
 
     padded = te.compute((*batch, tiling.rows, tiling.columns), element, "matmul")
     shape = (*batch, rows, columns)

@@ -6,6 +6,7 @@ Element-wise operators, softmax and layer norm see through reshapes, so that bia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
 from tuner.graph.merging import Merged, merged_products, scaling
 from tuner.graph.panels import Tiling, constant_product, product
-from tuner.graph.rewriter import Rewriter, array_of, op_name, shape_of
+from tuner.graph.rewriter import Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scores import scores
 from tuner.graph.views import View, on_base, reader
 
@@ -38,26 +39,42 @@ _LEAST_ROWS = 8
 """Rows of the left operand below which panels of a right operand that is no constant are not worth their copy."""
 
 
-def read_in_place(module: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, dict[str, dict[str, Any]]]:
+def read_in_place(
+    module: tvm.IRModule, target: Target, whole_tiles: bool = False
+) -> tuple[tvm.IRModule, dict[str, dict[str, Any]]]:
     """The module with its products rewritten, and the kernels that they became: name -> what it computes.
+
+    `whole_tiles`: attention's scores have as many rows as they are computed with, and not only columns.
 
     Where the target has no sketch rule for panels, and without products, the module as it is.
     """
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
     if "panels" not in rules_of(target) or not any(op_name(call) == "relax.matmul" for call in calls):
         return module, {}
-    products = Products(module, vector_lanes(target))
+    products = Products(module, vector_lanes(target), whole_tiles)
     return products.run(), products.origins
+
+
+def attention_scores(module: tvm.IRModule, target: Target) -> int:
+    """How many scores one head has, in a cleaned module's largest attention; 0 without one, or where the target has no
+    rule for it."""
+    if "attention" not in rules_of(target):
+        return 0
+    return max((math.prod(shape_of(var)[-2:]) for var in scores(module["main"], _ELEMENT_WISE)), default=0)
 
 
 @dataclass
 class _Pending:
-    """A product that is emitted when its layout is known. `order` is that of its axes once it has been."""
+    """A product that is emitted when its layout is known. `order` is that of its axes once it has been.
+
+    `rows` are those to compute, where they are given.
+    """
 
     left: View
     right: View
     batch: tuple[int, ...]
     extents: tuple[int, int, int]
+    rows: int | None = None
     emitted: Any = None
     order: tuple[int, ...] = ()
 
@@ -68,18 +85,25 @@ class _Pending:
 
 @dataclass(frozen=True)
 class _Padded:
-    """Attention's scores, or the softmax of them, with some columns more than `columns`."""
+    """Attention's scores, or the softmax of them, with some rows and columns more than `rows` and `columns`."""
 
     view: View
+    rows: int
     columns: int
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of columns and rows, as they are and as they are stored."""
+        return (self.columns, self.view.shape[-1]), (self.rows, self.view.shape[-2])
 
 
 class Products(Rewriter):
     """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
 
-    def __init__(self, module: tvm.IRModule, lanes: int) -> None:
+    def __init__(self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False) -> None:
         super().__init__(module)
         self.lanes = lanes
+        self.whole_tiles = whole_tiles
         self.origins: dict[str, dict[str, Any]] = {}
         self._merged: Mapping[Any, Merged] = merged_products(module["main"], lanes)
         self._wide: dict[int, Any] = {}
@@ -158,7 +182,8 @@ class Products(Rewriter):
 
     def materialize(self, value: Any) -> Any:
         if isinstance(value, _Padded):
-            value = value.view.sliced(len(value.view.shape) - 1, 0, value.columns)
+            last = len(value.view.shape) - 1
+            value = value.view.sliced(last, 0, value.columns).sliced(last - 1, 0, value.rows)
         if not isinstance(value, View):
             return super().materialize(value)
         if value.factor != 1:
@@ -203,24 +228,29 @@ class Products(Rewriter):
         if weight is not None:
             return self._by_constant(args[0], weight, shape_of(call)) if weight.size == np.prod(right[-2:]) else None
         shape = shape_of(call)
-        columns = -(-shape[-1] // self.lanes) * self.lanes if var in self._scores else shape[-1]
-        if min(len(left), len(right)) < 2 or left[:-2] != right[:-2] or left[-2] < _LEAST_ROWS:
+        rows, columns = left[-2], shape[-1]
+        if var in self._scores:
+            columns = -(-shape[-1] // self.lanes) * self.lanes
+        if min(len(left), len(right)) < 2 or left[:-2] != right[:-2] or rows < _LEAST_ROWS:
             return None
         if not self.lanes <= columns <= 2 * shape[-1]:
             return None
         batch = tuple(n for n in left[:-2] if n > 1)
         scored = args[0].view if isinstance(args[0], _Padded) else self._view(args[0])
+        computed = scored.shape[-2] if isinstance(args[0], _Padded) and self.whole_tiles else None
+        if var in self._scores and self.whole_tiles:
+            rows = computed = Tiling.of(rows, columns, self.lanes).rows
         operands = [
             self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
-        pending = _Pending(operands[0], operands[1], batch, (left[-2], operands[0].shape[-1], columns))
+        pending = _Pending(operands[0], operands[1], batch, (rows, operands[0].shape[-1], columns), computed)
         whole = View.of(pending, pending.shape)
         factor = operands[0].factor * operands[1].factor
         if factor != 1:
             product = self.materialize(whole)
             whole = View.of(self.emit(relax.op.multiply(product, relax.const(factor, "float32"))), pending.shape)
-        view = self._reshaped(whole, (*shape[:-1], columns))
-        return view if columns == shape[-1] else _Padded(view, shape[-1])
+        view = self._reshaped(whole, (*shape[:-2], rows, columns))
+        return view if view.shape == shape else _Padded(view, *shape[-2:])
 
     def _affine(self, view: View) -> View:
         """The view on an expression, copied where its indices are not affine."""
@@ -241,22 +271,22 @@ class Products(Rewriter):
         return self._kernel(
             constant_product(rows, columns, tiling),
             data,
-            relax.const(tiling.pack(weight)),
+            constant_of(tiling.pack(weight)),
             origin={"op": "matmul", "a": [rows, depth], "b": [depth, columns]},
         )
 
     def _emit_product(self, pending: _Pending) -> Any:
         rows, _, columns = pending.extents
-        inside = pending.right.shape[-2], pending.right.shape[-1]
+        inside = pending.left.shape[-2], pending.right.shape[-2], pending.right.shape[-1]
         indices = pending.left.index(), pending.right.index()
         assert indices[0] is not None and indices[1] is not None, "operands are affine"
         readers = reader(indices[0]), reader(indices[1])
-        tiling = Tiling.of(rows, columns, self.lanes)
+        tiling = Tiling.of(rows, columns, self.lanes, pending.rows)
         return self._kernel(
             product(pending.batch, pending.extents, inside, readers, tiling, pending.order),
             pending.left.base,
             pending.right.base,
-            origin={"op": "matmul", "a": [*pending.batch, rows, inside[0]], "b": [*pending.batch, *inside]},
+            origin={"op": "matmul", "a": [*pending.batch, rows, inside[1]], "b": [*pending.batch, *inside[1:]]},
         )
 
     def _kernel(self, compute: Any, *operands: Any, origin: Mapping[str, Any]) -> Any:
@@ -275,7 +305,7 @@ class Products(Rewriter):
             rows = int(np.prod(left.shape[:-1]))
             wide = self._emit_constant(self.materialize(self._reshaped(left, (rows, depth))), merged.weight)
             if merged.bias is not None:
-                wide = self.emit(relax.op.add(wide, relax.const(merged.bias)))
+                wide = self.emit(relax.op.add(wide, constant_of(merged.bias)))
             self._wide[key] = self._reshaped(View.of(wide, (rows, columns)), (*left.shape[:-1], columns))
         whole: View = self._wide[key]
         return whole.sliced(len(whole.shape) - 1, merged.begin, merged.end)
@@ -285,40 +315,42 @@ class Products(Rewriter):
     def _on_padded(self, name: str, call: Call, args: Sequence[Any]) -> Any:
         """An operator on padded scores; None where they must be cut first."""
         padded = next(a for a in args if isinstance(a, _Padded))
-        wide, columns = padded.view.shape[-1], padded.columns
-        shape = (*shape_of(call)[:-1], wide)
-        if name in _RESHAPES and shape_of(call)[-1] == columns:
-            return _Padded(self._reshaped(padded.view, shape), columns)
+        (columns, wide), (rows, tall) = padded.sizes
+        shape = (*shape_of(call)[:-2], tall, wide)
+        if name in _RESHAPES and shape_of(call)[-2:] == (rows, columns):
+            return replace(padded, view=self._reshaped(padded.view, shape))
         result: View | None = None
         if name in _ELEMENT_WISE:
-            result = self._element_wise(call, [self._lengthened(a, columns, wide) for a in args], shape)
+            result = self._element_wise(call, [self._lengthened(a, padded) for a in args], shape)
         elif name == "relax.nn.softmax":
-            absent = np.where(np.arange(wide) < columns, 0, -np.inf).astype(np.float32)
             view = self._settled(padded.view)
-            masked = self.emit(relax.op.add(view.base, relax.const(absent)))
-            result = self._along_rows(name, call, [View(masked, view.whole, view.shape, view.strides)])
-        return None if result is None else _Padded(result, columns)
+            if wide > columns:
+                absent = np.where(np.arange(wide) < columns, 0, -np.inf).astype(np.float32)
+                masked = self.emit(relax.op.add(view.base, constant_of(absent)))
+                view = View(masked, view.whole, view.shape, view.strides)
+            result = self._along_rows(name, call, [view])
+        return None if result is None else replace(padded, view=result)
 
-    def _lengthened(self, value: Any, columns: int, wide: int) -> Any:
-        """An operand of padded scores with as many columns: copies of its last one."""
+    def _lengthened(self, value: Any, padded: _Padded) -> Any:
+        """An operand of padded scores with as many rows and columns: copies of its last ones."""
         if isinstance(value, _Padded):
             return value.view
         array = array_of(value)
         shape = value.shape if isinstance(value, View) else shape_of(value)
-        if shape[-1:] != (columns,):
+        more = [m - n if len(shape) >= at and shape[-at] == n else 0 for at, (n, m) in enumerate(padded.sizes, 1)][::-1]
+        if not any(more):
             return value
+        more = [0] * (len(shape) - 2) + more[-len(shape) :]
         if array is not None:
-            longer = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, wide - columns)], "edge")
-            return relax.const(longer, str(array.dtype))
+            return relax.const(np.pad(array, [(0, n) for n in more], "edge"), str(array.dtype))
         if value not in self._masks:
+            longer = [n + m for n, m in zip(shape, more, strict=True)]
             pad = self.builder.call_te(
-                lambda x: te.compute(
-                    (*shape[:-1], wide), lambda *at: x[(*at[:-1], te.min(at[-1], columns - 1))], "pad"
-                ),
+                lambda x: te.compute(longer, lambda *at: x[tuple(map(_kept, at, shape, more))], "pad"),
                 self.materialize(value),
                 primfunc_name_hint="pad",
             )
-            self._masks[value] = View.of(self.emit(pad), (*shape[:-1], wide))
+            self._masks[value] = View.of(self.emit(pad), longer)
         return self._masks[value]
 
     def _scaled(self, call: Call, args: Sequence[Any]) -> View | None:
@@ -371,3 +403,8 @@ class Products(Rewriter):
         else:
             result = Call(call.op, [view.base, *[self.materialize(a) for a in args[1:]]], call.attrs)
         return View(self.emit(result), view.whole, view.shape, view.strides)
+
+
+def _kept(index: Any, extent: int, more: int) -> Any:
+    """An index of a tensor that is made longer by copies of its last element."""
+    return te.min(index, extent - 1) if more else index

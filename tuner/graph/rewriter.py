@@ -29,6 +29,11 @@ def array_of(expr: Any) -> Array | None:
     return np.asarray(expr.value.numpy()) if isinstance(expr, GenericConst) else None
 
 
+def constant_of(array: Array) -> Any:
+    """A constant expression of the array's own dtype. `relax.const` alone narrows int64 and float64 to 32 bits."""
+    return relax.const(array, str(array.dtype))
+
+
 def op_name(call: Call) -> str:
     """`relax.nn.conv2d` for an operator call, otherwise the empty string."""
     return str(call.op.name) if isinstance(call.op, tvm.ir.Op) else ""
@@ -77,8 +82,8 @@ class Rewriter:
                 self._values[var] = self.builder.add_func(function, var.name_hint)
         bindings = [b for block in main.body.blocks for b in block.bindings]
         for binding in bindings:
-            self.uses.update(_variables(binding.value))
-        self.uses.update(_variables(main.body.body))
+            self.uses.update(variables_of(binding.value))
+        self.uses.update(variables_of(main.body.body))
         with self.builder.function("main", params, attrs={"num_input": len(params)}):
             with self.builder.dataflow():
                 for binding in bindings:
@@ -116,15 +121,15 @@ def _plainly_named(params: Sequence[Any]) -> list[Any]:
     return plain
 
 
-def _variables(expr: Any) -> Iterator[Any]:
+def variables_of(expr: Any) -> Iterator[Any]:
     """The variables an expression reads directly."""
     if isinstance(expr, Call):
         for arg in expr.args:
-            yield from _variables(arg)
+            yield from variables_of(arg)
     elif isinstance(expr, relax.Tuple):
         for item in expr.fields:
-            yield from _variables(item)
+            yield from variables_of(item)
     elif isinstance(expr, tvm.ir.TupleGetItem):
-        yield from _variables(expr.tuple_value)
+        yield from variables_of(expr.tuple_value)
     elif isinstance(expr, relax.Var):
         yield expr

@@ -1,7 +1,7 @@
 """Where models come from. The prefix of `model.source` chooses the importer, by the table below.
 
 Everything here is a plain function over JSON-able arguments: a *model spec* is
-`{"kind", "source", "batch", "inputs", "weights", "seed"}`, from which every process builds exactly the same
+`{"kind", "source", "batch", "inputs", "dims", "weights", "seed"}`, from which every process builds exactly the same
 model. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
 """
 
@@ -39,36 +39,50 @@ def _load_torch(model_spec: ModelSpec) -> ImportedModel:
 IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
 
 
-def load(source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int) -> ImportedModel:
+def load(
+    source: str,
+    batch: int | None,
+    inputs: Mapping[str, tuple[int, ...]],
+    weights: str,
+    seed: int,
+    dims: Mapping[str, int] | None = None,
+) -> ImportedModel:
     """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
 
-    `inputs` fixes the shape of some inputs by name, batch dimension included; every other input gets
-    `batch` as its leading dimension. `weights` is `random` (drawn from `seed`, at a scale that keeps
-    activations of order one) or `original`. Raises ModelError, or MissingPackage.
+    `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
+    of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
+    `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. Raises
+    ModelError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed))
+    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims))
 
 
 def make_model_spec(
-    source: str, batch: int, inputs: Mapping[str, tuple[int, ...]], weights: str, seed: int
+    source: str,
+    batch: int | None,
+    inputs: Mapping[str, tuple[int, ...]],
+    weights: str,
+    seed: int,
+    dims: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise ModelError(source, f"a batch of {batch}", "model.batch is at least 1")
     if weights not in ("random", "original"):
         raise ModelError(source, f"weights {weights!r} are unknown", "model.weights is random or original")
-    if batch != 1 and inputs and all(shape[:1] != (batch,) for shape in inputs.values()):
+    if batch not in (None, 1) and inputs and all(shape[:1] != (batch,) for shape in inputs.values()):
         raise ModelError(
             source, f"model.batch is {batch}, but no shape in model.inputs begins with {batch}", "make the two agree"
         )
     for name, shape in inputs.items():
-        if any(extent < 1 for extent in shape):
-            raise ModelError(source, f"model.inputs.{name} has the shape {list(shape)}", "every extent is at least 1")
+        if any(extent < 0 for extent in shape):
+            raise ModelError(source, f"model.inputs.{name} has the shape {list(shape)}", "no extent is negative")
     return {
         "kind": _kind(source),
         "source": source,
         "batch": batch,
         "inputs": {name: list(shape) for name, shape in inputs.items()},
+        "dims": dict(dims or {}),
         "weights": weights,
         "seed": seed,
     }

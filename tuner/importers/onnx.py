@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,17 +18,16 @@ except ModuleNotFoundError as error:
 
 from onnx import numpy_helper
 
-from tuner.importers.onnx_clean import clean, with_constants
-from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, first_line, nodes, read
+from tuner.importers.onnx_clean import with_constants
+from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, described, read
+from tuner.importers.onnx_fold import settled
+from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
 from tuner.importers.onnx_weights import draws
 from tuner.protocols import Array, ImportedModel
 from tuner.schema import did_you_mean
 
 __all__ = ["clean_proto", "input_specs", "load", "model_proto", "original_check"]
-
-CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What TVM's converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
 
 
 def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
@@ -41,22 +37,27 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """
     source = model_spec["source"]
     model = read(source)
-    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"])
+    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"], model_spec["dims"])
     return with_constants(model, draws(model, model_spec["seed"]) if model_spec["weights"] == "random" else {})
 
 
 def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     """`model_proto`, simplified. Raises ModelError."""
-    return clean(model_proto(model_spec))
+    return settled(model_proto(model_spec))
 
 
 def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
+    from tuner.importers.onnx_relax.importer import known_operators, to_relax
+    from tuner.importers.onnx_support import unsupported
+
     source = model_spec["source"]
-    model = clean_proto(model_spec)
+    model = expanded(clean_proto(model_spec), known_operators())
+    for node, reason in unsupported(model):
+        raise ModelError(source, f"operator {described(node)} is not supported: {reason}")
     specs = input_specs(model)
     ranges = _integer_ranges(model)
-    module = _to_relax(model, source)
+    module = to_relax(model, source)
     name = Path(source.removeprefix("onnx:")).stem
     return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges})
 
@@ -85,38 +86,6 @@ def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
     case = LIGHT_FOLDER.parent / "real" / name.replace("light_", "test_") / "data.json"
     tolerance = json.loads(case.read_text())
     return inputs, expected, tolerance["rtol"], tolerance["atol"]
-
-
-def _to_relax(model: onnx.ModelProto, source: str) -> Any:
-    from tvm.relax.frontend.onnx import onnx_frontend
-
-    supported = {*onnx_frontend._get_convert_map(), "Constant", "If"}  # noqa: SLF001  TVM has no public list
-    for node in nodes(model.graph):
-        if node.op_type not in supported:
-            raise ModelError(source, f"operator {node.op_type} of node {node.name!r} is not supported by TVM")
-
-    class NamingImporter(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
-        """TVM's importer, which otherwise does not say which node it could not take."""
-
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            try:
-                return super()._convert_operator(op_name, inputs, attrs, opset)
-            except CONVERTER_ERRORS as error:
-                raise ModelError(source, f"operator {op_name}: TVM cannot convert it: {first_line(error)}") from error
-
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    # The frontend prints and warns about names that are not identifiers and about what it then raises.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        importer = NamingImporter(None, "float32")
-        try:
-            module = importer.from_onnx(model.graph, opset)
-        except ModelError:
-            importer.bb._end_block()  # noqa: SLF001  a builder that dies with an open block prints a warning
-            raise
-        except CONVERTER_ERRORS as error:
-            raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
-    return module
 
 
 def _integer_ranges(model: onnx.ModelProto) -> dict[str, list[int]]:

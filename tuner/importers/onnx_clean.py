@@ -68,6 +68,9 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
 
 def store(tensor: onnx.TensorProto, name: str, values: NDArray[Any]) -> None:
     """Fill an empty tensor; only one copy of `values` is made on the way."""
+    if values.dtype.name in ("int4", "uint4", "int2", "uint2"):  # several in a byte
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+        return
     tensor.name = name
     tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
     tensor.dims.extend(values.shape)
@@ -88,8 +91,8 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     renamed: dict[str, str] = {}
     remaining: list[onnx.NodeProto] = []
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = renamed.get(name, name)
+        if renamed:
+            rename_inputs(node, renamed)
         if _is_pass_through(node, read) and node.output[0] not in outputs:
             renamed[node.output[0]] = node.input[0]
         elif (values := _folded(node, stored, shapes, opset)) is not None:
@@ -145,6 +148,10 @@ def _folded(
     node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], shapes: Shapes, opset: int
 ) -> list[onnx.TensorProto] | None:
     """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        given = {name: functools.partial(numpy_helper.to_array, stored[name]) for name in node.input if name in stored}
+        fill = _constant(node, given)
+        return None if fill is None else [numpy_helper.from_array(np.array(fill()), node.output[0])]
     if node.op_type not in FOLDED or any(name and name not in shapes for name in node.output):
         return None  # an output of unknown size is not worth the risk
     if node.op_type == "Shape" and node.input[0] in shapes:
@@ -203,6 +210,21 @@ def _read(node: onnx.NodeProto) -> list[str]:
             names += [name for inner in graph.node for name in _read(inner)]
             names += [output.name for output in graph.output]
     return names
+
+
+def rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node, and the nodes of its subgraphs, read other tensors; what a subgraph itself defines is its own."""
+    for index, name in enumerate(node.input):
+        node.input[index] = names.get(name, name)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            own = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+            own |= {name for inner in graph.node for name in inner.output}
+            outer = {name: new for name, new in names.items() if name not in own}
+            for inner in graph.node:
+                rename_inputs(inner, outer)
+            for output in graph.output:
+                output.name = outer.get(output.name, output.name)
 
 
 def _replace(field: object, values: Sequence[object]) -> None:

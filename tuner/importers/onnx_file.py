@@ -15,6 +15,10 @@ from tuner.errors import ModelError
 
 MAX_ELEMENTS = 2**31
 """Elements of one tensor: indices in the generated code are 32 bits."""
+
+KNOWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
+"""Those of which some operators have converters: the standard's two names, and that of ONNX Runtime."""
+
 MAX_PARAMETER_BYTES = 2**31 - 2**24
 """Parameters of one model: protobuf, and so ONNX Runtime's and every checker's input, ends at 2 GiB."""
 LIGHT_FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -78,6 +82,15 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes(subgraph)
 
 
+def described(node: onnx.NodeProto) -> str:
+    """For a message: a node's operator, with the domain if not the standard's, and its name, or else its outputs."""
+    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    if node.name:
+        return f"{operator} of node {node.name!r}"
+    outputs = ", ".join(repr(name) for name in node.output if name)
+    return f"{operator} of the node that makes {outputs or 'nothing'}"
+
+
 def check_sizes(model: onnx.ModelProto, source: str) -> None:
     """Raise ModelError when a stored tensor, or all of them together, is too large to be true."""
     total = 0
@@ -100,10 +113,8 @@ def check_tensor(source: str, name: str, shape: object, itemsize: int) -> int:
 def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     for node in nodes(model.graph):
         local = any(f.domain == node.domain and f.name == node.op_type for f in model.functions)
-        if node.domain not in ("", "ai.onnx") and not local:
-            raise ModelError(
-                source, f"operator {node.domain}.{node.op_type} of node {node.name!r} is not a standard ONNX operator"
-            )
+        if node.domain not in KNOWN_DOMAINS and not local:
+            raise ModelError(source, f"operator {described(node)} is not a standard ONNX operator")
     try:
         onnx.checker.check_model(model)
         if model.functions:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 import onnx
 from onnx import helper, inliner
 
-from tuner.importers.onnx_clean import clean, with_constants
+from tuner.importers.onnx_clean import with_constants
+from tuner.importers.onnx_fold import settled
 
 _ROUNDS = 3
 """A function may be written with operators that are functions themselves."""
@@ -24,10 +25,13 @@ def expanded(model: onnx.ModelProto, known: Collection[str]) -> onnx.ModelProto:
             break
         _give_types(model.graph)
         _give_defaults([node for node in model.graph.node if node.op_type in unknown], _opset(model))
-        inlined = inliner.inline_selected_functions(
-            model, [("", name) for name in unknown], inline_schema_functions=True
-        )
-        model = _settled(inlined)
+        try:
+            inlined = inliner.inline_selected_functions(
+                model, [("", name) for name in unknown], inline_schema_functions=True
+            )
+        except RuntimeError:  # of some bodies it cannot tell the type of an input that was left out
+            break
+        model = settled(with_constants(inlined, {}))
     return model
 
 
@@ -44,15 +48,6 @@ def _give_defaults(nodes: Iterable[onnx.NodeProto], opset: int) -> None:
         for name, attribute in onnx.defs.get_schema(node.op_type, opset).attributes.items():
             if name not in given and attribute.default_value.name:
                 node.attribute.append(attribute.default_value)
-
-
-def _settled(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model cleaned until nothing changes: functions compute axes from ranks, and shapes from shapes."""
-    nodes = -1
-    while nodes != len(model.graph.node):
-        nodes = len(model.graph.node)
-        model = clean(with_constants(onnx.shape_inference.infer_shapes(model, data_prop=True), {}))
-    return model
 
 
 def _give_types(graph: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tuner.errors import ModelError
+from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
 from tuner.protocols import InputSpec
 from tuner.schema import did_you_mean
@@ -25,10 +26,16 @@ def true_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
-def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+def fix_shapes(
+    model: onnx.ModelProto,
+    source: str,
+    batch: int | None,
+    inputs: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int],
+) -> onnx.ModelProto:
     """The model with static inputs and every shape inferred.
 
-    Raises ModelError for an unknown input, a dynamic extent that neither `batch` nor `inputs` fixes, shapes
+    Raises ModelError for an unknown input, a dynamic extent that nothing fixes (see `onnx_extents`), shapes
     that do not fit together, and tensors too large to be true.
     """
     graph = model.graph
@@ -45,19 +52,25 @@ def fix_shapes(model: onnx.ModelProto, source: str, batch: int, inputs: Mapping[
             hint = did_you_mean(name, names) or f"its inputs: {', '.join(names)}"
             raise ModelError(source, f"model.inputs.{name}: the model has no such input", hint)
     before = _dims(values[0])[:1] or [None]
-    shapes = _input_shapes(values, source, batch, inputs, before[0])
+    stored_text = ", ".join(str(extent) for extent in _dims(values[0]))
+    shapes = fixed_shapes({value.name: _dims(value) for value in values}, source, batch, inputs, dims)
     for value in values:
         _set_shape(value, shapes[value.name])
     after = shapes[names[0]][:1]
     if isinstance(before[0], int) and after and before[0] != after[0]:
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
+    stored = {tensor.name for tensor in graph.initializer}
     for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.name not in stored:
+            output.type.tensor_type.ClearField("shape")
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ModelError(source, f"the shapes do not fit together: {first_line(error)}") from error
+        hint = ""
+        if isinstance(before[0], int) and after and before[0] != after[0]:
+            hint = f"model.batch made {before[0]} {after[0]}; without it: model.inputs.{names[0]}: [{stored_text}]"
+        raise ModelError(source, f"the shapes do not fit together: {first_line(error)}", hint) from error
     _check_values(model.graph, source)
     return model
 
@@ -88,46 +101,12 @@ def static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
     return tuple(dim.dim_value for dim in dims)
 
 
-def _input_shapes(
-    values: Sequence[onnx.ValueInfoProto],
-    source: str,
-    batch: int,
-    inputs: Mapping[str, Sequence[int]],
-    stored_batch: int | str | None,
-) -> Shapes:
-    symbols: dict[str, int] = {}
-    for value in values:
-        given, stored = inputs.get(value.name), _dims(value)
-        if given is None:
-            continue
-        if len(given) != len(stored):
-            raise ModelError(
-                source, f"model.inputs.{value.name} has {len(given)} dimensions, the model has {len(stored)}: {stored}"
-            )
-        symbols.update({name: extent for name, extent in zip(stored, given, strict=False) if isinstance(name, str)})
-    shapes: Shapes = {}
-    for value in values:
-        stored = _dims(value)
-        if value.name in inputs:
-            shapes[value.name] = tuple(inputs[value.name])
-            continue
-        extents = [symbols.get(extent, extent) if isinstance(extent, str) else extent for extent in stored]
-        if extents and (not isinstance(extents[0], int) or extents[0] == stored_batch):
-            extents[0] = batch
-        fixed = tuple(extent for extent in extents if isinstance(extent, int))
-        if len(fixed) != len(stored):
-            raise ModelError(
-                source,
-                f"input {value.name!r} has the dynamic shape {[extent or '?' for extent in stored]}",
-                f"fix it by model.inputs.{value.name}: [...], all extents",
-            )
-        shapes[value.name] = fixed
-    return shapes
-
-
 def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
     """Extents as stored: a number, the name of a symbol, or None."""
-    return [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in value.type.tensor_type.shape.dim]
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        for dim in value.type.tensor_type.shape.dim
+    ]
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:

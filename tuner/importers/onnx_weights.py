@@ -114,9 +114,29 @@ def draws(model: onnx.ModelProto, seed: int) -> dict[str, Callable[[], NDArray[A
             if stored[root].kind == "f" and (math.prod(shapes[root]) > 1 or node.op_type not in SCALED_BY_SCALARS):
                 gain = 1.0 / math.sqrt(_fan_in(node, index, shapes) * incoming.square) if draw is WEIGHT else 1.0
                 drawn[root] = functools.partial(_drawn, draw, seed, root, shapes[root], gain, stored[root])
+        _draw_variance(node, maker, stored, shapes, seed, drawn)
         after = _moments_after(node, [moments.get(name) if name in data else None for name in node.input], shapes)
         moments.update({name: after for name in node.output})
     return drawn
+
+
+def _draw_variance(
+    node: onnx.NodeProto, maker: Mapping[str, onnx.NodeProto], stored: Mapping[str, np.dtype[Any]], shapes: Shapes,
+    seed: int, drawn: dict[str, Callable[[], NDArray[Any]]],
+) -> None:  # fmt: skip
+    """Draw the parameter under a square root or logarithm, alone or plus a scalar, positive: as a variance.
+
+    A batch norm that was exported as its arithmetic has sqrt(variance + epsilon), and half of all normal draws would be
+    the NaN of a negative variance.
+    """
+    if node.op_type not in ("Sqrt", "Log"):
+        return
+    maker_of = maker.get(node.input[0])
+    names = maker_of.input if maker_of is not None and maker_of.op_type == "Add" else node.input
+    for name in names:
+        root = _root(name, maker, stored)
+        if root in drawn or (root is not None and names is node.input and root in shapes and stored[root].kind == "f"):
+            drawn[root] = functools.partial(_drawn, VARIANCE, seed, root, shapes[root], 1.0, stored[root])
 
 
 def _drawn(draw: Draw, seed: int, name: str, shape: tuple[int, ...], gain: float, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -161,6 +161,8 @@ def _inputs(source: str, names: Sequence[str], examples: Tensors | None, model_s
     """Example tensors of the asked shapes: the examples as they are where they fit, else made anew."""
     position = {f"arg{index}": name for index, name in enumerate(names)} | {name: name for name in names}
     given: dict[str, tuple[int, ...]] = {}
+    if model_spec["dims"]:
+        raise ModelError(source, "model.dims: a PyTorch model has no named extents", "write model.inputs.NAME: [...]")
     for key, shape in model_spec["inputs"].items():
         if key not in position:
             hint = did_you_mean(key, names) or f"its inputs: {', '.join(names)}"
@@ -178,7 +180,8 @@ def _inputs(source: str, names: Sequence[str], examples: Tensors | None, model_s
     tensors = []
     for name, example in zip(names, examples, strict=True):
         shape = tuple(example.shape)
-        batched = (model_spec["batch"], *shape[1:]) if shape and shape[:1] == leading else shape
+        batch = model_spec["batch"]
+        batched = (batch, *shape[1:]) if batch is not None and shape and shape[:1] == leading else shape
         tensors.append(_resized(example, given.get(name, batched)))
     return tuple(tensors)
 
@@ -196,6 +199,8 @@ def _resized(example: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
 def _range(example: torch.Tensor) -> list[int]:
     """`[low, high)` for values like the example's: constant ones (masks, segment ids) stay constant."""
+    if example.numel() == 0:
+        return [0, 1]
     low, high = int(example.min()), int(example.max())
     return [low if low == high else min(0, low), high + 1]
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tuner.measure.accuracy import Yardstick, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.states import StateProbe
 from tuner.outputs import OutputCheck, check_outputs
+from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array
@@ -19,9 +21,13 @@ from tuner.protocols import Array
 TUNED = "tuned"
 UNTUNED = "untuned"
 
+EXACT = "float64"
+"""The entry that is not timed: the model in float64, by which all others are checked."""
+
 MODEL_RTOL = 1e-3
 MODEL_ATOL = 1e-4
-"""Tolerances of whole-model outputs: rtol on each element plus atol in units of the largest output.
+"""Tolerances of whole-model outputs where no float64 run can be had: rtol on each element plus atol in units of the
+largest output.
 
 fp32 rounding grows over a hundred layers and differs with the order of summation; frameworks differ from one another by
 some 1e-5 of the largest output. A wrong layout or a missed bias is off by 1e-1.
@@ -32,6 +38,7 @@ HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
 PREPARE_S = 300.0
+_EXACT_S = 120.0
 _REPLY_S = 10.0
 _SHOWN = 300  # characters of a child's error that a note repeats
 
@@ -77,15 +84,19 @@ def compare_models(
     seed: int,
     progress: Callable[[str], None],
     probe: StateProbe | None = None,
+    more_inputs: Sequence[Array] = (),
 ) -> ModelComparison:
     """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved, within
     `budget_s` seconds and for at least `min_rounds` rounds.
 
-    `references` name the entries whose outputs the tuned ones must equal: at least one of them must run for the result
-    to count as verified, and all that run must agree. An entry that does not start is noted and left out, and so is
-    one whose outputs differ from those of every reference: a wrong answer is no measure of speed. `probe` tells the
-    machine's state.
+    The spec named EXACT is not timed: its outputs, in float64, are what all others are checked by (`accuracy`), and it
+    checks the tuned model on `more_inputs` too. Without it (or where it fails) `references` name the entries whose
+    outputs the tuned ones must equal within a tolerance: at least one of them must run for the result to count as
+    verified, and all that run must agree. An entry that does not start is noted and left out, and so is one whose
+    outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state.
     """
+    exact = next((spec for spec in specs if spec.name == EXACT), None)
+    specs = [spec for spec in specs if spec.name != EXACT]
     stored = _store(inputs, folder / "inputs.npz")
     comparison = ModelComparison(ComparisonResult())
     entries: list[BenchmarkEntry] = []
@@ -97,11 +108,16 @@ def compare_models(
             if started is not None:
                 entries.append(started[0])
                 outputs[spec.name] = started[1]
-        _verify(comparison, outputs, references)
-        wrong = _wrong(outputs, references)
-        comparison.notes += [
-            f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
-        ]
+        wrong = None
+        if exact is not None:
+            progress("computing the model in float64")
+            tuned = next((spec for spec in specs if spec.name == TUNED), None)
+            with _ExactRun(exact, folder, threads) as run:
+                wrong = _verify_exactly(comparison, run, outputs, references, stored)
+                if comparison.verified and more_inputs and tuned is not None:
+                    _verify_again(comparison, run, tuned, more_inputs)
+        if wrong is None:
+            wrong = _by_tolerance(comparison, outputs, references)
         progress("comparing whole models")
         comparison.result = compare_interleaved(
             [entry for entry in entries if entry.name not in wrong],
@@ -165,6 +181,105 @@ def _arrays(path: Path) -> list[Array]:
         return [stored[name] for name in stored.files]
 
 
+class _ExactRun:
+    """A child that computes the model in float64; started when it is first asked. A context."""
+
+    def __init__(self, spec: EntrySpec, folder: Path, threads: int) -> None:
+        self._child = Child(spec.service, spec.settings, env=thread_env(threads), limits=for_compilers())
+        self.folder, self.threads = folder, threads
+
+    def __enter__(self) -> _ExactRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.close()
+
+    def yardstick(self, inputs: Path) -> Yardstick:
+        """What is right for stored inputs. Raises the errors of a child."""
+        path = self.folder / "outputs-exact.npz"
+        unit = self._child.call("outputs", _EXACT_S, inputs_npz_path=str(inputs), path=str(path))["unit"]
+        with np.load(path, allow_pickle=False) as stored:
+            runs: dict[str, list[Array]] = {}
+            for name in stored.files:  # in order: exact_0, exact_1, ..., noisy_0_0, ...
+                runs.setdefault(name.rpartition("_")[0], []).append(stored[name])
+        return Yardstick(runs.pop("exact"), list(runs.values()), unit)
+
+
+def _verify_exactly(
+    comparison: ModelComparison, run: _ExactRun, outputs: Mapping[str, list[Array]], references: Sequence[str],
+    inputs: Path,
+) -> dict[str, str] | None:  # fmt: skip
+    """Check all outputs against float64, note what came of it, and tell why each wrong entry (but the tuned one) is
+    wrong; None, with a note, where there is no float64 run."""
+    try:
+        yardstick = run.yardstick(inputs)
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"no float64 run to verify by: {str(error)[:_SHOWN]}")
+        return None
+    wrong = {}
+    agreed = []
+    for name in [n for n in references if n in outputs]:
+        if (check := yardstick.check(outputs[name])).ok:
+            agreed.append(outputs[name])
+        else:
+            wrong[name] = check.reason
+    if wrong and not agreed:  # all that answer disagree with it: then it may be the one that is wrong
+        comparison.notes.append("the float64 run differs from every reference and is not used")
+        return None
+    for peer in agreed:
+        yardstick = yardstick.with_peer(peer)
+    for name in sorted(outputs.keys() - {TUNED, *references}):
+        if not (check := yardstick.check(outputs[name])).ok:
+            wrong[name] = check.reason
+    comparison.notes += [f"{n} is not compared: its outputs are wrong: {why}" for n, why in wrong.items()]
+    _verdict(comparison, yardstick, outputs)
+    return wrong
+
+
+def _verdict(comparison: ModelComparison, yardstick: Yardstick, outputs: Mapping[str, list[Array]]) -> None:
+    if TUNED not in outputs:
+        comparison.notes.append("the tuned model did not run; nothing is verified")
+        return
+    if why := degenerate(yardstick.exact):
+        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
+        return
+    check = yardstick.check(outputs[TUNED])
+    comparison.verified = check.ok
+    comparison.max_abs_error, comparison.max_rel_error = check.max_abs_error, check.max_rel_error
+    if not check.ok:
+        comparison.notes.append(f"outputs differ from the float64 run: {check.reason}")
+    comparison.notes.append("tuned outputs compared with a float64 run on seeded inputs")
+
+
+def _verify_again(comparison: ModelComparison, run: _ExactRun, tuned: EntrySpec, inputs: Sequence[Array]) -> None:
+    """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only once."""
+    stored, path = _store(inputs, run.folder / "more-inputs.npz"), run.folder / "more-outputs.npz"
+    try:
+        yardstick = run.yardstick(stored)
+        with Child(tuned.service, tuned.settings, env=thread_env(run.threads)) as child:
+            _prepare(child, stored, path, tuned.prepare_s)
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"verified on one set of inputs only: {str(error)[:_SHOWN]}")
+        return
+    check = yardstick.check(_arrays(path))
+    comparison.verified = check.ok
+    comparison.notes.append(
+        "and on inputs of another seed" if check.ok else f"outputs differ on inputs of another seed: {check.reason}"
+    )
+
+
+def _by_tolerance(
+    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]
+) -> dict[str, str]:
+    """Check by tolerance against the references; why each wrong entry (but the tuned one) is wrong."""
+    _verify(comparison, outputs, references)
+    wrong = _wrong(outputs, references)
+    comparison.notes += [
+        f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
+    ]
+    return wrong
+
+
 def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> None:
     """Check the tuned outputs against those of every reference that ran, and note what came of it."""
     if TUNED not in outputs:
@@ -173,6 +288,9 @@ def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], ref
     checks = _checks(outputs[TUNED], outputs, references)
     if not checks:
         comparison.notes.append("no independent reference ran; outputs are not verified")
+        return
+    if why := without_number(outputs[TUNED]):
+        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
         return
     comparison.verified = all(check.ok for check in checks.values())
     comparison.notes += [
@@ -210,11 +328,17 @@ def run_once(
     library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
 ) -> list[Array] | str:
     """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
     settings = {"library": str(library), "threads": threads, "device": device}
-    with Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads)) as child:
+    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
+    return answer_once(spec, inputs, folder, threads)
+
+
+def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
+    """The outputs of an entry, computed in a fresh child; the reason when it fails."""
+    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
+    with Child(spec.service, spec.settings, env=thread_env(threads)) as child:
         try:
-            _prepare(child, stored, outputs)
+            _prepare(child, stored, outputs, spec.prepare_s)
         except (ChildDied, ChildTimeout, ChildError) as error:
             return str(error)
     return _arrays(outputs)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import shutil
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tuner.devices.cpu.codegen import c_compiler
 from tuner.errors import InfrastructureError
 from tuner.measure.compiled_model import static_outputs
 from tuner.process.pinning import pin_workers, thread_env
@@ -165,9 +165,7 @@ class _OnVirtualMachine:
 
 def compiled_stamp(folder: Path) -> Path:
     """The instrument as a shared library. Raises InfrastructureError without a C compiler."""
-    compiler = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
-    if compiler is None:
-        raise InfrastructureError("no C compiler found (cc, gcc or clang): install one, e.g. the package gcc")
+    compiler = c_compiler()
     source, made = folder / "stamp.c", folder / "stamp.so"
     source.write_text(_STAMP % (_MOST_STAMPS, _MOST_STAMPS))
     command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(made), str(source)]

@@ -49,3 +49,12 @@ def linker() -> list[str]:
         if program:
             return [program, *flags]
     raise InfrastructureError("no linker found (ld, cc or gcc)", "install a C toolchain, e.g. the package gcc")
+
+
+def c_compiler() -> str:
+    """The program that compiles C. Raises InfrastructureError without one."""
+    names = ("cc", "gcc", "g++", "clang")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        raise InfrastructureError(f"no C compiler found ({', '.join(names)})", "install one, e.g. the package gcc")
+    return program

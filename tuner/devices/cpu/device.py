@@ -19,7 +19,7 @@ from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -94,7 +94,8 @@ class Cpu:
         return {key: {reply["name"]: reply["samples_s"]} for key, reply in timed.items()}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models, and the baselines that were asked for, each with the model in the form it takes."""
+        """The compiled models, the baselines that were asked for, each with the model in the form it takes, and the run
+        in float64."""
         compiled = {
             name: EntrySpec(
                 name, "tuner.measure.compiled_model:CompiledModelWorker",
@@ -114,7 +115,10 @@ class Cpu:
             }  # fmt: skip
             prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
             entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
-        return entries
+        settings = {
+            "model_spec": dict(model.model_spec), "threads": self._threads, "provider": "tuner.importers:torch_module",
+        }  # fmt: skip
+        return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", settings)]
 
     def close(self) -> None:
         self.builder.close()

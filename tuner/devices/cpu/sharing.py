@@ -66,8 +66,9 @@ class Sharing:
         return found
 
     def choose(self, graph: Lowered, options: Options) -> Together | None:
-        """Each task is settled in turn, until none changes. A kernel whose threads' parts are not known takes part by
-        its own time alone."""
+        """Each task is settled in turn, until none changes: from the fastest alone, and from those whose threads read
+        least in common, since a chain of kernels may be better only when all of it has changed. A kernel whose threads'
+        parts are not known takes part by its own time alone."""
         round_trip_s = self._measured_s()
         if round_trip_s is None:
             return None
@@ -95,18 +96,22 @@ def together(
         alone = sum(weights[key] * options[key][candidate] for key, candidate in candidates.items())
         return alone, traffic.seconds({k: s for k, c in candidates.items() if (s := shares.get((k, c))) is not None})
 
-    fastest = seconds(chosen)
-    best = sum(fastest)
-    for _ in range(_SWEEPS):
-        before = best
-        for key in chosen:
-            for candidate in options[key]:
-                total = sum(seconds({**chosen, key: candidate}))
-                if total < best:
-                    best, chosen[key] = total, candidate
-        if best == before:
-            break
-    return Together(chosen, *seconds(chosen), fastest)
+    def settled(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
+        best = sum(seconds(chosen))
+        for _ in range(_SWEEPS):
+            before = best
+            for key in chosen:
+                for candidate in options[key]:
+                    total = sum(seconds({**chosen, key: candidate}))
+                    if total < best:
+                        best, chosen = total, {**chosen, key: candidate}
+            if best == before:
+                break
+        return chosen
+
+    apart = {key: min(options[key], key=lambda c: traffic.read_by_several(key, shares.get((key, c)))) for key in chosen}
+    best = min(settled(chosen), settled(apart), key=lambda candidates: sum(seconds(candidates)))
+    return Together(best, *seconds(best), seconds(chosen))
 
 
 class _Traffic:
@@ -127,6 +132,13 @@ class _Traffic:
         for _ in range(2):
             trips = sum(_call(holders, writers, touched) for touched in calls)
         return trips * _SAMPLED * self._round_trip_s
+
+    def read_by_several(self, key: str, shares: Shares | None) -> int:
+        """Sampled lines that more than one thread reads in the calls of a task."""
+        if shares is None:
+            return self._lines
+        calls = [self._lines_of(n, shares)[0] for n, (called, _) in enumerate(self._calls) if called == key]
+        return sum(sum(map(len, read)) - len(np.unique(np.concatenate(read))) for read in calls)
 
     def _lines_of(self, number: int, shares: Shares) -> _Touched:
         known = self._touched.get((number, id(shares)))

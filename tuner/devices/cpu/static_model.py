@@ -18,10 +18,9 @@ The layouts of DLTensor and TVMFFIAny are those of DLPack and of TVM's C API (tv
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ import numpy as np
 import tvm
 from tvm.target import Target
 
+from tuner.devices.cpu.codegen import c_compiler
 from tuner.graph import Lowered
 from tuner.graph.joins import ALIGNMENT
 from tuner.graph.plan import Plan, Tensor
@@ -169,7 +169,7 @@ class StaticModel:
                     file.write(np.ascontiguousarray(array).data)
                 file.truncate(max(self._plan.constant_bytes, ALIGNMENT))
             (folder / "model.c").write_text(source(self._plan, self._symbols), encoding="ascii")
-            command = [_compiler(), "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-o", str(Path(path).resolve())]
+            command = [c_compiler(), "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-o", str(Path(path).resolve())]
             done = subprocess.run(
                 [*command, "model.c", *objects], cwd=folder, capture_output=True, text=True, check=False
             )
@@ -235,11 +235,3 @@ def _place(tensor: Tensor, inputs: int) -> str:
     if place.kind in ("input", "output"):
         return f"{{ARGUMENT_KIND, {place.at + (inputs if place.kind == 'output' else 0)}}}"
     return f"{{{place.kind.upper()}_KIND, {place.at}}}"
-
-
-def _compiler() -> str:
-    names: Sequence[str] = ("cc", "gcc", "g++", "clang")
-    for name in names:
-        if program := shutil.which(name):
-            return program
-    raise RuntimeError(f"no C compiler found ({', '.join(names)})")

@@ -81,5 +81,5 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InfrastructureError, match=r"nothing\.so: no account of its time"):
         account.take(tmp_path / "nothing.so", INPUTS, 1, 0.1)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(InfrastructureError, match=r"no C compiler found .*: install one"):
+    with pytest.raises(InfrastructureError, match=r"no C compiler found"):
         account.compiled_stamp(tmp_path)

@@ -1,0 +1,51 @@
+"""The shapes of an ONNX graph's inputs, from what is stored and what the configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tuner.errors import ModelError
+from tuner.importers.onnx_extents import Extent, fixed_shapes
+
+Stored = Mapping[str, list[Extent]]
+
+
+def _fixed(stored: Stored, batch: int | None = None, **given: Any) -> dict[str, tuple[int, ...]]:
+    return fixed_shapes(stored, "onnx:m", batch, given.get("inputs", {}), given.get("dims", {}))
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "shapes"),
+    [
+        ({"x": [3, 32, 32]}, {}, [(3, 32, 32)]),
+        ({"x": [8, 64]}, {}, [(8, 64)]),
+        ({"x": [1, 64]}, {"batch": 4}, [(4, 64)]),
+        ({"x": [None, 3, 8]}, {}, [(1, 3, 8)]),
+        ({"x": ["batch", 16], "state": [2, "batch", 32]}, {"batch": 4}, [(4, 16), (2, 4, 32)]),
+        ({"x": ["N", 16], "t": ["N", 1]}, {"inputs": {"x": (5, 16)}}, [(5, 16), (5, 1)]),
+        ({"ids": ["batch", "seq"], "mask": ["batch", "seq"]}, {"dims": {"seq": 9}}, [(1, 9), (1, 9)]),
+        ({"x": [1, 4], "past": [1, 0, 4]}, {}, [(1, 4), (1, 0, 4)]),
+        ({"past": ["batch", "length", 4]}, {"dims": {"length": 0}}, [(1, 0, 4)]),
+    ],
+)
+def test_shapes(stored: Stored, given: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
+    assert list(_fixed(stored, **given).values()) == shapes
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "words"),
+    [
+        ({"ids": ["batch", "seq"]}, {}, r"model.dims: \{seq: 128\} or model.inputs.ids: \[1, 128\]"),
+        ({"x": ["seq", 1, 16]}, {}, r"model.dims: \{seq: 128\}"),
+        ({"x": [None, 3, None]}, {}, r"model.inputs.x: \[1, 3, 128\]"),
+        ({"x": ["seq", 2]}, {"dims": {"sek": 3}}, "did you mean 'seq'"),
+        ({"x": ["N", 2], "t": ["N"]}, {"inputs": {"x": (2, 2), "t": (3,)}}, "N is 3 here and 2 elsewhere"),
+        ({"x": ["N", 2]}, {"inputs": {"x": (2,)}}, "1 dimensions, the model has 2"),
+    ],
+)
+def test_refusals(stored: Stored, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        _fixed(stored, **given)

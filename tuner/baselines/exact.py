@@ -1,0 +1,128 @@
+"""The whole model in float64, and how far rounding in the model's own precision moves its outputs.
+
+Every operator of the PyTorch form is computed in float64, whatever precision the model asks for. How much error is to
+be expected of a right implementation is sampled: the same run with each operand of each operator off by a random
+relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997);
+it sees cancellation, depth and saturation, which no fixed tolerance does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from tuner.baselines.torch import flatten, use_threads
+from tuner.baselines.worker import named
+from tuner.protocols import Array
+
+NOISY_RUNS = 3
+
+
+class ExactWorker:
+    """A child's service: outputs of `model_spec` in float64 for any inputs. `provider` is `module:function`, which
+    makes the model as a torch module. Raises what the provider does, when an operation first needs the module."""
+
+    def __init__(self, model_spec: Mapping[str, Any], threads: int, provider: str) -> None:
+        self._model_spec, self._threads, self._provider = model_spec, threads, provider
+        self._module: torch.nn.Module | None = None
+        self._stored_unit = 0.0
+
+    def op_outputs(self, inputs_npz_path: str, path: str) -> dict[str, Any]:
+        """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
+        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}."""
+        module = self._loaded()
+        with np.load(inputs_npz_path, allow_pickle=False) as stored:
+            inputs = [torch.from_numpy(np.array(stored[name])) for name in stored.files]
+        exact = InFloat64(seen=self._stored_unit)
+        results = {f"exact_{i}": array for i, array in enumerate(_run(module, exact, inputs))}
+        for run in range(NOISY_RUNS):
+            noisy = InFloat64(exact.unit, seed=run + 1)
+            results |= {f"noisy_{run}_{i}": array for i, array in enumerate(_run(module, noisy, inputs))}
+        with open(path, "wb") as file:
+            np.savez(file, **results)  # type: ignore[arg-type]  # of arrays only
+        return {"unit": exact.unit}
+
+    def _loaded(self) -> torch.nn.Module:
+        """The module in float64; `_stored_unit` is the unit roundoff of the coarsest type that it was stored in."""
+        if self._module is None:
+            use_threads(self._threads)
+            module: torch.nn.Module = named(self._provider)(self._model_spec)[0].eval()
+            stored = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+            self._stored_unit = max((torch.finfo(dtype).eps / 2 for dtype in stored), default=0.0)
+            self._module = module.double()
+        return self._module
+
+
+def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[torch.Tensor]) -> list[Array]:
+    wide = [mode.lifted(tensor) for tensor in inputs]
+    torch._C._set_mkldnn_enabled(False)  # noqa: SLF001  oneDNN has no float64; the public switch warns of TF32
+    try:
+        with torch.no_grad(), mode:
+            result = module(*wide)
+    finally:
+        torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
+    return [np.array(tensor.numpy(), order="C") for tensor in flatten(mode.lifted(result))]
+
+
+class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """Inside this context every floating operator computes in float64: operands are widened, and conversions to a
+    narrower type widen as well. `unit` then is the unit roundoff of the coarsest type that the model asked for.
+
+    With `noise` (a unit roundoff) each floating operand has a relative error drawn from N(0, noise^2).
+    """
+
+    def __init__(self, noise: float = 0.0, seed: int = 0, seen: float = 0.0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.unit = max(seen, torch.finfo(torch.float64).eps / 2)
+        self._noise = noise
+        self._rng = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not _writes(func):
+            change = self.lifted if _moves(func) else self._noisy
+            args, kwargs = tree_map(change, args), tree_map(change, kwargs)
+        return tree_map(self.lifted, func(*args, **kwargs))
+
+    def lifted(self, value: Any) -> Any:
+        """`value` in float64 where it is a floating tensor or type (or holds some); else itself."""
+        if isinstance(value, torch.dtype) and value.is_floating_point:
+            self._see(value)
+            return torch.float64
+        if isinstance(value, torch.Tensor):
+            if not value.is_floating_point():
+                return value
+            self._see(value.dtype)
+            return value.to(torch.float64) if value.dtype != torch.float64 else value
+        return value if not isinstance(value, (tuple, list, dict)) else tree_map(self.lifted, value)
+
+    def _noisy(self, value: Any) -> Any:
+        value = self.lifted(value)
+        if not self._noise or not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        off = torch.randn(value.shape, generator=self._rng, dtype=torch.float64)
+        return value * off.mul_(self._noise).add_(1.0)
+
+    def _see(self, dtype: torch.dtype) -> None:
+        self.unit = max(self.unit, torch.finfo(dtype).eps / 2)
+
+
+_MOVING = ("view", "expand", "transpose", "permute", "t", "slice", "select", "unsqueeze", "squeeze", "alias", "detach",
+           "clone", "_to_copy", "cat", "split", "split_with_sizes", "unbind", "as_strided", "reshape", "_unsafe_view",
+           "lift_fresh", "embedding", "index_select", "gather", "index", "constant_pad_nd", "unfold",
+           "eq", "ne", "isnan", "isinf", "round", "floor", "ceil", "trunc")  # fmt: skip
+"""Operators that compute nothing: rounding adds no error to a move."""
+
+
+def _moves(func: Any) -> bool:
+    return func.overloadpacket.__name__ in _MOVING
+
+
+def _writes(func: Any) -> bool:
+    """Whether it changes an operand, which then must be the tensor itself and no copy of it."""
+    return bool(func._schema.is_mutable)  # noqa: SLF001  its only home

@@ -1,0 +1,245 @@
+"""Quantized operators: integers between, exact, with one rounding to even at the end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, array_of, axis_of, const, relax, shape_of
+from tuner.importers.onnx_relax.pooling import automatic_pads
+
+
+def dequantized(node: Node, value: Any, scale: Any, zero: Any, axis: int = 1, block: int = 0) -> Any:
+    """(value - zero) * scale, in the dtype of the scale: one number, one for each index of an axis, or one a block."""
+    dtype = str(scale.ty.dtype)
+    inner = "float32" if dtype in ("float16", "bfloat16") else dtype
+    shape = shape_of(value)
+    wide = node.emit(relax.op.astype(value, "int32" if zero is not None else inner))
+    if zero is not None:
+        offset = relax.op.astype(_spread(node, zero, shape, axis, block), "int32")
+        wide = node.emit(relax.op.astype(relax.op.subtract(wide, offset), inner))
+    factor = _spread(node, scale, shape, axis, block)
+    factor = factor if inner == dtype else node.emit(relax.op.astype(factor, inner))
+    made = node.emit(relax.op.multiply(wide, factor))
+    return made if inner == dtype else node.emit(relax.op.astype(made, dtype))
+
+
+def quantized(node: Node, value: Any, scale: Any, zero: Any, dtype: str, axis: int = 1, block: int = 0) -> Any:
+    """value / scale, rounded to even, plus zero, within the dtype's range."""
+    shape = shape_of(value)
+    if str(value.ty.dtype) != "float32":
+        value = node.emit(relax.op.astype(value, "float32"))
+    factor = _spread(node, scale, shape, axis, block)
+    if str(factor.ty.dtype) != "float32":
+        factor = node.emit(relax.op.astype(factor, "float32"))
+    steps = node.emit(relax.op.round(relax.op.divide(value, factor)))
+    if zero is not None:
+        offset = relax.op.astype(_spread(node, zero, shape, axis, block), "float32")
+        steps = node.emit(relax.op.add(steps, offset))
+    limits = np.iinfo(dtype)
+    return node.emit(relax.op.astype(relax.op.clip(steps, float(limits.min), float(limits.max)), dtype))
+
+
+def _spread(node: Node, parameter: Any, shape: Sequence[int], axis: int, block: int) -> Any:
+    """A scale or a zero point in a shape that broadcasts over a tensor of the given one."""
+    own = shape_of(parameter)
+    if own in ((), (1,)):
+        return node.emit(relax.op.reshape(parameter, ()))
+    axis = axis_of(axis, len(shape))
+    if block and len(own) == len(shape):
+        array = array_of(parameter)
+        keep = [slice(None)] * axis + [slice(0, shape[axis])]
+        if array is not None:
+            return const(np.repeat(array, block, axis)[tuple(keep)], str(parameter.ty.dtype))
+        repeated = node.emit(relax.op.repeat(parameter, block, axis))
+        return node.emit(relax.op.strided_slice(repeated, [axis], [0], [shape[axis]]))
+    if len(own) == 1:
+        return node.emit(relax.op.reshape(parameter, [-1 if a == axis else 1 for a in range(len(shape))]))
+    return parameter
+
+
+def dequantize_linear(node: Node) -> Any:
+    """DequantizeLinear of a tensor, of an axis, or of blocks."""
+    axis, block = node.attributes.get("axis", 1), int(node.attributes.get("block_size", 0))
+    made = dequantized(node, node.input(0), node.input(1), node.input(2), axis, block)
+    wanted = node.attributes.get("output_dtype", 0)
+    return node.emit(relax.op.astype(made, _name(wanted))) if wanted else made
+
+
+def quantize_linear(node: Node) -> Any:
+    """QuantizeLinear of a tensor, of an axis, or of blocks, to 8, 16 or 32 bits."""
+    wanted = node.attributes.get("output_dtype", 0)
+    dtype = node.dtype(2) if node.input(2) is not None else _name(wanted) if wanted else "uint8"
+    if not dtype.startswith(("int", "uint")) or dtype.endswith(("int4", "int2")):
+        raise Unsupported(f"quantizing to {dtype}")
+    axis, block = node.attributes.get("axis", 1), int(node.attributes.get("block_size", 0))
+    return quantized(node, node.input(0), node.input(1), node.input(2), dtype, axis, block)
+
+
+def _name(tensor_dtype: int) -> str:
+    from onnx import helper
+
+    return str(helper.tensor_dtype_to_np_dtype(tensor_dtype).name)
+
+
+def _centred(node: Node, value: Any, zero: Any, axis: int) -> Any:
+    """value - zero as int32; the zero point may be one number or a vector along an axis."""
+    wide = node.emit(relax.op.astype(value, "int32"))
+    if zero is None:
+        return wide
+    offset = relax.op.astype(_spread(node, zero, shape_of(value), axis, 0), "int32")
+    return node.emit(relax.op.subtract(wide, offset))
+
+
+def convolution(node: Node, value: Any, weight: Any) -> Any:
+    """A convolution over one to three axes with a Conv node's attributes."""
+    shape, widths = shape_of(value), list(shape_of(weight)[2:])
+    rank = len(shape) - 2
+    if rank not in (1, 2, 3):
+        raise Unsupported(f"a kernel over {rank} axes")
+    ones = [1] * rank
+    strides, dilations = (list(node.attributes.get(name, ones)) for name in ("strides", "dilations"))
+    pads = list(node.attributes.get("pads", [0] * 2 * rank))
+    mode = node.text("auto_pad", "NOTSET")
+    if mode != "NOTSET":
+        pads = automatic_pads(mode, shape[2:], widths, strides, dilations)
+    operator = getattr(relax.op.nn, f"conv{rank}d")
+    return node.emit(operator(
+        value, weight, strides, pads, dilations, int(node.attributes.get("group", 1)), out_dtype=str(value.ty.dtype)
+    ))  # fmt: skip
+
+
+def conv_integer(node: Node) -> Any:
+    return convolution(
+        node, _centred(node, node.input(0), node.input(2), 1), _centred(node, node.input(1), node.input(3), 0)
+    )
+
+
+def qlinear_conv(node: Node) -> Any:
+    """QLinearConv: inputs and their scales and zero points, weights and theirs, the output's, and a bias."""
+    data, weight = _centred(node, node.input(0), node.input(2), 1), _centred(node, node.input(3), node.input(5), 0)
+    total = convolution(node, data, weight)
+    if node.input(8) is not None:
+        spread = (1, -1, *([1] * (len(node.shape()) - 2)))
+        total = node.emit(relax.op.add(total, relax.op.reshape(node.input(8), spread)))
+    scale = relax.op.multiply(node.input(1), node.input(4))
+    return _requantized(node, total, node.emit(scale), node.input(6), node.input(7), 1)
+
+
+def _requantized(node: Node, total: Any, scale: Any, out_scale: Any, zero: Any, axis: int) -> Any:
+    factor = _spread(node, node.emit(relax.op.divide(scale, out_scale)), shape_of(total), axis, 0)
+    steps = node.emit(relax.op.multiply(relax.op.astype(total, "float32"), factor))
+    return quantized(node, steps, const(1.0, "float32"), zero, str(zero.ty.dtype))
+
+
+def qlinear_matmul(node: Node) -> Any:
+    """QLinearMatMul: a, its scale and zero point, b and its, and the output's; rows or columns may have their own."""
+    a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = (node.input(index) for index in range(8))
+    left, right = _centred(node, a, a_zero, -2), _centred(node, b, b_zero, -1)
+    total = node.emit(relax.op.matmul(left, right))
+    factors = [
+        _spread(node, parameter, shape_of(total), axis, 0)
+        for parameter, axis in ((a_scale, len(shape_of(total)) - 2), (b_scale, len(shape_of(total)) - 1))
+    ]
+    product = node.emit(relax.op.multiply(*factors))
+    wide = node.emit(relax.op.astype(total, "float32"))
+    scaled = node.emit(relax.op.multiply(wide, relax.op.astype(product, "float32")))
+    return quantized(node, scaled, scale, zero, str(zero.ty.dtype))
+
+
+def dynamic_quantize_matmul(node: Node) -> Any:
+    """DynamicQuantizeMatMul of com.microsoft: a is quantized as DynamicQuantizeLinear does it, b was before."""
+    a, b, b_scale, b_zero, bias = (node.input(index) for index in range(5))
+    whole = list(range(len(node.shape())))
+    zero_f, top = const(0.0, "float32"), const(255.0, "float32")
+    highest = node.emit(relax.op.maximum(relax.op.max(a, whole), zero_f))
+    lowest = node.emit(relax.op.minimum(relax.op.min(a, whole), zero_f))
+    scale = node.emit(relax.op.divide(relax.op.subtract(highest, lowest), top))
+    zero = node.emit(relax.op.round(relax.op.clip(relax.op.divide(relax.op.negative(lowest), scale), 0.0, 255.0)))
+    steps = node.emit(relax.op.astype(quantized(node, a, scale, zero, "uint8"), "int32"))
+    left = node.emit(relax.op.subtract(steps, relax.op.astype(zero, "int32")))
+    total = node.emit(relax.op.matmul(left, _centred(node, b, b_zero, -1)))
+    return _to_float(node, total, scale, b_scale, bias)
+
+
+def _to_float(node: Node, total: Any, scale: Any, b_scale: Any, bias: Any) -> Any:
+    factor = _spread(node, b_scale, shape_of(total), -1, 0)
+    scaled = relax.op.multiply(relax.op.astype(total, "float32"), node.emit(relax.op.multiply(scale, factor)))
+    made = node.emit(scaled)
+    return made if bias is None else node.emit(relax.op.add(made, bias))
+
+
+def matmul_integer_to_float(node: Node) -> Any:
+    """MatMulIntegerToFloat of com.microsoft: a, b, their scales, their zero points, a bias."""
+    left, right = _centred(node, node.input(0), node.input(4), -2), _centred(node, node.input(1), node.input(5), -1)
+    total = node.emit(relax.op.matmul(left, right))
+    scale = node.emit(relax.op.reshape(node.input(2), ()))
+    return _to_float(node, total, scale, node.input(3), node.input(6))
+
+
+def matmul_n_bits(node: Node) -> Any:
+    """MatMulNBits of com.microsoft: constant weights in blocks of 4 or 8 bits become numbers at import."""
+    k, n, bits = (int(node.attributes[name]) for name in ("K", "N", "bits"))
+    block = int(node.attributes["block_size"])
+    packed, scales = node.constant(1), node.constant(2)
+    if packed is None or scales is None or bits not in (4, 8) or node.input(4) is not None:
+        raise Unsupported(f"weights of {bits} bits, or in another order")
+    blocks = -(-k // block)
+    steps = _unpacked(packed.reshape(n, -1), bits).reshape(n, blocks, block).astype(np.float32)
+    zeros = node.constant(3)
+    if zeros is None:
+        offset: Any = np.float32(1 << (bits - 1))
+    elif zeros.dtype == np.uint8:
+        offset = _unpacked(zeros.reshape(n, -1), bits)[:, :blocks, None].astype(np.float32)
+    else:
+        offset = zeros.reshape(n, blocks, 1).astype(np.float32)
+    weights = (steps - offset) * scales.reshape(n, blocks, 1).astype(np.float32)
+    made = node.emit(relax.op.matmul(node.input(0), const(weights.reshape(n, -1)[:, :k].T, node.dtype())))
+    return made if node.input(5) is None else node.emit(relax.op.add(made, node.input(5)))
+
+
+def _unpacked(packed: Any, bits: int) -> Any:
+    """Rows of bytes as rows of numbers; of two in a byte the lower half comes first."""
+    return packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
+
+
+def _on_floats(operator: Callable[..., Any], operands: int, node: Node) -> Any:
+    """A quantized operator of com.microsoft that is defined as one on floats between two quantizations."""
+    values = [
+        dequantized(node, node.input(3 * index), node.input(3 * index + 1), node.input(3 * index + 2))
+        for index in range(operands)
+    ]
+    scale, zero = node.input(3 * operands), node.input(3 * operands + 1)
+    return quantized(node, node.emit(operator(node, *values)), scale, zero, node.dtype())
+
+
+def _leaky(node: Node, value: Any) -> Any:
+    return relax.op.nn.leakyrelu(value, float(node.attributes.get("alpha", 0.01)))
+
+
+def _pooled(node: Node, value: Any) -> Any:
+    if node.attributes.get("channels_last", 0):
+        raise Unsupported("channels_last")
+    return relax.op.mean(value, list(range(2, len(node.shape()))), True)
+
+
+_MS = "com.microsoft"
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "ConvInteger"): conv_integer,
+    ("", "DequantizeLinear"): dequantize_linear,
+    ("", "QLinearConv"): qlinear_conv,
+    ("", "QLinearMatMul"): qlinear_matmul,
+    ("", "QuantizeLinear"): quantize_linear,
+    (_MS, "DequantizeLinear"): dequantize_linear,
+    (_MS, "DynamicQuantizeMatMul"): dynamic_quantize_matmul,
+    (_MS, "MatMulIntegerToFloat"): matmul_integer_to_float,
+    (_MS, "MatMulNBits"): matmul_n_bits,
+    (_MS, "QLinearAdd"): functools.partial(_on_floats, lambda node, a, b: relax.op.add(a, b), 2),
+    (_MS, "QLinearGlobalAveragePool"): functools.partial(_on_floats, _pooled, 1),
+    (_MS, "QLinearLeakyRelu"): functools.partial(_on_floats, _leaky, 1),
+    (_MS, "QLinearMul"): functools.partial(_on_floats, lambda node, a, b: relax.op.multiply(a, b), 2),
+    (_MS, "QLinearSigmoid"): functools.partial(_on_floats, lambda node, a: relax.op.sigmoid(a), 1),
+    (_MS, "QuantizeLinear"): quantize_linear,
+}

@@ -1,0 +1,52 @@
+"""Which nodes of an ONNX graph cannot become relax, and why."""
+
+from __future__ import annotations
+
+import onnx
+
+from tuner.importers.onnx_control import OPERATORS
+from tuner.importers.onnx_relax.importer import is_supported
+from tuner.importers.onnx_shapes import known_shapes
+
+
+def unsupported(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
+    """The nodes of a settled model (`onnx_fold.settled`) that cannot be converted, in order, each with the reason.
+
+    A node is convertible when its operator has a converter, it has no subgraph, its operands are tensors of numbers,
+    and the shapes of what it makes follow from those of its operands.
+    """
+    graph = model.graph
+    shapes = known_shapes(graph)
+    texts = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.STRING}
+    others: set[str] = set(texts)
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            others.add(value.name)
+    found = []
+    for node in graph.node:
+        reason = _reason(node, shapes, others)
+        if reason:
+            found.append((node, reason))
+    return found
+
+
+def _reason(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], others: set[str]) -> str:
+    if others.intersection((*node.input, *node.output)):
+        return "its operands or results are texts, sequences, maps or optionals"
+    if node.domain in ("", "ai.onnx") and node.op_type in OPERATORS:
+        return "its condition or number of trips is not known at import"
+    if not is_supported(node.domain, node.op_type):
+        return "no converter for this operator"
+    if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute):
+        return "training_mode"
+    known = all(name in shapes for name in node.input if name)
+    missing = [name for name in node.output if name and name not in shapes]
+    if known and missing and node.domain in ("", "ai.onnx") and _is_inferred(node.op_type):
+        return f"the shape of {missing[0]!r} depends on the data"
+    return ""
+
+
+def _is_inferred(operator: str) -> bool:
+    """Whether the standard says how the shapes of an operator's results follow from its operands."""
+    return onnx.defs.has(operator) and onnx.defs.get_schema(operator).has_type_and_shape_inference_function
