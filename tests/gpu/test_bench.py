@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     pytest.importorskip("pycuda")
-    from tuner.devices.cuda.bench import GpuBench
+    from tuner.devices.cuda.bench import CudaBench
 
-    made = GpuBench(0, "cold")
+    made = CudaBench(0, "cold")
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tvm.target import Target
 
-from kernels.emit_cuda import CudaProgram, emit
+from kernels.emit_gpu import GpuProgram, emit
 from kernels.reference import compare, evaluate, reduction_length, working_dtype
 from kernels.space import InvalidCandidate, TraceApplier, generate
 from kernels.tensors import poison
@@ -30,7 +30,7 @@ def pocl() -> Any:
     pytest.skip("PoCL is not installed")
 
 
-def programs(made: Workload, count: int) -> list[CudaProgram]:
+def programs(made: Workload, count: int) -> list[GpuProgram]:
     """Emitted legal candidates, from each sketch in turn. No asynchronous copies: OpenCL has none of CUDA's."""
     target = gpu("sm_75", 16384)
     space, rng = generate(made, target), np.random.default_rng(5)
@@ -49,7 +49,7 @@ def programs(made: Workload, count: int) -> list[CudaProgram]:
     return found
 
 
-def run(program: CudaProgram, made: Workload) -> str:
+def run(program: GpuProgram, made: Workload) -> str:
     """What is wrong with a program's outputs or guard bytes, or ""."""
     context = cl.Context([pocl()])
     queue = cl.CommandQueue(context)
@@ -97,4 +97,4 @@ def test_a_wrong_stride_is_seen() -> None:
     for program in programs(made, 2):
         source, count = re.subn(r"\* 31\b", "* 30", program.source)
         assert count
-        assert run(CudaProgram(source, program.plan), made)
+        assert run(GpuProgram(source, program.plan), made)
