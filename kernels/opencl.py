@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +13,8 @@ from tvm.target import Target
 
 from kernels.emit_gpu import EmitFailed, GpuProgram, emit
 
-HALF, DOUBLE = "cl_khr_fp16", "cl_khr_fp64"
-"""The extensions without which a device has no arithmetic in float16, or in float64."""
-
-EXTENSION_OF: Mapping[str, str] = {"float16": HALF, "float64": DOUBLE}
-"""By dtype, what a device must have for it."""
+_FIRST = "// Function:"
+"""How TVM begins each kernel; before the first one stand pragmas and macros."""
 
 _KERNEL = re.compile(r"__kernel void (\w+)\(")
 
@@ -57,3 +54,14 @@ def renamed(program: GpuProgram, prefix: str) -> GpuProgram:
     source = pattern.sub(lambda match: names[match[0]], program.source)
     launches = tuple(replace(launch, kernel=names[launch.kernel]) for launch in program.plan.launches)
     return GpuProgram(source, replace(program.plan, launches=launches))
+
+
+def joined(programs: Iterable[GpuProgram]) -> str:
+    """The sources of programs whose kernels have different names as one, what they begin with alike only once."""
+    prologues: dict[str, None] = {}
+    bodies = []
+    for program in programs:
+        prologue, mark, body = program.source.partition(_FIRST)
+        prologues[prologue.strip()] = None
+        bodies.append(mark + body)
+    return "\n".join([*filter(None, prologues), *bodies])

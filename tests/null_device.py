@@ -24,6 +24,7 @@ from tuner.devices import resolve
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import ResolvedTarget, canonical
 from tuner.errors import TargetError
+from tuner.export.library import NATIVE
 from tuner.measure.model_service import ModelWorker
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.protocols import (
@@ -194,6 +195,7 @@ class NullAssembly:
     """Implements `devices.device.Assembly`: a part is a candidate's text."""
 
     runtime = "cpu"
+    form = NATIVE
 
     def part(
         self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]
@@ -265,6 +267,9 @@ class NullKind:
     bundles = False
 
     def is_here(self) -> bool:
+        return True
+
+    def is_automatic(self) -> bool:
         return True
 
     def local(self, threads: int) -> ResolvedTarget:

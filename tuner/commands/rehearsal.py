@@ -36,7 +36,7 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
         reason = _last_line(error)
         raise ModelError(source, f"the whole model does not compile: {reason}", "nothing was searched") from error
     if device.runs_models:
-        library = folder / "model.so"
+        library = folder / device.assembly.form.library
         try:
             executable.export_library(str(library))
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:

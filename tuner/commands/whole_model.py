@@ -68,18 +68,18 @@ def whole_model(
     run.progress.phase("putting the tuned model together")
     assembly, work = device.assembly, run.work
     available = {key: part for key, part in parts.items() if part is not None}
-    manifest = export(model, graph, assembly.assemble(graph, available), work, run.target, versions, assembly.runtime)
+    manifest = export(model, graph, assembly.assemble(graph, available), work, run.target, versions, assembly)
     if not device.runs_models:
         run.notes.append("not exported: without its device the model's outputs are not verified")
         return None, None
-    libraries = {TUNED: work / "export" / "model.so"}
+    libraries = {TUNED: work / "export" / assembly.form.library}
     if UNTUNED in run.config.baselines.models and not run.interrupted():
         run.progress.phase("compiling untuned TVM for comparison")
-        libraries[UNTUNED] = work / "untuned.so"
+        libraries[UNTUNED] = (work / "untuned").with_suffix(Path(assembly.form.library).suffix)
         assembly.untuned(model, graph).export_library(str(libraries[UNTUNED]))
     entries = device.entries(model, libraries, run.config.baselines.models)
     comparison = compare(run, model, entries, device.references)
-    check_original_weights(run, assembly, graph, available, comparison)
+    check_original_weights(run, device, model, graph, available, comparison)
     if why_not := why_not_exported(run, comparison):
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
@@ -125,7 +125,7 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
 
 
 def check_original_weights(
-    run: RunContext, assembly: Assembly, graph: Lowered, parts: Parts, comparison: ModelComparison
+    run: RunContext, device: Device, model: ImportedModel, graph: Lowered, parts: Parts, comparison: ModelComparison
 ) -> None:
     """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does."""
     name = run.config.model.source.removeprefix("onnx:")
@@ -142,9 +142,10 @@ def check_original_weights(
             "original weights give other kernels (constants fold differently); not checked with them"
         )
         return
-    path = run.work / "original.so"
-    assembly.assemble(original_graph, parts).export_library(str(path))
-    outputs = models.run_once(path, [np.asarray(i) for i in inputs], run.work, run.target.threads, assembly.runtime)
+    path = (run.work / "original").with_suffix(Path(device.assembly.form.library).suffix)
+    device.assembly.assemble(original_graph, parts).export_library(str(path))
+    entry = next(e for e in device.entries(model, {TUNED: path}, ()) if e.name == TUNED)
+    outputs = models.answer_once(entry, [np.asarray(i) for i in inputs], run.work, run.target.threads)
     if isinstance(outputs, str):
         comparison.verified = False
         comparison.notes.append(f"with the original weights the tuned model fails: {outputs}")
@@ -161,11 +162,19 @@ def check_original_weights(
 
 def export(
     model: ImportedModel, graph: Lowered, executable: Any, folder: Path, target: ResolvedTarget,
-    versions: Mapping[str, str], runtime: str,
+    versions: Mapping[str, str], assembly: Assembly,
 ) -> dict[str, Any]:  # fmt: skip
     """Write an assembled model as a deployable folder `folder`/export. Returns the manifest."""
     return library.export(
-        executable, folder, model, output_specs(graph), target.text, target.threads, versions, runtime
+        executable,
+        folder,
+        model,
+        output_specs(graph),
+        target.text,
+        target.threads,
+        versions,
+        assembly.runtime,
+        assembly.form,
     )
 
 
@@ -194,7 +203,7 @@ def rebuild_export(
             for task in graph.tasks
             if task.key in winners
         }
-        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly.runtime)
+        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly)
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -108,6 +108,19 @@ if len(sys.argv) > 2:
 '''
 
 
+@dataclass(frozen=True)
+class Form:
+    """What an exported folder is made of: the name of the library that the manifest has the SHA-256 of, and the loaders
+    beside it by name, the one in Python among them as LOADER."""
+
+    library: str = LIBRARY
+    loaders: Mapping[str, str] = field(default_factory=lambda: {LOADER: LOADER_TEXT})
+
+
+NATIVE = Form()
+"""A shared library that TVM's runtime loads."""
+
+
 def export(
     executable: Any,
     run_dir: Path,
@@ -117,24 +130,25 @@ def export(
     threads: int,
     versions: Mapping[str, str],
     device: str = "cpu",
+    form: Form = NATIVE,
 ) -> dict[str, Any]:
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
     `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
     `export_library(path)` and the name of its `function`; `outputs` are the
-    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on. Raises OutputError, e.g.
-    without a C++ compiler to link with.
+    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on; `form` says what the
+    library and its loaders are. Raises OutputError, e.g. without a C++ compiler to link with.
     """
     aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        executable.export_library(str(aside / LIBRARY))
+        executable.export_library(str(aside / form.library))
         manifest = {
             "schema": SCHEMA,
             "model": model.name,
-            "library": LIBRARY,
-            "sha256": _sha256(aside / LIBRARY),
+            "library": form.library,
+            "sha256": _sha256(aside / form.library),
             "function": getattr(executable, "function", "main"),
             "inputs": [_input(spec) for spec in model.inputs],
             "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
@@ -144,7 +158,8 @@ def export(
             "versions": dict(versions),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (aside / LOADER).write_text(LOADER_TEXT, encoding="utf-8")
+        for name, text in form.loaders.items():
+            (aside / name).write_text(text, encoding="utf-8")
         for path in aside.iterdir():
             sync(path)
         sync(aside)
@@ -188,9 +203,9 @@ def read_manifest(export_dir: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         stated = _stated(manifest)
-        library = export_dir / LIBRARY
+        library = export_dir / stated.library
         if library.is_symlink():
-            raise ValueError(f"{LIBRARY} is a link")
+            raise ValueError(f"{stated.library} is a link")
         digest = _sha256(library)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}", "export the run again") from error
@@ -243,7 +258,7 @@ class _Manifest:
     """What a manifest says, as `tuner.schema` reads it."""
 
     model: str
-    library: Literal["model.so"]
+    library: Literal["model.so", "model.json"]
     sha256: Annotated[str, _digest]
     function: str
     inputs: tuple[_Tensor, ...]
@@ -269,6 +284,7 @@ def verify(
     rtol: float,
     atol: float,
     timeout_s: float = 120.0,
+    form: Form = NATIVE,
 ) -> OutputCheck:
     """Run the exported loader in a fresh process and compare its outputs by `check_outputs`.
 
@@ -276,7 +292,7 @@ def verify(
     OutputCheck that is not ok; a changed library is never loaded and raises UserError.
     """
     read_manifest(export_dir)
-    if not _is_unchanged(export_dir / LOADER):
+    if not _is_unchanged(export_dir / LOADER, form):
         raise UserError(f"{export_dir / LOADER}: changed after it was exported, or missing: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -293,8 +309,8 @@ def verify(
             return check_outputs([outputs[f"arr_{index}"] for index in range(len(outputs.files))], expected, rtol, atol)
 
 
-def _is_unchanged(loader: Path) -> bool:
+def _is_unchanged(loader: Path, form: Form) -> bool:
     try:
-        return loader.read_bytes() == LOADER_TEXT.encode()
+        return loader.read_bytes() == form.loaders[LOADER].encode()
     except OSError:
         return False

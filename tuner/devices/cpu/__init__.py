@@ -31,6 +31,9 @@ class CpuKind:
     def is_here(self) -> bool:
         return True
 
+    def is_automatic(self) -> bool:
+        return True
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cpu import target
 

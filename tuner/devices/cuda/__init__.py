@@ -33,6 +33,9 @@ class CudaKind:
 
         return not target.missing_here()
 
+    def is_automatic(self) -> bool:
+        return self.is_here()
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cuda import target
 
@@ -50,7 +53,7 @@ class CudaKind:
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """Wherever its kernels were compiled: the CPU and its threads are no part of it."""
-        return environment.gpu_scope_key(target, device, mode)
+        return environment.gpu_scope_key(self.name, target, device, mode)
 
     def layout(self, lanes: int) -> str:
         return "NCHW"
