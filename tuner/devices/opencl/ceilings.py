@@ -12,7 +12,7 @@ from tuner.devices.opencl.driver import OpenclGpu, OpenclKernel
 from tuner.devices.opencl.facts import EXTENSION_OF
 
 _GROUPS, _GROUP = 64, 64
-_CHAINS, _STEPS = 8, 2048
+_CHAINS, _STEPS = 8, 1024
 """Independent multiply-adds that a work item has under way, and how many times it does them all."""
 
 _LANES = (1, 16)
@@ -21,7 +21,7 @@ _LANES = (1, 16)
 _COPIED_BYTES = 64 << 20
 _SAMPLES = 5
 
-_NAMES = {"float32": "float", "float16": "half", "float64": "double"}
+_NAMES = {"float32": "float", "float16": "half"}
 """Of dtypes in OpenCL C."""
 
 

@@ -35,6 +35,7 @@ __kernel void tuner_check(__global uint* values, uint rounds)
 }
 """
 _CHECK_THREADS = 256
+_USUAL_MULTIPLE = 32
 _CLOCK_S = 5e-3
 """How long the kernel is by which the two clocks are compared."""
 
@@ -67,8 +68,14 @@ def devices() -> list[Facts]:
 
 
 def _all_devices() -> list[Any]:
-    found = []
-    for platform in cl.get_platforms():
+    found: list[Any] = []
+    try:
+        platforms = cl.get_platforms()
+    except cl.LogicError as error:
+        if error.code == cl.status_code.PLATFORM_NOT_FOUND_KHR:
+            return found
+        raise
+    for platform in platforms:
         with contextlib.suppress(cl.Error):  # a platform without devices says so by an error
             found += platform.get_devices()
     return found
@@ -76,8 +83,10 @@ def _all_devices() -> list[Any]:
 
 def _facts(device: Any, number: int) -> Facts:
     is_cpu = bool(device.type & cl.device_type.CPU)
-    with contextlib.suppress(cl.Error):
-        multiple = int(device.preferred_work_group_size_multiple)  # OpenCL 3.0
+    try:
+        multiple = int(device.preferred_work_group_size_multiple)
+    except (cl.Error, AttributeError):  # before OpenCL 3.0
+        multiple = _USUAL_MULTIPLE
     return Facts(
         platform=device.platform.name.strip(),
         name=device.name.strip(),
@@ -89,7 +98,7 @@ def _facts(device: Any, number: int) -> Facts:
         local_bytes=int(device.local_mem_size),
         global_bytes=int(device.global_mem_size),
         cache_bytes=int(device.global_mem_cache_size),
-        preferred_multiple=multiple if "multiple" in locals() else 32,
+        preferred_multiple=multiple,
         alignment=int(device.mem_base_addr_align) // 8,
         extensions=tuple(sorted(device.extensions.split())),
     )
@@ -225,9 +234,11 @@ class OpenclGpu:
         """
         with _named():
             program = _built(self._context, source)
-            return {launch.kernel: self._usage(_kernel(program, launch), launch) for launch in plan.launches}
+            return {launch.kernel: self.usage(_kernel(program, launch), launch) for launch in plan.launches}
 
-    def _usage(self, kernel: Any, launch: Launch) -> dict[str, int]:
+    def usage(self, kernel: Any, launch: Launch) -> dict[str, int]:
+        """What a compiled kernel takes. Raises GpuError for a launch beyond the kernel's or the device's limits, which
+        not every driver refuses by itself."""
         info, device = cl.kernel_work_group_info, self._device
         most = int(kernel.get_work_group_info(info.WORK_GROUP_SIZE, device))
         local = int(kernel.get_work_group_info(info.LOCAL_MEM_SIZE, device))
@@ -353,6 +364,7 @@ class OpenclKernel:
                 ready = []
                 for launch in self._plan.launches:
                     kernel = _kernel(self._program, launch)
+                    self._gpu.usage(kernel, launch)
                     kernel.set_args(*[buffers[slot].inner for slot in launch.args])
                     ready.append((kernel, launch))
                 self._ready.append(ready)
