@@ -44,7 +44,48 @@ def emit_opencl(module: tvm.IRModule, target: Target, num_outputs: int = 1) -> G
         x, y, z = next(iter(of_kernel))
         return f"__kernel __attribute__((reqd_work_group_size({x}, {y}, {z}))) void {match[1]}("
 
-    return GpuProgram(_KERNEL.sub(sized, program.source), program.plan)
+    return GpuProgram(_KERNEL.sub(sized, _whole_vectors(program.source)), program.plan)
+
+
+def _whole_vectors(source: str) -> str:
+    """The source with vectors of bytes as OpenCL writes them.
+
+    TVM's code generator writes one that it gathers element by element as CUDA does, as bits of one integer, which a
+    store would write to each element. Raises EmitFailed where the type of such a vector cannot be told.
+    """
+    while (start := source.find(_byte(0))) >= 0:
+        elements: list[str] = []
+        end = start
+        while source.startswith(_byte(len(elements)), end):
+            opening = end + len(_byte(len(elements))) - 1
+            closing = _closing(source, opening)
+            elements.append(source[opening + 1 : closing].removesuffix(f" << {8 * len(elements)}"))
+            end = closing + 2
+            if source[end : end + 1] != "|":
+                break
+            end += 1
+        stored = re.match(r", 0, (\w+)", source[end:])
+        declared = stored and re.search(rf"\b(u?char)\b[^;,()]*\b{stored[1]}\b", source)
+        if not declared:
+            raise EmitFailed("a vector of bytes that is not stored at once")
+        vector = f"({declared[1]}{len(elements)})({', '.join(elements)})"
+        source = source[:start] + vector + source[end:]
+    return source
+
+
+def _byte(number: int) -> str:
+    """How TVM begins an element of such a vector."""
+    return f"((0x000000ff << {8 * number}) & ("
+
+
+def _closing(source: str, opening: int) -> int:
+    """Where the parenthesis at `opening` ends. Raises EmitFailed."""
+    depth = 0
+    for place in range(opening, len(source)):
+        depth += {"(": 1, ")": -1}.get(source[place], 0)
+        if depth == 0:
+            return place
+    raise EmitFailed("a parenthesis that does not end")
 
 
 def renamed(program: GpuProgram, prefix: str) -> GpuProgram:

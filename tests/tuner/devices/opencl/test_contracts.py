@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tvm.target import Target
@@ -83,9 +82,10 @@ class TestBench(BenchContract, BundleBenchContract):
         return job("no source", tmp_path_factory.mktemp("broken"))
 
 
-def test_a_build_log_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_log_is_the_reason() -> None:
+    pytest.importorskip("pyopencl")
     from tuner.devices.opencl.driver import reason_of
 
-    log = "clBuildProgram failed: BUILD_PROGRAM_FAILURE\n\n/tmp/x.cl:3:9: error: use of undeclared identifier 'a'\n1 error"
-    assert reason_of(log) == "/tmp/x.cl:3:9: error: use of undeclared identifier 'a'"
+    log = "clBuildProgram failed: BUILD_PROGRAM_FAILURE\n\nx.cl:3:9: error: use of undeclared identifier 'a'\n1 error"
+    assert reason_of(log) == "x.cl:3:9: error: use of undeclared identifier 'a'"
     assert reason_of("\n") == ""
