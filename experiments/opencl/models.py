@@ -1,7 +1,7 @@
 """Whole models on PoCL: every task with a candidate of its space in it, outputs compared with ONNX Runtime's and with
 those that onnx ships.
 
-python experiments/opencl/models.py [MODEL ...] [--json experiments/opencl/models.json]
+python experiments/opencl/models.py [MODEL ...] [--weights random original] [--json experiments/opencl/models.json]
 """
 
 from __future__ import annotations
@@ -99,12 +99,15 @@ def _expected(name: str, weights: str, model: ImportedModel, target: ResolvedTar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(MODELS))
+    parser.add_argument(
+        "--weights", nargs="*", default=["random", "original"], help="those that onnx ships are original"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     target = resolve.resolve(TargetConfig("opencl"))
     rows = json.loads(arguments.json.read_text())["models"] if arguments.json and arguments.json.exists() else []
     for name in arguments.models:
-        for weights in ("random", "original") if name in LIGHT else ("random",):
+        for weights in arguments.weights if name in LIGHT else ["random"]:
             with tempfile.TemporaryDirectory() as folder:
                 row = verified(name, weights, target, Path(folder))
             print(json.dumps(row), flush=True)
