@@ -287,6 +287,9 @@ class NullKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def require_compiler(self) -> None:
+        """Nothing is compiled."""
+
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> NullBuilder:
         return NullBuilder(folder)
 

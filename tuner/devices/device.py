@@ -170,6 +170,9 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
+    def require_compiler(self) -> None:
+        """Raises TargetError where nothing here compiles for it, saying what is missing."""
+
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""
 

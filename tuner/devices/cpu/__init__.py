@@ -55,6 +55,9 @@ class CpuKind:
 
         return preferred_layout(lanes)
 
+    def require_compiler(self) -> None:
+        """TVM compiles; the linker is missed when it is called."""
+
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         from tuner.devices.builder import LocalBuilder
 

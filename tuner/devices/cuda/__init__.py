@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.errors import TargetError
 
 if TYPE_CHECKING:
     from tuner.config import RunConfig
@@ -57,6 +58,17 @@ class CudaKind:
 
     def layout(self, lanes: int) -> str:
         return "NCHW"
+
+    def require_compiler(self) -> None:
+        from kernels import nvrtc
+        from kernels.cubin import MissingCompiler, find_nvcc
+
+        if nvrtc.library() is not None:
+            return
+        try:
+            find_nvcc()
+        except MissingCompiler as error:
+            raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.builder import LocalBuilder

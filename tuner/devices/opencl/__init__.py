@@ -58,6 +58,9 @@ class OpenclKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def require_compiler(self) -> None:
+        """None is needed: a driver compiles."""
+
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.opencl.builder import OpenclBuilder
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyopencl as cl
 
-from kernels.launch_plan import Launch, LaunchPlan
+from kernels.launch_plan import MAX_SHARED, Launch, LaunchPlan
 from kernels.tensors import TensorSpec, poison
 from tuner import environment
 from tuner.devices.gpu.runner import GpuError, Timing
@@ -34,6 +34,19 @@ __kernel void tuner_check(__global uint* values, uint rounds)
     values[i] = v;
 }
 """
+_POISON = """
+__kernel void tuner_poison(__global uint* unused)
+{
+    volatile __local uint words[WORDS];
+    for (uint i = get_local_id(0); i < WORDS; i += get_local_size(0)) words[i] = 0x7fc0deadu;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (words[get_local_id(0)] == 1u) unused[0] = 1u;
+}
+"""
+"""Leaves NaN in local memory: what a kernel finds there must not be what the last one had staged, or a missing barrier
+may go unseen."""
+
+_POISONED_GROUPS = 4  # for each compute unit: every one of them should have one
 _CHECK_THREADS = 256
 _USUAL_MULTIPLE = 32
 _CLOCK_S = 5e-3
@@ -128,6 +141,8 @@ class OpenclGpu:
             self._events: list[Any] = []
             self._recording = False
             self._checks: Any = None
+            self._poison: Any = None
+            self._unused: Any = None
             self.clock = "wall"
 
     def choose_clock(self) -> None:
@@ -212,6 +227,16 @@ class OpenclGpu:
         except GpuError:
             return False
         return bool(np.array_equal(outputs, expected))
+
+    def poison_local(self) -> None:
+        """Enqueue what fills the local memory of every compute unit with NaN. Raises cl.Error."""
+        if self._poison is None:
+            words = min(self.facts.local_bytes, MAX_SHARED) // 4
+            self._poison = cl.Kernel(_built(self._context, f"#define WORDS {words}\n{_POISON}"), "tuner_poison")
+            self._unused = self._buffer_of(np.zeros(1, np.uint32))  # a kernel does not keep its arguments alive
+            self._poison.set_args(self._unused)
+        groups = _POISONED_GROUPS * self.facts.compute_units
+        cl.enqueue_nd_range_kernel(self._queue, self._poison, (64 * groups,), (64,))
 
     def _run_check(self, buffer: Any, rounds: int) -> Any:
         if self._checks is None:
@@ -345,6 +370,7 @@ class OpenclKernel:
         self._copies: list[list[_Buffer]] = []
         self._ready: list[list[tuple[Any, Launch]]] = []
         self.copies(1)
+        gpu.poison_local()
 
     @property
     def nbytes(self) -> int:
