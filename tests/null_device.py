@@ -272,6 +272,9 @@ class NullKind:
     def is_automatic(self) -> bool:
         return True
 
+    def devices(self) -> Sequence[str]:
+        return ("no device",)
+
     def local(self, threads: int) -> ResolvedTarget:
         return ResolvedTarget(NAME, canonical(TARGET), threads, "no device")
 

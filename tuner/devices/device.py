@@ -155,6 +155,9 @@ class DeviceKind(Protocol):
     def is_automatic(self) -> bool:
         """Whether `auto` may take the one of this machine: not where it only stands for another."""
 
+    def devices(self) -> Sequence[str]:
+        """Those of this machine, in words; none where there is none, or nothing to use them with."""
+
     def local(self, threads: int) -> ResolvedTarget:
         """The first one of this machine. Raises TargetError, saying what is missing."""
 

@@ -34,6 +34,9 @@ class CpuKind:
     def is_automatic(self) -> bool:
         return True
 
+    def devices(self) -> Sequence[str]:
+        return (environment.cpu_model(),)
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cpu import target
 

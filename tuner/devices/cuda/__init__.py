@@ -37,6 +37,12 @@ class CudaKind:
     def is_automatic(self) -> bool:
         return self.is_here()
 
+    def devices(self) -> Sequence[str]:
+        from tuner.devices.cuda import target
+
+        gpu = target.find_gpu()
+        return () if isinstance(gpu, str) else (f"{gpu.name}, {gpu.arch}",)
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cuda import target
 

@@ -36,6 +36,12 @@ class OpenclKind:
 
         return target.is_gpu_here(environment.usable_threads())
 
+    def devices(self) -> Sequence[str]:
+        from tuner.devices.opencl import target
+
+        found = target.find_devices(environment.usable_threads())
+        return () if isinstance(found, str) else tuple(facts.label for facts in found)
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.opencl import target
 

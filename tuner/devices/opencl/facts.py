@@ -56,6 +56,13 @@ class Facts:
         return f"{self.name} ({self.platform}, driver {self.version})"
 
     @property
+    def caveat(self) -> str:
+        """A sentence that belongs to every time of it; "" where there is none."""
+        if not self.is_cpu:
+            return ""
+        return f"every time is one of {self.name}, a CPU that runs OpenCL: none of them says anything of a GPU"
+
+    @property
     def limits(self) -> Mapping[str, int]:
         """Its limits as TVM calls them, none above what a launch plan may have."""
         threads = min(self.max_threads, MAX_THREADS)

@@ -62,7 +62,7 @@ def local(threads: int) -> ResolvedTarget:
 def resolved(facts: Facts, threads: int) -> ResolvedTarget:
     """The target of a device that is here."""
     spec = {"kind": KIND, "model": facts.model, **facts.limits}
-    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,))
+    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,), facts.caveat)
 
 
 def completed(spec: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
@@ -99,8 +99,9 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
     if facts is None and to_run:
         found = _present("target.spec", threads)
         raise TargetError(f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found))
-    label = NOT_HERE if facts is None else facts.label
-    return ResolvedTarget(KIND, canonical(spec), threads, label, (KIND,))
+    if facts is None:
+        return ResolvedTarget(KIND, canonical(spec), threads, NOT_HERE, (KIND,))
+    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,), facts.caveat)
 
 
 def device_of(text: str, threads: int) -> Facts | None:
