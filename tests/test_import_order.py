@@ -22,7 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    ("records", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
+    ("records", "nights", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),
@@ -31,6 +31,7 @@ FLOORS = (
     ("doctor",),
     ("tuning",),
     ("commands",),
+    ("nightly",),
     ("cli",),
     ("__main__",),
 )
@@ -54,6 +55,7 @@ HOMES = {
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/devices/cuda/driver.py",),
     "pynvml": ("tuner/devices/cuda/nvml.py",),
+    "ruptures": ("tuner/nightly/statistics.py",),
     "sqlalchemy": ("tuner/store/",),
     "torch": (
         "tuner/baselines/kernels.py",
