@@ -1,4 +1,4 @@
-"""What is stored of a night: Night, CellKey, CellNight, Finding, Acceptance. All times are seconds, ratios are logarithms.
+"""What is stored of a night: Night, CellKey, CellNight, Finding, Acceptance. Times are seconds, ratios logarithms.
 
 A *night* is one run of all cells. A *cell* is one thing that is measured every night under conditions that do not
 change; its *series* are the values of one name, night by night.
@@ -132,9 +132,9 @@ class Finding:
     """The verdict on one series of a cell in one night.
 
     `value` is tonight's, `base` the level of the series before (a log ratio, or a value of its unit); `change` the log
-    ratio between them, above 0 where it is worse; `threshold` what `change` has to exceed in this series (a log ratio).
-    `interval` is the 95 % interval of `change` where it was measured in pairs. `confirmed`: None where there was nothing
-    to confirm, else whether the second, reversed run agreed. `evidence`: sentences.
+    ratio between them, above 0 where it is worse; `threshold` what `change` has to exceed in this series (a log
+    ratio). `interval` is the 95 % interval of `change` where it was measured in pairs. `confirmed`: None where there
+    was nothing to confirm, else whether the second, reversed run agreed. `evidence`: sentences.
     """
 
     series: str
@@ -182,10 +182,10 @@ class CellNight:
     """One cell in one night.
 
     `outcome` is the worst of its findings, `reason` why it is missing or broken. `seconds` has the medians by entry
-    (`reference`, `rebuilt`, `searched`, and the baselines); `ratios` the log ratios of two entries by `A/B`, `intervals`
-    their 95 % intervals; `structure` numbers by series (`rebuilt.instructions`, ...), and `texts` what is compared for
-    equality (`rebuilt.code_hash`, ...). `reference` is the id of the night whose artifact was the reference. `facts`:
-    anything else for a reader. `samples`: the paired blocks by entry and round; only `history.samples` reads them.
+    (`reference`, `rebuilt`, `searched`, and the baselines); `ratios` the log ratios of two entries by `A/B`,
+    `intervals` their 95 % intervals; `structure` numbers by series (`rebuilt.instructions`, ...), and `texts` what is compared for
+    equality (`rebuilt.code_hash`, ...). `reference` is the id of the night whose artifact was the reference.
+    `facts`: anything else for a reader. `samples`: the paired blocks by entry and round; only `history.samples` reads them.
     """
 
     night: str

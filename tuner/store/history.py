@@ -341,7 +341,7 @@ def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> in
     with History(url) as history:
         for table in TABLES[1:]:
             for row in readable.get(table.name, ()):
-                restored += history.insert_raw(table, {name: row.get(name) for name in table.columns.keys()})
+                restored += history.insert_raw(table, {column.name: row.get(column.name) for column in table.columns})
     return restored
 
 
