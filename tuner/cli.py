@@ -313,6 +313,31 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _nightly(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.nightly import night
+
+    with _progress() as progress:
+        ended = night.run(arguments.night, progress)
+    for line in ended.lines:
+        _say(line)
+    return ended.exit_code
+
+
+def _history(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.nightly import commands
+
+    with _progress() as progress:
+        request = commands.Request(arguments.action, arguments.what, arguments.why, arguments.night, arguments.database)
+        tables, lines = commands.history(request, progress)
+    for number, table in enumerate(tables):
+        if number:
+            _say("")
+        _table(table)
+    for line in lines:
+        _say(line)
+    return 0
+
+
 # --- speaking ------------------------------------------------------------------------------------
 
 
@@ -418,6 +443,8 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
     "import": (_import, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or evaluate how well it ranks"),
+    "nightly": (_nightly, "measure all cells of a night, judge them against their history, and tell what changed"),
+    "history": (_history, "look into the nights: list, show, accept, find the commit, fill a gap, export and import"),
     "simulate": (_simulate, "play search strategies against recorded spaces: no device needed"),
 }
 

@@ -183,9 +183,10 @@ class CellNight:
 
     `outcome` is the worst of its findings, `reason` why it is missing or broken. `seconds` has the medians by entry
     (`reference`, `rebuilt`, `searched`, and the baselines); `ratios` the log ratios of two entries by `A/B`,
-    `intervals` their 95 % intervals; `structure` numbers by series (`rebuilt.instructions`, ...), and `texts` what is compared for
-    equality (`rebuilt.code_hash`, ...). `reference` is the id of the night whose artifact was the reference.
-    `facts`: anything else for a reader. `samples`: the paired blocks by entry and round; only `history.samples` reads them.
+    `intervals` their 95 % intervals; `structure` numbers by series (`rebuilt.instructions`, ...), and `texts` what is
+    compared for equality (`rebuilt.code_hash`, ...). `reference` is the id of the night whose artifact was the
+    reference. `facts`: anything else for a reader. `samples`: the paired blocks by entry and round; only
+    `history.samples` reads them.
     """
 
     night: str
