@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.nights import CellNight, Night, Outcome
@@ -53,21 +53,23 @@ def line(past: Sequence[CellNight], series: str, reference: str, *, relative: bo
 
 
 def comparable(
-    past: Sequence[CellNight], nights: Mapping[str, Night], ancestors: Collection[str] | None, branch: str
+    past: Sequence[CellNight], nights: Mapping[str, Night], ancestors: Mapping[str, int] | None, branch: str
 ) -> list[CellNight]:
-    """The nights of a cell that tonight is compared with: of commits that tonight's is made of.
+    """The nights of a cell that tonight is compared with: of commits that tonight's is made of, in the order of the
+    commits, so that one that was measured later for an earlier commit stands in its place.
 
-    Where git does not know (`ancestors` is None), those of the same branch.
+    Where git does not know (`ancestors` is None), those of the same branch, in the order of the nights.
     """
-    found = []
+    found: list[tuple[int, int, CellNight]] = []
     for result in past:
         night = nights.get(result.night)
         if night is None:
             continue
         commit = night.commit.partition("+")[0]
         if (commit in ancestors) if ancestors is not None and commit else night.branch == branch:
-            found.append(result)
-    return found
+            place = ancestors.get(commit, 0) if ancestors is not None else 0
+            found.append((place, night.number, result))
+    return [result for _, _, result in sorted(found, key=lambda entry: entry[:2])]
 
 
 def machine_differs(then: Night, now: Night) -> list[str]:
