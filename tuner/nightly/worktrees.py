@@ -28,8 +28,9 @@ class Unbuildable(Exception):
 
 
 @contextlib.contextmanager
-def worktree(commit: str, folder: Path, say: Callable[[str], None]) -> Iterator[Tree]:
-    """A commit in a worktree under `folder`, with its environment; the worktree is removed afterwards.
+def worktree(commit: str, folder: Path, say: Callable[[str], None], python: str | None = None) -> Iterator[Tree]:
+    """A commit in a worktree under `folder`, with its environment, or with the one that `python` is the interpreter of;
+    the worktree is removed afterwards.
 
     Raises Unbuildable where it cannot be set up, InfrastructureError where git fails.
     """
@@ -39,7 +40,7 @@ def worktree(commit: str, folder: Path, say: Callable[[str], None]) -> Iterator[
     if git("worktree", "add", "--detach", "--force", str(path), commit) is None:
         raise InfrastructureError(f"no worktree of {commit[:12]} can be made in {folder}", "look for a full disk")
     try:
-        yield Tree(path, str(_environment(path, folder, say)))
+        yield Tree(path, python or str(_environment(path, folder, say)))
     finally:
         remove(path)
 
