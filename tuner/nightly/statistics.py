@@ -78,8 +78,8 @@ def jumps(values: Array, tonight: Array, limit: Array) -> Truth:
 def steps(values: Array, tonight: Array, limit: Array) -> Truth:
     """Whether the last TAIL nights together stand apart from those before, as far as three numbers can tell.
 
-    All of them lie on one side of the level, their median by twice LEAST and a part of the threshold. It is cheap, and what it
-    lets pass has to be a change point too.
+    All of them lie on one side of the level, their median by twice LEAST and a part of the threshold. It is cheap, and
+    what it lets pass has to be a change point too.
     """
     if values.shape[-1] < TAIL - 1 + FEW:
         return np.zeros(np.shape(tonight), dtype=bool)
