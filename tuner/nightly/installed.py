@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -30,6 +31,7 @@ def machine(captured: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in ("packages", "python", "protocol_version")}
 
 
+@functools.cache
 def _build(name: str) -> str:
     try:
         distribution = importlib.metadata.distribution(name)
@@ -51,6 +53,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
+@functools.cache
 def _linker() -> str:
     program = shutil.which("g++") or shutil.which("clang++")
     if program is None:
