@@ -151,7 +151,9 @@ def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
     from tuner.commands import run as commands
 
-    _say(str(commands.rebuild_report(folder.name, arguments.out)))
+    written, since = commands.rebuild_report(folder.name, arguments.out)
+    for line in (str(written), *since):
+        _say(line)
     return 0
 
 

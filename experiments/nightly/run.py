@@ -6,7 +6,7 @@
 
 `alerts`: a year of nights without any change, how many alerts a series. `found`: changes of 5 % and 2 %, how soon they
 are an alert. `causes`: faults are injected, is the cause named rightly? Each adds to the same file of results, by
-default results/nightly.json; `alerts` goes on where an earlier call stopped.
+default results/amd-epyc/nightly.json; `alerts` goes on where an earlier call stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ YEAR = 365
 CHUNK = 250
 SEED = 20261130
 
-RESULT = ROOT / "results" / "nightly.json"
+RESULT = ROOT / "results" / "amd-epyc" / "nightly.json"
 
 
 def load(path: Path) -> dict[str, Any]:

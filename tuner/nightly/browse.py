@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -152,19 +152,3 @@ def read(history: History, path: Path) -> tuple[int, int]:
 
 def _lines(file: Iterable[str]) -> Iterable[str]:
     return (line for line in file if line.strip())
-
-
-def since_last_night(history: History, source: str, tuned_s: float) -> Sequence[str]:
-    """What a run's report says of a model that has cells: how its time stands against the last night's."""
-    said = []
-    for cell_id, name in history.cells():
-        last = history.results(cell_id)[-1:]
-        if not last or last[0].cell.source.partition("#")[0] != source or "searched" not in last[0].seconds:
-            continue
-        ratio = tuned_s / last[0].seconds["searched"]
-        said.append(
-            f"since last night ({name}, night {last[0].night}, {last[0].outcome}): {milliseconds(tuned_s)} here, "
-            f"{milliseconds(last[0].seconds['searched'])} there ({ratio - 1:+.1%}; not interleaved, so this is no "
-            f"verdict); its history: python -m tuner history show {name}"
-        )
-    return said

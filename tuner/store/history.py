@@ -89,6 +89,20 @@ class History:
             self.close()
             raise
 
+    @staticmethod
+    def is_in(url: str) -> bool:
+        """Whether the database at a URL has a history; nothing is made. Raises StoreError."""
+        parsed, engine, _ = engines.make(url)
+        file = engines.file_of(parsed)
+        if file is not None and not file.is_file():
+            return False
+        try:
+            return sa.inspect(engine).has_table(_versions.name)
+        except (SQLAlchemyError, OSError) as error:
+            raise engines.store_error(parsed.render_as_string(hide_password=True), error) from error
+        finally:
+            engine.dispose()
+
     @property
     def damaged(self) -> int:
         return len(self._damaged)
@@ -154,17 +168,24 @@ class History:
                 with self._row(_cells.name, row["number"]):
                     yield CellNight.from_json(json.loads(row["content"]))
 
+    def latest(self, cell: str) -> CellNight | None:
+        """What was stored of a cell last; None where nothing was, or nothing that can be understood."""
+        query = _raw(_cells).where(_cells.c.cell == cell).order_by(_cells.c.number.desc()).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().first()
+        found = None
+        if row is not None:
+            with self._row(_cells.name, row["number"]):
+                found = CellNight.from_json(json.loads(row["content"]))
+        return found
+
     def cells(self) -> list[tuple[str, str]]:
         """The ids of all cells, each with the name it had last, in the order in which they first came."""
-        names: dict[str, str] = {}
-        query = sa.select(_cells.c.cell, sa.func.max(_cells.c.number), sa.func.min(_cells.c.number))
+        query = sa.select(_cells.c.cell).group_by(_cells.c.cell).order_by(sa.func.min(_cells.c.number))
         with self._reading() as connection:
-            found = connection.execute(query.group_by(_cells.c.cell).order_by(sa.func.min(_cells.c.number))).all()
-            for cell, last, _ in found:
-                row = connection.execute(_raw(_cells).where(_cells.c.number == last)).mappings().one()
-                with self._row(_cells.name, last):
-                    names[cell] = CellNight.from_json(json.loads(row["content"])).cell.name
-        return list(names.items())
+            ids = list(connection.scalars(query))
+        found = ((cell, self.latest(cell)) for cell in ids)
+        return [(cell, last.cell.name) for cell, last in found if last is not None]
 
     def samples(self, cell: str, night: str) -> dict[str, dict[int, float]]:
         """The paired blocks of a cell's night: seconds by entry and round. Empty where there are none."""

@@ -10,7 +10,6 @@ from tests.tuner.nightly import synthetic
 from tests.tuner.nightly.synthetic import Synthetic
 from tests.tuner.nightly.test_night import run
 from tuner import cli
-from tuner.nightly import browse
 from tuner.store.history import History
 
 
@@ -84,10 +83,3 @@ def test_an_empty_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "no night was stored yet" in tuner(tmp_path, capsys)[1]
     assert "no regression stands" in tuner(tmp_path, capsys, "regressions")[1]
     assert "no night was stored yet" in tuner(tmp_path, capsys, "show", "a")[2]
-
-
-def test_since_last_night(folder: Path) -> None:
-    with History(f"sqlite:///{folder / 'h.db'}") as history:
-        [sentence] = browse.since_last_night(history, "onnx:light_squeezenet", 1e-3)
-        assert "since last night (conv" in sentence and "history show conv" in sentence
-        assert browse.since_last_night(history, "onnx:other", 1e-3) == []

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -169,10 +171,10 @@ def test_a_clock_that_jumps_back_leaves_the_order_and_is_told(tmp_path: Path, mo
     path = synthetic.config(tmp_path, "a")
     run(path, Synthetic())
 
-    class Earlier(night.datetime):
+    class Earlier(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> night.datetime:  # type: ignore[override]
-            return night.datetime(1999, 1, 1, tzinfo=night.UTC)
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(1999, 1, 1, tzinfo=tz)
 
     monkeypatch.setattr(night, "datetime", Earlier)
     ended = run(path, Synthetic(code=0.1))

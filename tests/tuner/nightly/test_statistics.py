@@ -12,7 +12,7 @@ from tuner.nightly.statistics import COLD, LEAST, Level, confirms, suspicion, th
 
 
 def noisy(count: int, scale: float, seed: int = 0) -> list[float]:
-    return (scale * np.random.default_rng(seed).standard_normal(count)).tolist()
+    return [float(value) for value in scale * np.random.default_rng(seed).standard_normal(count)]
 
 
 def test_the_threshold_is_that_of_rustc_perf() -> None:
