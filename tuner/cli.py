@@ -323,6 +323,23 @@ def _nightly(arguments: argparse.Namespace, argv: list[str]) -> int:
     return ended.exit_code
 
 
+def _site(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import site
+    from tuner.nightly import browse
+    from tuner.store import salvage
+    from tuner.store.history import History
+
+    url = browse.database_of(arguments.night, arguments.database)
+    salvage.open_store(url, _note).close()
+    with _progress() as progress, History(url) as history:
+        progress.phase("writing the site")
+        made = site.write(history, Path(arguments.folder), arguments.url)
+    if history.damaged:
+        _note(f"{history.damaged} damaged rows of the history were skipped")
+    _say(f"{made.folder / 'index.html'}: {made.cells} cells, {made.nights} nights")
+    return 0
+
+
 def _history(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner.nightly import commands
 
@@ -444,6 +461,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "import": (_import, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or evaluate how well it ranks"),
     "nightly": (_nightly, "measure all cells of a night, judge them against their history, and tell what changed"),
+    "site": (_site, "write the history of nights as a static site"),
     "history": (_history, "look into the nights: list, show, accept, find the commit, fill a gap, export and import"),
     "simulate": (_simulate, "play search strategies against recorded spaces: no device needed"),
 }
