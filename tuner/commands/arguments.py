@@ -142,7 +142,8 @@ def parser_of(commands: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tuner",
         description="Tunes machine-learning models on TVM.",
-        epilog="exit codes: 0 fine, 1 a confirmed regression (nightly), 2 the request is wrong, 3 the machine or this program failed, 130 interrupted",
+        epilog="exit codes: 0 fine, 1 a confirmed regression (nightly), 2 the request is wrong, "
+        "3 the machine or this program failed, 130 interrupted",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")

@@ -44,8 +44,17 @@ _ONLY_BASELINES = frozenset(name for names in BASELINE_PACKAGES.values() for nam
 """Packages that no tuned model is made with."""
 
 
-def of_rebuilt(changes: Changes) -> Explained:
-    """Why the same frozen candidates, compiled today, are not as fast as the reference."""
+def needs_earlier_commit(changes: Changes) -> bool:
+    """Whether commits and libraries changed in one night, so that only building the earlier commit tells them apart."""
+    versions = changes.versions.keys() - _ONLY_BASELINES
+    return bool(changes.committed and versions and changes.touched != [] and not changes.same_code)
+
+
+def of_rebuilt(changes: Changes, earlier: float | None = None) -> Explained:
+    """Why the same frozen candidates, compiled today, are not as fast as the reference.
+
+    `earlier`: the share of the change that the earlier commit shows with today's libraries; None where unknown.
+    """
     if changes.same_code:
         return Cause.NOISE, ("the rebuilt library has the reference's instructions, byte for byte",)
     versions = {name: pair for name, pair in changes.versions.items() if name not in _ONLY_BASELINES}
@@ -55,6 +64,9 @@ def of_rebuilt(changes: Changes) -> Explained:
     if versions and (not changes.committed or changes.touched == []):
         untouched = "no file that decides how code is made differs between the commits"
         return Cause.LIBRARY, (*said, *([untouched] if changes.committed else []))
+    if changes.committed and versions and earlier is not None:
+        share = f"the earlier commit, built with today's libraries, shows {earlier:.0%} of the change"
+        return (Cause.LIBRARY if earlier > 0.5 else Cause.CODE), (*said, share)
     if changes.committed and versions:
         return Cause.UNKNOWN, (*said, "both changed in one night: `tuner history bisect` tells them apart")
     return Cause.UNKNOWN, ("neither a commit nor a version differs, and yet the instructions do",)

@@ -78,4 +78,5 @@ def _elsewhere(stored: History, request: Request, progress: Progress) -> Answer:
     config = load(request.night or "")
     if request.action == "backfill":
         return [], backfill(stored, config, request.what[0], request.what[1], progress)
-    return [], bisect(stored, config, *request.what, progress)
+    name, good, bad = request.what
+    return [], bisect(stored, config, name, good, bad, progress=progress)

@@ -35,10 +35,11 @@ def clean(commit: str) -> str:
     return commit.partition("+")[0]
 
 
-def ancestors(commit: str) -> frozenset[str] | None:
-    """All commits that a commit is made of, itself among them; None where git does not know it."""
-    listed = git("rev-list", clean(commit)) if clean(commit) else None
-    return None if listed is None else frozenset(listed.split())
+def ancestors(commit: str) -> dict[str, int] | None:
+    """All commits that a commit is made of, itself among them, numbered so that none comes after one that is made of
+    it; None where git does not know it."""
+    listed = git("rev-list", "--topo-order", "--reverse", clean(commit)) if clean(commit) else None
+    return None if listed is None else {name: number for number, name in enumerate(listed.split())}
 
 
 def touched(before: str, now: str) -> list[str] | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuner.nightly.statistics import Level
 from tuner.nights import CellNight, Night, Outcome
 
 _BESIDE_PACKAGES = frozenset(
@@ -28,11 +29,11 @@ class Line:
 def line(past: Sequence[CellNight], series: str, reference: str, *, relative: bool, log: bool = False) -> Line:
     """A series over a cell's earlier nights, oldest first, that were measured against the same reference.
 
-    The level is left behind where a change for the better was confirmed; a night that was confirmed to be worse never
-    becomes part of it, so that its alert stays until it is gone or accepted. `relative`: against the reference itself,
-    whose own value is 0 by definition, so that the series begins there.
+    A change for the better becomes the level when it has held for some nights; one for the worse never does, so that
+    its alert stays until it is gone or accepted. `relative`: against the reference itself, whose own value is 0 by
+    definition, so that the series begins there.
     """
-    values, changes = ([0.0] if relative else []), []
+    level = Level([0.0] if relative else [])
     last_good, open_since = (reference if relative else ""), ""
     for night in past:
         value = night.value(series) if night.reference == reference else None
@@ -40,34 +41,33 @@ def line(past: Sequence[CellNight], series: str, reference: str, *, relative: bo
             continue
         value = math.log(value) if log else value
         found = next((f for f in night.findings if f.series == series), None)
-        if found is not None and found.regression:
-            open_since = open_since or night.night
+        if found is not None and found.confirmed and found.outcome in (Outcome.WORSE, Outcome.BETTER):
+            level.add(value, found.change or 0.0)
+            open_since = "" if found.outcome is Outcome.BETTER else open_since or night.night
             continue
-        if found is not None and found.outcome is Outcome.BETTER and found.confirmed:
-            values = []
-        elif values:
-            changes.append(value - values[-1])
-        values.append(value)
+        level.add(value)
         last_good, open_since = night.night, ""
-    return Line(values, changes, last_good, open_since)
+    return Line(level.values, level.changes, last_good, open_since)
 
 
 def comparable(
-    past: Sequence[CellNight], nights: Mapping[str, Night], ancestors: Collection[str] | None, branch: str
+    past: Sequence[CellNight], nights: Mapping[str, Night], ancestors: Mapping[str, int] | None, branch: str
 ) -> list[CellNight]:
-    """The nights of a cell that tonight is compared with: of commits that tonight's is made of.
+    """The nights of a cell that tonight is compared with: of commits that tonight's is made of, in the order of the
+    commits, so that one that was measured later for an earlier commit stands in its place.
 
-    Where git does not know (`ancestors` is None), those of the same branch.
+    Where git does not know (`ancestors` is None), those of the same branch, in the order of the nights.
     """
-    found = []
+    found: list[tuple[int, int, CellNight]] = []
     for result in past:
         night = nights.get(result.night)
         if night is None:
             continue
         commit = night.commit.partition("+")[0]
         if (commit in ancestors) if ancestors is not None and commit else night.branch == branch:
-            found.append(result)
-    return found
+            place = ancestors.get(commit, 0) if ancestors is not None else 0
+            found.append((place, night.number, result))
+    return [result for _, _, result in sorted(found, key=lambda entry: entry[:2])]
 
 
 def machine_differs(then: Night, now: Night) -> list[str]:

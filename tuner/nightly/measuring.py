@@ -91,6 +91,9 @@ class Measurer(Protocol):
         """Search with another seed: the log ratio of what it finds to the rebuilt model (to the reference where there
         is none); None where that failed."""
 
+    def rebuilt_by(self, job: Job) -> float | None:
+        """The log ratio to the reference of its candidates as the job's tree builds them; None where that failed."""
+
 
 class ModelMeasurer:
     """Models, and kernels as models of one operator."""
@@ -136,6 +139,14 @@ class ModelMeasurer:
         answer, _ = self._compare(job, {**others, SEARCHED: run / "export"}, (), reverse=bool(seed % 2))
         ratios = {} if answer is None else _ratios(answer)[0]
         return ratios.get(f"{SEARCHED}/{REBUILT}", ratios.get(f"{SEARCHED}/{REFERENCE}"))
+
+    def rebuilt_by(self, job: Job) -> float | None:
+        export = None if job.reference is None else self._rebuild(job, Measured())
+        if job.reference is None or export is None:
+            return None
+        exports = {REFERENCE: job.reference.folder / "export", REBUILT: export}
+        answer, _ = self._compare(job, exports, (), reverse=False)
+        return None if answer is None else _ratios(answer)[0].get(f"{REBUILT}/{REFERENCE}")
 
     def _again(self, job: Job, measured: Measured) -> dict[str, Path]:
         """The exports that gave times."""

@@ -5,8 +5,10 @@ A night that was killed goes on where it was: what is stored is not measured aga
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from tuner.nightly.lines import Context, comparable
 from tuner.nightly.measuring import Job, Measured, Measurer, ModelMeasurer, Reference
 from tuner.nightly.spaces import SpaceMeasurer
 from tuner.nightly.verdicts import Again, absent, judge, outcome_of
+from tuner.nightly.worktrees import worktree
 from tuner.nights import CellKey, CellKind, CellNight, Finding, Night, Outcome
 from tuner.progress import Progress
 from tuner.store import salvage
@@ -234,7 +237,18 @@ class _Night:
             self.progress.message(f"{job.cell.name}: searched again, seed {job.cell.seed + number}")
             return measurer.search_again(job, measured, job.cell.seed + number)
 
-        return Again(confirm, search, self.config.searches)
+        def at_commit(commit: str) -> float | None:
+            if self._left_s() < expected_s or not commits.clean(commit):
+                return None
+            self.progress.message(f"{job.cell.name}: built by {commit[:12]} with today's libraries")
+            folder = job.work / "earlier"
+            try:
+                with worktree(commits.clean(commit), folder, self.progress.message, sys.executable) as tree:
+                    return measurer.rebuilt_by(dataclasses.replace(job, work=folder, tree=tree))
+            except TunerError:
+                return None
+
+        return Again(confirm, search, self.config.searches, at_commit)
 
     def _stored(
         self, key: CellKey, measured: Measured, reference: str, past: Sequence[CellNight], began: float,

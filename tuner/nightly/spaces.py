@@ -45,6 +45,10 @@ class SpaceMeasurer:
         by_seed, _, why = self._play(job, [seed], f"seed-{seed}")
         return None if why else by_seed[0]
 
+    def rebuilt_by(self, job: Job) -> float | None:
+        """Nothing is built."""
+        return None
+
     def _play(self, job: Job, seeds: Sequence[int], name: str) -> tuple[list[float], float, str]:
         """By seed the log ratio to the optimum, the strategy's own seconds, and why there is none of it."""
         assert job.cell.space is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,15 @@ TOO_NOISY = 0.05
 TAIL = 3
 """So many nights, tonight among them, show a step that one night alone does not."""
 
-_STEP_SHARE = 0.5
+_STEP_SHARE = 0.4
 """Of the threshold, that all of TAIL nights have to exceed in the median: three nights scatter less than one."""
 
 _CONFIRM_SHARE = 0.5
 """Of what made a change suspect, that the second run has to show: it scatters, too, around a true change."""
+
+EXCURSIONS, _TOLERATED = 120, 2
+"""What a series did more often than so many times in so many nights, without anyone having caused it, is no news. One
+night that stands elsewhere is two changes: there and back."""
 
 _PENALTY = 3.0
 """Of a change point, in units of the logarithm of the number of nights (Killick et al., 2012, use 2 to 3)."""
@@ -46,14 +50,16 @@ Truth = NDArray[np.bool_]
 def threshold(changes: Array, cold: float = COLD) -> Array:
     """What a change must exceed: Q3 + 3 IQR of the last NIGHTS changes from night to night, at least LEAST.
 
-    That is the rule of rustc-perf. `changes` [..., changes] are differences of values, oldest first, without tonight's.
-    `cold` where there are fewer than FEW.
+    That is the rule of rustc-perf. Quartiles do not see a second mode in which a series stands now and then, so that
+    the third largest of the last EXCURSIONS changes is a limit, too. `changes` [..., changes] are differences of
+    values, oldest first, without tonight's. `cold` where there are fewer than FEW.
     """
-    changes = np.abs(np.asarray(changes, dtype=np.float64))[..., -NIGHTS:]
+    changes = np.abs(np.asarray(changes, dtype=np.float64))[..., -EXCURSIONS:]
     if changes.shape[-1] < FEW:
         return np.full(changes.shape[:-1], cold)
-    first, third = np.quantile(changes, [0.25, 0.75], axis=-1)
-    found: Array = np.maximum(third + 3.0 * (third - first), LEAST)
+    first, third = np.quantile(changes[..., -NIGHTS:], [0.25, 0.75], axis=-1)
+    seen = np.partition(changes, -1 - _TOLERATED, axis=-1)[..., -1 - _TOLERATED]
+    found: Array = np.maximum(np.maximum(third + 3.0 * (third - first), seen), LEAST)
     return found
 
 
@@ -72,8 +78,8 @@ def jumps(values: Array, tonight: Array, limit: Array) -> Truth:
 def steps(values: Array, tonight: Array, limit: Array) -> Truth:
     """Whether the last TAIL nights together stand apart from those before, as far as three numbers can tell.
 
-    All of them lie on one side of the level, their median by LEAST and half of the threshold. It is cheap, and what it
-    lets pass has to be a change point too.
+    All of them lie on one side of the level, their median by twice LEAST and a part of the threshold. It is cheap, and
+    what it lets pass has to be a change point too.
     """
     if values.shape[-1] < TAIL - 1 + FEW:
         return np.zeros(np.shape(tonight), dtype=bool)
@@ -122,6 +128,43 @@ def confirms(needed: Array | float, first: Array | float, second: Array | float)
     `first` and `second` are changes from the level.
     """
     return (np.sign(first) == np.sign(second)) & (np.abs(second) > _CONFIRM_SHARE * np.asarray(needed))
+
+
+@dataclass
+class Level:
+    """The values at a series' level, and the changes that show its noise: both oldest first.
+
+    A confirmed change is held back. One for the worse never becomes the level; one for the better does when it has held
+    for TAIL nights. Where it goes away by itself, it was noise, and its changes count as such.
+    """
+
+    values: list[float] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
+    _direction: float = 0.0
+
+    def add(self, value: float, confirmed: float = 0.0) -> None:
+        """A night's value; `confirmed` is its change from the level where that was confirmed, else 0."""
+        if confirmed:
+            if self.held and confirmed * self._direction < 0:
+                self._let_go()
+            self.held.append(value)
+            self._direction = confirmed
+            if confirmed < 0 and len(self.held) >= TAIL:
+                self.changes += np.diff(self.held).tolist()
+                self.values, self.held = self.held, []
+            return
+        self._let_go()
+        if self.values:
+            self.changes.append(value - self.values[-1])
+        self.values.append(value)
+
+    def _let_go(self) -> None:
+        """What was held back went away: the way there and back is noise."""
+        if self.held and self.values:
+            level = self.values[-1]
+            self.changes += np.diff([level, *self.held, level]).tolist()
+        self.held = []
 
 
 @dataclass(frozen=True)

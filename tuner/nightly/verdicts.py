@@ -35,12 +35,14 @@ _MORE_IS_BETTER = ("vector_share", "trials_per_s", "trials")
 @dataclass(frozen=True)
 class Again:
     """How more is measured where a verdict needs it. `confirm`: the log ratios of a second, reversed comparison;
-    `search`: the log ratio that a further seed gives. Either may have nothing: no time, or it failed. `searches`: how
-    many seeds there are to be in all."""
+    `search`: the log ratio that a further seed gives; `at_commit`: that of the rebuilt model to the reference where
+    another commit builds it with today's libraries. Each may have nothing: no time, or it failed. `searches`: how many
+    seeds there are to be in all."""
 
     confirm: Callable[[], Mapping[str, float]]
     search: Callable[[int], float | None]
     searches: int
+    at_commit: Callable[[str], float | None] = lambda commit: None
 
 
 def judge(measured: Measured, context: Context, again: Again) -> list[Finding]:
@@ -105,7 +107,9 @@ def _code(measured: Measured, context: Context, again: Again) -> Finding:
     said = (suspect.sentence, f"second run, reversed order: {_percent(second - suspect.base)}", _since(told))
     if not confirms(suspect.needed, suspect.change, second - suspect.base):
         return _finding(CODE, value, suspect, interval, Outcome.SAME, False, Cause.NOISE, said)
-    cause, evidence = causes.of_rebuilt(what_changed(context, told.last_good, _same_code(measured, context)))
+    changes = what_changed(context, told.last_good, _same_code(measured, context))
+    earlier = again.at_commit(changes.commits[0]) if causes.needs_earlier_commit(changes) else None
+    cause, evidence = causes.of_rebuilt(changes, None if earlier is None else (earlier - suspect.base) / suspect.change)
     outcome = Outcome.UNDECIDED if cause is Cause.NOISE else _direction(suspect.change)
     return _finding(CODE, value, suspect, interval, outcome, cause is not Cause.NOISE, cause, (*said, *evidence))
 
