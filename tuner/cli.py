@@ -314,11 +314,17 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _nightly(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import site
     from tuner.nightly import night
 
     with _progress() as progress:
         ended = night.run(arguments.night, progress)
-    for line in ended.lines:
+        progress.phase("writing the site")
+        try:
+            lines = [*ended.lines, site.after_night(arguments.night)]
+        except TunerError as error:  # the night is measured and stored: its verdict stands
+            lines = [*ended.lines, f"no site: {error.message}"]
+    for line in lines:
         _say(line)
     return ended.exit_code
 
@@ -326,17 +332,11 @@ def _nightly(arguments: argparse.Namespace, argv: list[str]) -> int:
 def _site(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner import site
     from tuner.nightly import browse
-    from tuner.store import salvage
-    from tuner.store.history import History
 
-    url = browse.database_of(arguments.night, arguments.database)
-    salvage.open_store(url, _note).close()
-    with _progress() as progress, History(url) as history:
+    with _progress() as progress:
         progress.phase("writing the site")
-        made = site.write(history, Path(arguments.folder), arguments.url)
-    if history.damaged:
-        _note(f"{history.damaged} damaged rows of the history were skipped")
-    _say(f"{made.folder / 'index.html'}: {made.cells} cells, {made.nights} nights")
+        database = browse.database_of(arguments.night, arguments.database)
+        _say(site.of_database(database, Path(arguments.folder), arguments.url))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 A history of CELLS cells over NIGHTS nights (tests/tuner/site/nights.py makes the first of each, with all kinds of
 findings, breaks and gaps) is written into a scratch database, the site is made in a child, and its largest page is
-opened in a browser where Chromium is installed. Writes results/site/scale.json.
+opened in a browser where Chromium is installed. Writes results/amd-epyc/site.json.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--nights", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "site" / "scale.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "amd-epyc" / "site.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -12,10 +12,12 @@ from typing import Any
 
 from tuner.errors import OutputError
 from tuner.files import finish_replacing, locked, replace_folder
+from tuner.nightly.config import load
 from tuner.nights import CellNight, Night, Outcome
 from tuner.site import cell as cells
 from tuner.site import feed, pages
 from tuner.site.past import Past, past_of
+from tuner.store import salvage
 from tuner.store.history import History
 
 _MARK = "tuner-site"
@@ -54,6 +56,23 @@ def write(history: History, out: Path, url: str = "") -> Site:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return Site(out, *site)
+
+
+def of_database(database: str, out: Path, url: str = "") -> str:
+    """Write the site of the history at a database URL; returns a sentence. Raises as `write`."""
+    notes: list[str] = []
+    salvage.open_store(database, notes.append).close()
+    with History(database) as history:
+        made = write(history, out, url)
+        if history.damaged:
+            notes.append(f"{history.damaged} damaged rows of the history were skipped")
+    return "; ".join([f"site: {made.folder / 'index.html'}, {made.cells} cells, {made.nights} nights", *notes])
+
+
+def after_night(night_file: str) -> str:
+    """Write the site of a night's history beside its results; returns a sentence. Raises as `write`."""
+    config = load(night_file)
+    return of_database(config.database, Path(config.out) / "site", config.url)
 
 
 def _require_own(out: Path) -> None:
