@@ -32,6 +32,7 @@ FLOORS = (
     ("tuning",),
     ("commands",),
     ("nightly",),
+    ("site",),
     ("cli",),
     ("__main__",),
 )
@@ -45,7 +46,7 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "jinja2": ("tuner/report/",),
+    "jinja2": ("tuner/report/", "tuner/site/"),
     "matplotlib": ("tuner/report/",),
     "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
