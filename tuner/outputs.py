@@ -21,6 +21,19 @@ class OutputCheck:
     reason: str = ""
 
 
+def flat_arrays(value: Any) -> list[NDArray[Any]]:
+    """The arrays of one output of ONNX Runtime: a tensor, a sequence of values, a map (its keys, then its values) or
+    nothing (of an optional). Texts become numpy's strings, which need no pickle to be stored."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in flat_arrays(item)]
+    if isinstance(value, dict):
+        return [*flat_arrays(np.array(list(value))), *flat_arrays(np.array(list(value.values())))]
+    array = np.asarray(value)
+    return [array.astype(str) if array.dtype == object else array]
+
+
 def check_outputs(
     actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], rtol: float, atol: float
 ) -> OutputCheck:
@@ -31,7 +44,7 @@ def check_outputs(
     in units of the tensor: a sum that cancels to almost nothing carries the rounding error of its terms, so
     its own size is no measure of it. Scaling both tensors by the same factor does not change the outcome.
     Where the reference is not finite the output must be the same inf or nan; anywhere else inf or nan fails.
-    Integers and booleans must be equal.
+    Integers, booleans and texts must be equal.
     """
     if len(actual) != len(expected):
         return OutputCheck(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
@@ -40,6 +53,10 @@ def check_outputs(
     for index, (got, want) in enumerate(zip(actual, expected, strict=True)):
         if got.shape != want.shape:
             reasons.append(f"output {index}: shape {got.shape} instead of {want.shape}")
+            continue
+        if "U" in (got.dtype.kind, want.dtype.kind):
+            wrong = int((got != want).sum()) if got.dtype.kind == want.dtype.kind else want.size
+            reasons += [f"output {index}: {wrong} of {want.size} texts differ"] if wrong else []
             continue
         exact = want.dtype.kind in "iub"
         tolerance = (0.0, 0.0) if exact else (rtol, atol)

@@ -13,6 +13,7 @@ import numpy as np
 from tuner.baselines.onnx_form import OnnxSource, serialized
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
+from tuner.outputs import flat_arrays
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -129,4 +130,4 @@ class PreparedSession:
             run(binding)
 
     def outputs(self) -> list[Array]:
-        return [np.array(array) for array in self._binding.copy_outputs_to_cpu()]
+        return [np.array(array) for output in self._binding.copy_outputs_to_cpu() for array in flat_arrays(output)]

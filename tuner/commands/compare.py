@@ -21,6 +21,7 @@ from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
+from tuner.measure.models import compiled_entry
 from tuner.measure.stats import Verdict, median, median_interval, noise_floor, verdict
 from tuner.outputs import check_outputs
 from tuner.progress import Progress, milliseconds
@@ -251,10 +252,8 @@ def _entries(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[
     with contextlib.ExitStack() as stack:
         entries = []
         for name, library in zip("AB", libraries, strict=True):
-            settings = {"library": str(library), "threads": threads}
-            child = stack.enter_context(
-                Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads))
-            )
+            spec = compiled_entry(name, library, threads)
+            child = stack.enter_context(Child(spec.service, spec.settings, env=thread_env(threads)))
             try:
                 child.call("prepare", _PREPARE_S, inputs_npz_path=str(inputs))
             except (ChildDied, ChildTimeout, ChildError) as error:

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from onnx import numpy_helper
 
 from tuner.importers.onnx_clean import with_constants
-from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, described, read
+from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
@@ -47,19 +47,20 @@ def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 
 
 def load(model_spec: Mapping[str, Any]) -> ImportedModel:
-    """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
-    from tuner.importers.onnx_relax.importer import known_operators, to_relax
-    from tuner.importers.onnx_support import unsupported
+    """The model as relax, with a plan where a part of it stays with ONNX Runtime.
+
+    Raises ModelError naming the operator or the input that stands in the way.
+    """
+    from tuner.importers.onnx_plan import planned
+    from tuner.importers.onnx_relax.importer import known_operators
 
     source = model_spec["source"]
     model = expanded(clean_proto(model_spec), known_operators())
-    for node, reason in unsupported(model):
-        raise ModelError(source, f"operator {described(node)} is not supported: {reason}")
     specs = input_specs(model)
     ranges = _integer_ranges(model)
-    module = to_relax(model, source)
+    module, plan = planned(model, source)
     name = Path(source.removeprefix("onnx:")).stem
-    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges})
+    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges}, plan)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

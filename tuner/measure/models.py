@@ -54,6 +54,14 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
 
 
+def compiled_entry(name: str, library: Path, threads: int, device: str = "cpu") -> EntrySpec:
+    """The entry of a model that this program compiled: its library, or the folder of an export with islands."""
+    settings: dict[str, Any] = {"library": str(library), "threads": threads}
+    if library.is_dir():
+        return EntrySpec(name, "tuner.measure.pipeline:PipelineWorker", settings)
+    return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", {**settings, "device": device})
+
+
 @dataclass
 class ModelComparison:
     """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
@@ -328,9 +336,7 @@ def run_once(
     library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
 ) -> list[Array] | str:
     """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    settings = {"library": str(library), "threads": threads, "device": device}
-    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
-    return answer_once(spec, inputs, folder, threads)
+    return answer_once(compiled_entry(TUNED, library, threads, device), inputs, folder, threads)
 
 
 def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
