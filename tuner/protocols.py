@@ -396,17 +396,31 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class KeptOut:
+    """Why a node of a model is in an island. `node` names it as messages do; `follows` where the reason are the nodes
+    around it, and not itself."""
+
+    operator: str
+    node: str
+    reason: str
+    follows: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Segment:
     """A part of a model that runs as a whole, between values of these names.
 
-    `island` is None for a tuned part. It is an ONNX model for ONNX Runtime where the part cannot be lowered; `reasons`
-    then says of each of its nodes why it is there, in words.
+    `island` is None for a tuned part. It is an ONNX model for ONNX Runtime where the part cannot be lowered, and `nodes`
+    then are its nodes.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     island: bytes | None = None
-    reasons: tuple[str, ...] = ()
+    nodes: tuple[KeptOut, ...] = ()
 
 
 @dataclass(frozen=True)

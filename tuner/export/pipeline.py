@@ -151,7 +151,7 @@ def write_parts(
         if segment.island is not None:
             file = f"island_{number}.onnx"
             (folder / file).write_bytes(segment.island)
-            segments.append({"kind": "island", "file": file, "nodes": list(segment.reasons)})
+            segments.append({"kind": "island", "file": file, "nodes": list(map(str, segment.nodes))})
             continue
         executable, (inputs, outputs) = next(libraries)
         file = f"model_{number}.so" if any(s["kind"] == "tuned" for s in segments) else first

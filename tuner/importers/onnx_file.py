@@ -84,11 +84,15 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def described(node: onnx.NodeProto) -> str:
     """For a message: a node's operator, with the domain if not the standard's, and its name, or else its outputs."""
-    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     if node.name:
-        return f"{operator} of node {node.name!r}"
+        return f"{operator_of(node)} of node {node.name!r}"
     outputs = ", ".join(repr(name) for name in node.output if name)
-    return f"{operator} of the node that makes {outputs or 'nothing'}"
+    return f"{operator_of(node)} of the node that makes {outputs or 'nothing'}"
+
+
+def operator_of(node: onnx.NodeProto) -> str:
+    """A node's operator, with the domain if not the standard's."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
 def check_sizes(model: onnx.ModelProto, source: str) -> None:

@@ -68,6 +68,23 @@ def island(model: onnx.ModelProto, part: Part, crossing: Types) -> bytes:
     return made
 
 
+def one_node(model: onnx.ModelProto, node: onnx.NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """A node as an ONNX model that takes `inputs`, whose types are known, and has the other tensors that it reads."""
+    types = types_of(model.graph)
+    made: bytes = _model(
+        model, [node], [_value(name, types) for name in inputs], [_value(name, types) for name in outputs]
+    ).SerializeToString()
+    return made
+
+
+def dtype_of(value: onnx.TypeProto) -> str | None:
+    """The dtype of a tensor, or of the tensors of a sequence, as numpy names it; None for anything else."""
+    tensor = value.sequence_type.elem_type.tensor_type if value.HasField("sequence_type") else value.tensor_type
+    if tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return None
+    return str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
 def types_of(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
     """The types of all values, as far as they are known."""
     return {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}

@@ -13,12 +13,12 @@ from onnx import helper
 from tuner.errors import ModelError
 from tuner.importers.onnx_clean import rename_inputs
 from tuner.importers.onnx_cut import cut
-from tuner.importers.onnx_file import described
+from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_parts import Part, island, parts_of, side_by_side, types_of
 from tuner.importers.onnx_relax.importer import NotConvertible, to_relax
 from tuner.importers.onnx_shapes import known_shapes
 from tuner.importers.onnx_support import kept_out
-from tuner.protocols import ModelPlan, OutputSpec, Segment
+from tuner.protocols import KeptOut, ModelPlan, OutputSpec, Segment
 
 _TRIES = 64
 """Each is a conversion of the model up to the first node that a converter refuses."""
@@ -50,20 +50,20 @@ def planned(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]
     raise ModelError(source, f"nodes of too many operators cannot be converted: {', '.join(refused)}")
 
 
-def _in_parts(model: onnx.ModelProto, source: str, out: Mapping[int, str]) -> tuple[Any, ModelPlan]:
+def _in_parts(model: onnx.ModelProto, source: str, out: Mapping[int, KeptOut]) -> tuple[Any, ModelPlan]:
     graph = model.graph
     parts = parts_of(graph, cut(graph, out, known_shapes(graph)))
     tuned = [part for part in parts if part.cut.tuned]
     if not tuned:
-        number, reason = next(iter(out.items()))
-        why = f"operator {described(graph.node[number])} is not supported: {reason}"
+        first = next(iter(out.values()))
+        why = f"operator {first.node} is not supported: {first.reason}"
         raise ModelError(source, why, "no part of the model is left that can be tuned")
     _require_types(graph, tuned, source)
     module = to_relax(side_by_side(model, tuned), source)
     crossing = dict(zip((name for part in tuned for name in part.outputs), _results(module), strict=True))
     segments = tuple(
         Segment(part.inputs, part.outputs) if part.cut.tuned
-        else Segment(part.inputs, part.outputs, island(model, part, crossing), tuple(_reasons(graph, part, out)))
+        else Segment(part.inputs, part.outputs, island(model, part, crossing), tuple(_nodes(graph, part, out)))
         for part in parts
     )  # fmt: skip
     return module, ModelPlan(segments, tuple(map(_output, graph.output)))
@@ -86,9 +86,10 @@ def _results(module: Any) -> Iterator[onnx.TypeProto]:
         yield helper.make_tensor_type_proto(code, [int(extent) for extent in field.shape])
 
 
-def _reasons(graph: onnx.GraphProto, part: Part, out: Mapping[int, str]) -> Iterator[str]:
+def _nodes(graph: onnx.GraphProto, part: Part, out: Mapping[int, KeptOut]) -> Iterator[KeptOut]:
     for number in part.cut.nodes:
-        yield f"{described(graph.node[number])}: {out.get(number, _TOO_SMALL)}"
+        node = graph.node[number]
+        yield out.get(number) or KeptOut(operator_of(node), described(node), _TOO_SMALL, follows=True)
 
 
 def _made_by_nodes(model: onnx.ModelProto) -> dict[str, str]:

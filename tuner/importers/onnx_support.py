@@ -8,12 +8,14 @@ import onnx
 
 from tuner.importers.onnx_clean import read_by
 from tuner.importers.onnx_control import OPERATORS
+from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_relax.importer import is_supported
 from tuner.importers.onnx_shapes import known_shapes
+from tuner.protocols import KeptOut
 
 
-def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, str]:
-    """The nodes of a settled model (`onnx_fold.settled`) that cannot be converted, by their number, with the reason.
+def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, KeptOut]:
+    """The nodes of a settled model (`onnx_fold.settled`) that cannot be converted, by their number.
 
     A node is convertible when its operator has a converter, it has no subgraph, its operands are tensors of numbers,
     and the shapes of what it makes follow from those of its operands, all of which are known. `failed` has the reason
@@ -23,16 +25,16 @@ def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, str
     shapes = known_shapes(graph)
     others = set(_no_numbers(graph))
     unknown: set[str] = set()
-    reasons: dict[int, str] = {}
+    out: dict[int, KeptOut] = {}
     for number, node in enumerate(graph.node):
         behind = next((name for name in read_by(node) if name in unknown), None)
         reason = next((failed[name] for name in node.output if name in failed), "") or _reason(node, shapes, others)
-        if not reason and behind is not None:
-            reason = f"the shape of {behind!r}, which it reads, is known only when the model runs"
-        if reason:
-            reasons[number] = reason
-            unknown.update(name for name in node.output if name and name not in shapes)
-    return reasons
+        if not reason and behind is None:
+            continue
+        waits = f"the shape of {behind!r}, which it reads, is known only when the model runs"
+        out[number] = KeptOut(operator_of(node), described(node), reason or waits, follows=not reason)
+        unknown.update(name for name in node.output if name and name not in shapes)
+    return out
 
 
 def _no_numbers(graph: onnx.GraphProto) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, tables, units
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def build(
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
+        *_islands(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
         _search(summary, kernels, records),
@@ -126,6 +127,17 @@ def _least_difference(noise: float) -> str:
     if noise > end_to_end.SAME_WITHIN:
         return f"Differences within {units.percent(noise)}, twice the A/A noise floor of this comparison, do not count."
     return f"Differences within 0.5 % do not count; twice the A/A noise floor of this comparison is {noise:.2%}."
+
+
+def _islands(summary: Mapping[str, Any]) -> list[Section]:
+    if not islands.parts(summary):
+        return []
+    text = (
+        f"{islands.sentence(summary)}.",
+        "Parts run one after the other. What cannot be compiled is an island, which ONNX Runtime computes in the tuned"
+        " model, too. Times are means, with all other parts around them.",
+    )
+    return [Section("Parts that are not tuned", text, table=islands.table(summary))]
 
 
 def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> list[Section]:
