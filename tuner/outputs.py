@@ -21,19 +21,6 @@ class OutputCheck:
     reason: str = ""
 
 
-def flat_arrays(value: Any) -> list[NDArray[Any]]:
-    """The arrays of one output of ONNX Runtime: a tensor, a sequence of values, a map (its keys, then its values) or
-    nothing (of an optional). Texts become numpy's strings, which need no pickle to be stored."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [array for item in value for array in flat_arrays(item)]
-    if isinstance(value, dict):
-        return [*flat_arrays(np.array(list(value))), *flat_arrays(np.array(list(value.values())))]
-    array = np.asarray(value)
-    return [array.astype(str) if array.dtype == object else array]
-
-
 def check_outputs(
     actual: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], rtol: float, atol: float
 ) -> OutputCheck:

@@ -217,7 +217,10 @@ def _models_timed(
 
 
 def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
-    """The libraries of two exports, and the inputs and the threads that both have. Raises UserError."""
+    """The libraries of two exports (of one with islands its folder), and the inputs and the threads that both have.
+
+    Raises UserError.
+    """
     from tuner.export.library import read_manifest
 
     manifests = [read_manifest(folder) for folder in (a, b)]
@@ -229,7 +232,11 @@ def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
         threads = int(manifests[0]["threads"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{a}: its manifest does not say what the model takes: {error}", "export it again") from error
-    return [folder / manifest["library"] for folder, manifest in zip((a, b), manifests, strict=True)], specs, threads
+    libraries = [
+        folder if "segments" in manifest else folder / manifest["library"]
+        for folder, manifest in zip((a, b), manifests, strict=True)
+    ]
+    return libraries, specs, threads
 
 
 def _inputs(specs: Sequence[InputSpec]) -> list[Array]:

@@ -162,8 +162,9 @@ def check_original_weights(
 
 
 def assembled(model: ImportedModel, graph: Lowered, assembly: Assembly, parts: Mapping[str, Any] | None) -> list[Any]:
-    """The model put together from `parts`, or as TVM compiles it by itself where they are None: each of its tuned parts,
-    of which a model without a plan is one. Raises ModelError for a plan that this device cannot run."""
+    """The model put together from `parts`, or as TVM compiles it by itself where they are None: an executable for each
+    of its tuned parts, of which a model without a plan is one. Raises ModelError for a plan that this device cannot
+    run."""
     if model.plan is not None and assembly.runtime != "cpu":
         raise ModelError(model.source, "a model of which a part stays with ONNX Runtime is put together for CPUs only")
     pairs = tuned_parts(model, graph)

@@ -1,5 +1,5 @@
-"""A tuned model with islands as a folder: the libraries of its tuned parts, the ONNX models of the others, and what runs
-them one after the other."""
+"""A tuned model with islands as a folder: the libraries of its tuned parts, the ONNX models of the others, and what
+runs them one after the other."""
 
 from __future__ import annotations
 

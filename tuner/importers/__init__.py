@@ -131,12 +131,16 @@ def model_inputs(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -
     """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the model spec has.
 
     `model_spec["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
-    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros.
+    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros. Texts are drawn from
+    `model_spec["texts"]`, those that stand in the model.
     """
     ranges = model_spec.get("ranges", {})
     values: list[Array] = []
     for spec in specs:
         rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+        if spec.dtype == "string":
+            values.append(rng.choice(np.array(model_spec.get("texts") or ["some", "text"]), spec.shape))
+            continue
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "f":
             values.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(dtype))

@@ -23,9 +23,13 @@ from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
+from tuner.importers.onnx_texts import texts_of
 from tuner.importers.onnx_weights import draws
 from tuner.protocols import Array, ImportedModel
 from tuner.schema import did_you_mean
+
+_MOST_TEXTS = 4096
+"""So many of a model's texts are kept to draw inputs from."""
 
 __all__ = ["clean_proto", "input_specs", "load", "model_proto", "original_check"]
 
@@ -60,7 +64,10 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     ranges = _integer_ranges(model)
     module, plan = planned(model, source)
     name = Path(source.removeprefix("onnx:")).stem
-    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges}, plan)
+    spec = {**model_spec, "ranges": ranges}
+    if any(given.dtype == "string" for given in specs):
+        spec["texts"] = sorted(set(texts_of(model)))[:_MOST_TEXTS]
+    return ImportedModel(name, source, module, specs, spec, plan)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

@@ -16,8 +16,8 @@ from tuner.errors import ModelError
 MAX_ELEMENTS = 2**31
 """Elements of one tensor: indices in the generated code are 32 bits."""
 
-KNOWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
-"""Those of which some operators have converters: the standard's two names, and that of ONNX Runtime."""
+KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""Those that ONNX Runtime knows: the standard's own, by two names, its one for machine learning, and the runtime's."""
 
 MAX_PARAMETER_BYTES = 2**31 - 2**24
 """Parameters of one model: protobuf, and so ONNX Runtime's and every checker's input, ends at 2 GiB."""

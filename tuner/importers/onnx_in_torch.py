@@ -30,7 +30,6 @@ from tuner.importers.onnx_parts import dtype_of, one_node, types_of
 from tuner.importers.onnx_shapes import true_inputs
 from tuner.protocols import Array
 
-
 NodeRunner = Callable[[bytes], Callable[[Sequence[Any]], Sequence[Any]]]
 """Makes of an ONNX model of one node what computes its outputs from its inputs: numpy arrays, or lists of them."""
 

@@ -12,6 +12,7 @@ from onnx import helper
 
 from tuner.errors import ModelError
 from tuner.importers.onnx_clean import rename_inputs
+from tuner.importers.onnx_complete import complete
 from tuner.importers.onnx_cut import cut
 from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_parts import Part, island, parts_of, side_by_side, types_of
@@ -34,6 +35,8 @@ def planned(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]
     """
     failed: dict[str, str] = {}
     refused: Counter[str] = Counter()
+    if kept_out(model, failed):
+        complete(model)
     for _ in range(_TRIES):
         out = kept_out(model, failed)
         try:

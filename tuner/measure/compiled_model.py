@@ -69,7 +69,9 @@ class Loaded:
         module = tvm.runtime.load_module(library)
         if module.implements_function("tuner_run"):
             self.runtime = "static runtime"
-            made = [tvm.runtime.empty(shape, dtype) for shape, dtype in static_outputs(module)] if outputs is None else ()
+            made = (
+                [tvm.runtime.empty(shape, dtype) for shape, dtype in static_outputs(module)] if outputs is None else ()
+            )
             self._result = list(outputs or made)
             self._call = functools.partial(module["tuner_run"], *self._inputs, *self._result)
         else:

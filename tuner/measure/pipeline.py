@@ -17,7 +17,7 @@ import onnxruntime
 
 from tuner.measure.compiled_model import Loaded
 from tuner.measure.model_service import ModelWorker
-from tuner.outputs import flat_arrays
+from tuner.measure.onnx_values import flat_arrays, takes_numbers
 from tuner.process.pinning import pin_workers
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Pipeline:
             self._tensors.setdefault(spec["name"], self._tensor(spec))
         self._shared = {name: np.from_dlpack(tensor) for name, tensor in self._tensors.items()}
         self._parts = [self._part(folder, segment, threads) for segment in manifest["segments"]]
-        islands = sum(isinstance(part, _Island) for part in self._parts)
+        islands = sum(not isinstance(part, _Tuned) for part in self._parts)
         compiled = dict.fromkeys(part.runtime for part in self._parts if isinstance(part, _Tuned))
         self.runtimes = (
             f"{len(tuned)} tuned part{'s' * (len(tuned) != 1)} ({', '.join(compiled)}), {islands} "
@@ -93,10 +93,9 @@ class Pipeline:
     def outputs(self) -> list[Array]:
         """Sequences and maps are given item by item, and texts as numpy's fixed-width strings."""
         found = {**self._values, **self._shared}
-        for part in self._parts:
-            if isinstance(part, _Island):
-                found.update(part.results())
-        return [np.array(array) for name in self._outputs for array in flat_arrays(found[name])]
+        made = (found[name] for name in self._outputs)
+        values = [value.numpy() if isinstance(value, onnxruntime.OrtValue) else value for value in made]
+        return [np.array(array) for value in values for array in flat_arrays(value)]
 
     def segment_seconds(self, seconds: float) -> list[float]:
         """See `PipelineWorker.op_segments`."""
@@ -121,7 +120,9 @@ class Pipeline:
     def _part(self, folder: Path, segment: Mapping[str, Any], threads: int) -> _Part:
         path = folder / segment["file"]
         if segment["kind"] == "island":
-            return _Island(path, threads, self._shared, self._values)
+            session = _session(path, threads)
+            kind = _Island if takes_numbers(session) else _FedIsland
+            return kind(session, self._shared, self._values)
         inputs, outputs = ([self._tensors[s["name"]] for s in segment[key]] for key in ("inputs", "outputs"))
         return _Tuned(path, inputs, outputs)
 
@@ -142,38 +143,45 @@ class _Tuned:
 
 
 class _Island:
-    """A session of ONNX Runtime. What it reads and writes of `shared` it does in place; other values are taken from
-    `values`, and put there."""
+    """A session of ONNX Runtime whose operands and results are tensors of numbers. What it reads and writes of `shared`
+    it does in place; other values are taken from `values`, and put there."""
 
-    def __init__(self, path: Path, threads: int, shared: Mapping[str, Array], values: dict[str, Any]) -> None:
-        self._session = _session(path, threads)
-        self._binding = self._session.io_binding()
-        self._values = values
-        self._read = [v.name for v in self._session.get_inputs() if v.name not in shared]
-        self._made = [v.name for v in self._session.get_outputs()]
-        self._free = [name for name in self._made if name not in shared]
-        for name in {v.name for v in self._session.get_inputs()} & shared.keys():
-            self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(shared[name]))
-        for name in self._made:
-            if name in shared:
-                self._binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(shared[name]))
+    def __init__(self, session: Any, shared: Mapping[str, Array], values: dict[str, Any]) -> None:
+        self._session, self._values = session, values
+        self._binding = session.io_binding()
+        read, made = ([value.name for value in given] for given in (session.get_inputs(), session.get_outputs()))
+        self._read, self._made = ([n for n in names if n not in shared] for names in (read, made))
+        for name in shared.keys() & set(read):
+            self._binding.bind_ortvalue_input(name, _as_value(shared[name]))
+        self._in_place = [name for name in made if name in shared]
+        for name in self._in_place:
+            self._binding.bind_ortvalue_output(name, _as_value(shared[name]))
 
     def run(self) -> None:
         for name in self._read:
             self._binding.bind_ortvalue_input(name, _as_value(self._values[name]))
-        for name in self._free:  # again each time: else the runtime would keep the shape of the last time
+        for name in self._made:  # again each time: else the runtime would keep the shape of the last time
             self._binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(self._binding)
-        made = dict(zip(self._bound(), self._binding.get_outputs(), strict=True))
-        self._values.update({name: made[name] for name in self._free})
+        made = self._binding.get_outputs()[len(self._in_place) :]  # in the order in which they were bound first
+        self._values.update(zip(self._made, made, strict=True))
 
-    def results(self) -> dict[str, Any]:
-        """What it made, as numpy arrays, lists and dictionaries of them."""
-        return dict(zip(self._bound(), self._binding.copy_outputs_to_cpu(), strict=True))
 
-    def _bound(self) -> list[str]:
-        """Its outputs in the order in which they were bound first."""
-        return [*(name for name in self._made if name not in self._free), *self._free]
+class _FedIsland:
+    """The same for texts, sequences and maps, which cannot be bound."""
+
+    def __init__(self, session: Any, shared: Mapping[str, Array], values: dict[str, Any]) -> None:
+        self._session, self._shared, self._values = session, shared, values
+        self._read = [value.name for value in session.get_inputs()]
+        self._made = [value.name for value in session.get_outputs()]
+
+    def run(self) -> None:
+        given = {n: self._shared[n] if n in self._shared else self._values[n] for n in self._read}
+        for name, made in zip(self._made, self._session.run(self._made, given), strict=True):
+            if name in self._shared:
+                np.copyto(self._shared[name], made)
+            else:
+                self._values[name] = made
 
 
 def _as_value(value: Any) -> Any:

@@ -145,6 +145,7 @@ def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> li
     if not parts:
         return []
     text = (
+        *(["It is that of the tuned parts, together."] if islands.parts(summary) else []),
         *account.sentences(summary, parts),
         "Times are of all calls of one inference. “Certified” is the kernel's time alone, as the table below has it."
         " Sorted by how far above its lower bound a part is.",

@@ -110,7 +110,8 @@ class Cpu:
             prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
             entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
         settings = {
-            "model_spec": dict(model.model_spec), "threads": self._threads, "provider": "tuner.baselines.exact_nodes:module",
+            "model_spec": dict(model.model_spec), "threads": self._threads,
+            "provider": "tuner.baselines.exact_nodes:module",
         }  # fmt: skip
         return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", settings)]
 
