@@ -413,8 +413,8 @@ class KeptOut:
 class Segment:
     """A part of a model that runs as a whole, between values of these names.
 
-    `island` is None for a tuned part. It is an ONNX model for ONNX Runtime where the part cannot be lowered, and `nodes`
-    then are its nodes.
+    `island` is None for a tuned part. It is an ONNX model for ONNX Runtime where the part cannot be lowered, and
+    `nodes` then are its nodes.
     """
 
     inputs: tuple[str, ...]

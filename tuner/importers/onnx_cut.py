@@ -27,8 +27,18 @@ class Cut:
     nodes: tuple[int, ...]
 
 
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove the nodes of which nothing is read, in place: a part of such nodes alone would have no outputs."""
+    wanted = {output.name for output in graph.output}
+    for number in reversed(range(len(graph.node))):
+        if wanted.isdisjoint(graph.node[number].output):
+            del graph.node[number]
+        else:
+            wanted.update(read_by(graph.node[number]))
+
+
 def cut(graph: onnx.GraphProto, out: Collection[int], shapes: Shapes) -> list[Cut]:
-    """The parts of a graph whose nodes stand in an order in which they can run, themselves in such an order.
+    """The parts of a graph whose nodes stand in an order in which they can run, and are all read; in such an order, too.
 
     Nodes whose numbers are in `out` are in islands, and so are those that would make a part that is not worth it
     (`LEAST_SHARE`) and views that only islands read. There is no tuned part where none of the other nodes computes

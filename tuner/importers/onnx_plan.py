@@ -12,11 +12,11 @@ from onnx import helper
 
 from tuner.errors import ModelError
 from tuner.importers.onnx_clean import rename_inputs
-from tuner.importers.onnx_complete import complete
-from tuner.importers.onnx_cut import cut
+from tuner.importers.onnx_cut import cut, drop_unread
 from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_parts import Part, island, parts_of, side_by_side, types_of
 from tuner.importers.onnx_relax.importer import NotConvertible, to_relax
+from tuner.importers.onnx_runtime import complete, computes
 from tuner.importers.onnx_shapes import known_shapes
 from tuner.importers.onnx_support import kept_out
 from tuner.protocols import KeptOut, ModelPlan, OutputSpec, Segment
@@ -27,15 +27,21 @@ _TRIES = 64
 _TOO_SMALL = "what can be tuned around it is too small for a part of its own"
 
 
+class _Untyped(NotConvertible):
+    """A node between two tuned parts, of which nobody knows what type of tensor it makes."""
+
+
 def planned(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]:
     """A settled model as relax, and its plan where a part of it cannot be lowered.
 
-    A node that a converter refuses stays with ONNX Runtime, too; of an operator of which two were refused, all do.
-    Raises ModelError, naming the first node that cannot be lowered, where nothing is left to tune.
+    A node that a converter refuses stays with ONNX Runtime, too, where that computes it; of an operator of which two
+    were refused, all do. Raises ModelError for one that neither takes, and, naming the first node that cannot be
+    lowered, where nothing is left to tune.
     """
     failed: dict[str, str] = {}
     refused: Counter[str] = Counter()
     if kept_out(model, failed):
+        drop_unread(model.graph)
         complete(model)
     for _ in range(_TRIES):
         out = kept_out(model, failed)
@@ -45,6 +51,9 @@ def planned(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]
             failed.update(_made_by_nodes(model))
             return _in_parts(model, source, kept_out(model, failed))
         except NotConvertible as error:
+            node = next(n for n in model.graph.node if n.output[:] == list(error.makes))
+            if not isinstance(error, _Untyped) and not computes(model, node):
+                raise
             refused[error.operator] += 1
             failed.update(dict.fromkeys(error.makes, error.why))
             if refused[error.operator] > 1:
@@ -78,7 +87,7 @@ def _require_types(graph: onnx.GraphProto, tuned: Sequence[Part], source: str) -
     unknown = {name for part in tuned for name in part.inputs if name not in types}
     for node in graph.node:
         if unknown.intersection(node.output):
-            raise NotConvertible(source, node, "the type of what it makes is not known before the model runs")
+            raise _Untyped(source, node, "the type of what it makes is not known before the model runs")
 
 
 def _results(module: Any) -> Iterator[onnx.TypeProto]:

@@ -45,7 +45,7 @@ def fix_shapes(
     for value in values:
         dtype = _dtype(value)
         if dtype is None or dtype.kind not in "fiubO":
-            raise ModelError(source, f"input {value.name!r} is no tensor of numbers or texts")
+            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers or texts")
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:

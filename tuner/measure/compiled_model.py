@@ -93,7 +93,7 @@ class Loaded:
 
     @property
     def results(self) -> list[Any]:
-        """The tensors of the last call. The static runtime writes to the same ones again, and has them from the start."""
+        """The tensors of the last call. The static runtime has them from the start, and writes to them again."""
         if self._result is None:
             return []
         return [self._result] if hasattr(self._result, "numpy") else list(self._result)

@@ -1,4 +1,4 @@
-"""A model of which a part could not be lowered: what stayed with ONNX Runtime, why, and which share of the time that is."""
+"""A model of which a part could not be lowered: what stayed with ONNX Runtime, why, and how much of the time it is."""
 
 from __future__ import annotations
 

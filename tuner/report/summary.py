@@ -282,8 +282,8 @@ _ACCOUNT = _fields(
 end to end, which was measured beside them."""
 _NODE = _fields({"operator": _text, "node": _text, "reason": _text, "follows": _flag})
 _PART = _fields({"kind": _text, "seconds": _maybe(_number), "nodes": _list_of(_NODE)})
-"""Of a model with islands, in the order in which they run; optional. `kind` is `tuned` or `island`, `seconds` are of one
-inference; `nodes` are those of islands, and `follows` says of a node that it is there because of others."""
+"""The parts of a model with islands, in the order in which they run; optional. `kind` is `tuned` or `island`, `seconds`
+are of one inference; `nodes` are those of islands, and `follows` says of a node that it is there because of others."""
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {
     "kind": _text,
