@@ -71,8 +71,8 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     light.graph.node.extend(graph.node)
     light.graph.input.extend(graph.input)
     light.graph.output.extend(graph.output)
-    stored = {tensor.name for tensor in graph.initializer}
-    clear_shapes(output for output in light.graph.output if output.name not in stored)
+    known = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    clear_shapes(output for output in light.graph.output if output.name not in known)
     for tensor in graph.initializer:
         if math.prod(tensor.dims) <= _SMALL:
             light.graph.initializer.append(tensor)

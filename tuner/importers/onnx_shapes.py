@@ -61,7 +61,11 @@ def fix_shapes(
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
     stored = {tensor.name for tensor in graph.initializer}
-    clear_shapes(output for output in graph.output if output.name not in stored)
+    given = {value.name: value for value in values}
+    for output in graph.output:
+        if output.name in given:
+            output.CopyFrom(given[output.name])
+    clear_shapes(output for output in graph.output if output.name not in stored | given.keys())
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:

@@ -108,10 +108,10 @@ def sequences() -> onnx.ModelProto:
         helper.make_node("Conv", ["x", "w1"], ["c1"], pads=[1, 1, 1, 1]),
         helper.make_node("SplitToSequence", ["c1", "eight"], ["halves"], axis=1),
         helper.make_node("SequenceAt", ["halves", "one"], ["half"]),
-        helper.make_node("Relu", ["half"], ["y"]),
+        helper.make_node("Conv", ["half", "w2"], ["y"]),
     ]
     halves = helper.make_tensor_sequence_value_info("halves", TensorProto.FLOAT, IMAGES)
-    constants = {"w1": weights(16, 3, 3, 3), "eight": np.array(8), "one": np.array(1)}
+    constants = {"w1": weights(16, 3, 3, 3), "w2": weights(4, 8, 3, 3), "eight": np.array(8), "one": np.array(1)}
     return model(nodes, [value("x", [1, 3, 12, 12])], [value("y", IMAGES), halves], constants)
 
 
