@@ -35,13 +35,11 @@ except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowErr
 os.environ.setdefault("TVM_NUM_THREADS", str(threads))  # read when tvm is imported
 os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned workers can end up on the caller's core
 
+need = "running the model needs the packages numpy, apache-tvm and onnxruntime"
 try:
     import numpy as np
-    import onnxruntime
-    import tvm
-    from tvm import relax
 except ImportError as error:
-    sys.exit(f"{error}: running the model needs the packages numpy, apache-tvm and onnxruntime")
+    sys.exit(f"{error}: {need}")
 
 rng = np.random.default_rng(0)
 try:
@@ -63,6 +61,13 @@ for index, spec in enumerate(inputs):
     else:
         array = rng.integers(0, 2, shape)
     values[spec["name"]] = array if text else np.asarray(array, spec["dtype"])
+
+try:
+    import onnxruntime
+    import tvm
+    from tvm import relax
+except ImportError as error:
+    sys.exit(f"{error}: {need}")
 
 tensors = {}  # what tuned parts read and write, and the same memory as numpy sees it
 for spec in [spec for segment in segments for spec in segment.get("inputs", []) + segment.get("outputs", [])]:

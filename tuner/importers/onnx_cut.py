@@ -38,7 +38,7 @@ def drop_unread(graph: onnx.GraphProto) -> None:
 
 
 def cut(graph: onnx.GraphProto, out: Collection[int], shapes: Shapes) -> list[Cut]:
-    """The parts of a graph whose nodes stand in an order in which they can run, and are all read; in such an order, too.
+    """The parts of a graph whose nodes stand in an order in which they can run, in such an order, too. All are read.
 
     Nodes whose numbers are in `out` are in islands, and so are those that would make a part that is not worth it
     (`LEAST_SHARE`) and views that only islands read. There is no tuned part where none of the other nodes computes

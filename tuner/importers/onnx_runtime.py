@@ -1,4 +1,5 @@
-"""What ONNX Runtime knows of a model: shapes that the inference of the `onnx` package does not, and whether a node runs.
+"""What ONNX Runtime knows of a model: shapes that the inference of the `onnx` package does not tell, and whether a node
+runs.
 
 Without ONNX Runtime nothing of it is known.
 """

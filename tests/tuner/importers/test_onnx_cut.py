@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_parts_have_every_node_once_and_can_run_in_their_order(drawn: tuple[onnx
     cuts = cut(proto.graph, out, known_shapes(proto.graph))
     assert sorted(number for part in cuts for number in part.nodes) == list(range(len(proto.graph.node)))
     assert all(out.isdisjoint(part.nodes) for part in cuts if part.tuned)
-    assert all(one.tuned != other.tuned for one, other in zip(cuts, cuts[1:], strict=False))
+    assert all(one.tuned != other.tuned for one, other in itertools.pairwise(cuts))
     known = {"x", "z", "stored"}
     for part in cuts:
         for number in part.nodes:
