@@ -50,7 +50,12 @@ HOMES = {
     "matplotlib": ("tuner/report/",),
     "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
-    "onnxruntime": ("tuner/baselines/onnxruntime.py",),
+    "onnxruntime": (
+        "tuner/baselines/exact_nodes.py",
+        "tuner/baselines/onnxruntime.py",
+        "tuner/importers/onnx_runtime.py",
+        "tuner/measure/pipeline.py",
+    ),
     "openvino": ("tuner/baselines/openvino.py",),
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
