@@ -12,7 +12,7 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,17 +55,19 @@ def run(
         return _Several(stated, command, progress, interrupted, store).execute(resume)
 
 
-def rebuild_report(folder: Path) -> Path:
-    """Write the report of a finished run again, whatever its number of shapes. Returns its folder."""
+def rebuild_report(folder: Path) -> tuple[Path, Sequence[str]]:
+    """Write the report of a finished run again, whatever its number of shapes. Returns its folder, and how its model
+    stands since last night."""
     parts = show.shapes(folder)
     if not parts:
         return single.rebuild_report(folder.name, str(folder.parent))
+    since: list[str] = []
     for part in parts.values():
         if (part / summary_file.FILE).exists():
-            single.rebuild_report(part.name, str(part.parent))
+            since += single.rebuild_report(part.name, str(part.parent))[1]
     config = config_file.load(str(folder / "config.yaml"))
     _report(folder, config, _stated(folder))
-    return folder
+    return folder, since
 
 
 def reexport(folder: Path) -> Path:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from tuner.importers.onnx_in_torch import NodeRunner
+
 __all__ = [
     "IMPORTERS", "ModelSpec", "input_sets", "load", "load_spec", "make_model_spec", "model_inputs", "onnx_bytes",
     "original_check", "provenance", "torch_module",
@@ -103,10 +105,13 @@ def make_model_spec(
     }
 
 
-def torch_module(model_spec: ModelSpec) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
-    """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators.
+def torch_module(
+    model_spec: ModelSpec, other: NodeRunner | None = None
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators, and its
+    nodes for which there is none by `other`.
 
-    Raises ModelError when the graph has an operator that cannot be run in torch.
+    Raises ModelError when the graph has an operator that cannot be run in torch, and there is no `other`.
     """
     if model_spec["kind"] == "torch":
         from tuner.importers.torch import torch_module as build
@@ -116,7 +121,7 @@ def torch_module(model_spec: ModelSpec) -> tuple[torch.nn.Module, tuple[torch.Te
     from tuner.importers.onnx_in_torch import to_module
 
     model = clean_proto(model_spec)
-    return to_module(model, model_spec["source"], model_inputs(input_specs(model), model_spec, 0))
+    return to_module(model, model_spec["source"], model_inputs(input_specs(model), model_spec, 0), other)
 
 
 def onnx_bytes(model_spec: ModelSpec) -> onnx.ModelProto:

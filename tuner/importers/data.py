@@ -122,10 +122,11 @@ def _in_order(data: Data, one: DataSet, wanted: Sequence[Wanted], aliases: Mappi
 
 
 def _check_dtype(where: str, spec: Wanted, array: Array) -> None:
-    if spec.dtype is not None and str(array.dtype) != spec.dtype:
+    kind = "string" if array.dtype.kind == "U" else str(array.dtype)
+    if spec.dtype is not None and kind != spec.dtype:
         raise ConfigError(
             KEY,
-            f"{where}: input {spec.name!r} is {array.dtype}, the model takes {spec.dtype}",
+            f"{where}: input {spec.name!r} is {kind}, the model takes {spec.dtype}",
             f"store it as such: array.astype({spec.dtype!r})",
         )
 

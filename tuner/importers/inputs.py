@@ -7,10 +7,13 @@ from typing import Any
 
 from tuner.importers import data as stored_data
 from tuner.importers.data_set import Wanted
-from tuner.importers.use import Use, drawn, words
+from tuner.importers.use import Use, drawn, drawn_text, words
 from tuner.protocols import Array, InputSet, InputSpec
 
 ModelSpec = Mapping[str, Any]
+
+_TEXTS = ("some", "text")
+"""What texts are drawn from where none stand in the model."""
 
 DRAWN_SETS = 2
 """One to time and verify with, and one to verify with: a stale or constant output passes only once."""
@@ -43,7 +46,10 @@ def provenance(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -> 
         data = stored_data.read(model_spec["data"])
         return {"sets": sets, "data": {"path": data.path, "sha256": data.sha256}}
     uses = model_spec.get("uses", {})
-    how = {spec.name: words(spec, Use.from_json(uses.get(spec.name, {}))) for spec in specs}
+    how = {
+        spec.name: "texts" if spec.dtype == "string" else words(spec, Use.from_json(uses.get(spec.name, {})))
+        for spec in specs
+    }
     return {"sets": sets, "seeds": [seed + index for index in range(DRAWN_SETS)], "drawn": how}
 
 
@@ -58,4 +64,10 @@ def _given(specs: Sequence[InputSpec], model_spec: ModelSpec) -> list[InputSet]:
 
 def _drawn(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -> list[Array]:
     uses = model_spec.get("uses", {})
-    return [drawn(spec, Use.from_json(uses.get(spec.name, {})), seed) for spec in specs]
+    texts = model_spec.get("texts") or _TEXTS
+    return [
+        drawn_text(spec, texts, seed)
+        if spec.dtype == "string"
+        else drawn(spec, Use.from_json(uses.get(spec.name, {})), seed)
+        for spec in specs
+    ]

@@ -45,8 +45,8 @@ def _array(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array
         shape, _, dtype = header(stream)
     if dtype.hasobject:
         raise ConfigError(KEY, f"{file}: {name!r} holds Python objects, which are not unpickled", SAVE)
-    if dtype.kind not in "biuf" and dtype.str != "|V2":
-        raise ConfigError(KEY, f"{file}: {name!r} holds {dtype}, no numbers", SAVE)
+    if dtype.kind not in "biufU" and dtype.str != "|V2":
+        raise ConfigError(KEY, f"{file}: {name!r} holds {dtype}, no numbers or texts", SAVE)
     if math.prod(shape) * dtype.itemsize > info.file_size:
         raise ValueError(f"{name!r} is shorter than its header says")
     with archive.open(info) as stream:

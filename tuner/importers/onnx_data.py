@@ -14,6 +14,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("onnx", "reading .pb files", "onnx") from error
 
+import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
@@ -52,6 +53,8 @@ def _tensor(file: Path) -> tuple[str, Array]:
         raise ConfigError(KEY, f"{file}: cannot be read: {error.strerror}") from error
     except (DecodeError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise ConfigError(KEY, f"{file}: damaged, or no tensor ({type(error).__name__}: {str(error)[:200]})") from error
-    if array.dtype.kind not in "biuf" and str(array.dtype) != "bfloat16":
+    if tensor.data_type == onnx.TensorProto.STRING:
+        array = np.array([text.decode(errors="replace") for text in tensor.string_data]).reshape(tensor.dims)
+    if array.dtype.kind not in "biufU" and str(array.dtype) != "bfloat16":
         raise ConfigError(KEY, f"{file}: holds {array.dtype}, no numbers")
     return tensor.name, array

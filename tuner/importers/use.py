@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -93,6 +93,13 @@ def drawn(spec: InputSpec, use: Use, seed: int) -> Array:
         return _mask(spec.shape, levels, rng).astype(dtype)
     values = _integers(spec, use, dtype, rng) if integer else _floats(spec.shape, use, rng)
     return _including(values, use, rng).astype(dtype)
+
+
+def drawn_text(spec: InputSpec, texts: Sequence[str], seed: int) -> Array:
+    """A seeded array of some of `texts`."""
+    rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+    array: Array = rng.choice(np.array(texts), spec.shape)
+    return array
 
 
 def words(spec: InputSpec, use: Use) -> str:

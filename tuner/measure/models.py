@@ -13,7 +13,8 @@ import numpy as np
 from tuner.measure.accuracy import Yardstick, constants, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.states import StateProbe
-from tuner.outputs import OutputCheck, check_outputs
+from tuner.measure.tolerances import by_tolerances
+from tuner.outputs import OutputCheck
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -25,23 +26,15 @@ UNTUNED = "untuned"
 EXACT = "float64"
 """The entry that is not timed: the model in float64, by which all others are checked."""
 
-MODEL_RTOL = 1e-3
-MODEL_ATOL = 1e-4
-"""Tolerances of whole-model outputs where no float64 run can be had: rtol on each element plus atol in units of the
-largest output.
+PIPELINE = "tuner.measure.pipeline:PipelineWorker"
+"""The service of a model with islands."""
 
-fp32 rounding grows over a hundred layers and differs with the order of summation; frameworks differ from one another by
-some 1e-5 of the largest output. A wrong layout or a missed bias is off by 1e-1.
-"""
-
-HALF_RTOL = 2e-2
-HALF_ATOL = 2e-2
-"""The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
+_SEGMENTS_S, _SEGMENTS_TIMEOUT_S = 0.5, 120.0
+"""For how long its parts are timed, and how long that may last where one inference takes longer."""
 
 PREPARE_S = 300.0
 _EXACT_S = 120.0
 _REPLY_S = 10.0
-_REAL_INPUTS = "give inputs that mean something: model.data"
 _SHOWN = 300  # characters of a child's error that a note repeats
 
 
@@ -56,6 +49,14 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
 
 
+def compiled_entry(name: str, library: Path, threads: int, device: str = "cpu") -> EntrySpec:
+    """The entry of a model that this program compiled: its library, or the folder of an export with islands."""
+    settings: dict[str, Any] = {"library": str(library), "threads": threads}
+    if library.is_dir():
+        return EntrySpec(name, PIPELINE, settings)
+    return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", {**settings, "device": device})
+
+
 @dataclass
 class ModelComparison:
     """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
@@ -63,6 +64,7 @@ class ModelComparison:
     `settings` says of each entry, in words, how it ran. `load_s` has the seconds from loading to the end of the first
     call, and `peak_bytes` the largest resident set that its process ever had, whatever took it. `verified` is None
     where no reference ran to check against. Errors are the largest of the tuned outputs against any reference that ran.
+    `segments_s`: of a model with islands, what each part of the tuned one takes of an inference, in order.
     """
 
     result: ComparisonResult
@@ -72,6 +74,7 @@ class ModelComparison:
     verified: bool | None = None
     max_abs_error: float | None = None
     max_rel_error: float | None = None
+    segments_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -121,6 +124,8 @@ def compare_models(
             incumbent=TUNED if TUNED in outputs else None,
             probe=probe,
         )
+        if any(spec.name == TUNED and spec.service == PIPELINE for spec in specs):
+            comparison.segments_s = _segments_s(entries, comparison)
         comparison.peak_bytes = {e.name: peak for e in entries if (peak := _peak_bytes(e, comparison)) is not None}
         comparison.notes += [f"{name} was dropped: {reason}" for name, reason in comparison.result.dropped.items()]
     finally:
@@ -162,6 +167,18 @@ def _peak_bytes(entry: BenchmarkEntry, comparison: ModelComparison) -> int | Non
         return int(entry.child.call("peak_bytes", _REPLY_S))
     except (ChildDied, ChildTimeout, ChildError):
         return None
+
+
+def _segments_s(entries: Sequence[BenchmarkEntry], comparison: ModelComparison) -> list[float]:
+    """The seconds of each part of the tuned model; none, with a note, where they could not be measured."""
+    tuned = next((entry for entry in entries if entry.name == TUNED), None)
+    if tuned is None or not comparison.result.running(TUNED):
+        return []
+    try:
+        return list(tuned.child.call("segments", _SEGMENTS_TIMEOUT_S, seconds=_SEGMENTS_S))
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"the parts of the model were not timed: {str(error)[:_SHOWN]}")
+        return []
 
 
 def _store(arrays: Sequence[Array], path: Path) -> Path:
@@ -255,7 +272,7 @@ def _verdict(
         comparison.notes.append("the tuned model did not run; nothing is verified")
         return
     if why := degenerate(yardstick.exact):
-        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; {_REAL_INPUTS}")
+        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; give real ones: model.data")
         return
     comparison.notes += constants(yardstick.exact, inputs.name)
     check = yardstick.check(outputs[TUNED])
@@ -272,10 +289,9 @@ def _verify_again(
     inputs: InputSet, folder: Path, threads: int,
 ) -> None:  # fmt: skip
     """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only once."""
-    yardstick, answers = None, {}
+    answers = {}
     try:
-        if run is not None:
-            yardstick = run.yardstick(_store(inputs.arrays, folder / "exact-inputs.npz"))
+        yardstick = None if run is None else run.yardstick(_store(inputs.arrays, folder / "exact-inputs.npz"))
     except (ChildDied, ChildTimeout, ChildError) as error:
         comparison.notes.append(f"not verified on {inputs.name}: {str(error)[:_SHOWN]}")
         return
@@ -307,7 +323,7 @@ def _against_expected(
         return
     expected = list(inputs.expected)
     both_right = yardstick is not None and yardstick.check(expected).ok
-    check = OutputCheck(True, None, None) if both_right else _by_tolerances(outputs, expected)
+    check = OutputCheck(True, None, None) if both_right else by_tolerances(outputs, expected)
     comparison.verified = check.ok
     comparison.notes.append(
         f"and with the outputs that came with {inputs.name}"
@@ -340,7 +356,7 @@ def _verify(
         comparison.notes.append("no independent reference ran; outputs are not verified")
         return
     if why := without_number(outputs[TUNED]):
-        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; {_REAL_INPUTS}")
+        comparison.notes.append(f"outputs are not verified: {why} on {inputs.name}; give real ones: model.data")
         return
     comparison.verified = all(check.ok for check in checks.values())
     comparison.notes += [
@@ -366,26 +382,11 @@ def _checks(
     checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str]
 ) -> dict[str, OutputCheck]:
     """An entry's outputs against those of each reference that ran."""
-    return {name: _by_tolerances(checked, outputs[name]) for name in references if name in outputs}
-
-
-def _by_tolerances(checked: Sequence[Array], right: Sequence[Array]) -> OutputCheck:
-    half = any(array.dtype == np.float16 for array in checked)
-    rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
-    return check_outputs(checked, right, rtol, atol)
+    return {name: by_tolerances(checked, outputs[name]) for name in references if name in outputs}
 
 
 def _largest(errors: Sequence[float | None]) -> float | None:
     return max((error for error in errors if error is not None), default=None)
-
-
-def run_once(
-    library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
-) -> list[Array] | str:
-    """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    settings = {"library": str(library), "threads": threads, "device": device}
-    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
-    return answer_once(spec, inputs, folder, threads)
 
 
 def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
