@@ -86,8 +86,12 @@ def make_model_spec(
     if weights not in ("random", "original"):
         raise ModelError(source, f"weights {weights!r} are unknown", "model.weights is random or original")
     if batch not in (None, 1) and inputs and all(shape[:1] != (batch,) for shape in inputs.values()):
+        name, shape = next(iter(inputs.items()))
+        rest = ", ".join(map(str, (batch, *shape[1:])))
         raise ModelError(
-            source, f"model.batch is {batch}, but no shape in model.inputs begins with {batch}", "make the two agree"
+            source,
+            f"model.batch is {batch}, but no shape in model.inputs begins with {batch}",
+            f"leave model.batch out: model.inputs.{name}: {list(shape)} stays; or write model.inputs.{name}: [{rest}]",
         )
     for name, shape in inputs.items():
         if any(extent < 0 for extent in shape):

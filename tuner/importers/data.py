@@ -185,5 +185,5 @@ def with_shapes(model_spec: Mapping[str, Any], wanted: Sequence[Wanted], sets: S
     batch = model_spec["batch"]
     if batch not in (None, 1) and all(shape[:1] != [batch] for shape in shapes.values()):
         words = f"model.batch is {batch}, but no input in model.data begins with {batch}"
-        raise ModelError(model_spec["source"], words, "make the two agree")
+        raise ModelError(model_spec["source"], words, "leave model.batch out: the data tells the shapes")
     return {**model_spec, "inputs": shapes}

@@ -23,7 +23,7 @@ from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
-from tuner.importers.onnx_shapes import fix_shapes, input_specs, wanted_inputs
+from tuner.importers.onnx_shapes import changed_by_batch, fix_shapes, input_specs, wanted_inputs
 from tuner.importers.onnx_texts import texts_of
 from tuner.importers.onnx_uses import input_uses
 from tuner.importers.onnx_weights import draws
@@ -44,17 +44,17 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     return _read(model_spec)[0]
 
 
-def _read(model_spec: Mapping[str, Any]) -> tuple[onnx.ModelProto, Mapping[str, Any]]:
-    """`model_proto`, and the spec with the shapes of its data."""
-    source = model_spec["source"]
+def _read(model_spec: Mapping[str, Any]) -> tuple[onnx.ModelProto, Mapping[str, Any], str]:
+    """`model_proto`, the spec with the shapes of its data, and what a stated batch changed, in words ("": nothing)."""
+    source, batch = model_spec["source"], model_spec["batch"]
     model = read(source)
+    wanted = wanted_inputs(model.graph)
     if model_spec.get("data") is not None:
-        wanted = wanted_inputs(model.graph)
-        sets = data.fitted(data.read(model_spec["data"]), wanted, model_spec)
-        model_spec = data.with_shapes(model_spec, wanted, sets)
-    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"], model_spec["dims"])
+        model_spec = data.with_shapes(model_spec, wanted, data.fitted(data.read(model_spec["data"]), wanted, model_spec))
+    model = fix_shapes(model, source, batch, model_spec["inputs"], model_spec["dims"])
+    changed = "" if batch is None else changed_by_batch(wanted, input_specs(model))
     random = model_spec["weights"] == "random"
-    return with_constants(model, draws(model, model_spec["seed"]) if random else {}), model_spec
+    return with_constants(model, draws(model, model_spec["seed"]) if random else {}), model_spec, changed
 
 
 def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
@@ -67,11 +67,22 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
 
     Raises ModelError naming the operator or the input that stands in the way.
     """
+    source = model_spec["source"]
+    model, model_spec, changed = _read(model_spec)
+    try:
+        return _imported(model, model_spec)
+    except ModelError as error:
+        if error.hint or not changed:
+            raise
+        raise ModelError(source, error.message.removeprefix(f"{source}: "), changed) from error
+
+
+def _imported(model: onnx.ModelProto, model_spec: Mapping[str, Any]) -> ImportedModel:
+    """The model of a graph whose shapes are fixed."""
     from tuner.importers.onnx_plan import planned
     from tuner.importers.onnx_relax.importer import known_operators
 
     source = model_spec["source"]
-    model, model_spec = _read(model_spec)
     model = settled(model)
     uses = {name: use.to_json() for name, use in input_uses(model).items()}
     model = expanded(model, known_operators())

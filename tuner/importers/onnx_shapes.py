@@ -90,6 +90,16 @@ def wanted_inputs(graph: onnx.GraphProto) -> list[Wanted]:
     ]
 
 
+def changed_by_batch(stated: Sequence[Wanted], fixed: Sequence[InputSpec]) -> str:
+    """What `model.batch` changed of a static input, and the line to write without it; "" for nothing."""
+    for before, after in zip(stated, fixed, strict=True):
+        first = before.shape[0] if before.shape else None
+        if isinstance(first, int) and first != after.shape[0]:
+            shape = ", ".join(map(str, (first, *after.shape[1:])))
+            return f"model.batch made {first} {after.shape[0]}; without it: model.inputs.{before.name}: [{shape}]"
+    return ""
+
+
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
     """The inputs of a model whose shapes are fixed."""
     values = true_inputs(model.graph)
