@@ -50,7 +50,9 @@ def _read(model_spec: Mapping[str, Any]) -> tuple[onnx.ModelProto, Mapping[str, 
     model = read(source)
     wanted = wanted_inputs(model.graph)
     if model_spec.get("data") is not None:
-        model_spec = data.with_shapes(model_spec, wanted, data.fitted(data.read(model_spec["data"]), wanted, model_spec))
+        model_spec = data.with_shapes(
+            model_spec, wanted, data.fitted(data.read(model_spec["data"]), wanted, model_spec)
+        )
     model = fix_shapes(model, source, batch, model_spec["inputs"], model_spec["dims"])
     changed = "" if batch is None else changed_by_batch(wanted, input_specs(model))
     random = model_spec["weights"] == "random"
