@@ -392,7 +392,8 @@ class ImportedModel:
 
     `module` is a relax IRModule with one function `main`, weights bound as constants, operators as
     the framework wrote them (cleaning is `tuner.graph`'s work). `model_spec` is JSON-able data from which
-    a child process can make the same model again, weights included: what the baselines are given.
+    a child process can make the same model again, weights included: what the baselines are given. `notes` are
+    sentences for the report: by which way the model came in, and what it has that the user's own has not.
     """
 
     name: str
@@ -400,6 +401,7 @@ class ImportedModel:
     module: Any
     inputs: tuple[InputSpec, ...]
     model_spec: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class Baseline(Protocol):

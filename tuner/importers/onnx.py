@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("onnx", "an ONNX model", "onnx") from error
 
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, described, read
@@ -60,6 +60,18 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     module = to_relax(model, source)
     name = Path(source.removeprefix("onnx:")).stem
     return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges})
+
+
+def relax_of(model: onnx.ModelProto, source: str) -> Any:
+    """A model that another framework wrote just now, shapes and weights as they are, as relax. Raises ModelError."""
+    from tuner.importers.onnx_relax.importer import known_operators, to_relax
+    from tuner.importers.onnx_support import unsupported
+
+    model = inliner.inline_local_functions(model) if model.functions else model
+    model = expanded(settled(with_constants(model, {})), known_operators())
+    for node, reason in unsupported(model):
+        raise ModelError(source, f"operator {described(node)} is not supported: {reason}")
+    return to_relax(model, source)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

@@ -1,0 +1,71 @@
+"""A module as torch exports it: a program of operators, or an ONNX model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from tuner.errors import MissingPackage, ModelError
+from tuner.importers.torch_errors import gist, guarded, line_of
+
+if TYPE_CHECKING:
+    import onnx
+
+_RECURRENT = ("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input")
+
+
+def exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], source: str) -> torch.export.ExportedProgram:
+    """The module as a program; where it cannot be traced as Python runs it, by torch's analysis of its bytecode.
+
+    Raises ModelError with the line of the module that stands in the way.
+    """
+    try:
+        return _traced(module, inputs, strict=False)
+    except Exception as error:  # the model is the user's, and may raise anything
+        if isinstance(error, GuardOnDataDependentSymNode):
+            raise ModelError(
+                source, f"its control flow depends on the data{line_of(error)}, which torch.export cannot export",
+                "choose with torch.where, or with torch.cond",
+            ) from error  # fmt: skip
+        try:
+            return _traced(module, inputs, strict=True)
+        except Exception:  # noqa: BLE001  the first reason is nearer to the user's code
+            raise ModelError(source, f"torch.export cannot export it: {gist(error)}{line_of(error)}") from error
+
+
+def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str], source: str) -> onnx.ModelProto:
+    """The program as torch writes it in ONNX, its inputs named. Raises ModelError or MissingPackage."""
+    try:
+        import onnxscript  # noqa: F401  torch.onnx.export is built on it
+    except ModuleNotFoundError as error:
+        raise MissingPackage("onnxscript", "exporting a PyTorch model to ONNX", "torch") from error
+    # torchvision, for which the exporter looks, is no part of this project; it warns through logging.
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        made = guarded(
+            source, "torch cannot export it to ONNX",
+            lambda: torch.onnx.export(program, input_names=list(names), dynamo=True, verbose=False),
+        )  # fmt: skip
+    finally:
+        log.setLevel(level)
+    assert made is not None
+    model: onnx.ModelProto = made.model_proto
+    return model
+
+
+def is_recurrent(program: torch.export.ExportedProgram) -> bool:
+    """Whether it has recurrent layers, of which decomposition would make an operator a step."""
+    return any(getattr(node.target, "__name__", "") in _RECURRENT for node in program.graph.nodes)
+
+
+def _traced(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], strict: bool) -> torch.export.ExportedProgram:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        return torch.export.export(module, inputs, strict=strict)
