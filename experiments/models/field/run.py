@@ -32,30 +32,44 @@ TIMEOUT_S = 240.0
 Result = dict[str, Any]
 
 
-def checked(source: str, by: str, timeout_s: float) -> Result:
-    """One model in a child of its own."""
-    with tempfile.TemporaryDirectory(prefix="field-") as folder, Child(
-        SERVICE, {"folder": folder}, env=thread_env(1)
-    ) as child:  # fmt: skip
+class Checker:
+    """A child that checks one model after another, and is started anew after a crash or a hang."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._folder = tempfile.TemporaryDirectory(prefix="field-")
+        self._child: Child | None = None
+
+    def run(self, source: str, by: str) -> Result:
+        if self._child is None:
+            self._child = Child(SERVICE, {"folder": self._folder.name}, env=thread_env(1))
         try:
-            return dict(child.call("run", timeout_s, source=source, by=by))
+            return dict(self._child.call("run", self._timeout_s, source=source, by=by))
         except (ChildDied, ChildError, ChildTimeout) as error:
+            self.close()
             return {"class": "error", "reason": f"{type(error).__name__}: {error}"[:600], "notes": [], "seconds": {}}
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
 
 
 def check(sources: Sequence[str], ways: Sequence[str], out: Path, again: bool, timeout_s: float) -> dict[str, Result]:
     """The results by `NAME by WAY`; those that `out` has are taken from it."""
     results: dict[str, Result] = json.loads(out.read_text("utf-8")) if out.exists() else {}
+    checker = Checker(timeout_s)
     for source in sources:
         for by in ways:
             key = f"{source.rpartition(':')[2]} by {by}"
             if key in results and not again:
                 continue
             began = time.monotonic()
-            results[key] = checked(source, by, timeout_s)
+            results[key] = checker.run(source, by)
             write_json(out, dict(sorted(results.items())))
             found = results[key]
             print(f"{key}: {found['class']} {found['reason'][:300]} ({time.monotonic() - began:.1f} s)", flush=True)
+    checker.close()
     return results
 
 
