@@ -45,7 +45,7 @@ class Adapted(torch.nn.Module):
 def adapted(
     source: str, module: torch.nn.Module, layout: CallLayout, inputs: Tensors
 ) -> tuple[torch.nn.Module, Tensors, list[str]]:
-    """`module` as it is, or in an `Adapted` where it needs one; the inputs as they are outside; what was changed, in words.
+    """`module`, in an `Adapted` where it needs one; the inputs as they are outside; and what was changed, in words.
 
     It is called once on `inputs`. Raises ModelError where it fails or returns no tensor."""
     versions = {name: (buffer, buffer._version, buffer.clone()) for name, buffer in module.named_buffers()}  # noqa: SLF001

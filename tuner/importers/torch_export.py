@@ -11,7 +11,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers.torch_errors import gist, guarded, line_of
+from tuner.importers.torch_errors import gist, line_of
 
 if TYPE_CHECKING:
     import onnx
@@ -49,10 +49,12 @@ def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str], source:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        made = guarded(
-            source, "torch cannot export it to ONNX",
-            lambda: torch.onnx.export(program, input_names=list(names), dynamo=True, verbose=False),
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(program, input_names=list(names), dynamo=True, verbose=False)
+    except Exception as error:  # the exporter's errors say that there is one; what it was is their cause
+        cause = error.__cause__ or error
+        raise ModelError(source, f"torch cannot export it to ONNX: {gist(cause)}") from error
     finally:
         log.setLevel(level)
     assert made is not None

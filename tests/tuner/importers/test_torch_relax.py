@@ -54,6 +54,9 @@ WHOLE = torch.tensor([[-3, 0, 2, 7]])
         (lambda x: x > 0.5, (WHOLE,)),
         (lambda x, y: torch.add(x, y, alpha=3), (FLOATS, WHOLE)),
         (lambda x: torch.addmm(x.sum(), x, x.T, alpha=2.0, beta=0.5), (FLOATS,)),
+        (lambda x: torch.cat([torch.zeros(0), x, x + 1], -1), (FLOATS,)),
+        (lambda x: torch.histc(x, 4, -2, 6), (FLOATS,)),
+        (lambda x: torch.histc(x, 3, 0, 2), (torch.tensor([0.0, 1.0, 1.0, 2.0, 5.0]),)),
         (lambda x: (x.double() @ x.T.double(), x.half() @ x.T.half()), (FLOATS,)),
     ],
 )
@@ -64,6 +67,15 @@ def test_results_have_the_types_and_values_of_torch(run: Callable[..., Any], val
     for got, want in zip(made, result if isinstance(result, tuple) else (result,), strict=True):
         assert got.dtype == want.numpy().dtype
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-6)
+
+
+def test_groups_of_rows_are_multiplied_with_matrices_of_their_own() -> None:
+    rng = torch.Generator().manual_seed(0)
+    rows, matrices = torch.randn(7, 8, generator=rng), torch.randn(4, 8, 16, generator=rng)
+    ends = torch.tensor([2, 2, 5, 7], dtype=torch.int32)  # the second group is empty
+    want = torch.cat([rows[:2] @ matrices[0], rows[2:5] @ matrices[2], rows[5:] @ matrices[3]])
+    [made], _ = _answers(lambda x, w, e: torch.nn.functional.grouped_mm(x, w, offs=e), rows, matrices, ends)
+    np.testing.assert_allclose(made, want.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_what_tvm_does_not_know_comes_by_way_of_onnx() -> None:
