@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,19 +45,12 @@ def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str], source:
         import onnxscript  # noqa: F401  torch.onnx.export is built on it
     except ModuleNotFoundError as error:
         raise MissingPackage("onnxscript", "exporting a PyTorch model to ONNX", "torch") from error
-    # torchvision, for which the exporter looks, is no part of this project; it warns through logging.
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly():
             made = torch.onnx.export(program, input_names=list(names), dynamo=True, verbose=False)
     except Exception as error:  # the exporter's errors say that there is one; what it was is their cause
         cause = error.__cause__ or error
         raise ModelError(source, f"torch cannot export it to ONNX: {gist(cause)}") from error
-    finally:
-        log.setLevel(level)
     assert made is not None
     model: onnx.ModelProto = made.model_proto
     return model
@@ -67,7 +61,19 @@ def is_recurrent(program: torch.export.ExportedProgram) -> bool:
     return any(getattr(node.target, "__name__", "") in _RECURRENT for node in program.graph.nodes)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what exporters warn of and log: their own internals, and packages that are no part of this project."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def _traced(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], strict: bool) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+    with _quietly(), torch.no_grad():
         return torch.export.export(module, inputs, strict=strict)

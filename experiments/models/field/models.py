@@ -167,8 +167,9 @@ def deformable_detr() -> Example:
     """Detection with samples of feature maps at computed places."""
     import transformers
 
-    backbone = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1],
-                                         layer_type="basic", out_features=["stage3", "stage4"])  # fmt: skip
+    settings: dict[str, Any] = {"embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1],
+                                "layer_type": "basic", "out_features": ["stage3", "stage4"]}  # fmt: skip
+    backbone = transformers.ResNetConfig(**settings)
     model = _made("DeformableDetrForObjectDetection", use_timm_backbone=False, use_pretrained_backbone=False,
                   backbone=None, backbone_config=backbone, d_model=32, encoder_layers=1, decoder_layers=2,
                   encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,

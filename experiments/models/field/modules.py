@@ -25,7 +25,7 @@ class Step(nn.Module):
         for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)
         result = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True)
-        return {"logits": result.logits, "present": [(layer.keys, layer.values) for layer in cache.layers]}
+        return {"logits": result.logits, "present": [(keys, values) for keys, values, *_ in cache]}
 
 
 class Residual(nn.Module):
@@ -65,13 +65,14 @@ class ImageAttention(nn.Module):
         other = rows if context is None else context
 
         def split(values: Tensor) -> Tensor:
-            return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return values.reshape(*values.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = functional.scaled_dot_product_attention(
             split(self.query(rows)), split(self.key(other)), split(self.value(other))
         )
         result = self.out(mixed.transpose(1, 2).flatten(2))
-        return x + result.transpose(1, 2).reshape(batch, channels, height, width)
+        added: Tensor = x + result.transpose(1, 2).reshape(batch, channels, height, width)
+        return added
 
 
 class DiffusionUNet(nn.Module):

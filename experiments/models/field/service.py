@@ -50,6 +50,12 @@ class FieldModel:
         result["reason"] = result["reason"].replace(str(folder), "FOLDER")[:600]
         return result
 
+    def op_export(self, source: str, path: str) -> str:
+        """Write the model as torch exports it to ONNX; returns the path."""
+        model = importers.onnx_bytes(make_model_spec(source, None, {}, "random", 0))
+        Path(path).write_bytes(model.SerializeToString())
+        return path
+
 
 def _exported(source: str, folder: Path, result: Result) -> str:
     began = time.perf_counter()

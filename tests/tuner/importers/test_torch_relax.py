@@ -69,13 +69,18 @@ def test_results_have_the_types_and_values_of_torch(run: Callable[..., Any], val
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-6)
 
 
+def _grouped(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """torch exports it for bfloat16 alone."""
+    return torch.nn.functional.grouped_mm(rows.bfloat16(), matrices.bfloat16(), offs=ends).float()
+
+
 def test_groups_of_rows_are_multiplied_with_matrices_of_their_own() -> None:
     rng = torch.Generator().manual_seed(0)
     rows, matrices = torch.randn(7, 8, generator=rng), torch.randn(4, 8, 16, generator=rng)
     ends = torch.tensor([2, 2, 5, 7], dtype=torch.int32)  # the second group is empty
     want = torch.cat([rows[:2] @ matrices[0], rows[2:5] @ matrices[2], rows[5:] @ matrices[3]])
-    [made], _ = _answers(lambda x, w, e: torch.nn.functional.grouped_mm(x, w, offs=e), rows, matrices, ends)
-    np.testing.assert_allclose(made, want.numpy(), rtol=1e-5, atol=1e-6)
+    [made], _ = _answers(_grouped, rows, matrices, ends)
+    np.testing.assert_allclose(made, want.numpy(), rtol=0.03, atol=0.03)
 
 
 def test_what_tvm_does_not_know_comes_by_way_of_onnx() -> None:

@@ -86,9 +86,9 @@ def _parameters(w: Tensor, r: Tensor, b: Tensor | None, hidden: int, gates: Sequ
     for direction in range(len(w)):
         stacked = [w[direction], r[direction]]
         if b is not None:
-            stacked += list(b[direction].split(len(gates) * hidden))
+            stacked += torch.split(b[direction], len(gates) * hidden)
         for values in stacked:
-            parts = values.split(hidden)
+            parts = torch.split(values, hidden)
             parameters.append(torch.cat([parts[gate] for gate in gates]))
     return parameters
 
@@ -99,7 +99,7 @@ def _state(state: Tensor | None, x: Tensor, w: Tensor, hidden: int) -> Tensor:
 
 def _sequence(y: Tensor, directions: int) -> Tensor:
     """Directions as an axis of their own, after that of time."""
-    return y.unflatten(-1, (directions, -1)).transpose(1, 2)
+    return y.reshape(*y.shape[:-1], directions, -1).transpose(1, 2)
 
 
 OPERATORS: Forms = {"DFT": dft, "GRU": gru, "LSTM": lstm, "RNN": rnn}
