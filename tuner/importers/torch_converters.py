@@ -100,6 +100,43 @@ def cumulative_sum(node: Any, importer: Any) -> Any:
     return importer.block_builder.emit(relax.op.cumsum(_as(importer, tensor, dtype), axis, dtype))
 
 
+def selected(node: Any, importer: Any) -> Any:
+    """`aten.select`; TVM's own reads before the beginning where the index counts from the end."""
+    tensor, axis, index = importer.retrieve_args(node)
+    place = relax.const(index % _extents(tensor)[axis], "int64")
+    return importer.block_builder.emit(relax.op.take(tensor, place, axis=axis, mode="fast"))
+
+
+def indexed(node: Any, importer: Any) -> Any:
+    """`aten.index` with tensors of whole numbers, which may count from the end; None stands for a whole axis."""
+    data, indices = importer.retrieve_args(node)[:2]
+    emit, extents = importer.block_builder.emit, _extents(data)
+    axes = [axis for axis, index in enumerate(indices) if index is not None]
+    if any(_dtype(indices[axis]) == "bool" for axis in axes):
+        raise ValueError("how many elements a mask takes depends on the data")
+    places = [_from_begin(importer, indices[axis], extents[axis]) for axis in axes]
+    if len(axes) == 1:
+        return emit(relax.op.take(data, places[0], axis=axes[0]))
+    others = [axis for axis in range(len(extents)) if axis not in axes]
+    if axes != list(range(len(axes))):
+        data = emit(relax.op.permute_dims(data, [*axes, *others]))
+    result = emit(relax.op.index_tensor(data, places))
+    side_by_side = axes == list(range(axes[0], axes[-1] + 1))
+    before = axes[0] if side_by_side else 0  # axes that stand before those that the indices make
+    if not before:
+        return result
+    made = len(_extents(result)) - len(others)
+    order = [*range(made, made + before), *range(made), *range(made + before, len(_extents(result)))]
+    return emit(relax.op.permute_dims(result, order))
+
+
+def _from_begin(importer: Any, index: Any, extent: int) -> Any:
+    """An index whose negative numbers count from the end, as one without."""
+    emit, dtype = importer.block_builder.emit, _dtype(index)
+    shifted = emit(relax.op.add(index, relax.const(extent, dtype)))
+    return emit(relax.op.where(emit(relax.op.less(index, relax.const(0, dtype))), shifted, index))
+
+
 def joined(node: Any, importer: Any) -> Any:
     """`aten.cat`, which leaves out tensors of the shape (0,), whatever the shape of the others."""
     tensors, *rest = importer.retrieve_args(node)
@@ -160,6 +197,8 @@ CONVERTERS: Mapping[str, Converter] = {
         ("eq", "equal"), ("ne", "not_equal"), ("ge", "greater_equal"), ("gt", "greater"), ("le", "less_equal"),
         ("lt", "less"))},
     "cumsum.default": cumulative_sum,
+    "select.int": selected,
+    "index.Tensor": indexed,
     "cat.default": joined,
     "histc.default": histogram,
     "grouped_mm_fallback.default": product_of_groups,

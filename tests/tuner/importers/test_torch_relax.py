@@ -55,6 +55,13 @@ WHOLE = torch.tensor([[-3, 0, 2, 7]])
         (lambda x, y: torch.add(x, y, alpha=3), (FLOATS, WHOLE)),
         (lambda x: torch.addmm(x.sum(), x, x.T, alpha=2.0, beta=0.5), (FLOATS,)),
         (lambda x: torch.cat([torch.zeros(0), x, x + 1], -1), (FLOATS,)),
+        (lambda x: (x[:, -1], x.T[-2], x.T.select(-2, -1)), (FLOATS,)),
+        (lambda x, i: x[0, i], (FLOATS, torch.tensor([-1, 0, -4]))),
+        (
+            lambda x, i, j: (x[:, i, j], x[i, :, j], x[:, :, i[:, None], j]),
+            (torch.arange(120.0).reshape(2, 3, 4, 5), torch.tensor([-1, 0]), torch.tensor([1, -2])),
+        ),
+        (lambda x, i: x.index_put((i,), x[i] * 2), (FLOATS[0].clone(), torch.tensor([-1, 0]))),
         (lambda x: torch.histc(x, 4, -2, 6), (FLOATS,)),
         (lambda x: torch.histc(x, 3, 0, 2), (torch.tensor([0.0, 1.0, 1.0, 2.0, 5.0]),)),
         (lambda x: (x.double() @ x.T.double(), x.half() @ x.T.half()), (FLOATS,)),
