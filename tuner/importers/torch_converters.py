@@ -148,7 +148,7 @@ def joined(node: Any, importer: Any) -> Any:
 
 def histogram(node: Any, importer: Any) -> Any:
     """`aten.histc` between given bounds."""
-    values, *rest = importer.retrieve_args(node)
+    values, *rest = list(importer.retrieve_args(node))
     defaults = [node.kwargs.get(name, value) for name, value in (("bins", 100), ("min", 0), ("max", 0))]
     bins, low, high = [*rest, *defaults[len(rest) :]]
     if low >= high:

@@ -25,6 +25,7 @@ def exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], source: 
 
     Raises ModelError with the line of the module that stands in the way.
     """
+    _refuse_packed(module, source)
     try:
         return _traced(module, inputs, strict=False)
     except Exception as error:  # the model is the user's, and may raise anything
@@ -59,6 +60,17 @@ def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str], source:
 def is_recurrent(program: torch.export.ExportedProgram) -> bool:
     """Whether it has recurrent layers, of which decomposition would make an operator a step."""
     return any(getattr(node.target, "__name__", "") in _RECURRENT for node in program.graph.nodes)
+
+
+def _refuse_packed(module: torch.nn.Module, source: str) -> None:
+    for name, layer in module.named_modules():
+        if type(layer).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
+            raise ModelError(
+                source,
+                f"the layer {name.removeprefix('inner.')} ({type(layer).__name__}) keeps its weights packed, which "
+                "torch.export cannot export",
+                "give the model before this conversion, or quantized by torch.export's own way",
+            )
 
 
 @contextmanager

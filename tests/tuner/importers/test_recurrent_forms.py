@@ -61,11 +61,9 @@ def test_layers(kind: str, gates: int, directions: int, attributes: dict[str, An
 
 
 @pytest.mark.parametrize("attributes", [{}, {"onesided": 1}, {"inverse": 1}])
-def test_fourier_transform(attributes: dict[str, int], tmp_path: Path) -> None:
+def test_fourier_transform(attributes: dict[str, Any], tmp_path: Path) -> None:
     x = values(2, 8, 1) if "inverse" not in attributes else values(2, 8, 2)
-    proto = graphs.model(
-        [helper.make_node("DFT", ["x"], ["out"], None, None, None, axis=1, **attributes)], {"x": x.shape}
-    )
+    proto = graphs.model([helper.make_node("DFT", ["x"], ["out"], axis=1, **attributes)], {"x": x.shape})
     graphs.close(by_torch(proto, x, tmp_path), graphs.by_onnxruntime(proto, [x]), 1e-5)
 
 

@@ -81,4 +81,13 @@ def exotic() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return Exotic(), (torch.eye(3)[None],)
 
 
+def packed() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in use
+        quantize = torch.ao.quantization.quantize_dynamic
+        return quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear}, dtype=torch.qint8), (torch.ones(1, 4),)
+
+
 constant = 3
