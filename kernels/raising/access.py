@@ -12,6 +12,7 @@ from typing import Any
 
 from kernels.raising.expressions import TRUE, Access, Condition, Expr, at_least_zero, both, rebuilt
 from kernels.raising.integers import size_of, substituted
+from kernels.raising.ir import Operand
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import ONE, ZERO, Poly
 from kernels.raising.reasons import Abstained, Reason
@@ -125,7 +126,7 @@ class Accesses:
         self._parted: dict[int, tuple[Poly, ...]] = {}
         self._untiled: dict[int, _Untiled] = {s.place: _untiled(s, ()) for s in loose}
         for nest in nests:
-            tiles = _tiles(nest.statements, self.trace.cells)
+            tiles = _tiles(nest.statements, self.trace.cells, self._stepped(nest))
             self._untiled |= {s.place: _untiled(s, tiles) for s in nest.statements}
         statements = [s for nest in nests for s in nest.statements] + list(loose)
         by_base: dict[str, list[tuple[Access, _Untiled]]] = {}
@@ -139,6 +140,22 @@ class Accesses:
                 self._dimensions(base, accesses)
             except Abstained as problem:
                 self.problems[base] = problem
+
+    def _stepped(self, nest: Nest) -> set[tuple[str, str, int]]:
+        """Loops whose counter in the source begins at a multiple of the counter of a loop around: tiles."""
+        found = set()
+        integers = self.trace.integers
+        for loop in self.trace.flow.loops:
+            if nest.loop not in loop.around:
+                continue
+            for phi in self.trace.function.blocks[loop.header].instructions:
+                value = integers.of(Operand(phi.type, phi.name)) if phi.opcode == "phi" else None
+                if value is None or phi.type == "ptr":
+                    continue
+                for monomial, factor in value.terms:
+                    if len(monomial) == 1 and monomial[0] in integers.counters and monomial[0] != loop.symbol:
+                        found.add((monomial[0], loop.symbol, factor))
+        return found
 
     def _dimensions(self, base: str, accesses: Sequence[tuple[Access, _Untiled]]) -> None:
         kinds = {access.type for access, _ in accesses}
@@ -276,8 +293,15 @@ def _untiled(statement: Statement, known: Sequence[_Tile]) -> _Untiled:
     return _Untiled(tuple(loops), {name: tiles[name] for name in loops}, undone, tuple(applied))
 
 
-def _tiles(statements: Sequence[Statement], cells: Mapping[str, tuple[str, ...]]) -> list[_Tile]:
-    """The tiles of a nest: the same for all its statements, so that what one writes is what another reads."""
+def _tiles(
+    statements: Sequence[Statement], cells: Mapping[str, tuple[str, ...]], stepped: set[tuple[str, str, int]]
+) -> list[_Tile]:
+    """The tiles of a nest: the same for all its statements, so that what one writes is what another reads.
+
+    `stepped`: an outer counter, an inner one and a factor, where the source's inner counter begins at their product.
+    """
+    plain = {(outer, inner): factor for outer, inner, factor in stepped}
+    names = {symbol: symbol for pair in plain for symbol in pair}
     found: list[_Tile] = []
     counters = list(dict.fromkeys(symbol for s in statements for symbol in s.target.loops))
     polys = [(set(s.target.loops), _polys(s)) for s in statements]
@@ -290,10 +314,11 @@ def _tiles(statements: Sequence[Statement], cells: Mapping[str, tuple[str, ...]]
                 continue
             those = [p for loops, some in polys if outer in loops and inner in loops for p in some]
             factor = _tile_factor(those, outer, inner)
-            if factor is None:
+            if factor is None or plain.get((outer, names.get(inner, inner))) != factor:
                 continue
             tile = _Tile(outer, inner, factor, "v" + inner.lstrip("cv"))
             found.append(tile)
+            names[tile.new] = names.get(inner, inner)
             poly = Poly.of(tile.new) - Poly.of(outer) * factor
             polys = [
                 (_merged(loops, tile), [p.substitute({inner: poly}) for p in some] if {outer, inner} <= loops else some)

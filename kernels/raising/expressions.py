@@ -162,6 +162,14 @@ def negated(condition: Condition) -> Condition:
     return Condition("not", parts=(condition,))
 
 
+def without_data(condition: Condition) -> Condition:
+    """A condition of integers alone that holds wherever this one does."""
+    if condition.kind in ("and", "or"):
+        parts = [without_data(part) for part in condition.parts]
+        return both(*parts) if condition.kind == "and" else either(*parts)
+    return TRUE if condition.kind in ("data", "not") else condition
+
+
 def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """The tree with nodes replaced from the top: where `change` gives one, that is taken and not looked into."""
     changed = change(expr)

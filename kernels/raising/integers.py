@@ -447,6 +447,15 @@ class Integers:
             bounds = [*map(at_least_zero, lefts), *bounds]
         return both(*bounds)
 
+    def _chosen(self, instruction: Instruction, which: str) -> list[Poly] | None:
+        """The two values of a < b ? a : b."""
+        condition = self.condition(instruction.operands[0])
+        a, b = (self.of(operand) for operand in instruction.operands[1:])
+        if condition is None or condition.kind != "ge" or a is None or b is None:
+            return None
+        smaller = b - a if which == "min" else a - b
+        return [a, b] if _is_difference(condition.poly, smaller) else None
+
     def _alternatives(self, operand: Operand, which: str) -> list[Poly] | None:
         """The values of which the operand is the least (`which` min) or the greatest (max); one where it is plain."""
         value = self.of(operand)
@@ -457,11 +466,18 @@ class Integers:
         instruction, _ = self.definitions[operand.token]
         if instruction.opcode in ("sext", "zext", "freeze"):
             return self._alternatives(instruction.operands[0], which)
+        if instruction.opcode == "select":
+            return self._chosen(instruction, which)
         found = _MINIMA.match(instruction.callee) if instruction.opcode == "call" else None
         if found is None or found[2] != which or found[1] != "s":
             return None
         parts = [self._alternatives(part, which) for part in instruction.operands]
         return [p for part in parts if part is not None for p in part] if None not in parts else None
+
+
+def _is_difference(poly: Poly | None, difference: Poly) -> bool:
+    """Whether `poly >= 0` is `difference >= 0` or `difference > 0`."""
+    return poly is not None and poly in (difference, difference - 1)
 
 
 def _count(stays: Condition, symbol: str) -> Poly | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernels.raising.access import Element
 from kernels.raising.expressions import Expr
-from kernels.raising.ops import ACCUMULATED, Operation, elements, summands
+from kernels.raising.ops import ACCUMULATED, Operation, elements, substituted_value, summands
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
 
@@ -26,6 +26,7 @@ class Label:
 
 def label(op: Operation) -> Label:
     """Raises Abstained where the operation is a tensor computation without a name."""
+    op = _forward(op)
     if op.combine.startswith("scan"):
         return Label("scan", f"{'sum' if op.combine.endswith('add') else 'product'} along {op.reduced[0]}")
     if op.combine.startswith("arg"):
@@ -33,6 +34,21 @@ def label(op: Operation) -> Label:
     if op.combine:
         return _reduction(op)
     return _map(op)
+
+
+def _forward(op: Operation) -> Operation:
+    """The operation with counters that run backwards everywhere turned round."""
+    polys = [p for e in (op.target, *op.reads) for p in e.subscripts]
+    back = {}
+    for counter in op.loops:
+        factors = [p.coefficient(counter).constant for p in polys if counter in p.symbols]
+        if factors and all(factor is not None and factor < 0 for factor in factors):
+            back[counter] = -Poly.of(counter)
+    if not back:
+        return op
+    target = Element(op.target.base, tuple(p.substitute(back) for p in op.target.subscripts))
+    start, finish = (None if part is None else substituted_value(part, back) for part in (op.start, op.finish))
+    return replace(op, target=target, value=substituted_value(op.value, back), start=start, finish=finish)
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
@@ -121,7 +137,7 @@ def _plain_reduction(op: Operation) -> Label:
         if len({_form(e) for e in inside}) > 1 and not _is_broadcast(inside, op):
             reason = Reason.LINEAR if op.combine == "add" else Reason.SEMIRING
             raise Abstained(reason, f"a {name} over what combines several tensors otherwise than by products", line)
-        return Label("reduction", f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and op.value.op != "read" else ""))
+        return Label("reduction", f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and _tensor(op.value) is None else ""))
     if len(inside) == 1 and op.value.op == "read" and _is_window(inside[0], op):
         return Label("pooling", f"{name} over windows {', '.join(op.reduced)}")
     raise Abstained(Reason.SUBSCRIPT, f"a {name} with subscripts of no known form", line)
@@ -302,8 +318,8 @@ def _covers_all(ops: Sequence[Operation]) -> bool:
     return len({len(op.loops) - len(op.fixed) for op in ops}) == 1
 
 
-def _starts_at_zero(op: Operation) -> bool:
-    return op.start is not None and op.start.op == "const" and not op.start.value and op.finish is None
+def _starts_at_zero(op: Operation, finished: bool = False) -> bool:
+    return op.start is not None and op.start.op == "const" and not op.start.value and (finished or op.finish is None)
 
 
 def _is_exponential(op: Operation, maximum: str, data: str) -> bool:
@@ -343,7 +359,9 @@ def _layer_norm(ops: Sequence[Operation], start: int) -> tuple[str, int] | None:
     if mean.combine != "add" or variance.combine != "add" or last.combine or mean.value.op != "read":
         return None
     data = mean.value.value.base
-    if not _is_mean(mean) or not _is_square(variance.value, data, mean.target.base):
+    if not _starts_at_zero(mean, finished=True) or not _starts_at_zero(variance, finished=True):
+        return None
+    if not _is_square(variance.value, data, mean.target.base):
         return None
     names = {e.base for e in elements(last.value)}
     centred = any(_is_centred(node, data, mean.target.base) for node in last.value.walk())
@@ -358,14 +376,22 @@ def _all_nodes(op: Operation) -> list[Expr]:
     return [node for part in parts for node in part.walk()]
 
 
-def _is_mean(op: Operation) -> bool:
-    finish = op.finish
-    return finish is not None and finish.op in ("fdiv", "fmul") and any(a.op == ACCUMULATED for a in finish.args)
-
-
 def _is_centred(value: Expr, data: str, mean: str) -> bool:
+    """x - mean, where the sum may be divided here."""
     terms = summands(value) if value.op in ("fsub", "fadd") else []
-    return sorted((s, t.value.base) for s, t in terms if t.op == "read") == sorted([(1, data), (-1, mean)]) and len(terms) == 2
+    signs = {name: sign for sign, term in terms if (name := _read_or_divided(term)) is not None}
+    return len(terms) == 2 and signs == {data: 1, mean: -1}
+
+
+def _read_or_divided(value: Expr) -> str | None:
+    """The array of an element, or of one that is divided by, or multiplied with, a number."""
+    if value.op in ("fdiv", "fmul"):
+        read = [arg for arg in value.args if arg.op in ("read", ACCUMULATED)]
+        others = [arg for arg in value.args if arg not in read]
+        if len(read) != 1 or len(others) != 1 or elements(others[0]) or value.op == "fdiv" and value.args[0] != read[0]:
+            return None
+        [value] = read
+    return str(value.value.base) if value.op == "read" else None
 
 
 def _is_square(value: Expr, data: str, mean: str) -> bool:

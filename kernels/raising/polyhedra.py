@@ -110,9 +110,9 @@ class Polyhedra:
 
         Raises Abstained where no sizes worth the name avoid them.
         """
-        if violations.is_empty():
+        bad = violations.params().intersect(self.context())
+        if bad.is_empty():
             return None
-        bad = violations.params()
         good = self.context().subtract(bad)
         large = isl.Set(f"{self.header()}{{ : {' and '.join(f'{n} >= {_PLAUSIBLE}' for n in self.names.values()) or '0 = 0'} }}")
         if good.intersect(large).is_empty():

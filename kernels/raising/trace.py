@@ -22,6 +22,7 @@ from kernels.raising.expressions import (
     both,
     either,
     negated,
+    without_data,
 )
 from kernels.raising.integers import POINTER, Integers, Requirement, size_of, substituted
 from kernels.raising.ir import Block, Function, Instruction, Operand
@@ -658,7 +659,7 @@ class _Tracer:
     ) -> Expr:  # fmt: skip
         if kind not in _SCALARS:
             raise Abstained(Reason.TYPE, f"elements of the type {kind[:40]}", line)
-        return Expr("load", kind, value=Access(base, offset, kind, time, loops, when, line))
+        return Expr("load", kind, value=Access(base, offset, kind, time, loops, without_data(when), line))
 
     def _store(
         self, base: str, offset: Poly, kind: str, time: tuple[int | str, ...], loops: tuple[str, ...],
