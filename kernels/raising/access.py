@@ -137,9 +137,57 @@ class Accesses:
                     by_base.setdefault(access.base, []).append((access, untiled))
         for base, accesses in by_base.items():
             try:
-                self._dimensions(base, accesses)
+                self._dimensions(base, [pair for pair in accesses if pair[0].type])
             except Abstained as problem:
                 self.problems[base] = problem
+        for nest in nests:
+            nest.statements = [self._spread(s) for s in nest.statements]
+        self.loose = [self._spread(s) for s in loose]
+
+    def _spread(self, statement: Statement) -> Statement:
+        """A statement that fills bytes, as one over the rows and columns of its array."""
+        if statement.filled is None:
+            return statement
+        target = statement.target
+        array = self.arrays.get(target.base)
+        if array is None:
+            if target.base not in self.problems:
+                self.problems[target.base] = Abstained(Reason.CALL, "a memset of what nobody else uses", target.line)
+            return statement
+        size = size_of(array.type)
+        length, offset = statement.filled.divided(size), target.offset.divided(size)
+        problem = Abstained(Reason.CALL, "a memset of what is no whole rows", target.line)
+        if length is None or offset is None:
+            self.problems[target.base] = problem
+            return statement
+        strides = [ONE]
+        for extent in reversed(array.extents):
+            strides.insert(0, strides[0] * extent)
+        whole = next((k for k, stride in enumerate(strides) if not length.parted(stride)[1].terms), None)
+        parts = []
+        rest = offset
+        for stride in strides:
+            quotient, rest = rest.parted(stride)
+            parts.append(quotient)
+        if whole is None or any(part.terms for part in parts[whole + 1 :]):
+            self.problems[target.base] = problem
+            return statement
+        counts = [length.parted(strides[whole])[0], *array.extents[whole:]]
+        if counts[0] == ONE and len(counts) > 1:  # one row
+            whole, counts = whole + 1, counts[1:]
+        symbols = [f"f{statement.place}_{k}" for k in range(len(counts))]
+        for symbol, count in zip(symbols, counts, strict=True):
+            counter = Poly.of(symbol)
+            self.polyhedra.bounds[symbol] = both(at_least_zero(counter), at_least_zero(count - counter - 1))
+        parts = [*parts[:whole], parts[whole] + Poly.of(symbols[0]), *map(Poly.of, symbols[1:])]
+        time = target.time + tuple(part for symbol in symbols for part in (symbol, 0))
+        access = replace(target, type=array.type, time=time, loops=(*target.loops, *symbols))
+        self._parted[id(access)] = tuple(parts)
+        filled = replace(
+            statement, target=access, value=Expr("const", array.type, value=0), filled=None
+        )
+        self._untiled[statement.place] = _untiled(filled, self._untiled[statement.place].applied)
+        return filled
 
     def _stepped(self, nest: Nest) -> set[tuple[str, str, int]]:
         """Loops whose counter in the source begins at a multiple of the counter of a loop around: tiles."""
@@ -159,6 +207,8 @@ class Accesses:
 
     def _dimensions(self, base: str, accesses: Sequence[tuple[Access, _Untiled]]) -> None:
         kinds = {access.type for access, _ in accesses}
+        if not kinds:
+            return
         if len(kinds) > 1:
             raise Abstained(Reason.TYPE, "an array that is accessed as two types", accesses[0][0].line)
         [kind] = kinds
@@ -375,7 +425,8 @@ def _strides(offsets: Sequence[Poly], counters: set[str]) -> list[Poly]:
             if any(s in counters or s.startswith("v") for s in factor.symbols):
                 raise Abstained(Reason.SUBSCRIPT, "a product of loop counters")
             lead = max(factor.terms, key=lambda term: (len(term[0]), term[0]))[1]
-            factor = factor if lead > 0 else -factor
+            if -factor in found or not factor.symbols and lead < 0:
+                factor = -factor
             found[factor] = None
             divisor = abs(lead)
             if divisor > 1 and factor.symbols and (plain := factor.divided(divisor)) is not None:

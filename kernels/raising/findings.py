@@ -104,7 +104,7 @@ class _Analyser:
                 problem = problem or trouble
                 self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
         loose: list[Operation] = []
-        for statement in self.trace.loose:
+        for statement in self.accesses.loose:
             try:
                 loose += operations(self.accesses, [statement])
             except Abstained as raised:

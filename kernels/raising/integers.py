@@ -79,12 +79,17 @@ class Exit:
 
 @dataclass
 class Integers:
-    """Evaluates on demand, so that a pointer that inner loops move is known before they are looked at."""
+    """Evaluates on demand, so that a pointer that inner loops move is known before they are looked at.
+
+    `opaque`: operator, operands and bits of what is computed of parameters alone, by symbol. `dead`: edges that are
+    not taken under what was assumed.
+    """
 
     function: Function
     flow: Flow
     requirements: list[Requirement] = field(default_factory=list)
     opaque: dict[str, tuple[str, tuple[Poly, ...], int]] = field(default_factory=dict)
+    dead: set[tuple[str, str]] = field(default_factory=set)
     _known: dict[str, Poly | None] = field(default_factory=dict)
     _trips: dict[str, Poly | None] = field(default_factory=dict)
     _exits: dict[str, Exit] = field(default_factory=dict)
@@ -261,8 +266,11 @@ class Integers:
         loop = self.flow.innermost.get(block)
         if loop is not None and loop.header == block:
             return self._recurrence(instruction, loop)
-        values = [self.of(operand) for operand in instruction.operands]
-        if len(values) == 1:
+        ways = [p for p in zip(instruction.operands, instruction.targets, strict=True) if (p[1], block) not in self.dead]
+        if not ways:
+            return None
+        values = [self.of(operand) for operand, _ in ways]
+        if len(instruction.operands) == 1:
             source = self.flow.innermost.get(instruction.targets[0])
             if source is not None and source is not loop:
                 return self._after(values[0], source)
@@ -421,7 +429,21 @@ class Integers:
             return None if inner is None else negated(inner)
         if opcode == "icmp":
             return self._comparison(instruction, block)
+        if opcode == "phi":
+            return self._first_time(instruction, block)
         return None
+
+    def _first_time(self, phi: Instruction, block: str) -> Condition | None:
+        """A boolean that tells a loop's first iteration from the others."""
+        loop = self.flow.innermost.get(block)
+        if loop is None or loop.header != block or len(phi.operands) != 2:
+            return None
+        [start] = [o.token for o, t in zip(phi.operands, phi.targets, strict=True) if t not in loop.blocks] or [""]
+        [later] = [o.token for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks] or [""]
+        if {start, later} != {"true", "false"}:
+            return None
+        first = at_least_zero(-Poly.of(loop.symbol))
+        return first if start == "true" else negated(first)
 
     def _comparison(self, instruction: Instruction, block: str) -> Condition | None:
         predicate = instruction.predicate

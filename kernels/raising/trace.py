@@ -55,11 +55,15 @@ _VALUES = {
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """`target` gets `value`, whose loads happen earlier than the store (see `memory.check`). `place`: its number."""
+    """`target` gets `value`, whose loads happen earlier than the store (see `access.Order`). `place`: its number.
+
+    `filled`: the bytes from there on that are set to zero, where that is what it does; the type is not known then.
+    """
 
     target: Access
     value: Expr
     place: int
+    filled: Poly | None = None
 
 
 @dataclass
@@ -122,6 +126,7 @@ class _Tracer:
         self.nests: list[Nest] = []
 
     def run(self) -> Trace:
+        self._assumptions()
         loose: list[Statement] = []
         self.loose = loose
         self._region(None, (), TRUE)
@@ -165,21 +170,44 @@ class _Tracer:
                 self.edges[block.name, target] = condition
             return
         chosen = self._condition(terminator.operands[0], block.name)
-        if chosen.is_affine and chosen not in (TRUE, FALSE):
-            chosen = self._assumed(chosen, block, terminator)
-        self.edges[block.name, targets[0]] = both(condition, chosen)
-        self.edges[block.name, targets[1]] = both(condition, negated(chosen))
+        for target, way in zip(targets, (chosen, negated(chosen)), strict=True):
+            if (block.name, target) in self.integers.dead:
+                self.edges[block.name, target] = FALSE
+            elif any((block.name, other) in self.integers.dead for other in targets):
+                self.edges[block.name, target] = condition
+            else:
+                self.edges[block.name, target] = both(condition, way)
 
-    def _assumed(self, chosen: Condition, block: Block, terminator: Instruction) -> Condition:
+    def _assumptions(self) -> None:
         """Where parameters alone decide whether there is any work, it is assumed that there is."""
-        if any(s in self.integers.counters for leaf in chosen.leaves if leaf.poly for s in leaf.poly.symbols):
-            return chosen
-        works = [self._works(target, block.name) for target in terminator.targets]
-        if works[0] == works[1]:
-            return chosen
-        holds = chosen if works[0] else negated(chosen)
-        self.integers.require("guard", holds, block.name, terminator.line)
-        return TRUE if works[0] else FALSE
+        for block in self.function.blocks.values():
+            terminator = block.terminator
+            if terminator.opcode != "br" or not terminator.operands or len(set(terminator.targets)) < 2:
+                continue
+            if block.name not in self.flow.predecessors or not self._is_of_parameters(terminator.operands[0].token):
+                continue
+            works = [self._works(target, block.name) for target in terminator.targets]
+            if works[0] == works[1]:
+                continue
+            chosen = self.integers.condition(terminator.operands[0])
+            if chosen is None or chosen in (TRUE, FALSE):
+                continue
+            self.integers.require("guard", chosen if works[0] else negated(chosen), block.name, terminator.line)
+            self.integers.dead.add((block.name, terminator.targets[0 if works[1] else 1]))
+
+    def _is_of_parameters(self, token: str) -> bool:
+        """Whether a condition is computed of arguments, without phis and memory."""
+        work, seen = [token], 0
+        while work:
+            token = work.pop()
+            seen += 1
+            if not token.startswith("%") or token in self.integers.arguments:
+                continue
+            instruction, _ = self.integers.definitions.get(token, (None, ""))
+            if instruction is None or instruction.opcode in ("phi", "load", "call", "alloca") or seen > 64:
+                return False
+            work += [operand.token for operand in instruction.operands]
+        return True
 
     def _works(self, target: str, source: str) -> bool:
         """Whether a branch leads to loops that the other way does not."""
@@ -243,6 +271,8 @@ class _Tracer:
         for phi in header.instructions:
             if phi.opcode != "phi":
                 break
+            if phi.type == "i1" and self.integers.condition(Operand("i1", phi.name)) is not None:
+                continue
             if self.integers.of(Operand(phi.type, phi.name)) is None:
                 carried.append(phi)
         inner_when = both(when)
@@ -371,15 +401,17 @@ class _Tracer:
             return None
         [following] = [o for o, t in zip(outer.operands, outer.targets, strict=True) if t in loop.parent.blocks]
         token = following.token
-        for _ in range(4):  # through the phis by which values leave loops
-            if token not in self.integers.definitions:
-                return None
-            instruction, _ = self.integers.definitions[token]
-            if instruction.opcode != "phi" or len(instruction.operands) != 1:
-                break
-            token = instruction.operands[0].token
         [latched] = [o for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks]
-        return self.cells[start.token] if token in (phi.name, latched.token) else None
+        while token not in (phi.name, latched.token):  # through the phis by which values leave loops
+            instruction, block = self.integers.definitions.get(token, (None, ""))
+            if instruction is None or instruction.opcode != "phi":
+                return None
+            pairs = zip(instruction.operands, instruction.targets, strict=True)
+            live = [operand for operand, target in pairs if (target, block) not in self.integers.dead]
+            if len(live) != 1:
+                return None
+            token = live[0].token
+        return self.cells[start.token]
 
     def _carry(
         self, loop: Loop, starts: Sequence[tuple[Instruction, _Cell]], inside: tuple[int | str, ...],
@@ -677,6 +709,8 @@ class _Tracer:
             return
         found = _INTRINSIC.match(i.callee)
         name = found[1] if found else _MATH.get(i.callee)
+        if i.callee.startswith("llvm.memset") and self._filled(i, time, loops, when):
+            return
         if i.callee.startswith(("llvm.memset", "llvm.memcpy", "llvm.memmove")):
             raise Abstained(Reason.CALL, f"a call of {i.callee.split('.')[1]}", i.line)
         if name is None or i.type not in (*_FLOATS, "i8", "i16", "i32", "i64"):
@@ -690,6 +724,17 @@ class _Tracer:
             self.values[i.name] = self._node("fadd", i.type, (product, args[2]), i.flags | fused, i.line)
         else:
             self.values[i.name] = self._node("call", i.type, args, i.flags, i.line, name)
+
+    def _filled(self, i: Instruction, time: tuple[int | str, ...], loops: tuple[str, ...], when: Condition) -> bool:
+        """Note a memset to zero of a known length."""
+        length = self.integers.of(i.operands[2])
+        if length is None or self.integers.of(i.operands[1]) != ZERO or not when.is_affine:
+            return False
+        base, offset = self._place(i.operands[0])
+        target = Access(base, offset, "", time, loops, when, i.line)
+        statement = Statement(target, Expr("const", "", value=0), self.clock, length)
+        (self.statements if self.loop is not None else self.loose).append(statement)
+        return True
 
 
 _SCALARS = {"float", "double", "i8", "i16", "i32", "i64"}
