@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -168,6 +169,10 @@ class _Analyser:
         texts = []
         for condition in self.polyhedra.assumed:
             texts.append(_condition_text(condition, names))
+        spelt = {name: Poly(((monomial, 1),)).text(names) for monomial, name in self.polyhedra.names.items()}
+        for holds in self.polyhedra.assumed_sets:
+            text = str(holds.gist(self.polyhedra.context_of_types())).partition("{")[2].strip(" }").strip(": ")
+            texts.append(re.sub(r"\bm\d+\b", lambda found: spelt.get(found[0], found[0]), text))
         return list(dict.fromkeys(texts))
 
     def _names(self) -> dict[str, str]:

@@ -213,7 +213,12 @@ class Integers:
         if instruction.opcode == "sdiv" and b.constant and (exact := a.divided(b.constant)) is not None:
             return exact
         if instruction.opcode in ("ashr", "lshr") and b.constant is not None and "exact" in instruction.flags:
+            shifted, _ = self.definitions.get(instruction.operands[0].token, (None, ""))
+            if shifted is not None and shifted.opcode == "shl" and "nsw" not in shifted.flags:
+                raise Abstained(Reason.WRAP, "an index that wraps around in fewer bits", instruction.line)
             return a.divided(1 << b.constant)
+        if instruction.opcode == "xor" and b.constant == -1:
+            return -a - 1
         return self._opaque(instruction.opcode, [a, b], instruction)
 
     def _opaque(self, opcode: str, parts: Sequence[Poly | None], instruction: Instruction) -> Poly | None:

@@ -153,7 +153,7 @@ class _Distribution:
         try:
             return self._classified(s, fixed)
         except Abstained as problem:
-            if problem.reason not in (Reason.CARRIED, Reason.OVERWRITE):
+            if problem.reason is not Reason.CARRIED:
                 raise
             symbol = self._next(s, fixed)
             rest = [c for c in s.loops if c not in fixed and c != symbol]
@@ -279,7 +279,7 @@ class _Distribution:
             inclusive, exclusive = kept.value == running.value, kept.value == own
             if not (inclusive or exclusive) or not self._is_injective(kept, fixed):
                 continue
-            if not running.domain.is_equal(kept.domain):
+            if not running.domain.is_equal(kept.domain) or kept.target.base in {e.base for e in elements(total.value)}:
                 continue
             return replace(
                 total, target=kept.target, combine=f"scan-{total.combine}", lines=lines_of(group),

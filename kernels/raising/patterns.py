@@ -87,6 +87,8 @@ def _contraction(op: Operation, factors: Sequence[Element]) -> Label:
 def _convolution(op: Operation, data: Element, weights: Element) -> Label | None:
     """Every window dimension is stride * output + dilation * tap; taps are the weights' counters."""
     taps = set(_counters(weights, op))
+    if len(_counters(data, op)) > len(set(_counters(data, op))):
+        return None
     parallel, reduced = set(op.parallel), set(op.reduced)
     used: set[str] = set()
     words = []

@@ -82,18 +82,21 @@ class Polyhedra:
 
     def context(self) -> isl.Set:
         """What is known and assumed of the parameters."""
+        none: frozenset[str] = frozenset()
+        parts = [self.constraint(condition, none) for condition in self.assumed]
+        found = isl.Set(f"{self.header()}{{ : {' and '.join(parts) or '0 = 0'} }}").intersect(self.context_of_types())
+        for more in self.assumed_sets:
+            found = found.intersect(more)
+        return found
+
+    def context_of_types(self) -> isl.Set:
+        """What the types of parameters say of them."""
         parts = []
         for monomial, name in list(self.names.items()):
             bits = self.bits.get(monomial[0], 64) if len(monomial) == 1 else 64
             if bits <= 32:
                 parts.append(f"-{1 << (bits - 1)} <= {name} < {1 << (bits - 1)}")
-        none: frozenset[str] = frozenset()
-        for condition in self.assumed:
-            parts.append(self.constraint(condition, none))
-        found = isl.Set(f"{self.header()}{{ : {' and '.join(parts) or '0 = 0'} }}")
-        for more in self.assumed_sets:
-            found = found.intersect(more)
-        return found
+        return isl.Set(f"{self.header()}{{ : {' and '.join(parts) or '0 = 0'} }}")
 
     def assume(self, condition: Condition) -> None:
         """A condition of parameters alone, which a guard will test."""
