@@ -247,38 +247,43 @@ class Accesses:
         needs: list[isl.Set] = []
         parted = []
         for offset, untiled, access in offsets:
-            done = untiled.tiles
-            rest = offset.substitute(untiled.undone)
-            parts = []
-            for stride, above in zip(chain, (None, *chain), strict=False):
-                quotient, remainder = rest.parted(stride)
-                if above is not None:
-                    extent = above.parted(stride)[0]
-                if stride != ONE:
-                    quotient, remainder = self._shifted(quotient, remainder, stride, done, access)
-                if above is not None and (need := self._in_row(quotient.substitute(done), extent, access)) is not None:
-                    needs.append(need)
-                parts.append(quotient.substitute(done))
-                rest = remainder
-            parted.append(tuple(parts))
+            parts, some = self._rows(chain, offset.substitute(untiled.undone), None, untiled.tiles, access)
+            parted.append(parts)
+            needs += some
         return parted, needs
 
-    def _shifted(
-        self, quotient: Poly, remainder: Poly, stride: Poly, done: Mapping[str, Poly], access: Access
-    ) -> tuple[Poly, Poly]:
-        """A remainder that is in the row beside is moved into its own."""
-        for shift in (0, -1, 1):
-            moved = remainder - stride * shift
-            if self._is_inside(moved.substitute(done), stride, access):
-                return quotient + shift, moved
-        return quotient, remainder
+    def _rows(
+        self, chain: Sequence[Poly], rest: Poly, above: Poly | None, done: Mapping[str, Poly], access: Access
+    ) -> tuple[tuple[Poly, ...], list[isl.Set]]:
+        """The subscripts by the strides of the chain. A remainder that lies in the row beside is moved into its own.
 
-    def _is_inside(self, value: Poly, extent: Poly, access: Access) -> bool:
-        within = both(at_least_zero(value), at_least_zero(extent - value - 1))
-        try:
-            return bool(self._violations(within, access).is_empty())
-        except Abstained:  # a product of a counter and a parameter: decided by the dimensions below
-            return True
+        Raises Abstained where there are none that stay in their rows.
+        """
+        stride = chain[0]
+        quotient, remainder = rest.parted(stride)
+        best: tuple[tuple[Poly, ...], list[isl.Set]] | None = None
+        problem: Abstained | None = None
+        for shift in (0,) if stride == ONE else (0, -1, 1):
+            try:
+                moved = (quotient + shift).substitute(done)
+                self.polyhedra.text(moved, frozenset(access.loops))  # raises where it is not affine
+                need = None if above is None else self._in_row(moved, above.parted(stride)[0], access)
+                needs = [] if need is None else [need]
+                parts: tuple[Poly, ...] = (moved,)
+                if len(chain) > 1:
+                    below, more = self._rows(chain[1:], remainder - stride * shift, stride, done, access)
+                    parts, needs = parts + below, needs + more
+            except Abstained as found:
+                problem = problem or found
+                continue
+            if best is None or len(needs) < len(best[1]):
+                best = parts, needs
+            if not needs:
+                break
+        if best is None:
+            assert problem is not None
+            raise problem
+        return best
 
     def _in_row(self, value: Poly, extent: Poly, access: Access) -> isl.Set | None:
         """What parameters must be for a subscript to stay below its extent; None where it does in any case."""
@@ -425,7 +430,7 @@ def _strides(offsets: Sequence[Poly], counters: set[str]) -> list[Poly]:
             if any(s in counters or s.startswith("v") for s in factor.symbols):
                 raise Abstained(Reason.SUBSCRIPT, "a product of loop counters")
             lead = max(factor.terms, key=lambda term: (len(term[0]), term[0]))[1]
-            if -factor in found or not factor.symbols and lead < 0:
+            if -factor in found or all(c < 0 for _, c in factor.terms):
                 factor = -factor
             found[factor] = None
             divisor = abs(lead)

@@ -21,6 +21,9 @@ POINTER = "&"
 
 _PENDING = "x:"
 _SIZES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8, "ptr": 8, "half": 2, "bfloat": 2}
+_HUGE = 1 << 40
+"""With such a factor an index in 64 bits is there to lose its upper bits."""
+
 _MINIMA = re.compile(r"llvm\.([su])(min|max)\.i(32|64)$")
 
 
@@ -184,6 +187,8 @@ class Integers:
             result = a * (1 << b.constant)
         else:
             return self._quotient(instruction, a, b)
+        if bits == 64 and "nsw" not in instruction.flags and any(abs(c) >= _HUGE for m, c in result.terms if m):
+            raise Abstained(Reason.WRAP, "an index that is shifted out of its type", instruction.line)
         if bits == 64 or "nsw" in instruction.flags or result.constant is not None:
             return result
         return self._in_range(result, bits, instruction, block)
@@ -455,8 +460,14 @@ class Integers:
         a, b = instruction.operands
         if a.type == "i1":
             return None
+        split = self._by_choice(instruction, block)
+        if split is not None:
+            return split
         if predicate in ("eq", "ne"):
             left, right = self.of(a), self.of(b)
+            if left is None and b.token == "0" and (parts := self._united(a)) is not None:
+                none = both(*map(equals_zero, parts))
+                return none if predicate == "eq" else negated(none)
             if left is None or right is None:
                 return None
             equal = equals_zero(left - right)
@@ -471,8 +482,44 @@ class Integers:
         if predicate[0] == "u" and "samesign" not in instruction.flags:
             for right in rights:
                 self.require("wrap", at_least_zero(right), block, instruction.line)
-            bounds = [*map(at_least_zero, lefts), *bounds]
+            bounds = [*(at_least_zero(left) for left in lefts if not self._is_positive(left, block, instruction)), *bounds]
         return both(*bounds)
+
+    def _by_choice(self, instruction: Instruction, block: str) -> Condition | None:
+        """A comparison with c ? x : y, where data do not decide and it is no minimum or maximum."""
+        for position, operand in enumerate(instruction.operands):
+            chosen, _ = self.definitions.get(operand.token, (None, ""))
+            if chosen is None or chosen.opcode != "select" or self._chosen(chosen, "min") or self._chosen(chosen, "max"):
+                continue
+            condition = self.condition(chosen.operands[0])
+            if condition is None or None in [self.of(arm) for arm in chosen.operands[1:]]:
+                return None
+            ways = []
+            for arm, when in zip(chosen.operands[1:], (condition, negated(condition)), strict=True):
+                operands = tuple(arm if k == position else o for k, o in enumerate(instruction.operands))
+                found = self._comparison(replace(instruction, operands=operands), block)
+                if found is None:
+                    return None
+                ways.append(both(when, found))
+            return either(*ways)
+        return None
+
+    def _united(self, operand: Operand) -> list[Poly] | None:
+        """The parts of a | b, which is zero if both are."""
+        instruction, _ = self.definitions.get(operand.token, (None, ""))
+        if instruction is None or instruction.opcode != "or":
+            return None
+        parts = [self.of(part) for part in instruction.operands]
+        return [part for part in parts if part is not None] if None not in parts else None
+
+    def _is_positive(self, value: Poly, block: str, instruction: Instruction) -> bool:
+        """Whether a value is not negative: counters are not, of parameters it is required."""
+        if value.symbols <= self.counters and all(factor > 0 for _, factor in value.terms):
+            return True
+        if value.symbols & self.counters or any(s.startswith(_PENDING) for s in value.symbols):
+            return False
+        self.require("wrap", at_least_zero(value), block, instruction.line)
+        return True
 
     def _chosen(self, instruction: Instruction, which: str) -> list[Poly] | None:
         """The two values of a < b ? a : b."""

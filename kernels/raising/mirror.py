@@ -62,7 +62,12 @@ def _same_value(store: Statement, update: Statement, base: str) -> bool:
         (value.args[1], value.args[0], value.value),
         (value.args[0], value.args[1], negated(value.value)),
     ):
-        if kept.op == "load" and kept.value.base == base and new == store.value:
+        if kept.op != "load" or kept.value.base != base:
+            continue
+        if store.conditional:
+            if new == store.value.args[0] and condition == store.value.value:
+                return store.target.when == update.target.when
+        elif new == store.value:
             return set(_parts(store.target.when)) == set(_parts(both(update.target.when, condition)))
     return False
 

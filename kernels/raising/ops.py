@@ -85,10 +85,19 @@ def operations(accesses: Accesses, statements: Sequence[Statement]) -> list[Oper
     if len(statements) > MOST_STATEMENTS:
         raise Abstained(Reason.LARGE, f"{len(statements)} statements in a nest", statements[0].target.line)
     normals = [accesses.normal(s) for s in statements]
+    for n in normals:
+        if n.source.conditional and not _compares_itself(n):
+            raise Abstained(Reason.DATA_CONTROL, "a store that happens or not as data decide", n.line)
     normals = [n for n in normals if not n.domain.is_empty()]
     order = Order(accesses, normals)
     order.check()
     return _Distribution(accesses, order).run(normals, ())
+
+
+def _compares_itself(n: Normal) -> bool:
+    """if (x > y[i]) y[i] = x: a store that depends on data is one update of its element."""
+    leaves = n.value.value.leaves if isinstance(n.value.value, Condition) else []
+    return any(n.target in elements(leaf.value) for leaf in leaves if leaf.value is not None)
 
 
 @dataclass
@@ -292,7 +301,7 @@ class _Distribution:
         if len(group) != 2:
             return None
         for best, place in (group, group[::-1]):
-            if best.value.op != "select" or place.value.op != "select" or best.value.value != place.value.value:
+            if place.value.op != "select" or not isinstance(place.value.value, Condition):
                 continue
             try:
                 found = self._classified(best, fixed)
@@ -301,6 +310,10 @@ class _Distribution:
             own = Expr("read", place.type, value=place.target)
             index = [a for a in place.value.args if a != own]
             if found.combine not in ("max", "min") or len(index) != 1 or index[0].op not in ("index", "const"):
+                continue
+            greatest = Expr("read", best.type, value=best.target)
+            same = replace(place.value, type=best.type, args=tuple(greatest if a == own else found.value for a in place.value.args))
+            if _chosen(same, greatest) != (found.combine, found.value, True):
                 continue
             if any(e.base == place.target.base for e in elements(best.value)):
                 continue

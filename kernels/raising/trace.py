@@ -58,12 +58,14 @@ class Statement:
     """`target` gets `value`, whose loads happen earlier than the store (see `access.Order`). `place`: its number.
 
     `filled`: the bytes from there on that are set to zero, where that is what it does; the type is not known then.
+    `conditional`: data decide whether it happens; the value is then a choice of the new one and the old.
     """
 
     target: Access
     value: Expr
     place: int
     filled: Poly | None = None
+    conditional: bool = False
 
 
 @dataclass
@@ -310,7 +312,9 @@ class _Tracer:
         """A part of the condition that once false stays false; None where it holds from the start for ever."""
         line = self.function.blocks[loop.header].terminator.line
         poly = literal.poly
-        if literal.kind == "or" or poly is None:
+        if literal.kind == "or":
+            return either(*(self._way(loop, part, first, when) for part in literal.parts))
+        if poly is None:
             raise Abstained(Reason.DATA_BOUND, "a loop with a bound that is no inequality", line)
         try:
             factor = poly.coefficient(loop.symbol).constant
@@ -331,6 +335,20 @@ class _Tracer:
             self._require("runs", at_least_zero(start), loop, when)
             return None
         return at_least_zero(poly)
+
+    def _way(self, loop: Loop, part: Condition, first: bool, when: Condition) -> Condition:
+        """One of several bounds, of which something that the loop leaves alone chooses."""
+        literals = part.parts if part.kind == "and" else (part,)
+        fixed = [p for p in literals if not any(loop.symbol in q.poly.symbols for q in p.leaves if q.poly)]
+        if not all(p.is_affine for p in literals) or any(p.parts for p in literals if p not in fixed):
+            line = self.function.blocks[loop.header].terminator.line
+            raise Abstained(Reason.DATA_BOUND, "a loop with a bound that is no inequality", line)
+        noted = len(self.integers.requirements)
+        bounds = [self._literal(loop, p, first, both(when, *fixed)) for p in literals if p not in fixed]
+        if None in bounds:  # true from its start on: not one of several
+            del self.integers.requirements[noted:]
+            raise Abstained(Reason.DATA_BOUND, "a loop with a bound that is no inequality")
+        return both(*fixed, *(bound for bound in bounds if bound is not None))
 
     def _require(self, kind: str, holds: Condition, loop: Loop, when: Condition) -> None:
         if holds == TRUE:
@@ -514,14 +532,31 @@ class _Tracer:
             if i.type == "ptr":
                 self.values[i.name] = Abstained(Reason.POINTER, "a pointer that is read from memory", i.line)
                 return
-            base, offset = self._place(i.operands[0])
-            self.values[i.name] = self._load(base, offset, i.type, time, loops, when, i.line)
+            self.values[i.name] = self._read(i, i.operands[0], block, time, loops, when)
         elif i.opcode == "call":
             self._call(i, time, loops, when)
         elif i.type == "i1" or i.opcode in ("icmp", "fcmp"):
             pass  # conditions are made where they are used
         elif i.name and self.integers.of(Operand(i.type, i.name)) is None:
             self.values[i.name] = self._computed(i, block)
+
+    def _read(
+        self, i: Instruction, pointer: Operand, block: Block, time: tuple[int | str, ...], loops: tuple[str, ...],
+        when: Condition,
+    ) -> Expr:  # fmt: skip
+        """A load; of one of two addresses, a choice of two loads."""
+        chosen, where = self.integers.definitions.get(pointer.token, (None, ""))
+        if chosen is None or self.integers.of(pointer) is not None or chosen.opcode not in ("select", "phi"):
+            base, offset = self._place(pointer)
+            return self._load(base, offset, i.type, time, loops, when, i.line)
+        if chosen.opcode == "select":
+            a, b = (self._read(i, p, block, time, loops, when) for p in chosen.operands[1:])
+            return self._chosen(self._condition(chosen.operands[0], block.name), i, a, b)
+        loop = self.flow.innermost.get(where)
+        if loop is not None and loop.header == where or len(chosen.operands) != 2:
+            raise self._why_no_address(chosen)
+        a, b = (self._read(i, p, block, time, loops, when) for p in chosen.operands)
+        return self._chosen(self.edges.get((chosen.targets[0], where), FALSE), i, a, b)
 
     def _computed(self, i: Instruction, block: Block) -> Expr | Abstained:
         try:
@@ -699,9 +734,14 @@ class _Tracer:
     ) -> None:  # fmt: skip
         if kind not in _SCALARS:
             raise Abstained(Reason.TYPE, f"elements of the type {kind[:40]}", line)
-        if not when.is_affine:
-            raise Abstained(Reason.DATA_CONTROL, "a store that happens or not as data decide", line)
-        statement = Statement(Access(base, offset, kind, time, loops, when, line), value, self.clock)
+        conditional = not when.is_affine
+        if conditional:  # else the element stays as it is
+            parts = when.parts if when.kind == "and" else (when,)
+            when = both(*[part for part in parts if part.is_affine])
+            kept = self._load(base, offset, kind, time, loops, when, line)
+            chosen = both(*[part for part in parts if not part.is_affine])
+            value = Expr("select", kind, (value, kept), chosen, size=value.size + 2)
+        statement = Statement(Access(base, offset, kind, time, loops, when, line), value, self.clock, None, conditional)
         (self.statements if self.loop is not None else self.loose).append(statement)
 
     def _call(self, i: Instruction, time: tuple[int | str, ...], loops: tuple[str, ...], when: Condition) -> None:
