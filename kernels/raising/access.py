@@ -92,9 +92,7 @@ class Accesses:
         value = _bounds_undone(rebuilt(statement.value, change), untiled.undone)
         plain = _untiled(statement, ())
         original = {id(a): self._subscripts(a, plain) for a in accesses}
-        return Normal(
-            element, statement.target.type, value, untiled.loops, domain, untiled.tiles, statement, original
-        )
+        return Normal(element, statement.target.type, value, untiled.loops, domain, untiled.tiles, statement, original)
 
     def _subscripts(self, access: Access, untiled: _Untiled) -> tuple[Poly, ...]:
         """In counters of the source, or in those without tiles."""
@@ -183,9 +181,7 @@ class Accesses:
         time = target.time + tuple(part for symbol in symbols for part in (symbol, 0))
         access = replace(target, type=array.type, time=time, loops=(*target.loops, *symbols))
         self._parted[id(access)] = tuple(parts)
-        filled = replace(
-            statement, target=access, value=Expr("const", array.type, value=0), filled=None
-        )
+        filled = replace(statement, target=access, value=Expr("const", array.type, value=0), filled=None)
         self._untiled[statement.place] = _untiled(filled, self._untiled[statement.place].applied)
         return filled
 
@@ -219,7 +215,9 @@ class Accesses:
             if offset is None:
                 raise Abstained(Reason.TYPE, "an address between two elements", access.line)
             offsets.append((offset, untiled, access))
-        strides = _strides([offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.integers.counters)
+        strides = _strides(
+            [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.integers.counters
+        )
         best: tuple[int, list[isl.Set], tuple[Poly, ...], list[tuple[Poly, ...]]] | None = None
         for chain in _chains(strides):
             try:
@@ -451,7 +449,9 @@ def _chains(strides: Sequence[Poly]) -> list[tuple[Poly, ...]]:
     for count in range(len(above), -1, -1):
         for some in itertools.combinations(above, count):
             chain = (*some, ONE)
-            if all(not a.parted(b)[1].terms and a.parted(b)[0] not in (ONE, ZERO) for a, b in itertools.pairwise(chain)):
+            if all(
+                not a.parted(b)[1].terms and a.parted(b)[0] not in (ONE, ZERO) for a, b in itertools.pairwise(chain)
+            ):
                 found.append(chain)
     return found
 
@@ -479,7 +479,9 @@ class Order:
                 for other in self.statements:
                     if other.target.base == load.base and self._between(load, other, s):
                         raise Abstained(
-                            Reason.MEMORY_ORDER, "a value is read, overwritten, and its old state used", load.line or s.line
+                            Reason.MEMORY_ORDER,
+                            "a value is read, overwritten, and its old state used",
+                            load.line or s.line,
                         )
 
     def _between(self, load: Access, other: Normal, s: Normal) -> bool:
@@ -487,7 +489,9 @@ class Order:
         if self._same_iteration(load, other, s):
             return False
         uses = self._relation(load, target, [f"{c}_ = {c}" for c in load.loops])
-        written = self._same_place(load, other.original[id(other.source.target)], other.source.target, s.original[id(load)])
+        written = self._same_place(
+            load, other.original[id(other.source.target)], other.source.target, s.original[id(load)]
+        )
         before = written.intersect(self._earlier(load, other.source.target))
         after = self._earlier(other.source.target, target)
         return not before.apply_range(after).intersect(uses).is_empty()
@@ -519,9 +523,7 @@ class Order:
         here, there = first.source.target, second.source.target
         return self._places(here, first.original[id(a)], there, second.original[id(b)])
 
-    def _same_place(
-        self, load: Access, written: Sequence[Poly], store: Access, read: Sequence[Poly]
-    ) -> isl.Map:
+    def _same_place(self, load: Access, written: Sequence[Poly], store: Access, read: Sequence[Poly]) -> isl.Map:
         return self._places(load, read, store, written)
 
     def _places(self, a: Access, a_subscripts: Sequence[Poly], b: Access, b_subscripts: Sequence[Poly]) -> isl.Map:

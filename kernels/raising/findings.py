@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernels.raising.access import Accesses
+from kernels.raising.expressions import Condition, at_least_zero, both, negated
 from kernels.raising.integers import Requirement
 from kernels.raising.ir import Function
 from kernels.raising.mirror import without_mirrors
 from kernels.raising.ops import Operation, joined, operations
 from kernels.raising.patterns import Label, composite, label
 from kernels.raising.polyhedra import Polyhedra, isl
-from kernels.raising.expressions import Condition, at_least_zero, both, negated
-from kernels.raising.polynomials import Poly
+from kernels.raising.polynomials import Poly, TooManyTerms
 from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.trace import CELL, RESULT, Nest, Trace, trace
 
@@ -62,13 +62,15 @@ class Analysis:
 def analyse(function: Function) -> Analysis:
     """Never raises for what a function is."""
     try:
-        traced = trace(function)
-    except Abstained as problem:
-        return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
+        return _Analyser(trace(function)).run()
+    except Abstained as found:
+        problem = found
     except RecursionError:
         problem = Abstained(Reason.LARGE, "a chain of instructions that is too long to follow", function.line)
-        return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
-    return _Analyser(traced).run()
+    except (IndexError, KeyError, StopIteration, TooManyTerms, ValueError, isl.Error) as error:
+        # IR of a form that nobody has written yet: it is left alone, and the finding says at what
+        problem = Abstained(Reason.UNREAD, f"a form that is not read ({type(error).__name__})", function.line)
+    return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
 
 
 class _Analyser:

@@ -245,7 +245,7 @@ class Integers:
         if operand.type == "i1":
             return None
         value = self.of(operand)
-        if value is None or value.constant is not None and instruction.opcode == "sext":
+        if value is None or (value.constant is not None and instruction.opcode == "sext"):
             return value
         if instruction.opcode == "zext":
             if "nneg" in instruction.flags:
@@ -276,7 +276,9 @@ class Integers:
         loop = self.flow.innermost.get(block)
         if loop is not None and loop.header == block:
             return self._recurrence(instruction, loop)
-        ways = [p for p in zip(instruction.operands, instruction.targets, strict=True) if (p[1], block) not in self.dead]
+        ways = [
+            p for p in zip(instruction.operands, instruction.targets, strict=True) if (p[1], block) not in self.dead
+        ]
         if not ways:
             return None
         values = [self.of(operand) for operand, _ in ways]
@@ -383,7 +385,9 @@ class Integers:
             raise Abstained(Reason.EXITS, "a loop that is left from its middle", line)
         stays = self.condition(terminator.operands[0])
         if stays is None:
-            raise Abstained(Reason.DATA_BOUND, "a loop whose end is not a bound of its counter", terminator.line or line)
+            raise Abstained(
+                Reason.DATA_BOUND, "a loop whose end is not a bound of its counter", terminator.line or line
+            )
         if terminator.targets[0] not in loop.blocks:
             stays = negated(stays)
         found = Exit(block, first, stays)
@@ -482,14 +486,22 @@ class Integers:
         if predicate[0] == "u" and "samesign" not in instruction.flags:
             for right in rights:
                 self.require("wrap", at_least_zero(right), block, instruction.line)
-            bounds = [*(at_least_zero(left) for left in lefts if not self._is_positive(left, block, instruction)), *bounds]
+            bounds = [
+                *(at_least_zero(left) for left in lefts if not self._is_positive(left, block, instruction)),
+                *bounds,
+            ]
         return both(*bounds)
 
     def _by_choice(self, instruction: Instruction, block: str) -> Condition | None:
         """A comparison with c ? x : y, where data do not decide and it is no minimum or maximum."""
         for position, operand in enumerate(instruction.operands):
             chosen, _ = self.definitions.get(operand.token, (None, ""))
-            if chosen is None or chosen.opcode != "select" or self._chosen(chosen, "min") or self._chosen(chosen, "max"):
+            if (
+                chosen is None
+                or chosen.opcode != "select"
+                or self._chosen(chosen, "min")
+                or self._chosen(chosen, "max")
+            ):
                 continue
             condition = self.condition(chosen.operands[0])
             if condition is None or None in [self.of(arm) for arm in chosen.operands[1:]]:

@@ -10,20 +10,53 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-try:
-    import llvmlite.binding as llvm
-except ModuleNotFoundError:  # pragma: no cover  the caller says which extra brings it
-    llvm = None
+import llvmlite.binding as llvm
 
 FAST_MATH = frozenset(("nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc", "fast"))
 _FLAGS = FAST_MATH | {"nuw", "nsw", "exact", "inbounds", "nusw", "nneg", "disjoint", "samesign", "volatile", "atomic"}
 _FLAGS |= {"tail", "musttail", "notail"}
 _CASTS = frozenset(
-    "sext zext trunc sitofp uitofp fptosi fptoui fpext fptrunc ptrtoint inttoptr bitcast addrspacecast".split()
+    [
+        "sext",
+        "zext",
+        "trunc",
+        "sitofp",
+        "uitofp",
+        "fptosi",
+        "fptoui",
+        "fpext",
+        "fptrunc",
+        "ptrtoint",
+        "inttoptr",
+        "bitcast",
+        "addrspacecast",
+    ]
 )
 _BINARY = frozenset(
-    "add sub mul sdiv udiv srem urem shl lshr ashr and or xor fadd fsub fmul fdiv frem".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "sdiv",
+        "udiv",
+        "srem",
+        "urem",
+        "shl",
+        "lshr",
+        "ashr",
+        "and",
+        "or",
+        "xor",
+        "fadd",
+        "fsub",
+        "fmul",
+        "fdiv",
+        "frem",
+    ]
 )
+_LEAST = {"load": 1, "store": 2, "getelementptr": 2, "phi": 1, "select": 3, "fneg": 1, "freeze": 1}
+"""How many operands an instruction has at least."""
+
 _NAME = r'(?:"[^"]*"|[-\w.$]+)'
 _LINE = re.compile(rf"^  (?:(%{_NAME}) = )?(\S+) ?(.*)$")
 _DEBUG = re.compile(r", !dbg (!\d+)")
@@ -98,6 +131,9 @@ def read(content: str | bytes) -> list[Function]:
 
 
 def _module(content: str | bytes) -> llvm.ModuleRef:
+    if isinstance(content, str) and "\0" in content:
+        before = content[: content.index("\0")]
+        raise MalformedIr(f"line {before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: a zero byte")
     try:
         if isinstance(content, bytes):
             module = llvm.parse_bitcode(content)
@@ -196,7 +232,9 @@ def _header(line: str, subprograms: dict[str, str], names: dict[tuple[str, int],
 
 def _instruction(raw: str, lines: dict[str, int]) -> Instruction:
     debug = _DEBUG.search(raw)
-    text = re.sub(r", !\S+ !\S+", "", raw).split(", align ")[0] if "call" not in raw else re.sub(r", !\S+ !\S+", "", raw)
+    text = (
+        re.sub(r", !\S+ !\S+", "", raw).split(", align ")[0] if "call" not in raw else re.sub(r", !\S+ !\S+", "", raw)
+    )
     found = _LINE.match(text.rstrip())
     if found is None:
         return Instruction("", raw.strip().split(" ")[0][:20], "void", ())
@@ -217,9 +255,12 @@ def _instruction(raw: str, lines: dict[str, int]) -> Instruction:
             break
     line = lines.get(debug[1]) if debug else None
     try:
-        return _parsed(name, words[0], rest, frozenset(flags), line or None)
+        found_instruction = _parsed(name, words[0], rest, frozenset(flags), line or None)
+        if len(found_instruction.operands) >= _LEAST.get(words[0], 0):
+            return found_instruction
     except (ValueError, IndexError):
-        return Instruction(name, words[0], "?", (), frozenset(flags), line=line)
+        pass
+    return Instruction(name, f"unread {words[0]}"[:40], "?", (), frozenset(flags), line=line)
 
 
 def _parsed(name: str, opcode: str, rest: str, flags: frozenset[str], line: int | None) -> Instruction:
@@ -238,14 +279,14 @@ def _parsed(name: str, opcode: str, rest: str, flags: frozenset[str], line: int 
         value, _, kind = rest.rpartition(" to ")
         return Instruction(name, opcode, kind, (_operand(value),), flags, line=line)
     if opcode in ("fneg", "freeze"):
-        value = _operand(rest)
-        return Instruction(name, opcode, value.type, (value,), flags, line=line)
+        used = _operand(rest)
+        return Instruction(name, opcode, used.type, (used,), flags, line=line)
     if opcode == "load":
         kind, rest = _leading_type(rest)
         return Instruction(name, opcode, kind, (_operand(split(rest.lstrip(" ,"))[0]),), flags, line=line)
     if opcode == "store":
-        value, pointer = (_operand(part) for part in split(rest)[:2])
-        return Instruction(name, opcode, "void", (value, pointer), flags, line=line)
+        stored = tuple(_operand(part) for part in split(rest)[:2])
+        return Instruction(name, opcode, "void", stored, flags, line=line)
     if opcode == "getelementptr":
         source, rest = _leading_type(rest)
         parts = tuple(_operand(part) for part in split(rest.lstrip(" ,")))
@@ -260,10 +301,9 @@ def _parsed(name: str, opcode: str, rest: str, flags: frozenset[str], line: int 
         operands = tuple(_operand(part) for part in split(rest))
         return Instruction(name, opcode, operands[1].type, operands, flags, line=line)
     if opcode == "br":
-        parts = split(rest)
         labels = tuple(re.findall(rf"label %({_NAME})", rest))
         labels = tuple(label.strip('"') for label in labels)
-        conditions = tuple(_operand(part) for part in parts if not part.startswith("label"))
+        conditions = tuple(_operand(part) for part in split(rest) if not part.startswith("label"))
         return Instruction(name, opcode, "void", conditions, flags, targets=labels, line=line)
     if opcode == "ret":
         operands = () if rest.startswith("void") else (_operand(rest),)

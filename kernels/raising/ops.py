@@ -187,9 +187,7 @@ class _Distribution:
             if scan is not None:
                 return scan
             raise Abstained(Reason.CARRIED, "an array that is read and written at different places", s.line)
-        reduced = tuple(
-            c for c in s.loops if c not in fixed and not any(c in p.symbols for p in s.target.subscripts)
-        )
+        reduced = tuple(c for c in s.loops if c not in fixed and not any(c in p.symbols for p in s.target.subscripts))
         if not reduced or not self._is_injective(s, tuple(c for c in s.loops if c in fixed or c in reduced), reduced):
             raise Abstained(Reason.CARRIED, "iterations that write the same element", s.line)
         return self._reduction(s, fixed, reduced)
@@ -216,18 +214,20 @@ class _Distribution:
         self, s: Normal, fixed: tuple[str, ...], reduced: tuple[str, ...], combine: str, value: Expr,
         domain: isl.Set | None = None, reordered: bool = True,
     ) -> Operation:  # fmt: skip
-        lines = tuple(sorted({s.line} - {None}))  # type: ignore[type-var]
+        lines = () if s.line is None else (s.line,)
         return Operation(
             s.target, s.type, s.loops, reduced, s.domain if domain is None else domain, combine, value, None, None,
             tuple(c for c in fixed if c in s.loops), lines, reordered, s.source.place,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
 
     def _reduction(self, s: Normal, fixed: tuple[str, ...], reduced: tuple[str, ...]) -> Operation:
         value, domain = s.value, s.domain
         own = Expr("read", s.type, value=s.target)
         while value.op == "select" and isinstance(value.value, Condition) and value.value.is_affine:
             # a guard: where it does not hold, the element stays as it is
-            kept, condition = (value.args[0], value.value) if value.args[1] == own else (value.args[1], negated(value.value))
+            kept, condition = (
+                (value.args[0], value.value) if value.args[1] == own else (value.args[1], negated(value.value))
+            )
             if own not in value.args:
                 break
             domain = domain.intersect(self._where(s.loops, condition))
@@ -261,7 +261,12 @@ class _Distribution:
         axis = s.target.subscripts[moved[0]]
         symbols = [c for c in s.loops if c in axis.symbols]
         found = update(s.value, Expr("read", s.type, value=own[0]))
-        if found is None or len(symbols) != 1 or found[0] not in ("add", "mul") or axis.coefficient(symbols[0]).constant != 1:
+        if (
+            found is None
+            or len(symbols) != 1
+            or found[0] not in ("add", "mul")
+            or axis.coefficient(symbols[0]).constant != 1
+        ):
             return None
         if any(e.base == s.target.base for e in elements(found[1])):
             return None
@@ -312,7 +317,9 @@ class _Distribution:
             if found.combine not in ("max", "min") or len(index) != 1 or index[0].op not in ("index", "const"):
                 continue
             greatest = Expr("read", best.type, value=best.target)
-            same = replace(place.value, type=best.type, args=tuple(greatest if a == own else found.value for a in place.value.args))
+            same = replace(
+                place.value, type=best.type, args=tuple(greatest if a == own else found.value for a in place.value.args)
+            )
             if _chosen(same, greatest) != (found.combine, found.value, True):
                 continue
             if any(e.base == place.target.base for e in elements(best.value)):
@@ -357,9 +364,11 @@ def update(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
         return "mul", other[0], value.op == "mul" or is_reassociable(value)
     if value.op == "call" and value.value in ("maxnum", "minnum", "smax", "smin"):
         other = [a for a in value.args if a != own]
-        return (value.value[-6:-3] if value.value.endswith("num") else value.value[1:], other[0], True) if (
-            len(other) == 1
-        ) else None
+        return (
+            (value.value[-6:-3] if value.value.endswith("num") else value.value[1:], other[0], True)
+            if (len(other) == 1)
+            else None
+        )
     if value.op == "select" and isinstance(value.value, Condition):
         return _chosen(value, own)
     return None
@@ -390,7 +399,7 @@ def _chosen(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
         careless = "nnan" in compared.flags or "fast" in compared.flags
         if compared.op == "fcmp" and predicate[0] == "u" and not careless:
             return "nan", other, False
-        if kind is None or kind.startswith("u") and not careless:
+        if kind is None or (kind.startswith("u") and not careless):
             return None
         return kind.removeprefix("u"), other, True
     inner = update(other, own)
@@ -490,6 +499,7 @@ def _inverse(op: Operation, target: Element) -> dict[str, Poly] | None:
 
 def substituted_value(value: Expr, values: dict[str, Poly]) -> Expr:
     """A value with its counters replaced."""
+
     def change(node: Expr) -> Expr | None:
         if node.op == "read":
             element = node.value
@@ -533,7 +543,7 @@ def _with_start(ops: list[Operation]) -> list[Operation] | None:
                 values = _inverse(first, op.target)
                 between = ops[i + 1 : j]
                 read = {e.base for e in elements(first.value)}
-                if values is None or not _untouched(between, read) or base in read and between:
+                if values is None or not _untouched(between, read) or (base in read and between):
                     break
                 start = substituted_value(first.value, values)
                 start_self = start == Expr("read", op.type, value=op.target)
@@ -634,7 +644,7 @@ def _without_copies(ops: list[Operation]) -> list[Operation] | None:
             continue
         j, user = users[0]
         mine = {e.base for e in elements(op.value)}
-        if not _untouched(ops[i + 1 : j], mine) or user.combine and user.target.base in mine:
+        if not _untouched(ops[i + 1 : j], mine) or (user.combine and user.target.base in mine):
             continue
         reads = {e for e in user.reads if e.base == base}
         solved = {e: _inverse(op, e) for e in reads}

@@ -57,7 +57,9 @@ def _forward(op: Operation) -> Operation:
 def _reduction(op: Operation) -> Label:
     factors = product(op.value)
     tensors = [e for f in factors or [] if (e := _tensor(f)) is not None]
-    plain = factors is not None and all(_tensor(f) is not None or not elements(f) and not _has_index(f) for f in factors)
+    plain = factors is not None and all(
+        _tensor(f) is not None or (not elements(f) and not _has_index(f)) for f in factors
+    )
     distinct = list(dict.fromkeys(tensors))
     if op.combine == "add" and plain and len(distinct) >= 2:
         return _contraction(op, distinct)
@@ -69,11 +71,16 @@ def _contraction(op: Operation, factors: Sequence[Element]) -> Label:
     if all(_is_pure(e, op) for e in operands):
         if _aligned(factors, op.loops) and not op.parallel:
             return Label("contraction", "dot " + einsum(op, factors))
-        if all(set(_counters(f, op)) == set(op.loops) - set(op.fixed) for f in factors) and len(set(map(_form, factors))) == 1:
+        if (
+            all(set(_counters(f, op)) == set(op.loops) - set(op.fixed) for f in factors)
+            and len(set(map(_form, factors))) == 1
+        ):
             return Label("contraction", einsum(op, factors))
         return Label("contraction", einsum(op, factors))
     if not _is_pure(op.target, op):
-        raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.lines[0] if op.lines else None)
+        raise Abstained(
+            Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.lines[0] if op.lines else None
+        )
     windows = [f for f in factors if not _is_pure(f, op)]
     kernels = [f for f in factors if _is_pure(f, op)]
     if len(windows) == 1 and len(kernels) == 1:
@@ -114,7 +121,9 @@ def _convolution(op: Operation, data: Element, weights: Element) -> Label | None
             return None
         used |= set(inside)
         offset = poly.without(inside)
-        words.append(f"stride {stride}, dilation {abs(dilation)}" + (f", padding {(-offset).text()}" if offset.terms else ""))
+        words.append(
+            f"stride {stride}, dilation {abs(dilation)}" + (f", padding {(-offset).text()}" if offset.terms else "")
+        )
     windows = sum(word.startswith("stride") for word in words)
     if not 1 <= windows <= 3 or not reduced <= taps | used:
         return None
@@ -139,7 +148,10 @@ def _plain_reduction(op: Operation) -> Label:
         if len({_form(e) for e in inside}) > 1 and not _is_broadcast(inside, op):
             reason = Reason.LINEAR if op.combine == "add" else Reason.SEMIRING
             raise Abstained(reason, f"a {name} over what combines several tensors otherwise than by products", line)
-        return Label("reduction", f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and _tensor(op.value) is None else ""))
+        return Label(
+            "reduction",
+            f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and _tensor(op.value) is None else ""),
+        )
     if len(inside) == 1 and op.value.op == "read" and _is_window(inside[0], op):
         return Label("pooling", f"{name} over windows {', '.join(op.reduced)}")
     raise Abstained(Reason.SUBSCRIPT, f"a {name} with subscripts of no known form", line)
@@ -149,13 +161,17 @@ def _is_broadcast(inside: Sequence[Element], op: Operation) -> bool:
     """Whether one tensor has all reduced counters and the others none of them: x - mean, in a variance."""
     full = [e for e in inside if set(op.reduced) <= set(_counters(e, op))]
     others = [e for e in inside if e not in full]
-    return bool(full) and len({_form(e) for e in full}) == 1 and not any(set(op.reduced) & set(_counters(e, op)) for e in others)
+    return (
+        bool(full)
+        and len({_form(e) for e in full}) == 1
+        and not any(set(op.reduced) & set(_counters(e, op)) for e in others)
+    )
 
 
 def _is_window(element: Element, op: Operation) -> bool:
     for poly in element.subscripts:
         inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
-        if len(inside) > 2 or len(inside) == 2 and len(set(inside) & set(op.reduced)) != 1:
+        if len(inside) > 2 or (len(inside) == 2 and len(set(inside) & set(op.reduced)) != 1):
             return False
         if any((poly.coefficient(c).constant or 0) < 1 for c in inside):
             return False
@@ -195,8 +211,6 @@ def _is_stencil(op: Operation, read: Sequence[Element]) -> bool:
     for element in read:
         by_base.setdefault(element.base, set()).add(element)
     for some in by_base.values():
-        forms = {tuple(p.without([()]) for p in e.subscripts) for e in some}
-        del forms
         shapes = {tuple(p - p.constant_term for p in e.subscripts) for e in some}
         if len(some) > 1 and len(shapes) == 1 and any(p.symbols for p in next(iter(shapes))):
             return True
@@ -265,7 +279,7 @@ def _is_pure(element: Element, op: Operation, offsets: bool = True) -> bool:
     seen: list[str] = []
     for poly in element.subscripts:
         inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
-        if len(inside) > 1 or inside and poly.coefficient(inside[0]).constant != 1:
+        if len(inside) > 1 or (inside and poly.coefficient(inside[0]).constant != 1):
             return False
         if poly.without(inside).terms and not offsets:
             return False
@@ -390,7 +404,12 @@ def _read_or_divided(value: Expr) -> str | None:
     if value.op in ("fdiv", "fmul"):
         read = [arg for arg in value.args if arg.op in ("read", ACCUMULATED)]
         others = [arg for arg in value.args if arg not in read]
-        if len(read) != 1 or len(others) != 1 or elements(others[0]) or value.op == "fdiv" and value.args[0] != read[0]:
+        if (
+            len(read) != 1
+            or len(others) != 1
+            or elements(others[0])
+            or (value.op == "fdiv" and value.args[0] != read[0])
+        ):
             return None
         [value] = read
     return str(value.value.base) if value.op == "read" else None

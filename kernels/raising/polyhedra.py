@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-try:
-    import islpy as isl
-except ModuleNotFoundError:  # pragma: no cover  the caller says which extra brings it
-    isl = None
+import islpy as isl
 
 from kernels.raising.expressions import Condition
 from kernels.raising.polynomials import Monomial, Poly
 from kernels.raising.reasons import Abstained, Reason
+
+__all__ = ["Polyhedra", "isl"]
 
 _RANGE = 31
 _PLAUSIBLE = 4
@@ -117,7 +116,9 @@ class Polyhedra:
         if bad.is_empty():
             return None
         good = self.context().subtract(bad)
-        large = isl.Set(f"{self.header()}{{ : {' and '.join(f'{n} >= {_PLAUSIBLE}' for n in self.names.values()) or '0 = 0'} }}")
+        large = isl.Set(
+            f"{self.header()}{{ : {' and '.join(f'{n} >= {_PLAUSIBLE}' for n in self.names.values()) or '0 = 0'} }}"
+        )
         if good.intersect(large).is_empty():
             raise Abstained(Reason.SUBSCRIPT, "subscripts that leave their row")
         return self.context().complement().union(good).coalesce()

@@ -109,7 +109,9 @@ class Poly:
         lead, factor = max(divisor.terms, key=lambda term: (len(term[0]), term[0]))
         quotient, rest = ZERO, self
         for _ in range(MOST_TERMS):
-            found = next((t for t in reversed(rest.terms) if _rest(t[0], lead) is not None and _nearest(t[1], factor)), None)
+            found = next(
+                (t for t in reversed(rest.terms) if _rest(t[0], lead) is not None and _nearest(t[1], factor)), None
+            )
             if found is None:
                 break
             monomial = _rest(found[0], lead)

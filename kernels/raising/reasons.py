@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SIZES = "sizes"
     SUBSCRIPT = "subscript"
     TYPE = "type"
+    UNREAD = "unread"
     VECTOR = "vectorised"
     VOLATILE = "volatile"
     WRAP = "wrap-around"

@@ -38,7 +38,7 @@ _IGNORED = re.compile(
 )
 _MATH = {
     name + suffix: name
-    for name in "exp log sqrt tanh sin cos pow fabs floor ceil exp2 log2 erf".split()
+    for name in ["exp", "log", "sqrt", "tanh", "sin", "cos", "pow", "fabs", "floor", "ceil", "exp2", "log2", "erf"]
     for suffix in ("", "f")
 } | {"fmax": "maxnum", "fmaxf": "maxnum", "fmin": "minnum", "fminf": "minnum"}
 _INTRINSIC = re.compile(
@@ -284,7 +284,9 @@ class _Tracer:
         loops = tuple(o.symbol for o in loop.around)
         self.clock += 1
         for phi, cell in starts:
-            self.values[phi.name] = self._load(cell.base, ZERO, phi.type, (*inside, self.clock), loops, inner_when, None)
+            self.values[phi.name] = self._load(
+                cell.base, ZERO, phi.type, (*inside, self.clock), loops, inner_when, None
+            )
             self.cells[phi.name] = cell
         self._region(loop, inside, inner_when)
         self._carry(loop, starts, inside, loops, inner_when)
@@ -553,7 +555,7 @@ class _Tracer:
             a, b = (self._read(i, p, block, time, loops, when) for p in chosen.operands[1:])
             return self._chosen(self._condition(chosen.operands[0], block.name), i, a, b)
         loop = self.flow.innermost.get(where)
-        if loop is not None and loop.header == where or len(chosen.operands) != 2:
+        if (loop is not None and loop.header == where) or len(chosen.operands) != 2:
             raise self._why_no_address(chosen)
         a, b = (self._read(i, p, block, time, loops, when) for p in chosen.operands)
         return self._chosen(self.edges.get((chosen.targets[0], where), FALSE), i, a, b)

@@ -140,10 +140,16 @@ def contractions(style: Style) -> Iterator[Variant]:
     total, element = style.sum, style.element
     if style.tile or style.total == "memory":
         return
-    inner = style.one("p", k, f"s += {style.at('A', [b, m, k], ['q', 'i', 'p'])} * {style.at('B', [b, k, n], ['q', 'p', 'j'])};")
+    inner = style.one(
+        "p", k, f"s += {style.at('A', [b, m, k], ['q', 'i', 'p'])} * {style.at('B', [b, k, n], ['q', 'p', 'j'])};"
+    )
     body = f"{total} s = 0; {inner} {style.at('C', [b, m, n], ['q', 'i', 'j'])} = s;"
-    declared = ", ".join([style.parameter("A", [b, m, k]), style.parameter("B", [b, k, n]), style.parameter("C", [b, m, n], total)])
-    yield Variant("batched", f"({parameters}{declared}) {{ {style.nest([('q', b), ('i', m), ('j', n)], body)} }}", found)
+    declared = ", ".join(
+        [style.parameter("A", [b, m, k]), style.parameter("B", [b, k, n]), style.parameter("C", [b, m, n], total)]
+    )
+    yield Variant(
+        "batched", f"({parameters}{declared}) {{ {style.nest([('q', b), ('i', m), ('j', n)], body)} }}", found
+    )
     inner = style.one("j", n, f"s += {style.at('A', [m, n], ['i', 'j'])} * x[j];")
     body = f"{total} s = 0; {inner} y[i] = s;"
     declared = f"{style.parameter('A', [m, n])}, {element} *x, {total} *y"
@@ -163,11 +169,16 @@ def contractions(style: Style) -> Iterator[Variant]:
 
 def convolutions(style: Style) -> Iterator[Variant]:
     """One to three dimensions, strided, dilated, padded, grouped."""
-    if style.array == "fixed" or style.tile or style.loop in ("down", "not-equal") or style.counter in ("size_t", "unsigned"):
+    if (
+        style.array == "fixed"
+        or style.tile
+        or style.loop in ("down", "not-equal")
+        or style.counter in ("size_t", "unsigned")
+    ):
         return
     found, t, e = frozenset({"convolution"}), style.sum, style.element
     c = style.counter
-    start, end = ("{} s = 0;".format(t), "y[o] = s;") if style.total == "register" else ("y[o] = 0;", "")
+    start, end = (f"{t} s = 0;", "y[o] = s;") if style.total == "register" else ("y[o] = 0;", "")
     target = "s" if style.total == "register" else "y[o]"
     for stride, dilation in ((1, 1), (2, 1), (1, 2), (3, 2)):
         inner = style.one("r", "k", f"{target} += x[{stride} * o + {dilation} * r] * w[r];")
@@ -184,11 +195,17 @@ def convolutions(style: Style) -> Iterator[Variant]:
         inner = f"t += {read} * {style.at('k', shape['k'], ['o', 'l', 'r', 's'])};"
         body = f"{t} t = 0; {style.nest([('l', 'c'), ('r', '3'), ('s', '3')], inner)} {style.at('y', shape['y'], ['o', 'i', 'j'])} = t;"
         code = style.nest([("o", "f"), ("i", high), ("j", wide)], body)
-        declared = ", ".join([style.parameter("x", shape["x"]), style.parameter("k", shape["k"]), style.parameter("y", shape["y"], t)])
-        yield Variant(f"conv2d_s{stride}", f"({c} f, {c} c, {c} h, {c} w, {c} p, {c} q, {declared}) {{ {code} }}", found)
+        declared = ", ".join(
+            [style.parameter("x", shape["x"]), style.parameter("k", shape["k"]), style.parameter("y", shape["y"], t)]
+        )
+        yield Variant(
+            f"conv2d_s{stride}", f"({c} f, {c} c, {c} h, {c} w, {c} p, {c} q, {declared}) {{ {code} }}", found
+        )
     x, k, y = ["d", "h", "w"], ["3", "3", "3"], ["(d - 2)", "(h - 2)", "(w - 2)"]
     inner = f"t += {style.at('x', x, ['a + u', 'i + r', 'j + s'])} * {style.at('k', k, ['u', 'r', 's'])};"
-    body = f"{t} t = 0; {style.nest([('u', '3'), ('r', '3'), ('s', '3')], inner)} {style.at('y', y, ['a', 'i', 'j'])} = t;"
+    body = (
+        f"{t} t = 0; {style.nest([('u', '3'), ('r', '3'), ('s', '3')], inner)} {style.at('y', y, ['a', 'i', 'j'])} = t;"
+    )
     code = style.nest([("a", y[0]), ("i", y[1]), ("j", y[2])], body)
     declared = ", ".join([style.parameter("x", x), style.parameter("k", k), style.parameter("y", y, t)])
     yield Variant("conv3d", f"({c} d, {c} h, {c} w, {declared}) {{ {code} }}", found)
@@ -253,8 +270,10 @@ def reductions(style: Style) -> Iterator[Variant]:
     both = style.nest([("i", m), ("j", n)], f"s += {a};")
     yield Variant("total", f"({parameters}{declared}) {{ {e} s = 0; {both} y[0] = s; }}", found)
     if style.loop != "down":
-        at = style.one("i", n, f"if (x[i] > best) {{ best = x[i]; at = i; }}")
-        yield Variant("argmax", f"({parameters}{e} *x, {c} *r) {{ {c} at = 0; {e} best = x[0]; {at} r[0] = at; }}", found)
+        at = style.one("i", n, "if (x[i] > best) { best = x[i]; at = i; }")
+        yield Variant(
+            "argmax", f"({parameters}{e} *x, {c} *r) {{ {c} at = 0; {e} best = x[0]; {at} r[0] = at; }}", found
+        )
 
 
 def composites(style: Style) -> Iterator[Variant]:
@@ -274,7 +293,11 @@ def composites(style: Style) -> Iterator[Variant]:
     spread = style.one("j", n, f"{e} d = {x} - a; v += d * d;")
     scaled = style.one("j", n, f"{y} = ({x} - a) * r * g[j] + h[j];")
     body = f"{e} a = 0; {mean} a /= {n}; {e} v = 0; {spread} {e} r = 1 / sqrt{f}(v / {n} + ({e})1e-5); {scaled}"
-    yield Variant("layer_norm", f"({parameters}{declared}, {e} *g, {e} *h) {{ {style.one('i', m, body)} }}", frozenset({"layer norm"}))
+    yield Variant(
+        "layer_norm",
+        f"({parameters}{declared}, {e} *g, {e} *h) {{ {style.one('i', m, body)} }}",
+        frozenset({"layer norm"}),
+    )
 
 
 def simple(style: Style) -> Iterator[Variant]:
@@ -305,7 +328,9 @@ def simple(style: Style) -> Iterator[Variant]:
         yield Variant("pointers", f"({parameters}{e} *x, {e} *y) {{ {code} }}", frozenset({"elementwise"}))
         code = (f"for ({c} i = 0; i < {m}; i++) {{ for ({c} j = 0; j < {n}; j++) {{ {e} *p = A + i * {n}; {e} *q = B + j; {t} s = 0;"
                 f" for ({c} l = 0; l < {n}; l++) {{ s += *p++ * *q; q += {n}; }} *C++ = s; }} }}")  # fmt: skip
-        yield Variant("product_pointers", f"({parameters}{e} *A, {e} *B, {t} *C) {{ {code} }}", frozenset({"contraction"}))
+        yield Variant(
+            "product_pointers", f"({parameters}{e} *A, {e} *B, {t} *C) {{ {code} }}", frozenset({"contraction"})
+        )
 
 
 FAMILIES = (products, contractions, convolutions, stencils, reductions, composites, simple)
