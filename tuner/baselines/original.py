@@ -24,7 +24,7 @@ FLAGS: Mapping[str, Sequence[str]] = {
     PRECISE: ("-O3", "-march=native"), FAST: ("-O3", "-march=native", "-ffast-math"),
 }  # fmt: skip
 
-_SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
+SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
             "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
 
 
@@ -43,9 +43,9 @@ class Original:
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
         self._c = c
         function = getattr(ctypes.CDLL(str(library)), c["function"])
-        kinds = [_SCALARS.get(a["type"], ctypes.c_void_p) for a in c["arguments"]]
+        kinds = [SCALARS.get(a["type"], ctypes.c_void_p) for a in c["arguments"]]
         function.argtypes = kinds
-        function.restype = _SCALARS.get(c["result"])
+        function.restype = SCALARS.get(c["result"])
         given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
         written = {t["position"]: t for t in c["outputs"] if t["position"] >= 0}
         self._arrays: dict[int, Array] = {}
