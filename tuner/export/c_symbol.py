@@ -36,9 +36,18 @@ typedef struct { int32_t type_index; uint32_t zero; union { int64_t i; void* p; 
 enum { NONE = 0, TENSOR_PTR = 7, ALIGNMENT = 64 };
 extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, Any* result);
 
-__attribute__((constructor)) static void set_threads(void) {
+/* What TVM's loader of modules would have put into the kernels' library. */
+#define RUNTIME(name) extern void name(void); extern void (*__##name)(void) __attribute__((weak));
+#define SET(name) if (&__##name) __##name = name;
+#define EACH(f) f(TVMBackendParallelLaunch) f(TVMBackendParallelBarrier) f(TVMBackendAllocWorkspace) \
+  f(TVMBackendFreeWorkspace) f(TVMFFIEnvModLookupFromImports) f(TVMFFIFunctionCall) \
+  f(TVMFFIErrorSetRaisedFromCStr) f(TVMFFIErrorSetRaisedFromCStrParts)
+EACH(RUNTIME)
+
+__attribute__((constructor)) static void set_up(void) {
   setenv("TVM_NUM_THREADS", THREADS, 0);
   setenv("TVM_BIND_THREADS", "0", 0);
+  EACH(SET)
 }
 
 static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
