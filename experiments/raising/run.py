@@ -1,6 +1,6 @@
 """How many ways of writing tensor computations are recognized, what near misses become, and what broken IR does.
 
-    python experiments/raising/run.py variants|traps|fuzz [--count N] [--seed S] -o FILE.json
+python experiments/raising/run.py variants|traps|fuzz [--count N] [--seed S] -o FILE.json
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def recognized() -> dict[str, Any]:
             counts += _recognized(some, level, seconds, left)
         ordered = sorted(seconds)
         result["levels"][level] = {
-            **counts, "cpu_ms_median": 1e3 * ordered[len(ordered) // 2], "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100],
-            "cpu_ms_most": 1e3 * ordered[-1], "left_alone_as": left,
+            **counts, "cpu_ms_median": 1e3 * ordered[len(ordered) // 2],
+            "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100], "cpu_ms_most": 1e3 * ordered[-1], "left_alone_as": left,
         }  # fmt: skip
     return result
 
@@ -173,7 +173,9 @@ def mutant(text: str, rng: random.Random) -> str:
             place = rng.randrange(len(lines[at]))
             lines[at] = lines[at][:place] + lines[at][place + 1 :]
         elif kind == 5:
-            lines[at] = re.sub(r"\b\d+\b", lambda found: str(int(found[0]) + rng.choice((-1, 1, 7))), lines[at], count=1)
+            lines[at] = re.sub(
+                r"\b\d+\b", lambda found: str(int(found[0]) + rng.choice((-1, 1, 7))), lines[at], count=1
+            )
         else:
             names = re.findall(r"%[\w.]+", "\n".join(lines[max(0, at - 8) : at + 8]))
             mine = re.findall(r"%[\w.]+", lines[at])
@@ -209,9 +211,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", dest="output", default="")
     chosen = parser.parse_args(arguments)
-    result = {
-        "variants": recognized, "traps": near_misses, "fuzz": lambda: fuzzed(chosen.count, chosen.seed)
-    }[chosen.what]()  # fmt: skip
+    if chosen.what == "fuzz":
+        result = fuzzed(chosen.count, chosen.seed)
+    else:
+        result = recognized() if chosen.what == "variants" else near_misses()
     text = json.dumps(result, indent=1)
     if chosen.output:
         Path(chosen.output).parent.mkdir(parents=True, exist_ok=True)

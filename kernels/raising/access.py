@@ -501,7 +501,7 @@ class Order:
         return other is s and load.loops == s.source.target.loops and load.time[:-1] == s.source.target.time[:-1]
 
     def depends(self, first: Normal, second: Normal, fixed: Sequence[str]) -> bool:
-        """Whether an execution of `second` must come after one of `first`, in the same iteration of the loops `fixed`."""
+        """Whether an execution of `second` must come after one of `first`, in one iteration of the loops `fixed`."""
         return any(not relation.is_empty() for relation in self.relations(first, second, fixed))
 
     def relations(self, first: Normal, second: Normal, fixed: Sequence[str]) -> list[Any]:

@@ -110,38 +110,38 @@ class Integers:
 
     def of(self, operand: Operand) -> Poly | None:
         """The value of an integer or address; None where it is not a polynomial."""
-        token, kind = operand.token, operand.type
-        if kind == "ptr" and token == "null":
+        word, kind = operand.word, operand.type
+        if kind == "ptr" and word == "null":
             return ZERO
-        if re.fullmatch(r"-?\d+", token):
-            return Poly.of(int(token))
-        if token in ("true", "false"):
-            return Poly.of(int(token == "true"))
-        if token.startswith("@"):
-            return Poly.of(POINTER + token)
-        if not token.startswith("%"):
+        if re.fullmatch(r"-?\d+", word):
+            return Poly.of(int(word))
+        if word in ("true", "false"):
+            return Poly.of(int(word == "true"))
+        if word.startswith("@"):
+            return Poly.of(POINTER + word)
+        if not word.startswith("%"):
             return None
-        if token in self.arguments:
+        if word in self.arguments:
             if kind == "ptr":
-                return Poly.of(POINTER + token)
-            return Poly.of(token) if re.fullmatch(r"i\d+", kind) else None
-        if token not in self._known:
+                return Poly.of(POINTER + word)
+            return Poly.of(word) if re.fullmatch(r"i\d+", kind) else None
+        if word not in self._known:
             try:
-                value = self._computed(token, kind)
+                value = self._computed(word, kind)
             except TooManyTerms as error:
                 raise Abstained(Reason.LARGE, "a subscript of many terms") from error
-            self._known.setdefault(token, value)
-        return self._known[token]
+            self._known.setdefault(word, value)
+        return self._known[word]
 
-    def _computed(self, token: str, kind: str) -> Poly | None:
-        if token not in self.definitions or not (kind == "ptr" or re.fullmatch(r"i\d+", kind)):
+    def _computed(self, word: str, kind: str) -> Poly | None:
+        if word not in self.definitions or not (kind == "ptr" or re.fullmatch(r"i\d+", kind)):
             return None
-        instruction, block = self.definitions[token]
+        instruction, block = self.definitions[word]
         opcode = instruction.opcode
         if opcode == "phi":
             return self._phi(instruction, block)
         if opcode == "alloca":
-            return Poly.of(POINTER + token)
+            return Poly.of(POINTER + word)
         if opcode == "freeze" or (opcode == "bitcast" and instruction.type == instruction.operands[0].type):
             return self.of(instruction.operands[0])
         if opcode == "getelementptr":
@@ -218,7 +218,7 @@ class Integers:
         if instruction.opcode == "sdiv" and b.constant and (exact := a.divided(b.constant)) is not None:
             return exact
         if instruction.opcode in ("ashr", "lshr") and b.constant is not None and "exact" in instruction.flags:
-            shifted, _ = self.definitions.get(instruction.operands[0].token, (None, ""))
+            shifted, _ = self.definitions.get(instruction.operands[0].word, (None, ""))
             if shifted is not None and shifted.opcode == "shl" and "nsw" not in shifted.flags:
                 raise Abstained(Reason.WRAP, "an index that wraps around in fewer bits", instruction.line)
             return a.divided(1 << b.constant)
@@ -413,17 +413,17 @@ class Integers:
 
     def condition(self, operand: Operand) -> Condition | None:
         """A condition of integers alone; None where data decide."""
-        token = operand.token
-        if token in ("true", "false"):
-            return TRUE if token == "true" else FALSE
-        if token not in self.definitions:
+        word = operand.word
+        if word in ("true", "false"):
+            return TRUE if word == "true" else FALSE
+        if word not in self.definitions:
             return None
-        if token in self._conditions:
-            return self._conditions[token]
-        instruction, block = self.definitions[token]
+        if word in self._conditions:
+            return self._conditions[word]
+        instruction, block = self.definitions[word]
         found = self._condition(instruction, block)
         if not self._pending:
-            self._conditions[token] = found
+            self._conditions[word] = found
         return found
 
     def _condition(self, instruction: Instruction, block: str) -> Condition | None:
@@ -438,7 +438,7 @@ class Integers:
             if opcode == "select":
                 return either(both(known[0], known[1]), both(negated(known[0]), known[2]))
             return both(*known) if opcode == "and" else either(*known)
-        if opcode == "xor" and instruction.operands[1].token == "true":
+        if opcode == "xor" and instruction.operands[1].word == "true":
             inner = self.condition(instruction.operands[0])
             return None if inner is None else negated(inner)
         if opcode == "icmp":
@@ -452,8 +452,8 @@ class Integers:
         loop = self.flow.innermost.get(block)
         if loop is None or loop.header != block or len(phi.operands) != 2:
             return None
-        [start] = [o.token for o, t in zip(phi.operands, phi.targets, strict=True) if t not in loop.blocks] or [""]
-        [later] = [o.token for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks] or [""]
+        [start] = [o.word for o, t in zip(phi.operands, phi.targets, strict=True) if t not in loop.blocks] or [""]
+        [later] = [o.word for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks] or [""]
         if {start, later} != {"true", "false"}:
             return None
         first = at_least_zero(-Poly.of(loop.symbol))
@@ -469,7 +469,7 @@ class Integers:
             return split
         if predicate in ("eq", "ne"):
             left, right = self.of(a), self.of(b)
-            if left is None and b.token == "0" and (parts := self._united(a)) is not None:
+            if left is None and b.word == "0" and (parts := self._united(a)) is not None:
                 none = both(*map(equals_zero, parts))
                 return none if predicate == "eq" else negated(none)
             if left is None or right is None:
@@ -495,7 +495,7 @@ class Integers:
     def _by_choice(self, instruction: Instruction, block: str) -> Condition | None:
         """A comparison with c ? x : y, where data do not decide and it is no minimum or maximum."""
         for position, operand in enumerate(instruction.operands):
-            chosen, _ = self.definitions.get(operand.token, (None, ""))
+            chosen, _ = self.definitions.get(operand.word, (None, ""))
             if (
                 chosen is None
                 or chosen.opcode != "select"
@@ -518,7 +518,7 @@ class Integers:
 
     def _united(self, operand: Operand) -> list[Poly] | None:
         """The parts of a | b, which is zero if both are."""
-        instruction, _ = self.definitions.get(operand.token, (None, ""))
+        instruction, _ = self.definitions.get(operand.word, (None, ""))
         if instruction is None or instruction.opcode != "or":
             return None
         parts = [self.of(part) for part in instruction.operands]
@@ -547,9 +547,9 @@ class Integers:
         value = self.of(operand)
         if value is not None:
             return [value]
-        if operand.token not in self.definitions:
+        if operand.word not in self.definitions:
             return None
-        instruction, _ = self.definitions[operand.token]
+        instruction, _ = self.definitions[operand.word]
         if instruction.opcode in ("sext", "zext", "freeze"):
             return self._alternatives(instruction.operands[0], which)
         if instruction.opcode == "select":

@@ -70,15 +70,15 @@ class MalformedIr(Exception):
 
 @dataclass(frozen=True)
 class Operand:
-    """A typed use: `token` is a name (%x, @g) or a constant as LLVM prints it."""
+    """A typed use: `word` is a name (%x, @g) or a constant as LLVM prints it."""
 
     type: str
-    token: str
+    word: str
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction. `operands` by opcode: see `_parsed`. `targets` are block names (of br, phi's incoming blocks)."""
+    """One instruction. `operands` by opcode: see `_parsed`. `targets` are block names (br's, phi's incoming ones)."""
 
     name: str
     opcode: str
@@ -222,9 +222,9 @@ def _header(line: str, subprograms: dict[str, str], names: dict[tuple[str, int],
         if not words or words[-1] == "...":
             arguments.append(Argument("...", "...", False, "..."))
             continue
-        token = words[-1].replace('"', "")
+        word = words[-1].replace('"', "")
         label = names.get((debug[1], number)) if debug else None
-        arguments.append(Argument(token, _leading_type(part)[0], "noalias" in words, label or token.lstrip("%")))
+        arguments.append(Argument(word, _leading_type(part)[0], "noalias" in words, label or word.lstrip("%")))
     result = re.sub(r"\b(?!void|i\d+|float|double|half|ptr)\w+(?:\([^)]*\))?\s", "", found[1]).strip()
     start = subprograms.get(debug[1]) if debug else None
     return Function(found[2].strip('"'), result or "void", tuple(arguments), {}, int(start) if start else None)
@@ -335,7 +335,7 @@ def _call(name: str, rest: str, flags: frozenset[str], line: int | None) -> Inst
 
 
 def _operand(text: str) -> Operand:
-    """`float noundef nofpclass(nan) %x` is a type, attributes and a token; a constant expression keeps its text."""
+    """`float noundef nofpclass(nan) %x` is a type, attributes and a word; a constant expression keeps its text."""
     kind, rest = _leading_type(text.strip())
     rest = rest.strip()
     while found := re.match(r"(?:[a-z_]+\([^)]*\)|align \d+|[a-z_]+) (?=\S)", rest):

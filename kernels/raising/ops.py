@@ -556,7 +556,7 @@ def _with_start(ops: list[Operation]) -> list[Operation] | None:
 
 
 def _cover_by(start: Operation, op: Operation) -> isl.Set | None:
-    """Where the op writes with what a start writes; None where the start does not write all of it, or what it cannot."""
+    """Where the op writes with what a start writes; None where that is not all of it, or more."""
     try:
         written, relation = _writes(start), _write_map(op)
     except Abstained:

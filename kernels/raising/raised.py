@@ -82,7 +82,9 @@ class _Raiser:
         written.sort(key=lambda base: (base != RESULT, base))
         inputs = self._inputs(ops)
         builder = relax.BlockBuilder()
-        variables = {t.name: relax.Var(_identifier(t.name, t.position), relax.TensorType(t.shape, t.dtype)) for t in inputs}
+        variables = {
+            t.name: relax.Var(_identifier(t.name, t.position), relax.TensorType(t.shape, t.dtype)) for t in inputs
+        }
         with builder.function("main", list(variables.values())):
             with builder.dataflow():
                 current: dict[str, relax.Expr] = dict(variables)
@@ -194,7 +196,9 @@ class _Raiser:
         if base == RESULT:
             return Tensor(RESULT, -1, (1,), _TYPES[self.analysis.function.result])
         if base not in self.places:
-            words = "a local array that is read before it is written" if base.startswith(("%", CELL)) else "a global array"
+            words = (
+                "a local array that is read before it is written" if base.startswith(("%", CELL)) else "a global array"
+            )
             raise Abstained(Reason.POINTER, words)
         return Tensor(base, self.places[base][0], self.shapes[base], _TYPES[self.accesses.arrays[base].type])
 
@@ -219,7 +223,7 @@ class _Raiser:
         """The next version of the op's target."""
         names = list(dict.fromkeys([
             *(e.base for e in op.reads), *self._scalars(op),
-            *([op.target.base] if not self._is_whole(op) or op.combine and op.start is None else []),
+            *([op.target.base] if not self._is_whole(op) or (op.combine and op.start is None) else []),
         ]))  # fmt: skip
         missing = [name for name in names if name not in current]
         if missing:
@@ -246,13 +250,17 @@ class _Body:
 
     def output(self) -> te.Tensor:
         if not self.op.combine:
-            return te.compute(self.shape, lambda *at: self._guarded(at, lambda env: self.value(self.op.value, env)), "written")
+            return te.compute(
+                self.shape, lambda *at: self._guarded(at, lambda env: self.value(self.op.value, env)), "written"
+            )
         partial = self._reduced()
         if partial is None:
             raise Abstained(Reason.SIZES, "a reduction over nothing")
         if self._is_plain():
             return partial
-        return te.compute(self.shape, lambda *at: self._guarded(at, lambda env: self._finished(partial(*at), at, env)), "written")
+        return te.compute(
+            self.shape, lambda *at: self._guarded(at, lambda env: self._finished(partial(*at), at, env)), "written"
+        )
 
     def _is_plain(self) -> bool:
         """Whether the reduction itself is the result."""

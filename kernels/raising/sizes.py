@@ -76,7 +76,7 @@ def _computed(opcode: str, arguments: list[int], bits: int) -> int:
     if opcode in ("min", "max"):
         return min(a, b) if opcode == "min" else max(a, b)
     if opcode in ("sdiv", "srem", "udiv", "urem"):
-        if b == 0 or opcode[0] == "u" and min(a, b) < 0:
+        if b == 0 or (opcode[0] == "u" and min(a, b) < 0):
             raise Abstained(Reason.SIZES, "a size divided by zero")
         quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
         return quotient if opcode.endswith("div") else a - quotient * b

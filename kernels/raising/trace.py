@@ -79,8 +79,8 @@ class Nest:
 
 @dataclass
 class Trace:
-    """`bounds`: by loop symbol, what holds in its body. `cells`: the loops that a cell has an element for. `problem`: why
-    what stands outside of loops is not known. `loose` are its stores."""
+    """`bounds`: by loop symbol, what holds in its body. `cells`: the loops that a cell has an element for. `problem`:
+    why what stands outside of loops is not known. `loose` are its stores."""
 
     function: Function
     flow: Flow
@@ -186,7 +186,7 @@ class _Tracer:
             terminator = block.terminator
             if terminator.opcode != "br" or not terminator.operands or len(set(terminator.targets)) < 2:
                 continue
-            if block.name not in self.flow.predecessors or not self._is_of_parameters(terminator.operands[0].token):
+            if block.name not in self.flow.predecessors or not self._is_of_parameters(terminator.operands[0].word):
                 continue
             works = [self._works(target, block.name) for target in terminator.targets]
             if works[0] == works[1]:
@@ -197,18 +197,18 @@ class _Tracer:
             self.integers.require("guard", chosen if works[0] else negated(chosen), block.name, terminator.line)
             self.integers.dead.add((block.name, terminator.targets[0 if works[1] else 1]))
 
-    def _is_of_parameters(self, token: str) -> bool:
+    def _is_of_parameters(self, word: str) -> bool:
         """Whether a condition is computed of arguments, without phis and memory."""
-        work, seen = [token], 0
+        work, seen = [word], 0
         while work:
-            token = work.pop()
+            word = work.pop()
             seen += 1
-            if not token.startswith("%") or token in self.integers.arguments:
+            if not word.startswith("%") or word in self.integers.arguments:
                 continue
-            instruction, _ = self.integers.definitions.get(token, (None, ""))
+            instruction, _ = self.integers.definitions.get(word, (None, ""))
             if instruction is None or instruction.opcode in ("phi", "load", "call", "alloca") or seen > 64:
                 return False
-            work += [operand.token for operand in instruction.operands]
+            work += [operand.word for operand in instruction.operands]
         return True
 
     def _works(self, target: str, source: str) -> bool:
@@ -414,24 +414,24 @@ class _Tracer:
 
     def _continued(self, loop: Loop, phi: Instruction, start: Operand) -> _Cell | None:
         """The cell of the loop around, where this one begins with its value and leaves it its own."""
-        if loop.parent is None or start.token not in self.cells or start.token not in self.integers.definitions:
+        if loop.parent is None or start.word not in self.cells or start.word not in self.integers.definitions:
             return None
-        outer, block = self.integers.definitions[start.token]
+        outer, block = self.integers.definitions[start.word]
         if block != loop.parent.header or outer.opcode != "phi":
             return None
         [following] = [o for o, t in zip(outer.operands, outer.targets, strict=True) if t in loop.parent.blocks]
-        token = following.token
+        word = following.word
         [latched] = [o for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks]
-        while token not in (phi.name, latched.token):  # through the phis by which values leave loops
-            instruction, block = self.integers.definitions.get(token, (None, ""))
+        while word not in (phi.name, latched.word):  # through the phis by which values leave loops
+            instruction, block = self.integers.definitions.get(word, (None, ""))
             if instruction is None or instruction.opcode != "phi":
                 return None
             pairs = zip(instruction.operands, instruction.targets, strict=True)
             live = [operand for operand, target in pairs if (target, block) not in self.integers.dead]
             if len(live) != 1:
                 return None
-            token = live[0].token
-        return self.cells[start.token]
+            word = live[0].word
+        return self.cells[start.word]
 
     def _carry(
         self, loop: Loop, starts: Sequence[tuple[Instruction, _Cell]], inside: tuple[int | str, ...],
@@ -460,7 +460,7 @@ class _Tracer:
             self._store(cell.base, ZERO, phi.type, (*inside, self.clock), loops, when, line, value)
 
     def _latched(self, loop: Loop, phi: Instruction) -> str:
-        return next(o.token for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks)
+        return next(o.word for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks)
 
     def _after(
         self, loop: Loop, starts: Sequence[tuple[Instruction, _Cell]], time: tuple[int | str, ...], when: Condition
@@ -547,7 +547,7 @@ class _Tracer:
         when: Condition,
     ) -> Expr:  # fmt: skip
         """A load; of one of two addresses, a choice of two loads."""
-        chosen, where = self.integers.definitions.get(pointer.token, (None, ""))
+        chosen, where = self.integers.definitions.get(pointer.word, (None, ""))
         if chosen is None or self.integers.of(pointer) is not None or chosen.opcode not in ("select", "phi"):
             base, offset = self._place(pointer)
             return self._load(base, offset, i.type, time, loops, when, i.line)
@@ -617,9 +617,9 @@ class _Tracer:
         if len(phi.operands) != 2:
             return None
         for one, other in ((0, 1), (1, 0)):
-            token = phi.operands[one].token
-            definition = self.integers.definitions.get(token)
-            inner = definition[0].operands[0].token if definition and definition[0].opcode == "phi" else token
+            word = phi.operands[one].word
+            definition = self.integers.definitions.get(word)
+            inner = definition[0].operands[0].word if definition and definition[0].opcode == "phi" else word
             cell = self.cells.get(inner)
             if cell is None or cell.guard != phi.targets[other]:
                 continue
@@ -637,24 +637,24 @@ class _Tracer:
     # --- values
 
     def _value(self, operand: Operand) -> Expr:
-        token, kind = operand.token, operand.type
-        if kind in _FLOATS and not token.startswith("%"):
-            return Expr("const", kind, value=_float(token, kind))
-        if token in ("undef", "poison"):
+        word, kind = operand.word, operand.type
+        if kind in _FLOATS and not word.startswith("%"):
+            return Expr("const", kind, value=_float(word, kind))
+        if word in ("undef", "poison"):
             raise Abstained(Reason.CONTROL, "a value that is not defined")
-        if token in self.integers.arguments and kind in _FLOATS:
-            return Expr("param", kind, value=token)
+        if word in self.integers.arguments and kind in _FLOATS:
+            return Expr("param", kind, value=word)
         number = self.integers.of(operand) if kind.startswith("i") or kind == "ptr" else None
         if number is not None:
             if kind == "ptr":
                 raise Abstained(Reason.POINTER, "an address used as a value")
             constant = number.constant
             return Expr("const", kind, value=constant) if constant is not None else Expr("index", kind, value=number)
-        known = self.values.get(token)
+        known = self.values.get(word)
         if isinstance(known, Abstained):
             raise known
         if known is None:
-            definition = self.integers.definitions.get(token)
+            definition = self.integers.definitions.get(word)
             if definition and definition[0].opcode == "phi" and len(definition[0].operands) == 1:
                 return self._value(definition[0].operands[0])
             if kind.startswith("<"):
@@ -667,17 +667,17 @@ class _Tracer:
         affine = self.integers.condition(operand)
         if affine is not None:
             return affine
-        token = operand.token
-        if token not in self.integers.definitions:
+        word = operand.word
+        if word not in self.integers.definitions:
             raise Abstained(Reason.DATA_CONTROL, "a condition that is not computed here")
-        if token in self.data:
-            known = self.data[token]
+        if word in self.data:
+            known = self.data[word]
             if isinstance(known, Abstained):
                 raise known
             return known
-        i, where = self.integers.definitions[token]
+        i, where = self.integers.definitions[word]
         found = self._data_condition(i, where)
-        self.data[token] = found
+        self.data[word] = found
         return found
 
     def _data_condition(self, i: Instruction, block: str) -> Condition:
@@ -689,7 +689,7 @@ class _Tracer:
             if i.opcode == "select":
                 return either(both(parts[0], parts[1]), both(negated(parts[0]), parts[2]))
             return both(*parts) if i.opcode == "and" else either(*parts)
-        if i.opcode == "xor" and i.operands[1].token == "true":
+        if i.opcode == "xor" and i.operands[1].word == "true":
             return negated(self._condition(i.operands[0], block))
         raise Abstained(Reason.DATA_CONTROL, f"a condition by the instruction {i.opcode}", i.line)
 
@@ -698,7 +698,7 @@ class _Tracer:
     def _place(self, pointer: Operand) -> tuple[str, Poly]:
         address = self.integers.of(pointer)
         if address is None:
-            definition = self.integers.definitions.get(pointer.token)
+            definition = self.integers.definitions.get(pointer.word)
             raise self._why_no_address(definition[0] if definition else None)
         bases = [s for s in address.symbols if s.startswith(POINTER)]
         if len(bases) != 1 or address.coefficient(bases[0]).constant != 1:
@@ -717,7 +717,7 @@ class _Tracer:
                 return Abstained(Reason.POINTER, "an address that depends on the way to it", i.line)
             if i.opcode == "call":
                 return Abstained(Reason.POINTER, "an address that a call returns", i.line)
-            names = [o.token for o in i.operands if o.token in self.integers.definitions]
+            names = [o.word for o in i.operands if o.word in self.integers.definitions]
             unknown = [n for n in names if self.integers.of(Operand(self.integers.definitions[n][0].type, n)) is None]
             i = self.integers.definitions[unknown[0]][0] if unknown else None
         return Abstained(Reason.SUBSCRIPT, "an address that is no polynomial of counters and parameters")
@@ -782,14 +782,14 @@ class _Tracer:
 _SCALARS = {"float", "double", "i8", "i16", "i32", "i64"}
 
 
-def _float(token: str, kind: str) -> float:
+def _float(word: str, kind: str) -> float:
     """A constant as LLVM prints it: decimal, or the bits of a double in hexadecimal."""
-    if re.fullmatch(r"0x[0-9A-Fa-f]{16}", token):
-        return float(struct.unpack(">d", bytes.fromhex(token[2:]))[0])
+    if re.fullmatch(r"0x[0-9A-Fa-f]{16}", word):
+        return float(struct.unpack(">d", bytes.fromhex(word[2:]))[0])
     try:
-        return float(token)
+        return float(word)
     except ValueError as error:
-        raise Abstained(Reason.TYPE, f"the constant {token[:40]}") from error
+        raise Abstained(Reason.TYPE, f"the constant {word[:40]}") from error
 
 
 __all__ = ["CELL", "RESULT", "Nest", "Statement", "Trace", "size_of", "trace"]

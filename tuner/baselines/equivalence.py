@@ -90,7 +90,9 @@ class EquivalenceWorker:
                 flat[places] = np.resize(np.array([np.inf, np.nan, -0.0, 0.0, np.inf, 1.0], array.dtype), len(places))
         return arrays
 
-    def _aliased(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, int], dict[int, Array]]]:
+    def _aliased(
+        self, rng: np.random.Generator, sizes: Mapping[str, int]
+    ) -> Iterator[tuple[str, Mapping[str, int], dict[int, Array]]]:
         """A written array that overlaps another one."""
         shapes = self._shapes()
         written = {t["position"] for t in self._c["outputs"]}

@@ -58,5 +58,3 @@ def difference(library: Path, model_spec: Mapping[str, Any], threads: int) -> tu
         except (ChildDied, ChildError, ChildTimeout) as error:
             return f"it cannot be called: {str(error)[:200]}", 0
     return str(reply["different"]), int(reply["cases"])
-
-

@@ -177,7 +177,9 @@ def write(
     objcopy = shutil.which("objcopy")
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if objcopy is None or compiler is None:
-        raise OutputError("objcopy or a C compiler is missing: the function cannot be linked", "install binutils and gcc")
+        raise OutputError(
+            "objcopy or a C compiler is missing: the function cannot be linked", "install binutils and gcc"
+        )
     libraries = [f"-L{path.parent}" for path in runtime] + [f"-l:{path.name}" for path in runtime]
     paths = ["-Wl,-rpath,$ORIGIN", *(f"-Wl,-rpath,{path.parent}" for path in runtime)]
     for command in (

@@ -32,10 +32,7 @@ class LlvmService:
             found += [{**finding.to_json(), "needs": needs} for finding in analysis.findings]
         return found
 
-
-    def op_raise(
-        self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool
-    ) -> dict[str, Any]:
+    def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
         """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
         import tvm
 
@@ -70,7 +67,9 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     functions = {function.name: function for function in ir.read(_content(path))}
     if name not in functions:
         near = did_you_mean(name, functions) if name else f"model.function: one of {', '.join(list(functions)[:20])}"
-        raise ModelError(name or "model.function", "there is no such function" if name else "no function is named", near)
+        raise ModelError(
+            name or "model.function", "there is no such function" if name else "no function is named", near
+        )
     function = functions[name]
     numbers = [a for a in function.arguments if a.type.startswith("i")]
     known = {a.label: a.name for a in numbers}

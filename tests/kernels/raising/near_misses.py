@@ -9,7 +9,8 @@ from pathlib import Path
 SOURCE = Path(__file__).parent / "traps.c"
 
 _TRAP = re.compile(
-    r"// leave(?P<plain> at -O0)?: (?P<reasons>[\w,-]+)(?:; but: (?P<but>[\w,]+))?\n[^;{(]*?(?P<name>\w+)\(", re.MULTILINE
+    r"// leave(?P<plain> at -O0)?: (?P<reasons>[\w,-]+)(?:; but: (?P<but>[\w,]+))?\n[^;{(]*?(?P<name>\w+)\(",
+    re.MULTILINE,
 )
 
 
@@ -25,7 +26,8 @@ class Trap:
 def traps() -> dict[str, Trap]:
     return {
         found["name"]: Trap(
-            frozenset(found["reasons"].split(",")), frozenset((found["but"] or "").split(",")) - {""}, bool(found["plain"])
+            frozenset(found["reasons"].split(",")), frozenset((found["but"] or "").split(",")) - {""},
+            bool(found["plain"]),
         )
         for found in _TRAP.finditer(SOURCE.read_text("utf-8"))
     }  # fmt: skip

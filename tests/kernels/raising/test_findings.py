@@ -1,4 +1,4 @@
-"""What is recognized, and what is left alone and why: generated variants and near misses, compiled at several levels."""
+"""What is recognized, and what is left alone and why: generated variants and near misses, at several levels."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def test_fast_math_flags_allow_another_order(tmp_path: Path) -> None:
     file = tmp_path / "dot.c"
     file.write_text(
         "#pragma clang fp reassociate(on)\n"
-        "float dot(int n, float *x, float *y) { float s = 0; for (int i = 0; i < n; i++) s += x[i] * y[i]; return s; }\n"
+        "float dot(int n, float *x, float *y) {\n"
+        "  float s = 0; for (int i = 0; i < n; i++) s += x[i] * y[i]; return s; }\n"
     )
     [found] = analyses(file, "-O0")["dot"].findings
     assert found.pattern == "contraction"

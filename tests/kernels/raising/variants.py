@@ -193,7 +193,8 @@ def convolutions(style: Style) -> Iterator[Variant]:
         shape["y"] = ["f", f"({high})", f"({wide})"]
         read = style.at("x", shape["x"], ["l", f"{stride} * i + r", f"{stride} * j + s"])
         inner = f"t += {read} * {style.at('k', shape['k'], ['o', 'l', 'r', 's'])};"
-        body = f"{t} t = 0; {style.nest([('l', 'c'), ('r', '3'), ('s', '3')], inner)} {style.at('y', shape['y'], ['o', 'i', 'j'])} = t;"
+        sums = style.nest([("l", "c"), ("r", "3"), ("s", "3")], inner)
+        body = f"{t} t = 0; {sums} {style.at('y', shape['y'], ['o', 'i', 'j'])} = t;"
         code = style.nest([("o", "f"), ("i", high), ("j", wide)], body)
         declared = ", ".join(
             [style.parameter("x", shape["x"]), style.parameter("k", shape["k"]), style.parameter("y", shape["y"], t)]
