@@ -130,8 +130,8 @@ SETTINGS: Mapping[str, EffortSettings] = {
 @dataclass(frozen=True)
 class ModelConfig:
     """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries), `torch:package.module:callable`, or
-    `llvm:FILE` (C, or LLVM IR) with its `function`, the `sizes` of its integer arguments, and whether its sums of floats
-    may be reordered.
+    `llvm:FILE` (C, or LLVM IR) with its `function`, the `sizes` of its integer arguments, and whether its sums of
+    floats may be reordered.
 
     `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
     """

@@ -42,7 +42,8 @@ def recognized() -> dict[str, Any]:
         ordered = sorted(seconds)
         result["levels"][level] = {
             **counts, "cpu_ms_median": 1e3 * ordered[len(ordered) // 2],
-            "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100], "cpu_ms_most": 1e3 * ordered[-1], "left_alone_as": left,
+            "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100], "cpu_ms_most": 1e3 * ordered[-1],
+            "left_alone_as": left,
         }  # fmt: skip
     return result
 

@@ -60,10 +60,10 @@ class Sized:
         bounds = {symbol: substituted(condition, self.values) for symbol, condition in polyhedra.bounds.items()}
         numeric = Polyhedra({}, bounds)
         for requirement in trace.requirements:
-            holds = substituted(requirement.holds, self.values)
+            needed = substituted(requirement.holds, self.values)
             when = substituted(requirement.when, self.values)
             whole = numeric.set_of(requirement.loops, when, context=False)
-            inside = numeric.set_of(requirement.loops, both(when, holds), context=False)
+            inside = numeric.set_of(requirement.loops, both(when, needed), context=False)
             if not whole.subtract(inside).is_empty():
                 reason = Reason.WRAP if requirement.kind == "wrap" else Reason.SIZES
                 raise Abstained(reason, "a requirement does not hold for these sizes", requirement.line)

@@ -37,7 +37,7 @@ class Original:
     """The C function of a library with arrays of its own. Implements `protocols.Prepared`.
 
     `inputs` are the model's, in order. Arrays that the function writes begin with what the inputs say of them, or with
-    zeros, at each call.
+    zeros.
     """
 
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
@@ -49,7 +49,6 @@ class Original:
         given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
         written = {t["position"]: t for t in c["outputs"] if t["position"] >= 0}
         self._arrays: dict[int, Array] = {}
-        self._start: dict[int, Array] = {}
         values: list[Any] = []
         for position, argument in enumerate(c["arguments"]):
             if argument["name"] in c["sizes"]:
@@ -60,25 +59,24 @@ class Original:
                 tensor = written.get(position)
                 array = given[position] if position in given else np.zeros(tensor["shape"], tensor["dtype"])  # type: ignore[index]
                 self._arrays[position] = np.array(array, order="C")
-                if position in written and position in given:
-                    self._start[position] = np.array(array, order="C")
                 values.append(self._arrays[position].ctypes.data)
             else:
                 values.append(None)
-        self._call = lambda: function(*values)
-        self._result: Any = None
+        self._function, self._values = function, values
+        self._outputs: list[Array] = []
 
     def launch(self, count: int) -> None:
+        """Outputs are those of the first call: arrays that are read and written go on from there."""
         for _ in range(count):
-            for position, array in self._start.items():
-                np.copyto(self._arrays[position], array)
-            self._result = self._call()
+            result = self._function(*self._values)
+            if not self._outputs:
+                self._outputs = [
+                    np.array([result], t["dtype"]) if t["position"] < 0 else self._arrays[t["position"]].copy()
+                    for t in self._c["outputs"]
+                ]
 
     def outputs(self) -> list[Array]:
-        return [
-            np.array([self._result], t["dtype"]) if t["position"] < 0 else self._arrays[t["position"]].copy()
-            for t in self._c["outputs"]
-        ]
+        return self._outputs
 
 
 class OriginalWorker(ModelWorker):

@@ -26,7 +26,8 @@ def _row(finding: Mapping[str, Any]) -> Sequence[str]:
     lines = finding["lines"]
     where = "" if not lines else str(lines[0]) if lines[0] == lines[-1] else f"{lines[0]}-{lines[-1]}"
     return (
-        finding["function"], where, finding["pattern"] or "left alone", finding["detail"], arrays, "; ".join(_notes(finding))
+        finding["function"], where, finding["pattern"] or "left alone", finding["detail"], arrays,
+        "; ".join(_notes(finding)),
     )  # fmt: skip
 
 

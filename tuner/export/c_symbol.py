@@ -34,6 +34,7 @@ typedef struct {
 } Tensor;
 typedef struct { int32_t type_index; uint32_t zero; union { int64_t i; void* p; double f; }; } Any;
 enum { NONE = 0, TENSOR_PTR = 7, ALIGNMENT = 64 };
+#define ALIGNED __attribute__((aligned(ALIGNMENT)))
 extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, Any* result);
 
 /* What TVM's loader of modules would have put into the kernels' library. */
@@ -73,7 +74,7 @@ def source(c: Mapping[str, Any], threads: int) -> str:
     body = [
         f"  if ({' || '.join(_doubts(c, names)) or '0'}) {{ {fallback} }}",
         f"  void* copies[{len(tensors)}] = {{0}}; void* data[{len(tensors)}]; int ready = 1;",
-        f"  {result if result != 'void' else 'int'} value[ALIGNMENT] __attribute__((aligned(ALIGNMENT))) = {{0}}; (void)value;",
+        f"  {result if result != 'void' else 'int'} value[ALIGNMENT] ALIGNED = {{0}}; (void)value;",
     ]
     for number, tensor in enumerate(tensors):
         body += _given(number, tensor, names, number >= inputs, c)
@@ -131,7 +132,7 @@ def _given(
     size = _bytes(tensor)
     if tensor["scalar"]:
         return [
-            f"  {_TYPES[c['arguments'][position]['type']]} scalar{number}[ALIGNMENT] __attribute__((aligned(ALIGNMENT)));",
+            f"  {_TYPES[c['arguments'][position]['type']]} scalar{number}[ALIGNMENT] ALIGNED;",
             f"  scalar{number}[0] = {names[position]}; data[{number}] = scalar{number};",
         ]
     if output:
@@ -139,7 +140,8 @@ def _given(
         wanted = "1" if also_read else f"!is_aligned(a{position})"
         return [
             f"  data[{number}] = a{position};",
-            f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); ready &= copies[{number}] != NULL; }}",
+            f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
+            f"ready &= copies[{number}] != NULL; }}",
         ]
     return [
         f"  data[{number}] = a{position};",

@@ -236,8 +236,8 @@ def stencils(style: Style) -> Iterator[Variant]:
     code = style.nest([("i", rows), ("j", columns)], f"{style.at('B', [n, m], ['i + 1', 'j + 1'])} = {total};")
     declared = f"{style.parameter('A', [n, m])}, {style.parameter('B', [n, m])}"
     yield Variant("stencil2d", f"({parameters}{declared}) {{ {code} }}", found)
-    back = style.nest([("i", rows), ("j", columns)],
-                      f"{style.at('A', [n, m], ['i + 1', 'j + 1'])} = {style.at('B', [n, m], ['i + 1', 'j + 1'])};")  # fmt: skip
+    to, of_it = (style.at(name, [n, m], ["i + 1", "j + 1"]) for name in "AB")
+    back = style.nest([("i", rows), ("j", columns)], f"{to} = {of_it};")
     steps = f"for ({c} t = 0; t < steps; t++) {{ {code} {back} }}"
     yield Variant("stencil_steps", f"({c} steps, {parameters}{declared}) {{ {steps} }}", frozenset({"stencil", "copy"}))
 
@@ -327,8 +327,10 @@ def simple(style: Style) -> Iterator[Variant]:
     if style.loop == "for" and style.array == "flat":
         code = f"{e} *end = x + {n}; while (x != end) *y++ = *x++ * 3;"
         yield Variant("pointers", f"({parameters}{e} *x, {e} *y) {{ {code} }}", frozenset({"elementwise"}))
-        code = (f"for ({c} i = 0; i < {m}; i++) {{ for ({c} j = 0; j < {n}; j++) {{ {e} *p = A + i * {n}; {e} *q = B + j; {t} s = 0;"
-                f" for ({c} l = 0; l < {n}; l++) {{ s += *p++ * *q; q += {n}; }} *C++ = s; }} }}")  # fmt: skip
+        row = f"{e} *p = A + i * {n}; {e} *q = B + j; {t} s = 0;"
+        terms = f"for ({c} l = 0; l < {n}; l++) {{ s += *p++ * *q; q += {n}; }}"
+        columns = f"for ({c} j = 0; j < {n}; j++) {{ {row} {terms} *C++ = s; }}"
+        code = f"for ({c} i = 0; i < {m}; i++) {{ {columns} }}"
         yield Variant(
             "product_pointers", f"({parameters}{e} *A, {e} *B, {t} *C) {{ {code} }}", frozenset({"contraction"})
         )
