@@ -36,12 +36,18 @@ class Document:
 
 
 def build(
-    summary: Mapping[str, Any], records: Sequence[Record], environment: Mapping[str, Any] | None, config: str | None
+    summary: Mapping[str, Any],
+    records: Sequence[Record],
+    environment: Mapping[str, Any] | None,
+    config: str | None,
+    since: Sequence[str] = (),
 ) -> Document:
-    """The whole report. `environment` and `config` are the run's files, None where they are missing."""
+    """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` are
+    sentences on how the model stands since last night."""
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
+        *([Section("Since last night", tuple(since))] if since else []),
         *_islands(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
