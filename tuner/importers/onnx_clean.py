@@ -21,14 +21,17 @@ from tuner.importers.onnx_shapes import Shapes, known_shapes
 FOLDED = frozenset(
     (
         *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather"),
-        *("Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
-        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt"),
-        *("Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
+        *("Greater", "Identity", "Less", "Max", "MelWeightMatrix", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow"),
+        *("Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Shape"),
+        *("Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
     )
 )
 """Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
 convolutions are slow and its LRN is wrong for small batches, so the list is of what may be trusted."""
 
+
+_LONGEST_RANGE = 1 << 20
+"""Elements of a Range whose size shape inference does not tell, as it does not for half precision."""
 
 _PLAIN_VALUES = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 """Attributes in which a Constant node can have numbers, besides a tensor."""
@@ -152,7 +155,8 @@ def _folded(
         given = {name: functools.partial(numpy_helper.to_array, stored[name]) for name in node.input if name in stored}
         fill = _constant(node, given)
         return None if fill is None else [numpy_helper.from_array(np.array(fill()), node.output[0])]
-    if node.op_type not in FOLDED or any(name and name not in shapes for name in node.output):
+    unknown = any(name and name not in shapes for name in node.output)
+    if node.op_type not in FOLDED or (unknown and not _is_short_range(node, stored)):
         return None  # an output of unknown size is not worth the risk
     if node.op_type == "Shape" and node.input[0] in shapes:
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
@@ -175,6 +179,14 @@ def _folded(
     outputs = [name for name in node.output if name]
     return [numpy_helper.from_array(np.ascontiguousarray(v).reshape(np.shape(v)), n)
             for v, n in zip(values, outputs, strict=True)]  # fmt: skip
+
+
+def _is_short_range(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node is a Range of a size that is known here, and small."""
+    if node.op_type != "Range" or any(name not in stored for name in node.input):
+        return False
+    start, limit, delta = (float(numpy_helper.to_array(stored[name]).reshape(-1)[0]) for name in node.input)
+    return delta != 0 and (limit - start) / delta <= _LONGEST_RANGE
 
 
 def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:

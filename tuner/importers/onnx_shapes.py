@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tuner.errors import ModelError
+from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
 from tuner.protocols import InputSpec
@@ -40,8 +41,6 @@ def fix_shapes(
     """
     graph = model.graph
     values = true_inputs(graph)
-    if not values:
-        raise ModelError(source, "the graph has no input")
     for value in values:
         dtype = _dtype(value)
         if dtype is None or dtype.kind not in "fiub":
@@ -51,12 +50,13 @@ def fix_shapes(
         if name not in names:
             hint = did_you_mean(name, names) or f"its inputs: {', '.join(names)}"
             raise ModelError(source, f"model.inputs.{name}: the model has no such input", hint)
-    before = _dims(values[0])[:1] or [None]
-    stored_text = ", ".join(str(extent) for extent in _dims(values[0]))
+    first = _dims(values[0]) if values else []
+    before = first[:1] or [None]
+    stored_text = ", ".join(map(str, first))
     shapes = fixed_shapes({value.name: _dims(value) for value in values}, source, batch, inputs, dims)
     for value in values:
         _set_shape(value, shapes[value.name])
-    after = shapes[names[0]][:1]
+    after = next(iter(shapes.values()), ())[:1]
     if isinstance(before[0], int) and after and before[0] != after[0]:
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
@@ -64,6 +64,7 @@ def fix_shapes(
     for output in graph.output:
         if output.name not in stored:
             output.type.tensor_type.ClearField("shape")
+    write_defaults(functions(graph.node), opset_of(model))  # inference goes into their bodies
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
@@ -104,9 +105,14 @@ def static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
     """Extents as stored: a number, the name of a symbol, or None."""
     return [
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else _symbol(dim.dim_param)
         for dim in value.type.tensor_type.shape.dim
     ]
+
+
+def _symbol(name: str) -> str | None:
+    """The name of an extent; None for what exporters write where there is none, and write for several."""
+    return None if name in ("", "?", "-1") else name
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from tuner.importers.onnx_relax import (
     arithmetic,
     attention,
+    caches,
     fused,
+    indexing,
+    linear_attention,
     norms,
     padding,
     pooling,
@@ -16,14 +19,19 @@ from tuner.importers.onnx_relax import (
     recurrent,
     reductions,
     resize,
+    sampling,
     signal,
+    tensors,
 )
 from tuner.importers.onnx_relax.node import Converter
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **arithmetic.CONVERTERS,
     **attention.CONVERTERS,
+    **caches.CONVERTERS,
     **fused.CONVERTERS,
+    **indexing.CONVERTERS,
+    **linear_attention.CONVERTERS,
     **norms.CONVERTERS,
     **padding.CONVERTERS,
     **pooling.CONVERTERS,
@@ -31,5 +39,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **recurrent.CONVERTERS,
     **reductions.CONVERTERS,
     **resize.CONVERTERS,
+    **sampling.CONVERTERS,
     **signal.CONVERTERS,
+    **tensors.CONVERTERS,
 }

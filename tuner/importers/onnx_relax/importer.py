@@ -96,13 +96,14 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         for node in graph.node:
             domain = "" if node.domain == "ai.onnx" else node.domain
             convert = CONVERTERS.get((domain, node.op_type))
-            if convert is None:
+            values = None if convert is None else self._converted(convert, node)
+            if values is None:
                 super()._construct_nodes(SimpleNamespace(node=[node]))
                 continue
-            values = self._converted(convert, node)
             self._nodes.update(zip(node.output, values, strict=False))
 
-    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...]:
+    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...] | None:
+        """What a node makes; None for a form that is TVM's."""
         inputs = [self._as_tensor(self._nodes[name]) if name else None for name in node.input]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         seen = Node(self.bb, inputs, attributes, self.opset, [bool(name) for name in node.output])
@@ -114,6 +115,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             raise ModelError(
                 self._source, f"operator {described(node)} cannot be converted: {first_line(error)}"
             ) from error
+        if made is None:
+            return None
         values = made if isinstance(made, tuple) else (made,)
         return tuple(value if value is None else self.bb.emit(value) if _is_call(value) else value for value in values)
 
