@@ -90,10 +90,6 @@ def _extreme(node: Node, kind: str, x: Any, axes: list[int], keep: bool) -> Any:
     shape, dtype = shape_of(x), str(x.ty.dtype)
     pick, none = (tirx.max, -math.inf) if kind == "Max" else (tirx.min, math.inf)
     reducer = te.comm_reducer(lambda a, b: pick(a, b), lambda _: tirx.const(none, dtype), name=kind.lower())
-        lambda a, b: tirx.max(a, b) if kind == "Max" else tirx.min(a, b),
-        lambda _: tirx.const(none, dtype),
-        name=kind.lower(),
-    )
     left = [1 if axis in axes else extent for axis, extent in enumerate(shape) if keep or axis not in axes]
 
     def kernel(value: te.Tensor) -> te.Tensor:
