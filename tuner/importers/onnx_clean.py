@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tuner.importers.onnx_shapes import Shapes, known_shapes
+from tuner.importers.onnx_tensors import array_of
 
 FOLDED = frozenset(
     (
@@ -46,7 +47,7 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
     """
     graph = model.graph
     values: dict[str, Callable[[], NDArray[Any]]] = {
-        tensor.name: functools.partial(numpy_helper.to_array, tensor) for tensor in graph.initializer
+        tensor.name: functools.partial(array_of, tensor) for tensor in graph.initializer
     }
     remaining = []
     for node in graph.node:
@@ -55,6 +56,7 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
             remaining.append(node)
         else:
             values[node.output[0]] = value
+    apart = {t.name: t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
     used = {name for node in remaining for name in _read(node)} | {output.name for output in graph.output}
     result = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # before 4, initializers had to be inputs
     result.opset_import.extend(model.opset_import)
@@ -64,7 +66,9 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
     result.graph.output.extend(graph.output)
     result.graph.value_info.extend(graph.value_info)
     for name, value in values.items():
-        if name in used:
+        if name in apart and name in used and name not in drawn:
+            result.graph.initializer.append(apart[name])  # where it lies, not what it is
+        elif name in used:
             store(result.graph.initializer.add(), name, drawn.get(name, value)())
     return result
 
@@ -152,7 +156,7 @@ def _folded(
 ) -> list[onnx.TensorProto] | None:
     """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
     if node.op_type in ("Constant", "ConstantOfShape"):
-        given = {name: functools.partial(numpy_helper.to_array, stored[name]) for name in node.input if name in stored}
+        given = {name: functools.partial(array_of, stored[name]) for name in node.input if name in stored}
         fill = _constant(node, given)
         return None if fill is None else [numpy_helper.from_array(np.array(fill()), node.output[0])]
     unknown = any(name and name not in shapes for name in node.output)
@@ -173,7 +177,7 @@ def _folded(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
-        values = ReferenceEvaluator(model).run(None, {name: numpy_helper.to_array(stored[name]) for name in names})
+        values = ReferenceEvaluator(model).run(None, {name: array_of(stored[name]) for name in names})
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError):
         return None  # the reference cannot; the node stays and the backends compute it
     outputs = [name for name in node.output if name]
@@ -185,7 +189,7 @@ def _is_short_range(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]
     """Whether a node is a Range of a size that is known here, and small."""
     if node.op_type != "Range" or any(name not in stored for name in node.input):
         return False
-    start, limit, delta = (float(numpy_helper.to_array(stored[name]).reshape(-1)[0]) for name in node.input)
+    start, limit, delta = (float(array_of(stored[name]).reshape(-1)[0]) for name in node.input)
     return delta != 0 and (limit - start) / delta <= _LONGEST_RANGE
 
 

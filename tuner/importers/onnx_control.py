@@ -202,7 +202,7 @@ def _scan_of_batches(
     """Scan of operator set 8: axis 0 of all operands is the batch, axis 1 of the scanned ones the sequence."""
     lengths, names, backwards = node.input[0], list(node.input[1:]), _attributes(node).get("directions")
     count = len(names) - scanned
-    if lengths or any(backwards or ()) or any(len(shapes.get(name, ())) < 2 for name in names[count:]):  # type: ignore[arg-type,call-overload]
+    if lengths or any(backwards or ()) or any(len(shapes.get(name, ())) < 2 for name in names[count:]):  # type: ignore[arg-type]
         return False
     batch, trips = shapes[names[count]][:2]
     if batch < 1 or trips < 1 or batch * trips * len(body.node) > MAX_NODES:

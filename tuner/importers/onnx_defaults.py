@@ -26,4 +26,4 @@ def write_defaults(nodes: Iterable[onnx.NodeProto], opset: int) -> None:
 def functions(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The nodes whose operators the standard defines by others."""
     named = [node for node in nodes if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type)]
-    return [node for node in named if onnx.defs.get_schema(node.op_type).has_function]
+    return [node for node in named if onnx.defs.get_schema(node.op_type).has_function]  # type: ignore[attr-defined]

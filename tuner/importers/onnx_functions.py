@@ -10,6 +10,7 @@ from onnx import helper, inliner
 from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_defaults import opset_of, write_defaults
 from tuner.importers.onnx_fold import settled
+from tuner.importers.onnx_tensors import graft, light
 
 _ROUNDS = 3
 """A function may be written with operators that are functions themselves."""
@@ -28,11 +29,11 @@ def expanded(model: onnx.ModelProto, known: Collection[str]) -> onnx.ModelProto:
         write_defaults([node for node in model.graph.node if node.op_type in unknown], opset_of(model))
         try:
             inlined = inliner.inline_selected_functions(
-                model, [("", name) for name in unknown], inline_schema_functions=True
+                light(model), [("", name) for name in unknown], inline_schema_functions=True
             )
         except RuntimeError:  # of some bodies it cannot tell the type of an input that was left out
             break
-        model = settled(with_constants(inlined, {}))
+        model = settled(with_constants(graft(model, inlined), {}))
     return model
 
 

@@ -12,6 +12,7 @@ from tuner.errors import ModelError
 from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
+from tuner.importers.onnx_tensors import light
 from tuner.protocols import InputSpec
 from tuner.schema import did_you_mean
 
@@ -60,20 +61,37 @@ def fix_shapes(
     if isinstance(before[0], int) and after and before[0] != after[0]:
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
-    stored = {tensor.name for tensor in graph.initializer}
-    for output in graph.output:
-        if output.name not in stored:
-            output.type.tensor_type.ClearField("shape")
     write_defaults(functions(graph.node), opset_of(model))  # inference goes into their bodies
     try:
-        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        infer(model, strict=True)
+    except INFERENCE_ERRORS as error:
         hint = ""
         if isinstance(before[0], int) and after and before[0] != after[0]:
             hint = f"model.batch made {before[0]} {after[0]}; without it: model.inputs.{names[0]}: [{stored_text}]"
         raise ModelError(source, f"the shapes do not fit together: {first_line(error)}", hint) from error
     _check_values(model.graph, source)
     return model
+
+
+INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+
+
+def infer(model: onnx.ModelProto, strict: bool = False) -> None:
+    """Write the shape and type of every computed tensor that follows from the inputs, in place.
+
+    Raises INFERENCE_ERRORS; with `strict` also for a single operator whose operands do not fit.
+    """
+    graph, small = model.graph, light(model)
+    stored = {tensor.name for tensor in graph.initializer}
+    for output in small.graph.output:
+        if output.name not in stored:
+            output.type.tensor_type.ClearField("shape")
+    found = onnx.shape_inference.infer_shapes(small, check_type=strict, strict_mode=strict, data_prop=True)
+    del graph.value_info[:]
+    graph.value_info.extend(found.graph.value_info)
+    for ours, inferred in zip(graph.output, found.graph.output, strict=True):
+        if inferred.type.tensor_type.HasField("shape"):
+            ours.CopyFrom(inferred)
 
 
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
@@ -164,4 +182,4 @@ def _check_values(graph: onnx.GraphProto, source: str) -> None:
         if size > MAX_ACTIVATION_BYTES:
             raise ModelError(source, f"tensor {value.name!r} has {size / 2**30:.0f} GiB", "the limit is 16 GiB")
     if parameters > MAX_PARAMETER_BYTES:
-        raise ModelError(source, f"{parameters / 2**30:.1f} GiB of parameters", "at most 2 GiB are supported")
+        raise ModelError(source, f"{parameters / 2**30:.1f} GiB of parameters", "at most 16 GiB are supported")

@@ -82,7 +82,7 @@ def group_query_attention(node: Node) -> tuple[Any, ...]:
     if node.input(10) is not None:
         bias = node.emit(relax.op.add(bias, node.input(10)))
     scale = float(node.attributes.get("scale", 0.0)) or 1 / math.sqrt(size)
-    made, _ = attend(node, query, *caches, Scores(scale, bias, float(node.attributes.get("softcap", 0.0))))
+    made, _ = attend(node, query, caches[0], caches[1], Scores(scale, bias, float(node.attributes.get("softcap", 0.0))))
     return (join_heads(node, made), *caches)
 
 

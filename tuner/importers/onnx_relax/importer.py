@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
-from onnx import helper, numpy_helper
+from onnx import helper
 from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend
@@ -20,6 +20,7 @@ from tuner.errors import ModelError
 from tuner.importers.onnx_file import described, first_line, nodes
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Node, Unsupported
+from tuner.importers.onnx_tensors import array_of
 
 CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
@@ -88,9 +89,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._inputs[value.name] = self._nodes[value.name]
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
-        array = numpy_helper.to_array(tensor_proto)
+        array = array_of(tensor_proto)
         wide = _NARROW.get(array.dtype.name)
-        return tvm.runtime.tensor(np.array(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
+        return tvm.runtime.tensor(np.asarray(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:

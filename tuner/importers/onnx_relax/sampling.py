@@ -87,7 +87,9 @@ def roi_align(node: Node) -> Any:
 
     def kernel(x: te.Tensor, rois: te.Tensor, batches: te.Tensor) -> te.Tensor:
         taps = [te.reduce_axis((0, ratio), name) for name in ("iy", "ix")]
-        number = lambda amount: tirx.const(amount, dtype)  # noqa: E731
+
+        def number(amount: float) -> Any:
+            return tirx.const(amount, dtype)
 
         def element(r: Any, c: Any, *cell: Any) -> Any:
             places = []
