@@ -82,6 +82,7 @@ def infer(model: onnx.ModelProto, strict: bool = False) -> None:
     Raises INFERENCE_ERRORS; with `strict` also for a single operator whose operands do not fit.
     """
     graph, small = model.graph, light(model)
+    del small.graph.value_info[:]  # of nodes that are no more as they were
     stored = {tensor.name for tensor in graph.initializer}
     for output in small.graph.output:
         if output.name not in stored:

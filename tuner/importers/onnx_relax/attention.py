@@ -193,7 +193,7 @@ def rotated_heads(
     batch, length, heads, size = shape_of(value)
     turned = turned or size
     if positions is not None:
-        cosines, sines = (node.emit(relax.op.take(angles, positions, 0)) for angles in (cosines, sines))
+        cosines, sines = (node.emit(relax.op.take(angles, positions, 0, mode="clip")) for angles in (cosines, sines))
     half = turned // 2
     cosines, sines = (
         node.emit(relax.op.reshape(relax.op.strided_slice(angles, [2], [0], [half]), (batch, length, 1, half)))
