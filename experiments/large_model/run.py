@@ -60,7 +60,7 @@ def write_model(folder: Path, gib: float) -> Path:
 def write_long(path: Path, count: int) -> Path:
     """So many nodes: residual blocks of a convolution, a batch norm, an addition, an activation."""
     rng, channels = np.random.default_rng(0), 8
-    stored = {
+    stored: dict[str, np.ndarray] = {
         "w": rng.standard_normal((channels, channels, 3, 3)).astype(np.float32) / 9,
         **{name: np.ones(channels, np.float32) for name in ("scale", "variance")},
         **{name: np.zeros(channels, np.float32) for name in ("shift", "mean")},

@@ -23,9 +23,10 @@ def unsupported(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
         kind = value.type.WhichOneof("value")
         if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
             others.add(value.name)
+    narrow = _narrow_values(graph)
     found = []
     for node in graph.node:
-        reason = _reason(node, shapes, others)
+        reason = _reason(node, shapes, others) or _of_narrow(node, narrow)
         if reason:
             found.append((node, reason))
     return found
@@ -45,6 +46,25 @@ def _reason(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], others: se
     if known and missing and node.domain in ("", "ai.onnx") and _is_inferred(node.op_type):
         return f"the shape of {missing[0]!r} depends on the data"
     return ""
+
+
+_FLOATS = tuple(code for name, code in onnx.TensorProto.DataType.items() if name.startswith(("FLOAT8", "FLOAT4")))
+_INTEGERS = tuple(onnx.TensorProto.DataType.Value(name) for name in ("INT4", "UINT4", "INT2", "UINT2"))
+
+
+def _narrow_values(graph: onnx.GraphProto) -> set[str]:
+    """Floats of 8 and 4 bits, which TVM rounds in its own way, and integers of less than a byte that are computed."""
+    stored = {tensor.name for tensor in graph.initializer}
+    names = {tensor.name for tensor in graph.initializer if tensor.data_type in _FLOATS}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.elem_type in _FLOATS + _INTEGERS and value.name not in stored:
+            names.add(value.name)
+    return names
+
+
+def _of_narrow(node: onnx.NodeProto, narrow: set[str]) -> str:
+    found = next((name for name in (*node.input, *node.output) if name in narrow), None)
+    return "" if found is None else f"{found!r} is of floats of 8 bits, or of numbers of fewer"
 
 
 def _is_inferred(operator: str) -> bool:
