@@ -3,8 +3,9 @@
     python experiments/onnx_backend/run.py [--filter REGEX] [--out FILE] [--processes 2] [--core] [--again]
     python experiments/onnx_backend/run.py --table docs/operators.md --out FILE      # only write the table
 
-Every test is classed as right, refused (with a message), runtime (ONNX Runtime's answer, which is not the shipped one),
-wrong, or error (a crash, a hang, or an exception that is no message). Tests whose result the file has already are left out, unless `--again` is given.
+Every test is classed as right, refused (with a message), runtime (ONNX Runtime's answer, which is not the shipped
+one), wrong, or error (a crash, a hang, or an exception that is no message). Tests whose result the file has already are
+left out, unless `--again` is given.
 """
 
 from __future__ import annotations
