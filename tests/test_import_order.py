@@ -22,7 +22,7 @@ GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "
 
 FLOORS = (
     ("errors",),
-    ("records", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
+    ("records", "nights", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),
@@ -31,6 +31,8 @@ FLOORS = (
     ("doctor",),
     ("tuning",),
     ("commands",),
+    ("nightly",),
+    ("site",),
     ("cli",),
     ("__main__",),
 )
@@ -44,16 +46,22 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "jinja2": ("tuner/report/",),
+    "jinja2": ("tuner/report/", "tuner/site/"),
     "matplotlib": ("tuner/report/",),
     "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
-    "onnxruntime": ("tuner/baselines/onnxruntime.py",),
+    "onnxruntime": (
+        "tuner/baselines/exact_nodes.py",
+        "tuner/baselines/onnxruntime.py",
+        "tuner/importers/onnx_runtime.py",
+        "tuner/measure/pipeline.py",
+    ),
     "openvino": ("tuner/baselines/openvino.py",),
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/devices/cuda/driver.py",),
     "pynvml": ("tuner/devices/cuda/nvml.py",),
+    "ruptures": ("tuner/nightly/statistics.py",),
     "sqlalchemy": ("tuner/store/",),
     "torch": (
         "tuner/baselines/kernels.py",

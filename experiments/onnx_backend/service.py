@@ -140,6 +140,9 @@ def _ours(path: Path, feeds: dict[str, NDArray[Any]]) -> Values:
     shapes = {name: value.shape for name, value in feeds.items()}
     spec = {**make_model_spec(f"onnx:{path}", 1, {}, "original", 0), "inputs": {n: list(s) for n, s in shapes.items()}}
     loaded = load(spec)
+    if loaded.plan is not None:
+        kept = next(node for segment in loaded.plan.segments for node in segment.nodes)
+        raise ModelError("model", f"operator {kept.node} stays with ONNX Runtime: {kept.reason}")
     module = clean(loaded.module)
     target = Target("llvm")
     with target:

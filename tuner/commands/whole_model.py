@@ -20,9 +20,9 @@ from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import UserError
+from tuner.errors import ModelError, UserError
 from tuner.export import library
-from tuner.graph import output_specs
+from tuner.graph import input_specs, output_specs, tuned_parts
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec, ModelComparison
@@ -68,15 +68,17 @@ def whole_model(
     run.progress.phase("putting the tuned model together")
     assembly, work = device.assembly, run.work
     available = {key: part for key, part in parts.items() if part is not None}
-    manifest = export(model, graph, assembly.assemble(graph, available), work, run.target, versions, assembly.runtime)
+    executables = assembled(model, graph, assembly, available)
+    manifest = export(model, graph, executables, work, run.target, versions, assembly.runtime)
     if not device.runs_models:
         run.notes.append("not exported: without its device the model's outputs are not verified")
         return None, None
-    libraries = {TUNED: work / "export" / "model.so"}
+    libraries = {TUNED: to_run(model, work)}
     if UNTUNED in run.config.baselines.models and not run.interrupted():
         run.progress.phase("compiling untuned TVM for comparison")
-        libraries[UNTUNED] = work / "untuned.so"
-        assembly.untuned(model, graph).export_library(str(libraries[UNTUNED]))
+        executables = assembled(model, graph, assembly, None)
+        export(model, graph, executables, work / "untuned", run.target, versions, assembly.runtime)
+        libraries[UNTUNED] = to_run(model, work / "untuned")
     entries = device.entries(model, libraries, run.config.baselines.models)
     comparison = compare(run, model, entries, device.references)
     check_original_weights(run, assembly, graph, available, comparison)
@@ -159,14 +161,34 @@ def check_original_weights(
     )
 
 
+def assembled(model: ImportedModel, graph: Lowered, assembly: Assembly, parts: Mapping[str, Any] | None) -> list[Any]:
+    """The model put together from `parts`, or as TVM compiles it by itself where they are None: an executable for each
+    of its tuned parts, of which a model without a plan is one. Raises ModelError for a plan that this device cannot
+    run."""
+    if model.plan is not None and assembly.runtime != "cpu":
+        raise ModelError(model.source, "a model of which a part stays with ONNX Runtime is put together for CPUs only")
+    pairs = tuned_parts(model, graph)
+    return [assembly.untuned(m, g) if parts is None else assembly.assemble(g, parts) for m, g in pairs]
+
+
 def export(
-    model: ImportedModel, graph: Lowered, executable: Any, folder: Path, target: ResolvedTarget,
+    model: ImportedModel, graph: Lowered, executables: Sequence[Any], folder: Path, target: ResolvedTarget,
     versions: Mapping[str, str], runtime: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Write an assembled model as a deployable folder `folder`/export. Returns the manifest."""
-    return library.export(
-        executable, folder, model, output_specs(graph), target.text, target.threads, versions, runtime
-    )
+    if model.plan is None:
+        [executable] = executables
+        return library.export(
+            executable, folder, model, output_specs(graph), target.text, target.threads, versions, runtime
+        )
+    specs = [(input_specs(part), output_specs(part)) for _, part in tuned_parts(model, graph)]
+    return library.export_parts(executables, specs, folder, model, target.text, target.threads, versions)
+
+
+def to_run(model: ImportedModel, folder: Path) -> Path:
+    """What `Device.entries` is given of a model that was exported to `folder`."""
+    exported = folder / library.FOLDER
+    return exported / library.LIBRARY if model.plan is None else exported
 
 
 def rebuild_export(
@@ -194,7 +216,8 @@ def rebuild_export(
             for task in graph.tasks
             if task.key in winners
         }
-        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly.runtime)
+        executables = assembled(model, graph, assembly, rebuilt)
+        export(model, graph, executables, work, target, versions, assembly.runtime)
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()

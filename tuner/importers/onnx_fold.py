@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import onnx
 
@@ -24,17 +25,17 @@ def settled(model: onnx.ModelProto) -> onnx.ModelProto:
     model = clean(model)
     for _ in range(_ROUNDS):
         before = len(model.graph.node)
-        _infer(model)
+        try_to_infer(model)
         in_line = resolve(model.graph, known_shapes(model.graph), opset)
         if in_line:
-            _infer(model)
+            try_to_infer(model)
         model = clean(model)
         if not in_line and len(model.graph.node) == before:
             break
     return model
 
 
-def _infer(model: onnx.ModelProto) -> None:
+def try_to_infer(model: onnx.ModelProto, known: Sequence[onnx.ValueInfoProto] = ()) -> None:
     """`infer`; where it fails, what is known stays."""
     with contextlib.suppress(*INFERENCE_ERRORS):
-        infer(model)
+        infer(model, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -44,8 +44,8 @@ def fix_shapes(
     values = true_inputs(graph)
     for value in values:
         dtype = _dtype(value)
-        if dtype is None or dtype.kind not in "fiub":
-            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers")
+        if dtype is None or dtype.kind not in "fiubO":
+            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers or texts")
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:
@@ -62,6 +62,10 @@ def fix_shapes(
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
     write_defaults(functions(graph.node), opset_of(model))  # inference goes into their bodies
+    given = {value.name: value for value in values}
+    for output in graph.output:
+        if output.name in given:
+            output.CopyFrom(given[output.name])
     try:
         infer(model, strict=True)
     except INFERENCE_ERRORS as error:
@@ -76,29 +80,46 @@ def fix_shapes(
 INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
 
 
-def infer(model: onnx.ModelProto, strict: bool = False) -> None:
-    """Write the shape and type of every computed tensor that follows from the inputs, in place.
+def infer(model: onnx.ModelProto, known: Sequence[onnx.ValueInfoProto] = (), strict: bool = False) -> None:
+    """Write the shape and type of every computed tensor that follows from the inputs and from what is `known` of some
+    others, in place.
 
     Raises INFERENCE_ERRORS; with `strict` also for a single operator whose operands do not fit.
     """
-    graph, small = model.graph, light(model)
-    del small.graph.value_info[:]  # of nodes that are no more as they were
-    stored = {tensor.name for tensor in graph.initializer}
+    graph, small = model.graph, without_weights(model)
+    given = {value.name: value for value in known}
     for output in small.graph.output:
-        if output.name not in stored:
-            output.type.tensor_type.ClearField("shape")
+        if output.name in given:
+            output.CopyFrom(given.pop(output.name))
+    small.graph.value_info.extend(given.values())
     found = onnx.shape_inference.infer_shapes(small, check_type=strict, strict_mode=strict, data_prop=True)
     del graph.value_info[:]
     graph.value_info.extend(found.graph.value_info)
     for ours, inferred in zip(graph.output, found.graph.output, strict=True):
-        if inferred.type.tensor_type.HasField("shape"):
+        if inferred.type.HasField("tensor_type") and inferred.type.tensor_type.HasField("shape"):
             ours.CopyFrom(inferred)
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large parameters are inputs, and nothing is known of what is computed."""
+    copy = light(model)
+    del copy.graph.value_info[:]
+    known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input}
+    clear_shapes(output for output in copy.graph.output if output.name not in known)
+    return copy
 
 
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
     """The inputs of a model whose shapes are fixed."""
     values = true_inputs(model.graph)
-    return tuple(InputSpec(value.name, static_shape(value) or (), str(_dtype(value))) for value in values)
+    return tuple(InputSpec(v.name, static_shape(v) or (), _dtype_name(v)) for v in values)
+
+
+def clear_shapes(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Forget the shapes of those of some values that are tensors."""
+    for value in values:
+        if value.type.HasField("tensor_type"):  # to touch it in another type would make it one
+            value.type.tensor_type.ClearField("shape")
 
 
 def known_shapes(graph: onnx.GraphProto) -> Shapes:
@@ -138,6 +159,11 @@ def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:
     """None for no tensor, and for a number that stands for no dtype."""
     code = value.type.tensor_type.elem_type
     return helper.tensor_dtype_to_np_dtype(code) if code in helper.get_all_tensor_dtypes() else None
+
+
+def _dtype_name(value: onnx.ValueInfoProto) -> str:
+    dtype = _dtype(value)
+    return "string" if dtype is None or dtype.kind == "O" else str(dtype)
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:

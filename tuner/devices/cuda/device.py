@@ -13,7 +13,7 @@ from tuner.devices.cuda.runner import lower_bound_s
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording, ReplayBench
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
@@ -101,10 +101,7 @@ class Cuda:
 
         threads, model_spec = self._opening.target.threads, dict(model.model_spec)
         entries = [
-            EntrySpec(
-                name, "tuner.measure.compiled_model:CompiledModelWorker",
-                {"library": str(libraries[name]), "threads": threads, "device": self.assembly.runtime},
-            )
+            compiled_entry(name, libraries[name], threads, self.assembly.runtime)
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]  # fmt: skip

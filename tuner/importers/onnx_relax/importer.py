@@ -67,6 +67,14 @@ def to_relax(model: onnx.ModelProto, source: str) -> tvm.IRModule:
             raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
 
 
+class NotConvertible(ModelError):
+    """A converter refuses a node, which makes the values `makes`; `why` is without the name of the node."""
+
+    def __init__(self, source: str, node: onnx.NodeProto, why: str) -> None:
+        super().__init__(source, f"operator {described(node)}: {why}")
+        self.makes, self.operator, self.why = tuple(node.output), node.op_type, why
+
+
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer, which does not say which node it could not take, and knows operators by name only."""
 
@@ -99,7 +107,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             convert = CONVERTERS.get((domain, node.op_type))
             values = None if convert is None else self._converted(convert, node)
             if values is None:
-                super()._construct_nodes(SimpleNamespace(node=[node]))
+                self._by_tvm(node)
                 continue
             self._nodes.update(zip(node.output, values, strict=False))
 
@@ -111,11 +119,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         try:
             made = convert(seen)
         except Unsupported as error:
-            raise ModelError(self._source, f"operator {described(node)}: {error}") from error
+            raise NotConvertible(self._source, node, str(error)) from error
         except CONVERTER_ERRORS as error:
-            raise ModelError(
-                self._source, f"operator {described(node)} cannot be converted: {first_line(error)}"
-            ) from error
+            raise NotConvertible(self._source, node, f"it cannot be converted: {first_line(error)}") from error
         if made is None:
             return None
         values = made if isinstance(made, tuple) else (made,)
@@ -127,11 +133,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return relax.const(np.array([int(extent) for extent in value.values], np.int64), "int64")
         return value if isinstance(value, (relax.Var, GenericConst)) else self.bb.emit(value)
 
-    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+    def _by_tvm(self, node: onnx.NodeProto) -> None:
         try:
-            return super()._convert_operator(op_name, inputs, attrs, opset)
+            super()._construct_nodes(SimpleNamespace(node=[node]))
         except CONVERTER_ERRORS as error:
-            raise ModelError(self._source, f"operator {op_name}: TVM cannot convert it: {first_line(error)}") from error
+            raise NotConvertible(self._source, node, f"TVM cannot convert it: {first_line(error)}") from error
 
 
 def _is_call(value: Any) -> bool:
