@@ -61,6 +61,7 @@ HOMES = {
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/devices/cuda/driver.py",),
     "pynvml": ("tuner/devices/cuda/nvml.py",),
+    "pyopencl": ("tuner/devices/opencl/",),
     "ruptures": ("tuner/nightly/statistics.py",),
     "sqlalchemy": ("tuner/store/",),
     "torch": (
@@ -212,7 +213,7 @@ def test_a_device_is_named_in_one_table() -> None:
     """A kind's folder is known to itself and to `devices.resolve`: a new device is a folder and a line."""
     wrong = []
     for found in all_imports():
-        kind = re.match(r"tuner\.devices\.(cpu|cuda)\b", found.name)
+        kind = re.match(r"tuner\.devices\.(cpu|cuda|opencl)\b", found.name)
         if kind is None or found.path.startswith((f"tuner/devices/{kind[1]}/", "tuner/devices/resolve.py")):
             continue
         if not found.name.startswith(OF_ONE_KIND.get(found.path, "nothing")):

@@ -169,13 +169,15 @@ def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
     from pathlib import Path
 
     from tuner import environment
+    from tuner.devices import resolve
     from tuner.devices.cpu import machine
 
     environment.check_versions()
     threads = _whole("--threads", arguments.threads) if arguments.threads else environment.usable_threads()
     with _progress() as progress:
         ceilings = machine.ceilings(Path(arguments.out), threads, progress, again=arguments.again)
-    _table(machine.rows(ceilings))
+    devices = [[kind.name, device] for kind in resolve.all_kinds() for device in kind.devices()]
+    _table([*machine.rows(ceilings), *devices])
     return 0
 
 
@@ -457,8 +459,8 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
-    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
-    "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
+    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, OpenCL, memory, folders, database"),
+    "bundle": (_bundle, "compile a model's candidates for a GPU, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
     "import": (_import, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or evaluate how well it ranks"),

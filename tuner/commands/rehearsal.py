@@ -38,12 +38,16 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
         raise ModelError(source, f"the whole model does not compile: {reason}", "nothing was searched") from error
     if device.runs_models:
         try:
-            export(model, graph, executables, folder, run.target, {}, device.assembly.runtime)
+            export(model, graph, executables, folder, run.target, {}, device.assembly)
         except (OutputError, subprocess.SubprocessError) as error:
             raise InfrastructureError(
                 f"the compiled model cannot be linked: {_last_line(error)}", "what is missing: python -m tuner doctor"
             ) from error
-        entry = next(e for e in device.entries(model, {TUNED: to_run(model, folder)}, ()) if e.name == TUNED)
+        entry = next(
+            e
+            for e in device.entries(model, {TUNED: to_run(model, folder, device.assembly.form)}, ())
+            if e.name == TUNED
+        )
         inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
         answer = models.answer_once(entry, inputs, folder, run.target.threads)
         if isinstance(answer, str):

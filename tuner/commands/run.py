@@ -199,7 +199,7 @@ class _Run(RunContext):
             )
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*self.notes, *result.explanations]
+        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
         return facts
 
     @contextlib.contextmanager
@@ -246,7 +246,7 @@ class _Run(RunContext):
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         since = since_last_night(self.config.measure.database, summary)
         report.render(self.folder, records, self.config.report.formats, since)
-        lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
+        lines = [*headline(summary), *filter(None, [self.target.caveat]), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         if self.failures:

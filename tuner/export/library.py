@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -109,6 +109,19 @@ if len(sys.argv) > 2:
 '''
 
 
+@dataclass(frozen=True)
+class Form:
+    """What an exported folder is made of: the name of the library that the manifest has the SHA-256 of, and the loaders
+    beside it by name, the one in Python among them as LOADER."""
+
+    library: str = LIBRARY
+    loaders: Mapping[str, str] = field(default_factory=lambda: {LOADER: LOADER_TEXT})
+
+
+NATIVE = Form()
+"""A shared library that TVM's runtime loads."""
+
+
 def export(
     executable: Any,
     run_dir: Path,
@@ -118,24 +131,26 @@ def export(
     threads: int,
     versions: Mapping[str, str],
     device: str = "cpu",
+    form: Form = NATIVE,
 ) -> dict[str, Any]:
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
     `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
     `export_library(path)` and the name of its `function`; `outputs` are the
-    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on. Raises OutputError, e.g.
-    without a C++ compiler to link with.
+    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on; `form` says what the
+    library and its loaders are. Raises OutputError, e.g. without a C++ compiler to link with.
     """
 
     def fill(folder: Path) -> dict[str, Any]:
-        executable.export_library(str(folder / LIBRARY))
-        (folder / LOADER).write_text(LOADER_TEXT, encoding="utf-8")
+        executable.export_library(str(folder / form.library))
+        for name, text in form.loaders.items():
+            (folder / name).write_text(text, encoding="utf-8")
         return {
             "function": getattr(executable, "function", "main"),
             "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
         }
 
-    return _export(run_dir, fill, model, target, threads, versions, device)
+    return _export(run_dir, fill, model, target, threads, versions, device, form)
 
 
 def export_parts(
@@ -162,12 +177,12 @@ def export_parts(
             "segments": [{**segment, "sha256": _sha256(folder / segment["file"])} for segment in segments],
         }
 
-    return _export(run_dir, fill, model, target, threads, versions, "cpu")
+    return _export(run_dir, fill, model, target, threads, versions, "cpu", NATIVE)
 
 
 def _export(
     run_dir: Path, fill: Callable[[Path], dict[str, Any]], model: ImportedModel, target: str, threads: int,
-    versions: Mapping[str, str], device: str,
+    versions: Mapping[str, str], device: str, form: Form,
 ) -> dict[str, Any]:  # fmt: skip
     """Replace the export by a folder that `fill` has filled; it returns what only it knows of the manifest."""
     aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
@@ -178,8 +193,8 @@ def _export(
         manifest = {
             "schema": SCHEMA,
             "model": model.name,
-            "library": LIBRARY,
-            "sha256": _sha256(aside / LIBRARY),
+            "library": form.library,
+            "sha256": _sha256(aside / form.library),
             "inputs": [_input(spec) for spec in model.inputs],
             "target": target,
             "device": device,
@@ -231,7 +246,7 @@ def read_manifest(export_dir: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         stated = _stated(manifest)
-        files = {LIBRARY: stated.sha256}
+        files: dict[str, str] = {stated.library: stated.sha256}
         if isinstance(stated, _ManifestOfParts):
             files.update((segment.file, segment.sha256) for segment in stated.segments)
         digests = {name: _sha256(_regular(export_dir / name)) for name in files}
@@ -293,7 +308,7 @@ class _Manifest:
     """What a manifest says, as `tuner.schema` reads it."""
 
     model: str
-    library: Literal["model.so"]
+    library: Literal["model.so", "model.json"]
     sha256: Annotated[str, _digest]
     function: str
     inputs: tuple[_Tensor, ...]
@@ -355,6 +370,7 @@ def verify(
     rtol: float,
     atol: float,
     timeout_s: float = 120.0,
+    form: Form = NATIVE,
 ) -> OutputCheck:
     """Run the exported loader in a fresh process and compare its outputs by `check_outputs`.
 
@@ -362,7 +378,7 @@ def verify(
     OutputCheck that is not ok; a changed library is never loaded and raises UserError.
     """
     read_manifest(export_dir)
-    if not _is_unchanged(export_dir / LOADER):
+    if not _is_unchanged(export_dir / LOADER, form):
         raise UserError(f"{export_dir / LOADER}: changed after it was exported, or missing: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -379,8 +395,8 @@ def verify(
             return check_outputs([outputs[f"arr_{index}"] for index in range(len(outputs.files))], expected, rtol, atol)
 
 
-def _is_unchanged(loader: Path) -> bool:
+def _is_unchanged(loader: Path, form: Form) -> bool:
     try:
-        return loader.read_bytes() in (LOADER_TEXT.encode(), pipeline.LOADER_TEXT.encode())
+        return loader.read_bytes() in (form.loaders[LOADER].encode(), pipeline.LOADER_TEXT.encode())
     except OSError:
         return False

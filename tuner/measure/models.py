@@ -354,13 +354,6 @@ def _largest(errors: Sequence[float | None]) -> float | None:
     return max((error for error in errors if error is not None), default=None)
 
 
-def run_once(
-    library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
-) -> list[Array] | str:
-    """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    return answer_once(compiled_entry(TUNED, library, threads, device), inputs, folder, threads)
-
-
 def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
     """The outputs of an entry, computed in a fresh child; the reason when it fails."""
     stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"

@@ -61,7 +61,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
             graph = lower(clean(model.module), GraphConfig("NCHW8c"), target.tvm())
             assembly = kind.assembly(target)
             executables = assembled(model, graph, assembly, {})
-            export(model, graph, executables, folder, target, {"a package": "1.0"}, assembly.runtime)
+            export(model, graph, executables, folder, target, {"a package": "1.0"}, assembly)
             made[name] = Made(model, folder / "export")
         return made[name]
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.devices.cuda.bench import GpuBench, open_gpus
-from tuner.devices.cuda.runner import lower_bound_s
+from tuner.devices.cuda.bench import CudaBench, open_gpus
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
+from tuner.devices.gpu.runner import lower_bound_s
 from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, compiled_entry
@@ -45,7 +45,7 @@ class Cuda:
         self._opening = opening
         self._mode = mode_of(kind, opening.measure.mode)
         target, measure = opening.target, opening.measure
-        self._opened: GpuBench | None = None
+        self._opened: CudaBench | None = None
         self.bench: Bench
         if opening.replay is not None:
             self.bench = ReplayBench(Recording.load(opening.replay))
