@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from tuner.errors import ModelError
 from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
-from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
+from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, described, first_line
 from tuner.importers.onnx_tensors import light
 from tuner.protocols import InputSpec
 from tuner.schema import did_you_mean
@@ -45,7 +45,7 @@ def fix_shapes(
     for value in values:
         dtype = _dtype(value)
         if dtype is None or dtype.kind not in "fiubO":
-            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers or texts")
+            raise ModelError(source, _no_tensor(graph, value, dtype))
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:
@@ -148,6 +148,14 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else _symbol(dim.dim_param)
         for dim in value.type.tensor_type.shape.dim
     ]
+
+
+def _no_tensor(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: np.dtype[np.generic] | None) -> str:
+    """Why an input is none for us, and which operator reads it."""
+    kind = f", but of {dtype}" if dtype is not None else ""
+    reader = next((node for node in graph.node if value.name in node.input), None)
+    words = f"input {value.name!r} is not a tensor of numbers or texts{kind}"
+    return words if reader is None else f"{words}; operator {described(reader)} reads it"
 
 
 def _symbol(name: str) -> str | None:
