@@ -162,6 +162,7 @@ class _Run(RunContext):
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
+        self.notes += model.notes
         self.folder = run_folder(self.config, self.resume or self.named)
         if self.named is not None:
             self.folder.mkdir(parents=True, exist_ok=True)

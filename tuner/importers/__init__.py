@@ -41,7 +41,15 @@ def _load_torch(model_spec: ModelSpec) -> ImportedModel:
     return load(model_spec)
 
 
-IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
+def _load_c(model_spec: ModelSpec) -> ImportedModel:
+    from tuner.importers.c_function import load
+
+    return load(model_spec)
+
+
+IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = dict(
+    onnx=_load_onnx, torch=_load_torch, llvm=_load_c
+)  # as keywords: `llvm` names what is read here, and no kind of device
 
 
 def load(
@@ -53,16 +61,18 @@ def load(
     dims: Mapping[str, int] | None = None,
     data: str | None = None,
     one_of_several: bool = False,
+    raising: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
-    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
+    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable` or `llvm:FILE`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
     of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
     `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. `data` is
     a file or folder of inputs (see `data`), which fix all shapes; `one_of_several`: only its sets that have the shapes
-    of `inputs` and `dims` count. Raises ModelError, ConfigError, or MissingPackage.
+    of `inputs` and `dims` count. `raising` is for functions of C alone: `function`, `sizes` and `allow_reassociation`.
+    Raises ModelError, ConfigError, or MissingPackage.
     """
-    return load_spec(make_model_spec(source, batch, inputs, weights, seed, dims, data, one_of_several))
+    return load_spec(make_model_spec(source, batch, inputs, weights, seed, dims, data, one_of_several, raising))
 
 
 def load_spec(model_spec: ModelSpec) -> ImportedModel:
@@ -79,6 +89,7 @@ def make_model_spec(
     dims: Mapping[str, int] | None = None,
     data: str | None = None,
     one_of_several: bool = False,
+    raising: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
     if batch is not None and batch < 1:
@@ -106,6 +117,7 @@ def make_model_spec(
         "seed": seed,
         "data": data,
         "one_of_several": one_of_several,
+        **({} if raising is None else {"raising": dict(raising)}),
     }
 
 

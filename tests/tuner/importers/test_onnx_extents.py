@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 
+from tests.tuner.importers import graphs
+from tuner import importers
 from tuner.errors import ModelError
 from tuner.importers.onnx_extents import Extent, fixed_shapes
 
@@ -24,6 +29,8 @@ def _fixed(stored: Stored, batch: int | None = None, **given: Any) -> dict[str, 
         ({"x": [8, 64]}, {}, [(8, 64)]),
         ({"x": [1, 64]}, {"batch": 4}, [(4, 64)]),
         ({"x": [None, 3, 8]}, {}, [(1, 3, 8)]),
+        ({"x": ["unk__214", 2048], "y": ["DynamicDimension.0", 3]}, {"batch": 2}, [(2, 2048), (2, 3)]),
+        ({"x": ["s6", 80, 800]}, {"dims": {"s6": 3}}, [(3, 80, 800)]),
         ({"x": ["batch", 16], "state": [2, "batch", 32]}, {"batch": 4}, [(4, 16), (2, 4, 32)]),
         ({"x": ["N", 16], "t": ["N", 1]}, {"inputs": {"x": (5, 16)}}, [(5, 16), (5, 1)]),
         ({"ids": ["batch", "seq"], "mask": ["batch", "seq"]}, {"dims": {"seq": 9}}, [(1, 9), (1, 9)]),
