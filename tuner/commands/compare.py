@@ -137,7 +137,7 @@ def _compare_exports(
 ) -> tuple[list[list[str]], list[str]]:
     """Two exports; of several shapes those that both have, each in its part of the time."""
     assert first.export is not None and second.export is not None
-    pairs = _of_one_shape(first.export, second.export)
+    pairs = of_one_shape(first.export, second.export)
     rows, sentences = [], []
     for shape, a, b in pairs:
         comparison = _compare_models(a, b, out, budget_s / len(pairs), progress)
@@ -148,7 +148,7 @@ def _compare_exports(
     return rows, sentences
 
 
-def _of_one_shape(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
+def of_one_shape(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
     """The parts of two exports that take the same inputs, with the name of their shape. Raises UserError for none."""
     from tuner.export.library import read_manifest
     from tuner.export.shapes import exports_of

@@ -15,8 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tests import null_device
 from tuner import cli, config
 from tuner.commands import several, show
+from tuner.commands.compare import of_one_shape
 from tuner.commands.run import RunOutcome
-from tuner.errors import ConfigError
+from tuner.errors import ConfigError, UserError
+from tuner.export import shapes
 from tuner.export.library import read_manifest
 from tuner.export.shapes import exports_of
 from tuner.progress import Progress
@@ -103,6 +105,17 @@ def test_one_export_has_every_shape_and_the_model_for_others(finished: tuple[Pat
     for folder in exports_of(export).values():
         read_manifest(folder)
     assert onnx.load(export / "fallback.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param == "rows"
+
+
+def test_exports_are_compared_shape_by_shape(finished: tuple[Path, RunOutcome], tmp_path: Path) -> None:
+    _, outcome = finished
+    export = outcome.run_dir / "export"
+    both = [("rows-4", export / "rows-4", export / "rows-4"), ("x-6x8", export / "x-6x8", export / "x-6x8")]
+    assert of_one_shape(export, export) == both
+    assert of_one_shape(export / "x-6x8", export) == [("x-6x8", export / "x-6x8", export / "x-6x8")]
+    shapes.export(tmp_path / "four", {"rows-4": export / "rows-4"}, None)
+    with pytest.raises(UserError, match="no shape of inputs in common"):
+        of_one_shape(export / "x-6x8", tmp_path / "four")
 
 
 def test_list_show_report_and_export_know_it_and_its_parts(

@@ -147,7 +147,7 @@ def write(arrays: Values) -> None:
         (cut, "length is 4 for input 'mask' in in.npz and 5 elsewhere"),
         (flatten, r"input 'ids' is \[5\] in in.npz, the model takes \['batch', 'length'\]"),
         (pickle, "'ids' holds Python objects, which are not unpickled"),
-        (write, "'ids' holds <U1, no numbers"),
+        (write, "input 'ids' is string, the model takes int64"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, change: Change, words: str) -> None:
