@@ -43,7 +43,7 @@ def order(found: ImportedModel) -> list[str]:
         ("branches", [TUNED, "If", TUNED]),
         ("refined", [TUNED, "Loop", TUNED]),
         ("sequences", [TUNED, "SplitToSequence, SequenceAt", TUNED]),
-        ("words", ["ai.onnx.ml.LabelEncoder, ai.onnx.ml.Scaler", TUNED, "Gather"]),
+        ("words", ["ai.onnx.ml.LabelEncoder, ai.onnx.ml.Scaler", TUNED, "Gather, ai.onnx.ml.ZipMap"]),
     ],
 )
 def test_what_is_around_an_island_is_tuned(name: str, expected: list[str], tmp_path: Path) -> None:
