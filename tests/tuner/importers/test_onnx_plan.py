@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tests.tuner.importers.graphs import save
 from tests.tuner.importers.islands import ALL, IMAGES, model, value, weights
 from tuner import importers
-from tuner.errors import ModelError
+from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Unsupported
 from tuner.protocols import ImportedModel
@@ -130,6 +130,26 @@ def test_what_onnxruntime_refuses_as_well_is_an_error(tmp_path: Path) -> None:
     proto = _with_softplus()
     with pytest.raises(ModelError, match="operator Conv of the node that makes 'c'"):
         importers.load(save(proto, tmp_path), None, {"x": (1, 4, 12, 12)}, "original", 0)
+
+
+def test_types_that_numpy_has_not_are_not_handed_over(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Cast", ["y"], ["narrow"], to=TensorProto.BFLOAT16),
+        helper.make_node("Mul", ["narrow", "narrow"], ["square"]),
+        helper.make_node("NonZero", ["square"], ["where"], name="nz"),
+    ]
+    outputs = [value("where", [2, None], TensorProto.INT64)]
+    proto = model(nodes, [value("x", [4, 4])], outputs, {"w": weights(4, 4)})
+    with pytest.raises(ModelError, match="NonZero of node 'nz'") as caught:
+        importers.load(save(proto, tmp_path), None, {}, "original", 0)
+    assert "'square' would be handed from part to part in bfloat16" in caught.value.hint
+
+
+def test_without_onnxruntime_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match="onnxruntime"):
+        load(ALL["positions"](), tmp_path)
 
 
 def test_outputs_that_are_constants_or_inputs(tmp_path: Path) -> None:
