@@ -16,6 +16,7 @@ from tuner import importers
 from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Unsupported
+from tuner.process.worker import Child
 from tuner.protocols import ImportedModel
 
 TUNED = "tuned"
@@ -130,6 +131,20 @@ def test_what_onnxruntime_refuses_as_well_is_an_error(tmp_path: Path) -> None:
     proto = _with_softplus()
     with pytest.raises(ModelError, match="operator Conv of the node that makes 'c'"):
         importers.load(save(proto, tmp_path), None, {"x": (1, 4, 12, 12)}, "original", 0)
+
+
+class Importing:
+    """A service whose child imports a model: ONNX Runtime is asked there."""
+
+    def op_order(self, path: str) -> list[str]:
+        return order(importers.load(f"onnx:{path}", None, {}, "original", 0))
+
+
+def test_children_import_models_too(tmp_path: Path) -> None:
+    source = save(ALL["words"](), tmp_path)
+    with Child(f"{__name__}:Importing") as child:
+        found = child.call("order", 120.0, path=source.removeprefix("onnx:"))
+    assert found == order(importers.load(source, None, {}, "original", 0))
 
 
 def test_types_that_numpy_has_not_are_not_handed_over(tmp_path: Path) -> None:
