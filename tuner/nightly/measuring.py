@@ -49,6 +49,13 @@ class Job:
     left_s: Callable[[], float]
     tree: Tree = field(default_factory=Tree.here)
 
+    @property
+    def machine(self) -> Path:
+        """The folder in whose `.machine` is kept what was measured of this machine: once, and not for each cell."""
+        folder = Path(self.night.out).absolute() / "machine"
+        (folder / ".machine").mkdir(parents=True, exist_ok=True)
+        return folder
+
     def limit_s(self, most_s: float) -> float:
         """The time of a step: `most_s`, or what is left of the night."""
         return min(most_s, max(self.left_s(), 1.0))
@@ -162,11 +169,14 @@ class ModelMeasurer:
         folder = job.work / name
         shutil.rmtree(folder, ignore_errors=True)
         document = run_document(job.cell, f"sqlite:///{(folder / 'records.db').absolute()}", seed)
+        tree = _with_model(job, document)
         run_file = folder / "cell.yaml"
         write_aside(run_file, strict_yaml.dump(document).encode())
+        (folder / "runs").mkdir()
+        (folder / "runs" / ".machine").symlink_to(job.machine / ".machine")
         arguments = ["tuner", "run", str(run_file.absolute()), "--out", str((folder / "runs").absolute())]
         limit_s = job.limit_s(4.0 * job.cell.budget_s + _IMPORT_S)
-        step = steps.run(job.tree, arguments, folder / "log.txt", limit_s)
+        step = steps.run(tree, arguments, folder / "log.txt", limit_s)
         exported = sorted((folder / "runs").glob("*/export/manifest.json"))
         if exported:
             return exported[-1].parent.parent, ""
@@ -181,10 +191,12 @@ class ModelMeasurer:
         folder = job.work / "rebuilt" / job.reference.folder.name
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name in ("config.yaml", "summary.json"):
-            shutil.copyfile(job.reference.folder / name, folder / name)
+        shutil.copyfile(job.reference.folder / "summary.json", folder / "summary.json")
+        document = strict_yaml.load((job.reference.folder / "config.yaml").read_text("utf-8"), "config.yaml")
+        tree = _with_model(job, document)
+        write_aside(folder / "config.yaml", strict_yaml.dump(document).encode())
         arguments = ["tuner", "export", folder.name, "--out", str(folder.parent.absolute())]
-        step = steps.run(job.tree, arguments, job.work / "rebuilt.txt", job.limit_s(_REBUILD_S))
+        step = steps.run(tree, arguments, job.work / "rebuilt.txt", job.limit_s(_REBUILD_S))
         if step.failed or not (folder / "export").is_dir():
             measured.notes.append(
                 f"the reference's candidates were not rebuilt: {step.failed or 'nothing was exported'}"
@@ -204,7 +216,7 @@ class ModelMeasurer:
         write_aside(run_file, strict_yaml.dump(run_document(job.cell)).encode())
         request = Request(
             str(run_file.absolute()), {name: str(folder.absolute()) for name, folder in exports.items()},
-            list(baselines), job.night.compare_s, job.cell.seed + reverse, reverse,
+            list(baselines), job.night.compare_s, job.cell.seed + reverse, str(job.machine), reverse,
         )  # fmt: skip
         request_file, answer_file = (job.work / name for name in ("request.json", "answer.json"))
         answer_file.unlink(missing_ok=True)
@@ -214,6 +226,25 @@ class ModelMeasurer:
         step = steps.run(Tree.here(), arguments, job.work / "compared.txt", limit_s)
         answer = Answer.read(answer_file)
         return answer, step.failed or ("" if answer else "it left no answer")
+
+
+def _with_model(job: Job, document: dict[str, Any]) -> Tree:
+    """The job's tree, with the model of a run file: what lies here, and not in an earlier commit, is brought to it.
+
+    A file of a model is named in full in `document`; a module that makes one is copied beside the job.
+    """
+    if job.tree.mine:
+        return job.tree
+    kind, _, name = str(document["model"]["source"]).partition(":")
+    if kind == "onnx" and Path(name).is_file():
+        document["model"]["source"] = f"onnx:{Path(name).absolute()}"
+    module = Path(*name.partition(":")[0].split(".")).with_suffix(".py")
+    if kind != "torch" or not module.is_file():
+        return job.tree
+    models = job.work / "models"
+    (models / module).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(module, models / module)
+    return dataclasses.replace(job.tree, models=models.absolute())
 
 
 def _describe(measured: Measured, entry: str, run: Path) -> None:

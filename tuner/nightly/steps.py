@@ -24,10 +24,14 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Tree:
-    """A copy of this program: the folder it runs in, and the interpreter whose environment it has."""
+    """A copy of this program: the folder it runs in, and the interpreter whose environment it has.
+
+    `models`: a folder whose modules are found after its own, with models that an earlier commit does not have.
+    """
 
     folder: Path
     python: str
+    models: Path | None = None
 
     @classmethod
     def here(cls) -> Tree:
@@ -56,9 +60,9 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
     """
     environment = dict(os.environ)
     source = _ROOT if tree.mine else tree.folder
-    environment["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
-    if not tree.mine:
-        environment["PYTHONPATH"] = str(source)  # this program's own copy must not be found first
+    # in another tree, this program's own copy must not be found
+    others = [os.environ.get("PYTHONPATH", "")] if tree.mine else [str(tree.models)] if tree.models else []
+    environment["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, others)])
     began = time.monotonic()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
