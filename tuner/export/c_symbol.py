@@ -17,6 +17,9 @@ from tuner.errors import OutputError
 
 ORIGINAL_SUFFIX = "__original"
 
+_ORIGINAL, _GUARD = "tuner-original.o", "tuner-guard.o"
+"""Parts of the object; no C function has such a name."""
+
 _TYPES = {"i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t", "float": "float", "double": "double",
           "ptr": "void*", "void": "void"}  # fmt: skip
 _CODES = {"int": 0, "float": 2}
@@ -174,7 +177,7 @@ def write(
     """
     name = c["function"]
     (folder / f"{name}.c").write_text(source(c, threads), encoding="ascii")
-    build_original(folder / "original.o")
+    build_original(folder / _ORIGINAL)
     renamed = f"{name}{ORIGINAL_SUFFIX}"
     objcopy = shutil.which("objcopy")
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -185,14 +188,14 @@ def write(
     libraries = [f"-L{path.parent}" for path in runtime] + [f"-l:{path.name}" for path in runtime]
     paths = ["-Wl,-rpath,$ORIGIN", *(f"-Wl,-rpath,{path.parent}" for path in runtime)]
     for command in (
-        [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", "original.o"],
-        [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", "guard.o"],
-        [compiler, "-r", "-nostdlib", "guard.o", "original.o", "-o", f"{name}.o"],
+        [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", _ORIGINAL],
+        [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", _GUARD],
+        [compiler, "-r", "-nostdlib", _GUARD, _ORIGINAL, "-o", f"{name}.o"],
         [compiler, "-shared", f"{name}.o", "model.so", "-o", f"lib{name}.so", *libraries, *paths, "-lm"],
     ):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:
             raise OutputError(f"{folder / name}: cannot be linked: {done.stderr.strip()[-300:]}")
-    for rest in ("original.o", "guard.o"):
+    for rest in (_ORIGINAL, _GUARD):
         (folder / rest).unlink()
     return folder / f"lib{name}.so", folder / f"{name}.o"
