@@ -55,7 +55,7 @@ HOMES = {
     "onnxruntime": (
         "tuner/baselines/exact_nodes.py",
         "tuner/baselines/onnxruntime.py",
-        "tuner/importers/onnx_runtime.py",
+        "tuner/importers/onnx_answers.py",
         "tuner/measure/pipeline.py",
     ),
     "openvino": ("tuner/baselines/openvino.py",),
