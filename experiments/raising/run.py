@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import re
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -101,7 +102,9 @@ def fuzzed(count: int, seed: int) -> dict[str, Any]:
         unknown: list[str] = []
         child: Child | None = None
         began = time.monotonic()
-        for _ in range(count):
+        for number in range(count):
+            if number % 500 == 499:
+                print(f"{number + 1} of {count}: {dict(counts)}", file=sys.stderr, flush=True)
             file.write_text(mutant(rng.choice(texts), rng))
             if child is None or not child.alive():
                 child = Child("tuner.importers.llvm_service:LlvmService", limits=_limits())

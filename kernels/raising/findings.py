@@ -81,6 +81,7 @@ class _Analyser:
         self.polyhedra = Polyhedra(bits, traced.bounds)
         self.accesses = Accesses(traced, self.polyhedra)
         self.findings: list[tuple[int, Finding]] = []
+        self.barriers = list(traced.barriers)
 
     def run(self) -> Analysis:
         function = self.trace.function
@@ -105,6 +106,7 @@ class _Analyser:
                     trouble = raised
             if trouble is not None:
                 problem = problem or trouble
+                self.barriers.append(nest.place)
                 self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
         loose: list[Operation] = []
         for statement in self.accesses.loose:
@@ -112,10 +114,20 @@ class _Analyser:
                 loose += operations(self.accesses, [statement])
             except Abstained as raised:
                 problem = problem or raised
-        ops = joined(sorted([*found, *loose], key=lambda op: op.place))
-        self._label(ops)
+        ops: list[Operation] = []
+        for some in self._segments(sorted([*found, *loose], key=lambda op: op.place)):
+            together = joined(some)
+            self._label(together)
+            ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
         return Analysis(function, ordered, ops, self.accesses, self._texts(), problem)
+
+    def _segments(self, ops: Sequence[Operation]) -> list[list[Operation]]:
+        """Operations between which nothing unknown happens."""
+        segments: dict[int, list[Operation]] = {}
+        for op in ops:
+            segments.setdefault(sum(place < op.place for place in self.barriers), []).append(op)
+        return list(segments.values())
 
     def _note(self, place: int, finding: Finding) -> None:
         self.findings.append((place, finding))
@@ -175,7 +187,23 @@ class _Analyser:
         for holds in self.polyhedra.assumed_sets:
             text = str(holds.gist(self.polyhedra.context_of_types())).partition("{")[2].strip(" }").strip(": ")
             texts.append(re.sub(r"\bm\d+\b", lambda found: spelt.get(found[0], found[0]), text))
-        return list(dict.fromkeys(texts))
+        return list(dict.fromkeys([*texts, *self._overlaps(names)]))
+
+    def _overlaps(self, names: Mapping[str, str]) -> list[str]:
+        """Which arrays must lie apart."""
+        exclusive = {a.name for a in self.trace.function.arguments if a.noalias}
+        statements = [s for nest in self.trace.nests for s in nest.statements] + self.trace.loose
+        written = {s.target.base for s in statements} & self.accesses.arrays.keys()
+        texts = []
+        for base in sorted(written):
+            others = [
+                names.get(o, o.lstrip("%@"))
+                for o in self.accesses.arrays
+                if o != base and not (o in written and o < base) and not {o, base} & exclusive
+            ]
+            if others:
+                texts.append(f"{names.get(base, base.lstrip('%@'))} does not overlap {', '.join(sorted(others))}")
+        return texts
 
     def _names(self) -> dict[str, str]:
         return {a.name: a.label for a in self.trace.function.arguments}

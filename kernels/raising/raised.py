@@ -31,13 +31,14 @@ MOST_BYTES = 1 << 34
 @dataclass(frozen=True)
 class Tensor:
     """An argument of the raised function: the C argument's name and position, its shape and dtype. Scalars have the
-    shape (1,)."""
+    shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there."""
 
     name: str
     position: int
     shape: tuple[int, ...]
     dtype: str
     scalar: bool = False
+    reached: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bo
     """
     if analysis.problem is not None:
         raise analysis.problem
+    known = ("i32", "i64", "float", "double", "ptr")
+    kinds = [argument.type for argument in analysis.function.arguments]
+    other = next((kind for kind in kinds if kind not in known), None)
+    if other is not None or analysis.function.result not in ("void", *known[:-1]):
+        words = other or analysis.function.result
+        raise Abstained(Reason.TYPE, f"an argument or a value of the type {words[:40]}", analysis.function.line)
     if not analysis.operations:
         raise Abstained(Reason.NO_STORE, "a function without loops that store anything", analysis.function.line)
     return _Raiser(analysis, Sized(analysis, sizes), allow_reassociation).run()
@@ -72,6 +79,7 @@ class _Raiser:
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.first: dict[str, int] = {}
+        self.reached: dict[str, int] = {}
 
     def run(self) -> Raised:
         ops = self.analysis.operations
@@ -158,6 +166,17 @@ class _Raiser:
         if low < 0:
             raise Abstained(Reason.SUBSCRIPT, "a subscript below the start of its array")
         self.first[element.base] = max(self.first.get(element.base, 1), high + 1)
+        if not element.base.startswith(CELL):
+            self._reach_flat(element, loops, domain)
+
+    def _reach_flat(self, element: Element, loops: Sequence[str], domain: isl.Set) -> None:
+        """Note the last element, counted from the array's start."""
+        extents = [self.sized.number(extent) for extent in self.accesses.arrays[element.base].extents]
+        flat = element.subscripts[0]
+        for poly, extent in zip(element.subscripts[1:], extents, strict=True):
+            flat = flat * extent + poly
+        last = self._range(flat, loops, domain)[1]
+        self.reached[element.base] = max(self.reached.get(element.base, 1), last + 1)
 
     def _range(self, poly: Poly, loops: Sequence[str], domain: isl.Set) -> tuple[int, int]:
         value = poly.substitute(self.sized.values)
@@ -200,7 +219,10 @@ class _Raiser:
                 "a local array that is read before it is written" if base.startswith(("%", CELL)) else "a global array"
             )
             raise Abstained(Reason.POINTER, words)
-        return Tensor(base, self.places[base][0], self.shapes[base], _TYPES[self.accesses.arrays[base].type])
+        return Tensor(
+            base, self.places[base][0], self.shapes[base], _TYPES[self.accesses.arrays[base].type],
+            reached=self.reached.get(base, 1),
+        )  # fmt: skip
 
     def _is_whole(self, op: Operation) -> bool:
         """Whether every element of the target is written."""

@@ -96,7 +96,7 @@ def source(c: Mapping[str, Any], threads: int) -> str:
     ]
     for number, tensor in enumerate(tensors[inputs:], inputs):
         if tensor["position"] >= 0:
-            copy = f"memcpy(a{tensor['position']}, copies[{number}], {_bytes(tensor)})"
+            copy = f"memcpy(a{tensor['position']}, copies[{number}], {_reached(tensor)})"
             body.append(f"  if (code == 0 && copies[{number}]) {copy};")
     body += [
         f"  for (int i = 0; i < {len(tensors)}; ++i) free(copies[i]);",
@@ -119,7 +119,7 @@ def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     sizes: dict[int, int] = {}
     for tensor in [*c["inputs"], *c["outputs"]]:
         if tensor["position"] >= 0 and not tensor["scalar"]:
-            sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _bytes(tensor))
+            sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _reached(tensor))
     written = {t["position"] for t in c["outputs"]}
     pairs = [(a, b) for a in sizes for b in sizes if a < b and {a, b} & written]
     return doubts + [f"overlap(a{a}, {sizes[a]}, a{b}, {sizes[b]})" for a, b in pairs]
@@ -146,10 +146,12 @@ def _given(
             f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
             f"ready &= copies[{number}] != NULL; }}",
         ]
+    # a kernel may read the whole shape, and the argument may end at the last element that the function reads
+    doubt = f"!is_aligned(a{position})" if _reached(tensor) == size else "1"
     return [
         f"  data[{number}] = a{position};",
-        f"  if (!is_aligned(a{position})) {{ data[{number}] = copies[{number}] = room({size}); "
-        f"ready &= copies[{number}] != NULL; if (copies[{number}]) memcpy(copies[{number}], a{position}, {size}); }}",
+        f"  if ({doubt}) {{ data[{number}] = copies[{number}] = room({size}); ready &= copies[{number}] != NULL; "
+        f"if (copies[{number}]) memcpy(copies[{number}], a{position}, {_reached(tensor)}); }}",
     ]
 
 
@@ -165,6 +167,11 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
     for extent in tensor["shape"]:
         size *= extent
     return size
+
+
+def _reached(tensor: Mapping[str, Any]) -> int:
+    """Bytes to the last element that the function accesses: what lies behind may be somebody else's."""
+    return min(int(tensor["reached"]) * _BITS[tensor["dtype"]] // 8, _bytes(tensor))
 
 
 def write(

@@ -49,7 +49,7 @@ class LlvmService:
             name = "result" if tensor.position < 0 else labels[tensor.position]
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
-                "scalar": tensor.scalar,
+                "scalar": tensor.scalar, "reached": tensor.reached,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
