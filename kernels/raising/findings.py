@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernels.raising.access import Accesses
-from kernels.raising.expressions import Condition, at_least_zero, both, negated
+from kernels.raising.composites import composite
+from kernels.raising.expressions import Condition, both, negated
 from kernels.raising.integers import Requirement
 from kernels.raising.ir import Function
+from kernels.raising.joining import joined
 from kernels.raising.mirror import without_mirrors
-from kernels.raising.ops import Operation, joined, operations
-from kernels.raising.patterns import Label, composite, label
+from kernels.raising.ops import Operation, operations
+from kernels.raising.patterns import Label, label
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import Poly, TooManyTerms
 from kernels.raising.reasons import Abstained, Reason
-from kernels.raising.trace import CELL, RESULT, Nest, Trace, trace
+from kernels.raising.trace import Nest, Trace, trace
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,3 @@ def _condition_text(condition: Condition, names: Mapping[str, str]) -> str:
 def _left_alone(function: str, problem: Abstained, lines: tuple[int, ...]) -> Finding:
     where = (problem.line,) if problem.line else lines
     return Finding(function, "", problem.detail, where, str(problem.reason))
-
-
-__all__ = ["CELL", "RESULT", "Analysis", "Finding", "Poly", "analyse", "at_least_zero"]
