@@ -8,13 +8,14 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
 from tuner import environment, files
+from tuner.commands.last_night import since_last_night
 from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
 from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
@@ -80,8 +81,9 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def rebuild_report(run: str, out: str) -> Path:
-    """Write the report of a finished run again, from its summary and records. Returns its folder."""
+def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[str]]:
+    """Write the report of a finished run again, from its summary and records. Returns its folder, and how its model
+    stands since last night."""
     from tuner import report
     from tuner.store import SqlStore
 
@@ -91,8 +93,10 @@ def rebuild_report(run: str, out: str) -> Path:
     target = resolve.resolve(config.target, to_run=False)
     scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
-        report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
-    return folder
+        records = store.read(scope=scope, task_key=keys)
+    since = since_last_night(config.measure.database, _summary(folder))
+    report.render(folder, records, config.report.formats, since)
+    return folder, since
 
 
 def reexport(run: str, out: str) -> Path:
@@ -196,7 +200,7 @@ class _Run(RunContext):
             )
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*self.notes, *result.explanations]
+        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
         return facts
 
     @contextlib.contextmanager
@@ -241,8 +245,9 @@ class _Run(RunContext):
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
-        report.render(self.folder, records, self.config.report.formats)
-        lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
+        since = since_last_night(self.config.measure.database, summary)
+        report.render(self.folder, records, self.config.report.formats, since)
+        lines = [*headline(summary), *filter(None, [self.target.caveat]), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         if self.failures:

@@ -19,7 +19,7 @@ from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -96,13 +96,7 @@ class Cpu:
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """The compiled models, the baselines that were asked for, each with the model in the form it takes, and the run
         in float64."""
-        compiled = {
-            name: EntrySpec(
-                name, "tuner.measure.compiled_model:CompiledModelWorker",
-                {"library": str(library), "threads": self._threads},
-            )
-            for name, library in libraries.items()
-        }  # fmt: skip
+        compiled = {name: compiled_entry(name, library, self._threads) for name, library in libraries.items()}
         entries = [compiled[TUNED]]
         for name in baselines:
             if name == UNTUNED:
@@ -116,7 +110,8 @@ class Cpu:
             prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
             entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
         settings = {
-            "model_spec": dict(model.model_spec), "threads": self._threads, "provider": "tuner.importers:torch_module",
+            "model_spec": dict(model.model_spec), "threads": self._threads,
+            "provider": "tuner.baselines.exact_nodes:module",
         }  # fmt: skip
         return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", settings)]
 
