@@ -19,13 +19,13 @@ except ModuleNotFoundError as error:
 from onnx import inliner, numpy_helper
 
 from tuner.importers.onnx_clean import with_constants
-from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, described, read
+from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
 from tuner.importers.onnx_texts import texts_of
 from tuner.importers.onnx_weights import draws
-from tuner.protocols import Array, ImportedModel
+from tuner.protocols import Array, ImportedModel, ModelPlan
 from tuner.schema import did_you_mean
 
 _MOST_TEXTS = 4096
@@ -70,16 +70,13 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     return ImportedModel(name, source, module, specs, spec, plan)
 
 
-def relax_of(model: onnx.ModelProto, source: str) -> Any:
-    """A model that another framework wrote just now, shapes and weights as they are, as relax. Raises ModelError."""
-    from tuner.importers.onnx_relax.importer import known_operators, to_relax
-    from tuner.importers.onnx_support import unsupported
+def relax_of(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]:
+    """A model that another framework wrote just now, shapes and weights as they are: as in `load`."""
+    from tuner.importers.onnx_plan import planned
+    from tuner.importers.onnx_relax.importer import known_operators
 
     model = inliner.inline_local_functions(model) if model.functions else model
-    model = expanded(settled(with_constants(model, {})), known_operators())
-    for node, reason in unsupported(model):
-        raise ModelError(source, f"operator {described(node)} is not supported: {reason}")
-    return to_relax(model, source)
+    return planned(expanded(settled(with_constants(model, {})), known_operators()), source)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.protocols import ImportedModel, InputSpec
+from tuner.protocols import ImportedModel, InputSpec, ModelPlan
 
 try:
     import torch
@@ -29,6 +29,10 @@ from tuner.importers.torch_source import made
 
 if TYPE_CHECKING:
     import onnx
+
+
+_Relax = tuple[Any, ModelPlan | None]
+"""A relax module, and the plan of a model of which some parts cannot be lowered."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,11 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     pairs = list(zip(built.names, built.inputs, strict=True))
     specs = tuple(InputSpec(name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in pairs)
     ranges = {name: value_range(tensor) for name, tensor in pairs if not tensor.is_floating_point()}
-    module, notes = _in_relax(program, built.names, source)
+    (module, plan), notes = _in_relax(program, built.names, source)
     name = source.rpartition(":")[2]
-    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges}, notes=(*built.notes, *notes))
+    return ImportedModel(
+        name, source, module, specs, {**model_spec, "ranges": ranges}, plan, notes=(*built.notes, *notes)
+    )
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
@@ -68,7 +74,7 @@ def to_onnx(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     return program_in_onnx(exported(built.module, built.inputs, source), built.names, source)
 
 
-def _in_relax(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> tuple[Any, list[str]]:
+def _in_relax(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> tuple[_Relax, list[str]]:
     """The program as relax, with a note where it comes by way of ONNX. Raises ModelError with both ways' reasons."""
     from tuner.importers.torch_relax import to_relax
 
@@ -76,9 +82,9 @@ def _in_relax(program: torch.export.ExportedProgram, names: tuple[str, ...], sou
         try:
             return _by_onnx(program, names, source), ["imported by way of ONNX, where recurrent layers stay loops"]
         except (ModelError, MissingPackage):
-            return to_relax(program, source), []
+            return (to_relax(program, source), None), []
     try:
-        return to_relax(program, source), []
+        return (to_relax(program, source), None), []
     except ModelError as error:
         why = _reason(error, source)
     try:
@@ -87,7 +93,7 @@ def _in_relax(program: torch.export.ExportedProgram, names: tuple[str, ...], sou
         raise ModelError(source, f"{why}; by way of ONNX: {_reason(error, source)}") from error
 
 
-def _by_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> Any:
+def _by_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> _Relax:
     from tuner.importers.onnx import relax_of
 
     return relax_of(program_in_onnx(program, names, source), source)

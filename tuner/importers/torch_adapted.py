@@ -121,7 +121,7 @@ def _others(value: Any) -> Iterator[Any]:
     if value is None or isinstance(value, torch.Tensor):
         return
     parts = list(_parts(value))
-    if not parts and not isinstance(value, (tuple, list, Mapping)):
+    if not parts and (isinstance(value, (str, bytes)) or not isinstance(value, Iterable)):
         yield value
     for part in parts:
         yield from _others(part)

@@ -87,7 +87,20 @@ def compared(op: Callable[..., Any]) -> Converter:
     def convert(node: Any, importer: Any) -> Any:
         tensor, number = importer.retrieve_args(node)
         dtype = str(torch.result_type(node.args[0].meta["val"], number)).removeprefix("torch.")
+        dtype = "int8" if dtype == "bool" else dtype
         return importer.block_builder.emit(op(_as(importer, tensor, dtype), relax.const(number, dtype)))
+
+    return convert
+
+
+def same(op: Callable[..., Any]) -> Converter:
+    """Whether two tensors are equal or not; truth values as whole numbers, since LLVM refuses TVM's code for them."""
+
+    def convert(node: Any, importer: Any) -> Any:
+        tensors = [argument.meta["val"] for argument in node.args]
+        dtype = str(torch.result_type(*tensors)).removeprefix("torch.")
+        operands = (_as(importer, o, "int8" if dtype == "bool" else dtype) for o in importer.retrieve_args(node))
+        return importer.block_builder.emit(op(*operands))
 
     return convert
 
@@ -159,6 +172,8 @@ CONVERTERS: Mapping[str, Converter] = {
     **{f"{name}.Scalar": compared(getattr(relax.op, op)) for name, op in (
         ("eq", "equal"), ("ne", "not_equal"), ("ge", "greater_equal"), ("gt", "greater"), ("le", "less_equal"),
         ("lt", "less"))},
+    "eq.Tensor": same(relax.op.equal),
+    "ne.Tensor": same(relax.op.not_equal),
     "cumsum.default": cumulative_sum,
     "select.int": selected,
     "index.Tensor": indexed,

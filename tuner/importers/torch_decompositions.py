@@ -39,11 +39,13 @@ def product_of_groups(
     return result if out_dtype is None else result.to(out_dtype)
 
 
-DECOMPOSITIONS: Mapping[str, Callable[..., Any]] = {
-    "aten.histc.default": histogram,
+GROUPED: Mapping[str, Callable[..., Any]] = {
     "aten._grouped_mm.default": product_of_groups,
     "transformers.grouped_mm_fallback.default": product_of_groups,
 }
+"""Those that torch itself computes in some types only."""
+
+DECOMPOSITIONS: Mapping[str, Callable[..., Any]] = {"aten.histc.default": histogram, **GROUPED}
 """By the name of the operator, as a node of an exported program has it."""
 
 

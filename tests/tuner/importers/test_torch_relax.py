@@ -31,7 +31,7 @@ def _answers(run: Callable[..., Any], *values: Tensor) -> tuple[list[np.ndarray[
     from tvm import relax
 
     program = exported(Calls(run).eval(), values, "torch:m:f")
-    module, notes = _in_relax(program, tuple(f"v{i}" for i in range(len(values))), "torch:m:f")
+    (module, _), notes = _in_relax(program, tuple(f"v{i}" for i in range(len(values))), "torch:m:f")
     machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
     result = machine["main"](*(tvm.runtime.tensor(value.numpy()) for value in values))
     return [part.numpy() for part in ([result] if hasattr(result, "numpy") else result)], notes
@@ -62,6 +62,7 @@ WHOLE = torch.tensor([[-3, 0, 2, 7]])
             (torch.arange(120.0).reshape(2, 3, 4, 5), torch.tensor([-1, 0]), torch.tensor([1, -2])),
         ),
         (lambda x, i: x.index_put((i,), x[i] * 2), (FLOATS[0].clone(), torch.tensor([-1, 0]))),
+        (lambda x: ((x > 0) == (x > 1), (x > 0) != (x > 1), (x > 0) == True, x == x.to(torch.int64)), (FLOATS,)),  # noqa: E712
         (lambda x: torch.histc(x, 4, -2, 6), (FLOATS,)),
         (lambda x: torch.histc(x, 3, 0, 2), (torch.tensor([0.0, 1.0, 1.0, 2.0, 5.0]),)),
         (lambda x: (x.double() @ x.T.double(), x.half() @ x.T.half()), (FLOATS,)),
@@ -118,6 +119,6 @@ def test_recurrent_layers_stay_loops() -> None:
             return states
 
     program = exported(Last().eval(), (torch.zeros(1, 40, 4),), "torch:m:f")
-    module, [note] = _in_relax(program, ("x",), "torch:m:f")
+    (module, _), [note] = _in_relax(program, ("x",), "torch:m:f")
     assert "recurrent layers stay loops" in note
     assert len(module.functions) < 10
