@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
-from tuner.importers.torch_decompositions import GROUPED
+from tuner.importers.pytorch.decompositions import GROUPED
 from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import ModelError
+from tuner.importers.pytorch.export import exported
+from tuner.importers.pytorch.relax import to_relax
 from tuner.importers.torch import _in_relax
-from tuner.importers.torch_export import exported
-from tuner.importers.torch_relax import to_relax
 
 
 class Calls(nn.Module):

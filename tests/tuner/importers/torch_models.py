@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -86,7 +88,7 @@ def packed() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and in use
-        quantize = torch.ao.quantization.quantize_dynamic
+        quantize: Any = torch.ao.quantization.quantize_dynamic
         return quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear}, dtype=torch.qint8), (torch.ones(1, 4),)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers.torch_decompositions import decomposed
-from tuner.importers.torch_errors import gist, line_of
+from tuner.importers.pytorch.decompositions import decomposed
+from tuner.importers.pytorch.errors import gist, line_of
 
 if TYPE_CHECKING:
     import onnx

@@ -10,8 +10,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tuner.errors import ModelError
-from tuner.importers.torch_errors import guarded
-from tuner.importers.torch_inputs import CallLayout, Tensors
+from tuner.importers.pytorch.errors import guarded
+from tuner.importers.pytorch.inputs import CallLayout, Tensors
 
 
 class Adapted(torch.nn.Module):

@@ -14,9 +14,9 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tuner.errors import ModelError
-from tuner.importers.torch_converters import CONVERTERS
-from tuner.importers.torch_errors import gist, is_users, placed
-from tuner.importers.torch_export import quietly
+from tuner.importers.pytorch.converters import CONVERTERS
+from tuner.importers.pytorch.errors import gist, is_users, placed
+from tuner.importers.pytorch.export import quietly
 
 _CONVERTER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,

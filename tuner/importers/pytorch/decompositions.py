@@ -58,4 +58,5 @@ def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     }
     if not found:
         return program
-    return program.run_decompositions(found)  # type: ignore[arg-type]
+    without: torch.export.ExportedProgram = program.run_decompositions(found)
+    return without

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers.torch_errors import gist, guarded, line_of
+from tuner.importers.pytorch.errors import gist, guarded, line_of
 from tuner.schema import did_you_mean
 
 EXTRA_PACKAGES = ("transformers", "onnxscript")
