@@ -71,7 +71,8 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
 
 
 def relax_of(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]:
-    """A model that another framework wrote just now, shapes and weights as they are: as in `load`."""
+    """A model that another framework wrote just now, shapes and weights as they are, as relax; with a plan where a part
+    of it stays with ONNX Runtime. Raises ModelError."""
     from tuner.importers.onnx_plan import planned
     from tuner.importers.onnx_relax.importer import known_operators
 

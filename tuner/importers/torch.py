@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     import onnx
 
 
-_Relax = tuple[Any, ModelPlan | None]
-"""A relax module, and the plan of a model of which some parts cannot be lowered."""
-
-
 @dataclass(frozen=True)
 class _Built:
     """A module that takes `inputs` in a row. `notes`: what it has that the user's own has not."""
@@ -54,11 +50,9 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     pairs = list(zip(built.names, built.inputs, strict=True))
     specs = tuple(InputSpec(name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in pairs)
     ranges = {name: value_range(tensor) for name, tensor in pairs if not tensor.is_floating_point()}
-    (module, plan), notes = _in_relax(program, built.names, source)
+    module, plan, notes = _in_relax(program, built.names, source)
     name = source.rpartition(":")[2]
-    return ImportedModel(
-        name, source, module, specs, {**model_spec, "ranges": ranges}, plan, notes=(*built.notes, *notes)
-    )
+    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges}, plan, (*built.notes, *notes))
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
@@ -74,26 +68,32 @@ def to_onnx(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
     return program_in_onnx(exported(built.module, built.inputs, source), built.names, source)
 
 
-def _in_relax(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> tuple[_Relax, list[str]]:
-    """The program as relax, with a note where it comes by way of ONNX. Raises ModelError with both ways' reasons."""
+def _in_relax(
+    program: torch.export.ExportedProgram, names: tuple[str, ...], source: str
+) -> tuple[Any, ModelPlan | None, list[str]]:
+    """The program as relax, with a note where it comes by way of ONNX, and a plan where a part of it stays with ONNX
+    Runtime then. Raises ModelError with both ways' reasons."""
     from tuner.importers.pytorch.relax import to_relax
 
     if is_recurrent(program):
         try:
-            return _by_onnx(program, names, source), ["imported by way of ONNX, where recurrent layers stay loops"]
+            note = "imported by way of ONNX, where recurrent layers stay loops"
+            return *_by_onnx(program, names, source), [note]
         except (ModelError, MissingPackage):
-            return (to_relax(program, source), None), []
+            return to_relax(program, source), None, []
     try:
-        return (to_relax(program, source), None), []
+        return to_relax(program, source), None, []
     except ModelError as error:
         why = _reason(error, source)
     try:
-        return _by_onnx(program, names, source), [f"imported by way of ONNX: {why}"]
+        return *_by_onnx(program, names, source), [f"imported by way of ONNX: {why}"]
     except (ModelError, MissingPackage) as error:
         raise ModelError(source, f"{why}; by way of ONNX: {_reason(error, source)}") from error
 
 
-def _by_onnx(program: torch.export.ExportedProgram, names: tuple[str, ...], source: str) -> _Relax:
+def _by_onnx(
+    program: torch.export.ExportedProgram, names: tuple[str, ...], source: str
+) -> tuple[Any, ModelPlan | None]:
     from tuner.importers.onnx import relax_of
 
     return relax_of(program_in_onnx(program, names, source), source)

@@ -31,7 +31,7 @@ def _answers(run: Callable[..., Any], *values: Tensor) -> tuple[list[np.ndarray[
     from tvm import relax
 
     program = exported(Calls(run).eval(), values, "torch:m:f")
-    (module, _), notes = _in_relax(program, tuple(f"v{i}" for i in range(len(values))), "torch:m:f")
+    module, _, notes = _in_relax(program, tuple(f"v{i}" for i in range(len(values))), "torch:m:f")
     machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
     result = machine["main"](*(tvm.runtime.tensor(value.numpy()) for value in values))
     return [part.numpy() for part in ([result] if hasattr(result, "numpy") else result)], notes
@@ -119,6 +119,6 @@ def test_recurrent_layers_stay_loops() -> None:
             return states
 
     program = exported(Last().eval(), (torch.zeros(1, 40, 4),), "torch:m:f")
-    (module, _), [note] = _in_relax(program, ("x",), "torch:m:f")
+    module, _, [note] = _in_relax(program, ("x",), "torch:m:f")
     assert "recurrent layers stay loops" in note
     assert len(module.functions) < 10
