@@ -325,8 +325,24 @@ def _instead(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(row["instead"].items())) or MISSING
 
 
+def field(path: Path) -> Figures:
+    """Of experiments/models/field: which architectures come in, from PyTorch and from ONNX."""
+    from experiments.models.field.run import counts
+    from experiments.models.field.run import table as field_table
+
+    results = json.loads(path.read_text("utf-8"))
+    return {
+        "table": f"\n{field_table(results)}\n",
+        "by PyTorch": counts(results, "torch"),
+        "by ONNX": counts(results, "onnx"),
+        "tuned": f"{sum('tuned' in r for r in results.values())}",
+        "tuned well": f"{sum(bool(r.get('tuned', {}).get('exported')) for r in results.values())}",
+    }
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "field.json": field,
     "nightly.json": nightly,
     "onnx_backend.json": onnx_backend,
     "opencl_kernels.json": opencl_kernels,

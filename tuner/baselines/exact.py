@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
+from tuner.importers.pytorch.decompositions import GROUPED
 from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
@@ -102,6 +103,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             change = self.lifted if _moves(func) else self._noisy
             operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
             args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
+        func = GROUPED.get(str(func), func)
         return tree_map(self.lifted, func(*args, **kwargs))
 
     def lifted(self, value: Any) -> Any:
