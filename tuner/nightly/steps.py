@@ -7,6 +7,7 @@ environment: `run` searches, `export` builds kept candidates again.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import InfrastructureError
+from tuner.process.reaper import ProcessReaper
 
 _TAIL = 400  # characters of a step's last lines that a reason repeats
+_REAPER = ProcessReaper(multiprocessing.get_context("forkserver"))
+"""Ends a step where this process is killed: nothing may go on that would disturb the next night."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -75,6 +79,7 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
         raise InfrastructureError(
             f"no step can be started: {error}", "look for a full disk or missing memory"
         ) from error
+    _REAPER.watch(process.pid)
     try:
         code = process.wait(max(limit_s, 0.0))
     except subprocess.TimeoutExpired:
@@ -83,6 +88,8 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
     except BaseException:
         _kill(process)
         raise
+    finally:
+        _REAPER.forget(process.pid)
     seconds = time.monotonic() - began
     if code == 0:
         return Step(seconds, "", 0)

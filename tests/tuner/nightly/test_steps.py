@@ -56,3 +56,35 @@ def test_another_tree_runs_its_own_copy(tmp_path: Path) -> None:
     (tmp_path / "tuner" / "__main__.py").write_text("print('the other one')")
     steps.run(Tree(tmp_path, sys.executable), ["tuner"], tmp_path / "log", 60)
     assert (tmp_path / "log").read_text() == "the other one\n"
+
+
+def test_a_step_dies_with_the_night(tmp_path: Path) -> None:
+    tree(tmp_path, "import time; time.sleep(654)")
+    script = (
+        "import sys; from pathlib import Path; from tuner.nightly import steps\n"
+        "steps.run(steps.Tree(Path(sys.argv[1]), sys.executable), ['one', '654'], Path(sys.argv[1]) / 'log', 600)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    night = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=root)
+    try:
+        assert _appears("one 654")
+    finally:
+        night.kill()
+        night.wait()
+    deadline = time.monotonic() + 20
+    while _running("one 654") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _running("one 654")
+
+
+def _running(words: str) -> bool:
+    return words.encode() in subprocess.run(["ps", "-eo", "args"], capture_output=True).stdout
+
+
+def _appears(words: str) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if _running(f"-m {words}"):
+            return True
+        time.sleep(0.1)
+    return False
