@@ -7,7 +7,6 @@ environment: `run` searches, `export` builds kept candidates again.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import InfrastructureError
-from tuner.process.reaper import ProcessReaper
 
 _TAIL = 400  # characters of a step's last lines that a reason repeats
-_REAPER = ProcessReaper(multiprocessing.get_context("forkserver"))
-"""Ends a step where this process is killed: nothing may go on that would disturb the next night."""
+_BEGIN = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9);"
+    "os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
+)
+"""How a step begins: it is to be killed (9) where this process dies (PR_SET_PDEATHSIG is 1), so that nothing goes on
+that would disturb the next night; its own workers die with it. That outlives the exec."""
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,14 +75,13 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                [tree.python, "-m", *arguments], cwd=tree.folder, env=environment, stdin=subprocess.DEVNULL,
+                [tree.python, "-c", _BEGIN, *arguments], cwd=tree.folder, env=environment, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
     except OSError as error:
         raise InfrastructureError(
             f"no step can be started: {error}", "look for a full disk or missing memory"
         ) from error
-    _REAPER.watch(process.pid)
     try:
         code = process.wait(max(limit_s, 0.0))
     except subprocess.TimeoutExpired:
@@ -88,8 +90,6 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
     except BaseException:
         _kill(process)
         raise
-    finally:
-        _REAPER.forget(process.pid)
     seconds = time.monotonic() - began
     if code == 0:
         return Step(seconds, "", 0)
