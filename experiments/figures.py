@@ -73,6 +73,20 @@ def verdicts(path: Path) -> Figures:
     }
 
 
+# --- the site ---------------------------------------------------------------------------------------
+
+
+def site(path: Path) -> Figures:
+    """Of experiments/site: what a long history's site takes."""
+    found = json.loads(path.read_text("utf-8"))
+    opened = max(found["opened_s"].values())
+    return {
+        "scale": f"The site of {found['cells']} cells and {found['nights']:,} nights takes {found['seconds']:.0f} s "
+        f"and {found['peak_MiB']} MiB; its largest page has {found['largest_page_bytes'] / 1e3:.0f} kB and opens in "
+        f"{opened:.2f} s"
+    }
+
+
 # --- whole models -----------------------------------------------------------------------------------
 
 
@@ -285,6 +299,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "nightly.json": nightly,
     "onnx_backend.json": onnx_backend,
     "sharing.json": sharing,
+    "site.json": site,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,

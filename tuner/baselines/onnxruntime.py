@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, serialized
+from tuner.baselines.onnx_form import OnnxSource, bytes_or_path
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
+from tuner.measure.onnx_values import flat_arrays, takes_numbers
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -39,7 +40,7 @@ class OnnxRuntime:
         return missing(self.package, "onnx", "onnxruntime")
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedSession:
-        """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
+        """A session with `threads` threads. Raises ModelError as `bytes_or_path` does, and
         InfrastructureError when the provider does not start here (ONNX Runtime would go on without it)."""
         import onnxruntime
 
@@ -49,7 +50,7 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
-        model = serialized(self.source(model_spec), self.name)
+        model = bytes_or_path(self.source(model_spec), self.name)
         self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
         if self.provider not in session.get_providers():
@@ -102,8 +103,10 @@ class LoadedSession:
     session: Any
     device: str
 
-    def prepare(self, inputs: Sequence[Array]) -> PreparedSession:
+    def prepare(self, inputs: Sequence[Array]) -> PreparedSession | FedSession:
         """`inputs` in the order of the model's own. Raises ValueError when their number is another."""
+        if not takes_numbers(self.session):
+            return FedSession(self.session, inputs)
         return PreparedSession(self.session, inputs, self.device)
 
 
@@ -130,3 +133,19 @@ class PreparedSession:
 
     def outputs(self) -> list[Array]:
         return [np.array(array) for array in self._binding.copy_outputs_to_cpu()]
+
+
+class FedSession:
+    """The same for a model that takes or returns texts, sequences or maps, which cannot be bound."""
+
+    def __init__(self, session: Any, inputs: Sequence[Array]) -> None:
+        self._session = session
+        self._inputs = {spec.name: value for spec, value in zip(session.get_inputs(), inputs, strict=True)}
+        self._results: Sequence[Any] = ()
+
+    def launch(self, count: int) -> None:
+        for _ in range(count):
+            self._results = self._session.run(None, self._inputs)
+
+    def outputs(self) -> list[Array]:
+        return [np.array(array) for result in self._results for array in flat_arrays(result)]

@@ -70,11 +70,21 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
+    "scan": ((("file",), {"metavar": "FILE", "help": "a .c, .ll or .bc file"}),),
     "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
     ),
     "nightly": ((("night",), {"metavar": "NIGHT", "help": "the file of a night, e.g. configs/nightly.yaml"}),),
+    "site": (
+        (("folder",), {"metavar": "OUT", "help": "the folder to write the site into; an earlier site is replaced"}),
+        (
+            ("--night",),
+            {"metavar": "FILE", "default": "configs/nightly.yaml", "help": f"the file of the nights {DEFAULT}"},
+        ),
+        (("--database",), {"metavar": "URL", "help": "the database of the history (default: that of the file)"}),
+        (("--url",), {"metavar": "URL", "default": "", "help": "where the site will be published, for its feed"}),
+    ),
     "history": (
         (
             ("action",),

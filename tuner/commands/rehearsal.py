@@ -7,8 +7,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tuner.commands.prepare import RunContext
+from tuner.commands.whole_model import assembled, export, to_run
 from tuner.devices.device import Device
-from tuner.errors import InfrastructureError, ModelError
+from tuner.errors import InfrastructureError, ModelError, OutputError
 from tuner.importers import model_inputs
 from tuner.measure import models
 from tuner.measure.models import TUNED
@@ -31,19 +32,22 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
     folder.mkdir()
     source = run.config.model.source
     try:
-        executable = device.assembly.assemble(graph, {})
+        executables = assembled(model, graph, device.assembly, {})
     except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
         reason = _last_line(error)
         raise ModelError(source, f"the whole model does not compile: {reason}", "nothing was searched") from error
     if device.runs_models:
-        library = folder / "model.so"
         try:
-            executable.export_library(str(library))
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            export(model, graph, executables, folder, run.target, {}, device.assembly)
+        except (OutputError, subprocess.SubprocessError) as error:
             raise InfrastructureError(
                 f"the compiled model cannot be linked: {_last_line(error)}", "what is missing: python -m tuner doctor"
             ) from error
-        entry = next(e for e in device.entries(model, {TUNED: library}, ()) if e.name == TUNED)
+        entry = next(
+            e
+            for e in device.entries(model, {TUNED: to_run(model, folder, device.assembly.form)}, ())
+            if e.name == TUNED
+        )
         inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
         answer = models.answer_once(entry, inputs, folder, run.target.threads)
         if isinstance(answer, str):

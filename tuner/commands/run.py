@@ -145,6 +145,7 @@ class _Run(RunContext):
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
+        self.notes += model.notes
         self.folder = run_folder(self.config, self.resume)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))
@@ -199,7 +200,7 @@ class _Run(RunContext):
             )
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*self.notes, *result.explanations]
+        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
         return facts
 
     @contextlib.contextmanager
@@ -246,7 +247,7 @@ class _Run(RunContext):
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         since = since_last_night(self.config.measure.database, summary)
         report.render(self.folder, records, self.config.report.formats, since)
-        lines = [*headline(summary), f"report: {self.folder / 'report.html'}"]
+        lines = [*headline(summary), *filter(None, [self.target.caveat]), f"report: {self.folder / 'report.html'}"]
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         if self.failures:

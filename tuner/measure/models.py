@@ -37,6 +37,12 @@ HALF_RTOL = 2e-2
 HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
+PIPELINE = "tuner.measure.pipeline:PipelineWorker"
+"""The service of a model with islands."""
+
+_SEGMENTS_S, _SEGMENTS_TIMEOUT_S = 0.5, 120.0
+"""For how long its parts are timed, and how long that may last where one inference takes longer."""
+
 PREPARE_S = 300.0
 _EXACT_S = 120.0
 _REPLY_S = 10.0
@@ -54,6 +60,14 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
 
 
+def compiled_entry(name: str, library: Path, threads: int, device: str = "cpu") -> EntrySpec:
+    """The entry of a model that this program compiled: its library, or the folder of an export with islands."""
+    settings: dict[str, Any] = {"library": str(library), "threads": threads}
+    if library.is_dir():
+        return EntrySpec(name, PIPELINE, settings)
+    return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", {**settings, "device": device})
+
+
 @dataclass
 class ModelComparison:
     """The tuned model against its baselines: times, whether its outputs are right, and notes for the report.
@@ -61,6 +75,7 @@ class ModelComparison:
     `settings` says of each entry, in words, how it ran. `load_s` has the seconds from loading to the end of the first
     call, and `peak_bytes` the largest resident set that its process ever had, whatever took it. `verified` is None
     where no reference ran to check against. Errors are the largest of the tuned outputs against any reference that ran.
+    `segments_s`: of a model with islands, what each part of the tuned one takes of an inference, in order.
     """
 
     result: ComparisonResult
@@ -70,6 +85,7 @@ class ModelComparison:
     verified: bool | None = None
     max_abs_error: float | None = None
     max_rel_error: float | None = None
+    segments_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -127,6 +143,8 @@ def compare_models(
             incumbent=TUNED if TUNED in outputs else None,
             probe=probe,
         )
+        if any(spec.name == TUNED and spec.service == PIPELINE for spec in specs):
+            comparison.segments_s = _segments_s(entries, comparison)
         comparison.peak_bytes = {e.name: peak for e in entries if (peak := _peak_bytes(e, comparison)) is not None}
         comparison.notes += [f"{name} was dropped: {reason}" for name, reason in comparison.result.dropped.items()]
     finally:
@@ -168,6 +186,18 @@ def _peak_bytes(entry: BenchmarkEntry, comparison: ModelComparison) -> int | Non
         return int(entry.child.call("peak_bytes", _REPLY_S))
     except (ChildDied, ChildTimeout, ChildError):
         return None
+
+
+def _segments_s(entries: Sequence[BenchmarkEntry], comparison: ModelComparison) -> list[float]:
+    """The seconds of each part of the tuned model; none, with a note, where they could not be measured."""
+    tuned = next((entry for entry in entries if entry.name == TUNED), None)
+    if tuned is None or not comparison.result.running(TUNED):
+        return []
+    try:
+        return list(tuned.child.call("segments", _SEGMENTS_TIMEOUT_S, seconds=_SEGMENTS_S))
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"the parts of the model were not timed: {str(error)[:_SHOWN]}")
+        return []
 
 
 def _store(arrays: Sequence[Array], path: Path) -> Path:
@@ -322,15 +352,6 @@ def _checks(
 
 def _largest(errors: Sequence[float | None]) -> float | None:
     return max((error for error in errors if error is not None), default=None)
-
-
-def run_once(
-    library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
-) -> list[Array] | str:
-    """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    settings = {"library": str(library), "threads": threads, "device": device}
-    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
-    return answer_once(spec, inputs, folder, threads)
 
 
 def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:

@@ -51,7 +51,8 @@ class CellConfig:
 class NightConfig:
     """A night. `budget_s` is for all cells; `compare_s` for the interleaved comparison of one cell; `searches`: how
     many seeds have to agree before a slower search result counts. `on_regression` and `on_end` are commands with their
-    arguments. `database` holds the history, `out` the artifacts and summaries."""
+    arguments. `database` holds the history, `out` the artifacts, summaries and the site; `url`: where that will be
+    published."""
 
     cells: tuple[CellConfig, ...]
     budget_s: Seconds = 3300.0
@@ -59,6 +60,7 @@ class NightConfig:
     searches: Annotated[int, lambda n: "" if 1 <= n <= 9 else "a count from 1 to 9"] = 3
     out: str = "results/nightly"
     database: Annotated[str, _database] = "sqlite:///results/records.db"
+    url: str = ""
     on_regression: tuple[str, ...] = ()
     on_end: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
-from onnx import helper, numpy_helper
+from onnx import helper
 from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend
@@ -20,6 +20,7 @@ from tuner.errors import ModelError
 from tuner.importers.onnx_file import described, first_line, nodes
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Node, Unsupported
+from tuner.importers.onnx_tensors import array_of
 
 CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
@@ -66,6 +67,14 @@ def to_relax(model: onnx.ModelProto, source: str) -> tvm.IRModule:
             raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
 
 
+class NotConvertible(ModelError):
+    """A converter refuses a node, which makes the values `makes`; `why` is without the name of the node."""
+
+    def __init__(self, source: str, node: onnx.NodeProto, why: str) -> None:
+        super().__init__(source, f"operator {described(node)}: {why}")
+        self.makes, self.operator, self.why = tuple(node.output), node.op_type, why
+
+
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer, which does not say which node it could not take, and knows operators by name only."""
 
@@ -88,32 +97,33 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._inputs[value.name] = self._nodes[value.name]
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
-        array = numpy_helper.to_array(tensor_proto)
+        array = array_of(tensor_proto)
         wide = _NARROW.get(array.dtype.name)
-        return tvm.runtime.tensor(np.array(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
+        return tvm.runtime.tensor(np.asarray(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
             domain = "" if node.domain == "ai.onnx" else node.domain
             convert = CONVERTERS.get((domain, node.op_type))
-            if convert is None:
-                super()._construct_nodes(SimpleNamespace(node=[node]))
+            values = None if convert is None else self._converted(convert, node)
+            if values is None:
+                self._by_tvm(node)
                 continue
-            values = self._converted(convert, node)
             self._nodes.update(zip(node.output, values, strict=False))
 
-    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...]:
+    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...] | None:
+        """What a node makes; None for a form that is TVM's."""
         inputs = [self._as_tensor(self._nodes[name]) if name else None for name in node.input]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         seen = Node(self.bb, inputs, attributes, self.opset, [bool(name) for name in node.output])
         try:
             made = convert(seen)
         except Unsupported as error:
-            raise ModelError(self._source, f"operator {described(node)}: {error}") from error
+            raise NotConvertible(self._source, node, str(error)) from error
         except CONVERTER_ERRORS as error:
-            raise ModelError(
-                self._source, f"operator {described(node)} cannot be converted: {first_line(error)}"
-            ) from error
+            raise NotConvertible(self._source, node, f"it cannot be converted: {first_line(error)}") from error
+        if made is None:
+            return None
         values = made if isinstance(made, tuple) else (made,)
         return tuple(value if value is None else self.bb.emit(value) if _is_call(value) else value for value in values)
 
@@ -123,11 +133,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return relax.const(np.array([int(extent) for extent in value.values], np.int64), "int64")
         return value if isinstance(value, (relax.Var, GenericConst)) else self.bb.emit(value)
 
-    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+    def _by_tvm(self, node: onnx.NodeProto) -> None:
         try:
-            return super()._convert_operator(op_name, inputs, attrs, opset)
+            super()._construct_nodes(SimpleNamespace(node=[node]))
         except CONVERTER_ERRORS as error:
-            raise ModelError(self._source, f"operator {op_name}: TVM cannot convert it: {first_line(error)}") from error
+            raise NotConvertible(self._source, node, f"TVM cannot convert it: {first_line(error)}") from error
 
 
 def _is_call(value: Any) -> bool:

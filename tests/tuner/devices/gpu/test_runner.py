@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tuner.devices.cuda.nvml import GpuState, exclusion_reason
-from tuner.devices.cuda.runner import SHORT_S, GpuRunner, Timing, lower_bound_s
+from tuner.devices.cuda.nvml import GpuState
+from tuner.devices.gpu.runner import SHORT_S, GpuRunner, Timing, exclusion_reason, lower_bound_s
 from tuner.measure.stats import LEAST_ROUNDS, noise_floor, verdict
 from tuner.protocols import CERTIFY, RANK, SCREEN, Array, Policy
 from tuner.records import Fidelity, Label, Status

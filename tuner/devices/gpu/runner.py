@@ -1,4 +1,4 @@
-"""The rules of timing on a GPU, for whatever stands behind `Gpu`: PyCUDA's device, or a simulated one in a test."""
+"""The rules of timing on a GPU, for whatever stands behind `Gpu`: a device of CUDA or OpenCL, or a simulated one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tuner.devices.cuda.nvml import GpuState, exclusion_reason
 from tuner.measure.rounds import InterleavedSamples, sample_rounds
 from tuner.measure.stats import StopRule, should_stop, without_preempted
 from tuner.protocols import Array, Policy
@@ -28,7 +27,7 @@ take at most this share of the free memory."""
 
 _FIRST_HOLD_S = 50e-6
 _MOST_HOLD_S = 0.02
-_LAUNCH_S = 10e-6  # of the host for one launch through PyCUDA; measured again with every sample
+_LAUNCH_S = 10e-6  # of the host for one launch from Python; measured again with every sample
 _LOOK_EVERY = 16
 
 
@@ -39,6 +38,22 @@ def lower_bound_s(nbytes: int, l2_bytes: int, peak_bytes_per_s: float) -> float:
     it is not known, and then there is no lower bound. Arithmetic is left out: tensor cores do much of it or none.
     """
     return max(0, nbytes - l2_bytes) / peak_bytes_per_s if peak_bytes_per_s > 0 else 0.0
+
+
+class GpuState(Protocol):
+    """One reading of what the driver tells of a GPU while it works: clocks, throttling, other processes."""
+
+    def data(self) -> dict[str, Any]:
+        """As the conditions of a measurement hold it."""
+
+    def outside_reason(self) -> str:
+        """Why a time taken now may not win; "" when it may."""
+
+
+def exclusion_reason(*readings: GpuState | None) -> str:
+    """Why a time between two readings may not win; "" when it may, or when there are no readings."""
+    reasons = [state.outside_reason() for state in readings if state is not None]
+    return next((reason for reason in reasons if reason), "")
 
 
 class GpuError(Exception):

@@ -9,8 +9,8 @@ import pytest
 import tvm
 from tvm import te, topi
 
-from kernels import emit_cuda
-from kernels.emit_cuda import EmitFailed
+from kernels import emit_gpu
+from kernels.emit_gpu import EmitFailed
 from kernels.launch_plan import Argument, Launch, LaunchPlan
 from tests.kernels.cuda_programs import bound_matmul, cuda, softmax_of_matmul
 
@@ -22,7 +22,7 @@ def signature(source: str, kernel: str) -> list[str]:
 
 
 def test_one_kernel_and_its_launch() -> None:
-    program = emit_cuda.emit(bound_matmul(), cuda("sm_90a"))
+    program = emit_gpu.emit(bound_matmul(), cuda("sm_90a"))
     [launch] = program.plan.launches
     assert launch == Launch("main_kernel", launch.args, (4, 4, 1), (16, 16, 1), static_shared_bytes=2 * 16 * 16 * 4)
     assert [("a", "b", "T_matmul_NN")[slot] for slot in launch.args] == signature(program.source, launch.kernel)
@@ -32,11 +32,11 @@ def test_one_kernel_and_its_launch() -> None:
 
 def test_the_source_is_what_tvm_compiles() -> None:
     module, target = softmax_of_matmul(), cuda("sm_80")
-    assert emit_cuda.emit(module, target).source == tvm.compile(module, target).mod.imports[0].inspect_source()
+    assert emit_gpu.emit(module, target).source == tvm.compile(module, target).mod.imports[0].inspect_source()
 
 
 def test_several_kernels_share_workspaces() -> None:
-    program = emit_cuda.emit(softmax_of_matmul(), cuda("sm_80"))
+    program = emit_gpu.emit(softmax_of_matmul(), cuda("sm_80"))
     plan = program.plan
     assert len(plan.launches) > 1
     assert 96 * 80 * 4 in plan.workspaces, "the product stays allocated between the kernels"
@@ -50,7 +50,7 @@ def test_several_kernels_share_workspaces() -> None:
 
 
 def test_dynamic_shared_memory_is_part_of_the_launch() -> None:
-    [launch] = emit_cuda.emit(bound_matmul(scope="shared.dyn"), cuda("sm_80")).plan.launches
+    [launch] = emit_gpu.emit(bound_matmul(scope="shared.dyn"), cuda("sm_80")).plan.launches
     assert launch.dynamic_shared_bytes == 2 * 16 * 16 * 4
 
 
@@ -58,4 +58,4 @@ def test_a_schedule_without_threads_is_rejected() -> None:
     a = te.placeholder((64,), name="a")
     module = tvm.IRModule({"main": te.create_prim_func([a, topi.tanh(a)])})
     with pytest.raises(EmitFailed):
-        emit_cuda.emit(module, cuda("sm_80"))
+        emit_gpu.emit(module, cuda("sm_80"))

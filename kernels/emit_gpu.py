@@ -1,4 +1,4 @@
-"""Scheduled TensorIR -> CUDA source and launch plan. Needs neither a GPU nor a CUDA toolkit."""
+"""Scheduled TensorIR -> the source of GPU kernels and a launch plan. Needs neither a GPU nor its toolkit."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ASYNC = "tirx.use_async_copy"
 
 
 class EmitFailed(Exception):
-    """TVM cannot lower the program to CUDA, e.g. because a loop is not bound to threads."""
+    """TVM cannot lower the program to a GPU, e.g. because a loop is not bound to threads."""
 
 
 @dataclass(frozen=True)
-class CudaProgram:
-    """CUDA source and how to run it."""
+class GpuProgram:
+    """CUDA or OpenCL C source and how to run it."""
 
     source: str
     plan: LaunchPlan
@@ -33,21 +33,21 @@ class CudaProgram:
 
 def emit(
     module: tvm.IRModule, target: Target, num_outputs: int = 1, options: Mapping[str, Any] | None = None
-) -> CudaProgram:
+) -> GpuProgram:
     """Lower the scheduled function `main`, whose last arguments are outputs, as `tvm.compile` does (30 to 70 ms).
 
-    `options` are added to those of the current PassContext. Copies of pipelined loops are asynchronous unless one of
-    the two turns that off. Raises EmitFailed when TVM rejects the schedule.
+    `options` are added to those of the current PassContext. Copies of pipelined loops are asynchronous on CUDA unless
+    one of the two turns that off. Raises EmitFailed when TVM rejects the schedule.
     """
     current = tvm.transform.PassContext.current()
-    config = {_ASYNC: True, **current.config, **(options or {})}
+    config = {_ASYNC: target.kind.name == "cuda", **current.config, **(options or {})}
     if "wmma." in tvm.ir.save_json(module):
         config[_MERGE] = True  # otherwise storage of two dtypes shares a buffer, which TVM's own checks reject
     with tvm.transform.PassContext(opt_level=current.opt_level, config=config):
         return _emit(module, target, num_outputs)
 
 
-def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> CudaProgram:
+def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
     arguments = _arguments(module["main"])
     try:
         module = tirx.transform.BindTarget(target.with_host(Target("llvm")))(module)
@@ -64,7 +64,7 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> CudaProgram
     if dtype is not None:
         source = tensor_cores.from_half(source, dtype)
     reader = _HostReader(host["main"], len(arguments), shared)
-    return CudaProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
+    return GpuProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
 
 
 def _arguments(func: tirx.PrimFunc) -> tuple[Argument, ...]:
