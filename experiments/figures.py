@@ -254,6 +254,14 @@ def onnx_backend(path: Path) -> Figures:
     return {"core": core, "all": every}
 
 
+def large_model(path: Path) -> Figures:
+    """Of experiments/large_model: the largest memory of each stage, and how long graphs take to come in."""
+    found = json.loads(path.read_text("utf-8"))
+    peaks = ", ".join(f"{name} {stage['peak_gib']:.1f} GiB" for name, stage in found["stages"].items())
+    seconds = ", ".join(f"{count} nodes {value:.1f} s" for count, value in found["import_s"].items())
+    return {"peaks": f"a model of {found['gib']:g} GiB: {peaks}", "seconds": seconds}
+
+
 def sharing(path: Path) -> Figures:
     """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
     columns = {
@@ -297,6 +305,7 @@ def _instead(row: Mapping[str, Any]) -> str:
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
     "nightly.json": nightly,
+    "large_model.json": large_model,
     "onnx_backend.json": onnx_backend,
     "sharing.json": sharing,
     "site.json": site,
