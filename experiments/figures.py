@@ -81,8 +81,8 @@ def site(path: Path) -> Figures:
     found = json.loads(path.read_text("utf-8"))
     opened = max(found["opened_s"].values())
     return {
-        "scale": f"The site of {found['cells']} cells and {found['nights']:,} nights takes {found['seconds']:.0f} s and "
-        f"{found['peak_MiB']} MiB; its largest page has {found['largest_page_bytes'] / 1e3:.0f} kB and opens in "
+        "scale": f"The site of {found['cells']} cells and {found['nights']:,} nights takes {found['seconds']:.0f} s "
+        f"and {found['peak_MiB']} MiB; its largest page has {found['largest_page_bytes'] / 1e3:.0f} kB and opens in "
         f"{opened:.2f} s"
     }
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
 
-GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
+GROUND_FLOOR = {"kernels": {"islpy", "llvmlite", "numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
 """Rooms that see nothing of ours but themselves, with the packages they may use."""
 
 FLOORS = (
@@ -46,14 +46,16 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
+    "islpy": ("kernels/raising/polyhedra.py",),
     "jinja2": ("tuner/report/", "tuner/site/"),
+    "llvmlite": ("kernels/raising/ir.py",),
     "matplotlib": ("tuner/report/",),
     "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
     "onnxruntime": (
         "tuner/baselines/exact_nodes.py",
         "tuner/baselines/onnxruntime.py",
-        "tuner/importers/onnx_runtime.py",
+        "tuner/importers/onnx_answers.py",
         "tuner/measure/pipeline.py",
     ),
     "openvino": ("tuner/baselines/openvino.py",),

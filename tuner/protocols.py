@@ -441,7 +441,8 @@ class ImportedModel:
 
     `module` is a relax IRModule with one function `main`, weights bound as constants, operators as
     the framework wrote them (cleaning is `tuner.graph`'s work). `model_spec` is JSON-able data from which
-    a child process can make the same model again, weights included: what the baselines are given.
+    a child process can make the same model again, weights included: what the baselines are given. `notes` are
+    sentences for the report: by which way the model came in, and what it has that the user's own has not.
 
     With a `plan`, `main` has the tuned parts side by side: it takes the inputs of the first, then those of the second,
     and returns their outputs in the same order. `inputs` are those of the whole model all the same.
@@ -453,6 +454,7 @@ class ImportedModel:
     inputs: tuple[InputSpec, ...]
     model_spec: Mapping[str, Any]
     plan: ModelPlan | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Baseline(Protocol):

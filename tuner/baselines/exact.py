@@ -90,7 +90,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         kwargs = kwargs or {}
         if not _writes(func):
             change = self.lifted if _moves(func) else self._noisy
-            args, kwargs = tree_map(change, args), tree_map(change, kwargs)
+            operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
+            args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
         return tree_map(self.lifted, func(*args, **kwargs))
 
     def lifted(self, value: Any) -> Any:
@@ -125,6 +126,11 @@ _MOVING = ("view", "expand", "transpose", "permute", "t", "slice", "select", "un
 
 def _moves(func: Any) -> bool:
     return func.overloadpacket.__name__ in _MOVING
+
+
+def _is_power(func: Any) -> bool:
+    """Whether its second operand is an exponent: a whole one must stay whole, as bases may be negative."""
+    return bool(func.overloadpacket.__name__ == "pow")
 
 
 def _writes(func: Any) -> bool:

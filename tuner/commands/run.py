@@ -145,6 +145,7 @@ class _Run(RunContext):
         began = time.monotonic()
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
+        self.notes += model.notes
         self.folder = run_folder(self.config, self.resume)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))

@@ -15,6 +15,8 @@ import numpy as np
 from kernels.passes import PASSES
 from kernels.space import Candidate
 from tuner import environment, files
+from tuner.baselines.original import FLAGS
+from tuner.commands import symbol
 from tuner.commands.prepare import RunContext, lowered, scratch
 from tuner.config import RunConfig
 from tuner.devices import resolve
@@ -82,7 +84,12 @@ def whole_model(
     entries = device.entries(model, libraries, run.config.baselines.models)
     comparison = compare(run, model, entries, device.references)
     check_original_weights(run, device, model, graph, available, comparison)
-    if why_not := why_not_exported(run, comparison):
+    why_not = why_not_exported(run, comparison)
+    if not why_not and "c" in model.model_spec:
+        run.progress.phase("putting the function back behind its symbol")
+        why_not, words = symbol.write(work / "export", model.model_spec, run.target.threads)
+        comparison.notes += words
+    if why_not:
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
     files.replace_folder(work / "export", run.folder / "export")
@@ -123,6 +130,11 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
     _, result = comparison.result.main(TUNED, UNTUNED)
     if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"
+    for name in FLAGS:
+        if name in comparison.settings:
+            _, result = comparison.result.main(TUNED, name)
+            if result.verdict(TUNED, name).label is Label.SLOWER:
+                return "it is slower than the original"
     return ""
 
 
@@ -227,6 +239,10 @@ def rebuild_export(
         }
         executables = assembled(model, graph, assembly, rebuilt)
         export(model, graph, executables, work, target, versions, assembly)
+        if "c" in model.model_spec:
+            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
+            if why_not:
+                raise UserError(f"{folder.name}: {why_not}", "run it again")
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()

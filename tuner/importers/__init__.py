@@ -38,7 +38,15 @@ def _load_torch(model_spec: ModelSpec) -> ImportedModel:
     return load(model_spec)
 
 
-IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
+def _load_c(model_spec: ModelSpec) -> ImportedModel:
+    from tuner.importers.c_function import load
+
+    return load(model_spec)
+
+
+IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = dict(
+    onnx=_load_onnx, torch=_load_torch, llvm=_load_c
+)  # as keywords: `llvm` names what is read here, and no kind of device
 
 
 def load(
@@ -48,15 +56,17 @@ def load(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    raising: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
-    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
+    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable` or `llvm:FILE`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
     of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
+    `raising` is for functions of C alone: `function`, `sizes` and `allow_reassociation`.
     `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. Raises
     ModelError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims))
+    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims, raising))
 
 
 def make_model_spec(
@@ -66,6 +76,7 @@ def make_model_spec(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    raising: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
     if batch is not None and batch < 1:
@@ -87,6 +98,7 @@ def make_model_spec(
         "dims": dict(dims or {}),
         "weights": weights,
         "seed": seed,
+        **({} if raising is None else {"raising": dict(raising)}),
     }
 
 

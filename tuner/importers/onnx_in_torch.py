@@ -55,7 +55,7 @@ def to_module(
     return module, tensors
 
 
-_SEVERAL = ("Split", "TopK")
+_SEVERAL = ("GRU", "LSTM", "RNN", "Split", "TopK")
 """Operators whose torch form returns a tuple."""
 
 
@@ -145,7 +145,7 @@ class _Builder:
             with warnings.catch_warnings():
                 # The array is a read-only view of the protobuf's bytes; nothing writes to it.
                 warnings.simplefilter("ignore", UserWarning)
-                tensor = torch.from_numpy(array_of(self.stored[name]))
+                tensor = _tensor(array_of(self.stored[name]))
             self.root.register_buffer(attribute, tensor.clone())
             self.values[name] = self.graph.get_attr(attribute)
         return self.values[name]
@@ -190,8 +190,15 @@ def _as_tensors(value: Any) -> Any:
     return torch.from_numpy(np.array(value)) if numbers else value
 
 
+def _tensor(array: Array) -> torch.Tensor:
+    """A tensor of the array's type; torch does not know numpy's bfloat16."""
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+
+
 def _plain(value: Any) -> Any:
     """An attribute as plain Python: text for bytes, a tuple for a list."""
     if isinstance(value, bytes):
         return value.decode()
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_plain(part) for part in value) if isinstance(value, list) else value

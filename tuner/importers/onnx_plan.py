@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from tuner.errors import ModelError
+from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_clean import rename_inputs
 from tuner.importers.onnx_cut import cut, drop_unread
 from tuner.importers.onnx_file import described, operator_of
@@ -41,6 +42,8 @@ def planned(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]
     failed: dict[str, str] = {}
     refused: Counter[str] = Counter()
     if kept_out(model, failed):
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise MissingPackage("onnxruntime", "a model of which a part is not compiled", "onnx")
         drop_unread(model.graph)
         complete(model)
     for _ in range(_TRIES):

@@ -6,19 +6,23 @@ Without ONNX Runtime nothing of it is known.
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from tuner.importers.onnx_clean import read_by
 from tuner.importers.onnx_fold import try_to_infer
-from tuner.importers.onnx_parts import dtype_of, one_node, types_of
+from tuner.importers.onnx_loops import kept_by_loops
+from tuner.importers.onnx_parts import one_node, types_of
 from tuner.importers.onnx_shapes import known_shapes, without_weights
+from tuner.process.limits import for_compilers
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 _STANDARD = ("", "ai.onnx")
 _ROUNDS = 8
+_ANSWER_S = 60.0
 
 _LIKE_OPERAND = {
     "Binarizer": TensorProto.FLOAT, "Imputer": 0, "LabelEncoder": 0, "Normalizer": TensorProto.FLOAT,
@@ -36,43 +40,34 @@ _CODES = {
 
 
 def complete(model: onnx.ModelProto) -> None:
-    """Write what follows from what ONNX Runtime knows of operators that are not of the standard, in place.
-
-    Without ONNX Runtime, or where it does not take the model, that is only what is known of a few of them here.
+    """Write the shapes that the inference of the `onnx` package leaves out, in place: what follows from what ONNX
+    Runtime knows of operators that are not of the standard, from what is known of a few of them here, and from loops.
     """
     graph = model.graph
-    if all(node.domain in _STANDARD for node in graph.node):
-        return
-    known = _told_by_runtime(model)
+    others = any(node.domain not in _STANDARD for node in graph.node)
+    known = _told_by_runtime(model) if others else {}
     for _ in range(_ROUNDS):
-        try_to_infer(model, [helper.make_value_info(name, kind) for name, kind in known.items()])
-        shapes, types, more = known_shapes(graph), types_of(graph), False
-        for node in graph.node:
-            made = node.output[0]
-            if node.domain != "ai.onnx.ml" or node.op_type not in _LIKE_OPERAND or node.input[0] not in shapes:
-                continue
-            code = _LIKE_OPERAND[node.op_type] or (types[made].tensor_type.elem_type if made in types else 0)
-            if code and made not in shapes:
-                known[made] = helper.make_tensor_type_proto(code, list(shapes[node.input[0]]))
-                more = True
+        if known:
+            try_to_infer(model, [helper.make_value_info(name, kind) for name, kind in known.items()])
+        shapes = known_shapes(graph)
+        more = {name: kind for name, kind in {**_like_operands(model), **kept_by_loops(model)}.items()
+                if name not in shapes}  # fmt: skip
         if not more:
             return
+        known |= more
 
 
-def _told_by_runtime(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    """The types of the tensors that nodes make, with their shapes where these are static. Of a scalar ONNX Runtime says
-    the same as of a shape that it does not know."""
-    light = without_weights(model)
-    del light.graph.output[:]
-    light.graph.output.extend(onnx.ValueInfoProto(name=name) for n in light.graph.node for name in n.output if name)
-    session = _session(light.SerializeToString(), optimized=False)
-    told = {}
-    for value in session.get_outputs() if session is not None else ():
-        code = _CODES.get(value.type.removeprefix("tensor(").removesuffix(")"))
-        if code is not None:
-            static = bool(value.shape) and all(isinstance(extent, int) for extent in value.shape)
-            told[value.name] = helper.make_tensor_type_proto(code, value.shape if static else None)
-    return told
+def _like_operands(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """The types of what operators of `_LIKE_OPERAND` make, where they are known."""
+    shapes, types = known_shapes(model.graph), types_of(model.graph)
+    found = {}
+    for node in model.graph.node:
+        if node.domain == "ai.onnx.ml" and node.op_type in _LIKE_OPERAND and node.input[0] in shapes:
+            made = node.output[0]
+            code = _LIKE_OPERAND[node.op_type] or (types[made].tensor_type.elem_type if made in types else 0)
+            if code:
+                found[made] = helper.make_tensor_type_proto(code, list(shapes[node.input[0]]))
+    return found
 
 
 def computes(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
@@ -81,41 +76,33 @@ def computes(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     stored = {tensor.name for tensor in model.graph.initializer}
     read = [name for name in dict.fromkeys(read_by(node)) if name and name not in stored]
     types, shapes = types_of(model.graph), known_shapes(model.graph)
-    dtypes = {name: dtype_of(types[name]) for name in read if name in types and name in shapes}
-    if len(dtypes) < len(read) or None in dtypes.values():
+    if any(name not in types or name not in shapes for name in read):
         return False
-    session = _session(one_node(model, node, read, [name for name in node.output if name]))
-    if session is None:
-        return False
-    given = {name: np.ones(shapes[name], dtype) for name, dtype in dtypes.items()}
-    try:
-        session.run(None, given)
-    except _refusals():
-        return False
-    return True
+    return bool(_asked("computes", one_node(model, node, read, [name for name in node.output if name])))
 
 
-def _session(model: bytes, optimized: bool = True) -> Any:
-    """A session; None without ONNX Runtime, or where it refuses the model."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # fatal ones only: the reason is of no use here
-    options.intra_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _refusals():
-        return None
+def _told_by_runtime(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """The types of the tensors that nodes make, with their shapes where these are static. Of a scalar ONNX Runtime says
+    the same as of a shape that it does not know."""
+    light = without_weights(model)
+    del light.graph.output[:]
+    light.graph.output.extend(onnx.ValueInfoProto(name=name) for n in light.graph.node for name in n.output if name)
+    told = {}
+    for name, kind, shape in _asked("types", light.SerializeToString()) or ():
+        code = _CODES.get(kind.removeprefix("tensor(").removesuffix(")"))
+        if code is not None:
+            static = bool(shape) and all(isinstance(extent, int) for extent in shape)
+            told[name] = helper.make_tensor_type_proto(code, shape if static else None)
+    return told
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    return (
-        errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException,
-        RuntimeError, ValueError,
-    )  # fmt: skip
+def _asked(question: str, model: bytes) -> Any:
+    """What ONNX Runtime answers in a child, since a model may crash it; None where it does not."""
+    with tempfile.NamedTemporaryFile(suffix=".onnx", prefix="tuner-") as file:
+        file.write(model)
+        file.flush()
+        with Child("tuner.importers.onnx_answers:RuntimeAnswers", limits=for_compilers()) as child:
+            try:
+                return child.call(question, _ANSWER_S, path=file.name)
+            except (ChildDied, ChildTimeout, ChildError):
+                return None

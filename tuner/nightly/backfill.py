@@ -112,9 +112,9 @@ def at(
             return measured, then(job, measurer, measured)
     except Unbuildable as error:
         return Measured().failed(Outcome.BROKEN, f"commit {commit[:12]}: {error}"), ()
-    except TunerError as error:
+    except (TunerError, OSError) as error:
         files.require_room(out)
-        return Measured().failed(Outcome.BROKEN, error.message), ()
+        return Measured().failed(Outcome.BROKEN, error.message if isinstance(error, TunerError) else str(error)), ()
 
 
 def _night(history: History, commit: str) -> Night:

@@ -39,7 +39,8 @@ _BASELINE_SHARE = 0.5
 class Request:
     """What is to be compared: the run file of the model, our exported models by entry, baselines by name.
 
-    `reverse`: entries are started and timed in the opposite order.
+    `machine`: where what is known of this machine is kept. `reverse`: entries are started and timed in the opposite
+    order.
     """
 
     run_file: str
@@ -47,6 +48,7 @@ class Request:
     baselines: Sequence[str]
     seconds: float
     seed: int
+    machine: str
     reverse: bool = False
 
 
@@ -88,7 +90,7 @@ def compare(request: Request, work: Path) -> Answer:
     answer = Answer(inputs=[f"{spec.name}: {spec.dtype} {list(spec.shape)}" for spec in model.inputs])
     inputs = model_inputs(model.inputs, model.model_spec, request.seed)
     baselines = _baselines(config, target, model, request.baselines, work) if request.baselines else []
-    probe = resolve.kind_of(target).state_probe(target.threads, work)
+    probe = resolve.kind_of(target).state_probe(target.threads, Path(request.machine))
     share = (1.0 - _BASELINE_SHARE * bool(baselines)) / PASSES
     try:
         for number in range(PASSES):

@@ -51,7 +51,7 @@ class CellConfig:
 class NightConfig:
     """A night. `budget_s` is for all cells; `compare_s` for the interleaved comparison of one cell; `searches`: how
     many seeds have to agree before a slower search result counts. `on_regression` and `on_end` are commands with their
-    arguments. `database` holds the history, `out` the artifacts, summaries and the site; `url` is where the site will be
+    arguments. `database` holds the history, `out` the artifacts, summaries and the site; `url`: where that will be
     published."""
 
     cells: tuple[CellConfig, ...]

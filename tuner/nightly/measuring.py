@@ -49,6 +49,13 @@ class Job:
     left_s: Callable[[], float]
     tree: Tree = field(default_factory=Tree.here)
 
+    @property
+    def machine(self) -> Path:
+        """The folder in whose `.machine` is kept what was measured of this machine: once, and not for each cell."""
+        folder = Path(self.night.out).absolute() / "machine"
+        (folder / ".machine").mkdir(parents=True, exist_ok=True)
+        return folder
+
     def limit_s(self, most_s: float) -> float:
         """The time of a step: `most_s`, or what is left of the night."""
         return min(most_s, max(self.left_s(), 1.0))
@@ -165,6 +172,8 @@ class ModelMeasurer:
         tree = _with_model(job, document)
         run_file = folder / "cell.yaml"
         write_aside(run_file, strict_yaml.dump(document).encode())
+        (folder / "runs").mkdir()
+        (folder / "runs" / ".machine").symlink_to(job.machine / ".machine")
         arguments = ["tuner", "run", str(run_file.absolute()), "--out", str((folder / "runs").absolute())]
         limit_s = job.limit_s(4.0 * job.cell.budget_s + _IMPORT_S)
         step = steps.run(tree, arguments, folder / "log.txt", limit_s)
@@ -207,7 +216,7 @@ class ModelMeasurer:
         write_aside(run_file, strict_yaml.dump(run_document(job.cell)).encode())
         request = Request(
             str(run_file.absolute()), {name: str(folder.absolute()) for name, folder in exports.items()},
-            list(baselines), job.night.compare_s, job.cell.seed + reverse, reverse,
+            list(baselines), job.night.compare_s, job.cell.seed + reverse, str(job.machine), reverse,
         )  # fmt: skip
         request_file, answer_file = (job.work / name for name in ("request.json", "answer.json"))
         answer_file.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
-from tuner.errors import TunerError, UserError
+from tuner.errors import OutputError, TunerError, UserError
 from tuner.nightly import commits, installed, summary
 from tuner.nightly.artifacts import Artifacts
 from tuner.nightly.config import CellConfig, NightConfig, load
@@ -66,7 +66,13 @@ def run(path: str, progress: Progress, measurers: Mapping[str, Measurer] | None 
         salvage.open_store(config.database, notes.append).close()
         with History(config.database) as history:
             one = _Night(config, path, history, progress, measurers or default_measurers(), notes)
-            return one.execute()
+            try:
+                return one.execute()
+            except OSError as error:
+                files.require_room(out)
+                raise OutputError(
+                    f"{error.filename or out}: {error.strerror}", "what was stored is kept; run the same command again"
+                ) from error
 
 
 def default_measurers() -> dict[str, Measurer]:
@@ -199,9 +205,9 @@ class _Night:
         measurer = self.measurers[cell.kind]
         try:
             measured = measurer.measure(job)
-        except TunerError as error:
-            files.require_room(self.out)
-            measured = Measured().failed(Outcome.BROKEN, error.message)
+        except (TunerError, OSError) as error:
+            files.require_room(self.out)  # where the disk is full, it is not the cell
+            measured = Measured().failed(Outcome.BROKEN, error.message if isinstance(error, TunerError) else str(error))
         name = "" if reference is None else reference.night
         if cell.kind == "space":
             accepted = self.history.acceptances(key.id)

@@ -1,19 +1,15 @@
-"""A recorded space as a cell: the quality of the search, with no device and no noise but that of the seeds.
-
-As a program, `python -m tuner.nightly.spaces REQUEST ANSWER`, it plays the searches.
-"""
+"""A recorded space as a cell: the quality of the search, with no device and no noise but that of the seeds."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-import sys
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tuner.errors import TunerError
 from tuner.files import write_aside
-from tuner.nightly import steps
+from tuner.nightly import played, steps
 from tuner.nightly.measuring import Job, Measured
 from tuner.nightly.structure import read_json
 from tuner.nights import Outcome
@@ -59,37 +55,13 @@ class SpaceMeasurer:
         request_file, answer_file = job.work / f"{name}.json", job.work / f"{name}-answer.json"
         answer_file.unlink(missing_ok=True)
         write_aside(request_file, json.dumps(request).encode())
-        arguments = ["tuner.nightly.spaces", str(request_file.absolute()), str(answer_file.absolute())]
-        step = steps.run(job.tree, arguments, job.work / f"{name}.txt", job.limit_s(_EACH_S * len(seeds)))
+        program, tree = "tuner.nightly.played", job.tree
+        if not tree.mine:  # an earlier commit does not have it
+            program, tree = played.__name__.rpartition(".")[2], dataclasses.replace(tree, models=job.work.absolute())
+            shutil.copyfile(played.__file__, job.work / f"{program}.py")
+        arguments = [program, str(request_file.absolute()), str(answer_file.absolute())]
+        step = steps.run(tree, arguments, job.work / f"{name}.txt", job.limit_s(_EACH_S * len(seeds)))
         answer = read_json(answer_file)
         if not answer:
             return [], 0.0, f"the searches: {step.failed or 'no answer'}"
         return [float(value) for value in answer["by_seed"]], float(answer["own_s"]), ""
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Play the searches of a request in a file. Returns an exit code; says why on stderr."""
-    from tuner.commands.simulate import play
-    from tuner.search import STRATEGIES
-    from tuner.simulate.recording import read
-
-    request_file, answer_file = map(Path, arguments)
-    request = json.loads(request_file.read_text(encoding="utf-8"))
-    try:
-        if request["strategy"] not in STRATEGIES:
-            raise TunerError(f"no strategy {request['strategy']!r}; there are: {', '.join(STRATEGIES)}")
-        recording = read(Path(request["space"]))
-        evaluations = min(request["evaluations"], len(recording))
-        runs = [play(recording, request["strategy"], evaluations, seed) for seed in request["seeds"]]
-    except TunerError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        return error.exit_code
-    best = [float(run.best_so_far(evaluations)[-1]) for run in runs]
-    by_seed = [math.log(seconds / recording.best_s) if math.isfinite(seconds) else math.log(100.0) for seconds in best]
-    answer = {"by_seed": by_seed, "own_s": sum(run.own_s for run in runs)}
-    write_aside(answer_file, json.dumps(answer).encode())
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -33,7 +33,8 @@ def model(
 
 def weights(*shape: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(list(shape))
-    return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    drawn: NDArray[np.float32] = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    return drawn
 
 
 def detector() -> onnx.ModelProto:
@@ -102,6 +103,30 @@ def branches() -> onnx.ModelProto:
     return model(nodes, inputs, [value("y", IMAGES)], {"w1": weights(8, 3, 3, 3), "w2": weights(8, 8, 3, 3)})
 
 
+def refined() -> onnx.ModelProto:
+    """A Loop that goes on while a sum is large, which keeps the shape of its state, between two products."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Mul", ["state", "r"], ["next"]),
+            helper.make_node("ReduceSum", ["next"], ["sum"], keepdims=0),
+            helper.make_node("Greater", ["sum", "least"], ["goes"]),
+        ],
+        "body",
+        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("state", ["n", "c"])],
+        [value("goes", [], TensorProto.BOOL), value("next", ["n", "c"])],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["d"]),
+        helper.make_node("Sigmoid", ["d"], ["r"]),
+        helper.make_node("Loop", ["most", "", "r"], ["last"], body=body),
+        helper.make_node("MatMul", ["last", "w2"], ["y"]),
+    ]
+    constants = {
+        "w1": weights(32, 64), "w2": weights(64, 16), "most": np.array(6), "least": np.array(20.0, np.float32),
+    }  # fmt: skip
+    return model(nodes, [value("x", [4, 32])], [value("y", [4, 16])], constants)
+
+
 def sequences() -> onnx.ModelProto:
     """A tensor that is split into a sequence, of which one is read again; the sequence is an output, too."""
     nodes = [
@@ -142,4 +167,7 @@ def words() -> onnx.ModelProto:
     return model(nodes, inputs, outputs, constants, {ml: 2})
 
 
-ALL = {"detector": detector, "positions": positions, "branches": branches, "sequences": sequences, "words": words}
+ALL = {
+    "detector": detector, "positions": positions, "branches": branches, "refined": refined, "sequences": sequences,
+    "words": words,
+}  # fmt: skip

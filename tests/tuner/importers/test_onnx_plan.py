@@ -41,6 +41,7 @@ def order(found: ImportedModel) -> list[str]:
         ("detector", [TUNED, "NonMaxSuppression"]),
         ("positions", [TUNED, "NonZero", TUNED]),
         ("branches", [TUNED, "If", TUNED]),
+        ("refined", [TUNED, "Loop", TUNED]),
         ("sequences", [TUNED, "SplitToSequence, SequenceAt", TUNED]),
         ("words", ["ai.onnx.ml.LabelEncoder, ai.onnx.ml.Scaler", TUNED, "Gather"]),
     ],

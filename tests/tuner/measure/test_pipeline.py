@@ -111,7 +111,7 @@ def test_the_exported_folder_runs_by_itself(make: Callable[[str], Made], tmp_pat
     manifest = library.read_manifest(made.folder)
     assert [spec["name"] for spec in manifest["inputs"]] == [spec.name for spec in made.model.inputs]
     assert [segment["kind"] for segment in manifest["segments"]].count("island") >= 1
-    np.savez(tmp_path / "in.npz", **{spec.name: array for spec, array in zip(made.model.inputs, inputs, strict=True)})
+    np.savez(tmp_path / "in.npz", *inputs)
     done = _run(made.folder, str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
     assert done.returncode == 0, done.stderr
     assert "ms for one call" in done.stdout

@@ -15,6 +15,7 @@ import pytest
 
 from tests.tuner.nightly import synthetic
 from tests.tuner.nightly.synthetic import Synthetic
+from tests.tuner.test_files import mounted
 from tuner.errors import OutputError
 from tuner.nightly import browse, night
 from tuner.nightly.measuring import Job, Measurer
@@ -132,6 +133,7 @@ def test_a_run_file_that_cannot_be_read_is_one_broken_cell_with_its_history(tmp_
 KILLED = """
 import io, os, signal, sys
 from tests.tuner.nightly.synthetic import Synthetic
+from tests.tuner.test_files import mounted
 from tuner.nightly import night
 from tuner.progress import Progress
 
@@ -231,3 +233,70 @@ def test_a_night_of_another_file_is_not_gone_on_with(tmp_path: Path) -> None:
     with History(f"sqlite:///{tmp_path / 'h.db'}") as history:
         first, second = history.nights()
         assert not first.ended_at and second.ended_at
+
+
+FULL = """
+import io, sys
+from pathlib import Path
+from tests.tuner.nightly import synthetic
+from tests.tuner.nightly.synthetic import Synthetic
+from tests.tuner.test_files import mounted
+from tuner.errors import TunerError
+from tuner.nightly import night
+from tuner.progress import Progress
+from tuner.store.history import History
+
+folder = Path(sys.argv[1])
+ballast, asked = folder / "ballast", []
+
+def fill(job):
+    asked.append(job.cell.name)
+    if len(asked) == 2:
+        with open(ballast, "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+path = synthetic.config(folder, "a b c")
+try:
+    night.run(path, Progress(io.StringIO()), {"model": Synthetic(before=fill)})
+except TunerError as error:
+    print(error.exit_code, error.message)
+ballast.unlink()
+night.run(path, Progress(io.StringIO()), {"model": Synthetic()})
+with History(f"sqlite:///{folder / 'h.db'}") as history:
+    [one] = history.nights()
+    print(sorted(r.cell.name for r in history.results()), bool(one.ended_at), history.damaged)
+"""
+
+
+def test_a_full_disk_ends_the_night_with_3_and_loses_nothing(tmp_path: Path) -> None:
+    wrap = mounted(tmp_path, "size=6m")
+    done = subprocess.run(
+        [*wrap, sys.executable, "-c", FULL, str(tmp_path / "disk")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stdout + done.stderr
+    assert lines[0].startswith("3 ")
+    assert lines[1] == "['a', 'b', 'c'] True 0"
+
+
+def test_a_cell_that_hangs_is_broken_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+    """The program that the cell's tree runs never ends."""
+    from tuner.nightly.config import load
+    from tuner.nightly.measuring import ModelMeasurer
+    from tuner.nightly.steps import Tree
+
+    (tmp_path / "tree" / "tuner").mkdir(parents=True)
+    (tmp_path / "tree" / "tuner" / "__main__.py").write_text("import time\ntime.sleep(987)\n")
+    config = load(synthetic.config(tmp_path, "a"))
+    (tmp_path / "work").mkdir()
+    tree = Tree(tmp_path / "tree", sys.executable)
+    measured = ModelMeasurer().measure(Job(config.cells[0], config, None, tmp_path / "work", lambda: 1.0, tree))
+    assert measured.outcome is Outcome.BROKEN and "no end within 1 s: killed" in measured.reason

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX
+from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
@@ -41,7 +42,7 @@ _AUTOTUNE_S = 150.0
 class Cpu:
     """Implements `Device`. Kernels run in a child with the model's threads; the model is linked from their objects."""
 
-    references = ("onnxruntime", "torch")
+    references = ("onnxruntime", "torch", PRECISE)
     runs_models = True
 
     def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
@@ -98,6 +99,9 @@ class Cpu:
         in float64."""
         compiled = {name: compiled_entry(name, library, self._threads) for name, library in libraries.items()}
         entries = [compiled[TUNED]]
+        if "c" in model.model_spec:  # a raised function: its own code is the baseline and the reference
+            entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
+            return [*entries, *_originals(model.model_spec)]
         for name in baselines:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
@@ -118,3 +122,12 @@ class Cpu:
     def close(self) -> None:
         self.builder.close()
         self.bench.close()
+
+
+def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
+    """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
+    names = [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] else [PRECISE]
+    return [
+        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
+        for name in names
+    ]
