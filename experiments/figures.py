@@ -285,6 +285,14 @@ def onnx_backend(path: Path) -> Figures:
     return {"core": core, "all": every}
 
 
+def large_model(path: Path) -> Figures:
+    """Of experiments/large_model: the largest memory of each stage, and how long graphs take to come in."""
+    found = json.loads(path.read_text("utf-8"))
+    peaks = ", ".join(f"{name} {stage['peak_gib']:.1f} GiB" for name, stage in found["stages"].items())
+    seconds = ", ".join(f"{count} nodes {value:.1f} s" for count, value in found["import_s"].items())
+    return {"peaks": f"a model of {found['gib']:g} GiB: {peaks}", "seconds": seconds}
+
+
 def sharing(path: Path) -> Figures:
     """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
     columns = {
@@ -344,6 +352,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
     "field.json": field,
     "nightly.json": nightly,
+    "large_model.json": large_model,
     "onnx_backend.json": onnx_backend,
     "opencl_kernels.json": opencl_kernels,
     "opencl_models.json": opencl_models,
