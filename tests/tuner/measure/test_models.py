@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.tuner.measure import services
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, compare_models
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, Timing, compare_models
 
 
 def spec(name: str, **settings: Any) -> EntrySpec:
@@ -19,7 +19,7 @@ def spec(name: str, **settings: Any) -> EntrySpec:
 
 def compared(folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",)) -> ModelComparison:
     inputs = [np.ones((4, 4), dtype=np.float32)]
-    return compare_models(specs, references, inputs, folder, 1, 0.5, 10, 0, lambda message: None)
+    return compare_models(specs, references, inputs, folder, 1, Timing(lambda: 0.5, 10), 0, lambda message: None)
 
 
 def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> None:
