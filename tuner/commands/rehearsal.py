@@ -99,7 +99,7 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
     shutil.rmtree(folder, ignore_errors=True)
     exact = None
     if EXACT in specs:
-        exact = ExactRun(specs[EXACT], sets, run.work, run.target.threads)
+        exact = ExactRun(specs[EXACT], sets, run.work, run.target.threads, run.interrupted)
         exact.compute(min(2 * EXACT_S, _EXACT_SHARE * run.total.left_s))
     return Rehearsal(assembled - began, answer_s, exact)
 

@@ -198,7 +198,8 @@ def _timing(run: RunContext, references: Sequence[str], exact: ExactRun | None) 
         return max(starting_s - (total.clock() - began), 0.0)
 
     began = total.clock()
-    return Timing(lambda: total.allowed_s(Phase.COMPARISON, usual_s), settings.compare_rounds, start_s, total.limited)
+    rounds = settings.compare_rounds
+    return Timing(lambda: total.allowed_s(Phase.COMPARISON, usual_s), rounds, start_s, total.limited, run.interrupted)
 
 
 def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:

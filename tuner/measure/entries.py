@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array
+from tuner.protocols import Array, Stop
 
 TUNED = "tuned"
 UNTUNED = "untuned"
@@ -20,6 +21,8 @@ EXACT = "float64"
 """The entry that is not timed: the model in float64, by which all others are checked."""
 
 PREPARE_S = 300.0
+_LOOK_S = 0.5  # between two looks at whether to stop
+_REPLY_S = 10.0
 SHOWN = 300  # characters of a child's error that a note repeats
 
 
@@ -34,10 +37,25 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
 
 
-def prepare(child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S) -> Mapping[str, Any]:
+def call(child: Child, stop: Stop, op: str, timeout_s: float, **arguments: Any) -> Any:
+    """`Child.call`, and a ChildTimeout soon after `stop()` is true."""
+    child.submit(op, **arguments)
+    end = time.monotonic() + timeout_s
+    while not child.ready(min(max(end - time.monotonic(), 0.0), _LOOK_S)):
+        if stop() or time.monotonic() >= end:
+            break
+    else:
+        return child.result(_REPLY_S)
+    child.kill()
+    raise ChildTimeout("the run was interrupted" if stop() else f"no reply within {timeout_s:.3g} s")
+
+
+def prepare(
+    child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S, stop: Stop = lambda: False
+) -> Mapping[str, Any]:
     """Load the model in its child and write its outputs; its settings in words and the seconds of loading. Raises the
     errors of a child."""
-    prepared: Mapping[str, Any] = child.call("prepare", timeout_s, inputs_npz_path=str(inputs))
+    prepared: Mapping[str, Any] = call(child, stop, "prepare", timeout_s, inputs_npz_path=str(inputs))
     child.call("outputs", timeout_s, path=str(outputs))
     return prepared
 

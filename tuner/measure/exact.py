@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tuner.measure.accuracy import Yardstick
-from tuner.measure.entries import SHOWN, EntrySpec, store
+from tuner.measure.entries import SHOWN, EntrySpec, call, store
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array
+from tuner.protocols import Array, Stop
 
 EXACT_S = 120.0
 """The longest that one set of inputs may take."""
@@ -22,10 +22,13 @@ EXACT_S = 120.0
 class ExactRun:
     """What is right for the sets of inputs `sets`. `spec` is how the model is started in float64.
 
-    `missing` says in words why there is nothing to check by; "" while there may be.
+    `stop` ends a computation early. `missing` says in words why there is nothing to check by; "" while there may be.
     """
 
-    def __init__(self, spec: EntrySpec, sets: Sequence[Sequence[Array]], folder: Path, threads: int) -> None:
+    def __init__(
+        self, spec: EntrySpec, sets: Sequence[Sequence[Array]], folder: Path, threads: int, stop: Stop = lambda: False
+    ) -> None:
+        self._stop = stop
         self._spec, self._sets, self._folder, self._threads = spec, sets, folder, threads
         self._units: dict[int, float] = {}
         self.missing = ""
@@ -44,9 +47,10 @@ class ExactRun:
                 seconds = min((deadline - time.monotonic()) / (len(wanted) - place), EXACT_S)
                 inputs = store(self._sets[number], self._folder / f"exact-inputs-{number}.npz")
                 try:
-                    reply = child.call(
-                        "outputs", seconds, inputs_npz_path=str(inputs), path=str(self._path(number)), within_s=seconds
-                    )
+                    reply = call(
+                        child, self._stop, "outputs", seconds,
+                        inputs_npz_path=str(inputs), path=str(self._path(number)), within_s=seconds,
+                    )  # fmt: skip
                 except (ChildDied, ChildTimeout, ChildError) as error:
                     self.missing = str(error)[:SHOWN]
                     return

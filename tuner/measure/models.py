@@ -28,7 +28,7 @@ from tuner.measure.states import StateProbe
 from tuner.outputs import OutputCheck, check_outputs
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array
+from tuner.protocols import Array, Stop
 
 __all__ = [
     "EXACT", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once", "compare_models",
@@ -64,13 +64,15 @@ class Timing:
 
     `rounds_s` are the seconds for the rounds, asked when they begin, of which there are at least `min_rounds`.
     `start_s`: within how many seconds an entry must be ready, asked when its turn comes; 0: it is left out. `limited`:
-    no more than that in any case; then rounds end when their seconds do.
+    no more than that in any case; then rounds end when their seconds do. Once `stop()` is true no further entry is
+    started, but what verifies, and the rounds end as soon as the tuned model was timed.
     """
 
     rounds_s: Callable[[], float]
     min_rounds: int
     start_s: Callable[[str], float] = lambda name: PREPARE_S
     limited: bool = False
+    stop: Stop = lambda: False
 
 
 @dataclass
@@ -119,7 +121,8 @@ def compare_models(
     try:
         for spec in specs:
             progress(f"preparing {spec.name}")
-            started.start(spec, timing.start_s(spec.name))
+            verifies = spec.name == TUNED or spec.name in references
+            started.start(spec, timing.start_s(spec.name), (lambda: False) if verifies else timing.stop)
         verifier = _Verifier(exact, references, [inputs, more_inputs] if more_inputs else [inputs], folder, threads)
         wrong = verifier.look(started.outputs, comparison)
         tuned = next((spec for spec in specs if spec.name == TUNED), None)
@@ -143,6 +146,7 @@ def compare_models(
             incumbent=TUNED if TUNED in started.outputs and TUNED not in slow else None,
             probe=probe,
             limited=timing.limited,
+            stop=timing.stop,
         )
         comparison.peak_bytes = {
             e.name: peak for e in started.entries if (peak := _peak_bytes(e, comparison)) is not None
@@ -170,15 +174,16 @@ class _Started:
         self.entries: list[BenchmarkEntry] = []
         self.outputs: dict[str, list[Array]] = {}
 
-    def start(self, spec: EntrySpec, within_s: float = PREPARE_S) -> None:
+    def start(self, spec: EntrySpec, within_s: float = PREPARE_S, stop: Stop = lambda: False) -> None:
         """Start one, or note why it does not."""
-        if within_s <= 0.0:
-            self._comparison.notes.append(f"{spec.name} is not compared: no time is left for it")
+        if within_s <= 0.0 or stop():
+            why = "the run was interrupted" if within_s > 0.0 else "no time is left for it"
+            self._comparison.notes.append(f"{spec.name} is not compared: {why}")
             return
         child = Child(spec.service, spec.settings, env=thread_env(self._threads))
         path = self._folder / f"outputs-{spec.name}.npz"
         try:
-            prepared = prepare(child, self._inputs, path, min(spec.prepare_s, within_s))
+            prepared = prepare(child, self._inputs, path, min(spec.prepare_s, within_s), stop)
         except (ChildDied, ChildTimeout, ChildError) as error:
             self._comparison.notes.append(f"{spec.name} is not compared: {str(error)[:SHOWN]}")
             child.close()
