@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,11 @@ class Shares:
         pairs = itertools.combinations(self.writes, 2)
         return not any(_meet(a, b) for one, other in pairs for a in one for b in other)
 
+    def largest(self) -> float:
+        """How many times an equal part of what is written the largest part is, as far as the boxes tell."""
+        written = [sum(math.prod(end - begin for begin, end in box) for _, box in boxes) for boxes in self.writes]
+        return len(written) * max(written) / sum(written) if any(written) else 1.0
+
     def to_json(self) -> dict[str, Any]:
         return {name: [sorted(boxes) for boxes in getattr(self, name)] for name in ("reads", "writes")}
 
@@ -48,6 +54,22 @@ def _meet(a: tuple[int, Box], b: tuple[int, Box]) -> bool:
     return same and all(
         begin < other_end and other < end for (begin, end), (other, other_end) in zip(a[1], b[1], strict=True)
     )
+
+
+def divided_along(found: Shares) -> int | None:
+    """The one axis of the output along which the threads' parts lie beside one another; None where there is none."""
+    spans = []
+    for boxes in found.writes:
+        last = max((number for number, _ in boxes), default=None)
+        spans.append([box for number, box in boxes if number == last])
+    if not all(spans) or len({len(box) for span in spans for box in span}) != 1:
+        return None
+    hulls = [[(min(b for b, _ in axis), max(e for _, e in axis)) for axis in zip(*span, strict=True)] for span in spans]
+    apart = [
+        n for n, parts in enumerate(zip(*hulls, strict=True))
+        if all(a[1] <= b[0] or b[1] <= a[0] for a, b in itertools.combinations(parts, 2))
+    ]  # fmt: skip
+    return apart[0] if len(apart) == 1 and len(hulls) > 1 else None
 
 
 def shares(function: tirx.PrimFunc, threads: int) -> Shares:
@@ -69,7 +91,7 @@ def _of_thread(
         parallel = False
         nothing = False
         for loop in loops:
-            begin, extent = int(loop.min), int(loop.extent)
+            begin, extent = int(loop.min), _most(loop.extent, analyzer)
             if loop.kind == tirx.ForKind.PARALLEL:
                 parallel = True
                 step = -(-extent // threads)
@@ -88,6 +110,10 @@ def _of_thread(
                 if number is not None:
                     boxes.add((number, _box(region, values, analyzer)))
     return frozenset(touched[0]), frozenset(touched[1])
+
+
+def _most(extent: Any, analyzer: Any) -> int:
+    return int(analyzer.const_int_bound(analyzer.simplify(extent)).max_value)
 
 
 def _blocks(statement: Any, loops: list[Any]) -> Iterator[tuple[Any, list[Any]]]:

@@ -135,8 +135,9 @@ def locked(path: Path, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
+        reason = "it is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise OutputError(
-            f"{path.parent}: cannot be written: {error.strerror}", "allow writing there, or choose another folder"
+            f"{path.parent}: cannot be written: {reason}", "allow writing there, or choose another folder"
         ) from error
     try:
         try:

@@ -12,10 +12,13 @@ from tvm import tirx
 
 from kernels.passes.base import Pass
 
+_UNEVEN = 1.2
+"""How many times an equal part the largest one may be: seven tiles of rows can be divided in two."""
+
 
 @dataclass(frozen=True)
 class ThreadShare(Pass):
-    """Give each of `count` threads an equal part of loop `level` of every parallel nest, and all of the other loops.
+    """Give each of `count` threads about an equal part of loop `level` of every parallel nest, and all of the others.
 
     Level 0 leaves the threads what the schedule gave them: parts of the outermost loop. Kernels whose threads take the
     same rows of every tensor find in their own caches what they wrote before; a convolution divided by its output
@@ -40,11 +43,11 @@ class ThreadShare(Pass):
 
 
 def levels(function: tirx.PrimFunc, count: int) -> tuple[int, ...]:
-    """The levels above 0 of which `count` threads can have equal parts in some parallel nest of a scheduled program."""
+    """The levels above 0 of which `count` threads can have about equal parts in some parallel nest of a program."""
     found: set[int] = set()
     for loop in parallel_loops(function):
         nest = _Nest.of(loop)
-        found.update(n for n, extent in enumerate(nest.extents) if n and extent % count == 0)
+        found.update(n for n, extent in enumerate(nest.extents) if n and _divisible(extent, count))
     return tuple(sorted(found))
 
 
@@ -102,33 +105,47 @@ def _fused_extents(loop: Any) -> tuple[int, ...]:
     return tuple(extents) if whole and extents else (int(loop.extent),)
 
 
+def _divisible(extent: int, count: int) -> bool:
+    """Whether every one of `count` threads gets iterations, and none too many."""
+    part = -(-extent // count)
+    return (count - 1) * part < extent and part * count <= _UNEVEN * extent
+
+
+def _part(extent: int, count: int, thread: Any, dtype: str) -> tuple[Any, Any]:
+    """The begin and the extent of a thread's iterations."""
+    part = -(-extent // count)
+    begin = thread * tirx.const(part, dtype)
+    whole = tirx.const(part, dtype)
+    return begin, whole if extent % count == 0 else tirx.Min(whole, tirx.const(extent, dtype) - begin)
+
+
 def _divided(loop: Any, level: int, count: int) -> Any:
-    """The nest with `count` iterations of its parallel loop, each with its part of a level; None where that is odd."""
+    """The nest with `count` iterations of its parallel loop, each with its part of a level; None where it has no such
+    parts."""
     nest = _Nest.of(loop)
-    if level >= len(nest.extents) or nest.extents[level] % count:
+    if level >= len(nest.extents) or not _divisible(nest.extents[level], count):
         return None
     dtype = str(loop.loop_var.ty.dtype)
     thread = tirx.Var("thread", dtype)
     names = [tirx.Var(f"{loop.loop_var.name}_{n}", dtype) for n in range(len(nest.fused))]
-    extents = list(nest.fused)
+    extents = [tirx.const(extent, dtype) for extent in nest.fused]
     begins: dict[int, Any] = {}
     if level < len(nest.fused):
-        extents[level] //= count
-        begins[level] = thread * tirx.const(extents[level], dtype)
+        begins[level], extents[level] = _part(nest.fused[level], count, thread, dtype)
     index = tirx.const(0, dtype)
     for n, (name, extent) in enumerate(zip(names, nest.fused, strict=True)):
         index = index * tirx.const(extent, dtype) + (begins[n] + name if n in begins else name)
     replaced: dict[Any, Any] = {loop.loop_var: index}
-    outer = [(name, tirx.const(extent, dtype)) for name, extent in zip(names, extents, strict=True)]
+    outer = list(zip(names, extents, strict=True))
     at = len(nest.fused)
     for serial in nest.serial:
         extent = serial.extent
         if int(extent) > 1:
             if at == level:
-                share = tirx.const(int(extent) // count, dtype)
+                begin, part = _part(int(extent), count, thread, dtype)
                 inner = tirx.Var(serial.loop_var.name, dtype)
-                replaced[serial.loop_var] = thread * share + inner
-                outer.append((inner, share))
+                replaced[serial.loop_var] = begin + inner
+                outer.append((inner, part))
                 at += 1
                 continue
             at += 1

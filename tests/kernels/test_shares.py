@@ -9,7 +9,7 @@ from tvm import te, tirx, topi
 from tvm.s_tir import Schedule
 
 from kernels.passes.thread_share import ThreadShare, levels, parallel_loops
-from kernels.shares import Shares, shares
+from kernels.shares import Shares, divided_along, shares
 from tests.kernels.programs import llvm
 
 
@@ -39,6 +39,7 @@ PROGRAMS = {
     "rows": scaled(6, 8, fused=False),
     "rows and columns": scaled(6, 8, fused=True),
     "odd rows": scaled(7, 12, fused=True),
+    "odd pairs": scaled(4, 14, fused=True),
     "one row": scaled(1, 8, fused=True),
     "convolution": padded_convolution(),
 }
@@ -73,12 +74,28 @@ def test_each_thread_has_one_iteration_and_its_part_of_the_level() -> None:
     )  # fmt: skip
 
 
-def test_a_level_that_threads_cannot_divide_evenly_stays() -> None:
+def test_a_level_that_threads_cannot_divide_about_evenly_stays() -> None:
     function = PROGRAMS["odd rows"]  # 7 rows of 6 pairs
     assert levels(function, 2) == (1,)
     assert levels(function, 4) == ()
     assert ThreadShare(1, 4).on_function(function).script() == function.script()
     assert ThreadShare(9, 2).on_function(function).script() == function.script()
+
+
+def test_seven_are_divided_into_four_and_three() -> None:
+    function = scaled(3, 14, fused=True)
+    assert levels(function, 2) == (1,)
+    found = shares(ThreadShare(1, 2).on_function(function), 2)
+    assert found.writes == (frozenset({(1, ((0, 3), (0, 8)))}), frozenset({(1, ((0, 3), (8, 14)))}))
+    assert found.largest() == 8 / 7
+    assert levels(scaled(3, 10, fused=True), 2) == (1,) and levels(scaled(2, 6, fused=True), 2) == ()
+
+
+def test_along_which_axis_the_output_is_divided() -> None:
+    function = PROGRAMS["rows and columns"]
+    assert [divided_along(shares(ThreadShare(level, 2).on_function(function), 2)) for level in (0, 1)] == [0, 1]
+    assert divided_along(shares(scaled(5, 8, fused=True), 2)) is None  # two rows and a half
+    assert divided_along(shares(function, 1)) is None
 
 
 def test_shares_are_what_threads_touch() -> None:

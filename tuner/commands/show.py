@@ -20,7 +20,12 @@ Rows = list[list[str]]
 
 
 def folders(out: str) -> list[Path]:
-    """The folders of all runs under `out`, oldest first. Links do not count: a run lies inside `out`."""
+    """The folders of all runs under `out`, oldest first. Links do not count: a run lies inside `out`.
+
+    Raises UserError where `out` is a file.
+    """
+    if os.path.isfile(out):
+        raise UserError(f"{out} is a file, not a folder of runs", "name a folder with --out")
     if not os.path.isdir(out):
         return []
     entries = [entry for entry in Path(out).iterdir() if entry.is_dir() and not entry.is_symlink()]

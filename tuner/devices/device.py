@@ -67,8 +67,9 @@ class Together:
 class Neighbours(Protocol):
     """What kernels of one model cost one another, which no time of a kernel alone tells."""
 
-    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
-        """The same kernels in other forms, which may fit their neighbours better; by form, which candidate it is of."""
+    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, tuple[Candidate, float]]:
+        """The same kernels in other forms, which may fit their neighbours better; by form, which candidate it is of and
+        about how many times that one's seconds it takes alone."""
 
     def choose(self, graph: Lowered, options: Mapping[str, Mapping[Candidate, float]]) -> Together | None:
         """Of each task's options, with their seconds alone, those that take the least time together. None where that

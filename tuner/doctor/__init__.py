@@ -30,6 +30,7 @@ def examine(config: RunConfig) -> list[Finding]:
         ("versions", software.versions),
         ("packages", lambda: software.packages(config)),
         ("linker", software.linker),
+        ("compiler", software.compiler),
         ("tvm", lambda: software.tvm(config)),
         *((kind.name, functools.partial(kind.findings, config)) for kind in resolve.all_kinds()),
         ("memory", machine.memory),

@@ -76,13 +76,25 @@ _COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 
 
 def linker() -> Findings:
-    """What links kernels and whole models. Raises InfrastructureError when there is no linker."""
+    """What links kernels. Raises InfrastructureError when there is no linker."""
     from tuner.devices.cpu.codegen import linker
 
     yield Finding("linker", State.OK, linker()[0])
+
+
+def compiler() -> Findings:
+    """What compiles and links whole models."""
+    program = _compiler()
+    if program is None:
+        yield Finding("compiler", State.BROKEN, "no C++ compiler: no model can be linked", "install g++ or clang++")
+    else:
+        yield Finding("compiler", State.OK, program)
+
+
+def _compiler() -> str | None:
+    """The compiler that TVM takes (tvm.support.cc.get_cc), without the import of TVM."""
     configured = os.environ.get("CXX") or os.environ.get("CC")
-    if not any(map(shutil.which, [configured] if configured else _COMPILERS)):
-        yield Finding("linker", State.BROKEN, "no C++ compiler: no model can be linked", "install g++ or clang++")
+    return next(filter(None, map(shutil.which, [configured] if configured else _COMPILERS)), None)
 
 
 class Probe:
@@ -128,6 +140,9 @@ def tvm(config: RunConfig) -> Findings:
         environment.check_versions()
     except InfrastructureError:
         yield Finding("tvm", State.BROKEN, "not tested with these versions", "install the pair first")
+        return
+    if _compiler() is None:
+        yield Finding("tvm", State.BROKEN, "not tested without a compiler", "install the compiler first")
         return
     try:
         with Child("tuner.doctor.software:Probe") as child:

@@ -8,6 +8,7 @@ the file and the field. Keys that were renamed are written under both names (`AL
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,11 +66,17 @@ def save(run_dir: Path, summary: Mapping[str, Any]) -> Path:
 def load(run_dir: Path) -> dict[str, Any]:
     """The checked summary of a run, under the new names only, also where an earlier version wrote it.
 
-    Raises UserError, naming the file, when there is none or it is broken.
+    Raises UserError, naming the file, when there is none or it is broken; of a run that did not end, how to go on.
     """
     path = run_dir / FILE
     try:
         data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        config = run_dir / "config.yaml"
+        if not config.exists():
+            raise UserError(f"{path}: {error.strerror}", "is this the folder of a run?") from error
+        go_on = f"python -m tuner run {shlex.quote(str(config))} --resume {run_dir.name}"
+        raise UserError(f"run {run_dir.name} did not end, or still goes on: it has no summary", go_on) from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "is this the folder of a run?") from error
     except RecursionError as error:

@@ -9,9 +9,6 @@ from tuner.devices.device import Neighbours, Together
 from tuner.graph import Lowered
 from tuner.tuning.session import TaskSession
 
-_OTHERWISE_DIVIDED = 3
-"""Of each task the fastest finalists of which other forms are looked at."""
-
 
 def nominate(graph: Lowered, sessions: Mapping[str, TaskSession], neighbours: Neighbours) -> None:
     """Have those forms of the finalists certified that would fit together, were they as fast as what they are forms
@@ -19,9 +16,8 @@ def nominate(graph: Lowered, sessions: Mapping[str, TaskSession], neighbours: Ne
     options: dict[str, dict[Candidate, float]] = {}
     for key, session in sessions.items():
         finalists = session.finalists()
-        fastest = list(finalists)[:_OTHERWISE_DIVIDED]
-        forms = neighbours.alternatives(session.task, fastest) if fastest else {}
-        options[key] = {**finalists, **{form: finalists[of] for form, of in forms.items()}}
+        forms = neighbours.alternatives(session.task, list(finalists)) if finalists else {}
+        options[key] = {**finalists, **{form: finalists[of] * times for form, (of, times) in forms.items()}}
     together = neighbours.choose(graph, options)
     for key, candidate in (together.candidates if together is not None else {}).items():
         if candidate not in sessions[key].finalists():

@@ -97,6 +97,22 @@ def test_an_empty_list_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no runs" in shown.err
 
 
+@pytest.mark.parametrize("command", ["show", "report", "export", "profile"])
+def test_a_run_that_did_not_end_is_told_how_to_go_on(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = add_run(tmp_path, "a-run")
+    assert cli.main([command, "latest", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "did not end" in told and f"run {folder / 'config.yaml'} --resume a-run" in told
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["list", "--out", str(tmp_path / "file")]) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
 def test_show_prints_the_facts_and_escapes_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_run(tmp_path, "r1", json.dumps(SUMMARY))
     assert cli.main(["show", "r", "--out", str(tmp_path)]) == 0
@@ -124,9 +140,9 @@ def test_show_of_a_run_that_measured_nothing(tmp_path: Path, capsys: pytest.Capt
     assert "not checked" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 1}'])
 def test_show_of_a_damaged_run_is_one_clear_error(
-    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_run(tmp_path, "r1", text)
     assert cli.main(["show", "r1", "--out", str(tmp_path)]) == 2

@@ -49,7 +49,7 @@ def test_a_good_set_up_is_fine_and_left_as_it_was(tmp_path: Path) -> None:
     code, findings = examined(tmp_path)
     every = [finding for part in findings.values() for finding in part]
     assert code == 0, every
-    assert {"python", "versions", "packages", "linker", "tvm", "target", "cuda", "memory", "limits", "load",
+    assert {"python", "versions", "packages", "linker", "compiler", "tvm", "target", "cuda", "memory", "limits", "load",
             "results folder", "temp folder", "database"} <= findings.keys()  # fmt: skip
     assert "compiles, links and runs a kernel with LLVM" in findings["tvm"][0]["found"]
     assert all(bool(finding["advice"]) == (finding["state"] != "ok") for finding in every)
@@ -219,7 +219,10 @@ def test_no_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [finding] = doctor.look("linker", software.linker)
     assert (finding.state, finding.found) == (State.BROKEN, "no linker found (ld, cc or gcc)")
     fake_program(tmp_path, "ld", "exit 0")
-    assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK, State.BROKEN]
+    assert [f.state for f in doctor.look("linker", software.linker)] == [State.OK]
+    for part, look in (("compiler", software.compiler), ("tvm", lambda: software.tvm(RunConfig(ModelConfig(""))))):
+        [finding] = doctor.look(part, look)
+        assert finding.state is State.BROKEN and "compiler" in finding.found
 
 
 def test_optional_packages_count_when_the_model_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,8 @@ class Rows:
         self.known = known
         self.asked: list[Mapping[str, Mapping[Candidate, float]]] = []
 
-    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
-        return {divided(candidate): candidate for candidate in candidates}
+    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, tuple[Candidate, float]]:
+        return {divided(candidate): (candidate, 1.0) for candidate in candidates}
 
     def choose(self, graph: Lowered, options: Mapping[str, Mapping[Candidate, float]]) -> Together | None:
         self.asked.append(options)

@@ -13,13 +13,13 @@ The lines of the planned arena are followed through two inferences, with caches 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.shares import Box, Shares
+from kernels.shares import Box, Shares, divided_along
 from kernels.space import Candidate
 from tuner.devices.device import Together
 from tuner.graph.plan import Plan, Tensor, Unplannable, plan
@@ -56,18 +56,22 @@ class Sharing:
         self._measured_s = round_trip_s
         self._shares: dict[tuple[str, Candidate], Shares] = {}
 
-    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, Candidate]:
-        """The same kernels with the threads' parts taken along other loops: see `kernels.passes.ThreadShare`."""
-        found: dict[Candidate, Candidate] = {}
+    def alternatives(self, task: Task, candidates: Sequence[Candidate]) -> Mapping[Candidate, tuple[Candidate, float]]:
+        """The same kernels with the threads' parts taken along other loops: see `kernels.passes.ThreadShare`. A form
+        takes longer alone in which a thread has more to write."""
+        found: dict[Candidate, tuple[Candidate, float]] = {}
         for candidate in candidates:
             forms = self._builder.shares(task, [candidate], self._threads)
             self._shares.update({(task.key, form): shares for form, shares in forms.items()})
-            found.update({form: candidate for form in forms if form not in candidates})
+            most = forms[candidate].largest() if candidate in forms else 1.0
+            others = {form: shares for form, shares in forms.items() if form not in candidates}
+            found.update({form: (candidate, max(s.largest() / most, 1.0)) for form, s in others.items()})
         return found
 
     def choose(self, graph: Lowered, options: Options) -> Together | None:
-        """Each task is settled in turn, until none changes: from the fastest alone, and from those whose threads read
-        least in common, since a chain of kernels may be better only when all of it has changed. A kernel whose threads'
+        """Each task is settled in turn, until none changes: from the fastest alone, from those whose threads read
+        least in common, and from those that are divided alike, since a chain of kernels may be better only when all of
+        it has changed. A kernel whose threads'
         parts are not known takes part by its own time alone."""
         round_trip_s = self._measured_s()
         if round_trip_s is None:
@@ -80,7 +84,17 @@ class Sharing:
             unknown = [c for c in options.get(task.key, ()) if (task.key, c) not in self._shares]
             if unknown:
                 self.alternatives(task, unknown)
-        return together(graph, planned, options, self._shares, round_trip_s)
+        return together(graph, planned, self._apart(options), self._shares, round_trip_s)
+
+    def _apart(self, options: Options) -> dict[str, dict[Candidate, float]]:
+        """Of candidates whose threads touch the same, the fastest."""
+        kept: dict[str, dict[Candidate, float]] = {}
+        for key, found in options.items():
+            by_shares: dict[Shares | None, Candidate] = {}
+            for candidate in sorted(found, key=found.__getitem__):
+                by_shares.setdefault(self._shares.get((key, candidate)), candidate)
+            kept[key] = {candidate: found[candidate] for candidate in by_shares.values()}
+        return kept
 
 
 def together(
@@ -90,7 +104,7 @@ def together(
     """See `Sharing.choose`; `shares` are by task key and candidate."""
     weights = {task.key: task.weight for task in graph.tasks}
     traffic = _Traffic(planned, graph.kernels, round_trip_s)
-    chosen = {key: next(iter(found)) for key, found in options.items() if found}
+    fastest = {key: next(iter(found)) for key, found in options.items() if found}
 
     def seconds(candidates: Mapping[str, Candidate]) -> tuple[float, float]:
         alone = sum(weights[key] * options[key][candidate] for key, candidate in candidates.items())
@@ -102,6 +116,8 @@ def together(
             before = best
             for key in chosen:
                 for candidate in options[key]:
+                    if candidate == chosen[key]:
+                        continue
                     total = sum(seconds({**chosen, key: candidate}))
                     if total < best:
                         best, chosen = total, {**chosen, key: candidate}
@@ -109,9 +125,29 @@ def together(
                 break
         return chosen
 
-    apart = {key: min(options[key], key=lambda c: traffic.read_by_several(key, shares.get((key, c)))) for key in chosen}
-    best = min(settled(chosen), settled(apart), key=lambda candidates: sum(seconds(candidates)))
-    return Together(best, *seconds(best), seconds(chosen))
+    apart = {
+        key: min(options[key], key=lambda c: traffic.read_by_several(key, shares.get((key, c)))) for key in fastest
+    }
+    alike = min(_alike(traffic.order, fastest, options, shares), key=lambda c: sum(seconds(c)), default=fastest)
+    best = min(map(settled, (fastest, apart, alike)), key=lambda candidates: sum(seconds(candidates)))
+    return Together(best, *seconds(best), seconds(fastest))
+
+
+def _alike(
+    order: Sequence[str], fastest: Mapping[str, Candidate], options: Options,
+    shares: Mapping[tuple[str, Candidate], Shares],
+) -> Iterator[dict[str, Candidate]]:  # fmt: skip
+    """Choices in which all tasks up to one, in the order of their calls, are divided along the same axis of their
+    outputs, and those behind it are the fastest alone: early layers of a network have many rows, late ones many
+    channels."""
+    along = {pair: divided_along(found) for pair, found in shares.items()}
+    for axis in sorted({axis for axis in along.values() if axis is not None}):
+        chosen = dict(fastest)
+        for key in dict.fromkeys(key for key in order if key in fastest):
+            form = next((c for c in options[key] if along.get((key, c)) == axis), None)
+            if form is not None and form != chosen[key]:
+                chosen = {**chosen, key: form}
+                yield chosen
 
 
 class _Traffic:
@@ -121,6 +157,7 @@ class _Traffic:
         self._calls = [(kernels[c.kernel], c.arguments) for c in planned.calls if c.kernel in kernels]
         self._lines = -(-planned.arena_bytes // _LINE) + 1
         self._round_trip_s = round_trip_s
+        self.order = [key for key, _ in self._calls]
         self._touched: dict[tuple[int, int], _Touched] = {}
 
     def seconds(self, shares: Mapping[str, Shares]) -> float:

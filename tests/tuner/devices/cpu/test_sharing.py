@@ -36,11 +36,31 @@ def chain() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Chain().eval(), (torch.randn(ROWS, WIDTH),)
 
 
-@pytest.fixture(scope="module")
-def graph() -> Lowered:
-    model = importers.load(f"torch:{__name__}:chain", 64, {}, "random", 0)
+class Varied(nn.Module):
+    """Four kernels, none like another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, third, fourth = self.layers
+        return fourth(torch.sigmoid(third(torch.tanh(second(torch.relu(first(x)))))))  # type: ignore[no-any-return]
+
+
+def varied() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    return Varied().eval(), (torch.randn(ROWS, WIDTH),)
+
+
+def lowered(name: str) -> Lowered:
+    model = importers.load(f"torch:{__name__}:{name}", 64, {}, "random", 0)
     target = Target({"kind": "llvm", "num-cores": 2})
     return lower(clean(model.module), GraphConfig(), target)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Lowered:
+    return lowered("chain")
 
 
 def half(thread: int, axis: int) -> Box:
@@ -94,6 +114,31 @@ def test_a_kernel_that_is_much_slower_by_rows_stays(graph: Lowered) -> None:
     assert set(found.candidates.values()) == {BY_COLUMNS}
 
 
+def test_kernels_divided_alike_beat_a_mixture_of_what_shares_least_alone() -> None:
+    """The first kernel can only be divided by rows. The others share nothing by columns, and a row more by rows: one
+    of them changed alone would only move the place where columns follow rows."""
+    graph = lowered("varied")
+    assert [task.weight for task in graph.tasks] == [1, 1, 1, 1]
+
+    def of(axis: int, further: int) -> Shares:
+        read = [list(half(t, axis)) for t in range(2)]
+        read[0][axis] = (0, read[0][axis][1] + further)
+        reads = tuple(frozenset({(0, tuple(box))}) for box in read)
+        return Shares(reads, tuple(frozenset({(1, half(t, axis))}) for t in range(2)))
+
+    shares: dict[tuple[str, Candidate], Shares] = {}
+    options: dict[str, dict[Candidate, float]] = {}
+    first = graph.kernels[plan(graph).calls[0].kernel]
+    for task in graph.tasks:
+        last = len(task.workload.args) - 1
+        for candidate, parts in ((BY_ROWS, of(0, 1)), (BY_COLUMNS, of(1, 0))):
+            writes = tuple(frozenset({(last, box) for _, box in boxes}) for boxes in parts.writes)
+            shares[task.key, candidate] = Shares(parts.reads, writes)
+        options[task.key] = {BY_ROWS: 1e-4} if task.key == first else {BY_COLUMNS: 1e-4, BY_ROWS: 1e-4}
+    found = together(graph, plan(graph), options, shares, TRIP_S)
+    assert set(found.candidates.values()) == {BY_ROWS}
+
+
 def test_what_is_not_known_to_share_costs_its_own_time_alone(graph: Lowered) -> None:
     options = {task.key: {BY_COLUMNS: 1e-4, BY_ROWS: 2e-4} for task in graph.tasks}
     found = together(graph, plan(graph), options, {}, TRIP_S)
@@ -113,7 +158,8 @@ def test_real_kernels_are_divided_otherwise_and_fit(graph: Lowered, tmp_path: Pa
             space = builder.space(task, tuple(PASSES))
             finalists = list(space.initial_candidates()[:3])
             forms = sharing.alternatives(task, finalists)
-            assert set(forms.values()) <= set(finalists)
+            assert {base for base, _ in forms.values()} <= set(finalists)
+            assert all(1.0 <= times <= 2.0 for _, times in forms.values())
             assert all("threads{" in form.passes.to_text() for form in forms)
             options[task.key] = dict.fromkeys([*finalists, *forms], 1e-4)
         found = sharing.choose(graph, options)
