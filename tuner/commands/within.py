@@ -86,9 +86,18 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         stored = json.loads((folder / FILE).read_bytes())
         datetime.fromisoformat(stored["ends_by"]), datetime.fromisoformat(stored["at"])
-        return {**stored, "spent_s": float(stored["spent_s"])}
+        return {"total_s": None, **stored, "spent_s": float(stored["spent_s"])}
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def ending(folder: Path) -> str:
+    """When a run that has not ended is to end, in words; "" where that was not kept."""
+    stored = read(folder)
+    if stored is None:
+        return ""
+    at = datetime.fromisoformat(stored["ends_by"]).astimezone().strftime("%H:%M:%S on %Y-%m-%d")
+    return f"it is to end by {at}" + ("" if stored["total_s"] else " (an estimate)")
 
 
 def spent_s(folder: Path, store: SqlStore) -> float:
