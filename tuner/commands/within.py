@@ -56,7 +56,7 @@ def opened(config: RunConfig, folder: Path | None, store: SqlStore, progress: Pr
         spent = f", of which {clock_text(earlier_s)} are spent" if earlier_s else ""
         progress.message(f"ends by {clock} at the latest: the total budget is {clock_text(expected_s(config))}{spent}")
     else:
-        progress.message(f"expected to end by {clock} at the latest (an estimate; --within TIME makes it a limit)")
+        progress.message(f"expected to end by {clock} (an estimate; --within TIME sets a limit)")
     return budget
 
 
