@@ -114,7 +114,8 @@ def reexport(run: str, out: str) -> Path:
     summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
-    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
+    named = {k["task"]: k["candidate"] or k.get("untuned_candidate") for k in summary["kernels"]}
+    winners = {task: candidate for task, candidate in named.items() if candidate}
     versions = summary["environment"].get("packages", {})
     with hold(dataclasses.replace(config, out=out)):
         return rebuild_export(config, resolve.resolve(config.target), folder, winners, versions)

@@ -160,7 +160,15 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "metadata": None if tuned is None else dict(metadata_lines(tuned)),
         "lower_bound_s": facts.lower_bounds_s.get(task.key),
         "cold_bytes": _cold_bytes(task, facts.ceilings),
+        **_kept(winner, facts.untuned.get(task.key)),
     }
+
+
+def _kept(winner: Candidate | None, untuned: Untuned | None) -> dict[str, str]:
+    """What is in the model for a kernel that keeps TVM's own program, where it was checked."""
+    if winner is not None or untuned is None or untuned.candidate is None:
+        return {}
+    return {"untuned_candidate": untuned.candidate.to_text()}
 
 
 def _cold_bytes(task: Task, ceilings: Mapping[str, Any]) -> int | None:
