@@ -73,6 +73,20 @@ def verdicts(path: Path) -> Figures:
     }
 
 
+# --- the site ---------------------------------------------------------------------------------------
+
+
+def site(path: Path) -> Figures:
+    """Of experiments/site: what a long history's site takes."""
+    found = json.loads(path.read_text("utf-8"))
+    opened = max(found["opened_s"].values())
+    return {
+        "scale": f"The site of {found['cells']} cells and {found['nights']:,} nights takes {found['seconds']:.0f} s "
+        f"and {found['peak_MiB']} MiB; its largest page has {found['largest_page_bytes'] / 1e3:.0f} kB and opens in "
+        f"{opened:.2f} s"
+    }
+
+
 # --- whole models -----------------------------------------------------------------------------------
 
 
@@ -252,10 +266,40 @@ def sharing(path: Path) -> Figures:
     return {"table": table(["state, buffer", *columns.values()], rows)}
 
 
+# --- nights -----------------------------------------------------------------------------------------
+
+
+def nightly(path: Path) -> Figures:
+    """Of experiments/nightly: how often nights err."""
+    told = json.loads(path.read_text("utf-8"))
+    alerts, found, causes = told["alerts"], told["found"], told["causes"]
+    first, third = found["5 % within 1"], found["2 % within 3"]
+    faults = {name: row for name, row in causes.items() if name != "no fault"}
+    rows = [(name, str(row["each"]), percent(row["right"], 1), _instead(row)) for name, row in causes.items()]
+    rates = (
+        f"{alerts['worse_a_series_year']:.2f} false alerts a series-year ({alerts['series_years']:,} of them); "
+        f"+5 % is found in its first night in {percent(first['found'], 1)}, +2 % within three in "
+        f"{percent(third['found'], 1)} of the series whose threshold allows to tell 5 %: "
+        f"{percent(1.0 - first['too_noisy'])} of all, the others say that they are too noisy; the cause is named "
+        f"rightly in {percent(min(row['right'] for row in faults.values()), 1)} or more of each kind of fault"
+    )
+    return {
+        "rates": rates,
+        "false alerts": f"{alerts['worse_a_series_year']:.2f}",
+        "causes": table(("fault", "injected", "named rightly", "instead"), rows),
+    }
+
+
+def _instead(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(row["instead"].items())) or MISSING
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "nightly.json": nightly,
     "onnx_backend.json": onnx_backend,
     "sharing.json": sharing,
+    "site.json": site,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,
     "throughput.json": throughput,

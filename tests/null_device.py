@@ -24,6 +24,7 @@ from tuner.devices import resolve
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import ResolvedTarget, canonical
 from tuner.errors import TargetError
+from tuner.export.library import NATIVE
 from tuner.measure.model_service import ModelWorker
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.protocols import (
@@ -194,6 +195,7 @@ class NullAssembly:
     """Implements `devices.device.Assembly`: a part is a candidate's text."""
 
     runtime = "cpu"
+    form = NATIVE
 
     def part(
         self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]
@@ -267,6 +269,12 @@ class NullKind:
     def is_here(self) -> bool:
         return True
 
+    def is_automatic(self) -> bool:
+        return True
+
+    def devices(self) -> Sequence[str]:
+        return ("no device",)
+
     def local(self, threads: int) -> ResolvedTarget:
         return ResolvedTarget(NAME, canonical(TARGET), threads, "no device")
 
@@ -281,6 +289,9 @@ class NullKind:
 
     def layout(self, lanes: int) -> str:
         return "NCHW"
+
+    def require_compiler(self) -> None:
+        """Nothing is compiled."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> NullBuilder:
         return NullBuilder(folder)

@@ -17,12 +17,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
 
-GROUND_FLOOR = {"kernels": {"numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
+GROUND_FLOOR = {"kernels": {"islpy", "llvmlite", "numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
 """Rooms that see nothing of ours but themselves, with the packages they may use."""
 
 FLOORS = (
     ("errors",),
-    ("records", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
+    ("records", "nights", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),
@@ -31,6 +31,8 @@ FLOORS = (
     ("doctor",),
     ("tuning",),
     ("commands",),
+    ("nightly",),
+    ("site",),
     ("cli",),
     ("__main__",),
 )
@@ -44,16 +46,25 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "jinja2": ("tuner/report/",),
+    "islpy": ("kernels/raising/polyhedra.py",),
+    "jinja2": ("tuner/report/", "tuner/site/"),
+    "llvmlite": ("kernels/raising/ir.py",),
     "matplotlib": ("tuner/report/",),
     "ncnn": ("tuner/baselines/ncnn.py",),
     "onnx": ("tuner/importers/",),
-    "onnxruntime": ("tuner/baselines/onnxruntime.py",),
+    "onnxruntime": (
+        "tuner/baselines/exact_nodes.py",
+        "tuner/baselines/onnxruntime.py",
+        "tuner/importers/onnx_answers.py",
+        "tuner/measure/pipeline.py",
+    ),
     "openvino": ("tuner/baselines/openvino.py",),
     "optuna": ("tuner/search/optuna.py",),
     "pandas": ("tuner/report/",),
     "pycuda": ("tuner/devices/cuda/driver.py",),
     "pynvml": ("tuner/devices/cuda/nvml.py",),
+    "pyopencl": ("tuner/devices/opencl/",),
+    "ruptures": ("tuner/nightly/statistics.py",),
     "sqlalchemy": ("tuner/store/",),
     "torch": (
         "tuner/baselines/kernels.py",
@@ -204,7 +215,7 @@ def test_a_device_is_named_in_one_table() -> None:
     """A kind's folder is known to itself and to `devices.resolve`: a new device is a folder and a line."""
     wrong = []
     for found in all_imports():
-        kind = re.match(r"tuner\.devices\.(cpu|cuda)\b", found.name)
+        kind = re.match(r"tuner\.devices\.(cpu|cuda|opencl)\b", found.name)
         if kind is None or found.path.startswith((f"tuner/devices/{kind[1]}/", "tuner/devices/resolve.py")):
             continue
         if not found.name.startswith(OF_ONE_KIND.get(found.path, "nothing")):

@@ -290,7 +290,7 @@ def test_report_and_export_can_be_made_again(first: Ran) -> None:
     report.unlink()
     assert command.reexport(first.folder.name, first.config.out) == first.folder / "export"
     assert library.read_bytes() == before
-    assert command.rebuild_report(first.folder.name, first.config.out) == first.folder
+    assert command.rebuild_report(first.folder.name, first.config.out) == (first.folder, ())
     assert report.stat().st_size > 0
 
 

@@ -151,7 +151,9 @@ def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
     from tuner.commands import run as commands
 
-    _say(str(commands.rebuild_report(folder.name, arguments.out)))
+    written, since = commands.rebuild_report(folder.name, arguments.out)
+    for line in (str(written), *since):
+        _say(line)
     return 0
 
 
@@ -167,13 +169,15 @@ def _machine(arguments: argparse.Namespace, argv: list[str]) -> int:
     from pathlib import Path
 
     from tuner import environment
+    from tuner.devices import resolve
     from tuner.devices.cpu import machine
 
     environment.check_versions()
     threads = _whole("--threads", arguments.threads) if arguments.threads else environment.usable_threads()
     with _progress() as progress:
         ceilings = machine.ceilings(Path(arguments.out), threads, progress, again=arguments.again)
-    _table(machine.rows(ceilings))
+    devices = [[kind.name, device] for kind in resolve.all_kinds() for device in kind.devices()]
+    _table([*machine.rows(ceilings), *devices])
     return 0
 
 
@@ -213,6 +217,17 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
         advice = [["", "", f"-> {finding.advice}"] if finding.advice else [] for finding in findings]
         _table([row for pair in zip(rows, advice, strict=True) for row in pair if row])
     return doctor.exit_code(findings)
+
+
+def _scan(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.commands.scan import scan
+
+    with _progress() as progress:
+        table, sentences = scan(Path(arguments.file), progress)
+    _table(table)
+    for sentence in sentences:
+        _say(sentence)
+    return 0
 
 
 def _bundle(arguments: argparse.Namespace, argv: list[str]) -> int:
@@ -310,6 +325,48 @@ def _model(arguments: argparse.Namespace, argv: list[str]) -> int:
     except OSError as error:
         raise OutputError(f"{file}: the model cannot be written: {error}") from error
     _say(f"{file}: learned from {sum(len(task.vectors) for task in known)} trials of {len(known)} tasks")
+    return 0
+
+
+def _nightly(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import site
+    from tuner.nightly import night
+
+    with _progress() as progress:
+        ended = night.run(arguments.night, progress)
+        progress.phase("writing the site")
+        try:
+            lines = [*ended.lines, site.after_night(arguments.night)]
+        except TunerError as error:  # the night is measured and stored: its verdict stands
+            lines = [*ended.lines, f"no site: {error.message}"]
+    for line in lines:
+        _say(line)
+    return ended.exit_code
+
+
+def _site(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner import site
+    from tuner.nightly import browse
+
+    with _progress() as progress:
+        progress.phase("writing the site")
+        database = browse.database_of(arguments.night, arguments.database)
+        _say(site.of_database(database, Path(arguments.folder), arguments.url))
+    return 0
+
+
+def _history(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.nightly import commands
+
+    with _progress() as progress:
+        request = commands.Request(arguments.action, arguments.what, arguments.why, arguments.night, arguments.database)
+        tables, lines = commands.history(request, progress)
+    for number, table in enumerate(tables):
+        if number:
+            _say("")
+        _table(table)
+    for line in lines:
+        _say(line)
     return 0
 
 
@@ -413,11 +470,15 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
-    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, memory, folders, database"),
-    "bundle": (_bundle, "compile a model's CUDA candidates, to be measured on another machine"),
+    "scan": (_scan, "tell which loop nests of a C program, or of LLVM IR, are tensor computations"),
+    "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, OpenCL, memory, folders, database"),
+    "bundle": (_bundle, "compile a model's candidates for a GPU, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),
     "import": (_import, "bring what was measured elsewhere into the record database"),
     "model": (_model, "train a cost model on the records, show one, or evaluate how well it ranks"),
+    "nightly": (_nightly, "measure all cells of a night, judge them against their history, and tell what changed"),
+    "site": (_site, "write the history of nights as a static site"),
+    "history": (_history, "look into the nights: list, show, accept, find the commit, fill a gap, export and import"),
     "simulate": (_simulate, "play search strategies against recorded spaces: no device needed"),
 }
 

@@ -129,7 +129,9 @@ SETTINGS: Mapping[str, EffortSettings] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries) or `torch:package.module:callable`.
+    """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries), `torch:package.module:callable`, or
+    `llvm:FILE` (C, or LLVM IR) with its `function`, the `sizes` of its integer arguments, and whether its sums of
+    floats may be reordered.
 
     `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
     """
@@ -137,14 +139,17 @@ class ModelConfig:
     source: Annotated[
         str,
         _matching(
-            r"onnx:[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
-            "'onnx:FILE', 'onnx:NAME' or 'torch:package.module:callable'",
+            r"(?:onnx|llvm):[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+            "'onnx:FILE', 'onnx:NAME', 'torch:package.module:callable' or 'llvm:FILE'",
         ),
     ]
     batch: Annotated[int, _between(1, 65536)] | None = None
     inputs: Mapping[str, Shape] = field(default_factory=dict)
     dims: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     weights: Literal["random", "original"] = "random"
+    function: str = ""
+    sizes: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
+    allow_reassociation: bool = False
 
 
 @dataclass(frozen=True)

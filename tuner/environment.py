@@ -93,9 +93,9 @@ def scope_key(target: str, threads: int, mode: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def gpu_scope_key(target: str, device: str, mode: str) -> str:
-    """As `scope_key`, of kernels on a GPU: with the GPU's name instead of the CPU and the threads."""
-    parts = ["cuda", target, device, mode, {name: _version(name) for name in PINNED}, PROTOCOL_VERSION]
+def gpu_scope_key(kind: str, target: str, device: str, mode: str) -> str:
+    """As `scope_key`, of kernels on a GPU: with the kind and the name of the GPU instead of the CPU and the threads."""
+    parts = [kind, target, device, mode, {name: _version(name) for name in PINNED}, PROTOCOL_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

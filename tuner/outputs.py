@@ -31,7 +31,7 @@ def check_outputs(
     in units of the tensor: a sum that cancels to almost nothing carries the rounding error of its terms, so
     its own size is no measure of it. Scaling both tensors by the same factor does not change the outcome.
     Where the reference is not finite the output must be the same inf or nan; anywhere else inf or nan fails.
-    Integers and booleans must be equal.
+    Integers, booleans and texts must be equal.
     """
     if len(actual) != len(expected):
         return OutputCheck(False, None, None, f"{len(actual)} outputs instead of {len(expected)}")
@@ -40,6 +40,10 @@ def check_outputs(
     for index, (got, want) in enumerate(zip(actual, expected, strict=True)):
         if got.shape != want.shape:
             reasons.append(f"output {index}: shape {got.shape} instead of {want.shape}")
+            continue
+        if "U" in (got.dtype.kind, want.dtype.kind):
+            wrong = int((got != want).sum()) if got.dtype.kind == want.dtype.kind else want.size
+            reasons += [f"output {index}: {wrong} of {want.size} texts differ"] if wrong else []
             continue
         exact = want.dtype.kind in "iub"
         tolerance = (0.0, 0.0) if exact else (rtol, atol)

@@ -8,8 +8,8 @@ from typing import Any
 
 from kernels.launch_plan import LaunchPlan
 from kernels.tensors import seeded_inputs
-from tuner.devices.cuda.runner import GpuPrepared, GpuRunner
 from tuner.devices.cuda.torch_services import KernelsOnGpu
+from tuner.devices.gpu.runner import GpuPrepared, GpuRunner
 from tuner.protocols import Array, Job, Policy
 
 _PROFILED_CALLS = 100
@@ -49,7 +49,7 @@ def _profiled_s(kernel: GpuPrepared, names: set[str]) -> float:
 
 
 class _Ready:
-    """Implements `devices.cuda.runner.GpuLaunchable`: a kernel that is loaded already."""
+    """Implements `devices.gpu.runner.GpuLaunchable`: a kernel that is loaded already."""
 
     def __init__(self, kernel: GpuPrepared) -> None:
         self._kernel = kernel

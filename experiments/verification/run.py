@@ -30,7 +30,7 @@ from tuner.baselines.torch import flatten
 from tuner.devices.cpu.assembly import CpuAssembly
 from tuner.graph import GraphConfig, clean, lower
 from tuner.measure.accuracy import Yardstick
-from tuner.measure.entries import TUNED, EntrySpec, answer, run_once
+from tuner.measure.entries import TUNED, EntrySpec, answer, compiled_entry
 from tuner.measure.exact import ExactRun
 from tuner.protocols import Array, ImportedModel
 
@@ -161,10 +161,7 @@ def by_tvm(model: ImportedModel, inputs: Sequence[Array], folder: Path) -> Answe
     graph = lower(clean(model.module), GraphConfig("NCHW8c"), target.tvm())
     library = folder / "untuned.so"
     CpuAssembly(target).assemble(graph, {}).export_library(str(library))
-    outputs = run_once(library, inputs, folder, 1)
-    if isinstance(outputs, str):
-        raise RuntimeError(f"the untuned model fails: {outputs}")
-    return outputs
+    return answer(compiled_entry(TUNED, library, 1), inputs, folder, 1)
 
 
 def summary(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from kernels.passes.base import Pass
 class AsyncCopy(Pass):
     """Let the copies of pipelined CUDA sketches overlap with the arithmetic (cp.async, sm_80 and newer).
 
-    `emit_cuda` turns them on; without them the same pipeline copies through registers.
+    `emit_gpu` turns them on; without them the same pipeline copies through registers.
     """
 
     name: ClassVar[str] = "async_copy"

@@ -25,6 +25,9 @@ _FETCH = "meta_schedule.cooperative_fetch"
 _STAGES = "software_pipeline_stage"
 _UNLIMITED = 2**31
 
+_MODELLED_AS = "sm_75"
+"""OpenCL does not tell how a device is built: for the analytical model, a GPU of the middle stands for it."""
+
 
 def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: Workload) -> GpuModel | None:
     """The formulas of a sketch, read off the program it makes; None where it is not a tiled one."""
@@ -50,14 +53,14 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: W
         anchor.reduce,
         tuple(staged),
         int(target.attrs["max_threads_per_block"]),
-        min(shared_limit, STATIC_SHARED) if static else shared_limit,
+        min(shared_limit, STATIC_SHARED) if static and target.kind.name == "cuda" else shared_limit,
         int(anchor.block.annotations[_EXTENT]),
         vthread_level=-1 if tensor else 1,
         tile_level=2 if tensor else 1,
         lanes=int(target.attrs["thread_warp_size"]) if tensor else 1,
         intrinsic=_intrinsic(anchor.block) if tensor else (1, 1, 1),
         min_steps=(2 if pipelined else 1, 2 if pipelined and tensor else 1),
-        arch=str(target.attrs["arch"]),
+        arch=str(target.attrs.get("arch", _MODELLED_AS)),
         flops=workload.flops,
         nbytes=workload.bytes,
         batch=math.prod(int(v.dom.extent) for v in anchor.block.iter_vars if anchor.knob_of[v.var] is None),

@@ -1,4 +1,4 @@
-"""TVM's schedule rules for CUDA, with and without tensor cores."""
+"""TVM's schedule rules for GPUs, on CUDA with and without tensor cores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ VECTOR_WIDTHS = (1, 2, 3, 4, 8, 16)
 
 
 def rule_sets(target: Target, tf32: bool) -> list[Any]:
-    """Lists of schedule rules: plain CUDA, then tensor cores without and with software pipelining."""
+    """Lists of schedule rules: plain ones, then on CUDA tensor cores without and with software pipelining."""
     ms = meta_schedule()
-    arch = str(target.attrs["arch"])
     plain = list(ms.ScheduleRule.create("cuda"))
     sets = [plain]
-    groups = tensor_cores.groups(arch, tf32)
+    groups = tensor_cores.groups(str(target.attrs["arch"]), tf32) if target.kind.name == "cuda" else []
     if groups:
         staging = ms.schedule_rule.ReuseType
         for pipelined in (False, True):

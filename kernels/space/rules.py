@@ -44,8 +44,8 @@ def generate(
 ) -> DesignSpace:
     """The design space that TVM's schedule rules and our sketch rules span, the same in every process (20 to 200 ms).
 
-    The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with and without tensor cores,
-    for float32 only where `tf32` allows them. Left out are passes with a single setting on the target and those that do
+    The target must carry its limits (`num-cores` on a CPU). On CUDA there are sketches with tensor cores as well, for
+    float32 only where `tf32` allows them. Left out are passes with a single setting on the target and those that do
     not concern this program.
     """
     own = list(own_traces(workload, target))
@@ -72,7 +72,7 @@ def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch
         sketch = sketch_of(len(sketches), schedule.trace, target)
         if sketch.trace in {s.trace for s in sketches}:
             continue
-        if target.kind.name == "cuda":
+        if target.kind.name != "llvm":
             sketch = replace(sketch, gpu=gpu_formulas.model(schedule, sketch.knobs, target, workload))
         if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
             continue
@@ -82,7 +82,7 @@ def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch
 
 def tvm_schedules(workload: Workload, target: Target, tf32: bool = False) -> Iterator[Any]:
     """Live schedules of TVM's own sketches, with the decisions that TVM sampled."""
-    if target.kind.name != "cuda":
+    if target.kind.name == "llvm":
         yield from tune_context(workload, target).generate_design_space()
         return
     plain, *tensor = gpu_rules.rule_sets(target, tf32)

@@ -41,6 +41,12 @@ class DeviceKindContract:
         assert target.text == canonical(json.loads(target.text))
         assert kind.from_attributes(json.loads(target.text), 1, to_run=True).text == target.text
 
+    def test_its_devices_are_named_where_there_are_any(self, kind: DeviceKind) -> None:
+        devices = kind.devices()
+        assert all(device and device == device.strip() for device in devices)
+        assert devices or not kind.is_here()
+        assert kind.is_here() or not kind.is_automatic(), "auto would take what is not here"
+
     def test_a_target_that_is_written_out_needs_no_device(
         self, kind: DeviceKind, attributes: Mapping[str, Any]
     ) -> None:

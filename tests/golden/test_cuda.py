@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kernels import emit_cuda
+from kernels import emit_gpu
 from kernels.space import Candidate, TraceApplier, generate
 from kernels.workload import from_prim_func
 from tests.kernels.gpu_workloads import gpu, matmul, softmax
@@ -29,7 +29,7 @@ def test_the_emitted_source(name: str, golden: Callable[[str, str], None]) -> No
     target, workload = gpu("sm_80"), from_prim_func(func, name)
     candidate = Candidate.from_text(text)
     applier = TraceApplier(workload, generate(workload, target), target)
-    program = emit_cuda.emit(applier.apply(candidate).mod, target)
+    program = emit_gpu.emit(applier.apply(candidate).mod, target)
     assert ("wmma" in program.source or "mma.sync" in program.source) == (name == "tensor_cores")
     golden(f"cuda/{name}.cu", f"// {text}\n{launches(program.plan.to_json())}\n{program.source}")
 

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     pytest.importorskip("pycuda")
-    from tuner.devices.cuda.bench import GpuBench
+    from tuner.devices.cuda.bench import CudaBench
 
-    made = GpuBench(0, "cold")
+    made = CudaBench(0, "cold")
     yield made
     made.close()
 
@@ -39,7 +39,7 @@ def prepared(name: str, folder: Path) -> Job:
 def test_each_kernel_gets_its_status_and_the_next_is_healthy(
     name: str, bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuner.devices.cuda import bench as gpu_bench
+    from tuner.devices.gpu import bench as gpu_bench
 
     monkeypatch.setattr(gpu_bench, "RUN_TIMEOUT_S", 5.0)
     measured = bench.measure(prepared(name, tmp_path), SCREEN)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import cubin, emit_cuda, nvrtc
+from kernels import cubin, emit_gpu, nvrtc
 from kernels.cubin import CompileFailed, CompileTimeout, Cubin, KernelUsage, MissingCompiler
 from tests.kernels.cuda_programs import bound_matmul, cuda
 
@@ -24,7 +24,7 @@ def nvcc() -> str:
 
 @pytest.mark.parametrize("arch", ["sm_90a", "sm_80"])
 def test_a_cubin_and_what_it_uses(arch: str, nvcc: str, tmp_path: Path) -> None:
-    program = emit_cuda.emit(bound_matmul(), cuda(arch))
+    program = emit_gpu.emit(bound_matmul(), cuda(arch))
     made = cubin.compile_cubin(program.source, arch, tmp_path / "new")
     assert made.path.read_bytes()[:4] == b"\x7fELF"
     assert list(made.kernels) == [launch.kernel for launch in program.plan.launches]
@@ -156,7 +156,7 @@ ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a
 
 def test_several_architectures_at_once(nvcc: str, tmp_path: Path) -> None:
     """Those that the toolkit does not know (sm_70 since CUDA 13) fail by themselves, with their name."""
-    program = emit_cuda.emit(bound_matmul(), cuda("sm_70"))
+    program = emit_gpu.emit(bound_matmul(), cuda("sm_70"))
     made = cubin.compile_cubins(program.source, ARCHITECTURES, tmp_path, jobs=2)
     assert list(made) == list(ARCHITECTURES)
     good = {arch: m for arch, m in made.items() if isinstance(m, Cubin)}
@@ -172,7 +172,7 @@ def test_nvrtc_where_there_is_no_nvcc(tmp_path: Path, monkeypatch: pytest.Monkey
         pytest.skip("no NVRTC")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    program = emit_cuda.emit(bound_matmul(), cuda("sm_80"))
+    program = emit_gpu.emit(bound_matmul(), cuda("sm_80"))
     made = cubin.compile_cubin(program.source, "sm_80", tmp_path / "out")
     assert made.path.read_bytes()[:4] == b"\x7fELF"
     assert made.kernels["main_kernel"].registers > 0

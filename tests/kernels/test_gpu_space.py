@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tvm
 
-from kernels import cubin, emit_cuda
+from kernels import cubin, emit_gpu
 from kernels.features import COLUMNS, ENCODING, FEATURE_LENGTH, FeatureExtractor
 from kernels.passes import PassConfig
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
@@ -79,8 +79,8 @@ def test_threads_and_shared_memory_are_those_of_the_lowered_kernel(func: object)
     for candidate in drawn(space, 1):
         model = space.sketches[candidate.sketch].gpu
         try:
-            plan = emit_cuda.emit(applier.apply(candidate).mod, gpu()).plan
-        except (InvalidCandidate, emit_cuda.EmitFailed):
+            plan = emit_gpu.emit(applier.apply(candidate).mod, gpu()).plan
+        except (InvalidCandidate, emit_gpu.EmitFailed):
             continue
         assert model is not None
         launch = plan.launches[-1]
@@ -132,7 +132,7 @@ def test_tensor_cores_of_every_dtype_are_emitted_and_ours_compile(
     for sketch in (tensor[0], tensor[-1]):
         candidate = space.sample_sketch(sketch.number, rng)
         assert candidate is not None
-        program = emit_cuda.emit(applier.apply(candidate).mod, gpu())
+        program = emit_gpu.emit(applier.apply(candidate).mod, gpu())
         assert f"matrix_a, {fragment}" in program.source
         assert (dtype == "float32") == ("__float_to_tf32" in program.source)
     if dtype in ("float16", "int8"):
@@ -158,10 +158,10 @@ def test_pass_options_reach_the_source_and_the_compiler(tmp_path: Path) -> None:
     passes = PassConfig.from_text("async_copy{on=0} register_cap{registers=64} ptxas_opt{level=2} cuda_math{fast=1}")
     module = TraceApplier(workload, space, gpu()).apply(Candidate(best.sketch, best.decisions, passes)).mod
     with tvm.transform.PassContext(config=passes.context_options()):
-        program = emit_cuda.emit(module, gpu())
+        program = emit_gpu.emit(module, gpu())
     copies = r"cp\.async\.c[ag]\."
     assert not re.search(copies, program.source)
-    assert re.search(copies, emit_cuda.emit(module, gpu()).source), "asynchronous is the default of pipelined sketches"
+    assert re.search(copies, emit_gpu.emit(module, gpu()).source), "asynchronous is the default of pipelined sketches"
     try:
         compiled = cubin.compile_cubin(
             passes.on_source(program.source), "sm_90a", tmp_path, options=passes.compiler_options()

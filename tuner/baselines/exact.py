@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from tuner.baselines.torch import flatten, use_threads
+from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
+from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
 NOISY_RUNS = 3
@@ -42,7 +43,8 @@ class ExactWorker:
         began = time.monotonic()
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
-            inputs = [torch.from_numpy(np.array(stored[name])) for name in stored.files]
+            arrays = [np.array(stored[name]) for name in stored.files]
+        inputs = [torch.from_numpy(array) if array.dtype.kind in "biuf" else array for array in arrays]
         exact = InFloat64(seen=self._stored_unit)
         loaded = time.monotonic()
         results = {f"exact_{i}": array for i, array in enumerate(_run(module, exact, inputs))}
@@ -67,7 +69,7 @@ class ExactWorker:
         return self._module
 
 
-def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[torch.Tensor]) -> list[Array]:
+def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[Any]) -> list[Array]:
     wide = [mode.lifted(tensor) for tensor in inputs]
     torch._C._set_mkldnn_enabled(False)  # noqa: SLF001  oneDNN has no float64; the public switch warns of TF32
     try:
@@ -75,7 +77,9 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[torch.Tensor]) -
             result = module(*wide)
     finally:
         torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
-    return [np.array(tensor.numpy(), order="C") for tensor in flatten(mode.lifted(result))]
+    leaves = tree_leaves(mode.lifted(result))
+    arrays = [leaf.numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    return [np.array(array, order="C") for value in arrays for array in flat_arrays(value)]
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -95,7 +99,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         kwargs = kwargs or {}
         if not _writes(func):
             change = self.lifted if _moves(func) else self._noisy
-            args, kwargs = tree_map(change, args), tree_map(change, kwargs)
+            operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
+            args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
         return tree_map(self.lifted, func(*args, **kwargs))
 
     def lifted(self, value: Any) -> Any:
@@ -130,6 +135,11 @@ _MOVING = ("view", "expand", "transpose", "permute", "t", "slice", "select", "un
 
 def _moves(func: Any) -> bool:
     return func.overloadpacket.__name__ in _MOVING
+
+
+def _is_power(func: Any) -> bool:
+    """Whether its second operand is an exponent: a whole one must stay whole, as bases may be negative."""
+    return bool(func.overloadpacket.__name__ == "pow")
 
 
 def _writes(func: Any) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from tuner.baselines.onnx_form import OnnxSource, serialized
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
+from tuner.measure.onnx_values import flat_arrays, takes_numbers
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -102,8 +103,10 @@ class LoadedSession:
     session: Any
     device: str
 
-    def prepare(self, inputs: Sequence[Array]) -> PreparedSession:
+    def prepare(self, inputs: Sequence[Array]) -> PreparedSession | FedSession:
         """`inputs` in the order of the model's own. Raises ValueError when their number is another."""
+        if not takes_numbers(self.session):
+            return FedSession(self.session, inputs)
         return PreparedSession(self.session, inputs, self.device)
 
 
@@ -130,3 +133,19 @@ class PreparedSession:
 
     def outputs(self) -> list[Array]:
         return [np.array(array) for array in self._binding.copy_outputs_to_cpu()]
+
+
+class FedSession:
+    """The same for a model that takes or returns texts, sequences or maps, which cannot be bound."""
+
+    def __init__(self, session: Any, inputs: Sequence[Array]) -> None:
+        self._session = session
+        self._inputs = {spec.name: value for spec, value in zip(session.get_inputs(), inputs, strict=True)}
+        self._results: Sequence[Any] = ()
+
+    def launch(self, count: int) -> None:
+        for _ in range(count):
+            self._results = self._session.run(None, self._inputs)
+
+    def outputs(self) -> list[Array]:
+        return [np.array(array) for result in self._results for array in flat_arrays(result)]

@@ -102,7 +102,8 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Item:
-    """One compiled candidate of a task. `plan` is a LaunchPlan as data; `build_s` the seconds that compiling took."""
+    """One candidate of a task: `cubin` names its blob, a cubin or OpenCL source. `plan` is a LaunchPlan as data,
+    `build_s` the seconds that making it took."""
 
     task: Key
     candidate: Text
@@ -115,13 +116,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`target` is the TVM target as canonical JSON, `arch` what the cubins are for, `protocol` the version of the
+    """`target` is the TVM target as canonical JSON, `arch` what the kernels are for, `protocol` the version of the
     timing protocol, `mode` hot or cold, `blobs` the size of each blob by its SHA-256."""
 
     format: int
     created_by: Text
     target: Text
-    arch: Annotated[str, _matching("an architecture like sm_90a", r"sm_\d{2,3}[af]?")]
+    arch: Annotated[str, _matching("an architecture like sm_90a, or opencl", r"sm_\d{2,3}[af]?|opencl")]
     protocol: int
     mode: Literal["hot", "cold"]
     tasks: tuple[TaskEntry, ...]

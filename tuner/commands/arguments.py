@@ -71,9 +71,45 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
+    "scan": ((("file",), {"metavar": "FILE", "help": "a .c, .ll or .bc file"}),),
     "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
+    ),
+    "nightly": ((("night",), {"metavar": "NIGHT", "help": "the file of a night, e.g. configs/nightly.yaml"}),),
+    "site": (
+        (("folder",), {"metavar": "OUT", "help": "the folder to write the site into; an earlier site is replaced"}),
+        (
+            ("--night",),
+            {"metavar": "FILE", "default": "configs/nightly.yaml", "help": f"the file of the nights {DEFAULT}"},
+        ),
+        (("--database",), {"metavar": "URL", "help": "the database of the history (default: that of the file)"}),
+        (("--url",), {"metavar": "URL", "default": "", "help": "where the site will be published, for its feed"}),
+    ),
+    "history": (
+        (
+            ("action",),
+            {
+                "nargs": "?",
+                "default": "list",
+                "choices": ("list", "show", "regressions", "accept", "bisect", "backfill", "export", "import"),
+                "help": f"what to do {DEFAULT}",
+            },
+        ),
+        (
+            ("what",),
+            {
+                "metavar": "WHAT",
+                "nargs": "*",
+                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL COMMIT, export FILE, import FILE",
+            },
+        ),
+        (("--why",), {"metavar": "TEXT", "help": "with accept: why the change is right"}),
+        (
+            ("--night",),
+            {"metavar": "FILE", "default": "configs/nightly.yaml", "help": f"the file of the nights {DEFAULT}"},
+        ),
+        (("--database",), {"metavar": "URL", "help": "the database of the history (default: that of the file)"}),
     ),
 }
 
@@ -108,7 +144,8 @@ def parser_of(commands: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tuner",
         description="Tunes machine-learning models on TVM.",
-        epilog="exit codes: 0 fine, 2 the request is wrong, 3 the machine or this program failed, 130 interrupted",
+        epilog="exit codes: 0 fine, 1 a confirmed regression (nightly), 2 the request is wrong, "
+        "3 the machine or this program failed, 130 interrupted",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")

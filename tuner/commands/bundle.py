@@ -55,11 +55,12 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     """
     environment.check_versions()
     target = resolve.resolve(config.target, to_run=False)
-    if not resolve.kind_of(target).bundles:
+    kind = resolve.kind_of(target)
+    if not kind.bundles:
         raise TargetError(
             "target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}"
         )
-    _check_compiler()
+    kind.require_compiler()
     _, variants = lowered(config, target, progress)
     tasks = variants[0].lowered.tasks
     with (
@@ -78,18 +79,6 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
             "nothing to pack: no candidate was compiled", "; ".join(packed.notes) or "see the progress lines"
         )
     return packed.write(output, config, target)
-
-
-def _check_compiler() -> None:
-    from kernels import nvrtc
-    from kernels.cubin import MissingCompiler, find_nvcc
-
-    if nvrtc.library() is not None:
-        return
-    try:
-        find_nvcc()
-    except MissingCompiler as error:
-        raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
 
 def _device(
@@ -237,7 +226,7 @@ class _Packer:
         self._interrupted = interrupted
         kind = resolve.kind_of(target)
         workers = config.measure.workers or environment.usable_threads()
-        builder = kind.builder(target.text, work / "cubins", workers, config.measure.build_timeout_s)
+        builder = kind.builder(target.text, work / "kernels", workers, config.measure.build_timeout_s)
         self._device = _CompileOnly(builder, PackingBench())
         self._records = _Unwritten(store)
         self._scope = kind.scope(target.text, device, target.threads, mode_of(kind, config.measure.mode))

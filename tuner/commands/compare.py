@@ -21,6 +21,7 @@ from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
+from tuner.measure.models import compiled_entry
 from tuner.measure.stats import Verdict, median, median_interval, noise_floor, verdict
 from tuner.outputs import check_outputs
 from tuner.progress import Progress, milliseconds
@@ -216,7 +217,10 @@ def _models_timed(
 
 
 def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
-    """The libraries of two exports, and the inputs and the threads that both have. Raises UserError."""
+    """The libraries of two exports (of one with islands its folder), and the inputs and the threads that both have.
+
+    Raises UserError.
+    """
     from tuner.export.library import read_manifest
 
     manifests = [read_manifest(folder) for folder in (a, b)]
@@ -228,7 +232,11 @@ def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
         threads = int(manifests[0]["threads"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{a}: its manifest does not say what the model takes: {error}", "export it again") from error
-    return [folder / manifest["library"] for folder, manifest in zip((a, b), manifests, strict=True)], specs, threads
+    libraries = [
+        folder if "segments" in manifest else folder / manifest["library"]
+        for folder, manifest in zip((a, b), manifests, strict=True)
+    ]
+    return libraries, specs, threads
 
 
 def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
@@ -251,10 +259,8 @@ def _entries(libraries: Sequence[Path], inputs: Path, threads: int) -> Iterator[
     with contextlib.ExitStack() as stack:
         entries = []
         for name, library in zip("AB", libraries, strict=True):
-            settings = {"library": str(library), "threads": threads}
-            child = stack.enter_context(
-                Child("tuner.measure.compiled_model:CompiledModelWorker", settings, env=thread_env(threads))
-            )
+            spec = compiled_entry(name, library, threads)
+            child = stack.enter_context(Child(spec.service, spec.settings, env=thread_env(threads)))
             try:
                 child.call("prepare", _PREPARE_S, inputs_npz_path=str(inputs))
             except (ChildDied, ChildTimeout, ChildError) as error:

@@ -1,4 +1,4 @@
-"""`measure`: check and time a bundle on this machine. Needs numpy and, to time on a GPU, PyCUDA; never TVM."""
+"""`measure`: check and time a bundle on this machine. Needs numpy and PyCUDA or pyopencl; never TVM."""
 
 from __future__ import annotations
 

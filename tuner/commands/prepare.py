@@ -79,7 +79,11 @@ def imported(config: RunConfig) -> ImportedModel:
     from tuner import importers
 
     model = config.model
-    return importers.load(model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims)
+    raising = {"function": model.function, "sizes": dict(model.sizes), "allow_reassociation": model.allow_reassociation}
+    return importers.load(
+        model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims,
+        raising if model.source.startswith("llvm:") else None,
+    )  # fmt: skip
 
 
 def lowered(

@@ -9,12 +9,13 @@ import dataclasses
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuner.commands.prepare import RunContext
+from tuner.commands.whole_model import assembled, export, to_run
+from tuner.commands.within import Rehearsal
 from tuner.devices.device import Device
-from tuner.errors import InfrastructureError, ModelError
+from tuner.errors import InfrastructureError, ModelError, OutputError
 from tuner.importers import model_inputs
 from tuner.measure import entries as benchmark
 from tuner.measure.entries import EXACT, TUNED
@@ -32,29 +33,6 @@ _EXACT_SHARE = 0.3
 _ANSWER_SHARE = 0.15
 """The same for one start and call of the model with TVM's own kernels: the tuned ones need less."""
 
-_REPORT_S = 3.0
-"""To write summary, report and export."""
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """What the end of the run needs, as it was measured before the search. Seconds; `exact` is the float64 run of the
-    model, where there is hardware to run models on."""
-
-    assemble_s: float
-    answer_s: float = 0.0
-    exact: ExactRun | None = None
-
-    @property
-    def verifying_s(self) -> float:
-        """The model is started and called for two sets of inputs, and what it gives is written."""
-        return 2.0 * self.answer_s + _REPORT_S
-
-    @property
-    def end_s(self) -> float:
-        """What cannot be left out: putting the model together, verifying and writing it."""
-        return self.assemble_s + self.verifying_s
-
 
 def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lowered) -> Rehearsal:
     """Compile, link and call the model with TVM's own kernels, and compute it in float64, by which all is checked.
@@ -70,20 +48,20 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
     source = run.config.model.source
     began = time.monotonic()
     try:
-        executable = device.assembly.assemble(graph, {})
+        executables = assembled(model, graph, device.assembly, {})
     except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
         reason = _last_line(error)
         raise ModelError(source, f"the whole model does not compile: {reason}", "nothing was searched") from error
     if not device.runs_models:
         return Rehearsal(time.monotonic() - began)
-    library = folder / "model.so"
     try:
-        executable.export_library(str(library))
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        export(model, graph, executables, folder, run.target, {}, device.assembly)
+    except (OutputError, subprocess.SubprocessError) as error:
         raise InfrastructureError(
             f"the compiled model cannot be linked: {_last_line(error)}", "what is missing: python -m tuner doctor"
         ) from error
-    assembled = time.monotonic()
+    put_together = time.monotonic()
+    library = to_run(model, folder, device.assembly.form)
     specs = {entry.name: entry for entry in device.entries(model, {TUNED: library}, ())}
     seed = run.config.search.seed
     sets = [model_inputs(model.inputs, model.model_spec, seed + more) for more in (0, 1)]
@@ -95,13 +73,13 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
         if spec.prepare_s != within_s or not isinstance(error, ChildTimeout):
             raise ModelError(source, f"the compiled model fails: {str(error)[:300]}", "nothing was searched") from error
         run.notes.append(f"with TVM's own kernels the model was not ready within {within_s:.0f} s")
-    answer_s = time.monotonic() - assembled
+    answer_s = time.monotonic() - put_together
     shutil.rmtree(folder, ignore_errors=True)
     exact = None
     if EXACT in specs:
         exact = ExactRun(specs[EXACT], sets, run.work, run.target.threads, run.interrupted)
         exact.compute(min(2 * EXACT_S, _EXACT_SHARE * run.total.left_s))
-    return Rehearsal(assembled - began, answer_s, exact)
+    return Rehearsal(put_together - began, answer_s, exact)
 
 
 def _last_line(error: BaseException) -> str:

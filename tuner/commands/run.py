@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from tuner import config as config_file
 from tuner import environment, files
 from tuner.commands import within
 from tuner.commands.fallback import Fallback
+from tuner.commands.last_night import since_last_night
 from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
 from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
@@ -90,8 +91,9 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def rebuild_report(run: str, out: str) -> Path:
-    """Write the report of a finished run again, from its summary and records. Returns its folder."""
+def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[str]]:
+    """Write the report of a finished run again, from its summary and records. Returns its folder, and how its model
+    stands since last night."""
     from tuner import report
     from tuner.store import SqlStore
 
@@ -101,8 +103,10 @@ def rebuild_report(run: str, out: str) -> Path:
     target = resolve.resolve(config.target, to_run=False)
     scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
-        report.render(folder, store.read(scope=scope, task_key=keys), config.report.formats)
-    return folder
+        records = store.read(scope=scope, task_key=keys)
+    since = since_last_night(config.measure.database, _summary(folder))
+    report.render(folder, records, config.report.formats, since)
+    return folder, since
 
 
 def reexport(run: str, out: str) -> Path:
@@ -154,6 +158,7 @@ class _Run(RunContext):
         self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
+        self.notes += model.notes
         self.folder = run_folder(self.config, self.resume)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))
@@ -219,7 +224,7 @@ class _Run(RunContext):
         self.total.reserved_s = 0.0
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*self.notes, *result.explanations]
+        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
         return facts
 
     def _late(self) -> bool:
@@ -306,9 +311,10 @@ class _Run(RunContext):
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
-        lines = headline(summary)
+        since = since_last_night(self.config.measure.database, summary)
+        lines = [*headline(summary), *filter(None, [self.target.caveat])]
         with self._costs_itself("the report was not written"):
-            report.render(self.folder, records, self.config.report.formats)
+            report.render(self.folder, records, self.config.report.formats, since)
             lines.append(f"report: {self.folder / 'report.html'}")
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from tuner.measure.metadata import metadata_lines
 from tuner.measure.pooled import compare_measurements
 from tuner.measure.stats import Verdict, median, median_interval, unpaired_verdict
 from tuner.records import Label, Measurement
-from tuner.report import end_to_end, units
+from tuner.report import end_to_end, islands, units
 from tuner.report.summary import NOT_TUNED, SCHEMA
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     for state, (first, *rest) in end_to_end.other_states(summary).items():
         lines.append(f"{_milliseconds(first.median_s)}{units.in_state(state)}")
         lines += [_against(entry) for entry in rest]
+    lines += [said] if (said := islands.sentence(summary)) else []
     lines.append(
         f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
         f"stopped by {search['stopped_by']}"
@@ -316,7 +318,26 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "levels": facts.ceilings["levels"],
         },
         "account": None if facts.account is None else dict(facts.account),
+        **_parts(facts),
         "notes": _notes(facts),
+    }
+
+
+def _parts(facts: RunFacts) -> dict[str, Any]:
+    """The parts of a model with islands, with their times where the tuned model ran."""
+    plan = facts.model.plan
+    if plan is None:
+        return {}
+    seconds = facts.comparison.segments_s if facts.comparison is not None else []
+    return {
+        "parts": [
+            {
+                "kind": "tuned" if segment.island is None else "island",
+                "seconds": seconds[number] if seconds else None,
+                "nodes": [dataclasses.asdict(node) for node in segment.nodes],
+            }
+            for number, segment in enumerate(plan.segments)
+        ]
     }
 
 

@@ -15,16 +15,18 @@ import numpy as np
 from kernels.passes import PASSES
 from kernels.space import Candidate
 from tuner import environment, files
+from tuner.baselines.original import FLAGS
+from tuner.commands import symbol
 from tuner.commands.fallback import Fallback, Parts
 from tuner.commands.prepare import RunContext, lowered, scratch
-from tuner.commands.rehearsal import Rehearsal
+from tuner.commands.within import Rehearsal
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import UserError
+from tuner.errors import ModelError, UserError
 from tuner.export import library
-from tuner.graph import output_specs
+from tuner.graph import input_specs, output_specs, tuned_parts
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
 from tuner.measure.exact import ExactRun
@@ -91,18 +93,24 @@ def whole_model(
         run.notes.append("not exported: without its device the model's outputs are not verified")
         return None, None
     run.total.reserved_s = rehearsal.verifying_s
-    libraries = {TUNED: work / "export" / "model.so"}
+    libraries = {TUNED: to_run(model, work, assembly.form)}
     if UNTUNED in run.config.baselines.models and not run.interrupted():
         if run.total.limited and rehearsal.assemble_s > run.total.allowed_s(Phase.STARTING, 0.0):
             run.notes.append("untuned TVM is not compared: no time was left to compile it")
         else:
             run.progress.phase("compiling untuned TVM for comparison")
-            libraries[UNTUNED] = work / "untuned.so"
-            assembly.untuned(model, graph).export_library(str(libraries[UNTUNED]))
+            executables = assembled(model, graph, assembly, None)
+            export(model, graph, executables, work / "untuned", run.target, versions, assembly)
+            libraries[UNTUNED] = to_run(model, work / "untuned", assembly.form)
     entries = device.entries(model, libraries, run.config.baselines.models)
     comparison = compare(run, model, entries, device.references, rehearsal.exact, put_together.mend)
-    check_original_weights(run, assembly, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
-    if why_not := why_not_exported(run, comparison):
+    check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
+    why_not = why_not_exported(run, comparison)
+    if not why_not and "c" in model.model_spec:
+        run.progress.phase("putting the function back behind its symbol")
+        why_not, words = symbol.write(work / "export", model.model_spec, run.target.threads)
+        comparison.notes += words
+    if why_not:
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
     files.replace_folder(work / "export", run.folder / "export")
@@ -127,28 +135,29 @@ class _Together:
 
     def export(self) -> None:
         """Write the model with the fallback's parts."""
-        run, assembly = self._run, self._device.assembly
-        executable = assembly.assemble(self._graph, self.available)
-        self.manifest = export(
-            self._model, self._graph, executable, run.work, run.target, self._versions, assembly.runtime
-        )
+        self.manifest = self._written(self.available, self._run.work)
+
+    def _written(self, parts: Parts, folder: Path) -> dict[str, Any]:
+        assembly = self._device.assembly
+        executables = assembled(self._model, self._graph, assembly, parts)
+        return export(self._model, self._graph, executables, folder, self._run.target, self._versions, assembly)
 
     def mend(self, fault: models.Fault) -> EntrySpec | None:
         """The tuned model without the kernels that make it wrong; None where it stays wrong. See `models.Mend`."""
         self._run.progress.phase("the tuned model is wrong: looking for the kernel that makes it so")
-        path = self._run.work / "mended.so"
+        folder = self._run.work / "mended"
 
         def fault_of(parts: Parts) -> str:
-            available = {key: part for key, part in parts.items() if part is not None}
-            self._device.assembly.assemble(self._graph, available).export_library(str(path))
-            return fault(self._tuned(path))
+            self._written({key: part for key, part in parts.items() if part is not None}, folder)
+            return fault(self._tuned(folder))
 
         if not self._fallback.winners or not self._fallback.mend(fault_of):
             return None
         self.export()
-        return self._tuned(self._run.work / "export" / "model.so")
+        return self._tuned(self._run.work)
 
-    def _tuned(self, library: Path) -> EntrySpec:
+    def _tuned(self, folder: Path) -> EntrySpec:
+        library = to_run(self._model, folder, self._device.assembly.form)
         return next(e for e in self._device.entries(self._model, {TUNED: library}, ()) if e.name == TUNED)
 
 
@@ -211,11 +220,22 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
     _, result = comparison.result.main(TUNED, UNTUNED)
     if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"
+    for name in FLAGS:
+        if name in comparison.settings:
+            _, result = comparison.result.main(TUNED, name)
+            if result.verdict(TUNED, name).label is Label.SLOWER:
+                return "it is slower than the original"
     return ""
 
 
 def check_original_weights(
-    run: RunContext, assembly: Assembly, graph: Lowered, parts: Parts, comparison: ModelComparison, needed_s: float
+    run: RunContext,
+    device: Device,
+    model: ImportedModel,
+    graph: Lowered,
+    parts: Parts,
+    comparison: ModelComparison,
+    needed_s: float,
 ) -> None:
     """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does, and
     where so many seconds are left."""
@@ -236,9 +256,10 @@ def check_original_weights(
             "original weights give other kernels (constants fold differently); not checked with them"
         )
         return
-    path = run.work / "original.so"
-    assembly.assemble(original_graph, parts).export_library(str(path))
-    outputs = models.run_once(path, [np.asarray(i) for i in inputs], run.work, run.target.threads, assembly.runtime)
+    path = (run.work / "original").with_suffix(Path(device.assembly.form.library).suffix)
+    device.assembly.assemble(original_graph, parts).export_library(str(path))
+    entry = next(e for e in device.entries(model, {TUNED: path}, ()) if e.name == TUNED)
+    outputs = models.answer_once(entry, [np.asarray(i) for i in inputs], run.work, run.target.threads)
     if isinstance(outputs, str):
         comparison.verified = False
         comparison.notes.append(f"with the original weights the tuned model fails: {outputs}")
@@ -253,14 +274,42 @@ def check_original_weights(
     )
 
 
+def assembled(model: ImportedModel, graph: Lowered, assembly: Assembly, parts: Mapping[str, Any] | None) -> list[Any]:
+    """The model put together from `parts`, or as TVM compiles it by itself where they are None: an executable for each
+    of its tuned parts, of which a model without a plan is one. Raises ModelError for a plan that this device cannot
+    run."""
+    if model.plan is not None and assembly.runtime != "cpu":
+        raise ModelError(model.source, "a model of which a part stays with ONNX Runtime is put together for CPUs only")
+    pairs = tuned_parts(model, graph)
+    return [assembly.untuned(m, g) if parts is None else assembly.assemble(g, parts) for m, g in pairs]
+
+
 def export(
-    model: ImportedModel, graph: Lowered, executable: Any, folder: Path, target: ResolvedTarget,
-    versions: Mapping[str, str], runtime: str,
+    model: ImportedModel, graph: Lowered, executables: Sequence[Any], folder: Path, target: ResolvedTarget,
+    versions: Mapping[str, str], assembly: Assembly,
 ) -> dict[str, Any]:  # fmt: skip
     """Write an assembled model as a deployable folder `folder`/export. Returns the manifest."""
-    return library.export(
-        executable, folder, model, output_specs(graph), target.text, target.threads, versions, runtime
-    )
+    if model.plan is None:
+        [executable] = executables
+        return library.export(
+            executable,
+            folder,
+            model,
+            output_specs(graph),
+            target.text,
+            target.threads,
+            versions,
+            assembly.runtime,
+            assembly.form,
+        )
+    specs = [(input_specs(part), output_specs(part)) for _, part in tuned_parts(model, graph)]
+    return library.export_parts(executables, specs, folder, model, target.text, target.threads, versions)
+
+
+def to_run(model: ImportedModel, folder: Path, form: library.Form = library.NATIVE) -> Path:
+    """What `Device.entries` is given of a model that was exported to `folder`."""
+    exported = folder / library.FOLDER
+    return exported / form.library if model.plan is None else exported
 
 
 def rebuild_export(
@@ -288,7 +337,12 @@ def rebuild_export(
             for task in graph.tasks
             if task.key in winners
         }
-        export(model, graph, assembly.assemble(graph, rebuilt), work, target, versions, assembly.runtime)
+        executables = assembled(model, graph, assembly, rebuilt)
+        export(model, graph, executables, work, target, versions, assembly)
+        if "c" in model.model_spec:
+            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
+            if why_not:
+                raise UserError(f"{folder.name}: {why_not}", "run it again")
         files.replace_folder(work / "export", folder / "export")
     finally:
         builder.close()

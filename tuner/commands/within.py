@@ -6,12 +6,14 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import files
 from tuner.config import SETTINGS, MeasureConfig, RunConfig
+from tuner.measure.exact import ExactRun
 from tuner.progress import Progress, clock_text
 from tuner.tuning.total import TotalBudget
 
@@ -31,6 +33,30 @@ _SLOW_START_S: Mapping[str, float] = {"torch_compile": 60.0, "torch_max_autotune
 
 _PATIENCE, _LEAST_PATIENCE_S = 0.1, 5.0
 """Of a total budget the share, and the least seconds, that one build or one call may take."""
+
+
+_REPORT_S = 3.0
+"""To write summary, report and export."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the end of the run needs, as it was measured before the search. Seconds; `exact` is the float64 run of the
+    model, where there is hardware to run models on."""
+
+    assemble_s: float
+    answer_s: float = 0.0
+    exact: ExactRun | None = None
+
+    @property
+    def verifying_s(self) -> float:
+        """The model is started and called for two sets of inputs, and what it gives is written."""
+        return 2.0 * self.answer_s + _REPORT_S
+
+    @property
+    def end_s(self) -> float:
+        """What cannot be left out: putting the model together, verifying and writing it."""
+        return self.assemble_s + self.verifying_s
 
 
 def expected_s(config: RunConfig) -> float:

@@ -11,6 +11,7 @@ from tuner.config import MeasureConfig, RunConfig
 from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError
+from tuner.export.library import Form
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
@@ -83,6 +84,10 @@ class Assembly(Protocol):
     def runtime(self) -> str:
         """The name of the TVM device that the model runs on."""
 
+    @property
+    def form(self) -> Form:
+        """What an export of such a model is made of."""
+
     def part(self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]) -> Any:
         """What takes the place of TVM's own kernel in the model; None where the candidate builds no more.
 
@@ -147,6 +152,12 @@ class DeviceKind(Protocol):
     def is_here(self) -> bool:
         """Whether one can be used on this machine."""
 
+    def is_automatic(self) -> bool:
+        """Whether `auto` may take the one of this machine: not where it only stands for another."""
+
+    def devices(self) -> Sequence[str]:
+        """Those of this machine, in words; none where there is none, or nothing to use them with."""
+
     def local(self, threads: int) -> ResolvedTarget:
         """The first one of this machine. Raises TargetError, saying what is missing."""
 
@@ -161,6 +172,9 @@ class DeviceKind(Protocol):
 
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
+
+    def require_compiler(self) -> None:
+        """Raises TargetError where nothing here compiles for it, saying what is missing."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "cuda": "tuner.devices.cuda:CUDA",
+    "opencl": "tuner.devices.opencl:OPENCL",
     "llvm": "tuner.devices.cpu:CPU",
 }
 """By name, which is that of the kind of TVM target: what describes it, as `module:name`. `auto` takes the first that
-is here."""
+is here and is what it stands for."""
 
 AUTO = "auto"
 
@@ -68,7 +69,7 @@ def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:
     if isinstance(target.spec, Mapping):
         return _from_mapping(target.spec, target.threads, to_run)
     if target.spec == AUTO:
-        return next(kind for kind in all_kinds() if kind.is_here()).local(threads)
+        return next(kind for kind in all_kinds() if kind.is_automatic()).local(threads)
     return kind_named(target.spec).local(threads)
 
 

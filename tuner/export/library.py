@@ -14,14 +14,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
 from tuner.errors import ConfigError, OutputError, UserError
+from tuner.export import pipeline
 from tuner.files import replace_folder, sync
 from tuner.outputs import OutputCheck, check_outputs
 from tuner.protocols import ImportedModel, InputSpec
@@ -108,6 +109,19 @@ if len(sys.argv) > 2:
 '''
 
 
+@dataclass(frozen=True)
+class Form:
+    """What an exported folder is made of: the name of the library that the manifest has the SHA-256 of, and the loaders
+    beside it by name, the one in Python among them as LOADER."""
+
+    library: str = LIBRARY
+    loaders: Mapping[str, str] = field(default_factory=lambda: {LOADER: LOADER_TEXT})
+
+
+NATIVE = Form()
+"""A shared library that TVM's runtime loads."""
+
+
 def export(
     executable: Any,
     run_dir: Path,
@@ -117,34 +131,78 @@ def export(
     threads: int,
     versions: Mapping[str, str],
     device: str = "cpu",
+    form: Form = NATIVE,
 ) -> dict[str, Any]:
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
     `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
     `export_library(path)` and the name of its `function`; `outputs` are the
-    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on. Raises OutputError, e.g.
-    without a C++ compiler to link with.
+    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on; `form` says what the
+    library and its loaders are. Raises OutputError, e.g. without a C++ compiler to link with.
     """
+
+    def fill(folder: Path) -> dict[str, Any]:
+        executable.export_library(str(folder / form.library))
+        for name, text in form.loaders.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return {
+            "function": getattr(executable, "function", "main"),
+            "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
+        }
+
+    return _export(run_dir, fill, model, target, threads, versions, device, form)
+
+
+def export_parts(
+    executables: Sequence[Any],
+    specs: Sequence[tuple[pipeline.Specs, pipeline.Specs]],
+    run_dir: Path,
+    model: ImportedModel,
+    target: str,
+    threads: int,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """`export` of a model with a plan: `executables` are those of its tuned parts, and `specs` the shapes and dtypes of
+    what each takes and returns. The manifest's `library` is the first of them, and `segments` has all parts in order.
+    """
+    plan = model.plan
+    assert plan is not None
+
+    def fill(folder: Path) -> dict[str, Any]:
+        segments = pipeline.write_parts(plan, executables, specs, folder, LIBRARY)
+        (folder / LOADER).write_text(pipeline.LOADER_TEXT, encoding="utf-8")
+        return {
+            "function": next(segment["function"] for segment in segments if segment["kind"] == "tuned"),
+            "outputs": [pipeline.output_of(spec) for spec in plan.outputs],
+            "segments": [{**segment, "sha256": _sha256(folder / segment["file"])} for segment in segments],
+        }
+
+    return _export(run_dir, fill, model, target, threads, versions, "cpu", NATIVE)
+
+
+def _export(
+    run_dir: Path, fill: Callable[[Path], dict[str, Any]], model: ImportedModel, target: str, threads: int,
+    versions: Mapping[str, str], device: str, form: Form,
+) -> dict[str, Any]:  # fmt: skip
+    """Replace the export by a folder that `fill` has filled; it returns what only it knows of the manifest."""
     aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        executable.export_library(str(aside / LIBRARY))
+        filled = fill(aside)
         manifest = {
             "schema": SCHEMA,
             "model": model.name,
-            "library": LIBRARY,
-            "sha256": _sha256(aside / LIBRARY),
-            "function": getattr(executable, "function", "main"),
+            "library": form.library,
+            "sha256": _sha256(aside / form.library),
             "inputs": [_input(spec) for spec in model.inputs],
-            "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
             "target": target,
             "device": device,
             "threads": threads,
             "versions": dict(versions),
+            **filled,
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (aside / LOADER).write_text(LOADER_TEXT, encoding="utf-8")
         for path in aside.iterdir():
             sync(path)
         sync(aside)
@@ -180,28 +238,35 @@ def _sha256(path: Path) -> str:
 
 
 def read_manifest(export_dir: Path) -> dict[str, Any]:
-    """The manifest of an export whose library is the one that was exported with it.
+    """The manifest of an export whose library, and whose other parts, are those that were exported with it.
 
-    Raises UserError, naming the file, when one of the two is missing, broken, or changed since.
+    Raises UserError, naming the file, when one of them is missing, broken, or changed since.
     """
     path = export_dir / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
         stated = _stated(manifest)
-        library = export_dir / LIBRARY
-        if library.is_symlink():
-            raise ValueError(f"{LIBRARY} is a link")
-        digest = _sha256(library)
+        files: dict[str, str] = {stated.library: stated.sha256}
+        if isinstance(stated, _ManifestOfParts):
+            files.update((segment.file, segment.sha256) for segment in stated.segments)
+        digests = {name: _sha256(_regular(export_dir / name)) for name in files}
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}", "export the run again") from error
     except (ValueError, RecursionError, ConfigError) as error:
         raise UserError(f"{path}: not a manifest of schema {SCHEMA}: {error}", "export the run again") from error
-    if digest != stated.sha256:
-        raise UserError(
-            f"{library}: its SHA-256 is {digest}, the manifest says {stated.sha256}: not loaded",
-            "the library was changed after it was exported; export the run again",
-        )
+    for name, digest in digests.items():
+        if digest != files[name]:
+            raise UserError(
+                f"{export_dir / name}: its SHA-256 is {digest}, the manifest says {files[name]}: not loaded",
+                "the file was changed after it was exported; export the run again",
+            )
     return dict(manifest)
+
+
+def _regular(path: Path) -> Path:
+    if path.is_symlink():
+        raise ValueError(f"{path.name} is a link")
+    return path
 
 
 def _extents(shape: tuple[int, ...]) -> str:
@@ -233,7 +298,7 @@ class _Tensor:
     shape: Annotated[tuple[int, ...], _extents]
     dtype: Literal[
         "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16",
-        "float32", "float64",
+        "float32", "float64", "string",
     ]  # fmt: skip
     name: str = ""
 
@@ -243,7 +308,7 @@ class _Manifest:
     """What a manifest says, as `tuner.schema` reads it."""
 
     model: str
-    library: Literal["model.so"]
+    library: Literal["model.so", "model.json"]
     sha256: Annotated[str, _digest]
     function: str
     inputs: tuple[_Tensor, ...]
@@ -254,11 +319,47 @@ class _Manifest:
     versions: Mapping[str, str]
 
 
+def _part_file(name: str) -> str:
+    return "" if re.fullmatch(r"model(_\d+)?\.so|island_\d+\.onnx", name) else "model.so, model_N.so or island_N.onnx"
+
+
+@dataclass(frozen=True)
+class _Segment:
+    kind: Literal["tuned", "island"]
+    file: Annotated[str, _part_file]
+    sha256: Annotated[str, _digest]
+    function: str = ""
+    inputs: tuple[_Tensor, ...] = ()
+    outputs: tuple[_Tensor, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+def _known_extents(shape: tuple[int | None, ...] | None) -> str:
+    return _extents(tuple(extent for extent in shape or () if extent is not None))
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Of a model with islands: what only a run tells is None."""
+
+    name: str
+    dtype: str
+    shape: Annotated[tuple[int | None, ...] | None, _known_extents] = None
+
+
+@dataclass(frozen=True)
+class _ManifestOfParts(_Manifest):
+    """With `segments`, the manifest of a model with islands."""
+
+    outputs: tuple[_Output, ...]  # type: ignore[assignment]
+    segments: tuple[_Segment, ...]
+
+
 def _stated(manifest: Any) -> _Manifest:
     """Raises ValueError or ConfigError, naming the field."""
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ValueError("schema is missing or of another version")
-    stated: _Manifest = read(_Manifest, manifest)
+    stated: _Manifest = read(_ManifestOfParts if "segments" in manifest else _Manifest, manifest)
     return stated
 
 
@@ -269,6 +370,7 @@ def verify(
     rtol: float,
     atol: float,
     timeout_s: float = 120.0,
+    form: Form = NATIVE,
 ) -> OutputCheck:
     """Run the exported loader in a fresh process and compare its outputs by `check_outputs`.
 
@@ -276,7 +378,7 @@ def verify(
     OutputCheck that is not ok; a changed library is never loaded and raises UserError.
     """
     read_manifest(export_dir)
-    if not _is_unchanged(export_dir / LOADER):
+    if not _is_unchanged(export_dir / LOADER, form):
         raise UserError(f"{export_dir / LOADER}: changed after it was exported, or missing: not run", "export it again")
     with tempfile.TemporaryDirectory(prefix="tuner-export-") as scratch:
         given, got = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -293,8 +395,8 @@ def verify(
             return check_outputs([outputs[f"arr_{index}"] for index in range(len(outputs.files))], expected, rtol, atol)
 
 
-def _is_unchanged(loader: Path) -> bool:
+def _is_unchanged(loader: Path, form: Form) -> bool:
     try:
-        return loader.read_bytes() == LOADER_TEXT.encode()
+        return loader.read_bytes() in (form.loaders[LOADER].encode(), pipeline.LOADER_TEXT.encode())
     except OSError:
         return False

@@ -242,6 +242,11 @@ def _describe(
     return "_".join(bare), {}
 
 
+def input_specs(lowered: Lowered) -> list[tuple[list[int], str]]:
+    """Shapes and dtypes of what `main` takes."""
+    return [(list(shape_of(param)), str(param.ty.dtype)) for param in lowered.module["main"].params]
+
+
 def output_specs(lowered: Lowered) -> list[tuple[list[int], str]]:
     """Shapes and dtypes of what `main` returns."""
     result = lowered.module["main"].ret_ty

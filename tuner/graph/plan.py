@@ -103,6 +103,7 @@ class _Reader:
     """Reads `main` of a lowered module."""
 
     free: Mapping[Any, tuple[tuple[Any, int], ...]]
+    alignment: int
     values: dict[Any, Any] = field(default_factory=dict)
     storages: list[_Storage] = field(default_factory=list)
     calls: list[tuple[str, list[_Value]]] = field(default_factory=list)
@@ -170,15 +171,18 @@ class _Reader:
             assert array is not None
             place = Place("constant", self.constant_bytes)
             self.constants.append((self.constant_bytes, array))
-            self.constant_bytes += _aligned(array.nbytes)
+            self.constant_bytes += _aligned(array.nbytes, self.alignment)
             self._known[key] = _Value(_Storage(array.nbytes, place=place), array.shape, str(array.dtype))
         return self._known[key]
 
 
-def plan(lowered: Lowered) -> Plan:
-    """The calls of a lowered model. Raises Unplannable where it is more than calls of kernels and reshapes."""
+def plan(lowered: Lowered, alignment: int = ALIGNMENT) -> Plan:
+    """The calls of a lowered model, every tensor at a multiple of `alignment` bytes, which is one of ALIGNMENT.
+
+    Raises Unplannable where it is more than calls of kernels and reshapes.
+    """
     main = lowered.module["main"]
-    reader = _Reader(joins(main, lowered.concatenations))
+    reader = _Reader(joins(main, lowered.concatenations), alignment)
     inputs = []
     for number, param in enumerate(main.params):
         shape, dtype = shape_of(param), str(param.ty.dtype)
@@ -193,7 +197,7 @@ def plan(lowered: Lowered) -> Plan:
         if value.storage.place is not None:
             raise Unplannable("an output that is an input, a constant or another output")
         value.storage.place = Place("output", number)
-    arena_bytes = _assign([s for s in reader.storages if s.place is None and not s.inside])
+    arena_bytes = _assign([s for s in reader.storages if s.place is None and not s.inside], alignment)
     calls = tuple(KernelCall(name, tuple(v.tensor() for v in values)) for name, values in reader.calls)
     return Plan(
         calls, tuple(v.tensor() for v in inputs), tuple(v.tensor() for v in outputs),
@@ -220,7 +224,7 @@ def _flat(value: Any) -> Iterator[_Value]:
         yield value
 
 
-def _assign(storages: Sequence[_Storage]) -> int:
+def _assign(storages: Sequence[_Storage], alignment: int) -> int:
     """Give each storage an offset, the largest first, at the lowest place that is free while it lives; the size of
     the arena."""
     placed: list[tuple[int, int, _Storage]] = []
@@ -228,7 +232,7 @@ def _assign(storages: Sequence[_Storage]) -> int:
     for storage in storages:
         storage.settle()
     for storage in sorted(storages, key=lambda s: -s.nbytes):
-        wanted = _aligned(storage.nbytes)
+        wanted = _aligned(storage.nbytes, alignment)
         at = 0
         for begin, end, other in placed:  # by begin
             if other.last < storage.first or storage.last < other.first:
@@ -243,5 +247,5 @@ def _assign(storages: Sequence[_Storage]) -> int:
     return size
 
 
-def _aligned(nbytes: int) -> int:
-    return max(-(-nbytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
+def _aligned(nbytes: int, alignment: int) -> int:
+    return max(-(-nbytes // alignment) * alignment, alignment)

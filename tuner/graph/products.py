@@ -401,7 +401,11 @@ class Products(Rewriter):
         if name == "relax.nn.softmax":
             result = relax.op.nn.softmax(view.base, -1)
         else:
-            result = Call(call.op, [view.base, *[self.materialize(a) for a in args[1:]]], call.attrs)
+            attrs = call.attrs  # not taken over: the base may have more axes or fewer
+            scale, shift = (self.materialize(a) for a in args[1:])
+            result = relax.op.nn.layer_norm(
+                view.base, scale, shift, [-1], float(attrs.epsilon), attrs.center, attrs.scale
+            )
         return View(self.emit(result), view.whole, view.shape, view.strides)
 
 

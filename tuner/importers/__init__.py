@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from tuner.importers.onnx_in_torch import NodeRunner
+
 ModelSpec = Mapping[str, Any]
 """JSON-able data from which a model is built; see `make_model_spec`."""
 
@@ -36,7 +38,15 @@ def _load_torch(model_spec: ModelSpec) -> ImportedModel:
     return load(model_spec)
 
 
-IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = {"onnx": _load_onnx, "torch": _load_torch}
+def _load_c(model_spec: ModelSpec) -> ImportedModel:
+    from tuner.importers.c_function import load
+
+    return load(model_spec)
+
+
+IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = dict(
+    onnx=_load_onnx, torch=_load_torch, llvm=_load_c
+)  # as keywords: `llvm` names what is read here, and no kind of device
 
 
 def load(
@@ -46,15 +56,17 @@ def load(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    raising: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
-    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME` or `torch:package.module:callable`).
+    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable` or `llvm:FILE`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
     of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
+    `raising` is for functions of C alone: `function`, `sizes` and `allow_reassociation`.
     `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. Raises
     ModelError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims))
+    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims, raising))
 
 
 def make_model_spec(
@@ -64,6 +76,7 @@ def make_model_spec(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    raising: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
     if batch is not None and batch < 1:
@@ -85,13 +98,17 @@ def make_model_spec(
         "dims": dict(dims or {}),
         "weights": weights,
         "seed": seed,
+        **({} if raising is None else {"raising": dict(raising)}),
     }
 
 
-def torch_module(model_spec: ModelSpec) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
-    """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators.
+def torch_module(
+    model_spec: ModelSpec, other: NodeRunner | None = None
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The model as a module in eval mode, and example inputs for it. An ONNX graph is run by torch operators, and its
+    nodes for which there is none by `other`.
 
-    Raises ModelError when the graph has an operator that cannot be run in torch.
+    Raises ModelError when the graph has an operator that cannot be run in torch, and there is no `other`.
     """
     if model_spec["kind"] == "torch":
         from tuner.importers.torch import torch_module as build
@@ -101,7 +118,7 @@ def torch_module(model_spec: ModelSpec) -> tuple[torch.nn.Module, tuple[torch.Te
     from tuner.importers.onnx_in_torch import to_module
 
     model = clean_proto(model_spec)
-    return to_module(model, model_spec["source"], model_inputs(input_specs(model), model_spec, 0))
+    return to_module(model, model_spec["source"], model_inputs(input_specs(model), model_spec, 0), other)
 
 
 def onnx_bytes(model_spec: ModelSpec) -> onnx.ModelProto:
@@ -126,12 +143,16 @@ def model_inputs(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -
     """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the model spec has.
 
     `model_spec["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
-    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros.
+    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros. Texts are drawn from
+    `model_spec["texts"]`, those that stand in the model.
     """
     ranges = model_spec.get("ranges", {})
     values: list[Array] = []
     for spec in specs:
         rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+        if spec.dtype == "string":
+            values.append(rng.choice(np.array(model_spec.get("texts") or ["some", "text"]), spec.shape))
+            continue
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "f":
             values.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(dtype))

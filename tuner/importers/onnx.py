@@ -16,16 +16,20 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("onnx", "an ONNX model", "onnx") from error
 
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from tuner.importers.onnx_clean import with_constants
-from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, described, read
+from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_shapes import fix_shapes, input_specs
+from tuner.importers.onnx_texts import texts_of
 from tuner.importers.onnx_weights import draws
-from tuner.protocols import Array, ImportedModel
+from tuner.protocols import Array, ImportedModel, ModelPlan
 from tuner.schema import did_you_mean
+
+_MOST_TEXTS = 4096
+"""So many of a model's texts are kept to draw inputs from."""
 
 __all__ = ["clean_proto", "input_specs", "load", "model_proto", "original_check"]
 
@@ -47,19 +51,33 @@ def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 
 
 def load(model_spec: Mapping[str, Any]) -> ImportedModel:
-    """The model as relax. Raises ModelError naming the operator or the input that stands in the way."""
-    from tuner.importers.onnx_relax.importer import known_operators, to_relax
-    from tuner.importers.onnx_support import unsupported
+    """The model as relax, with a plan where a part of it stays with ONNX Runtime.
+
+    Raises ModelError naming the operator or the input that stands in the way.
+    """
+    from tuner.importers.onnx_plan import planned
+    from tuner.importers.onnx_relax.importer import known_operators
 
     source = model_spec["source"]
     model = expanded(clean_proto(model_spec), known_operators())
-    for node, reason in unsupported(model):
-        raise ModelError(source, f"operator {described(node)} is not supported: {reason}")
     specs = input_specs(model)
     ranges = _integer_ranges(model)
-    module = to_relax(model, source)
+    module, plan = planned(model, source)
     name = Path(source.removeprefix("onnx:")).stem
-    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges})
+    spec = {**model_spec, "ranges": ranges}
+    if any(given.dtype == "string" for given in specs):
+        spec["texts"] = sorted(set(texts_of(model)))[:_MOST_TEXTS]
+    return ImportedModel(name, source, module, specs, spec, plan)
+
+
+def relax_of(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]:
+    """A model that another framework wrote just now, shapes and weights as they are, as relax; with a plan where a part
+    of it stays with ONNX Runtime. Raises ModelError."""
+    from tuner.importers.onnx_plan import planned
+    from tuner.importers.onnx_relax.importer import known_operators
+
+    model = inliner.inline_local_functions(model) if model.functions else model
+    return planned(expanded(settled(with_constants(model, {})), known_operators()), source)
 
 
 def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:

@@ -52,7 +52,7 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
             remaining.append(node)
         else:
             values[node.output[0]] = value
-    used = {name for node in remaining for name in _read(node)} | {output.name for output in graph.output}
+    used = {name for node in remaining for name in read_by(node)} | {output.name for output in graph.output}
     result = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # before 4, initializers had to be inputs
     result.opset_import.extend(model.opset_import)
     result.graph.name = graph.name
@@ -87,7 +87,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {output.name for output in graph.output}
-    read = {name for node in graph.node for name in _read(node)} | outputs
+    read = {name for node in graph.node for name in read_by(node)} | outputs
     renamed: dict[str, str] = {}
     remaining: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -102,7 +102,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             _explicit_padding(node, shapes)
             remaining.append(node)
-    used = {name for node in remaining for name in _read(node)} | outputs
+    used = {name for node in remaining for name in read_by(node)} | outputs
     _replace(graph.node, remaining)
     before = {tensor.name for tensor in graph.initializer}
     graph.initializer.extend(t for name, t in stored.items() if name in used and name not in before)
@@ -202,12 +202,12 @@ def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:
     _replace(node.attribute, explicit)
 
 
-def _read(node: onnx.NodeProto) -> list[str]:
+def read_by(node: onnx.NodeProto) -> list[str]:
     """The tensors a node reads, those that its subgraphs take from outside included."""
     names = list(node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            names += [name for inner in graph.node for name in _read(inner)]
+            names += [name for inner in graph.node for name in read_by(inner)]
             names += [output.name for output in graph.output]
     return names
 

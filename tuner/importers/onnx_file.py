@@ -16,8 +16,8 @@ from tuner.errors import ModelError
 MAX_ELEMENTS = 2**31
 """Elements of one tensor: indices in the generated code are 32 bits."""
 
-KNOWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
-"""Those of which some operators have converters: the standard's two names, and that of ONNX Runtime."""
+KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""Those that ONNX Runtime knows: the standard's own, by two names, its one for machine learning, and the runtime's."""
 
 MAX_PARAMETER_BYTES = 2**31 - 2**24
 """Parameters of one model: protobuf, and so ONNX Runtime's and every checker's input, ends at 2 GiB."""
@@ -84,11 +84,15 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def described(node: onnx.NodeProto) -> str:
     """For a message: a node's operator, with the domain if not the standard's, and its name, or else its outputs."""
-    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     if node.name:
-        return f"{operator} of node {node.name!r}"
+        return f"{operator_of(node)} of node {node.name!r}"
     outputs = ", ".join(repr(name) for name in node.output if name)
-    return f"{operator} of the node that makes {outputs or 'nothing'}"
+    return f"{operator_of(node)} of the node that makes {outputs or 'nothing'}"
+
+
+def operator_of(node: onnx.NodeProto) -> str:
+    """A node's operator, with the domain if not the standard's."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
 def check_sizes(model: onnx.ModelProto, source: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -22,23 +23,29 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("torch", "running an ONNX model by torch operators", "torch") from error
 
+from tuner.importers.onnx_clean import read_by
 from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_operators import DIRECT, LITERAL_INPUTS, OPERATORS
+from tuner.importers.onnx_parts import dtype_of, one_node, types_of
 from tuner.importers.onnx_shapes import true_inputs
 from tuner.protocols import Array
 
+NodeRunner = Callable[[bytes], Callable[[Sequence[Any]], Sequence[Any]]]
+"""Makes of an ONNX model of one node what computes its outputs from its inputs: numpy arrays, or lists of them."""
+
 
 def to_module(
-    model: onnx.ModelProto, source: str, inputs: Sequence[Array]
-) -> tuple[torch.fx.GraphModule, tuple[torch.Tensor, ...]]:
-    """The graph of a cleaned model, in eval mode, and `inputs` as tensors.
+    model: onnx.ModelProto, source: str, inputs: Sequence[Array], other: NodeRunner | None = None
+) -> tuple[torch.fx.GraphModule, tuple[Any, ...]]:
+    """The graph of a cleaned model, in eval mode, and `inputs` as tensors (texts stay arrays).
 
     The module takes the graph's inputs in order and returns its output, or a tuple of several. It is run
     once. An operator without a torch form here is replaced by the function of other operators that the standard
-    defines it by, where it does. Raises ModelError naming an operator, or an attribute of one, that has neither.
+    defines it by, where it does. What has neither is computed by `other`. Raises ModelError naming an operator, or an
+    attribute of one, that has neither where there is no `other`.
     """
-    module = _Builder(expanded(model, OPERATORS.keys() | DIRECT.keys()), source).build()
-    tensors = tuple(torch.from_numpy(value) for value in inputs)
+    module = _Builder(expanded(model, OPERATORS.keys() | DIRECT.keys()), source, other).build()
+    tensors = tuple(torch.from_numpy(value) if value.dtype.kind in "biuf" else value for value in inputs)
     try:
         with torch.inference_mode():
             module(*tensors)
@@ -47,14 +54,16 @@ def to_module(
     return module, tensors
 
 
-_SEVERAL = ("Split", "TopK")
+_SEVERAL = ("GRU", "LSTM", "RNN", "Split", "TopK")
 """Operators whose torch form returns a tuple."""
 
 
 class _Builder:
-    def __init__(self, model: onnx.ModelProto, source: str) -> None:
+    def __init__(self, model: onnx.ModelProto, source: str, other: NodeRunner | None) -> None:
         self.model = model
         self.source = source
+        self.other = other
+        self.types = types_of(model.graph)
         self.graph = torch.fx.Graph()
         self.root = torch.nn.Module()
         self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -65,7 +74,12 @@ class _Builder:
         for index, value in enumerate(true_inputs(self.model.graph)):
             self.values[value.name] = self.graph.placeholder(f"input_{index}")
         for node in self.model.graph.node:
-            self._add(node)
+            try:
+                self._add(node)
+            except ModelError:
+                if self.other is None:
+                    raise
+                self._add_other(node, self.other)
         results = [self._value(output.name) for output in self.model.graph.output]
         self.graph.output(results[0] if len(results) == 1 else tuple(results))
         return torch.fx.GraphModule(self.root, self.graph).eval()
@@ -92,6 +106,19 @@ class _Builder:
         else:
             self.values[used[0]] = result
 
+    def _add_other(self, node: onnx.NodeProto, other: NodeRunner) -> None:
+        """The node as a module of its own; what it reads of stored tensors is inside."""
+        read = [name for name in dict.fromkeys(read_by(node)) if name in self.values and name not in self.stored]
+        unknown = next((name for name in read if name not in self.types), None)
+        if unknown is not None:
+            raise self._refused(node, f"reads {unknown!r}, whose type is not known")
+        made = [name for name in node.output if name]
+        module = OneNode(other(one_node(self.model, node, read, made)), [dtype_of(self.types[name]) for name in read])
+        self.root.add_module(f"node_{len(self.values)}", module)
+        result = self.graph.call_module(f"node_{len(self.values)}", tuple(self.values[name] for name in read))
+        for index, name in enumerate(made):
+            self.values[name] = self.graph.call_function(operator.getitem, (result, index))
+
     def _attributes(self, node: onnx.NodeProto) -> dict[str, Any]:
         attributes = {attribute.name: _plain(helper.get_attribute_value(attribute)) for attribute in node.attribute}
         known: frozenset[str] = frozenset()
@@ -111,11 +138,13 @@ class _Builder:
 
     def _value(self, name: str) -> torch.fx.Node:
         if name not in self.values:
+            if self.stored[name].data_type == onnx.TensorProto.STRING:
+                raise ModelError(self.source, f"the constant {name!r} holds texts, which have no torch form")
             attribute = f"weight_{len(self.values)}"
             with warnings.catch_warnings():
                 # The array is a read-only view of the protobuf's bytes; nothing writes to it.
                 warnings.simplefilter("ignore", UserWarning)
-                tensor = torch.from_numpy(numpy_helper.to_array(self.stored[name]))
+                tensor = _tensor(numpy_helper.to_array(self.stored[name]))
             self.root.register_buffer(attribute, tensor.clone())
             self.values[name] = self.graph.get_attr(attribute)
         return self.values[name]
@@ -133,8 +162,42 @@ class _Builder:
         return ModelError(self.source, f"operator {node.op_type} of node {node.name!r} {why}")
 
 
+class OneNode(torch.nn.Module):
+    """A node that something else computes. Floating operands are given in the type that the model has them in."""
+
+    def __init__(self, run: Callable[[Sequence[Any]], Sequence[Any]], dtypes: Sequence[str | None]) -> None:
+        super().__init__()
+        self._run, self._dtypes = run, dtypes
+
+    def forward(self, *values: Any) -> list[Any]:
+        given = [_as_arrays(value, dtype) for value, dtype in zip(values, self._dtypes, strict=True)]
+        return [_as_tensors(value) for value in self._run(given)]
+
+
+def _as_arrays(value: Any, dtype: str | None) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_arrays(item, dtype) for item in value]
+    array = value.numpy() if isinstance(value, torch.Tensor) else value
+    return array.astype(dtype) if array.dtype.kind == "f" and dtype is not None else array
+
+
+def _as_tensors(value: Any) -> Any:
+    """Tensors in lists stay in lists; texts and maps stay as they are."""
+    if isinstance(value, (list, tuple)):
+        return [_as_tensors(item) for item in value]
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    return torch.from_numpy(np.array(value)) if numbers else value
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """A tensor of the array's type; torch does not know numpy's bfloat16."""
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+
+
 def _plain(value: Any) -> Any:
     """An attribute as plain Python: text for bytes, a tuple for a list."""
     if isinstance(value, bytes):
         return value.decode()
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_plain(part) for part in value) if isinstance(value, list) else value

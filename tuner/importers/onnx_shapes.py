@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -44,8 +44,8 @@ def fix_shapes(
         raise ModelError(source, "the graph has no input")
     for value in values:
         dtype = _dtype(value)
-        if dtype is None or dtype.kind not in "fiub":
-            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers")
+        if dtype is None or dtype.kind not in "fiubO":
+            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers or texts")
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:
@@ -61,9 +61,11 @@ def fix_shapes(
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
     stored = {tensor.name for tensor in graph.initializer}
+    given = {value.name: value for value in values}
     for output in graph.output:
-        if output.name not in stored:
-            output.type.tensor_type.ClearField("shape")
+        if output.name in given:
+            output.CopyFrom(given[output.name])
+    clear_shapes(output for output in graph.output if output.name not in stored | given.keys())
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
@@ -78,7 +80,14 @@ def fix_shapes(
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
     """The inputs of a model whose shapes are fixed."""
     values = true_inputs(model.graph)
-    return tuple(InputSpec(value.name, static_shape(value) or (), str(_dtype(value))) for value in values)
+    return tuple(InputSpec(v.name, static_shape(v) or (), _dtype_name(v)) for v in values)
+
+
+def clear_shapes(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Forget the shapes of those of some values that are tensors."""
+    for value in values:
+        if value.type.HasField("tensor_type"):  # to touch it in another type would make it one
+            value.type.tensor_type.ClearField("shape")
 
 
 def known_shapes(graph: onnx.GraphProto) -> Shapes:
@@ -113,6 +122,11 @@ def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:
     """None for no tensor, and for a number that stands for no dtype."""
     code = value.type.tensor_type.elem_type
     return helper.tensor_dtype_to_np_dtype(code) if code in helper.get_all_tensor_dtypes() else None
+
+
+def _dtype_name(value: onnx.ValueInfoProto) -> str:
+    dtype = _dtype(value)
+    return "string" if dtype is None or dtype.kind == "O" else str(dtype)
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:

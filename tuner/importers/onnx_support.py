@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import onnx
 
+from tuner.importers.onnx_clean import read_by
 from tuner.importers.onnx_control import OPERATORS
+from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_relax.importer import is_supported
 from tuner.importers.onnx_shapes import known_shapes
+from tuner.protocols import KeptOut
 
 
-def unsupported(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
-    """The nodes of a settled model (`onnx_fold.settled`) that cannot be converted, in order, each with the reason.
+def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, KeptOut]:
+    """The nodes of a settled model (`onnx_fold.settled`) that cannot be converted, by their number.
 
     A node is convertible when its operator has a converter, it has no subgraph, its operands are tensors of numbers,
-    and the shapes of what it makes follow from those of its operands.
+    and the shapes of what it makes follow from those of its operands, all of which are known. `failed` has the reason
+    for nodes that a converter refused, by what they make.
     """
     graph = model.graph
     shapes = known_shapes(graph)
-    texts = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.STRING}
-    others: set[str] = set(texts)
+    others = set(_no_numbers(graph))
+    unknown: set[str] = set()
+    out: dict[int, KeptOut] = {}
+    for number, node in enumerate(graph.node):
+        behind = next((name for name in read_by(node) if name in unknown), None)
+        reason = next((failed[name] for name in node.output if name in failed), "") or _reason(node, shapes, others)
+        if not reason and behind is None:
+            continue
+        waits = f"the shape of {behind!r}, which it reads, is known only when the model runs"
+        out[number] = KeptOut(operator_of(node), described(node), reason or waits, follows=not reason)
+        unknown.update(name for name in node.output if name and name not in shapes)
+    return out
+
+
+def _no_numbers(graph: onnx.GraphProto) -> Iterator[str]:
+    """Values that are texts, sequences, maps or optionals."""
+    yield from (tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.STRING)
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.WhichOneof("value")
         if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
-            others.add(value.name)
-    found = []
-    for node in graph.node:
-        reason = _reason(node, shapes, others)
-        if reason:
-            found.append((node, reason))
-    return found
+            yield value.name
 
 
 def _reason(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], others: set[str]) -> str:

@@ -37,7 +37,7 @@ class CompiledModelWorker(ModelWorker):
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
         began = time.perf_counter()
-        prepared = _Loaded(self._library, inputs, self._device)
+        prepared = Loaded(self._library, inputs, self._device)
         prepared.launch(1)
         load_s = time.perf_counter() - began
         self._prepared = prepared
@@ -49,24 +49,30 @@ class CompiledModelWorker(ModelWorker):
         return {"settings": how, "load_s": load_s}
 
 
-class _Loaded:
+class Loaded:
     """A model's library with its inputs, for TVM's virtual machine or static. Implements `protocols.Prepared`.
 
-    `runtime` names which.
+    `runtime` names which. Inputs that are tensors of TVM already are not copied: what is written to them later counts.
+    `outputs` are tensors for the static runtime to write to.
     """
 
-    def __init__(self, library: str, inputs: Sequence[Array], device: str = "cpu") -> None:
+    def __init__(
+        self, library: str, inputs: Sequence[Any], device: str = "cpu", outputs: Sequence[Any] | None = None
+    ) -> None:
         import tvm
         from tvm import relax
 
         self._device = tvm.device(device, 0)
         self._free = None if device == "cpu" else self._device.available_global_memory
-        self._inputs = [tvm.runtime.tensor(array, self._device) for array in inputs]
+        self._inputs = [i if isinstance(i, tvm.runtime.Tensor) else tvm.runtime.tensor(i, self._device) for i in inputs]
         self._result: Any = None
         module = tvm.runtime.load_module(library)
         if module.implements_function("tuner_run"):
             self.runtime = "static runtime"
-            self._result = [tvm.runtime.empty(shape, dtype) for shape, dtype in static_outputs(module)]
+            made = (
+                [tvm.runtime.empty(shape, dtype) for shape, dtype in static_outputs(module)] if outputs is None else ()
+            )
+            self._result = list(outputs or made)
             self._call = functools.partial(module["tuner_run"], *self._inputs, *self._result)
         else:
             self.runtime = "relax VM"
@@ -85,9 +91,15 @@ class _Loaded:
         now = self._device.available_global_memory
         return max(self._free - now, 0) if self._free is not None and now is not None else 0
 
+    @property
+    def results(self) -> list[Any]:
+        """The tensors of the last call. The static runtime has them from the start, and writes to them again."""
+        if self._result is None:
+            return []
+        return [self._result] if hasattr(self._result, "numpy") else list(self._result)
+
     def outputs(self) -> list[Array]:
-        results = [self._result] if hasattr(self._result, "numpy") else list(self._result)
-        return [result.numpy() for result in results]
+        return [result.numpy() for result in self.results]
 
 
 def static_outputs(module: Any) -> list[tuple[tuple[int, ...], str]]:

@@ -20,6 +20,9 @@ UNTUNED = "untuned"
 EXACT = "float64"
 """The entry that is not timed: the model in float64, by which all others are checked."""
 
+PIPELINE = "tuner.measure.pipeline:PipelineWorker"
+"""The service of a model with islands."""
+
 PREPARE_S = 300.0
 _LOOK_S = 0.5  # between two looks at whether to stop
 _REPLY_S = 10.0
@@ -73,13 +76,12 @@ def arrays(path: Path) -> list[Array]:
         return [stored[name] for name in stored.files]
 
 
-def run_once(
-    library: Path, inputs: Sequence[Array], folder: Path, threads: int, device: str = "cpu"
-) -> list[Array] | str:
-    """The outputs of a compiled model, computed in a fresh child; the reason when it fails."""
-    settings = {"library": str(library), "threads": threads, "device": device}
-    spec = EntrySpec(TUNED, "tuner.measure.compiled_model:CompiledModelWorker", settings)
-    return answer_once(spec, inputs, folder, threads)
+def compiled_entry(name: str, library: Path, threads: int, device: str = "cpu") -> EntrySpec:
+    """The entry of a model that this program compiled: its library, or the folder of an export with islands."""
+    settings: dict[str, Any] = {"library": str(library), "threads": threads}
+    if library.is_dir():
+        return EntrySpec(name, PIPELINE, settings)
+    return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", {**settings, "device": device})
 
 
 def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:

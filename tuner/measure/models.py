@@ -12,6 +12,7 @@ from tuner.measure.accuracy import Yardstick, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.entries import (
     EXACT,
+    PIPELINE,
     PREPARE_S,
     SHOWN,
     TUNED,
@@ -19,8 +20,8 @@ from tuner.measure.entries import (
     EntrySpec,
     answer_once,
     arrays,
+    compiled_entry,
     prepare,
-    run_once,
     store,
 )
 from tuner.measure.exact import ExactRun
@@ -32,7 +33,7 @@ from tuner.protocols import Array, Stop
 
 __all__ = [
     "EXACT", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once", "compare_models",
-    "run_once",
+    "compiled_entry",
 ]  # fmt: skip
 
 MODEL_RTOL = 1e-3
@@ -47,6 +48,10 @@ some 1e-5 of the largest output. A wrong layout or a missed bias is off by 1e-1.
 HALF_RTOL = 2e-2
 HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
+
+_SEGMENTS_S, _SEGMENTS_TIMEOUT_S = 0.5, 120.0
+"""For how long the parts of a model with islands are timed, and how long that may last where one inference takes
+longer."""
 
 _REPLY_S = 10.0
 _SLOW_S = 2.0  # to load a model may take as long on a busy machine
@@ -82,6 +87,7 @@ class ModelComparison:
     `settings` says of each entry, in words, how it ran. `load_s` has the seconds from loading to the end of the first
     call, and `peak_bytes` the largest resident set that its process ever had, whatever took it. `verified` is None
     where no reference ran to check against. Errors are the largest of the tuned outputs against any reference that ran.
+    `segments_s`: of a model with islands, what each part of the tuned one takes of an inference, in order.
     """
 
     result: ComparisonResult
@@ -91,6 +97,7 @@ class ModelComparison:
     verified: bool | None = None
     max_abs_error: float | None = None
     max_rel_error: float | None = None
+    segments_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -148,6 +155,8 @@ def compare_models(
             limited=timing.limited,
             stop=timing.stop,
         )
+        if any(spec.name == TUNED and spec.service == PIPELINE for spec in specs):
+            comparison.segments_s = _segments_s(started.entries, comparison)
         comparison.peak_bytes = {
             e.name: peak for e in started.entries if (peak := _peak_bytes(e, comparison)) is not None
         }
@@ -215,6 +224,18 @@ def _peak_bytes(entry: BenchmarkEntry, comparison: ModelComparison) -> int | Non
         return int(entry.child.call("peak_bytes", _REPLY_S))
     except (ChildDied, ChildTimeout, ChildError):
         return None
+
+
+def _segments_s(entries: Sequence[BenchmarkEntry], comparison: ModelComparison) -> list[float]:
+    """The seconds of each part of the tuned model; none, with a note, where they could not be measured."""
+    tuned = next((entry for entry in entries if entry.name == TUNED), None)
+    if tuned is None or not comparison.result.running(TUNED):
+        return []
+    try:
+        return list(tuned.child.call("segments", _SEGMENTS_TIMEOUT_S, seconds=_SEGMENTS_S))
+    except (ChildDied, ChildTimeout, ChildError) as error:
+        comparison.notes.append(f"the parts of the model were not timed: {str(error)[:SHOWN]}")
+        return []
 
 
 class _Verifier:

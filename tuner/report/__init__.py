@@ -15,11 +15,14 @@ from tuner.report import summary as summary_file
 FORMATS = ("html", "md", "csv")
 
 
-def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = FORMATS) -> list[Path]:
+def render(
+    run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = FORMATS, since: Sequence[str] = ()
+) -> list[Path]:
     """Write the report of the run in `run_dir` and return the paths written, each replaced atomically.
 
     `formats` are among html (report.html), md (report.md with figures/*.png) and csv (kernels.csv).
-    `records` are the trials the run made or reused, in the order they were made. Works for a partial
+    `records` are the trials the run made or reused, in the order they were made; `since` are sentences on how the
+    model stands since last night. Works for a partial
     run and says what is missing. Raises UserError for a broken summary or an unknown format,
     OutputError when a file cannot be written.
     """
@@ -34,7 +37,7 @@ def render(run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = 
         from tuner.report import document, html, markdown
 
         report = document.build(
-            summary, records, _read_json(run_dir / "environment.json"), _read_text(run_dir / "config.yaml")
+            summary, records, _read_json(run_dir / "environment.json"), _read_text(run_dir / "config.yaml"), since
         )
         written |= {run_dir / "figures" / f"{picture.name}.png": picture.png for picture in report.pictures}
         if "md" in formats:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, tables, units
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,19 @@ class Document:
 
 
 def build(
-    summary: Mapping[str, Any], records: Sequence[Record], environment: Mapping[str, Any] | None, config: str | None
+    summary: Mapping[str, Any],
+    records: Sequence[Record],
+    environment: Mapping[str, Any] | None,
+    config: str | None,
+    since: Sequence[str] = (),
 ) -> Document:
-    """The whole report. `environment` and `config` are the run's files, None where they are missing."""
+    """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` are
+    sentences on how the model stands since last night."""
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
+        *([Section("Since last night", tuple(since))] if since else []),
+        *_islands(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
         _search(summary, kernels, records),
@@ -128,11 +135,23 @@ def _least_difference(noise: float) -> str:
     return f"Differences within 0.5 % do not count; twice the A/A noise floor of this comparison is {noise:.2%}."
 
 
+def _islands(summary: Mapping[str, Any]) -> list[Section]:
+    if not islands.parts(summary):
+        return []
+    text = (
+        f"{islands.sentence(summary)}.",
+        "Parts run one after the other. What cannot be compiled is an island, which ONNX Runtime computes in the tuned"
+        " model, too. Times are means, with all other parts around them.",
+    )
+    return [Section("Parts that are not tuned", text, table=islands.table(summary))]
+
+
 def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> list[Section]:
     parts = account.parts(summary, kernels)
     if not parts:
         return []
     text = (
+        *(["It is that of the tuned parts, together."] if islands.parts(summary) else []),
         *account.sentences(summary, parts),
         "Times are of all calls of one inference. “Certified” is the kernel's time alone, as the table below has it."
         " Sorted by how far above its lower bound a part is.",

@@ -282,6 +282,10 @@ _ACCOUNT = _fields(
 )
 """Where the time of one inference went; optional. `seconds` are of all calls together; all of them add up to the time
 end to end, which was measured beside them."""
+_NODE = _fields({"operator": _text, "node": _text, "reason": _text, "follows": _flag})
+_PART = _fields({"kind": _text, "seconds": _maybe(_number), "nodes": _list_of(_NODE)})
+"""The parts of a model with islands, in the order in which they run; optional. `kind` is `tuned` or `island`, `seconds`
+are of one inference; `nodes` are those of islands, and `follows` says of a node that it is there because of others."""
 _MODEL = {"name": _text, "source": _text, "batch": _maybe(_count), "inputs": _mapping_of(_list_of(_count))}
 _TARGET = {
     "kind": _text,
@@ -364,5 +368,6 @@ _SUMMARY = _fields(
         ),
         "notes": _list_of(_text),
         "account": _maybe(_ACCOUNT),
+        "parts": _list_of(_PART),
     },
 )

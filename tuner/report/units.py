@@ -14,7 +14,6 @@ _BASELINES = {
     "torch_compile": "torch.compile",
     "torch_max_autotune": "torch.compile, max-autotune",
     "onnxruntime": "ONNX Runtime",
-    "onnxruntime_cpu": "ONNX Runtime on the CPU",
     "onnxruntime_cuda": "ONNX Runtime CUDA",
     "onnxruntime_cuda_graph": "ONNX Runtime CUDA, one graph",
     "openvino": "OpenVINO",
@@ -23,7 +22,10 @@ _BASELINES = {
 
 
 def baseline_name(key: str) -> str:
-    """A baseline's key in words; an unknown key stands for itself."""
+    """A baseline's key in words, that of one on the host's CPU ending in `_cpu`; an unknown key stands for itself."""
+    on_host = key.removesuffix("_cpu")
+    if key != on_host and on_host in _BASELINES:
+        return f"{_BASELINES[on_host]} on the CPU"
     return _BASELINES.get(key, key)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tuner.errors import DamagedStore
 from tuner.files import locked, set_aside
 from tuner.records import Record, require_text
-from tuner.store import SqlStore, engine, rows
+from tuner.store import SqlStore, engine, history, rows
 
 
 def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
@@ -41,6 +41,7 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
                 store.end(run)
             for environment_id, facts in _environments(path):
                 store.add_environment(environment_id, facts)
+        history.restore(parsed.set(database=str(fresh)).render_as_string(hide_password=False), _history(path))
         aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
     say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(restored)} records that can be read")
     return SqlStore(url)
@@ -89,6 +90,19 @@ def _environments(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for row in _until_damage(connection, "environments", order):
                 with contextlib.suppress(*rows.DAMAGE):
                     yield require_text(row["id"]), rows.decode_facts(row["facts"])
+
+
+def _history(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the nights' tables, by table, from both ends up to the first damage."""
+    found = {}
+    with contextlib.closing(_open(path)) as connection:
+        for table in history.TABLES:
+            key = next(iter(table.primary_key.columns)).name
+            rows_by_key = {
+                row[key]: row for order in ("DESC", "ASC") for row in _until_damage(connection, table.name, order)
+            }
+            found[table.name] = [rows_by_key[k] for k in sorted(rows_by_key, key=lambda k: (str(type(k)), k))]
+    return found
 
 
 def _until_damage(connection: sqlite3.Connection, table: str, order: str) -> Iterator[dict[str, Any]]:

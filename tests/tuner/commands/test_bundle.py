@@ -81,7 +81,7 @@ def test_a_search_continues_from_what_was_measured_elsewhere(
 
     with closing(SqlStore(f"sqlite:///{tmp_path}/records.db")) as store:
         records = store.read()
-        scope = environment.gpu_scope_key(manifest.target, "GPU A", "cold")
+        scope = environment.gpu_scope_key("cuda", manifest.target, "GPU A", "cold")
         assert {record.scope for record in records} == {scope}
         screened = {(r.task_key, r.candidate) for r in records if r.measurement.fidelity is Fidelity.SCREEN}
         assert screened == candidates(first)

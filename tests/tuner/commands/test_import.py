@@ -36,7 +36,7 @@ def test_what_was_measured_is_stored_with_its_device(tmp_path: Path, database: s
     assert [record.candidate for record in records] == [row.candidate for row in ROWS]
     assert {record.run_id for record in records} == {f"bundle-{HEADER.bundle_sha256[:12]}"}
     assert {record.measurement.conditions.device for record in records} == {"A GPU"}
-    assert {record.scope for record in records} == {environment.gpu_scope_key(HEADER.target, "A GPU", "cold")}
+    assert {record.scope for record in records} == {environment.gpu_scope_key("cuda", HEADER.target, "A GPU", "cold")}
     assert [record.trial for record in records] == [1, 2, 3]
     assert records[0].measurement.samples_s == ROWS[0].measurement.samples_s
     assert (records[0].task_key, records[0].task_name, records[0].seed) == (small.KEY, "double", 7)

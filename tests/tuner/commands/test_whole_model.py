@@ -23,7 +23,7 @@ from tuner import config as run_files
 from tuner.commands import whole_model as command
 from tuner.commands.fallback import Fallback
 from tuner.commands.prepare import RunContext, lowered
-from tuner.commands.rehearsal import Rehearsal
+from tuner.commands.within import Rehearsal
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.errors import UserError
 from tuner.graph import GraphConfig, Lowered, clean, lower

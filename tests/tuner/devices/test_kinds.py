@@ -15,6 +15,8 @@ ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
     "cuda": {"kind": "cuda", "arch": "sm_90a", "max_threads_per_block": 1024, "thread_warp_size": 32,
              "max_shared_memory_per_block": 49152},
     "llvm": {"kind": "llvm", "num-cores": 1},
+    "opencl": {"kind": "opencl", "model": "A platform / a device", "max_threads_per_block": 256, "max_num_threads": 256,
+               "max_shared_memory_per_block": 32768, "thread_warp_size": 32},
 }  # fmt: skip
 """For each kind a target as a run file may write it out; a new kind needs one."""
 

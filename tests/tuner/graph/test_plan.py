@@ -17,7 +17,7 @@ from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.graph.joins import ALIGNMENT
 from tuner.graph.plan import Place, Plan, Unplannable, plan
-from tuner.measure.compiled_model import _Loaded
+from tuner.measure.compiled_model import Loaded
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
 
@@ -121,7 +121,7 @@ def test_concatenations_are_written_in_place(tmp_path: Path) -> None:
     library = tmp_path / "dense.so"
     StaticModel(lowered, made, {}, TARGET).export_library(str(library))
     inputs = importers.model_inputs(model.inputs, model.model_spec, 5)
-    prepared = _Loaded(str(library), inputs)
+    prepared = Loaded(str(library), inputs)
     prepared.launch(2)
     module, _ = importers.torch_module(model.model_spec)
     with torch.no_grad():

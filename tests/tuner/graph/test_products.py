@@ -255,14 +255,15 @@ def test_a_transposed_result_is_stored_transposed_and_read_twice() -> None:
     np.testing.assert_allclose(_run(_lowered([(2, 9, 12), (2, 12, 16)], build), [x, y]), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_layer_norm_and_split_see_through_reshapes() -> None:
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_layer_norm_and_split_see_through_reshapes(axis: int) -> None:
     """One wide product cut in three, as GPT-2 has it, after a layer norm."""
     weight, gamma = _random(48, 144), _random(48)
 
     def build(builder: relax.BlockBuilder, params: Sequence[Any]) -> Any:
         emit, op = builder.emit, relax.op
         first = emit(op.reshape(emit(op.matmul(params[0], relax.const(np.eye(48, dtype=np.float32)))), (1, 16, 48)))
-        normal = emit(op.nn.layer_norm(first, relax.const(gamma), relax.const(np.zeros(48, np.float32)), axes=[-1]))
+        normal = emit(op.nn.layer_norm(first, relax.const(gamma), relax.const(np.zeros(48, np.float32)), axes=[axis]))
         wide = emit(op.matmul(normal, relax.const(weight)))
         q, k, v = (
             emit(op.permute_dims(emit(op.reshape(part, (1, 16, 3, 16))), [0, 2, 1, 3]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +81,15 @@ def exotic() -> tuple[nn.Module, tuple[Tensor, ...]]:
             return orthogonal
 
     return Exotic(), (torch.eye(3)[None],)
+
+
+def packed() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in use
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        return quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear}, dtype=torch.qint8), (torch.ones(1, 4),)
 
 
 constant = 3

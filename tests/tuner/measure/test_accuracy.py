@@ -291,6 +291,31 @@ def test_the_float64_run_of_a_scalar_stays_one(tmp_path: Path) -> None:
         assert (stored["exact_0"].shape, float(stored["exact_0"])) == ((), 6.0)
 
 
+class Cube(nn.Module):
+    """x to the power of 3, the exponent as a tensor, as ONNX stores it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exponent: torch.Tensor
+        self.register_buffer("exponent", torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.pow(x, self.exponent)
+
+
+def cube(spec: Mapping[str, str]) -> tuple[nn.Module, tuple[()]]:
+    return Cube(), ()
+
+
+def test_an_exponent_stays_whole_under_noise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", np.array([-2.0, 3.0], np.float32))
+    ExactWorker({}, 1, f"{__name__}:cube").op_outputs(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    with np.load(tmp_path / "out.npz") as stored:
+        assert stored["exact_0"].tolist() == [-8.0, 27.0]
+        assert (stored["noisy_0_0"] != stored["exact_0"]).all()
+        np.testing.assert_allclose(stored["noisy_0_0"], stored["exact_0"], rtol=1e-5)
+
+
 def test_what_the_dtype_cannot_hold_is_infinite_and_nan_only_where_the_reference_has_it() -> None:
     want = np.array([1e6, 1.0, np.nan])
     yardstick = Yardstick([want], [[want]], 5e-4)

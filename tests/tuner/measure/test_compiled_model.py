@@ -13,7 +13,7 @@ from tvm.target import Target
 from tests.contracts.device import tiny_model, tiny_outputs
 from tests.contracts.launchable import LaunchableContract
 from tuner.graph import build_untuned
-from tuner.measure.compiled_model import _Loaded
+from tuner.measure.compiled_model import Loaded
 from tuner.protocols import Array, Launchable, Prepared
 
 
@@ -25,7 +25,7 @@ class Library:
     key: str = "library"
 
     def prepare(self, inputs: Sequence[Array]) -> Prepared:
-        return _Loaded(str(self.path), inputs)
+        return Loaded(str(self.path), inputs)
 
 
 class TestLoaded(LaunchableContract):

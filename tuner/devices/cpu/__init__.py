@@ -31,6 +31,12 @@ class CpuKind:
     def is_here(self) -> bool:
         return True
 
+    def is_automatic(self) -> bool:
+        return True
+
+    def devices(self) -> Sequence[str]:
+        return (environment.cpu_model(),)
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cpu import target
 
@@ -51,6 +57,9 @@ class CpuKind:
         from tuner.graph import preferred_layout
 
         return preferred_layout(lanes)
+
+    def require_compiler(self) -> None:
+        """TVM compiles; the linker is missed when it is called."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         from tuner.devices.builder import LocalBuilder

@@ -15,6 +15,7 @@ from tvm.target import Target
 from kernels.space import Candidate, DesignSpace
 from tuner.devices.cpu.static_model import StaticModel
 from tuner.devices.target import ResolvedTarget
+from tuner.export.library import NATIVE
 from tuner.graph import Lowered, build_untuned, finish
 from tuner.graph.plan import Unplannable, plan
 from tuner.graph.rewriter import op_name
@@ -65,6 +66,7 @@ class CpuAssembly:
     """Implements `devices.device.Assembly`: parts are (symbol, object file) of the kernels that were measured."""
 
     runtime = "cpu"
+    form = NATIVE
 
     def __init__(self, target: ResolvedTarget) -> None:
         self._target = target.tvm()

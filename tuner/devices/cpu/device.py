@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX
+from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
@@ -19,7 +20,7 @@ from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -41,7 +42,7 @@ _AUTOTUNE_S = 150.0
 class Cpu:
     """Implements `Device`. Kernels run in a child with the model's threads; the model is linked from their objects."""
 
-    references = ("onnxruntime", "torch")
+    references = ("onnxruntime", "torch", PRECISE)
     runs_models = True
 
     def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
@@ -96,14 +97,11 @@ class Cpu:
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """The compiled models, the baselines that were asked for, each with the model in the form it takes, and the run
         in float64."""
-        compiled = {
-            name: EntrySpec(
-                name, "tuner.measure.compiled_model:CompiledModelWorker",
-                {"library": str(library), "threads": self._threads},
-            )
-            for name, library in libraries.items()
-        }  # fmt: skip
+        compiled = {name: compiled_entry(name, library, self._threads) for name, library in libraries.items()}
         entries = [compiled[TUNED]]
+        if "c" in model.model_spec:  # a raised function: its own code is the baseline and the reference
+            entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
+            return [*entries, *_originals(model.model_spec)]
         for name in baselines:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
@@ -116,10 +114,20 @@ class Cpu:
             prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
             entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
         settings = {
-            "model_spec": dict(model.model_spec), "threads": self._threads, "provider": "tuner.importers:torch_module",
+            "model_spec": dict(model.model_spec), "threads": self._threads,
+            "provider": "tuner.baselines.exact_nodes:module",
         }  # fmt: skip
         return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", settings)]
 
     def close(self) -> None:
         self.builder.close()
         self.bench.close()
+
+
+def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
+    """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
+    names = [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] else [PRECISE]
+    return [
+        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
+        for name in names
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.errors import TargetError
 
 if TYPE_CHECKING:
     from tuner.config import RunConfig
@@ -33,6 +34,15 @@ class CudaKind:
 
         return not target.missing_here()
 
+    def is_automatic(self) -> bool:
+        return self.is_here()
+
+    def devices(self) -> Sequence[str]:
+        from tuner.devices.cuda import target
+
+        gpu = target.find_gpu()
+        return () if isinstance(gpu, str) else (f"{gpu.name}, {gpu.arch}",)
+
     def local(self, threads: int) -> ResolvedTarget:
         from tuner.devices.cuda import target
 
@@ -50,10 +60,21 @@ class CudaKind:
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """Wherever its kernels were compiled: the CPU and its threads are no part of it."""
-        return environment.gpu_scope_key(target, device, mode)
+        return environment.gpu_scope_key(self.name, target, device, mode)
 
     def layout(self, lanes: int) -> str:
         return "NCHW"
+
+    def require_compiler(self) -> None:
+        from kernels import nvrtc
+        from kernels.cubin import MissingCompiler, find_nvcc
+
+        if nvrtc.library() is not None:
+            return
+        try:
+            find_nvcc()
+        except MissingCompiler as error:
+            raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.builder import LocalBuilder

@@ -13,6 +13,7 @@ from tvm.target import Target
 from kernels.default_gpu import default_schedule
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from tuner.devices.target import ResolvedTarget
+from tuner.export.library import NATIVE
 from tuner.graph import Lowered, finish
 from tuner.protocols import Artifact, ImportedModel, Task
 
@@ -44,6 +45,7 @@ class CudaAssembly:
     """Implements `devices.device.Assembly`: parts are scheduled programs, compiled again with the model."""
 
     runtime = "cuda"
+    form = NATIVE
 
     def __init__(self, target: ResolvedTarget) -> None:
         self._target = target.tvm()

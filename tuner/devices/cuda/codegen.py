@@ -20,7 +20,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
 
     from kernels.cubin import CompileFailed, MissingCompiler, compile_cubin
     from kernels.default_gpu import default_schedule
-    from kernels.emit_cuda import EmitFailed, emit
+    from kernels.emit_gpu import EmitFailed, emit
 
     candidate, target = scheduled.candidate, Target(dict(scheduled.target))
     passes = candidate.passes

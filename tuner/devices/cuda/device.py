@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.devices.cuda.bench import GpuBench, open_gpus
-from tuner.devices.cuda.runner import lower_bound_s
+from tuner.devices.cuda.bench import CudaBench, open_gpus
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
+from tuner.devices.gpu.runner import lower_bound_s
 from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording, ReplayBench
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
@@ -45,7 +45,7 @@ class Cuda:
         self._opening = opening
         self._mode = mode_of(kind, opening.measure.mode)
         target, measure = opening.target, opening.measure
-        self._opened: GpuBench | None = None
+        self._opened: CudaBench | None = None
         self.bench: Bench
         if opening.replay is not None:
             self.bench = ReplayBench(Recording.load(opening.replay))
@@ -101,10 +101,7 @@ class Cuda:
 
         threads, model_spec = self._opening.target.threads, dict(model.model_spec)
         entries = [
-            EntrySpec(
-                name, "tuner.measure.compiled_model:CompiledModelWorker",
-                {"library": str(libraries[name]), "threads": threads, "device": self.assembly.runtime},
-            )
+            compiled_entry(name, libraries[name], threads, self.assembly.runtime)
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]  # fmt: skip

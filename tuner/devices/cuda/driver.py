@@ -17,7 +17,7 @@ import pycuda.driver as cuda
 
 from kernels.launch_plan import Launch, LaunchPlan
 from kernels.tensors import TensorSpec, poison
-from tuner.devices.cuda.runner import GpuError, Timing
+from tuner.devices.gpu.runner import GpuError, Timing
 from tuner.protocols import Array
 
 GUARD_BYTES = 4096

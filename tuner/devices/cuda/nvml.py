@@ -25,8 +25,9 @@ OTHER_REASONS = {
 
 @dataclass(frozen=True)
 class GpuState:
-    """One reading, in MHz, degrees Celsius and watts; None where the driver does not tell. `reasons` are the bits of
-    nvmlClocksEventReasons; `other_processes` counts those that compute on this GPU besides this one."""
+    """Implements `gpu.runner.GpuState`: one reading, in MHz, degrees Celsius and watts; None where the driver does not
+    tell. `reasons` are the bits of nvmlClocksEventReasons; `other_processes` counts those that compute on this GPU
+    besides this one."""
 
     sm_clock_mhz: int | None
     memory_clock_mhz: int | None
@@ -48,18 +49,12 @@ class GpuState:
             "other_processes": self.other_processes,
         }
 
-
-def exclusion_reason(before: GpuState | None, after: GpuState | None) -> str:
-    """Why a time between two readings may not win; "" when it may, or when there are no readings."""
-    for state in (before, after):
-        if state is None:
-            continue
+    def outside_reason(self) -> str:
+        """Why a time taken now may not win; "" when it may."""
         for bit, word in OUTSIDE_REASONS.items():
-            if state.reasons & bit:
+            if self.reasons & bit:
                 return f"throttled: {word}"
-        if state.other_processes:
-            return f"contended: {state.other_processes} other process(es) on this GPU"
-    return ""
+        return f"contended: {self.other_processes} other process(es) on this GPU" if self.other_processes else ""
 
 
 class Nvml:

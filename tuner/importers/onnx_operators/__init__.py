@@ -12,6 +12,7 @@ from tuner.importers.onnx_operators import (
     indexing,
     normalization,
     quantization,
+    recurrent,
     reductions,
     resizing,
     shapes,
@@ -31,10 +32,12 @@ OPERATORS: Forms = {
     **indexing.OPERATORS,
     **resizing.OPERATORS,
     **quantization.OPERATORS,
+    **recurrent.OPERATORS,
 }
 LITERAL_INPUTS: Literals = {
     **arithmetic.LITERAL_INPUTS,
     **indexing.LITERAL_INPUTS,
+    **recurrent.LITERAL_INPUTS,
     **reductions.LITERAL_INPUTS,
     **resizing.LITERAL_INPUTS,
     **shapes.LITERAL_INPUTS,

@@ -66,6 +66,14 @@ def to_relax(model: onnx.ModelProto, source: str) -> tvm.IRModule:
             raise ModelError(source, f"TVM cannot convert the graph: {first_line(error)}") from error
 
 
+class NotConvertible(ModelError):
+    """A converter refuses a node, which makes the values `makes`; `why` is without the name of the node."""
+
+    def __init__(self, source: str, node: onnx.NodeProto, why: str) -> None:
+        super().__init__(source, f"operator {described(node)}: {why}")
+        self.makes, self.operator, self.why = tuple(node.output), node.op_type, why
+
+
 class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer, which does not say which node it could not take, and knows operators by name only."""
 
@@ -97,7 +105,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             domain = "" if node.domain == "ai.onnx" else node.domain
             convert = CONVERTERS.get((domain, node.op_type))
             if convert is None:
-                super()._construct_nodes(SimpleNamespace(node=[node]))
+                self._by_tvm(node)
                 continue
             values = self._converted(convert, node)
             self._nodes.update(zip(node.output, values, strict=False))
@@ -109,11 +117,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         try:
             made = convert(seen)
         except Unsupported as error:
-            raise ModelError(self._source, f"operator {described(node)}: {error}") from error
+            raise NotConvertible(self._source, node, str(error)) from error
         except CONVERTER_ERRORS as error:
-            raise ModelError(
-                self._source, f"operator {described(node)} cannot be converted: {first_line(error)}"
-            ) from error
+            raise NotConvertible(self._source, node, f"it cannot be converted: {first_line(error)}") from error
         values = made if isinstance(made, tuple) else (made,)
         return tuple(value if value is None else self.bb.emit(value) if _is_call(value) else value for value in values)
 
@@ -123,11 +129,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return relax.const(np.array([int(extent) for extent in value.values], np.int64), "int64")
         return value if isinstance(value, (relax.Var, GenericConst)) else self.bb.emit(value)
 
-    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+    def _by_tvm(self, node: onnx.NodeProto) -> None:
         try:
-            return super()._convert_operator(op_name, inputs, attrs, opset)
+            super()._construct_nodes(SimpleNamespace(node=[node]))
         except CONVERTER_ERRORS as error:
-            raise ModelError(self._source, f"operator {op_name}: TVM cannot convert it: {first_line(error)}") from error
+            raise NotConvertible(self._source, node, f"TVM cannot convert it: {first_line(error)}") from error
 
 
 def _is_call(value: Any) -> bool:

@@ -25,7 +25,7 @@ from tuner.devices.cpu.assembly import assemble
 from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.graph.plan import plan
-from tuner.measure.compiled_model import _Loaded, static_outputs
+from tuner.measure.compiled_model import Loaded, static_outputs
 from tuner.protocols import Array, ImportedModel, Launchable
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
@@ -78,7 +78,7 @@ def by_virtual_machine(lowered: Lowered, inputs: Sequence[Array]) -> list[Array]
 
 
 def run(library: Path, inputs: Sequence[Array]) -> list[Array]:
-    prepared = _Loaded(str(library), inputs)
+    prepared = Loaded(str(library), inputs)
     assert prepared.runtime == "static runtime"
     prepared.launch(2)
     return prepared.outputs()
@@ -126,7 +126,7 @@ def test_other_arguments_are_refused(library: Path, inputs: list[Array], wrong: 
 
 
 def test_stamps_stand_around_every_call(library: Path, inputs: list[Array]) -> None:
-    prepared = _Loaded(str(library), inputs)
+    prepared = Loaded(str(library), inputs)
     data = ctypes.CDLL(str(library))
     count = ctypes.c_int.in_dll(data, "tuner_calls").value
     ctypes.c_int.in_dll(data, "tuner_stamping").value = 1

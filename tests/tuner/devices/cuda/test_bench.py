@@ -36,7 +36,7 @@ def test_a_cubin_loads_on_its_own_major_and_no_older_minor(cubin: str, gpu: str,
 
 HOLD = """
 import sys, time
-from tuner.devices.cuda.bench import locked
+from tuner.devices.gpu.bench import locked
 with locked("0000:3B:00.0"):
     print(time.monotonic(), flush=True)
     time.sleep(0.5)

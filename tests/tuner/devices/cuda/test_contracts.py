@@ -30,7 +30,7 @@ from tuner.protocols import Builder, Job, Task, TuningDevice
 from tuner.records import Status
 
 if TYPE_CHECKING:
-    from tuner.devices.cuda.bench import GpuBench
+    from tuner.devices.cuda.bench import CudaBench
 
 TARGET = str(Target({"tag": "nvidia/nvidia-h100"}))
 
@@ -122,11 +122,11 @@ class TestBench(BenchContract, BundleBenchContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def bench(cls) -> Iterator[GpuBench]:
+    def bench(cls) -> Iterator[CudaBench]:
         pytest.importorskip("pycuda")
-        from tuner.devices.cuda.bench import GpuBench
+        from tuner.devices.cuda.bench import CudaBench
 
-        made = GpuBench(0, "cold")
+        made = CudaBench(0, "cold")
         yield made
         made.close()
 

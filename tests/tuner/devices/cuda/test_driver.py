@@ -30,8 +30,8 @@ DRIVER = ROOT / "tests" / "simulated_cuda" / "driver.c"
 
 MEASURE = """
 import sys
-from tuner.devices.cuda import bench
 from tuner.cli import main
+from tuner.devices.gpu import bench
 bench.RUN_TIMEOUT_S = 2.0
 bench._HEALTH_PAUSES_S = (0.0, 0.1)
 if __name__ == "__main__":
@@ -55,7 +55,8 @@ from pathlib import Path
 import numpy as np
 from kernels.tensors import TensorSpec, seeded_inputs
 from tests.tuner.bundle.small import SHAPE, plan
-from tuner.devices.cuda import bench as module
+from tuner.devices.cuda.bench import CudaBench
+from tuner.devices.gpu import bench as module
 from tuner.protocols import CERTIFY, Job, Reference
 module.RUN_TIMEOUT_S = 1.0
 module._HEALTH_PAUSES_S = (0.0, 0.1)
@@ -70,7 +71,7 @@ def main(folder, names):
         path = folder / f"{number}.cubin"
         path.write_bytes(b"\\x7fELF" + name.encode() + b"\\0")
         jobs.append(Job("t", name, path, name, tensors, tensors, 3, reference, resources={"plan": plan()}))
-    bench = module.GpuBench(0, "cold")
+    bench = CudaBench(0, "cold")
     policy = dataclasses.replace(CERTIFY, min_time_s=0.01, max_time_s=0.2)
     measured, control = bench.measure_interleaved(jobs, policy, 0.3, 0)
     missing = bench.store_outputs(jobs[-1], folder / "outputs.npz")

@@ -1,0 +1,249 @@
+"""What is found in a module: for each loop nest its operations with their patterns, or why it is left alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernels.raising.access import Accesses
+from kernels.raising.expressions import Condition, at_least_zero, both, negated
+from kernels.raising.integers import Requirement
+from kernels.raising.ir import Function
+from kernels.raising.mirror import without_mirrors
+from kernels.raising.ops import Operation, joined, operations
+from kernels.raising.patterns import Label, composite, label
+from kernels.raising.polyhedra import Polyhedra, isl
+from kernels.raising.polynomials import Poly, TooManyTerms
+from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.trace import CELL, RESULT, Nest, Trace, trace
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found in a function: a pattern with its operations, or a reason. Lines are those of the source."""
+
+    function: str
+    pattern: str
+    detail: str
+    lines: tuple[int, ...]
+    reason: str = ""
+    shapes: Mapping[str, str] = field(default_factory=dict)
+    predicate: str = ""
+    sequential: int = 0
+    reordered: bool = True
+    count: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "function": self.function, "pattern": self.pattern, "detail": self.detail, "lines": list(self.lines),
+            "reason": self.reason, "shapes": dict(self.shapes), "predicate": self.predicate,
+            "sequential": self.sequential, "reordered": self.reordered,
+        }  # fmt: skip
+
+
+@dataclass
+class Analysis:
+    """A function's operations, in order, and its findings. `whole` says that the operations are all it does."""
+
+    function: Function
+    findings: list[Finding]
+    operations: list[Operation]
+    accesses: Accesses | None
+    requirements: list[str]
+    problem: Abstained | None
+
+    @property
+    def whole(self) -> bool:
+        return self.problem is None
+
+
+def analyse(function: Function) -> Analysis:
+    """Never raises for what a function is."""
+    try:
+        return _Analyser(trace(function)).run()
+    except Abstained as found:
+        problem = found
+    except RecursionError:
+        problem = Abstained(Reason.LARGE, "a chain of instructions that is too long to follow", function.line)
+    except (IndexError, KeyError, StopIteration, TooManyTerms, ValueError, isl.Error) as error:
+        # IR of a form that nobody has written yet: it is left alone, and the finding says at what
+        problem = Abstained(Reason.UNREAD, f"a form that is not read ({type(error).__name__})", function.line)
+    return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
+
+
+class _Analyser:
+    def __init__(self, traced: Trace) -> None:
+        self.trace = traced
+        bits = {a.name: int(a.type[1:]) for a in traced.function.arguments if a.type.startswith("i")}
+        bits |= {symbol: width for symbol, (_, _, width) in traced.integers.opaque.items()}
+        self.polyhedra = Polyhedra(bits, traced.bounds)
+        self.accesses = Accesses(traced, self.polyhedra)
+        self.findings: list[tuple[int, Finding]] = []
+
+    def run(self) -> Analysis:
+        function = self.trace.function
+        good = [nest for nest in self.trace.nests if nest.problem is None]
+        for nest in good:
+            nest.statements = without_mirrors(nest.statements, self.trace.cells)
+        for requirement in self.trace.requirements:
+            self._assume(requirement)
+        self.accesses.delinearize(good, self.trace.loose)
+        failed = {id(r): p for r in self.trace.requirements if (p := self._proven(r)) is not None}
+        problem = self.trace.problem or next(iter(failed.values()), None)
+        found: list[Operation] = []
+        for nest in self.trace.nests:
+            trouble = nest.problem or self._failed(nest, failed)
+            if trouble is None:
+                try:
+                    some = operations(self.accesses, nest.statements)
+                    if not some:
+                        raise Abstained(Reason.NO_STORE, "a loop that stores nothing", self._line(nest))
+                    found += some
+                except Abstained as raised:
+                    trouble = raised
+            if trouble is not None:
+                problem = problem or trouble
+                self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
+        loose: list[Operation] = []
+        for statement in self.accesses.loose:
+            try:
+                loose += operations(self.accesses, [statement])
+            except Abstained as raised:
+                problem = problem or raised
+        ops = joined(sorted([*found, *loose], key=lambda op: op.place))
+        self._label(ops)
+        ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
+        return Analysis(function, ordered, ops, self.accesses, self._texts(), problem)
+
+    def _note(self, place: int, finding: Finding) -> None:
+        self.findings.append((place, finding))
+
+    def _line(self, nest: Nest) -> int | None:
+        return self.trace.function.blocks[nest.loop.header].terminator.line
+
+    def _lines(self, nest: Nest) -> tuple[int, ...]:
+        lines = {i.line for name in nest.loop.blocks for i in self.trace.function.blocks[name].instructions if i.line}
+        return tuple(sorted(lines))[:1]
+
+    # --- requirements
+
+    def _assume(self, requirement: Requirement) -> None:
+        """What speaks of parameters alone is tested before: it may be relied on."""
+        counters = self.trace.integers.counters
+        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+            if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
+                if part.kind == "false":
+                    continue
+                self.polyhedra.assume(part)
+
+    def _proven(self, requirement: Requirement) -> Abstained | None:
+        """None where it holds, or will be tested; else why it cannot be relied on."""
+        counters = self.trace.integers.counters
+        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+            if part.kind == "false":
+                return Abstained(Reason.WRAP, "a value that leaves the range of its type", requirement.line)
+            if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
+                continue
+            try:
+                whole = self.polyhedra.set_of(requirement.loops, requirement.when)
+                bad = whole.intersect(self.polyhedra.set_of(requirement.loops, both(requirement.when, negated(part))))
+                needs = self.polyhedra.needs(bad)
+                if needs is not None:
+                    self.polyhedra.assume_set(needs)
+            except Abstained as problem:
+                if problem.reason is Reason.SUBSCRIPT and "product" in problem.detail:
+                    continue  # depends on sizes: tested with them
+                reason = Reason.WRAP if requirement.kind == "wrap" else Reason.DATA_BOUND
+                return Abstained(reason, "a value that leaves the range of its type", requirement.line)
+        return None
+
+    def _failed(self, nest: Nest, failed: Mapping[int, Abstained]) -> Abstained | None:
+        inner = {o.symbol for o in self.trace.flow.loops if nest.loop in o.around}
+        for requirement in self.trace.requirements:
+            if id(requirement) in failed and (not requirement.loops or set(requirement.loops) & inner):
+                return failed[id(requirement)]
+        return None
+
+    def _texts(self) -> list[str]:
+        names = self._names()
+        texts = []
+        for condition in self.polyhedra.assumed:
+            texts.append(_condition_text(condition, names))
+        spelt = {name: Poly(((monomial, 1),)).text(names) for monomial, name in self.polyhedra.names.items()}
+        for holds in self.polyhedra.assumed_sets:
+            text = str(holds.gist(self.polyhedra.context_of_types())).partition("{")[2].strip(" }").strip(": ")
+            texts.append(re.sub(r"\bm\d+\b", lambda found: spelt.get(found[0], found[0]), text))
+        return list(dict.fromkeys(texts))
+
+    def _names(self) -> dict[str, str]:
+        return {a.name: a.label for a in self.trace.function.arguments}
+
+    # --- labels
+
+    def _label(self, ops: Sequence[Operation]) -> None:
+        visible = [op for op in ops if op.loops or op.combine]
+        position = 0
+        while position < len(visible):
+            several = composite(visible, position)
+            count = several[1] if several else 1
+            some = visible[position : position + count]
+            position += count
+            place = some[0].place
+            try:
+                named = Label(several[0], f"{count} operations") if several else label(some[0])
+            except Abstained as problem:
+                self._note(place, _left_alone(self.trace.function.name, problem, some[0].lines))
+                continue
+            self._note(place, self._finding(named, some))
+
+    def _finding(self, named: Label, some: Sequence[Operation]) -> Finding:
+        names = self._names()
+        shapes = {}
+        for op in some:
+            for element in (op.target, *op.reads):
+                if element.base in self.accesses.arrays:
+                    shapes[names.get(element.base, element.base.lstrip("%@"))] = self._shape(element.base)
+        lines = tuple(sorted({line for op in some for line in op.lines}))
+        return Finding(
+            self.trace.function.name, named.pattern, named.detail, lines, "", shapes,
+            "; ".join(p for op in some if (p := self._predicate(op))), len(some[0].fixed),
+            all(op.reordered for op in some), len(some),
+        )  # fmt: skip
+
+    def _shape(self, base: str) -> str:
+        extents = [poly.text(self._names()) for poly in self.accesses.arrays[base].extents]
+        return "[" + ", ".join(["?", *extents]) + f"] {self.accesses.arrays[base].type}"
+
+    def _predicate(self, op: Operation) -> str:
+        """What restricts the iterations beyond ranges of the single counters."""
+        box = isl.Set.universe(op.domain.get_space())
+        for position in range(op.domain.dim(isl.dim_type.set)):
+            alone = op.domain
+            count = op.domain.dim(isl.dim_type.set)
+            alone = alone.project_out(isl.dim_type.set, position + 1, count - position - 1)
+            alone = alone.project_out(isl.dim_type.set, 0, position)
+            alone = alone.insert_dims(isl.dim_type.set, 0, position)
+            alone = alone.add_dims(isl.dim_type.set, count - position - 1)
+            box = box.intersect(alone)
+        if box.is_subset(op.domain):
+            return ""
+        return str(op.domain.gist(box).coalesce())
+
+
+def _condition_text(condition: Condition, names: Mapping[str, str]) -> str:
+    if condition.parts:
+        return f" {condition.kind} ".join(_condition_text(part, names) for part in condition.parts)
+    if condition.poly is None:
+        return condition.kind
+    sign = {"ge": ">= 0", "eq": "== 0", "ne": "!= 0"}[condition.kind]
+    return f"{condition.poly.text(names)} {sign}"
+
+
+def _left_alone(function: str, problem: Abstained, lines: tuple[int, ...]) -> Finding:
+    where = (problem.line,) if problem.line else lines
+    return Finding(function, "", problem.detail, where, str(problem.reason))
+
+
+__all__ = ["CELL", "RESULT", "Analysis", "Finding", "Poly", "analyse", "at_least_zero"]

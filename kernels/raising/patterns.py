@@ -1,0 +1,422 @@
+"""What operations are called. A label follows from index maps and operators alone; where none fits, a reason."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kernels.raising.access import Element
+from kernels.raising.expressions import Expr
+from kernels.raising.ops import ACCUMULATED, Operation, elements, substituted_value, summands
+from kernels.raising.polynomials import Poly
+from kernels.raising.reasons import Abstained, Reason
+
+_CASTS = ("sext", "zext", "fpext", "fptrunc", "sitofp", "uitofp", "trunc")
+
+
+@dataclass(frozen=True)
+class Label:
+    """`pattern`: contraction, convolution, stencil, reduction, pooling, scan, transpose, copy, fill, elementwise,
+    softmax, layer norm. `detail`: index maps in words."""
+
+    pattern: str
+    detail: str
+
+
+def label(op: Operation) -> Label:
+    """Raises Abstained where the operation is a tensor computation without a name."""
+    op = _forward(op)
+    if op.combine.startswith("scan"):
+        return Label("scan", f"{'sum' if op.combine.endswith('add') else 'product'} along {op.reduced[0]}")
+    if op.combine.startswith("arg"):
+        return Label("reduction", op.combine)
+    if op.combine:
+        return _reduction(op)
+    return _map(op)
+
+
+def _forward(op: Operation) -> Operation:
+    """The operation with counters that run backwards everywhere turned round."""
+    polys = [p for e in (op.target, *op.reads) for p in e.subscripts]
+    back = {}
+    for counter in op.loops:
+        factors = [p.coefficient(counter).constant for p in polys if counter in p.symbols]
+        if factors and all(factor is not None and factor < 0 for factor in factors):
+            back[counter] = -Poly.of(counter)
+    if not back:
+        return op
+    target = Element(op.target.base, tuple(p.substitute(back) for p in op.target.subscripts))
+    start, finish = (None if part is None else substituted_value(part, back) for part in (op.start, op.finish))
+    return replace(op, target=target, value=substituted_value(op.value, back), start=start, finish=finish)
+
+
+# --- reductions ------------------------------------------------------------------------------------------------------
+
+
+def _reduction(op: Operation) -> Label:
+    factors = product(op.value)
+    tensors = [e for f in factors or [] if (e := _tensor(f)) is not None]
+    plain = factors is not None and all(
+        _tensor(f) is not None or (not elements(f) and not _has_index(f)) for f in factors
+    )
+    distinct = list(dict.fromkeys(tensors))
+    if op.combine == "add" and plain and len(distinct) >= 2:
+        return _contraction(op, distinct)
+    return _plain_reduction(op)
+
+
+def _contraction(op: Operation, factors: Sequence[Element]) -> Label:
+    operands = [*factors, op.target]
+    if all(_is_pure(e, op) for e in operands):
+        if _aligned(factors, op.loops) and not op.parallel:
+            return Label("contraction", "dot " + einsum(op, factors))
+        if (
+            all(set(_counters(f, op)) == set(op.loops) - set(op.fixed) for f in factors)
+            and len(set(map(_form, factors))) == 1
+        ):
+            return Label("contraction", einsum(op, factors))
+        return Label("contraction", einsum(op, factors))
+    if not _is_pure(op.target, op):
+        raise Abstained(
+            Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.lines[0] if op.lines else None
+        )
+    windows = [f for f in factors if not _is_pure(f, op)]
+    kernels = [f for f in factors if _is_pure(f, op)]
+    if len(windows) == 1 and len(kernels) == 1:
+        found = _convolution(op, windows[0], kernels[0])
+        if found is not None:
+            return found
+    raise Abstained(Reason.SUBSCRIPT, "a sum of products whose subscripts are those of no contraction or convolution",
+                    op.lines[0] if op.lines else None)  # fmt: skip
+
+
+def _convolution(op: Operation, data: Element, weights: Element) -> Label | None:
+    """Every window dimension is stride * output + dilation * tap; taps are the weights' counters."""
+    taps = set(_counters(weights, op))
+    if len(_counters(data, op)) > len(set(_counters(data, op))):
+        return None
+    parallel, reduced = set(op.parallel), set(op.reduced)
+    used: set[str] = set()
+    words = []
+    for poly in data.subscripts:
+        inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
+        if len(inside) <= 1:
+            if inside and poly.coefficient(inside[0]).constant != 1:
+                return None
+            used |= set(inside)
+            continue
+        outer, inner = [c for c in inside if c in parallel], [c for c in inside if c in reduced]
+        if len(outer) != 1:
+            groups = _group_dimension(poly, inside, parallel, taps)
+            if groups is None:
+                return None
+            used |= set(inside)
+            words.append("groups")
+            continue
+        if len(inner) != 1 or inner[0] not in taps:
+            return None
+        stride, dilation = (poly.coefficient(c).constant for c in (outer[0], inner[0]))
+        if stride is None or dilation is None or stride < 1 or dilation == 0:
+            return None
+        used |= set(inside)
+        offset = poly.without(inside)
+        words.append(
+            f"stride {stride}, dilation {abs(dilation)}" + (f", padding {(-offset).text()}" if offset.terms else "")
+        )
+    windows = sum(word.startswith("stride") for word in words)
+    if not 1 <= windows <= 3 or not reduced <= taps | used:
+        return None
+    return Label("convolution", f"{windows}d: " + "; ".join(words))
+
+
+def _group_dimension(poly: Poly, inside: Sequence[str], parallel: set[str], taps: set[str]) -> bool | None:
+    """group * channels + channel, where the group is an output's counter."""
+    outer = [c for c in inside if c in parallel]
+    inner = [c for c in inside if c not in parallel]
+    return True if len(outer) == 1 and len(inner) == 1 and inner[0] in taps else None
+
+
+def _plain_reduction(op: Operation) -> Label:
+    read = [e for e in op.reads if e.base != op.target.base]
+    inside = list(dict.fromkeys(e for e in elements(op.value)))
+    name = {"add": "sum", "mul": "product", "max": "max", "min": "min"}[op.combine]
+    line = op.lines[0] if op.lines else None
+    if not inside:
+        raise Abstained(Reason.LINEAR, "a sum of what is not read from memory", line)
+    if all(_is_pure(e, op) for e in inside):
+        if len({_form(e) for e in inside}) > 1 and not _is_broadcast(inside, op):
+            reason = Reason.LINEAR if op.combine == "add" else Reason.SEMIRING
+            raise Abstained(reason, f"a {name} over what combines several tensors otherwise than by products", line)
+        return Label(
+            "reduction",
+            f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and _tensor(op.value) is None else ""),
+        )
+    if len(inside) == 1 and op.value.op == "read" and _is_window(inside[0], op):
+        return Label("pooling", f"{name} over windows {', '.join(op.reduced)}")
+    raise Abstained(Reason.SUBSCRIPT, f"a {name} with subscripts of no known form", line)
+
+
+def _is_broadcast(inside: Sequence[Element], op: Operation) -> bool:
+    """Whether one tensor has all reduced counters and the others none of them: x - mean, in a variance."""
+    full = [e for e in inside if set(op.reduced) <= set(_counters(e, op))]
+    others = [e for e in inside if e not in full]
+    return (
+        bool(full)
+        and len({_form(e) for e in full}) == 1
+        and not any(set(op.reduced) & set(_counters(e, op)) for e in others)
+    )
+
+
+def _is_window(element: Element, op: Operation) -> bool:
+    for poly in element.subscripts:
+        inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
+        if len(inside) > 2 or (len(inside) == 2 and len(set(inside) & set(op.reduced)) != 1):
+            return False
+        if any((poly.coefficient(c).constant or 0) < 1 for c in inside):
+            return False
+    return True
+
+
+# --- maps ---------------------------------------------------------------------------------------
+
+
+def _map(op: Operation) -> Label:
+    line = op.lines[0] if op.lines else None
+    read = list(dict.fromkeys(elements(op.value)))
+    if not read:
+        return Label("fill", "an index" if _has_index(op.value) else "one value")
+    if not _is_pure(op.target, op, offsets=True):
+        raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", line)
+    if not all(_is_pure(e, op, offsets=True) for e in read):
+        raise Abstained(Reason.SUBSCRIPT, "subscripts of no known form", line)
+    if _is_stencil(op, read):
+        return Label("stencil", f"{len(read)} points")
+    outer = _outer_product(op)
+    if outer is not None:
+        return outer
+    order = tuple(_counters(op.target, op))
+    if op.value.op == "read" and tuple(_counters(read[0], op)) != order:
+        if sorted(_counters(read[0], op)) == sorted(order):
+            return Label("transpose", einsum(op, read))
+        return Label("elementwise", "broadcast " + einsum(op, read))
+    if op.value.op == "read":
+        return Label("copy", einsum(op, read))
+    return Label("elementwise", einsum(op, read))
+
+
+def _is_stencil(op: Operation, read: Sequence[Element]) -> bool:
+    """One array at several constant distances, in the order of the result's counters."""
+    by_base: dict[str, set[Element]] = {}
+    for element in read:
+        by_base.setdefault(element.base, set()).add(element)
+    for some in by_base.values():
+        shapes = {tuple(p - p.constant_term for p in e.subscripts) for e in some}
+        if len(some) > 1 and len(shapes) == 1 and any(p.symbols for p in next(iter(shapes))):
+            return True
+    return False
+
+
+def _outer_product(op: Operation) -> Label | None:
+    """C[i, j] (+)= a[i] * b[j]."""
+    own = Expr("read", op.type, value=op.target)
+    terms = [t for _, t in summands(op.value) if t != own]
+    if len(terms) != 1:
+        return None
+    factors = product(terms[0])
+    if factors is None:
+        return None
+    tensors = [e for f in factors if (e := _tensor(f)) is not None]
+    counters = [set(_counters(e, op)) for e in tensors]
+    whole = set(op.parallel)
+    if len(tensors) < 2 or any(c == whole for c in counters) or set().union(*counters) != whole:
+        return None
+    if any(elements(f) and _tensor(f) is None for f in factors):
+        return None
+    return Label("contraction", "outer " + einsum(op, tensors))
+
+
+# --- helpers ------------------------------------------------------------------------------------
+
+
+def product(value: Expr) -> list[Expr] | None:
+    """The factors of a product (signs and widenings looked through); None where it is a sum."""
+    if value.op in ("fmul", "mul"):
+        parts = [product(arg) for arg in value.args]
+        return None if None in parts else [f for part in parts if part is not None for f in part]
+    if value.op in ("fneg", "neg", *_CASTS) and not (value.op in _CASTS and value.args[0].op == "read"):
+        return product(value.args[0])
+    if value.op in ("fadd", "fsub", "add", "sub") and elements(value):
+        return None
+    return [value]
+
+
+def _tensor(factor: Expr) -> Element | None:
+    """The element that a factor is, looked through widenings."""
+    while factor.op in _CASTS:
+        factor = factor.args[0]
+    return factor.value if factor.op == "read" else None
+
+
+def _has_index(value: Expr) -> bool:
+    return any(node.op == "index" for node in value.walk())
+
+
+def _counters(element: Element, op: Operation) -> list[str]:
+    return [c for p in element.subscripts for c in op.loops if c in p.symbols and c not in op.fixed]
+
+
+def _form(element: Element) -> tuple[Poly, ...]:
+    return element.subscripts
+
+
+def _aligned(some: Sequence[Element], loops: Sequence[str]) -> bool:
+    return len({_form(e) for e in some}) == 1
+
+
+def _is_pure(element: Element, op: Operation, offsets: bool = True) -> bool:
+    """Each subscript is one counter (plus a constant or parameter), each counter in one subscript; or no counter."""
+    seen: list[str] = []
+    for poly in element.subscripts:
+        inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
+        if len(inside) > 1 or (inside and poly.coefficient(inside[0]).constant != 1):
+            return False
+        if poly.without(inside).terms and not offsets:
+            return False
+        seen += inside
+    return len(seen) == len(set(seen))
+
+
+def einsum(op: Operation, operands: Sequence[Element]) -> str:
+    """Index maps with a letter a counter: `ik,kj->ij`."""
+    loops = [*op.parallel, *op.reduced]
+    letters = dict(zip(loops, itertools.chain("ijklmnpqrstuvwxyz", (f"x{n}" for n in range(99))), strict=False))
+    parts = ["".join(letters[c] for c in _counters(e, op)) for e in operands]
+    return ",".join(parts) + "->" + "".join(letters[c] for c in _counters(op.target, op))
+
+
+# --- several operations that are one ----------------------------------------------------------------------------------
+
+
+def composite(ops: Sequence[Operation], start: int) -> tuple[str, int] | None:
+    """softmax or layer norm that begins at an operation: its name and how many operations it is."""
+    return _softmax(ops, start) or _layer_norm(ops, start)
+
+
+def _softmax(ops: Sequence[Operation], start: int) -> tuple[str, int] | None:
+    """max; sum of exp(x - max), kept; each divided by the sum."""
+    for count in (4, 3):
+        some = ops[start : start + count]
+        if len(some) < count or len({op.fixed for op in some}) != 1:
+            continue
+        greatest = some[0]
+        if greatest.combine != "max" or greatest.value.op != "read":
+            continue
+        maximum = greatest.target.base
+        data = greatest.value.value.base
+        powers = [op for op in some[1:-1] if _is_exponential(op, maximum, data)]
+        kept = [op for op in powers if not op.combine]
+        sums = [op for op in some[1:-1] if op.combine == "add"]
+        last = some[-1]
+        if len(sums) != 1 or last.combine or len(powers) + (sums[0] not in powers) != count - 2:
+            continue
+        total, [sum_of] = sums[0].target.base, sums
+        own = kept[0].target.base if kept else None
+        if sum_of not in powers and not (own and sum_of.value.op == "read" and sum_of.value.value.base == own):
+            continue
+        if _starts_at_zero(sum_of) and _divides(last, own, total, maximum, data) and _covers_all(some):
+            return "softmax", count
+    return None
+
+
+def _covers_all(ops: Sequence[Operation]) -> bool:
+    """All of them run over the same elements."""
+    return len({len(op.loops) - len(op.fixed) for op in ops}) == 1
+
+
+def _starts_at_zero(op: Operation, finished: bool = False) -> bool:
+    return op.start is not None and op.start.op == "const" and not op.start.value and (finished or op.finish is None)
+
+
+def _is_exponential(op: Operation, maximum: str, data: str) -> bool:
+    value = op.value
+    if value.op != "call" or value.value != "exp":
+        return False
+    terms = summands(value.args[0])
+    names = [(s, e.value.base) for s, e in terms if e.op == "read"]
+    return len(terms) == 2 and sorted(names) == sorted([(1, data), (-1, maximum)])
+
+
+def _divides(op: Operation, own: str | None, total: str, maximum: str, data: str) -> bool:
+    value = op.value
+    if value.op == "fdiv":
+        top, bottom = value.args
+    elif value.op == "fmul":
+        inverse = next((a for a in value.args if a.op == "fdiv"), None)
+        if inverse is None or inverse.args[0].op != "const" or inverse.args[0].value != 1.0:
+            return False
+        top = next(a for a in value.args if a is not inverse)
+        bottom = inverse.args[1]
+    else:
+        return False
+    if bottom.op != "read" or bottom.value.base != total:
+        return False
+    if own is not None:
+        return top.op == "read" and top.value.base == own
+    return top.op == "call" and top.value == "exp" and {e.base for e in elements(top)} == {maximum, data}
+
+
+def _layer_norm(ops: Sequence[Operation], start: int) -> tuple[str, int] | None:
+    """mean; variance of x - mean; (x - mean) times the inverse root of the variance, scaled and shifted."""
+    some = ops[start : start + 3]
+    if len(some) < 3 or len({op.fixed for op in some}) != 1:
+        return None
+    mean, variance, last = some
+    if mean.combine != "add" or variance.combine != "add" or last.combine or mean.value.op != "read":
+        return None
+    data = mean.value.value.base
+    if not _starts_at_zero(mean, finished=True) or not _starts_at_zero(variance, finished=True):
+        return None
+    if not _is_square(variance.value, data, mean.target.base):
+        return None
+    names = {e.base for e in elements(last.value)}
+    centred = any(_is_centred(node, data, mean.target.base) for node in last.value.walk())
+    rooted = any(node.op == "call" and node.value == "sqrt" for op in (last, variance) for node in _all_nodes(op))
+    if not {data, variance.target.base} <= names or not centred or not rooted or not _covers_all(some):
+        return None
+    return "layer norm", 3
+
+
+def _all_nodes(op: Operation) -> list[Expr]:
+    parts = [op.value, *([op.finish] if op.finish else [])]
+    return [node for part in parts for node in part.walk()]
+
+
+def _is_centred(value: Expr, data: str, mean: str) -> bool:
+    """x - mean, where the sum may be divided here."""
+    terms = summands(value) if value.op in ("fsub", "fadd") else []
+    signs = {name: sign for sign, term in terms if (name := _read_or_divided(term)) is not None}
+    return len(terms) == 2 and signs == {data: 1, mean: -1}
+
+
+def _read_or_divided(value: Expr) -> str | None:
+    """The array of an element, or of one that is divided by, or multiplied with, a number."""
+    if value.op in ("fdiv", "fmul"):
+        read = [arg for arg in value.args if arg.op in ("read", ACCUMULATED)]
+        others = [arg for arg in value.args if arg not in read]
+        if (
+            len(read) != 1
+            or len(others) != 1
+            or elements(others[0])
+            or (value.op == "fdiv" and value.args[0] != read[0])
+        ):
+            return None
+        [value] = read
+    return str(value.value.base) if value.op == "read" else None
+
+
+def _is_square(value: Expr, data: str, mean: str) -> bool:
+    return value.op == "fmul" and value.args[0] == value.args[1] and _is_centred(value.args[0], data, mean)
+
+
+__all__ = ["Label", "Mapping", "composite", "einsum", "label", "product"]

@@ -1,0 +1,109 @@
+"""Raised functions compute what the functions compute; what may not be raised says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
+pytest.importorskip("islpy", reason="the extra `llvm` is not installed")
+
+from tuner.baselines.original import Original, build
+from tuner.errors import MissingPackage, ModelError
+from tuner.importers import model_inputs
+from tuner.importers.c_source import compiler, ir_of
+from tuner.importers.llvm_service import LlvmService
+from tuner.protocols import Array, InputSpec
+
+SOURCE = Path(__file__).parent / "kernels.c"
+
+CASES: Mapping[str, Mapping[str, int]] = {
+    "gemm": {"m": 7, "n": 9, "k": 5}, "product": {"m": 1, "n": 13, "k": 11}, "tiled": {"n": 19}, "integers": {"n": 7},
+    "dot": {"n": 31}, "padded": {"n": 11}, "convolution": {"f": 2, "c": 3, "h": 6, "w": 7},
+    "stencil": {"n": 7, "m": 9}, "symmetric": {"n": 6, "k": 5}, "triangle": {"n": 7}, "twice": {"m": 5, "n": 6},
+    "softmax": {"m": 3, "n": 10}, "layer_norm": {"m": 4, "n": 9}, "reversed": {"n": 9}, "smallest": {"m": 4, "n": 5},
+    "rows": {"m": 5, "n": 4, "lda": 7}, "clipped": {"n": 12},
+}  # fmt: skip
+
+OPTIMISED = ("gemm", "convolution", "softmax", "symmetric")
+"""Those that are raised from optimised IR, too."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the functions' IR and a library of them."""
+    try:
+        compiler()
+    except MissingPackage as error:
+        pytest.skip(str(error))
+    here = tmp_path_factory.mktemp("raised")
+    for level in ("-O0", "-O1"):
+        content = ir_of(SOURCE, level)
+        assert isinstance(content, str)
+        (here / f"kernels{level}.ll").write_text(content)
+    build({"path": str(SOURCE)}, ["-O2"], here / "kernels.so")
+    return here
+
+
+def run(reply: Mapping[str, Any], inputs: list[Array]) -> list[Array]:
+    built = relax.build(tvm.ir.load_json(reply["module"]), tvm.target.Target("llvm"))
+    machine = relax.VirtualMachine(built, tvm.cpu())
+    return [value.numpy() for value in machine["main"](*[tvm.runtime.tensor(a) for a in inputs])]
+
+
+@pytest.mark.parametrize(("name", "level"), [*((name, "-O0") for name in CASES), *((n, "-O1") for n in OPTIMISED)])
+def test_a_raised_function_computes_what_the_function_computes(name: str, level: str, folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / f"kernels{level}.ll"), name, CASES[name], True)
+    assert "left_alone" not in reply, reply
+    specs = [InputSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in reply["inputs"]]
+    ranges = {s.name: [-8, 8] for s in specs}
+    inputs = model_inputs(specs, {"ranges": ranges}, 3)
+    original = Original(folder / "kernels.so", reply["c"], inputs)
+    original.launch(1)
+    for got, wanted in zip(run(reply, inputs), original.outputs(), strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "words"),
+    [
+        ("dot", {"n": 0}, "sizes"),
+        ("rows", {"m": 4, "n": 9, "lda": 7}, "sizes"),
+        ("gemm", {"m": 1 << 20, "n": 1 << 20, "k": 4}, "sizes"),
+    ],
+)
+def test_sizes_for_which_it_is_something_else_are_refused(
+    name: str, sizes: Mapping[str, int], words: str, folder: Path
+) -> None:
+    level = "-O1" if name == "dot" else "-O0"
+    reply = LlvmService().op_raise(str(folder / f"kernels{level}.ll"), name, sizes, True)
+    assert reply["left_alone"].startswith(words) or "reduction over nothing" in reply["left_alone"]
+
+
+def test_sums_of_floats_keep_their_order_unless_allowed(folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / "kernels-O0.ll"), "dot", {"n": 8}, False)
+    assert reply["left_alone"].startswith("reassociation")
+    assert reply["line"]
+    assert "left_alone" not in LlvmService().op_raise(str(folder / "kernels-O0.ll"), "integers", {"n": 8}, False)
+    assert "left_alone" not in LlvmService().op_raise(str(folder / "kernels-O0.ll"), "stencil", {"n": 8, "m": 8}, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "words"),
+    [
+        ("gem", {}, "no such function"),
+        ("", {}, "no function is named"),
+        ("dot", {"m": 3}, "no such argument"),
+        ("dot", {}, "needs a number"),
+    ],
+)
+def test_a_request_that_is_wrong_is_named(name: str, sizes: Mapping[str, int], words: str, folder: Path) -> None:
+    with pytest.raises(ModelError, match=words):
+        LlvmService().op_raise(str(folder / "kernels-O0.ll"), name, sizes, True)

@@ -1,0 +1,65 @@
+"""`tuner scan`: a table of what is found; whatever a file is, an answer or one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
+
+from tuner import cli
+
+PRODUCT = """void product(int n, float *A, float *B, float *C) {
+  for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) {
+    float s = 0;
+    for (int k = 0; k < n; k++) s += A[i * n + k] * B[k * n + j];
+    C[i * n + j] = s;
+  }
+}
+void smooth(int n, float *x) { for (int i = 1; i < n; i++) x[i] = (x[i - 1] + x[i]) / 2; }
+"""
+
+
+def test_a_line_for_each_loop_nest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "product.c"
+    file.write_text(PRODUCT)
+    assert cli.main(["scan", str(file)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "contraction" in shown[1] and "ik,kj->ij" in shown[1] and "A[?, n] float" in shown[1]
+    assert "left alone" in shown[2] and "loop-carried" in shown[2] and " 8 " in shown[2]
+    assert shown[3].startswith("1 of 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("bad.ll", b"define void @f( {", "line 1:18"),
+        ("bad.ll", b"\x00\xff garbage", "line 1:"),
+        ("bad.bc", b"not bitcode", "not LLVM bitcode"),
+        ("bad.bc", b"BC\xc0\xde" + b"\x07" * 40, "bad.bc"),
+        ("bad.c", b"void f( { }", "error:"),
+        ("bad.txt", b"", "neither C nor LLVM IR"),
+    ],
+)
+def test_what_cannot_be_read_is_one_error(
+    name: str, content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    assert cli.main(["scan", str(file)]) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "Traceback" not in shown
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scan", str(tmp_path / "none.c")]) == 2
+    assert "none.c: No such file" in capsys.readouterr().err
+
+
+def test_an_empty_module_has_no_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "empty.ll"
+    file.write_text("")
+    assert cli.main(["scan", str(file)]) == 0
+    assert "0 of 0" in capsys.readouterr().out

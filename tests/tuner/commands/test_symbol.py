@@ -1,0 +1,115 @@
+"""A raised function behind its own symbol: it answers as the original does, and is refused where it does not."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
+
+from tuner.baselines.original import build
+from tuner.commands import symbol
+from tuner.commands.prepare import lowered
+from tuner.commands.whole_model import assembled, export
+from tuner.config import ModelConfig, RunConfig
+from tuner.devices import resolve
+from tuner.progress import Progress
+
+CODE = """
+static int helper(int i) { return i; }
+void product(int n, float *A, float *B, float *C) {
+  for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) {
+    float s = 0;
+    for (int k = 0; k < n; k++) s += A[i * n + k] * B[k * n + j];
+    C[i * n + j] += s;
+  }
+}
+int other(int i) { return helper(i) + 1; }
+"""
+N = 24
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An export's folder with the function, untuned, and the model spec."""
+    here = tmp_path_factory.mktemp("symbol")
+    file = here / "product.c"
+    file.write_text(CODE)
+    source = f"llvm:{file}"
+    config = RunConfig(ModelConfig(source, function="product", sizes={"n": N}, allow_reassociation=True))
+    target = resolve.resolve(config.target)
+    model, [choices] = lowered(config, target, Progress())
+    assembly = resolve.kind_of(target).assembly(target)
+    export(model, choices.lowered, assembled(model, choices.lowered, assembly, {}), here, target, {}, assembly)
+    why, words = symbol.write(here / "export", model.model_spec, 2)
+    assert why == ""
+    assert "libproduct.so" in words[0]
+    return here / "export", dict(model.model_spec)
+
+
+def test_the_library_takes_the_originals_place(exported: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = exported
+    function = ctypes.CDLL(str(folder / "libproduct.so")).product
+    function.restype = None
+    rng = np.random.default_rng(0)
+    for n in (N, 5):  # the tuned kernel, and the original
+        a, b, c = (rng.standard_normal((n, n)).astype(np.float32) for _ in range(3))
+        wanted = c + a @ b
+        function(ctypes.c_int(n), *(ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)))
+        np.testing.assert_allclose(c, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_object_can_be_linked_into_a_program(exported: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = exported
+    symbols = subprocess.run(["nm", "product.o"], cwd=folder, capture_output=True, text=True).stdout
+    defined = {line.split()[2] for line in symbols.splitlines() if line.split()[-2] == "T"}
+    assert defined == {"product", "product__original"}  # nothing else of the file: `other` stays the program's own
+    (folder / "main.c").write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\nvoid product(int, float*, float*, float*);\n"
+        "int other(int i) { return i; }\n"
+        f"int main(void) {{ int n = {N}; float *x = calloc(3 * n * n, 4);\n"
+        "for (int i = 0; i < 2 * n * n; i++) x[i] = 1; product(n, x, x + n * n, x + 2 * n * n);\n"
+        'printf("%g %d", x[2 * n * n + 7], other(3)); return 0; }\n'
+    )
+    libraries = [f"-Wl,-rpath,{path.parent}" for path in symbol.runtime()] + [str(p) for p in symbol.runtime()]
+    command = ["cc", "main.c", "product.o", "model.so", "-Wl,-rpath,.", *libraries, "-lm", "-o", "program"]
+    linked = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert linked.returncode == 0, linked.stderr
+    done = subprocess.run(["./program"], cwd=folder, capture_output=True, text=True)
+    assert done.stdout == f"{N} 3"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("A[i * n + k] * B", "A[i * n + k] + B"),
+        ("C[i * n + j] += s", "C[i * n + j] = s"),
+        ("i = 0; i < n; i++) for", "i = 0; i < n - (n == 24); i++) for"),
+        ("float s = 0", "float s = n == 7"),
+        ("float s = 0", "float s = A[0] == 0 ? 1e-2f : 0"),
+    ],
+)
+def test_what_differs_from_the_original_is_found(
+    before: str, after: str, exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, spec = exported
+    changed = tmp_path / "changed.c"
+    changed.write_text(CODE.replace(before, after))
+    build({**spec["c"], "path": str(changed)}, ["-O1"], tmp_path / "changed.so")
+    different, _ = symbol.difference(tmp_path / "changed.so", spec, 1)
+    assert different
+
+
+def test_a_library_that_crashes_is_refused(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, spec = exported
+    broken = tmp_path / "broken.c"
+    broken.write_text("void product(int n, float *A, float *B, float *C) { *(volatile int *)8 = n; }\n")
+    build({**spec["c"], "path": str(broken)}, ["-O1"], tmp_path / "broken.so")
+    different, cases = symbol.difference(tmp_path / "broken.so", spec, 1)
+    assert different.startswith("it cannot be called")
+    assert cases == 0

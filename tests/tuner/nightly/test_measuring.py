@@ -1,0 +1,117 @@
+"""A real kernel searched, built again and compared; and what is made of a comparison."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.nightly.compared import Answer
+from tuner.nightly.config import parse
+from tuner.nightly.measuring import Job, Measured, ModelMeasurer, Reference, _ratios, _take
+from tuner.nightly.steps import Tree
+from tuner.nights import Outcome
+
+ROOT = Path(__file__).resolve().parents[3]
+
+NIGHT = """
+compare: 1s
+out: {folder}/out
+cells:
+  - name: softmax
+    kind: kernel
+    run: configs/nightly/softmax.yaml
+    budget: 3s
+    set: {{target.spec: llvm, target.threads: 1, search.trials: 3}}
+"""
+
+
+def job(folder: Path, reference: Reference | None = None, text: str = NIGHT) -> Job:
+    config = parse(text.format(folder=folder), "night")
+    (folder / "work").mkdir(exist_ok=True)
+    return Job(config.cells[0], config, reference, folder / "work", lambda: 300.0)
+
+
+@pytest.mark.slow
+def test_a_kernel_is_searched_and_what_was_found_is_built_again_to_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    measured = ModelMeasurer().measure(job(tmp_path))
+    assert (measured.outcome, measured.reason) == (Outcome.SAME, "")
+    assert measured.run is not None and measured.seconds["searched"] > 0
+    assert measured.structure["searched.kernels"] >= 1 and measured.structure["searched.trials"] >= 1
+    reference = tmp_path / "kept"
+    measured.run.rename(reference)
+    ratio = ModelMeasurer().rebuilt_by(job(tmp_path, Reference("n1", reference)))
+    assert ratio is not None and math.isfinite(ratio)
+    rebuilt = tmp_path / "work" / "rebuilt-export" / "model.so"
+    assert rebuilt.is_file()
+
+
+def test_a_cell_whose_search_fails_is_broken_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = NIGHT.replace("search.trials: 3", "model.source: 'onnx:nowhere.onnx'")
+    measured = ModelMeasurer().measure(job(tmp_path, text=text))
+    assert measured.outcome is Outcome.BROKEN
+    assert "nowhere.onnx" in measured.reason
+
+
+def test_a_model_that_an_earlier_commit_does_not_have_is_brought_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuner.nightly.measuring import _with_model
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "models.py").write_text("x = 1\n")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    here = job(tmp_path)
+    there = Job(here.cell, here.night, None, here.work, here.left_s, Tree(Path("/elsewhere"), "python"))
+    document = {"model": {"source": "torch:mine.models:f"}}
+    models = _with_model(there, document).models
+    assert models is not None and (models / "mine" / "models.py").read_text() == "x = 1\n"
+    assert _with_model(here, document).models is None
+    document = {"model": {"source": "onnx:m.onnx"}}
+    assert _with_model(there, document).models is None
+    assert document["model"]["source"] == f"onnx:{tmp_path / 'm.onnx'}"
+
+
+def answer(passes: int, rounds: int, change: float, seed: int = 0) -> Answer:
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(passes):
+        drift = np.exp(rng.standard_normal(rounds))  # of the machine: it cancels
+        blocks = {"reference": drift, "rebuilt": drift * math.exp(change), "torch": 2 * drift}
+        made.append(
+            {
+                "blocks": {name: [[r, float(s)] for r, s in enumerate(values)] for name, values in blocks.items()},
+                "control": [[r, float(s)] for r, s in enumerate(drift)],
+                "incumbent": "reference",
+            }
+        )
+    return Answer(passes=made, peak_bytes={"rebuilt": 5}, dropped={"openvino": "it crashed"}, inputs=["x: float32 [1]"])
+
+
+def test_ratios_are_of_pairs_so_that_the_machines_drift_cancels() -> None:
+    ratios, intervals = _ratios(answer(3, 10, 0.05))
+    assert ratios["rebuilt/reference"] == pytest.approx(0.05)
+    assert ratios["torch/reference"] == pytest.approx(math.log(2))
+    assert ratios["aa"] == 0.0
+    assert intervals["rebuilt/reference"] == pytest.approx((0.05, 0.05))
+    assert "searched/rebuilt" not in ratios
+
+
+def test_too_few_pairs_give_no_ratio() -> None:
+    assert _ratios(answer(1, 2, 0.05)) == ({}, {})
+
+
+def test_what_a_comparison_found_is_taken_over() -> None:
+    measured = Measured()
+    _take(measured, answer(2, 4, 0.0))
+    assert set(measured.seconds) == {"reference", "rebuilt", "torch"}
+    assert len(measured.samples["torch"]) == 8
+    assert measured.structure["rebuilt.peak_bytes"] == 5.0
+    assert measured.notes == ["openvino is not compared: it crashed"]

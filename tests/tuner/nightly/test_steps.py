@@ -1,0 +1,58 @@
+"""A step ends by itself or is ended, with all that it started; its reason is what it said last."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import InfrastructureError
+from tuner.nightly import steps
+from tuner.nightly.steps import Tree
+
+
+def tree(folder: Path, source: str) -> Tree:
+    (folder / "one.py").write_text(source)
+    return Tree(folder, sys.executable)
+
+
+def test_a_step_that_works(tmp_path: Path) -> None:
+    step = steps.run(tree(tmp_path, "print('done')"), ["one"], tmp_path / "log", 60)
+    assert (step.failed, step.code) == ("", 0) and step.seconds < 60
+    assert (tmp_path / "log").read_text() == "done\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import sys; sys.exit('error: the disk is full')", "exit code 1: error: the disk is full"),
+        ("raise ValueError('a\\nb')", "ValueError: a"),
+        ("import os; os.kill(os.getpid(), 11)", "signal 11: it said nothing"),
+    ],
+)
+def test_a_step_that_fails_says_why(tmp_path: Path, source: str, words: str) -> None:
+    assert words in steps.run(tree(tmp_path, source), ["one"], tmp_path / "log", 60).failed
+
+
+def test_a_step_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    source = "import subprocess, time; subprocess.Popen(['sleep', '321']); time.sleep(321)"
+    began = time.monotonic()
+    step = steps.run(tree(tmp_path, source), ["one"], tmp_path / "log", 1.5)
+    assert step.failed == "no end within 2 s: killed" and time.monotonic() - began < 30
+    assert b"sleep 321" not in subprocess.run(["ps", "-eo", "args"], capture_output=True).stdout
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="no step can be started"):
+        steps.run(Tree(tmp_path, str(tmp_path / "python")), ["one"], tmp_path / "log", 1)
+
+
+def test_another_tree_runs_its_own_copy(tmp_path: Path) -> None:
+    (tmp_path / "tuner").mkdir()
+    (tmp_path / "tuner" / "__init__.py").write_text("")
+    (tmp_path / "tuner" / "__main__.py").write_text("print('the other one')")
+    steps.run(Tree(tmp_path, sys.executable), ["tuner"], tmp_path / "log", 60)
+    assert (tmp_path / "log").read_text() == "the other one\n"

@@ -1,0 +1,179 @@
+"""Whether an exported function does what the original does: random and special values, guards taken and not taken."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.baselines.original import SCALARS
+from tuner.protocols import Array
+
+_RTOL = {"float32": 2e-5, "float64": 1e-12}
+"""Of the largest value of an output, for each square root of the length of a sum: what another order may differ by."""
+
+
+class EquivalenceWorker:
+    """A child's service. `library` and `original` are shared libraries with the function that `c` describes; `exact`:
+    every bit must be the same."""
+
+    def __init__(self, c: Mapping[str, Any], library: str, original: str, exact: bool) -> None:
+        self._c, self._exact = c, exact
+        self._functions = [self._function(Path(library)), self._function(Path(original))]
+
+    def _function(self, library: Path) -> Any:
+        function = getattr(ctypes.CDLL(str(library)), self._c["function"])
+        function.argtypes = [SCALARS.get(a["type"], ctypes.c_void_p) for a in self._c["arguments"]]
+        function.restype = SCALARS.get(self._c["result"])
+        return function
+
+    def op_check(self, seed: int) -> dict[str, Any]:
+        """Call both in every way; returns {"cases": how many, "different": the first one that differs, or ""}."""
+        cases = 0
+        for words, sizes, arrays in self._cases(seed):
+            cases += 1
+            results = [self._called(function, sizes, arrays) for function in self._functions]
+            why = self._difference(results[0], results[1])
+            if why:
+                return {"cases": cases, "different": f"{words}: {why}"}
+        return {"cases": cases, "different": ""}
+
+    # --- what they are called with
+
+    def _cases(self, seed: int) -> Iterator[tuple[str, Mapping[str, int], dict[int, Array]]]:
+        sizes = dict(self._c["sizes"])
+        rng = np.random.default_rng(seed)
+        for trial in range(3):
+            yield f"random values {trial}", sizes, self._arrays(rng, sizes)
+        yield "zeros", sizes, {p: np.zeros_like(a) for p, a in self._arrays(rng, sizes).items()}
+        yield "values of very different sizes", sizes, self._spread(rng, sizes)
+        if not set(self._c["patterns"]) & {"reduction", "softmax", "pooling"}:
+            yield "infinities and NaNs", sizes, self._special(rng, sizes)
+        yield "arrays that are not aligned", sizes, {p: _moved(a) for p, a in self._arrays(rng, sizes).items()}
+        if sizes:
+            for other in (0, 1, 3, 7, 13):
+                changed = {name: min(other, number) for name, number in sizes.items()}
+                yield f"all sizes {other}", changed, self._arrays(rng, sizes)
+        yield from self._aliased(rng, sizes)
+
+    def _shapes(self) -> dict[int, tuple[tuple[int, ...], str]]:
+        tensors = [t for t in [*self._c["inputs"], *self._c["outputs"]] if t["position"] >= 0]
+        return {t["position"]: (tuple(t["shape"]), t["dtype"]) for t in tensors}
+
+    def _arrays(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
+        """What written arrays hold before is random, too: what is not written must stay."""
+        found: dict[int, Array] = {}
+        for position, (shape, dtype) in self._shapes().items():
+            if dtype.startswith("float"):
+                values = rng.standard_normal(shape).astype(dtype)
+            else:
+                values = rng.integers(-8, 8, shape).astype(dtype)
+            found[position] = _aligned(values)
+        return found
+
+    def _spread(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
+        arrays = self._arrays(rng, sizes)
+        for array in arrays.values():
+            if array.dtype.kind == "f":
+                array *= (10.0 ** rng.integers(-6, 6, array.shape)).astype(array.dtype)
+        return arrays
+
+    def _special(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
+        arrays = self._arrays(rng, sizes)
+        for array in arrays.values():
+            if array.dtype.kind == "f" and array.size:
+                flat = array.reshape(-1)
+                places = rng.choice(array.size, min(array.size, 6), replace=False)
+                flat[places] = np.resize(np.array([np.inf, np.nan, -0.0, 0.0, np.inf, 1.0], array.dtype), len(places))
+        return arrays
+
+    def _aliased(
+        self, rng: np.random.Generator, sizes: Mapping[str, int]
+    ) -> Iterator[tuple[str, Mapping[str, int], dict[int, Array]]]:
+        """A written array that overlaps another one."""
+        shapes = self._shapes()
+        written = {t["position"] for t in self._c["outputs"]}
+        for a in shapes:
+            for b in shapes:
+                if a >= b or not {a, b} & written or shapes[a][1] != shapes[b][1] or not shapes[a][0]:
+                    continue
+                arrays = self._arrays(rng, sizes)
+                count = max(arrays[a].size, arrays[b].size)
+                both = _aligned(rng.standard_normal(count + 16).astype(arrays[a].dtype))
+                arrays[a] = both[: arrays[a].size]
+                arrays[b] = both[16 : 16 + arrays[b].size]
+                yield f"arguments {a} and {b} overlap", sizes, arrays
+                return
+
+    # --- calling and comparing
+
+    def _called(self, function: Any, sizes: Mapping[str, int], arrays: Mapping[int, Array]) -> list[Array]:
+        copies = _copied(arrays)
+        shapes = self._shapes()
+        values: list[Any] = []
+        for position, argument in enumerate(self._c["arguments"]):
+            if argument["name"] in self._c["sizes"]:
+                values.append(sizes[argument["name"]])
+            elif argument["type"] != "ptr":
+                values.append(copies[position].reshape(-1)[0].item() if position in shapes else 0)
+            else:
+                values.append(copies[position].ctypes.data if position in copies else None)
+        result = function(*values)
+        found = [copies[position] for position in sorted(copies)]
+        return [*found, *([np.array([result])] if result is not None else [])]
+
+    def _difference(self, tuned: Sequence[Array], original: Sequence[Array]) -> str:
+        for number, (a, b) in enumerate(zip(tuned, original, strict=True)):
+            if a.tobytes() == b.tobytes():
+                continue
+            if self._exact or a.dtype.kind != "f":
+                return f"array {number} is not the same"
+            finite = np.isfinite(b)
+            if not np.array_equal(np.isfinite(a), finite) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+                return f"array {number} has infinities or NaNs elsewhere"
+            largest = float(np.max(np.abs(b[finite]), initial=0.0))
+            error = float(np.max(np.abs(a[finite].astype(np.float64) - b[finite]), initial=0.0))
+            terms = max((int(np.prod(s, dtype=np.int64)) for s, _ in self._shapes().values()), default=1)
+            if error > _RTOL[a.dtype.name if a.dtype.name in _RTOL else "float64"] * largest * max(terms, 1) ** 0.25:
+                return f"array {number} is off by {error:.3g} (largest value {largest:.3g})"
+        return ""
+
+
+def _aligned(array: Array) -> Array:
+    """The same values at an address that is a multiple of 64."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    found = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
+def _moved(array: Array) -> Array:
+    """The same values at an address that is none."""
+    room = np.empty(array.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + array.dtype.itemsize
+    found = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
+def _copied(arrays: Mapping[int, Array]) -> dict[int, Array]:
+    """Copies that lie to each other as the arrays do: those of one memory stay in one, at the same alignment."""
+    owners: dict[int, Array] = {}
+    found = {}
+    for position, array in arrays.items():
+        owner = array
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        if id(owner) not in owners:
+            room = np.empty(owner.nbytes + 64, np.uint8)
+            start = (owner.ctypes.data - room.ctypes.data) % 64
+            copy = room[start : start + owner.nbytes]
+            copy[...] = owner.reshape(-1).view(np.uint8)
+            owners[id(owner)] = copy
+        offset = array.ctypes.data - owner.ctypes.data
+        found[position] = owners[id(owner)][offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+    return found

@@ -1,0 +1,101 @@
+"""A raised C function as its author wrote it: compiled by clang, called as C calls it. The baseline of the raised one,
+and what its outputs are checked by."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.importers.c_source import compiled, compiler
+from tuner.measure.model_service import ModelWorker
+from tuner.protocols import Array
+
+ORIGINAL = "original"
+PRECISE, FAST = "original_O3", "original_O3_fast"
+"""Names of the two ways in which it is compiled. Only the first one is a reference."""
+
+FLAGS: Mapping[str, Sequence[str]] = {
+    PRECISE: ("-O3", "-march=native"), FAST: ("-O3", "-march=native", "-ffast-math"),
+}  # fmt: skip
+
+SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
+            "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
+
+
+def build(c: Mapping[str, Any], flags: Sequence[str], output: Path) -> None:
+    """Compile the file of a raised function to a shared library. Raises ModelError."""
+    compiled(Path(c["path"]), output, [*flags, "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"])
+
+
+class Original:
+    """The C function of a library with arrays of its own. Implements `protocols.Prepared`.
+
+    `inputs` are the model's, in order. Arrays that the function writes begin with what the inputs say of them, or with
+    zeros.
+    """
+
+    def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
+        self._c = c
+        function = getattr(ctypes.CDLL(str(library)), c["function"])
+        kinds = [SCALARS.get(a["type"], ctypes.c_void_p) for a in c["arguments"]]
+        function.argtypes = kinds
+        function.restype = SCALARS.get(c["result"])
+        given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
+        written = {t["position"]: t for t in c["outputs"] if t["position"] >= 0}
+        self._arrays: dict[int, Array] = {}
+        values: list[Any] = []
+        for position, argument in enumerate(c["arguments"]):
+            if argument["name"] in c["sizes"]:
+                values.append(c["sizes"][argument["name"]])
+            elif argument["type"] != "ptr":
+                values.append(given[position].reshape(-1)[0].item() if position in given else 0)
+            elif position in given or position in written:
+                tensor = written.get(position)
+                array = given[position] if position in given else np.zeros(tensor["shape"], tensor["dtype"])  # type: ignore[index]
+                self._arrays[position] = np.array(array, order="C")
+                values.append(self._arrays[position].ctypes.data)
+            else:
+                values.append(None)
+        self._function, self._values = function, values
+        self._outputs: list[Array] = []
+
+    def launch(self, count: int) -> None:
+        """Outputs are those of the first call: arrays that are read and written go on from there."""
+        for _ in range(count):
+            result = self._function(*self._values)
+            if not self._outputs:
+                self._outputs = [
+                    np.array([result], t["dtype"]) if t["position"] < 0 else self._arrays[t["position"]].copy()
+                    for t in self._c["outputs"]
+                ]
+
+    def outputs(self) -> list[Array]:
+        return self._outputs
+
+
+class OriginalWorker(ModelWorker):
+    """`c` says how the function is called; `flags` how it is compiled."""
+
+    def __init__(self, c: Mapping[str, Any], flags: Sequence[str]) -> None:
+        super().__init__()
+        self._c, self._flags = c, tuple(flags)
+
+    def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
+        """Compile, load and call once; returns {"settings", "load_s"} as the other workers do."""
+        with np.load(inputs_npz_path, allow_pickle=False) as stored:
+            inputs = [stored[name] for name in stored.files]
+        with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
+            library = Path(scratch, "original.so")
+            build(self._c, self._flags, library)
+            began = time.perf_counter()
+            prepared = Original(library, self._c, inputs)
+            prepared.launch(1)
+        self._prepared = prepared
+        name = Path(compiler()[0]).name if len(compiler()) == 1 else "zig cc"
+        return {"settings": f"{name} {' '.join(self._flags)}, 1 thread", "load_s": time.perf_counter() - began}

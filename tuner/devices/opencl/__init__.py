@@ -1,0 +1,102 @@
+"""OpenCL devices: GPUs of any maker, and CPUs through PoCL, whose times are a CPU's and say so.
+
+Compiling needs no device, and measuring a bundle needs no TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import environment
+
+if TYPE_CHECKING:
+    from tuner.config import RunConfig
+    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.finding import Finding
+    from tuner.devices.target import ResolvedTarget
+    from tuner.protocols import Array, Builder
+
+
+class OpenclKind:
+    """Implements `DeviceKind`."""
+
+    name = "opencl"
+    modes = ("hot", "cold")
+    bundles = True
+
+    def is_here(self) -> bool:
+        from tuner.devices.opencl import target
+
+        return not isinstance(target.find_devices(environment.usable_threads()), str)
+
+    def is_automatic(self) -> bool:
+        from tuner.devices.opencl import target
+
+        return target.is_gpu_here(environment.usable_threads())
+
+    def devices(self) -> Sequence[str]:
+        from tuner.devices.opencl import target
+
+        found = target.find_devices(environment.usable_threads())
+        return () if isinstance(found, str) else tuple(facts.label for facts in found)
+
+    def local(self, threads: int) -> ResolvedTarget:
+        from tuner.devices.opencl import target
+
+        return target.local(threads)
+
+    def completed(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        from tuner.devices.opencl import target
+
+        return target.completed(spec, environment.usable_threads())
+
+    def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
+        from tuner.devices.opencl import target
+
+        return target.from_attributes(spec, wanted_threads, to_run)
+
+    def scope(self, target: str, device: str, threads: int, mode: str) -> str:
+        """A device that is a CPU has its name and its threads in `device`, so that no GPU shares its scope."""
+        return environment.gpu_scope_key(self.name, target, device, mode)
+
+    def layout(self, lanes: int) -> str:
+        return "NCHW"
+
+    def require_compiler(self) -> None:
+        """None is needed: a driver compiles."""
+
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        from tuner.devices.opencl.builder import OpenclBuilder
+
+        return OpenclBuilder(target, folder, workers, timeout_s)
+
+    def assembly(self, target: ResolvedTarget) -> Assembly:
+        from tuner.devices.opencl.assembly import OpenclAssembly
+
+        return OpenclAssembly(target)
+
+    def state_probe(self, threads: int, runs: Path) -> None:
+        return None
+
+    def open(self, opening: Opening) -> Device:
+        from tuner.devices.opencl.device import Opencl
+
+        return Opencl(opening, self)
+
+    def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
+        return None  # not written: profiling events could tell its calls apart
+
+    def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
+        from tuner.devices.opencl.bench import open_devices
+
+        return open_devices(numbers, arch, mode)
+
+    def findings(self, config: RunConfig) -> Iterator[Finding]:
+        from tuner.devices.opencl.findings import findings
+
+        return findings(config)
+
+
+OPENCL = OpenclKind()

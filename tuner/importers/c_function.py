@@ -1,0 +1,43 @@
+"""A function of C or LLVM IR as a model: `llvm:FILE.c`, with `model.function` and `model.sizes`.
+
+Its loops are proven to be tensor computations by `kernels.raising`; where that fails the model is refused with the
+reason and its line.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from tuner.errors import ModelError
+from tuner.importers import c_source
+from tuner.importers.llvm_service import called, require_packages
+from tuner.protocols import ImportedModel, InputSpec
+
+_INTEGERS = (-8, 8)
+"""What integer arrays are drawn from: products and sums stay far from overflow."""
+
+
+def load(model_spec: Mapping[str, Any]) -> ImportedModel:
+    """The function at the given sizes as relax: arrays and scalars whose values matter are its inputs, what it writes
+    its outputs. The model spec then says under `c` how the C function is called. Raises ModelError, or MissingPackage.
+    """
+    source, wanted = model_spec["source"], model_spec["raising"]
+    path = Path(source.removeprefix("llvm:"))
+    require_packages()
+    content = c_source.ir_of(path)
+    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
+        file = Path(scratch, "module")
+        file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+        reply = called(path, "raise", path=str(file), **wanted)
+    if "left_alone" in reply:
+        where = f"line {reply['line']}: " if reply["line"] else ""
+        raise ModelError(source, f"{where}{reply['left_alone']}", "python -m tuner scan FILE tells what is found")
+    inputs = tuple(InputSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in reply["inputs"])
+    ranges = {spec.name: list(_INTEGERS) for spec in inputs if spec.dtype.startswith("int")}
+    spec = {**model_spec, "ranges": ranges, "c": {**reply["c"], "path": str(path.resolve())}}
+    return ImportedModel(reply["c"]["function"], source, tvm.ir.load_json(reply["module"]), inputs, spec)

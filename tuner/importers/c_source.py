@@ -1,0 +1,73 @@
+"""C, LLVM IR and bitcode files as LLVM IR: what `kernels.raising` reads."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tuner.errors import MissingPackage, ModelError
+
+LARGEST = 64 << 20
+"""Bytes of a file that is read."""
+
+_COMPILE_S = 60.0
+_PLAIN = ("-O0", "-fno-sanitize=undefined", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops")
+_BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
+
+
+def compiler() -> list[str]:
+    """The command of a clang: the system's, or that of the package ziglang. Raises MissingPackage."""
+    clang = shutil.which("clang")
+    if clang is not None:
+        return [clang]
+    if importlib.util.find_spec("ziglang") is None:
+        raise MissingPackage("ziglang", "compiling C (there is no clang on the PATH)", "llvm")
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+def compiled(source: Path, output: Path, flags: Sequence[str]) -> None:
+    """Run the C compiler. Raises ModelError with its first error."""
+    command = [*compiler(), *flags, str(source), "-o", str(output)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_S, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(str(source), f"the compiler does not end within {_COMPILE_S:.0f} s") from error
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error:" in line]
+        raise ModelError(str(source), lines[0] if lines else f"the compiler fails (exit code {done.returncode})")
+
+
+def ir_of(path: Path, level: str = "") -> str | bytes:
+    """The IR of a .c, .ll or .bc file: text, or bitcode. `level`: how C is optimised, for tests of what others send.
+
+    Raises ModelError, or MissingPackage.
+    """
+    if path.suffix == ".c":
+        _read(path)
+        with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
+            output = Path(scratch, "module.ll")
+            flags = _PLAIN if not level else (level, *_PLAIN[1:])
+            compiled(path, output, ["-S", "-emit-llvm", "-g", "-w", *flags])
+            return output.read_text("utf-8", "replace")
+    content = _read(path)
+    if content.startswith(_BITCODE):
+        return content
+    if path.suffix == ".bc":
+        raise ModelError(str(path), "not LLVM bitcode", "clang -c -emit-llvm writes it")
+    return content.decode("utf-8", "replace")
+
+
+def _read(path: Path) -> bytes:
+    if path.suffix not in (".c", ".ll", ".bc"):
+        raise ModelError(str(path), "neither C nor LLVM IR", "its name ends in .c, .ll or .bc")
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ModelError(str(path), f"larger than {LARGEST >> 20} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(str(path), error.strerror or str(error)) from error

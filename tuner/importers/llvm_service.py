@@ -1,0 +1,126 @@
+"""What reads LLVM IR of strangers: in a child that may neither start processes nor take much memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import MissingPackage, ModelError
+from tuner.importers import c_source
+from tuner.process.limits import Limits
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.schema import did_you_mean
+
+_MEMORY = 4 << 30
+_READ_S = 120.0
+
+
+class LlvmService:
+    """In the child: findings of a file of IR."""
+
+    def op_scan(self, path: str) -> list[dict[str, Any]]:
+        """Findings, one mapping each, in the order of the file; see `kernels.raising.findings`."""
+        from kernels.raising import findings, ir
+
+        found = []
+        for function in ir.read(_content(path)):
+            analysis = findings.analyse(function)
+            needs = analysis.requirements
+            found += [{**finding.to_json(), "needs": needs} for finding in analysis.findings]
+        return found
+
+    def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
+        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
+        import tvm
+
+        from kernels.raising.reasons import Abstained
+
+        try:
+            chosen, made = _raised(path, function, sizes, allow_reassociation)
+        except Abstained as problem:
+            return {"left_alone": str(problem), "line": problem.line}
+        labels = [argument.label for argument in chosen.arguments]
+
+        def described(tensor: Any) -> dict[str, Any]:
+            name = "result" if tensor.position < 0 else labels[tensor.position]
+            return {
+                "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
+                "scalar": tensor.scalar,
+            }  # fmt: skip
+
+        inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
+        arguments = [{"name": a.label, "type": a.type} for a in chosen.arguments]
+        c = {
+            "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
+            "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns),
+        }  # fmt: skip
+        return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
+
+
+def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
+    """The function and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
+    from kernels.raising import findings, ir, raised
+
+    functions = {function.name: function for function in ir.read(_content(path))}
+    if name not in functions:
+        near = did_you_mean(name, functions) if name else f"model.function: one of {', '.join(list(functions)[:20])}"
+        raise ModelError(
+            name or "model.function", "there is no such function" if name else "no function is named", near
+        )
+    function = functions[name]
+    numbers = [a for a in function.arguments if a.type.startswith("i")]
+    known = {a.label: a.name for a in numbers}
+    unknown = next((size for size in sizes if size not in known), None)
+    if unknown is not None:
+        raise ModelError(f"model.sizes.{unknown}", f"{name} has no such argument", did_you_mean(unknown, known))
+    missing = [a.label for a in numbers if a.label not in sizes]
+    if missing:
+        raise ModelError(f"model.sizes.{missing[0]}", f"{name} needs a number for it", "model: {sizes: {n: 1024}}")
+    analysis = findings.analyse(function)
+    return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+
+
+def _content(path: str) -> str | bytes:
+    content = Path(path).read_bytes()
+    return content if content[:2] in (b"BC", b"\xde\xc0") else content.decode("utf-8", "replace")
+
+
+def require_packages() -> None:
+    """Raises MissingPackage where what reads LLVM IR is not installed."""
+    for package in ("llvmlite", "islpy"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, "reading LLVM IR", "llvm")
+
+
+def scan(path: Path, level: str = "") -> list[Mapping[str, Any]]:
+    """What is found in a .c, .ll or .bc file. Raises ModelError for what cannot be read, or MissingPackage."""
+    require_packages()
+    content = c_source.ir_of(path, level)
+    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
+        file = Path(scratch, "module")
+        file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+        return called(path, "scan", path=str(file))  # type: ignore[no-any-return]
+
+
+def called(source: Path, op: str, **arguments: Any) -> Any:
+    """An operation of the service in a confined child. Raises ModelError for whatever becomes of it."""
+    limits = Limits(memory_bytes=_MEMORY, file_bytes=_MEMORY, open_files=256, may_fork=False, may_leave=False)
+    try:
+        with Child("tuner.importers.llvm_service:LlvmService", limits=limits) as child:
+            return child.call(op, _READ_S, **arguments)
+    except ChildError as error:
+        message = str(error).removeprefix(f"{error.kind}: ")
+        if error.kind == "MalformedIr":
+            raise ModelError(str(source), message) from error
+        if error.kind == "ModelError":
+            raise ModelError(str(source), message) from error
+        if error.kind == "MemoryError":
+            raise ModelError(str(source), f"reading it takes more than {_MEMORY >> 30} GB") from error
+        raise ModelError(str(source), f"cannot be read ({error})") from error
+    except ChildTimeout as error:
+        raise ModelError(str(source), f"not read within {_READ_S:.0f} s") from error
+    except ChildDied as error:
+        raise ModelError(str(source), f"LLVM fails on it: {error}") from error

@@ -1,0 +1,229 @@
+"""Converters of PyTorch operators that stand before TVM's, which compute in float32 what is not, or take fewer forms.
+
+Each takes a node of an exported program and TVM's importer, and returns what the node makes. ValueError: not this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from tvm import relax
+
+Converter = Callable[[Any, Any], Any]
+
+
+def convolution(node: Any, importer: Any) -> Any:
+    """`aten.convolution` in the precision of the data; other types than float32 of images only."""
+    data, weight, bias, strides, padding, dilation, transposed, _, groups = importer.retrieve_args(node)
+    if _dtype(data) == "float32":
+        return importer._convolution(node)  # noqa: SLF001  TVM's own
+    if transposed or len(importer.shape_of(data)) != 4:
+        raise ValueError(f"of {_dtype(data)} only two-dimensional convolutions that are not transposed are converted")
+    result = importer.block_builder.emit(
+        relax.op.nn.conv2d(
+            data, weight, strides=strides, padding=padding, dilation=dilation, groups=groups, data_layout="NCHW",
+            kernel_layout="OIHW", out_dtype=_dtype(data),
+        )
+    )  # fmt: skip
+    if bias is None:
+        return result
+    return importer.block_builder.emit(relax.op.add(result, relax.op.reshape(bias, (1, -1, 1, 1))))
+
+
+def product(node: Any, importer: Any) -> Any:
+    """`aten.mm`, `bmm` and `matmul` in the precision of the data."""
+    a, b = importer.retrieve_args(node)
+    return importer.block_builder.emit(relax.op.linear_algebra.matmul(a, b, out_dtype=_dtype(a)))
+
+
+def addmm(node: Any, importer: Any) -> Any:
+    """`aten.addmm` in the precision of the data."""
+    bias, a, b = importer.retrieve_args(node)[:3]
+    emit, dtype = importer.block_builder.emit, _dtype(a)
+    alpha, beta = (node.kwargs.get(factor, 1) for factor in ("alpha", "beta"))
+    result = emit(relax.op.linear_algebra.matmul(a, b, out_dtype=dtype))
+    if alpha != 1:
+        result = emit(relax.op.multiply(result, relax.const(alpha, dtype)))
+    if beta == 0:
+        return result
+    if beta != 1:
+        bias = emit(relax.op.multiply(bias, relax.const(beta, dtype)))
+    return emit(relax.op.add(bias, result))
+
+
+def divide_rounded(node: Any, importer: Any) -> Any:
+    """`aten.div` with a rounding mode, in the type that torch gives the result."""
+    a, b = importer.retrieve_args(node)[:2]
+    emit, dtype = importer.block_builder.emit, made_dtype(node)
+    mode = node.kwargs.get("rounding_mode")
+    a, b = (_as(importer, operand, dtype) for operand in (a, b))
+    if dtype.startswith("float") or dtype == "bfloat16":
+        quotient = emit(relax.op.divide(a, b))
+        return quotient if mode is None else emit((relax.op.floor if mode == "floor" else relax.op.trunc)(quotient))
+    if mode != "floor":
+        raise ValueError("whole numbers are divided with rounding_mode='floor' only")
+    return emit(relax.op.floor_divide(a, b))
+
+
+def promoted(op: Callable[..., Any]) -> Converter:
+    """An arithmetic operator of two operands, which are first of the type that torch gives the result."""
+
+    def convert(node: Any, importer: Any) -> Any:
+        operands = [_as(importer, operand, made_dtype(node)) for operand in importer.retrieve_args(node)[:2]]
+        alpha = node.kwargs.get("alpha", 1)
+        if alpha != 1:
+            factor = relax.const(alpha, made_dtype(node))
+            operands[1] = importer.block_builder.emit(relax.op.multiply(operands[1], factor))
+        return importer.block_builder.emit(op(*operands))
+
+    return convert
+
+
+def compared(op: Callable[..., Any]) -> Converter:
+    """A comparison with a number, which is not made a whole one where the tensor has whole numbers."""
+
+    def convert(node: Any, importer: Any) -> Any:
+        tensor, number = importer.retrieve_args(node)
+        dtype = str(torch.result_type(node.args[0].meta["val"], number)).removeprefix("torch.")
+        return importer.block_builder.emit(op(_as(importer, tensor, dtype), relax.const(number, dtype)))
+
+    return convert
+
+
+def cumulative_sum(node: Any, importer: Any) -> Any:
+    """`aten.cumsum` in the type of its result: sums of truth values and small integers are int64."""
+    tensor, axis = importer.retrieve_args(node)[:2]
+    dtype = made_dtype(node)
+    return importer.block_builder.emit(relax.op.cumsum(_as(importer, tensor, dtype), axis, dtype))
+
+
+def selected(node: Any, importer: Any) -> Any:
+    """`aten.select`; TVM's own reads before the beginning where the index counts from the end."""
+    tensor, axis, index = importer.retrieve_args(node)
+    place = relax.const(index % _extents(tensor)[axis], "int64")
+    return importer.block_builder.emit(relax.op.take(tensor, place, axis=axis, mode="fast"))
+
+
+def indexed(node: Any, importer: Any) -> Any:
+    """`aten.index` with tensors of whole numbers, which may count from the end; None stands for a whole axis."""
+    data, indices = importer.retrieve_args(node)[:2]
+    emit, extents = importer.block_builder.emit, _extents(data)
+    axes = [axis for axis, index in enumerate(indices) if index is not None]
+    if any(_dtype(indices[axis]) == "bool" for axis in axes):
+        raise ValueError("how many elements a mask takes depends on the data")
+    places = [_from_begin(importer, indices[axis], extents[axis]) for axis in axes]
+    if len(axes) == 1:
+        return emit(relax.op.take(data, places[0], axis=axes[0]))
+    others = [axis for axis in range(len(extents)) if axis not in axes]
+    if axes != list(range(len(axes))):
+        data = emit(relax.op.permute_dims(data, [*axes, *others]))
+    result = emit(relax.op.index_tensor(data, places))
+    side_by_side = axes == list(range(axes[0], axes[-1] + 1))
+    before = axes[0] if side_by_side else 0  # axes that stand before those that the indices make
+    if not before:
+        return result
+    made = len(_extents(result)) - len(others)
+    order = [*range(made, made + before), *range(made), *range(made + before, len(_extents(result)))]
+    return emit(relax.op.permute_dims(result, order))
+
+
+def _from_begin(importer: Any, index: Any, extent: int) -> Any:
+    """An index whose negative numbers count from the end, as one without."""
+    emit, dtype = importer.block_builder.emit, _dtype(index)
+    shifted = emit(relax.op.add(index, relax.const(extent, dtype)))
+    return emit(relax.op.where(emit(relax.op.less(index, relax.const(0, dtype))), shifted, index))
+
+
+def joined(node: Any, importer: Any) -> Any:
+    """`aten.cat`, which leaves out tensors of the shape (0,), whatever the shape of the others."""
+    tensors, *rest = importer.retrieve_args(node)
+    axis = rest[0] if rest else node.kwargs.get("dim", 0)
+    dtype = made_dtype(node)
+    kept = [_as(importer, tensor, dtype) for tensor in tensors if _extents(tensor) != (0,)] or tensors[:1]
+    return importer.block_builder.emit(relax.op.concat(kept, axis=axis)) if len(kept) > 1 else kept[0]
+
+
+def histogram(node: Any, importer: Any) -> Any:
+    """`aten.histc` between given bounds."""
+    values, *rest = list(importer.retrieve_args(node))
+    defaults = [node.kwargs.get(name, value) for name, value in (("bins", 100), ("min", 0), ("max", 0))]
+    bins, low, high = [*rest, *defaults[len(rest) :]]
+    if low >= high:
+        raise ValueError("the bounds of a histogram are not to depend on its values")
+    emit, dtype = importer.block_builder.emit, _dtype(values)
+    flat = emit(relax.op.reshape(_as(importer, values, "float64"), (1, -1)))
+    steps = emit(relax.op.multiply(emit(relax.op.subtract(flat, relax.const(float(low), "float64"))),
+                                   relax.const(bins / (high - low), "float64")))  # fmt: skip
+    whole = emit(relax.op.floor(steps))
+    last = emit(relax.op.equal(flat, relax.const(float(high), "float64")))  # belongs to the last bin
+    places = emit(relax.op.where(last, relax.const(float(bins - 1), "float64"), whole))
+    each = relax.const(np.arange(bins, dtype=np.float64).reshape(-1, 1), "float64")
+    hits = emit(relax.op.astype(emit(relax.op.equal(places, each)), dtype))
+    return emit(relax.op.sum(hits, 1))
+
+
+def product_of_groups(node: Any, importer: Any) -> Any:
+    """The product of each group of rows with a matrix of its own; group g ends before row `ends[g]`. All rows are
+    multiplied with all matrices, and the right products are taken: shapes then do not depend on the data."""
+    rows, matrices, ends = importer.retrieve_args(node)[:3]
+    if len(_extents(rows)) != 2 or len(_extents(matrices)) != 3:
+        raise ValueError("groups are of rows of one matrix")
+    emit, count, dtype = importer.block_builder.emit, _extents(rows)[0], _dtype(rows)
+    every = emit(relax.op.linear_algebra.matmul(emit(relax.op.expand_dims(rows, 0)), matrices, out_dtype=dtype))
+    places = relax.const(np.arange(count, dtype=np.int64).reshape(1, count), "int64")
+    end = emit(relax.op.expand_dims(_as(importer, ends, "int64"), 1))
+    before = emit(relax.op.astype(emit(relax.op.less(places, end)), "int64"))  # (groups, rows): ends after the row
+    first = emit(relax.op.subtract(relax.const(_extents(ends)[0], "int64"), emit(relax.op.sum(before, 0))))
+    groups = relax.const(np.arange(_extents(ends)[0], dtype=np.int64).reshape(-1, 1), "int64")
+    chosen = emit(relax.op.expand_dims(emit(relax.op.equal(groups, emit(relax.op.expand_dims(first, 0)))), 2))
+    return emit(relax.op.sum(emit(relax.op.where(chosen, every, relax.const(0, dtype))), 0))
+
+
+CONVERTERS: Mapping[str, Converter] = {
+    "convolution.default": convolution,
+    "mm.default": product,
+    "bmm.default": product,
+    "matmul.default": product,
+    "addmm.default": addmm,
+    "div.Tensor_mode": divide_rounded,
+    "div.Tensor": promoted(relax.op.divide),
+    "div.Scalar": promoted(relax.op.divide),
+    **{f"{name}.{form}": promoted(op) for name, op in (("add", relax.op.add), ("mul", relax.op.multiply),
+                                                       ("sub", relax.op.subtract)) for form in ("Tensor", "Scalar")},
+    **{f"{name}.Scalar": compared(getattr(relax.op, op)) for name, op in (
+        ("eq", "equal"), ("ne", "not_equal"), ("ge", "greater_equal"), ("gt", "greater"), ("le", "less_equal"),
+        ("lt", "less"))},
+    "cumsum.default": cumulative_sum,
+    "select.int": selected,
+    "index.Tensor": indexed,
+    "cat.default": joined,
+    "histc.default": histogram,
+    "grouped_mm_fallback.default": product_of_groups,
+    "_grouped_mm.default": product_of_groups,
+}  # fmt: skip
+"""By the name of the operator, without its namespace."""
+
+
+def made_dtype(node: Any) -> str:
+    """The type that torch gives what a node makes."""
+    return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def _as(importer: Any, operand: Any, dtype: str) -> Any:
+    """An operand in a type: a number as a constant, a tensor of another type converted."""
+    if isinstance(operand, (bool, int, float)):
+        return relax.const(operand, dtype)
+    if _dtype(operand) == dtype:
+        return operand
+    return importer.block_builder.emit(relax.op.astype(operand, dtype))
+
+
+def _extents(tensor: Any) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in tensor.ty.shape)
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.ty.dtype)

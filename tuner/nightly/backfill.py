@@ -1,0 +1,132 @@
+"""`history backfill CELL COMMIT`: a cell's night at another commit, measured today beside today's reference."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tuner import environment, files
+from tuner.errors import TunerError, UserError
+from tuner.nightly import commits, installed
+from tuner.nightly.artifacts import Artifacts
+from tuner.nightly.config import CellConfig, NightConfig
+from tuner.nightly.keys import key_of
+from tuner.nightly.lines import Context, comparable
+from tuner.nightly.measuring import Job, Measured, Measurer, Reference
+from tuner.nightly.night import default_measurers
+from tuner.nightly.summary import line_of
+from tuner.nightly.verdicts import Again, absent, judge, outcome_of
+from tuner.nightly.worktrees import Unbuildable, worktree
+from tuner.nights import CellKey, CellNight, Finding, Night, Outcome
+from tuner.progress import Progress
+from tuner.store.history import History
+
+_LONGEST_S = 7200.0
+"""Of one cell at one commit."""
+
+Then = Callable[[Job, Measurer, Measured], Sequence[Finding]]
+"""What is done with what was measured, while the commit's worktree is there."""
+
+
+def cell_of(config: NightConfig, name: str) -> CellConfig:
+    """A cell of a night by its name. Raises UserError."""
+    cell = config.cell(name)
+    if cell is None:
+        names = ", ".join(c.name for c in config.cells)
+        raise UserError(f"no cell {name!r} in the file of the night", f"there are: {names}")
+    return cell
+
+
+def here(cell: CellConfig) -> CellKey:
+    """The key of a cell that can be measured here. Raises UserError."""
+    key, why = key_of(cell)
+    if why:
+        raise UserError(f"{cell.name}: {why}", "measure it where that is")
+    return key
+
+
+def backfill(history: History, config: NightConfig, name: str, commit: str, progress: Progress) -> list[str]:
+    """Measure a cell at a commit, judge it, and store it as a night of its own. Returns lines to print.
+
+    The commit's own program searches and builds; today's times what it made, interleaved with the cell's reference. A
+    commit that does not build is stored as broken. Raises TunerError.
+    """
+    cell, full, out = cell_of(config, name), commits.resolve(commit), Path(config.out)
+    key = here(cell)
+    with files.locked(out / ".lock", "a night is going on"):
+        began, night = time.monotonic(), _night(history, full)
+        nights = {n.id: n for n in history.nights()}
+        results = [r for r in history.results(key.id) if r.cell.device == key.device]
+        past = comparable(results, nights, commits.ancestors(full), night.branch)
+        artifacts, accepted = Artifacts(out, key.id), history.acceptances(key.id)
+        reference = artifacts.reference(results, accepted)
+
+        def judged(job: Job, measurer: Measurer, measured: Measured) -> Sequence[Finding]:
+            again = Again(
+                lambda: measurer.confirm(job, measured),
+                lambda number: measurer.search_again(job, measured, cell.seed + number), config.searches,
+            )  # fmt: skip
+            context = Context(past, nights | {night.id: night}, night, "" if reference is None else reference.night)
+            return judge(measured, context, again) if measured.ratios or measured.seconds else ()
+
+        measured, findings = at(commit=full, cell=cell, config=config, reference=reference, then=judged, say=progress)
+        if measured.outcome is not Outcome.SAME:
+            findings = (absent(measured, past), *findings)
+        name_of_reference = reference.night if reference is not None else night.id if measured.run is not None else ""
+        result = CellNight(
+            night.id, key, outcome_of(measured, findings), measured.reason, name_of_reference, measured.seconds,
+            measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
+            tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
+        )  # fmt: skip
+        if measured.run is not None and measured.outcome is Outcome.SAME:
+            artifacts.keep(night.id, measured.run)
+            artifacts.drop_old(name_of_reference, accepted, [*nights, night.id])
+        history.begin(night)
+        history.add(result)
+        history.end(night.id, _now(), ["measured later, for a commit of the past: absolute times are of that day"])
+        shutil.rmtree(out / "backfill", ignore_errors=True)
+    return [line_of(result), f"stored as night {night.id}, commit {full[:12]}"]
+
+
+def at(
+    *, commit: str, cell: CellConfig, config: NightConfig, reference: Reference | None, then: Then, say: Progress
+) -> tuple[Measured, Sequence[Finding]]:
+    """A cell measured at a commit, and what `then` makes of it. A commit that cannot be set up is BROKEN.
+
+    Call it only while the folder of the nights is locked.
+    """
+    out = Path(config.out)
+    work = (out / "backfill" / commit[:12]).absolute()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    say.phase(f"{cell.name} at {commit[:12]}")
+    deadline = time.monotonic() + _LONGEST_S
+    try:
+        with worktree(commit, out / "worktrees", say.message) as tree:
+            job = Job(cell, config, reference, work, lambda: deadline - time.monotonic(), tree)
+            measurer = default_measurers()[here(cell).kind]
+            measured = measurer.measure(job)
+            return measured, then(job, measurer, measured)
+    except Unbuildable as error:
+        return Measured().failed(Outcome.BROKEN, f"commit {commit[:12]}: {error}"), ()
+    except (TunerError, OSError) as error:
+        files.require_room(out)
+        return Measured().failed(Outcome.BROKEN, error.message if isinstance(error, TunerError) else str(error)), ()
+
+
+def _night(history: History, commit: str) -> Night:
+    captured = environment.capture()
+    taken = {night.id for night in history.nights()}
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = next(n for i in range(10_000) if (n := f"{stamp}-{i}" if i else stamp) not in taken)
+    return Night(
+        name, _now(), commit, commits.branch(), environment.environment_id(captured),
+        installed.versions(captured["packages"]), installed.machine(captured), origin="backfill",
+    )  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

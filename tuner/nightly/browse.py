@@ -1,0 +1,154 @@
+"""Looking into the history: what `tuner history` lists, shows, accepts, writes and reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tuner import environment, files
+from tuner.errors import UserError
+from tuner.nightly.config import load
+from tuner.nightly.summary import main_finding, percent, sentence, worst_first
+from tuner.nights import Acceptance, CellNight, Night, Outcome
+from tuner.progress import milliseconds
+from tuner.schema import did_you_mean
+from tuner.store.history import History
+
+Rows = list[list[str]]
+
+_SHOWN = 30  # nights of a cell
+
+
+def database_of(config: str | None, url: str | None) -> str:
+    """The URL of the history: as given, else that of the night's file, where there is one, else the default."""
+    from tuner.nightly.config import NightConfig
+
+    if url is not None:
+        return url
+    return load(config).database if config is not None and os.path.exists(config) else NightConfig.database
+
+
+def listed(history: History) -> Rows:
+    """One row a night, oldest first, under a row of titles."""
+    rows = [["night", "begun", "commit", "branch", "origin", "cells", "verdicts"]]
+    for night in history.nights():
+        results = history.results(night=night.id)
+        counts = {o: sum(r.outcome is o for r in results) for o in Outcome}
+        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "-"
+        ended = night.origin if night.ended_at else f"{night.origin}, not ended"
+        commit = night.commit[:12] + ("+" if "+" in night.commit else "")
+        rows.append([night.id, night.began_at, commit, night.branch, ended, str(len(results)), words])
+    return rows
+
+
+def shown(history: History, cell: str) -> list[Rows]:
+    """A cell's key, and its last nights: values with the threshold beside them, causes, breaks, accepted changes."""
+    cell_id = find(history, cell)
+    results = history.results(cell_id)
+    nights = {night.id: night for night in history.nights()}
+    key = results[-1].cell
+    facts = [[name, str(value)] for name, value in key.to_json().items() if value not in ("", 0)]
+    rows = [["night", "commit", "verdict", "searched", "rebuilt", "reference", "change", "threshold", "cause"]]
+    accepted = {acceptance.night: acceptance for acceptance in history.acceptances(cell_id)}
+    previous: CellNight | None = None
+    for result in results[-_SHOWN:]:
+        rows += _breaks(previous, result, nights)
+        rows.append(_row(result, nights.get(result.night)))
+        if result.night in accepted:
+            rows.append(["", "", f"accepted: {accepted[result.night].why}"])
+        previous = result
+    told = [[f.outcome, sentence(f)] for f in results[-1].findings] + [["note", note] for note in results[-1].notes]
+    return [[["cell", cell_id], *facts], rows, *([told] if told else [])]
+
+
+def _row(result: CellNight, night: Night | None) -> list[str]:
+    found = main_finding(result)
+    seconds = [result.seconds.get(name) for name in ("searched", "rebuilt", "reference")]
+    return [
+        result.night, "" if night is None else night.commit[:12], result.outcome,
+        *("-" if s is None else milliseconds(s) for s in seconds),
+        "-" if found is None or found.change is None else percent(found.change),
+        "-" if found is None or found.threshold is None else percent(found.threshold),
+        result.reason or ("" if found is None or found.cause is None else str(found.cause)),
+    ]  # fmt: skip
+
+
+def _breaks(before: CellNight | None, after: CellNight, nights: dict[str, Night]) -> Rows:
+    """Rows that say where a series is interrupted: another device, reference or environment."""
+    if before is None:
+        return []
+    said = []
+    if before.cell.device != after.cell.device:
+        said.append(f"another device: {after.cell.device or 'none'}")
+    if before.reference and after.reference and before.reference != after.reference:
+        said.append(f"another reference: night {after.reference}")
+    then, now = nights.get(before.night), nights.get(after.night)
+    if then is not None and now is not None and then.environment != now.environment:
+        changed = [n for n in now.versions if then.versions.get(n) != now.versions[n]]
+        said.append(f"another environment: {', '.join(changed) or 'the machine'}")
+    return [["", "", f"-- {text}"] for text in said]
+
+
+def regressions(history: History) -> Rows:
+    """The alerts that stand: of each cell's last night, what was confirmed to be worse; under a row of titles."""
+    rows = [["cell", "night", "finding"]]
+    latest = [history.results(cell_id)[-1:] for cell_id, _ in history.cells()]
+    for result in worst_first(result for results in latest for result in results):
+        rows += [[result.cell.name, result.night, sentence(f)] for f in result.regressions]
+    return rows
+
+
+def accept(history: History, cell: str, why: str) -> str:
+    """Take what was found in a cell's last measured night as its new level. Returns a sentence. Raises UserError."""
+    if not why.strip():
+        raise UserError(
+            "--why: expected a reason", "say why this change is right: it stands beside the series for ever"
+        )
+    cell_id = find(history, cell)
+    measured = [r for r in history.results(cell_id) if r.outcome not in (Outcome.MISSING, Outcome.BROKEN)]
+    if not measured:
+        raise UserError(f"{cell}: was never measured, so there is nothing to accept")
+    night = measured[-1].night
+    commit = environment.capture()["git_revision"] or ""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    history.accept(Acceptance(cell_id, night, why.strip(), now, commit))
+    return f"{measured[-1].cell.name}: what was found in night {night} is the level from now on: {why.strip()}"
+
+
+def find(history: History, cell: str) -> str:
+    """The id of a cell, by its id, the beginning of it, or its name: of several the one that came last.
+
+    Raises UserError.
+    """
+    known = history.cells()
+    found = [i for i, name in known if name == cell] or [i for i, _ in known if cell and i.startswith(cell)]
+    if found:
+        return found[-1]
+    names = sorted({name for _, name in known})
+    hint = did_you_mean(cell, names) or (f"there are: {', '.join(names)}" if names else "no night was stored yet")
+    raise UserError(f"no cell {cell!r} in the history", hint)
+
+
+def write(history: History, path: Path) -> int:
+    """Write the history as JSON lines; returns how many. Raises OutputError."""
+    lines = list(history.export())
+    files.write_aside(path, ("\n".join(lines) + "\n").encode())
+    return len(lines)
+
+
+def read(history: History, path: Path) -> tuple[int, int]:
+    """Add what is in a file of JSON lines and not in the history; how many things, and how many lines that cannot be
+    understood. Raises UserError."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return history.import_lines(_lines(file))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", "give a file that `tuner history export` wrote") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}", "give a file that `tuner history export` wrote") from error
+
+
+def _lines(file: Iterable[str]) -> Iterable[str]:
+    return (line for line in file if line.strip())

@@ -1,0 +1,82 @@
+"""`tuner history`: one action on the history, as tables and lines to print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import UserError
+from tuner.nightly import browse
+from tuner.nightly.browse import Rows
+from tuner.progress import Progress
+from tuner.store import salvage
+from tuner.store.history import History
+
+_USAGE = {
+    "list": "", "show": "CELL", "regressions": "", "accept": "CELL --why TEXT", "bisect": "CELL GOOD BAD",
+    "backfill": "CELL COMMIT", "export": "FILE", "import": "FILE",
+}  # fmt: skip
+_COUNT = {"show": 1, "accept": 1, "bisect": 3, "backfill": 2, "export": 1, "import": 1}
+
+Answer = tuple[Sequence[Rows], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What stands on the command line: an action, what it is of, and where the nights are."""
+
+    action: str
+    what: Sequence[str]
+    why: str | None = None
+    night: str | None = None
+    database: str | None = None
+
+
+def history(request: Request, progress: Progress) -> Answer:
+    """Do one action. Returns tables and lines. Raises TunerError."""
+    action, what = request.action, request.what
+    if len(what) != _COUNT.get(action, 0):
+        raise UserError(f"history {action}: {len(what)} arguments", f"write: tuner history {action} {_USAGE[action]}")
+    url = browse.database_of(request.night, request.database)
+    notes: list[str] = []
+    salvage.open_store(url, notes.append).close()
+    with History(url) as stored:
+        tables, lines = _act(stored, request, progress)
+        if stored.damaged:
+            notes.append(f"{stored.damaged} damaged rows of the history were skipped")
+    return tables, [*lines, *notes]
+
+
+def _act(stored: History, request: Request, progress: Progress) -> Answer:
+    action, what = request.action, request.what
+    if action == "list":
+        rows = browse.listed(stored)
+        return ([rows], []) if len(rows) > 1 else ([], ["no night was stored yet: python -m tuner nightly NIGHT"])
+    if action == "show":
+        return browse.shown(stored, what[0]), []
+    if action == "regressions":
+        rows = browse.regressions(stored)
+        return ([rows], []) if len(rows) > 1 else ([], ["no regression stands"])
+    if action == "accept":
+        return [], [browse.accept(stored, what[0], request.why or "")]
+    if action == "export":
+        return [], [f"{what[0]}: {browse.write(stored, Path(what[0]))} lines"]
+    if action == "import":
+        added, bad = browse.read(stored, Path(what[0]))
+        damage = f"; {bad} lines cannot be understood and were left out" if bad else ""
+        return [], [f"{added} nights, results and acceptances were added{damage}"]
+    return _elsewhere(stored, request, progress)
+
+
+def _elsewhere(stored: History, request: Request, progress: Progress) -> Answer:
+    """The actions that measure other commits."""
+    from tuner.nightly.backfill import backfill
+    from tuner.nightly.bisect import bisect
+    from tuner.nightly.config import load
+
+    config = load(request.night or "")
+    if request.action == "backfill":
+        return [], backfill(stored, config, request.what[0], request.what[1], progress)
+    name, good, bad = request.what
+    return [], bisect(stored, config, name, good, bad, progress=progress)

@@ -1,0 +1,106 @@
+"""What a night says of itself: lines for a terminal, and a page of Markdown. Worst first; trophies are shown, too."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tuner.nights import CellNight, Finding, Night, Outcome
+from tuner.progress import milliseconds
+
+ORDER = (Outcome.WORSE, Outcome.BROKEN, Outcome.MISSING, Outcome.UNDECIDED, Outcome.BETTER, Outcome.SAME)
+_MARKS = {Outcome.WORSE: "\N{WARNING SIGN}", Outcome.BETTER: "\N{TROPHY}"}
+
+
+def worst_first(results: Iterable[CellNight]) -> list[CellNight]:
+    """Cells in the order in which they want to be looked at."""
+    return sorted(results, key=lambda result: (ORDER.index(result.outcome), -_largest(result), result.cell.name))
+
+
+def line_of(result: CellNight) -> str:
+    """A cell's night in one line."""
+    found = main_finding(result)
+    said = f": {result.reason}" if result.reason else ""
+    if found is not None and not said and found.change is not None:
+        said = f": {sentence(found)}"
+    return f"{result.cell.name}: {result.outcome}{said}"
+
+
+def main_finding(result: CellNight) -> Finding | None:
+    """The finding that a cell's outcome rests on: the first one with that outcome."""
+    return next((f for f in result.findings if f.outcome is result.outcome), next(iter(result.findings), None))
+
+
+def sentence(found: Finding) -> str:
+    """A finding in words: the series, its change, the threshold beside it, and the cause."""
+    if found.change is None:
+        return "; ".join([found.series, *found.evidence])
+    parts = [f"{found.series} {percent(found.change)}"]
+    if found.threshold is not None:
+        parts[0] += f" (threshold {percent(found.threshold)})"
+    if found.cause is not None:
+        parts.append(str(found.cause))
+    return ", ".join([*parts, *found.evidence])
+
+
+def percent(change: float) -> str:
+    """A log ratio as a signed percentage: of some three digits that tell something."""
+    value = math.expm1(change)
+    return f"{value:+.2%}" if abs(value) < 0.1 else f"{value:+.0%}"
+
+
+def markdown(night: Night, results: Sequence[CellNight], notes: Sequence[str]) -> str:
+    """A night as a page of Markdown, in GitHub's dialect."""
+    ordered = worst_first(results)
+    counts = {outcome: sum(r.outcome is outcome for r in ordered) for outcome in ORDER}
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "no cells"
+    parts = [f"# Night {night.id}", f"**{words}**; commit `{night.commit[:12] or 'unknown'}`, begun {night.began_at}"]
+    rows = ["| cell | verdict | change | threshold | cause | seconds |", "|:--|:--|--:|--:|:--|--:|"]
+    parts.append("\n".join([*rows, *map(_row, ordered)]))
+    for result in ordered:
+        if result.outcome is not Outcome.SAME:
+            parts += _details(result)
+    told = [f"- {escape(note)}" for note in notes]
+    return "\n\n".join([*parts, *(["## Notes", "\n".join(told)] if told else [])]) + "\n"
+
+
+def _row(result: CellNight) -> str:
+    found = main_finding(result)
+    seconds = result.seconds.get("searched", result.seconds.get("rebuilt"))
+    cells = [
+        escape(result.cell.name),
+        f"{_MARKS.get(result.outcome, '')} {result.outcome}".strip(),
+        "" if found is None or found.change is None else percent(found.change),
+        "" if found is None or found.threshold is None else percent(found.threshold),
+        "" if found is None or found.cause is None else str(found.cause),
+        "" if seconds is None else milliseconds(seconds),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(result: CellNight) -> list[str]:
+    told = [result.reason] if result.reason else []
+    told += [f"{f.outcome}: {sentence(f)}" for f in result.findings if f.outcome is not Outcome.SAME or f.cause]
+    told += result.notes
+    items = "\n".join(f"- {escape(text)}" for text in told)
+    return [f"## {escape(result.cell.name)}: {result.outcome}", *([items] if items else [])]
+
+
+def escape(text: str) -> str:
+    """Text that shows as itself in a line or a cell of Markdown."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in r"\`*_{}[]|#~$!" else c for c in flat)
+
+
+def _largest(result: CellNight) -> float:
+    return max((abs(f.change) for f in result.findings if f.change is not None and f.regression), default=0.0)
+
+
+def job_summary(text: str) -> None:
+    """Add a page to the summary of a GitHub Actions job, where this is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
