@@ -254,6 +254,15 @@ def onnx_backend(path: Path) -> Figures:
     return {"core": core, "all": every}
 
 
+def verification(path: Path) -> Figures:
+    """Of experiments/verification: how many faults are seen, and which are not."""
+    from experiments.verification.summary import missed, summary
+
+    found = json.loads(path.read_text("utf-8"))
+    rows = [[model, fault, f"{change:.2g}"] for model, fault, change in missed(found)]
+    return {"finding": summary(found), "missed": table(["model", "fault", "changes outputs by up to"], rows)}
+
+
 def sharing(path: Path) -> Figures:
     """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
     columns = {
@@ -299,6 +308,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "nightly.json": nightly,
     "onnx_backend.json": onnx_backend,
     "sharing.json": sharing,
+    "verification.json": verification,
     "site.json": site,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,

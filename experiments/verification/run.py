@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from experiments.common import cpu_target, write_json
+from experiments.verification.summary import missed, summary
 from tests.tuner.measure.test_accuracy import FAULTS
 from tuner import importers
 from tuner.baselines.torch import flatten
@@ -82,9 +83,9 @@ def assess(source: str, folder: Path, with_tvm: bool) -> dict[str, Any]:
         if not refused[name]:
             yardstick = yardstick.with_peer(right[name])
     name = source.rpartition(":")[2]
-    caught, missed = tally(yardstick, right["torch"], faults(model, right["torch"], inputs), name)
+    caught, unseen = tally(yardstick, right["torch"], faults(model, right["torch"], inputs), name)
     return {"unit": yardstick.unit, "refused": {n: r for n, r in refused.items() if r}, "right": len(right),
-            "caught": caught, "missed": missed}  # fmt: skip
+            "caught": caught, "missed": unseen}  # fmt: skip
 
 
 def tally(
@@ -92,7 +93,7 @@ def tally(
 ) -> tuple[int, list[dict[str, Any]]]:
     """How many faults were seen, and those that were not, with the largest change that they make."""
     caught = 0
-    missed = []
+    unseen = []
     for fault, outputs in wrong:
         kind = fault.partition(": ")[2] or fault
         same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, right, strict=True))
@@ -100,10 +101,10 @@ def tally(
             continue
         if yardstick.check(outputs).ok:
             change = max(float(np.abs(a.astype(float) - b).max()) for a, b in zip(outputs, right, strict=True))
-            missed.append({"fault": fault, "change": change})
+            unseen.append({"fault": fault, "change": change})
         else:
             caught += 1
-    return caught, missed
+    return caught, unseen
 
 
 def faults(model: ImportedModel, right: Answer, inputs: Sequence[Array]) -> Iterator[tuple[str, Answer]]:
@@ -164,17 +165,6 @@ def by_tvm(model: ImportedModel, inputs: Sequence[Array], folder: Path) -> Answe
     return answer(compiled_entry(TUNED, library, 1), inputs, folder, 1)
 
 
-def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line on all models."""
-    caught = sum(model.get("caught", 0) for model in found.values())
-    missed = sum(len(model.get("missed", ())) for model in found.values())
-    right = sum(model.get("right", 0) for model in found.values())
-    refused = sum(len(model.get("refused", ())) for model in found.values())
-    failed = sum("error" in model for model in found.values())
-    told = f"{len(found)} models: {caught} of {caught + missed} faults seen; of {right} right results {refused} refused"
-    return told + (f"; {failed} models could not be computed" if failed else "")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/verification.json"))
@@ -192,8 +182,8 @@ def main() -> int:
         write_json(options.out, found)
     for source, model in found.items():
         print(f"{source}: {json.dumps({k: v for k, v in model.items() if k != 'missed'})}")
-        for miss in model.get("missed", ()):
-            print(f"  not seen: {miss['fault']} (changes outputs by up to {miss['change']:.3g})")
+    for name, fault, change in missed(found):
+        print(f"not seen: {name}, {fault} (changes outputs by up to {change:.3g})")
     print(summary(found))
     return int(any(model.get("missed") or model.get("refused") or "error" in model for model in found.values()))
 

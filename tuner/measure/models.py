@@ -32,8 +32,8 @@ from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array, Stop
 
 __all__ = [
-    "EXACT", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once", "compare_models",
-    "compiled_entry",
+    "EXACT", "PIPELINE", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once",
+    "compare_models", "compiled_entry",
 ]  # fmt: skip
 
 MODEL_RTOL = 1e-3
