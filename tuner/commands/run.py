@@ -205,7 +205,8 @@ class _Run(RunContext):
                 lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
             )  # fmt: skip
             facts.untuned = untuned.checked(result.sessions, lambda: True)
-            facts.untuned |= untuned.checked(facts.not_tuned(), self._late)
+            with self._costs_itself("kernels that keep TVM's own program were not all checked"):
+                facts.untuned |= untuned.checked(facts.not_tuned(), self._late)
             self.notes += untuned.notes(result.sessions, facts.untuned, facts.winners())
             with self._costs_itself("the kernels of frameworks were not timed"):
                 facts.kernel_baselines = whole_model.kernel_baselines(self, device, result)

@@ -337,7 +337,8 @@ def rebuild_export(
             for task in graph.tasks
             if task.key in winners
         }
-        executables = assembled(model, graph, assembly, rebuilt)
+        available = {key: made for key, made in rebuilt.items() if made is not None}
+        executables = assembled(model, graph, assembly, available)
         export(model, graph, executables, work, target, versions, assembly)
         if "c" in model.model_spec:
             why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
@@ -351,10 +352,10 @@ def rebuild_export(
 
 
 def _rebuilt(builder: Builder, assembly: Assembly, task: Task, candidate: Candidate, run_id: str) -> Any:
-    """The part of a run's winner. Raises UserError where it builds no more."""
+    """The part of what a run put into the model. Raises UserError where it builds no more."""
     space = builder.space(task, tuple(PASSES))
     part = assembly.part(task, space, candidate, functools.partial(_build, builder, task, candidate))
-    if part is None:
+    if part is None and not candidate.is_default:
         raise UserError(f"{run_id}: {task.name} does not build any more", "run it again")
     return part
 

@@ -84,7 +84,7 @@ def notes(sessions: Mapping[str, TaskSession], untuned: Mapping[str, Untuned], t
     for key, found in untuned.items():
         if not found.wrong:
             continue
-        instead = "no build of it is right"
+        instead = "no build of it was found that is right"
         if key in tuned:
             instead = "the tuned one is right"
         elif found.candidate is not None:

@@ -82,7 +82,7 @@ def test_one_that_is_wrong_however_it_is_built_is_said_to_be(tmp_path: Path, sto
     session, _ = started(tmp_path, store, {UNTUNED: WRONG, **dict.fromkeys(untuned.otherwise(space), WRONG)})
     found = checked(session)
     assert (found.candidate, found.verified) == (None, False)
-    assert untuned.notes({"it": session}, {"it": found}, ())[0].endswith("no build of it is right")
+    assert untuned.notes({"it": session}, {"it": found}, ())[0].endswith("no build of it was found that is right")
 
 
 def test_one_that_crashes_is_wrong_and_one_that_is_late_is_unknown(tmp_path: Path, store: SqlStore) -> None:
