@@ -3,8 +3,9 @@
     python experiments/onnx_backend/run.py [--filter REGEX] [--out FILE] [--processes 2] [--core] [--again]
     python experiments/onnx_backend/run.py --table docs/operators.md --out FILE      # only write the table
 
-Every test is classed as right, refused (with a message), wrong, or error (a crash, a hang, or an exception that is no
-message). Tests whose result the file has already are left out, unless `--again` is given.
+Every test is classed as right, refused (with a message), runtime (ONNX Runtime's answer, which is not the shipped
+one), wrong, or error (a crash, a hang, or an exception that is no message). Tests whose result the file has already are
+left out, unless `--again` is given.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tuner.process.dispatch import dispatch
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
-CLASSES = ("right", "refused", "wrong", "error")
+CLASSES = ("right", "refused", "runtime", "wrong", "error")
 SERVICE = "experiments.onnx_backend.service:NodeTest"
 SAVE_EVERY = 25
 
@@ -100,7 +101,10 @@ def table(results: Results) -> str:
     for result in results.values():
         if len(result["operators"]) == 1:
             tests[result["operators"][0]].append(result)
-    lines = ["| operator | tests | right | refused | wrong | error |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| operator | tests | right | refused | as ONNX Runtime | wrong | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for operator in sorted(tests):
         counts = Counter(result["class"] for result in tests[operator])
         numbers = " | ".join(str(counts[kind]) for kind in CLASSES)

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner import files
 from tuner.errors import InfrastructureError, ModelError
 
 OnnxSource = Callable[[Mapping[str, Any]], Any]
-"""From a model spec to an onnx.ModelProto, or to the bytes of one."""
-
-PROTOBUF_LIMIT = 2**31
-"""No protobuf message may be larger, and a model given in memory is one message."""
+"""From a model spec to an onnx.ModelProto, to the bytes of one, or to the path of one that is too large for that."""
 
 CONVERT_S = 120.0
 """ResNet-50 takes 1 to 4 s; a converter that needs longer than this has lost its way."""
@@ -25,11 +23,33 @@ def serialized(model: Any, baseline: str) -> bytes:
     """The model as bytes. Raises ModelError, naming the baseline, when it is too large for one message."""
     if isinstance(model, bytes):
         return model
-    size = model.ByteSize()
-    if size >= PROTOBUF_LIMIT:
-        raise ModelError(baseline, f"the model takes {size} bytes, and protobuf allows at most {PROTOBUF_LIMIT}")
-    data: bytes = model.SerializeToString()
+    from tuner.importers.onnx_tensors import PROTOBUF_BYTES, complete, parameter_bytes
+
+    if isinstance(model, Path) or parameter_bytes(model) > PROTOBUF_BYTES:
+        raise ModelError(baseline, "the model is larger than 2 GiB, and this baseline reads it from one message only")
+    data: bytes = complete(model).SerializeToString()
     return data
+
+
+def bytes_or_path(model: Any, baseline: str) -> bytes | str:
+    """The model as bytes, or the file that has it where it is too large for that. Raises ModelError."""
+    return str(model) if isinstance(model, Path) else serialized(model, baseline)
+
+
+def keep(model: Any, path: Path) -> None:
+    """Write the model into a file, whatever its size; `kept` reads it."""
+    if not isinstance(model, bytes):
+        from tuner.importers.onnx_tensors import PROTOBUF_BYTES, parameter_bytes, write
+
+        if parameter_bytes(model) > PROTOBUF_BYTES:
+            write(model, path)
+            return
+    files.write_aside(path, serialized(model, "the model for baselines"))
+
+
+def kept(path: Path) -> bytes | Path:
+    """What `keep` wrote: its bytes, or its path where its weights lie beside it."""
+    return path if path.with_name(path.name + ".data").exists() else path.read_bytes()
 
 
 def plainly(model: Any, baseline: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, serialized
+from tuner.baselines.onnx_form import OnnxSource, bytes_or_path
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
 from tuner.measure.onnx_values import flat_arrays, takes_numbers
@@ -40,7 +40,7 @@ class OnnxRuntime:
         return missing(self.package, "onnx", "onnxruntime")
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedSession:
-        """A session with `threads` threads. Raises ModelError when the model is too large to be given in memory, and
+        """A session with `threads` threads. Raises ModelError as `bytes_or_path` does, and
         InfrastructureError when the provider does not start here (ONNX Runtime would go on without it)."""
         import onnxruntime
 
@@ -50,7 +50,7 @@ class OnnxRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only
-        model = serialized(self.source(model_spec), self.name)
+        model = bytes_or_path(self.source(model_spec), self.name)
         self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
         if self.provider not in session.get_providers():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, serialized
+from tuner.baselines.onnx_form import OnnxSource, bytes_or_path
 from tuner.baselines.packages import missing, version_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OpenVino:
         return missing("openvino", "openvino")
 
     def load(self, model_spec: Mapping[str, Any], threads: int) -> LoadedModel:
-        """The model compiled for `threads` threads. Raises ModelError when it is too large to be given in memory;
+        """The model compiled for `threads` threads. Raises ModelError as `bytes_or_path` does;
         what OpenVINO cannot compile raises its own RuntimeError."""
         import openvino
         from openvino import properties
@@ -41,7 +41,7 @@ class OpenVino:
 
         core = openvino.Core()
         compiled = core.compile_model(
-            core.read_model(serialized(self.source(model_spec), self.name)),
+            core.read_model(bytes_or_path(self.source(model_spec), self.name)),
             "CPU",
             {
                 hint.inference_precision: openvino.Type.f32,

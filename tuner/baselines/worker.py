@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner import files
 from tuner.baselines import BASELINES, FROM_ONNX
-from tuner.baselines.onnx_form import OnnxSource, serialized
+from tuner.baselines.onnx_form import OnnxSource, keep, kept
 from tuner.errors import InfrastructureError
 from tuner.measure.model_service import ModelWorker
 from tuner.process.pinning import pin_workers
@@ -27,16 +26,16 @@ def named(path: str) -> Any:
 
 
 def shared_in(folder: Path, source: OnnxSource) -> OnnxSource:
-    """`source`, which is asked once: what it made is kept in `folder` as bytes, for whoever asks next.
+    """`source`, which is asked once: what it made is kept in `folder`, for whoever asks next.
 
     To export a PyTorch model takes longer than most baselines take to load it.
     """
     path = folder / "baseline.onnx"
 
-    def get(model_spec: Mapping[str, Any]) -> bytes:
+    def get(model_spec: Mapping[str, Any]) -> bytes | Path:
         if not path.exists():
-            files.write_aside(path, serialized(source(model_spec), "the model for baselines"))
-        return path.read_bytes()
+            keep(source(model_spec), path)
+        return kept(path)
 
     return get
 

@@ -96,7 +96,7 @@ class Reshapes(Rewriter):
         None as well where an image would have to be reshaped: packed layouts are of four axes.
         """
         shape = shape_of(call)
-        plain = [arg for arg in args if not isinstance(arg, Reshaped) and array_of(arg) is None]
+        plain = [arg for arg in args if isinstance(arg, relax.Var)]
         if len(shape) == 4 and any(shape_of(arg) == shape for arg in plain):
             return None
         view = next((a for a in args if isinstance(a, Reshaped) and a.shape == shape), None)
@@ -109,7 +109,12 @@ class Reshapes(Rewriter):
         return self.emit(Call(call.op, operands, call.attrs, call.ty_args))
 
     def _operand(self, value: Any, shape: Shape, below: Shape) -> Any:
-        """An operand that broadcasts to `shape` as one that broadcasts to `below` in the same way, or None."""
+        """An operand that broadcasts to `shape` as one that broadcasts to `below` in the same way, or None.
+
+        A number, as clip has them, stays.
+        """
+        if not isinstance(value, Reshaped) and not hasattr(value.ty, "shape"):
+            return value
         seen = value.shape if isinstance(value, Reshaped) else shape_of(value)
         if seen == shape:
             return _reshaped(self, value.expr if isinstance(value, Reshaped) else value, below)

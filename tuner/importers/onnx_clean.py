@@ -17,18 +17,22 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tuner.importers.onnx_shapes import Shapes, known_shapes
+from tuner.importers.onnx_tensors import array_of
 
 FOLDED = frozenset(
     (
         *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather"),
-        *("Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal"),
-        *("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt"),
-        *("Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
+        *("Greater", "Identity", "Less", "Max", "MelWeightMatrix", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow"),
+        *("Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Shape"),
+        *("Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"),
     )
 )
 """Computed ahead by the reference implementation in `onnx`: what shapes and scales are made of. Its
 convolutions are slow and its LRN is wrong for small batches, so the list is of what may be trusted."""
 
+
+_LONGEST_RANGE = 1 << 20
+"""Elements of a Range whose size shape inference does not tell, as it does not for half precision."""
 
 _PLAIN_VALUES = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 """Attributes in which a Constant node can have numbers, besides a tensor."""
@@ -43,7 +47,7 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
     """
     graph = model.graph
     values: dict[str, Callable[[], NDArray[Any]]] = {
-        tensor.name: functools.partial(numpy_helper.to_array, tensor) for tensor in graph.initializer
+        tensor.name: functools.partial(array_of, tensor) for tensor in graph.initializer
     }
     remaining = []
     for node in graph.node:
@@ -52,6 +56,7 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
             remaining.append(node)
         else:
             values[node.output[0]] = value
+    apart = {t.name: t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
     used = {name for node in remaining for name in read_by(node)} | {output.name for output in graph.output}
     result = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # before 4, initializers had to be inputs
     result.opset_import.extend(model.opset_import)
@@ -61,7 +66,9 @@ def with_constants(model: onnx.ModelProto, drawn: Mapping[str, Callable[[], NDAr
     result.graph.output.extend(graph.output)
     result.graph.value_info.extend(graph.value_info)
     for name, value in values.items():
-        if name in used:
+        if name in apart and name in used and name not in drawn:
+            result.graph.initializer.append(apart[name])  # where it lies, not what it is
+        elif name in used:
             store(result.graph.initializer.add(), name, drawn.get(name, value)())
     return result
 
@@ -149,10 +156,11 @@ def _folded(
 ) -> list[onnx.TensorProto] | None:
     """The outputs of a node that depends on constants alone; None when it does not or cannot be computed."""
     if node.op_type in ("Constant", "ConstantOfShape"):
-        given = {name: functools.partial(numpy_helper.to_array, stored[name]) for name in node.input if name in stored}
+        given = {name: functools.partial(array_of, stored[name]) for name in node.input if name in stored}
         fill = _constant(node, given)
         return None if fill is None else [numpy_helper.from_array(np.array(fill()), node.output[0])]
-    if node.op_type not in FOLDED or any(name and name not in shapes for name in node.output):
+    unknown = any(name and name not in shapes for name in node.output)
+    if node.op_type not in FOLDED or (unknown and not _is_short_range(node, stored)):
         return None  # an output of unknown size is not worth the risk
     if node.op_type == "Shape" and node.input[0] in shapes:
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
@@ -169,12 +177,20 @@ def _folded(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
-        values = ReferenceEvaluator(model).run(None, {name: numpy_helper.to_array(stored[name]) for name in names})
+        values = ReferenceEvaluator(model).run(None, {name: array_of(stored[name]) for name in names})
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError):
         return None  # the reference cannot; the node stays and the backends compute it
     outputs = [name for name in node.output if name]
     return [numpy_helper.from_array(np.ascontiguousarray(v).reshape(np.shape(v)), n)
             for v, n in zip(values, outputs, strict=True)]  # fmt: skip
+
+
+def _is_short_range(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node is a Range of a size that is known here, and small."""
+    if node.op_type != "Range" or any(name not in stored for name in node.input):
+        return False
+    start, limit, delta = (float(array_of(stored[name]).reshape(-1)[0]) for name in node.input)
+    return delta != 0 and (limit - start) / delta <= _LONGEST_RANGE
 
 
 def _explicit_padding(node: onnx.NodeProto, shapes: Shapes) -> None:

@@ -160,7 +160,9 @@ def _scan(node: onnx.NodeProto, stored: Stored, shapes: Shapes, inline: _Inline)
     attributes = _attributes(node)
     body, scanned = attributes["body"], int(attributes["num_scan_inputs"])  # type: ignore[call-overload]
     assert isinstance(body, onnx.GraphProto)
-    if len(body.input) != len(node.input) or "directions" in attributes:  # the form of operator set 8
+    if len(body.input) == len(node.input) - 1:
+        return _scan_of_batches(node, body, scanned, shapes, inline)
+    if len(body.input) != len(node.input):
         return False
     count = len(node.input) - scanned
     states, sources = list(node.input[:count]), list(node.input[count:])
@@ -191,6 +193,39 @@ def _scan(node: onnx.NodeProto, stored: Stored, shapes: Shapes, inline: _Inline)
             row.append(name)
     rows = [row[::-1] if back else row for row, back in zip(rows, out_backwards, strict=True)]
     inline.give([*states, *_stacked(rows, out_axes, inline)], list(node.output))
+    return True
+
+
+def _scan_of_batches(
+    node: onnx.NodeProto, body: onnx.GraphProto, scanned: int, shapes: Shapes, inline: _Inline
+) -> bool:
+    """Scan of operator set 8: axis 0 of all operands is the batch, axis 1 of the scanned ones the sequence."""
+    lengths, names, backwards = node.input[0], list(node.input[1:]), _attributes(node).get("directions")
+    count = len(names) - scanned
+    if lengths or any(backwards or ()) or any(len(shapes.get(name, ())) < 2 for name in names[count:]):  # type: ignore[arg-type]
+        return False
+    batch, trips = shapes[names[count]][:2]
+    if batch < 1 or trips < 1 or batch * trips * len(body.node) > MAX_NODES:
+        return False
+    fixed = inline.constants(body)
+
+    def taken(name: str, index: int) -> str:
+        return inline.add("Gather", [name, inline.constant(np.array(index, np.int64))], axis=0)
+
+    made: list[list[str]] = []
+    for number in range(batch):
+        states, *sources = [taken(name, number) for name in names[:count]], *(taken(n, number) for n in names[count:])
+        rows: list[list[str]] = [[] for _ in range(len(body.output) - count)]
+        for trip in range(trips):
+            slices = [taken(source, trip) for source in sources]
+            given = dict(zip((value.name for value in body.input), (*states, *slices), strict=True))
+            after = inline.trip(body, {**fixed, **given}, number * trips + trip)
+            states = after[:count]
+            for row, name in zip(rows, after[count:], strict=True):
+                row.append(name)
+        made.append([*states, *_stacked(rows, [0] * len(rows), inline)])
+    outputs = [list(row) for row in zip(*made, strict=True)]
+    inline.give(_stacked(outputs, [0] * len(outputs), inline), list(node.output))
     return True
 
 

@@ -14,6 +14,9 @@ Extent = int | str | None
 _BATCH = re.compile(r"n|b|bs|.*batch.*", re.IGNORECASE)
 """Names of symbols that plainly are the batch."""
 
+_GENERATED = re.compile(r"-1|\?|s\d+|unk__\d+|(p2o\.)?DynamicDimension\.\d+")
+"""Names that exporters (of TensorFlow, Paddle and PyTorch) give to extents that have none."""
+
 
 def fixed_shapes(
     stored: Mapping[str, Sequence[Extent]],
@@ -39,7 +42,13 @@ def fixed_shapes(
         extents = [symbols.get(extent, extent) if isinstance(extent, str) else extent for extent in shape]
         extents = [_or_batch(extent, batch) for extent in extents]
         rest = extents[1:]
-        if extents and extents[0] is None and rest and None not in rest and not any(isinstance(e, str) for e in rest):
+        if (
+            extents
+            and _is_unnamed(extents[0])
+            and rest
+            and None not in rest
+            and not any(isinstance(e, str) for e in rest)
+        ):
             extents[0] = batch or 1
         elif batch is not None and shape and isinstance(shape[0], int) and list(shape[:1]) == leading:
             extents[0] = batch
@@ -50,6 +59,10 @@ def fixed_shapes(
             )
         shapes[name] = known
     return shapes
+
+
+def _is_unnamed(extent: Extent) -> bool:
+    return extent is None or (isinstance(extent, str) and _GENERATED.fullmatch(extent) is not None)
 
 
 def _or_batch(extent: Extent, batch: int | None) -> Extent:

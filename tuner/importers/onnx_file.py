@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from onnx import helper
 
 from tuner.errors import ModelError
+from tuner.importers.onnx_tensors import array_of, bytes_of, every, graft, is_large, light, put
 
 MAX_ELEMENTS = 2**31
 """Elements of one tensor: indices in the generated code are 32 bits."""
@@ -19,8 +21,8 @@ MAX_ELEMENTS = 2**31
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Those that ONNX Runtime knows: the standard's own, by two names, its one for machine learning, and the runtime's."""
 
-MAX_PARAMETER_BYTES = 2**31 - 2**24
-"""Parameters of one model: protobuf, and so ONNX Runtime's and every checker's input, ends at 2 GiB."""
+MAX_PARAMETER_BYTES = 2**34
+"""Parameters of one model: 16 GiB. Above 2 GiB they lie in files beside it, since no protobuf message is larger."""
 LIGHT_FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LIGHT_MODELS = tuple(
     f"light_{name}"
@@ -32,7 +34,10 @@ LIGHT_MODELS = tuple(
 
 
 def read(source: str) -> onnx.ModelProto:
-    """The model of `onnx:PATH` or `onnx:light_NAME`, valid, weights loaded, functions inlined. Raises ModelError."""
+    """The model of `onnx:PATH` or `onnx:light_NAME`, valid, functions inlined. Raises ModelError.
+
+    Large weights that lie in files of their own stay there (`onnx_tensors`); their files have been checked.
+    """
     path = locate(source)
     try:
         size = path.stat().st_size
@@ -98,10 +103,10 @@ def operator_of(node: onnx.NodeProto) -> str:
 def check_sizes(model: onnx.ModelProto, source: str) -> None:
     """Raise ModelError when a stored tensor, or all of them together, is too large to be true."""
     total = 0
-    for tensor in _tensors(model):
+    for tensor in every(model):
         total += check_tensor(source, tensor.name, tensor.dims, _itemsize(tensor, source))
     if total > MAX_PARAMETER_BYTES:
-        raise ModelError(source, f"{total / 2**30:.1f} GiB of parameters", "at most 2 GiB are supported")
+        raise ModelError(source, f"{total / 2**30:.1f} GiB of parameters", "at most 16 GiB are supported")
 
 
 def check_tensor(source: str, name: str, shape: object, itemsize: int) -> int:
@@ -119,13 +124,29 @@ def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
         local = any(f.domain == node.domain and f.name == node.op_type for f in model.functions)
         if node.domain not in KNOWN_DOMAINS and not local:
             raise ModelError(source, f"operator {described(node)} is not a standard ONNX operator")
+    for tensor in model.graph.initializer:
+        if is_large(tensor) and not _is_whole(tensor):
+            raise ModelError(source, f"tensor {tensor.name!r} has another number of elements than its shape says")
     try:
-        onnx.checker.check_model(model)
+        small = light(model)
+        onnx.checker.check_model(small)
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = graft(model, onnx.inliner.inline_local_functions(small))
     except (onnx.checker.ValidationError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(source, f"not a valid ONNX model: {first_line(error)}") from error
     return model
+
+
+def _is_whole(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor that checkers do not see has as many elements as its shape says."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return True  # compared with its file
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data) in (bytes_of(tensor), _stored_bytes(tensor))
+    try:
+        return int(array_of(tensor).nbytes) == bytes_of(tensor)
+    except (ValueError, TypeError):
+        return False
 
 
 def first_line(error: BaseException) -> str:
@@ -149,23 +170,6 @@ def _texts(message: Message) -> Iterator[object]:
                 yield value
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [model.graph]
-    every = list(nodes(model.graph)) + [node for function in model.functions for node in function.node]
-    for node in every:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            graphs += [attribute.g, *attribute.graphs]
-    for graph in graphs:
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-
-
 def _itemsize(tensor: onnx.TensorProto, source: str) -> int:
     if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
         return 1
@@ -175,14 +179,27 @@ def _itemsize(tensor: onnx.TensorProto, source: str) -> int:
         raise ModelError(source, f"tensor {tensor.name!r} has the unknown type {tensor.data_type}") from error
 
 
+def _stored_bytes(tensor: onnx.TensorProto) -> int:
+    """What a tensor of numbers takes in a file: several of less than a byte share one."""
+    names = {code: name for name, code in onnx.TensorProto.DataType.items()}
+    width = re.fullmatch(r"U?INT([24])|FLOAT(4)E.*", names.get(tensor.data_type, ""))
+    bits = int(next(filter(None, width.groups()))) if width else 8
+    return -(-bytes_of(tensor) * bits // 8)
+
+
 def _load_external_data(model: onnx.ModelProto, folder: Path, source: str) -> None:
-    """Read external tensors into the model: exactly the bytes that their shape asks for, from inside the folder."""
-    for tensor in _tensors(model):
+    """Read external tensors into the model: exactly the bytes that their shape asks for, from inside the folder.
+
+    Large initializers are left where they are, with their place as an absolute path.
+    """
+    own = {tensor.name for tensor in model.graph.initializer if is_large(tensor)}
+    for tensor in every(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
+        _itemsize(tensor, source)
         entries = {entry.key: entry.value for entry in tensor.external_data}
         path = _inside(folder, entries.get("location", ""), tensor.name, source)
-        expected = math.prod(tensor.dims) * _itemsize(tensor, source)
+        expected = _stored_bytes(tensor)
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
         except ValueError as error:
@@ -191,6 +208,9 @@ def _load_external_data(model: onnx.ModelProto, folder: Path, source: str) -> No
             raise ModelError(
                 source, f"tensor {tensor.name!r}: {expected} bytes at {offset} are not in its external data"
             )
+        if tensor.name in own and expected == bytes_of(tensor):
+            put(tensor, str(path.resolve()), offset, length)
+            continue
         with path.open("rb") as file:
             file.seek(offset)
             tensor.raw_data = file.read(length)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import onnx
 from onnx import helper, inliner
 
 from tuner.importers.onnx_clean import with_constants
+from tuner.importers.onnx_defaults import opset_of, write_defaults
 from tuner.importers.onnx_fold import settled
+from tuner.importers.onnx_tensors import graft, light
 
 _ROUNDS = 3
 """A function may be written with operators that are functions themselves."""
@@ -24,30 +26,15 @@ def expanded(model: onnx.ModelProto, known: Collection[str]) -> onnx.ModelProto:
         if not unknown:
             break
         _give_types(model.graph)
-        _give_defaults([node for node in model.graph.node if node.op_type in unknown], _opset(model))
+        write_defaults([node for node in model.graph.node if node.op_type in unknown], opset_of(model))
         try:
             inlined = inliner.inline_selected_functions(
-                model, [("", name) for name in unknown], inline_schema_functions=True
+                light(model), [("", name) for name in unknown], inline_schema_functions=True
             )
         except RuntimeError:  # of some bodies it cannot tell the type of an input that was left out
             break
-        model = settled(with_constants(inlined, {}))
+        model = settled(with_constants(graft(model, inlined), {}))
     return model
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-
-
-def _give_defaults(nodes: Iterable[onnx.NodeProto], opset: int) -> None:
-    """Write out attributes that have their defaults: a function's body is not given those that are left out."""
-    for node in nodes:
-        if not onnx.defs.has(node.op_type):
-            continue
-        given = {attribute.name for attribute in node.attribute}
-        for name, attribute in onnx.defs.get_schema(node.op_type, opset).attributes.items():
-            if name not in given and attribute.default_value.name:
-                node.attribute.append(attribute.default_value)
 
 
 def _give_types(graph: onnx.GraphProto) -> None:

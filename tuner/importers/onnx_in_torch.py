@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from tuner.errors import MissingPackage, ModelError
 
@@ -28,6 +28,7 @@ from tuner.importers.onnx_functions import expanded
 from tuner.importers.onnx_operators import DIRECT, LITERAL_INPUTS, OPERATORS
 from tuner.importers.onnx_parts import dtype_of, one_node, types_of
 from tuner.importers.onnx_shapes import true_inputs
+from tuner.importers.onnx_tensors import array_of
 from tuner.protocols import Array
 
 NodeRunner = Callable[[bytes], Callable[[Sequence[Any]], Sequence[Any]]]
@@ -144,7 +145,7 @@ class _Builder:
             with warnings.catch_warnings():
                 # The array is a read-only view of the protobuf's bytes; nothing writes to it.
                 warnings.simplefilter("ignore", UserWarning)
-                tensor = _tensor(numpy_helper.to_array(self.stored[name]))
+                tensor = _tensor(array_of(self.stored[name]))
             self.root.register_buffer(attribute, tensor.clone())
             self.values[name] = self.graph.get_attr(attribute)
         return self.values[name]
@@ -152,7 +153,7 @@ class _Builder:
     def _literal(self, node: onnx.NodeProto, name: str) -> Any:
         if name not in self.stored:
             raise self._refused(node, f"takes {name!r} from a computation; only constants have a torch form there")
-        return numpy_helper.to_array(self.stored[name]).tolist()
+        return array_of(self.stored[name]).tolist()
 
     def _is_read(self, names: Sequence[str]) -> bool:
         read = {name for node in self.model.graph.node for name in node.input}

@@ -6,9 +6,8 @@ import onnx
 from onnx import helper
 
 from tuner.importers.onnx_clean import read_by
-from tuner.importers.onnx_fold import infer
 from tuner.importers.onnx_parts import types_of
-from tuner.importers.onnx_shapes import known_shapes
+from tuner.importers.onnx_shapes import infer, known_shapes
 
 
 def kept_by_loops(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:

@@ -10,6 +10,7 @@ from onnx import helper
 
 from tuner.importers.onnx_clean import read_by, rename_inputs
 from tuner.importers.onnx_cut import Cut
+from tuner.importers.onnx_tensors import complete
 
 Types = Mapping[str, onnx.TypeProto]
 
@@ -64,17 +65,15 @@ def island(model: onnx.ModelProto, part: Part, crossing: Types) -> bytes:
     types = {**types_of(model.graph), **crossing}
     nodes = [model.graph.node[number] for number in part.cut.nodes]
     inputs = [_value(name, types) for name in part.inputs]
-    made: bytes = _model(model, nodes, inputs, [_value(name, types) for name in part.outputs]).SerializeToString()
-    return made
+    made = complete(_model(model, nodes, inputs, [_value(name, types) for name in part.outputs]))
+    return bytes(made.SerializeToString())
 
 
 def one_node(model: onnx.ModelProto, node: onnx.NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """A node as an ONNX model that takes `inputs`, whose types are known, and has the other tensors that it reads."""
     types = types_of(model.graph)
-    made: bytes = _model(
-        model, [node], [_value(name, types) for name in inputs], [_value(name, types) for name in outputs]
-    ).SerializeToString()
-    return made
+    made = _model(model, [node], [_value(name, types) for name in inputs], [_value(name, types) for name in outputs])
+    return bytes(complete(made).SerializeToString())
 
 
 def dtype_of(value: onnx.TypeProto) -> str | None:

@@ -13,10 +13,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from tuner.importers.onnx_clean import read_by
-from tuner.importers.onnx_fold import infer, without_weights
+from tuner.importers.onnx_fold import try_to_infer
 from tuner.importers.onnx_loops import kept_by_loops
 from tuner.importers.onnx_parts import one_node, types_of
-from tuner.importers.onnx_shapes import known_shapes
+from tuner.importers.onnx_shapes import known_shapes, without_weights
 from tuner.process.limits import for_compilers
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
@@ -48,7 +48,7 @@ def complete(model: onnx.ModelProto) -> None:
     known = _told_by_runtime(model) if others else {}
     for _ in range(_ROUNDS):
         if known:
-            infer(model, [helper.make_value_info(name, kind) for name, kind in known.items()])
+            try_to_infer(model, [helper.make_value_info(name, kind) for name, kind in known.items()])
         shapes = known_shapes(graph)
         more = {name: kind for name, kind in {**_like_operands(model), **kept_by_loops(model)}.items()
                 if name not in shapes}  # fmt: skip

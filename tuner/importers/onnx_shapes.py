@@ -9,8 +9,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tuner.errors import ModelError
+from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
-from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, first_line
+from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, described, first_line
+from tuner.importers.onnx_tensors import light
 from tuner.protocols import InputSpec
 from tuner.schema import did_you_mean
 
@@ -40,41 +42,71 @@ def fix_shapes(
     """
     graph = model.graph
     values = true_inputs(graph)
-    if not values:
-        raise ModelError(source, "the graph has no input")
     for value in values:
         dtype = _dtype(value)
         if dtype is None or dtype.kind not in "fiubO":
-            raise ModelError(source, f"input {value.name!r} is not a tensor of numbers or texts")
+            raise ModelError(source, _no_tensor(graph, value, dtype))
     names = [value.name for value in values]
     for name in inputs:
         if name not in names:
             hint = did_you_mean(name, names) or f"its inputs: {', '.join(names)}"
             raise ModelError(source, f"model.inputs.{name}: the model has no such input", hint)
-    before = _dims(values[0])[:1] or [None]
-    stored_text = ", ".join(str(extent) for extent in _dims(values[0]))
+    first = _dims(values[0]) if values else []
+    before = first[:1] or [None]
+    stored_text = ", ".join(map(str, first))
     shapes = fixed_shapes({value.name: _dims(value) for value in values}, source, batch, inputs, dims)
     for value in values:
         _set_shape(value, shapes[value.name])
-    after = shapes[names[0]][:1]
+    after = next(iter(shapes.values()), ())[:1]
     if isinstance(before[0], int) and after and before[0] != after[0]:
         _scale_reshapes(graph, set(names), before[0], after[0])
     del graph.value_info[:]
-    stored = {tensor.name for tensor in graph.initializer}
+    write_defaults(functions(graph.node), opset_of(model))  # inference goes into their bodies
     given = {value.name: value for value in values}
     for output in graph.output:
         if output.name in given:
             output.CopyFrom(given[output.name])
-    clear_shapes(output for output in graph.output if output.name not in stored | given.keys())
     try:
-        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        infer(model, strict=True)
+    except INFERENCE_ERRORS as error:
         hint = ""
         if isinstance(before[0], int) and after and before[0] != after[0]:
             hint = f"model.batch made {before[0]} {after[0]}; without it: model.inputs.{names[0]}: [{stored_text}]"
         raise ModelError(source, f"the shapes do not fit together: {first_line(error)}", hint) from error
     _check_values(model.graph, source)
     return model
+
+
+INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+
+
+def infer(model: onnx.ModelProto, known: Sequence[onnx.ValueInfoProto] = (), strict: bool = False) -> None:
+    """Write the shape and type of every computed tensor that follows from the inputs and from what is `known` of some
+    others, in place.
+
+    Raises INFERENCE_ERRORS; with `strict` also for a single operator whose operands do not fit.
+    """
+    graph, small = model.graph, without_weights(model)
+    given = {value.name: value for value in known}
+    for output in small.graph.output:
+        if output.name in given:
+            output.CopyFrom(given.pop(output.name))
+    small.graph.value_info.extend(given.values())
+    found = onnx.shape_inference.infer_shapes(small, check_type=strict, strict_mode=strict, data_prop=True)
+    del graph.value_info[:]
+    graph.value_info.extend(found.graph.value_info)
+    for ours, inferred in zip(graph.output, found.graph.output, strict=True):
+        if inferred.type.HasField("tensor_type") and inferred.type.tensor_type.HasField("shape"):
+            ours.CopyFrom(inferred)
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large parameters are inputs, and nothing is known of what is computed."""
+    copy = light(model)
+    del copy.graph.value_info[:]
+    known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input}
+    clear_shapes(output for output in copy.graph.output if output.name not in known)
+    return copy
 
 
 def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
@@ -113,9 +145,22 @@ def static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
     """Extents as stored: a number, the name of a symbol, or None."""
     return [
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else _symbol(dim.dim_param)
         for dim in value.type.tensor_type.shape.dim
     ]
+
+
+def _no_tensor(graph: onnx.GraphProto, value: onnx.ValueInfoProto, dtype: np.dtype[np.generic] | None) -> str:
+    """Why an input is none for us, and which operator reads it."""
+    kind = f", but of {dtype}" if dtype is not None else ""
+    reader = next((node for node in graph.node if value.name in node.input), None)
+    words = f"input {value.name!r} is not a tensor of numbers or texts{kind}"
+    return words if reader is None else f"{words}; operator {described(reader)} reads it"
+
+
+def _symbol(name: str) -> str | None:
+    """The name of an extent; None for what exporters write where there is none, and write for several."""
+    return None if name in ("", "?", "-1") else name
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic] | None:
@@ -172,4 +217,4 @@ def _check_values(graph: onnx.GraphProto, source: str) -> None:
         if size > MAX_ACTIVATION_BYTES:
             raise ModelError(source, f"tensor {value.name!r} has {size / 2**30:.0f} GiB", "the limit is 16 GiB")
     if parameters > MAX_PARAMETER_BYTES:
-        raise ModelError(source, f"{parameters / 2**30:.1f} GiB of parameters", "at most 2 GiB are supported")
+        raise ModelError(source, f"{parameters / 2**30:.1f} GiB of parameters", "at most 16 GiB are supported")

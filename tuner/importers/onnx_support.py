@@ -23,12 +23,13 @@ def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, Kep
     """
     graph = model.graph
     shapes = known_shapes(graph)
-    others = set(_no_numbers(graph))
+    others, narrow = set(_no_numbers(graph)), _narrow_values(graph)
     unknown: set[str] = set()
     out: dict[int, KeptOut] = {}
     for number, node in enumerate(graph.node):
         behind = next((name for name in read_by(node) if name in unknown), None)
         reason = next((failed[name] for name in node.output if name in failed), "") or _reason(node, shapes, others)
+        reason = reason or _of_narrow(node, narrow)
         if not reason and behind is None:
             continue
         waits = f"the shape of {behind!r}, which it reads, is known only when the model runs"
@@ -60,6 +61,25 @@ def _reason(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], others: se
     if known and missing and node.domain in ("", "ai.onnx") and _is_inferred(node.op_type):
         return f"the shape of {missing[0]!r} depends on the data"
     return ""
+
+
+_FLOATS = tuple(code for name, code in onnx.TensorProto.DataType.items() if name.startswith(("FLOAT8", "FLOAT4")))
+_INTEGERS = tuple(onnx.TensorProto.DataType.Value(name) for name in ("INT4", "UINT4", "INT2", "UINT2"))
+
+
+def _narrow_values(graph: onnx.GraphProto) -> set[str]:
+    """Floats of 8 and 4 bits, which TVM rounds in its own way, and integers of less than a byte that are computed."""
+    stored = {tensor.name for tensor in graph.initializer}
+    names = {tensor.name for tensor in graph.initializer if tensor.data_type in _FLOATS}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.elem_type in _FLOATS + _INTEGERS and value.name not in stored:
+            names.add(value.name)
+    return names
+
+
+def _of_narrow(node: onnx.NodeProto, narrow: set[str]) -> str:
+    found = next((name for name in (*node.input, *node.output) if name in narrow), None)
+    return "" if found is None else f"{found!r} is of floats of 8 bits, or of numbers of fewer"
 
 
 def _is_inferred(operator: str) -> bool:

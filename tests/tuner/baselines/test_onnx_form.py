@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tuner.baselines import onnx_form
@@ -12,14 +13,12 @@ from tuner.baselines.onnx_form import convert, serialized
 from tuner.errors import InfrastructureError, ModelError
 
 
-class Huge:
-    def ByteSize(self) -> int:
-        return 3 << 30
-
-
 def test_a_model_beyond_protobufs_limit_is_refused_clearly() -> None:
-    with pytest.raises(ModelError, match="openvino: the model takes 3221225472 bytes, and protobuf allows at most"):
-        serialized(Huge(), "openvino")
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[3 << 28])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    model = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor]))
+    with pytest.raises(ModelError, match="mnn: the model is larger than 2 GiB"):
+        serialized(model, "mnn")
 
 
 def test_bytes_are_taken_as_they_are() -> None:

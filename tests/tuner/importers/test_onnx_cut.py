@@ -15,9 +15,8 @@ from onnx import helper
 from tests.tuner.importers.graphs import by_onnxruntime, close
 from tests.tuner.importers.islands import model, value
 from tuner.importers.onnx_cut import cut, drop_unread
-from tuner.importers.onnx_fold import infer
 from tuner.importers.onnx_parts import Part, island, parts_of, side_by_side
-from tuner.importers.onnx_shapes import known_shapes
+from tuner.importers.onnx_shapes import infer, known_shapes
 
 _ONE = ("Relu", "Neg", "Exp", "Identity")
 _TWO = ("Add", "Mul", "Max", "MatMul")

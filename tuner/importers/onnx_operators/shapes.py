@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -89,8 +90,15 @@ def pad(
     flat = [extent for pair in zip(reversed(before), reversed(after), strict=True) for extent in pair]
     if mode == "constant":
         return F.pad(x, flat, value=value if fill is None else fill)
-    require(mode in ("reflect", "edge") and not any(flat[-4:]), f"padding mode {mode} of the outer dimensions")
-    return F.pad(x, flat[:-4], mode="replicate" if mode == "edge" else mode)
+    require(mode in ("reflect", "edge", "wrap"), f"padding mode {mode}")
+    if x.dim() == 4 and not any(flat[-4:]) and mode != "wrap":
+        return F.pad(x, flat[:-4], mode="replicate" if mode == "edge" else mode)
+    for axis, (low, high) in enumerate(zip(before, after, strict=True)):
+        if low or high:
+            kept = np.arange(max(0, -low), x.shape[axis] - max(0, -high))
+            places = np.pad(kept, (max(0, low), max(0, high)), mode)  # type: ignore[call-overload]
+            x = x.index_select(axis, torch.as_tensor(places, device=x.device))
+    return x
 
 
 def expand(x: Tensor, shape: Axes) -> Tensor:

@@ -199,6 +199,17 @@ def celu(node: Node) -> Any:
     return in_float32(node, function, node.input(0))
 
 
+def elu(node: Node) -> Any:
+    """Elu, in a form that never overflows."""
+    alpha = float(node.attributes.get("alpha", 1.0))
+
+    def function(x: Any) -> Any:
+        below = relax.op.subtract(relax.op.exp(relax.op.minimum(x, like(0, x))), like(1, x))
+        return relax.op.add(relax.op.maximum(x, like(0, x)), relax.op.multiply(below, like(alpha, x)))
+
+    return in_float32(node, function, node.input(0))
+
+
 def _f(value: float) -> Any:
     return const(value, "float32")
 
@@ -251,6 +262,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "BitShift"): bit_shift,
     ("", "Celu"): celu,
     ("", "Dropout"): dropout,
+    ("", "Elu"): elu,
     ("", "EyeLike"): eye_like,
     ("", "Gelu"): gelu,
     ("", "IsInf"): is_infinite,

@@ -173,38 +173,46 @@ def microsoft_rotary_embedding(node: Node) -> Any:
 
 
 def _rotated(node: Node, value: Any, positions: Any, cosines: Any, sines: Any, heads: int) -> Any:
-    """Pairs of a head's elements turned by the angle that belongs to their position."""
+    """`rotated_heads` of a tensor of three or four axes."""
     whole = shape_of(value)
-    # in the order (batch, length, heads, size)
-    if len(whole) == 3:
-        value = node.emit(relax.op.reshape(value, (whole[0], whole[1], heads, whole[2] // heads)))
-    else:
-        value = node.emit(relax.op.permute_dims(value, [0, 2, 1, 3]))
+    turned, interleaved = int(node.attributes.get("rotary_embedding_dim", 0)), node.attributes.get("interleaved", 0)
+    if len(whole) == 4:
+        return rotated_heads(node, value, positions, cosines, sines, turned, interleaved)
+    split = split_heads(node, value, heads)
+    return join_heads(node, rotated_heads(node, split, positions, cosines, sines, turned, interleaved))
+
+
+def rotated_heads(
+    node: Node, value: Any, positions: Any, cosines: Any, sines: Any, turned: int, interleaved: bool
+) -> Any:
+    """Pairs of elements of each head (batch, heads, length, size) turned by the angle that belongs to their position.
+
+    `turned`: how many elements of a head are; 0 for all of them.
+    """
+    value = node.emit(relax.op.permute_dims(value, [0, 2, 1, 3]))
     batch, length, heads, size = shape_of(value)
-    turned = int(node.attributes.get("rotary_embedding_dim", 0)) or size
+    turned = turned or size
     if positions is not None:
-        cosines, sines = (node.emit(relax.op.take(angles, positions, 0)) for angles in (cosines, sines))
+        cosines, sines = (node.emit(relax.op.take(angles, positions, 0, mode="clip")) for angles in (cosines, sines))
     half = turned // 2
     cosines, sines = (
         node.emit(relax.op.reshape(relax.op.strided_slice(angles, [2], [0], [half]), (batch, length, 1, half)))
         for angles in (cosines, sines)
     )
     part = value if turned == size else node.emit(relax.op.strided_slice(value, [3], [0], [turned]))
-    if node.attributes.get("interleaved", 0):
+    if interleaved:
         first, second = (node.emit(relax.op.strided_slice(part, [3], [start], [turned], [2])) for start in (0, 1))
     else:
         first = node.emit(relax.op.strided_slice(part, [3], [0], [half]))
         second = node.emit(relax.op.strided_slice(part, [3], [half], [turned]))
     real = node.emit(relax.op.subtract(relax.op.multiply(first, cosines), relax.op.multiply(second, sines)))
     imaginary = node.emit(relax.op.add(relax.op.multiply(first, sines), relax.op.multiply(second, cosines)))
-    if node.attributes.get("interleaved", 0):
+    if interleaved:
         made = node.emit(relax.op.reshape(relax.op.stack([real, imaginary], 4), (batch, length, heads, turned)))
     else:
         made = node.emit(relax.op.concat([real, imaginary], 3))
     if turned < size:
         made = node.emit(relax.op.concat([made, relax.op.strided_slice(value, [3], [turned], [size])], 3))
-    if len(whole) == 3:
-        return node.emit(relax.op.reshape(made, whole))
     return node.emit(relax.op.permute_dims(made, [0, 2, 1, 3]))
 
 

@@ -67,4 +67,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (_MS, "FusedConv"): fused_conv,
     (_MS, "FusedGemm"): fused_gemm,
     (_MS, "FusedMatMul"): fused_matmul,
+    (_MS, "TransposeMatMul"): fused_matmul,
 }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
-from onnx import helper, numpy_helper
+from onnx import helper
 from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend
@@ -20,6 +20,7 @@ from tuner.errors import ModelError
 from tuner.importers.onnx_file import described, first_line, nodes
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Node, Unsupported
+from tuner.importers.onnx_tensors import array_of
 
 CONVERTER_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What converters raise for a graph they cannot take; tvm.error's own are RuntimeErrors."""
@@ -96,21 +97,22 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             self._inputs[value.name] = self._nodes[value.name]
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
-        array = numpy_helper.to_array(tensor_proto)
+        array = array_of(tensor_proto)
         wide = _NARROW.get(array.dtype.name)
-        return tvm.runtime.tensor(np.array(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
+        return tvm.runtime.tensor(np.asarray(array, wide, order="C"))  # ascontiguousarray makes a scalar a vector
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
             domain = "" if node.domain == "ai.onnx" else node.domain
             convert = CONVERTERS.get((domain, node.op_type))
-            if convert is None:
+            values = None if convert is None else self._converted(convert, node)
+            if values is None:
                 self._by_tvm(node)
                 continue
-            values = self._converted(convert, node)
             self._nodes.update(zip(node.output, values, strict=False))
 
-    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...]:
+    def _converted(self, convert: Any, node: onnx.NodeProto) -> tuple[Any, ...] | None:
+        """What a node makes; None for a form that is TVM's."""
         inputs = [self._as_tensor(self._nodes[name]) if name else None for name in node.input]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         seen = Node(self.bb, inputs, attributes, self.opset, [bool(name) for name in node.output])
@@ -120,6 +122,8 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             raise NotConvertible(self._source, node, str(error)) from error
         except CONVERTER_ERRORS as error:
             raise NotConvertible(self._source, node, f"it cannot be converted: {first_line(error)}") from error
+        if made is None:
+            return None
         values = made if isinstance(made, tuple) else (made,)
         return tuple(value if value is None else self.bb.emit(value) if _is_call(value) else value for value in values)
 

@@ -94,7 +94,8 @@ def array_of(expr: Any) -> Array | None:
 
 
 Converter = Callable[[Node], Any]
-"""Gives a relax expression, or a tuple of them for several outputs. Raises Unsupported."""
+"""Gives a relax expression, or a tuple of them for several outputs; None for a form that is TVM's to convert. Raises
+Unsupported."""
 
 
 def const(value: Any, dtype: str) -> Any:

