@@ -159,7 +159,7 @@ def by_onnxruntime(model: ImportedModel, inputs: Sequence[Array], folder: Path) 
 def by_tvm(model: ImportedModel, inputs: Sequence[Array], folder: Path) -> Answer:
     """By the kernels of the model's graph as TVM builds them."""
     target = cpu_target(1)
-    graph = lower(clean(model.module), GraphConfig("NCHW8c"), target.tvm())
+    graph = lower(clean(model.module), GraphConfig("NCHW"), target.tvm())
     library = folder / "untuned.so"
     CpuAssembly(target).assemble(graph, {}).export_library(str(library))
     return answer(compiled_entry(TUNED, library, 1), inputs, folder, 1)
