@@ -91,7 +91,7 @@ def tuned(source: str, by: str, folder: Path, options: Sequence[str], timeout_s:
     config.write_text(
         f"model: {{source: {json.dumps(source)}, weights: {'original' if by == 'onnx' else 'random'}}}\n"
         f"search: {{effort: quick}}\nbaselines: {{models: [untuned, torch], kernels: false}}\n"
-        f"measure: {{database: {folder / 'records.db'}}}\n"
+        f'measure: {{database: "sqlite:///{folder / "records.db"}"}}\n'
     )
     command = [sys.executable, "-m", "tuner", "run", str(config), "--out", str(folder / "runs"), *options]
     began = time.monotonic()
