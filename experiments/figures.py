@@ -352,8 +352,6 @@ def field(path: Path) -> Figures:
         "table": f"\n{field_table(results)}\n",
         "by PyTorch": counts(results, "torch"),
         "by ONNX": counts(results, "onnx"),
-        "tuned": f"{sum('tuned' in r for r in results.values())}",
-        "tuned well": f"{sum(bool(r.get('tuned', {}).get('exported')) for r in results.values())}",
     }
 
 
