@@ -187,7 +187,13 @@ class _Several:
         seconds = search.time_budget_s - sum(state.get("search_s", state["budget_s"]) for state in spent)
         trials = None if search.trials is None else max(1, math.ceil(search.trials / len(names)))
         share = dataclasses.replace(search, time_budget_s=max(seconds / left, _LEAST_S), trials=trials)
-        return dataclasses.replace(config, search=share)
+        return dataclasses.replace(config, search=share, total_budget_s=self._total_s(left))
+
+    def _total_s(self, left: int) -> float | None:
+        """When the next of the `left` shapes is to end, by the clock of the whole run: each has the same part of what
+        is left of its total budget."""
+        total_s, elapsed_s = self.config.total_budget_s, self.progress.elapsed_s
+        return None if total_s is None else elapsed_s + max(total_s - elapsed_s, _LEAST_S) / left
 
     def _save(self, folder: Path) -> None:
         for name, part in show.shapes(folder).items():
