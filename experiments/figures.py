@@ -293,6 +293,15 @@ def large_model(path: Path) -> Figures:
     return {"peaks": f"a model of {found['gib']:g} GiB: {peaks}", "seconds": seconds}
 
 
+def verification(path: Path) -> Figures:
+    """Of experiments/verification: how many faults are seen, and which are not."""
+    from experiments.verification.summary import missed, summary
+
+    found = json.loads(path.read_text("utf-8"))
+    rows = [[model, fault, f"{change:.2g}"] for model, fault, change in missed(found)]
+    return {"finding": summary(found), "missed": table(["model", "fault", "changes outputs by up to"], rows)}
+
+
 def sharing(path: Path) -> Figures:
     """Of experiments/sharing: nanoseconds a line, in each state and for each size."""
     columns = {
@@ -343,8 +352,6 @@ def field(path: Path) -> Figures:
         "table": f"\n{field_table(results)}\n",
         "by PyTorch": counts(results, "torch"),
         "by ONNX": counts(results, "onnx"),
-        "tuned": f"{sum('tuned' in r for r in results.values())}",
-        "tuned well": f"{sum(bool(r.get('tuned', {}).get('exported')) for r in results.values())}",
     }
 
 
@@ -357,6 +364,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "opencl_kernels.json": opencl_kernels,
     "opencl_models.json": opencl_models,
     "sharing.json": sharing,
+    "verification.json": verification,
     "site.json": site,
     "verdicts-*.jsonl": verdicts,
     "comparison*.jsonl": comparison,

@@ -8,6 +8,8 @@ it sees cancellation, depth and saturation, which no fixed tolerance does.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +37,23 @@ class ExactWorker:
         self._module: torch.nn.Module | None = None
         self._stored_unit = 0.0
 
-    def op_outputs(self, inputs_npz_path: str, path: str) -> dict[str, Any]:
+    def op_outputs(self, inputs_npz_path: str, path: str, within_s: float = math.inf) -> dict[str, Any]:
         """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
-        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}."""
+        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}.
+
+        There are NOISY_RUNS of them, or as many as end within `within_s` seconds, and at least one."""
+        began = time.monotonic()
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             arrays = [np.array(stored[name]) for name in stored.files]
         inputs = [torch.from_numpy(array) if array.dtype.kind in "biuf" else array for array in arrays]
         exact = InFloat64(seen=self._stored_unit)
+        loaded = time.monotonic()
         results = {f"exact_{i}": array for i, array in enumerate(_run(module, exact, inputs))}
+        a_run_s = time.monotonic() - loaded
         for run in range(NOISY_RUNS):
+            if run and time.monotonic() + 2 * a_run_s > began + within_s:  # drawing the errors takes time, too
+                break
             noisy = InFloat64(exact.unit, seed=run + 1)
             results |= {f"noisy_{run}_{i}": array for i, array in enumerate(_run(module, noisy, inputs))}
         with open(path, "wb") as file:

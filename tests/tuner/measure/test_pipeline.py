@@ -24,7 +24,8 @@ from tuner.errors import UserError
 from tuner.export import library
 from tuner.graph import GraphConfig, clean, lower
 from tuner.measure.accuracy import Yardstick
-from tuner.measure.models import EXACT, PIPELINE, TUNED, EntrySpec, compare_models, compiled_entry
+from tuner.measure.exact import ExactRun
+from tuner.measure.models import EXACT, PIPELINE, TUNED, EntrySpec, Timing, compare_models, compiled_entry
 from tuner.measure.pipeline import Pipeline
 from tuner.outputs import check_outputs
 from tuner.protocols import Array, ImportedModel
@@ -210,11 +211,14 @@ def test_verified_and_timed_as_a_whole_against_the_original(make: Callable[[str]
     specs = [
         tuned,
         EntrySpec("onnxruntime", "tuner.baselines.worker:BaselineWorker", baseline),
-        EntrySpec(EXACT, EXACT_SERVICE, {**common, "provider": "tuner.baselines.exact_nodes:module"}),
     ]
+    exact = ExactRun(
+        EntrySpec(EXACT, EXACT_SERVICE, {**common, "provider": "tuner.baselines.exact_nodes:module"}),
+        [made.inputs(0), made.inputs(1)], tmp_path, THREADS,
+    )  # fmt: skip
     comparison = compare_models(
-        specs, ("onnxruntime",), made.inputs(0), tmp_path, THREADS, 0.5, 3, 0, lambda text: None,
-        more_inputs=made.inputs(1),
+        specs, ("onnxruntime",), made.inputs(0), tmp_path, THREADS, Timing(lambda: 0.5, 3), 0, lambda text: None,
+        exact=exact, more_inputs=made.inputs(1),
     )  # fmt: skip
     assert comparison.verified, comparison.notes
     assert "tuned outputs compared with a float64 run on seeded inputs" in comparison.notes
