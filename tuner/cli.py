@@ -86,11 +86,11 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
-    config = _load(arguments)
-    resume = None if arguments.resume is None else show.find(config.out, arguments.resume).name
-    from tuner.commands import run as commands
+    with _progress() as progress:  # its clock is that of the total budget: imports count
+        config = _load(arguments)
+        resume = None if arguments.resume is None else show.find(config.out, arguments.resume).name
+        from tuner.commands import run as commands
 
-    with _progress() as progress:
         outcome = commands.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
     for line in outcome.lines:
         _say(line)

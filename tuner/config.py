@@ -240,7 +240,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, fully resolved. Only `model.source` has no default."""
+    """One run, fully resolved. Only `model.source` has no default.
+
+    `total_budget_s`: for everything from the start to the export; None: only the search is bounded.
+    """
 
     model: ModelConfig
     target: TargetConfig = TargetConfig()
@@ -250,6 +253,7 @@ class RunConfig:
     baselines: BaselinesConfig = BaselinesConfig()
     report: ReportConfig = ReportConfig()
     export: ExportConfig = ExportConfig()
+    total_budget_s: Seconds | None = None
     out: Annotated[str, _matching(r"[^\x00]+", "the name of a folder")] = "results/runs"
 
 
@@ -331,4 +335,9 @@ def _with_effort(document: dict[str, Any]) -> dict[str, Any]:
     effort = search.get("effort", SearchConfig.effort) if isinstance(search, dict) else None
     if not isinstance(effort, str) or effort not in EFFORTS:
         return document
-    return {**document, "search": {**plain(EFFORTS[effort]), **search}}
+    usual = plain(EFFORTS[effort])
+    if (total := document.get("total_budget")) not in (None, "auto"):
+        usual["time_budget"] = parse_duration(
+            total, "total_budget"
+        )  # the search may take all that the rest leaves of it
+    return {**document, "search": {**usual, **search}}

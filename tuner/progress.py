@@ -32,10 +32,15 @@ class Progress:
         self._drawn = 0
         self._waiting: list[str] = []
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._started
+
     def phase(self, text: str) -> None:
         """A new stage of the run: one lasting line, with the time since the start."""
         self._flush()
-        self._line(f"[{clock_text(self._clock() - self._started)}] {printable(text)}")
+        self._line(f"[{clock_text(self.elapsed_s)}] {printable(text)}")
 
     def message(self, text: str) -> None:
         """A sentence the person should read."""

@@ -8,20 +8,24 @@ it sees cancellation, depth and saturation, which no fixed tolerance does.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
+from tuner.importers.pytorch.decompositions import GROUPED
 from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
 NOISY_RUNS = 3
+_ROWS = (list, tuple)
 
 
 class ExactWorker:
@@ -33,16 +37,23 @@ class ExactWorker:
         self._module: torch.nn.Module | None = None
         self._stored_unit = 0.0
 
-    def op_outputs(self, inputs_npz_path: str, path: str) -> dict[str, Any]:
+    def op_outputs(self, inputs_npz_path: str, path: str, within_s: float = math.inf) -> dict[str, Any]:
         """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
-        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}."""
+        of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}.
+
+        There are NOISY_RUNS of them, or as many as end within `within_s` seconds, and at least one."""
+        began = time.monotonic()
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             arrays = [np.array(stored[name]) for name in stored.files]
         inputs = [torch.from_numpy(array) if array.dtype.kind in "biuf" else array for array in arrays]
         exact = InFloat64(seen=self._stored_unit)
+        loaded = time.monotonic()
         results = {f"exact_{i}": array for i, array in enumerate(_run(module, exact, inputs))}
+        a_run_s = time.monotonic() - loaded
         for run in range(NOISY_RUNS):
+            if run and time.monotonic() + 2 * a_run_s > began + within_s:  # drawing the errors takes time, too
+                break
             noisy = InFloat64(exact.unit, seed=run + 1)
             results |= {f"noisy_{run}_{i}": array for i, array in enumerate(_run(module, noisy, inputs))}
         with open(path, "wb") as file:
@@ -68,9 +79,18 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[Any]) -> list[Ar
             result = module(*wide)
     finally:
         torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
-    leaves = tree_leaves(mode.lifted(result))
-    arrays = [leaf.numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    return [np.array(array, order="C") for value in arrays for array in flat_arrays(value)]
+    return [np.array(array, order="C") for array in _arrays(mode.lifted(result))]
+
+
+def _arrays(result: Any) -> list[Array]:
+    """What a module returned, as arrays in order. A mapping of tensors is one of PyTorch, any other a map of ONNX."""
+    if isinstance(result, torch.Tensor):
+        return [result.numpy()]
+    if isinstance(result, Mapping) and all(isinstance(v, (torch.Tensor, Mapping, *_ROWS)) for v in result.values()):
+        return [array for value in result.values() for array in _arrays(value)]
+    if isinstance(result, _ROWS):
+        return [array for value in result for array in _arrays(value)]
+    return flat_arrays(result)
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -92,6 +112,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             change = self.lifted if _moves(func) else self._noisy
             operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
             args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
+        func = GROUPED.get(str(func), func)
         return tree_map(self.lifted, func(*args, **kwargs))
 
     def lifted(self, value: Any) -> Any:

@@ -13,6 +13,7 @@ from tuner.schema import did_you_mean
 FLAGS = {
     "--trials": ("search.trials", "N", "measure at most N candidates, or `auto`: as many as the time allows"),
     "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
+    "--within": ("total_budget", "TIME", "end this long after the start, export included: 30s, 5m, 1h"),
     "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
     "--seed": ("search.seed", "N", "the seed of everything random"),
     "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),

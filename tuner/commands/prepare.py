@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
-from tuner.commands import show
+from tuner.commands import show, within
 from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
@@ -22,6 +22,7 @@ from tuner.errors import OutputError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
+from tuner.tuning.total import TotalBudget
 
 if TYPE_CHECKING:
     from tuner.graph import Choices
@@ -37,6 +38,7 @@ class RunContext:
     """What every part of one run needs. `notes` are sentences for the report.
 
     `replay`: a file of recorded measurements (`tuner.measure.replay`) that stand in for the timing of kernels.
+    `total` says how long the run may go on.
     """
 
     config: RunConfig
@@ -47,6 +49,7 @@ class RunContext:
     interrupted: Interrupts
     notes: list[str] = field(default_factory=list)
     replay: Path | None = None
+    total: TotalBudget = field(default_factory=TotalBudget)
 
     @property
     def scope(self) -> str:
@@ -66,7 +69,7 @@ class RunContext:
 
     def opening(self) -> Opening:
         """What this run's device is opened with."""
-        measure = self.config.measure
+        measure = within.patience(self.config.measure, self.total)
         workers = measure.workers or environment.usable_threads()
         return Opening(self.target, measure, workers, self.work, self.folder.parent, self.progress, self.replay)
 

@@ -18,12 +18,14 @@ from tuner.progress import Progress
 from tuner.protocols import ImportedModel, InputSpec
 from tuner.report import account, tables
 from tuner.report import summary as summary_file
+from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:
     from tuner.devices.device import DeviceKind
     from tuner.graph import Lowered
 
 _SECONDS = EffortSettings.account_s
+_LEAST_S = 0.25
 _WINNER = re.compile(r"tuned_([0-9a-f]{16})_")
 """The symbol of a tuned kernel, as the builder names it: its task is in it."""
 
@@ -55,7 +57,11 @@ def account_of_run(run: RunContext, model: ImportedModel, graph: Lowered) -> dic
         return None
     run.progress.phase("timing every call of the tuned model")
     inputs = model_inputs(model.inputs, model.model_spec, run.config.search.seed)
-    seconds, kind = run.settings.account_s, resolve.kind_of(run.target)
+    kind = resolve.kind_of(run.target)
+    seconds = run.total.allowed_s(Phase.ACCOUNT, run.settings.account_s)
+    if seconds < _LEAST_S:
+        run.notes.append("where the model's time goes was not measured: no time was left for it")
+        return None
     try:
         if model.plan is None:
             taken = kind.account(put_together, inputs, run.target.threads, seconds)

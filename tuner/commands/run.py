@@ -7,30 +7,40 @@ import dataclasses
 import json
 import shlex
 import shutil
+import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
 from tuner import environment, files
+from tuner.commands import within
+from tuner.commands.fallback import Fallback
 from tuner.commands.last_night import since_last_night
 from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
 from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
 from tuner.devices import resolve
-from tuner.errors import TunerError, UserError
+from tuner.errors import UserError
 from tuner.process.interrupts import Interrupts
-from tuner.process.worker import ChildDied, ChildError, ChildTimeout
+from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
+from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:
+    from tuner.devices.device import Device
     from tuner.graph import Choices
     from tuner.store import SqlStore
     from tuner.tuning.context import SearchContext
 
+
+LOG = "log.txt"
+"""In the run's folder: the tracebacks of what failed after the search."""
 
 _SHOWN = 300  # characters of an error that a note repeats
 
@@ -108,7 +118,8 @@ def reexport(run: str, out: str) -> Path:
     summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
-    winners = {k["task"]: k["candidate"] for k in summary["kernels"] if k["candidate"]}
+    named = {k["task"]: k["candidate"] or k.get("untuned_candidate") for k in summary["kernels"]}
+    winners = {task: candidate for task, candidate in named.items() if candidate}
     versions = summary["environment"].get("packages", {})
     with hold(dataclasses.replace(config, out=out)):
         return rebuild_export(config, resolve.resolve(config.target), folder, winners, versions)
@@ -143,12 +154,15 @@ class _Run(RunContext):
     def execute(self, store: SqlStore) -> RunOutcome:
         """The whole run, from the model to the report."""
         began = time.monotonic()
+        continued = None if self.resume is None else self.folder / self.resume
+        self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
         self.notes += model.notes
         self.folder = run_folder(self.config, self.resume)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))
+        within.keep(self.folder, self.config, self.total)
         captured = environment.capture()
         files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
@@ -169,17 +183,20 @@ class _Run(RunContext):
     ) -> RunFacts:
         from tuner.commands import profile, whole_model
         from tuner.commands.rehearsal import rehearse
+        from tuner.tuning import untuned
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
         try:
-            rehearse(self, device, model, variants[0].lowered)
+            rehearsal = rehearse(self, device, model, variants[0].lowered)
             ceilings = device.ceilings  # before the clock starts: measuring them is not within the search's budget
-            search = self._search_context(store, captured)
+            search = self._search_context(store, captured, rehearsal.end_s)
+            within.keep(self.folder, self.config, self.total)
             began = time.monotonic()
             source = self.config.model.source
             result = tune_model(variants, device, store, search, lambda record: is_run_of(record.run_id, source))
             search_s = time.monotonic() - began
+            within.keep(self.folder, self.config, self.total)
             certify(result, device, store, search, device.neighbours if self._divides_threads() else None)
             facts = RunFacts(
                 run_id=self.folder.name, command=self.command, config=self.config, model=model, target=self.target,
@@ -187,50 +204,98 @@ class _Run(RunContext):
                 kernel_baselines={},
                 lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
             )  # fmt: skip
+            facts.untuned = untuned.checked(result.sessions, lambda: True)
+            with self._costs_itself("kernels that keep TVM's own program were not all checked"):
+                facts.untuned |= untuned.checked(facts.not_tuned(), self._late)
+            self.notes += untuned.notes(result.sessions, facts.untuned, facts.winners())
             with self._costs_itself("the kernels of frameworks were not timed"):
                 facts.kernel_baselines = whole_model.kernel_baselines(self, device, result)
-            parts: whole_model.Parts = {}
+            fallback = Fallback({}, {}, lambda *_: None, str, self.notes.append, self._late)
             with self._costs_itself("no tuned kernel could be put into the model"):
-                parts = whole_model.parts(device, result, facts.winners())
+                fallback = self._fallback(device, facts)
         finally:
             device.close()
-        with self._costs_itself("the whole model was neither compared nor exported"):
-            facts.comparison, facts.manifest = whole_model.whole_model(
-                self, device, model, result.lowered, parts, facts.versions()
-            )
+        try:
+            with self._costs_itself("the whole model was neither compared nor exported"):
+                facts.comparison, facts.manifest = whole_model.whole_model(
+                    self, device, model, result.lowered, fallback, facts.versions(), rehearsal
+                )
+        finally:
+            device.builder.close()  # a fallback may have built
+        self.total.reserved_s = 0.0
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
         facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
         return facts
 
+    def _late(self) -> bool:
+        return self.interrupted() or self.total.free_s <= 0.0
+
+    def _fallback(self, device: Device, facts: RunFacts) -> Fallback:
+        """The parts of the model, and what takes the place of one that is wrong."""
+        from tuner.commands import whole_model
+
+        result = facts.search
+        kept = {key: found.candidate for key, found in facts.untuned.items() if found.candidate is not None}
+
+        def successor(key: str, reason: str) -> Any:
+            session = result.sessions[key]
+            if session.best is not None:
+                session.refuse(session.best, f"it makes the whole model wrong: {reason}")
+            candidate = facts.winners().get(key)
+            return None if candidate is None else whole_model.part(device, result, key, candidate)
+
+        return Fallback(
+            dict(whole_model.parts(device, result, facts.winners())), whole_model.parts(device, result, kept),
+            successor, lambda key: result.sessions[key].task.name, self.notes.append, self._late,
+        )  # fmt: skip
+
     @contextlib.contextmanager
     def _costs_itself(self, what: str) -> Iterator[None]:
         """For a part after the search: where it fails, `what` is noted with the reason, and the run goes on.
 
-        Where the disk is full or read-only the run ends with that, as nothing more can be written.
+        The traceback goes to LOG in the run's folder. Where the disk is full or read-only the run ends with that, as
+        nothing more can be written.
         """
         try:
             yield
-        except (TunerError, ChildDied, ChildError, ChildTimeout, OSError, RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - a boundary: what was measured must come to its report
             files.require_room(self.folder)
             files.require_temporary_folder()
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:_SHOWN]
-            self.failures.append(f"{what}: {reason}")
-            self.notes.append(self.failures[-1])
+            reason = next(iter(str(error).strip().splitlines()), "")[:_SHOWN] or type(error).__name__
+            self._log(what)
+            self.failures.append(f"{what}: {reason} (details in {self.folder / LOG})")
+            self.notes.append(f"{what}: {reason} (details in {LOG})")
             self.progress.message(self.failures[-1])
+
+    def _log(self, what: str) -> None:
+        """Append the traceback of the exception being handled to the run's log; of a child's error also the child's."""
+        error = sys.exc_info()[1]
+        details = getattr(error, "details", "") if isinstance(error, ChildError) else ""
+        with contextlib.suppress(OSError), open(self.folder / LOG, "a", encoding="utf-8", errors="replace") as log:
+            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {what}\n{traceback.format_exc()}{details}\n")
 
     def _divides_threads(self) -> bool:
         return "threads" in self.config.passes.kernel
 
-    def _search_context(self, store: SqlStore, captured: dict[str, Any]) -> SearchContext:
+    def _search_context(self, store: SqlStore, captured: dict[str, Any], end_s: float) -> SearchContext:
+        """For a search that begins now; `end_s` is what the end of the run will need."""
         from tuner.tuning.context import SearchContext, searched_passes
+        from tuner.tuning.known import searched_s
 
         facts = environment.stable_facts(captured)
         environment_id = environment.environment_id(captured)
         store.add_environment(environment_id, facts)
+        self.total.reserved_s = end_s
+        search = self.config.search
+        if self.total.limited:
+            earlier = [] if self.resume is None else store.read(run_id=self.folder.name)
+            share_s = self.total.allowed_s(Phase.SEARCH, search.time_budget_s) + sum(map(searched_s, earlier))
+            search = dataclasses.replace(search, time_budget_s=min(search.time_budget_s, share_s))
         return SearchContext(
-            self.config.search, searched_passes(self.config.passes), self.folder.name, self.scope, self.work,
+            search, searched_passes(self.config.passes), self.folder.name, self.scope, self.work,
             self.progress, self.interrupted, self.notes, environment_id, captured["git_revision"] or "",
+            total=self.total,
         )  # fmt: skip
 
     def _report(self, facts: RunFacts, store: SqlStore) -> RunOutcome:
@@ -238,6 +303,8 @@ class _Run(RunContext):
         from tuner.report import summary as summary_file
 
         self.progress.phase("writing the report")
+        if self.total.limited:
+            facts.notes.append(within.in_words(self.total))
         if facts.manifest is not None:
             facts.manifest["path"] = "export"
         if store.quarantined:
@@ -246,8 +313,10 @@ class _Run(RunContext):
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         since = since_last_night(self.config.measure.database, summary)
-        report.render(self.folder, records, self.config.report.formats, since)
-        lines = [*headline(summary), *filter(None, [self.target.caveat]), f"report: {self.folder / 'report.html'}"]
+        lines = [*headline(summary), *filter(None, [self.target.caveat])]
+        with self._costs_itself("the report was not written"):
+            report.render(self.folder, records, self.config.report.formats, since)
+            lines.append(f"report: {self.folder / 'report.html'}")
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
         if self.failures:

@@ -68,11 +68,18 @@ def overview(out: str) -> Rows:
 def description(folder: Path, with_records: bool = False) -> list[Rows]:
     """A run as tables: the facts, the kernels, how they were measured, and on request every trial.
 
-    Raises UserError when the summary is missing or damaged, StoreError when the records cannot be read.
+    Raises UserError when the summary is missing (it says when the run is to end) or damaged, StoreError when the
+    records cannot be read.
     """
+    from tuner.commands import within
     from tuner.report import summary as summaries
 
-    summary = summaries.load(folder)
+    try:
+        summary = summaries.load(folder)
+    except UserError as error:
+        if (folder / summaries.FILE).exists() or not (ending := within.ending(folder)):
+            raise
+        raise UserError(f"{error.message}; {ending}", error.hint) from error
     tables = [_facts(summary), _kernels(summary), *_metadata(summary)]
     return [*tables, _trials(folder)] if with_records else tables
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from tuner.protocols import ImportedModel, Task
     from tuner.tuning.session import TaskSession
     from tuner.tuning.tune import SearchResult
+    from tuner.tuning.untuned import Untuned
 
 
 @dataclass
 class RunFacts:
     """Everything that the summary of a run is made from. `account` is that of `commands.profile`; `lower_bounds_s` are
-    those of one call, by task key."""
+    those of one call, by task key, and `untuned` how the kernels that keep TVM's own program were checked."""
 
     run_id: str
     command: str
@@ -47,6 +48,13 @@ class RunFacts:
     wall_s: float = 0.0
     account: Mapping[str, Any] | None = None
     lower_bounds_s: Mapping[str, float] = field(default_factory=dict)
+    untuned: dict[str, Untuned] = field(default_factory=dict)
+
+    def not_tuned(self) -> dict[str, TaskSession]:
+        """The sessions of kernels that keep TVM's own program, those that take most of the model's time first."""
+        tuned = self.winners()
+        kept = [s for key, s in self.search.sessions.items() if key not in tuned]
+        return {s.task.key: s for s in sorted(kept, key=lambda s: -s.task.weight * (s.best_s or 0.0))}
 
     def winners(self) -> dict[str, Candidate]:
         """The candidate that replaces each kernel: only where it is not slower than the default."""
@@ -142,7 +150,7 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "interval_s": _interval(samples),
         "baselines": {name: median(times) for name, times in baselines.items()},
         "baseline_verdicts": {n: unpaired_verdict(samples, times).label.value for n, times in baselines.items()},
-        "verified": _verified(session, tuned),
+        "verified": _verified(session, tuned, facts.untuned.get(task.key)),
         "verdict": NOT_TUNED if session.best is None else verdict.label.value,
         "ratio": None if session.best is None else verdict.ratio,
         "candidate": None if winner is None else winner.to_text(),
@@ -154,7 +162,15 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "metadata": None if tuned is None else dict(metadata_lines(tuned)),
         "lower_bound_s": facts.lower_bounds_s.get(task.key),
         "cold_bytes": _cold_bytes(task, facts.ceilings),
+        **_kept(winner, facts.untuned.get(task.key)),
     }
+
+
+def _kept(winner: Candidate | None, untuned: Untuned | None) -> dict[str, str]:
+    """What is in the model for a kernel that keeps TVM's own program, where it was checked."""
+    if winner is not None or untuned is None or untuned.candidate is None:
+        return {}
+    return {"untuned_candidate": untuned.candidate.to_text()}
 
 
 def _cold_bytes(task: Task, ceilings: Mapping[str, Any]) -> int | None:
@@ -168,11 +184,14 @@ def _cold_bytes(task: Task, ceilings: Mapping[str, Any]) -> int | None:
     return sum(task.workload.args[position].nbytes for position in constants.positions)
 
 
-def _verified(session: TaskSession, tuned: Measurement | None) -> bool | None:
-    """Whether the tuned kernel's outputs are right; None where there was nothing independent to check them against."""
-    if tuned is not None and session.unverified:
+def _verified(session: TaskSession, tuned: Measurement | None, untuned: Untuned | None) -> bool | None:
+    """Whether the outputs of a kernel, as it is in the model, are right; None where there was nothing independent to
+    check them against, or where it was not checked."""
+    if session.unverified:
         return None
-    return tuned is not None
+    if tuned is not None:
+        return True
+    return None if untuned is None else untuned.verified
 
 
 def _interval(samples: Sequence[float]) -> list[float] | None:

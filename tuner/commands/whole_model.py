@@ -17,7 +17,9 @@ from kernels.space import Candidate
 from tuner import environment, files
 from tuner.baselines.original import FLAGS
 from tuner.commands import symbol
+from tuner.commands.fallback import Fallback, Parts
 from tuner.commands.prepare import RunContext, lowered, scratch
+from tuner.commands.within import Rehearsal
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
@@ -27,63 +29,82 @@ from tuner.export import library
 from tuner.graph import input_specs, output_specs, tuned_parts
 from tuner.importers import model_inputs, original_check
 from tuner.measure import models
-from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec, ModelComparison
+from tuner.measure.exact import ExactRun
+from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, Mend, ModelComparison, Timing
 from tuner.outputs import check_outputs
 from tuner.progress import Progress
 from tuner.protocols import Artifact, Builder, ImportedModel, Task
 from tuner.records import Label
+from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered
     from tuner.tuning.tune import SearchResult
 
-Parts = Mapping[str, Any]
-"""By workload key, what the model is assembled from; None for a kernel that builds no more."""
+_TORCH_S = 4.0
+"""Within less than this no kernel of a framework is timed: its child only starts."""
+
+_ALWAYS_S = 60.0
+"""Where nothing but a reference can verify, one has so long to start, whatever is left of a total budget."""
+
+_LAST = ("torch_compile", "torch_max_autotune")
+"""Of the baselines those that take longest to start: last, where time is short."""
 
 
 def kernel_baselines(run: RunContext, device: Device, result: SearchResult) -> Samples:
     """Samples of frameworks' kernels (seconds per call), by task key and baseline, for the model's tasks."""
     if not run.config.baselines.kernels or run.interrupted():
         return {}
-    timing = BaselineTiming(run.settings.kernel_baselines_s, run.interrupted, run.notes.append)
+    seconds = run.total.allowed_s(Phase.KERNEL_BASELINES, run.settings.kernel_baselines_s)
+    if run.total.limited and seconds < _TORCH_S:
+        run.notes.append("the kernels of frameworks were not timed: no time was left for them")
+        return {}
+    over = run.total.stop_after(seconds) if run.total.limited else lambda: False
+    timing = BaselineTiming(seconds, lambda: run.interrupted() or over(), run.notes.append)
     return device.kernel_baselines(result.lowered.tasks, timing)
+
+
+def part(device: Device, result: SearchResult, key: str, candidate: Candidate) -> Any:
+    """What a task's candidate is in the model; None where it builds no more."""
+    session = result.sessions[key]
+    return device.assembly.part(
+        session.task, session.space, candidate, functools.partial(session.artifact_of, candidate)
+    )
 
 
 def parts(device: Device, result: SearchResult, winners: Mapping[str, Candidate]) -> Parts:
     """The part of each winner in the model."""
-    parts_by_key = {}
-    for key, candidate in winners.items():
-        session = result.sessions[key]
-        parts_by_key[key] = device.assembly.part(
-            session.task, session.space, candidate, functools.partial(session.artifact_of, candidate)
-        )
-    return parts_by_key
+    return {key: part(device, result, key, candidate) for key, candidate in winners.items()}
 
 
 def whole_model(
-    run: RunContext, device: Device, model: ImportedModel, graph: Lowered, parts: Parts, versions: Mapping[str, str]
-) -> tuple[ModelComparison | None, dict[str, Any] | None]:
+    run: RunContext, device: Device, model: ImportedModel, graph: Lowered, fallback: Fallback,
+    versions: Mapping[str, str], rehearsal: Rehearsal,
+) -> tuple[ModelComparison | None, dict[str, Any] | None]:  # fmt: skip
     """Put the winners into the model, check it, time it and its baselines, and export it if `why_not_exported` says "".
 
     Returns what the comparison found, where there is hardware for one, and the export's manifest or None.
     """
     run.progress.phase("putting the tuned model together")
     assembly, work = device.assembly, run.work
-    available = {key: part for key, part in parts.items() if part is not None}
-    executables = assembled(model, graph, assembly, available)
-    manifest = export(model, graph, executables, work, run.target, versions, assembly)
+    put_together = _Together(run, device, model, graph, fallback, versions)
+    put_together.export()
     if not device.runs_models:
         run.notes.append("not exported: without its device the model's outputs are not verified")
         return None, None
+    run.total.reserved_s = rehearsal.verifying_s
     libraries = {TUNED: to_run(model, work, assembly.form)}
     if UNTUNED in run.config.baselines.models and not run.interrupted():
-        run.progress.phase("compiling untuned TVM for comparison")
-        executables = assembled(model, graph, assembly, None)
-        export(model, graph, executables, work / "untuned", run.target, versions, assembly)
-        libraries[UNTUNED] = to_run(model, work / "untuned", assembly.form)
+        if run.total.limited and rehearsal.assemble_s > run.total.allowed_s(Phase.STARTING, 0.0):
+            run.notes.append("untuned TVM is not compared: no time was left to compile it")
+        else:
+            run.progress.phase("compiling untuned TVM for comparison")
+            executables = assembled(model, graph, assembly, None)
+            export(model, graph, executables, work / "untuned", run.target, versions, assembly)
+            libraries[UNTUNED] = to_run(model, work / "untuned", assembly.form)
     entries = device.entries(model, libraries, run.config.baselines.models)
-    comparison = compare(run, model, entries, device.references)
-    check_original_weights(run, device, model, graph, available, comparison)
+    comparison = compare(run, model, entries, device.references, rehearsal.exact, put_together.mend)
+    check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
     why_not = why_not_exported(run, comparison)
     if not why_not and "c" in model.model_spec:
         run.progress.phase("putting the function back behind its symbol")
@@ -93,32 +114,101 @@ def whole_model(
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
     files.replace_folder(work / "export", run.folder / "export")
-    return comparison, manifest
+    return comparison, put_together.manifest
+
+
+class _Together:
+    """The tuned model, put together and written as an export, and put together otherwise where it is wrong."""
+
+    def __init__(
+        self, run: RunContext, device: Device, model: ImportedModel, graph: Lowered, fallback: Fallback,
+        versions: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._run, self._device, self._model, self._graph = run, device, model, graph
+        self._fallback, self._versions = fallback, versions
+        self.manifest: dict[str, Any] = {}
+
+    @property
+    def available(self) -> dict[str, Any]:
+        """The parts that there are."""
+        return {key: part for key, part in self._fallback.parts.items() if part is not None}
+
+    def export(self) -> None:
+        """Write the model with the fallback's parts."""
+        self.manifest = self._written(self.available, self._run.work)
+
+    def _written(self, parts: Parts, folder: Path) -> dict[str, Any]:
+        assembly = self._device.assembly
+        executables = assembled(self._model, self._graph, assembly, parts)
+        return export(self._model, self._graph, executables, folder, self._run.target, self._versions, assembly)
+
+    def mend(self, fault: models.Fault) -> EntrySpec | None:
+        """The tuned model without the kernels that make it wrong; None where it stays wrong. See `models.Mend`."""
+        self._run.progress.phase("the tuned model is wrong: looking for the kernel that makes it so")
+        folder = self._run.work / "mended"
+
+        def fault_of(parts: Parts) -> str:
+            self._written({key: part for key, part in parts.items() if part is not None}, folder)
+            return fault(self._tuned(folder))
+
+        if not self._fallback.winners or not self._fallback.mend(fault_of):
+            return None
+        self.export()
+        return self._tuned(self._run.work)
+
+    def _tuned(self, folder: Path) -> EntrySpec:
+        library = to_run(self._model, folder, self._device.assembly.form)
+        return next(e for e in self._device.entries(self._model, {TUNED: library}, ()) if e.name == TUNED)
 
 
 def compare(
-    run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str]
-) -> ModelComparison:
+    run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str],
+    exact: ExactRun | None = None, mend: Mend | None = None,
+) -> ModelComparison:  # fmt: skip
     """Check the tuned model on inputs of two seeds, and time all entries interleaved on those of the first."""
-    seed, threads, settings = run.config.search.seed, run.target.threads, run.settings
+    seed, threads = run.config.search.seed, run.target.threads
     inputs = model_inputs(model.inputs, model.model_spec, seed)
     more = model_inputs(model.inputs, model.model_spec, seed + 1)
-    budget_s = settings.compare_s
+    entries = [entry for entry in entries if entry.name != EXACT]
     if run.interrupted():
-        entries = [e for e in entries if e.name in (TUNED, UNTUNED, EXACT, *references)]
-        budget_s = settings.compare_interrupted_s
-    if run.replay is not None:
-        budget_s = settings.compare_replayed_s
+        entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
+    if run.total.limited:  # what is ready soonest, and what verifies, comes first
+        order = {TUNED: 0, UNTUNED: 1, **dict.fromkeys(references, 2), **dict.fromkeys(_LAST, 4)}
+        entries.sort(key=lambda entry: order.get(entry.name, 3))
     run.progress.phase("verifying and comparing whole models")
     probe = resolve.kind_of(run.target).state_probe(threads, run.folder.parent)
     try:
         return models.compare_models(
-            entries, references, inputs, run.work, threads, budget_s, settings.compare_rounds, seed,
-            run.progress.message, probe, more,
+            entries, references, inputs, run.work, threads, _timing(run, references, exact), seed,
+            run.progress.message, probe, exact, more, mend,
         )  # fmt: skip
     finally:
         if probe is not None:
             probe.close()
+
+
+def _timing(run: RunContext, references: Sequence[str], exact: ExactRun | None) -> Timing:
+    """How long the comparison may take: as the effort says, or what a total budget has left for it."""
+    settings, total = run.settings, run.total
+    usual_s = settings.compare_s
+    if run.interrupted():
+        usual_s = settings.compare_interrupted_s
+    if run.replay is not None:
+        usual_s = settings.compare_replayed_s
+    starting_s = total.allowed_s(Phase.STARTING, PREPARE_S)
+    needed = set(references) if exact is None or exact.missing else set()
+
+    def start_s(name: str) -> float:
+        if name == TUNED or not total.limited:
+            return PREPARE_S
+        if name in needed:
+            needed.clear()
+            return max(starting_s, _ALWAYS_S)
+        return max(starting_s - (total.clock() - began), 0.0)
+
+    began = total.clock()
+    rounds = settings.compare_rounds
+    return Timing(lambda: total.allowed_s(Phase.COMPARISON, usual_s), rounds, start_s, total.limited, run.interrupted)
 
 
 def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
@@ -139,12 +229,22 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
 
 
 def check_original_weights(
-    run: RunContext, device: Device, model: ImportedModel, graph: Lowered, parts: Parts, comparison: ModelComparison
+    run: RunContext,
+    device: Device,
+    model: ImportedModel,
+    graph: Lowered,
+    parts: Parts,
+    comparison: ModelComparison,
+    needed_s: float,
 ) -> None:
-    """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does."""
+    """Check the same kernels with the model's original weights against the outputs that onnx ships, where it does, and
+    where so many seconds are left."""
     name = run.config.model.source.removeprefix("onnx:")
     shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch in (None, 1) and not run.config.model.inputs
     if not shipped or run.config.model.weights != "random" or run.interrupted():
+        return
+    if run.total.free_s < needed_s:
+        comparison.notes.append("not checked with the original weights: no time was left for it")
         return
     run.progress.phase("checking the original weights against the shipped outputs")
     inputs, expected, rtol, atol = original_check(name)
@@ -237,7 +337,8 @@ def rebuild_export(
             for task in graph.tasks
             if task.key in winners
         }
-        executables = assembled(model, graph, assembly, rebuilt)
+        available = {key: made for key, made in rebuilt.items() if made is not None}
+        executables = assembled(model, graph, assembly, available)
         export(model, graph, executables, work, target, versions, assembly)
         if "c" in model.model_spec:
             why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
@@ -251,10 +352,10 @@ def rebuild_export(
 
 
 def _rebuilt(builder: Builder, assembly: Assembly, task: Task, candidate: Candidate, run_id: str) -> Any:
-    """The part of a run's winner. Raises UserError where it builds no more."""
+    """The part of what a run put into the model. Raises UserError where it builds no more."""
     space = builder.space(task, tuple(PASSES))
     part = assembly.part(task, space, candidate, functools.partial(_build, builder, task, candidate))
-    if part is None:
+    if part is None and not candidate.is_default:
         raise UserError(f"{run_id}: {task.name} does not build any more", "run it again")
     return part
 

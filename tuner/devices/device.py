@@ -89,7 +89,8 @@ class Assembly(Protocol):
         """What an export of such a model is made of."""
 
     def part(self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]) -> Any:
-        """What takes the place of TVM's own kernel in the model; None where the candidate builds no more.
+        """What takes the place of TVM's own kernel in the model; None where the candidate builds no more, or where it
+        is the untuned program and `assemble` makes the same by itself.
 
         `built` returns the candidate's artifact, and builds it again where its files are gone.
         """

@@ -14,7 +14,7 @@ from tuner.measure.model_service import WARM_UP_CALLS
 from tuner.measure.states import StateProbe, states_of
 from tuner.measure.stats import Verdict, median, noise_floor, unpaired_verdict, verdict
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import LONG_CALL_S
+from tuner.protocols import LONG_CALL_S, Stop
 from tuner.records import CpuState, Label
 
 PAUSE_S = (0.010, 0.030)
@@ -200,6 +200,8 @@ def compare_interleaved(
     timeout_s: float = 120.0,
     progress: Callable[[int, int], None] | None = None,
     probe: StateProbe | None = None,
+    limited: bool = False,
+    stop: Stop = lambda: False,
 ) -> ComparisonResult:
     """Time the entries against one another.
 
@@ -209,8 +211,13 @@ def compare_interleaved(
     two give the noise floor. An entry whose child dies, fails or is late (`timeout_s` for its first block, ten times
     what its blocks cost afterwards) is dropped with the reason, and the others go on. When blocks turn out to cost more
     than planned, the comparison ends once the budget is spent, `min_rounds` are done and every entry still in it has
-    three blocks. `probe` tells the machine's state before and after every block. Raises ValueError when two entries
-    share a name, or when the incumbent is none of them.
+    three blocks. `probe` tells the machine's state before and after every block.
+
+    `limited`: `time_budget_s` is for the calibration too, and no block begins after it, save for a first one of the
+    incumbent; entries for whose calibration no time is left are dropped, and `min_rounds` are as many as there is time
+    for. Once `stop()` is true it ends when the incumbent has enough blocks for a verdict, or was dropped.
+
+    Raises ValueError when two entries share a name, or when the incumbent is none of them.
     """
     names = [entry.name for entry in entries]
     incumbent = incumbent or (names[0] if names else "")
@@ -218,19 +225,37 @@ def compare_interleaved(
         raise ValueError(f"entries {names} with the incumbent {incumbent!r}")
     result = ComparisonResult(blocks={name: {} for name in names}, incumbent=incumbent)
     result.first_calls = {name: {} for name in names}
-    costs = {e.name: cost for e in entries if (cost := _calibrate(e, block_s, timeout_s, result)) is not None}
+    end = time.perf_counter() + time_budget_s if limited else math.inf
+    if limited:
+        timeout_s = min(timeout_s, 5.0 + 2.0 * time_budget_s)
+    costs = _calibrated(entries, block_s, timeout_s, result, end, stop)
+    if limited:
+        time_budget_s = max(end - time.perf_counter(), 0.0)
+        min_rounds = min(min_rounds, LEAST_SAMPLES)
     slots = {e.name: e for e in entries if e.name in costs}
     if incumbent in costs:
         slots[CONTROL] = slots[incumbent]
     watch = _Watch(probe, result)
     between_s = sum(PAUSE_S) / 2 + watch.cost_s
     rounds = plan({slot: costs[e.name] + between_s for slot, e in slots.items()}, min_rounds, time_budget_s)
+    if limited and incumbent in costs:
+        rounds[incumbent] |= {0}
     last = max((max(chosen) for chosen in rounds.values()), default=-1) + 1
     rng, began = random.Random(seed), time.perf_counter()
+
+    def enough() -> bool:
+        return stop() and (len(result.blocks[incumbent]) >= LEAST_SAMPLES or not result.running(incumbent))
+
     for number in range(last):
         order = [slot for slot in slots if number in rounds[slot] and result.running(slots[slot].name)]
         rng.shuffle(order)
+        if limited and number == 0:
+            order.sort(key=lambda slot: slot != incumbent)
         for slot in order:
+            if time.perf_counter() + costs[slots[slot].name] > end and result.blocks[incumbent]:
+                continue
+            if enough():
+                break
             block = _slot(slots[slot], costs, rng, result)
             watch.look(slot, number)
             if block is not None:
@@ -241,7 +266,7 @@ def compare_interleaved(
         if progress is not None:
             progress(number + 1, last)
         late = time.perf_counter() - began > _OVERRUN * time_budget_s
-        if late and number + 1 >= min_rounds and result.all_have_enough():
+        if (late and number + 1 >= min_rounds and result.all_have_enough()) or time.perf_counter() >= end or enough():
             break
     if probe is not None:
         result.tell_states(probe)
@@ -271,6 +296,25 @@ def _common(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[li
     """The values of both in the rounds that both have."""
     rounds = sorted(first.keys() & second.keys())
     return [first[r] for r in rounds], [second[r] for r in rounds]
+
+
+def _calibrated(
+    entries: Sequence[BenchmarkEntry],
+    block_s: float,
+    timeout_s: float,
+    result: ComparisonResult,
+    end: float,
+    stop: Stop,
+) -> dict[str, float]:
+    """The seconds that a block of each entry costs. Those whose turn comes after `end`, a moment of perf_counter, or
+    once `stop()` is true, are dropped, but the incumbent, which comes first."""
+    costs: dict[str, float] = {}
+    for entry in sorted(entries, key=lambda entry: entry.name != result.incumbent):
+        if (costs and time.perf_counter() >= end) or (entry.name != result.incumbent and stop()):
+            result.dropped[entry.name] = "the run was interrupted" if stop() else "no time was left for it"
+        elif (cost := _calibrate(entry, block_s, timeout_s, result)) is not None:
+            costs[entry.name] = cost
+    return {entry.name: costs[entry.name] for entry in entries if entry.name in costs}
 
 
 def _calibrate(entry: BenchmarkEntry, block_s: float, timeout_s: float, result: ComparisonResult) -> float | None:

@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tuner.measure.accuracy import Yardstick, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
+from tuner.measure.entries import (
+    EXACT,
+    PIPELINE,
+    PREPARE_S,
+    SHOWN,
+    TUNED,
+    UNTUNED,
+    EntrySpec,
+    answer_once,
+    arrays,
+    compiled_entry,
+    prepare,
+    store,
+)
+from tuner.measure.exact import ExactRun
 from tuner.measure.states import StateProbe
 from tuner.outputs import OutputCheck, check_outputs
-from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array
+from tuner.protocols import Array, Stop
 
-TUNED = "tuned"
-UNTUNED = "untuned"
-
-EXACT = "float64"
-"""The entry that is not timed: the model in float64, by which all others are checked."""
+__all__ = [
+    "EXACT", "PIPELINE", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once",
+    "compare_models", "compiled_entry",
+]  # fmt: skip
 
 MODEL_RTOL = 1e-3
 MODEL_ATOL = 1e-4
@@ -37,35 +49,35 @@ HALF_RTOL = 2e-2
 HALF_ATOL = 2e-2
 """The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
-PIPELINE = "tuner.measure.pipeline:PipelineWorker"
-"""The service of a model with islands."""
-
 _SEGMENTS_S, _SEGMENTS_TIMEOUT_S = 0.5, 120.0
-"""For how long its parts are timed, and how long that may last where one inference takes longer."""
+"""For how long the parts of a model with islands are timed, and how long that may last where one inference takes
+longer."""
 
-PREPARE_S = 300.0
-_EXACT_S = 120.0
 _REPLY_S = 10.0
-_SHOWN = 300  # characters of a child's error that a note repeats
+_SLOW_S = 2.0  # to load a model may take as long on a busy machine
+
+Fault = Callable[[EntrySpec], str]
+"""From how a model is started to what is wrong with its outputs, "" where nothing is."""
+
+Mend = Callable[[Fault], EntrySpec | None]
+"""Makes a tuned model that is right out of one that is not; None where that is not possible."""
 
 
-@dataclass
-class EntrySpec:
-    """How a benchmark entry is started: its name, the service that computes the whole model in a child, the service's
-    settings, and the seconds within which it must be ready."""
+@dataclass(frozen=True)
+class Timing:
+    """How long a comparison takes.
 
-    name: str
-    service: str
-    settings: Mapping[str, Any]
-    prepare_s: float = PREPARE_S
+    `rounds_s` are the seconds for the rounds, asked when they begin, of which there are at least `min_rounds`.
+    `start_s`: within how many seconds an entry must be ready, asked when its turn comes; 0: it is left out. `limited`:
+    no more than that in any case; then rounds end when their seconds do. Once `stop()` is true no further entry is
+    started, but what verifies, and the rounds end as soon as the tuned model was timed.
+    """
 
-
-def compiled_entry(name: str, library: Path, threads: int, device: str = "cpu") -> EntrySpec:
-    """The entry of a model that this program compiled: its library, or the folder of an export with islands."""
-    settings: dict[str, Any] = {"library": str(library), "threads": threads}
-    if library.is_dir():
-        return EntrySpec(name, PIPELINE, settings)
-    return EntrySpec(name, "tuner.measure.compiled_model:CompiledModelWorker", {**settings, "device": device})
+    rounds_s: Callable[[], float]
+    min_rounds: int
+    start_s: Callable[[str], float] = lambda name: PREPARE_S
+    limited: bool = False
+    stop: Stop = lambda: False
 
 
 @dataclass
@@ -95,87 +107,113 @@ def compare_models(
     inputs: Sequence[Array],
     folder: Path,
     threads: int,
-    budget_s: float,
-    min_rounds: int,
+    timing: Timing,
     seed: int,
     progress: Callable[[str], None],
     probe: StateProbe | None = None,
+    exact: ExactRun | None = None,
     more_inputs: Sequence[Array] = (),
+    mend: Mend | None = None,
 ) -> ModelComparison:
-    """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved, within
-    `budget_s` seconds and for at least `min_rounds` rounds.
+    """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved.
 
-    The spec named EXACT is not timed: its outputs, in float64, are what all others are checked by (`accuracy`), and it
-    checks the tuned model on `more_inputs` too. Without it (or where it fails) `references` name the entries whose
-    outputs the tuned ones must equal within a tolerance: at least one of them must run for the result to count as
-    verified, and all that run must agree. An entry that does not start is noted and left out, and so is one whose
+    `exact` has what is right for `inputs`, and for `more_inputs`, on which the tuned model is checked too. Without it
+    `references` name the entries whose outputs the tuned ones must equal within a tolerance: at least one of them must
+    run for the result to count as verified, and all that run must agree. Where the tuned model does not run or is
+    wrong, `mend` is asked for another one. An entry that does not start is noted and left out, and so is one whose
     outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state.
     """
-    exact = next((spec for spec in specs if spec.name == EXACT), None)
-    specs = [spec for spec in specs if spec.name != EXACT]
-    stored = _store(inputs, folder / "inputs.npz")
     comparison = ModelComparison(ComparisonResult())
-    entries: list[BenchmarkEntry] = []
-    outputs: dict[str, list[Array]] = {}
+    started = _Started(store(inputs, folder / "inputs.npz"), folder, threads, comparison)
     try:
         for spec in specs:
             progress(f"preparing {spec.name}")
-            started = _start(spec, stored, folder, threads, comparison)
-            if started is not None:
-                entries.append(started[0])
-                outputs[spec.name] = started[1]
-        wrong = None
-        if exact is not None:
-            progress("computing the model in float64")
-            tuned = next((spec for spec in specs if spec.name == TUNED), None)
-            with _ExactRun(exact, folder, threads) as run:
-                wrong = _verify_exactly(comparison, run, outputs, references, stored)
-                if comparison.verified and more_inputs and tuned is not None:
-                    _verify_again(comparison, run, tuned, more_inputs)
-        if wrong is None:
-            wrong = _by_tolerance(comparison, outputs, references)
+            verifies = spec.name == TUNED or spec.name in references
+            started.start(spec, timing.start_s(spec.name), (lambda: False) if verifies else timing.stop)
+        verifier = _Verifier(exact, references, [inputs, more_inputs] if more_inputs else [inputs], folder, threads)
+        wrong = verifier.look(started.outputs, comparison)
+        tuned = next((spec for spec in specs if spec.name == TUNED), None)
+        notes = verifier.verify(tuned, started.outputs, comparison)
+        while mend is not None and (TUNED not in started.outputs or comparison.verified is False):
+            tuned = mend(verifier.fault)
+            if tuned is None:
+                break
+            started.replace(tuned)
+            notes = verifier.verify(tuned, started.outputs, comparison)
+        comparison.notes += notes
         progress("comparing whole models")
+        rounds_s = timing.rounds_s()
+        slow = _too_slow(comparison, rounds_s) if timing.limited else {}
+        comparison.notes += [f"{name} is not timed: {why}" for name, why in slow.items()]
         comparison.result = compare_interleaved(
-            [entry for entry in entries if entry.name not in wrong],
-            min_rounds=min_rounds,
-            time_budget_s=budget_s,
+            [entry for entry in started.entries if entry.name not in {*wrong, *slow}],
+            min_rounds=timing.min_rounds,
+            time_budget_s=rounds_s,
             seed=seed,
-            incumbent=TUNED if TUNED in outputs else None,
+            incumbent=TUNED if TUNED in started.outputs and TUNED not in slow else None,
             probe=probe,
+            limited=timing.limited,
+            stop=timing.stop,
         )
         if any(spec.name == TUNED and spec.service == PIPELINE for spec in specs):
-            comparison.segments_s = _segments_s(entries, comparison)
-        comparison.peak_bytes = {e.name: peak for e in entries if (peak := _peak_bytes(e, comparison)) is not None}
+            comparison.segments_s = _segments_s(started.entries, comparison)
+        comparison.peak_bytes = {
+            e.name: peak for e in started.entries if (peak := _peak_bytes(e, comparison)) is not None
+        }
         comparison.notes += [f"{name} was dropped: {reason}" for name, reason in comparison.result.dropped.items()]
     finally:
-        for entry in entries:
-            entry.child.close()
+        started.close()
     return comparison
 
 
-def _start(
-    spec: EntrySpec, inputs: Path, folder: Path, threads: int, comparison: ModelComparison
-) -> tuple[BenchmarkEntry, list[Array]] | None:
-    """An entry that is ready, and its outputs; None, with a note, when it does not start."""
-    child = Child(spec.service, spec.settings, env=thread_env(threads))
-    path = folder / f"outputs-{spec.name}.npz"
-    try:
-        prepared = _prepare(child, inputs, path, spec.prepare_s)
-    except (ChildDied, ChildTimeout, ChildError) as error:
-        comparison.notes.append(f"{spec.name} is not compared: {str(error)[:_SHOWN]}")
-        child.close()
-        return None
-    comparison.settings[spec.name] = str(prepared["settings"])
-    comparison.load_s[spec.name] = float(prepared["load_s"])
-    return BenchmarkEntry(spec.name, child), _arrays(path)
+def _too_slow(comparison: ModelComparison, rounds_s: float) -> dict[str, str]:
+    """The compiled models (which load at once) that a first call showed to be too slow to be called again."""
+    return {
+        name: f"its first call took {load_s:.0f} s, and {rounds_s:.0f} s are left"
+        for name in (TUNED, UNTUNED)
+        if (load_s := comparison.load_s.get(name, 0.0)) > _SLOW_S + rounds_s
+    }
 
 
-def _prepare(child: Child, inputs: Path, outputs: Path, timeout_s: float = PREPARE_S) -> Mapping[str, Any]:
-    """Load the model in its child and write its outputs; its settings in words and the seconds of loading. Raises the
-    errors of a child."""
-    prepared: Mapping[str, Any] = child.call("prepare", timeout_s, inputs_npz_path=str(inputs))
-    child.call("outputs", timeout_s, path=str(outputs))
-    return prepared
+class _Started:
+    """The entries that are ready, each in a child of its own, and their outputs on the stored `inputs`."""
+
+    def __init__(self, inputs: Path, folder: Path, threads: int, comparison: ModelComparison) -> None:
+        self._inputs, self._folder, self._threads, self._comparison = inputs, folder, threads, comparison
+        self.entries: list[BenchmarkEntry] = []
+        self.outputs: dict[str, list[Array]] = {}
+
+    def start(self, spec: EntrySpec, within_s: float = PREPARE_S, stop: Stop = lambda: False) -> None:
+        """Start one, or note why it does not."""
+        if within_s <= 0.0 or stop():
+            why = "the run was interrupted" if within_s > 0.0 else "no time is left for it"
+            self._comparison.notes.append(f"{spec.name} is not compared: {why}")
+            return
+        child = Child(spec.service, spec.settings, env=thread_env(self._threads))
+        path = self._folder / f"outputs-{spec.name}.npz"
+        try:
+            prepared = prepare(child, self._inputs, path, min(spec.prepare_s, within_s), stop)
+        except (ChildDied, ChildTimeout, ChildError) as error:
+            self._comparison.notes.append(f"{spec.name} is not compared: {str(error)[:SHOWN]}")
+            child.close()
+            return
+        self._comparison.settings[spec.name] = str(prepared["settings"])
+        self._comparison.load_s[spec.name] = float(prepared["load_s"])
+        self.entries.append(BenchmarkEntry(spec.name, child))
+        self.outputs[spec.name] = arrays(path)
+
+    def replace(self, spec: EntrySpec) -> None:
+        """Start an entry in place of the one of its name."""
+        for entry in [entry for entry in self.entries if entry.name == spec.name]:
+            entry.child.close()
+            self.entries.remove(entry)
+        self.outputs.pop(spec.name, None)
+        self.start(spec)
+        self.entries.sort(key=lambda entry: entry.name != spec.name)
+
+    def close(self) -> None:
+        for entry in self.entries:
+            entry.child.close()
 
 
 def _peak_bytes(entry: BenchmarkEntry, comparison: ModelComparison) -> int | None:
@@ -196,139 +234,131 @@ def _segments_s(entries: Sequence[BenchmarkEntry], comparison: ModelComparison) 
     try:
         return list(tuned.child.call("segments", _SEGMENTS_TIMEOUT_S, seconds=_SEGMENTS_S))
     except (ChildDied, ChildTimeout, ChildError) as error:
-        comparison.notes.append(f"the parts of the model were not timed: {str(error)[:_SHOWN]}")
+        comparison.notes.append(f"the parts of the model were not timed: {str(error)[:SHOWN]}")
         return []
 
 
-def _store(arrays: Sequence[Array], path: Path) -> Path:
-    with open(path, "wb") as file:
-        np.savez(file, *arrays)
-    return path
+class _Verifier:
+    """Checks outputs: against the float64 run where there is one, else against the references that ran.
+
+    `sets` are sets of inputs; entries run on the first of them.
+    """
+
+    def __init__(
+        self, exact: ExactRun | None, references: Sequence[str], sets: Sequence[Sequence[Array]], folder: Path,
+        threads: int,
+    ) -> None:  # fmt: skip
+        self._exact, self._references, self._sets = exact, references, sets
+        self._folder, self._threads = folder, threads
+        self._yardstick: Yardstick | None = None
+        self._outputs: Mapping[str, list[Array]] = {}
+
+    def look(self, outputs: Mapping[str, list[Array]], comparison: ModelComparison) -> dict[str, str]:
+        """Learn from the outputs of all entries what is right; why each wrong entry (but the tuned one) is wrong."""
+        self._outputs = dict(outputs)
+        wrong = self._look_exactly(outputs, comparison)
+        if self._yardstick is None:
+            wrong = _wrong(outputs, self._references)
+            comparison.notes += [
+                f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
+            ]
+        return wrong
+
+    def _look_exactly(self, outputs: Mapping[str, list[Array]], comparison: ModelComparison) -> dict[str, str]:
+        if self._exact is None:
+            return {}
+        self._exact.compute()
+        yardstick = self._exact.yardstick(0)
+        if yardstick is None:
+            comparison.notes.append(f"no float64 run to verify by: {self._exact.missing}")
+            return {}
+        wrong = {}
+        agreed = []
+        for name in [n for n in self._references if n in outputs]:
+            if (check := yardstick.check(outputs[name])).ok:
+                agreed.append(outputs[name])
+            else:
+                wrong[name] = check.reason
+        if wrong and not agreed:  # all that answer disagree with it: then it may be the one that is wrong
+            comparison.notes.append("the float64 run differs from every reference and is not used")
+            return {}
+        for peer in agreed:
+            yardstick = yardstick.with_peer(peer)
+        for name in sorted(outputs.keys() - {TUNED, *self._references}):
+            if not (check := yardstick.check(outputs[name])).ok:
+                wrong[name] = check.reason
+        comparison.notes += [f"{n} is not compared: its outputs are wrong: {why}" for n, why in wrong.items()]
+        self._yardstick = yardstick
+        return wrong
+
+    def verify(
+        self, tuned: EntrySpec | None, outputs: Mapping[str, list[Array]], comparison: ModelComparison
+    ) -> list[str]:
+        """Check the tuned outputs, say in `comparison` whether they are right, and return what to note of it."""
+        comparison.verified = comparison.max_abs_error = comparison.max_rel_error = None
+        if tuned is None or TUNED not in outputs:
+            return ["the tuned model did not run; nothing is verified"]
+        if self._yardstick is None:
+            return _verify(comparison, outputs, self._references)
+        if why := degenerate(self._yardstick.exact):
+            return [f"outputs are not verified: {why} on drawn inputs; give inputs that mean something"]
+        check = self._yardstick.check(outputs[TUNED])
+        comparison.verified = check.ok
+        comparison.max_abs_error, comparison.max_rel_error = check.max_abs_error, check.max_rel_error
+        notes = ["tuned outputs compared with a float64 run on seeded inputs"]
+        if not check.ok:
+            return [f"outputs differ from the float64 run: {check.reason}", *notes]
+        for number in range(1, len(self._sets)):
+            notes.append(self._again(tuned, number, comparison))
+        return notes
+
+    def _again(self, tuned: EntrySpec, number: int, comparison: ModelComparison) -> str:
+        """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only
+        once."""
+        assert self._exact is not None
+        yardstick = self._exact.yardstick(number)
+        if yardstick is None:
+            return f"verified on one set of inputs only: {self._exact.missing}"
+        answer = answer_once(tuned, self._sets[number], self._folder, self._threads)
+        if isinstance(answer, str):
+            comparison.verified = False
+            return f"on inputs of another seed the tuned model fails: {answer[:SHOWN]}"
+        check = yardstick.check(answer)
+        comparison.verified = check.ok
+        if not check.ok:
+            return f"outputs differ on inputs of another seed: {check.reason}"
+        return "and on inputs of another seed"
+
+    def fault(self, spec: EntrySpec) -> str:
+        """What is wrong with a model on any of the sets of inputs; "" where nothing is, or nothing can tell."""
+        for number, inputs in enumerate(self._sets):
+            answer = answer_once(spec, inputs, self._folder, self._threads)
+            if isinstance(answer, str):
+                return answer
+            yardstick = self._yardstick
+            if number and yardstick is not None and self._exact is not None:
+                yardstick = self._exact.yardstick(number)
+            if yardstick is not None and not (check := yardstick.check(answer)).ok:
+                return check.reason
+            if self._yardstick is None and number == 0:
+                checks = _checks(answer, self._outputs, self._references)
+                if wrong := [check.reason for check in checks.values() if not check.ok]:
+                    return wrong[0]
+        return ""
 
 
-def _arrays(path: Path) -> list[Array]:
-    with np.load(path, allow_pickle=False) as stored:
-        return [stored[name] for name in stored.files]
-
-
-class _ExactRun:
-    """A child that computes the model in float64; started when it is first asked. A context."""
-
-    def __init__(self, spec: EntrySpec, folder: Path, threads: int) -> None:
-        self._child = Child(spec.service, spec.settings, env=thread_env(threads), limits=for_compilers())
-        self.folder, self.threads = folder, threads
-
-    def __enter__(self) -> _ExactRun:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.close()
-
-    def yardstick(self, inputs: Path) -> Yardstick:
-        """What is right for stored inputs. Raises the errors of a child."""
-        path = self.folder / "outputs-exact.npz"
-        unit = self._child.call("outputs", _EXACT_S, inputs_npz_path=str(inputs), path=str(path))["unit"]
-        with np.load(path, allow_pickle=False) as stored:
-            runs: dict[str, list[Array]] = {}
-            for name in stored.files:  # in order: exact_0, exact_1, ..., noisy_0_0, ...
-                runs.setdefault(name.rpartition("_")[0], []).append(stored[name])
-        return Yardstick(runs.pop("exact"), list(runs.values()), unit)
-
-
-def _verify_exactly(
-    comparison: ModelComparison, run: _ExactRun, outputs: Mapping[str, list[Array]], references: Sequence[str],
-    inputs: Path,
-) -> dict[str, str] | None:  # fmt: skip
-    """Check all outputs against float64, note what came of it, and tell why each wrong entry (but the tuned one) is
-    wrong; None, with a note, where there is no float64 run."""
-    try:
-        yardstick = run.yardstick(inputs)
-    except (ChildDied, ChildTimeout, ChildError) as error:
-        comparison.notes.append(f"no float64 run to verify by: {str(error)[:_SHOWN]}")
-        return None
-    wrong = {}
-    agreed = []
-    for name in [n for n in references if n in outputs]:
-        if (check := yardstick.check(outputs[name])).ok:
-            agreed.append(outputs[name])
-        else:
-            wrong[name] = check.reason
-    if wrong and not agreed:  # all that answer disagree with it: then it may be the one that is wrong
-        comparison.notes.append("the float64 run differs from every reference and is not used")
-        return None
-    for peer in agreed:
-        yardstick = yardstick.with_peer(peer)
-    for name in sorted(outputs.keys() - {TUNED, *references}):
-        if not (check := yardstick.check(outputs[name])).ok:
-            wrong[name] = check.reason
-    comparison.notes += [f"{n} is not compared: its outputs are wrong: {why}" for n, why in wrong.items()]
-    _verdict(comparison, yardstick, outputs)
-    return wrong
-
-
-def _verdict(comparison: ModelComparison, yardstick: Yardstick, outputs: Mapping[str, list[Array]]) -> None:
-    if TUNED not in outputs:
-        comparison.notes.append("the tuned model did not run; nothing is verified")
-        return
-    if why := degenerate(yardstick.exact):
-        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
-        return
-    check = yardstick.check(outputs[TUNED])
-    comparison.verified = check.ok
-    comparison.max_abs_error, comparison.max_rel_error = check.max_abs_error, check.max_rel_error
-    if not check.ok:
-        comparison.notes.append(f"outputs differ from the float64 run: {check.reason}")
-    comparison.notes.append("tuned outputs compared with a float64 run on seeded inputs")
-
-
-def _verify_again(comparison: ModelComparison, run: _ExactRun, tuned: EntrySpec, inputs: Sequence[Array]) -> None:
-    """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only once."""
-    stored, path = _store(inputs, run.folder / "more-inputs.npz"), run.folder / "more-outputs.npz"
-    try:
-        yardstick = run.yardstick(stored)
-        with Child(tuned.service, tuned.settings, env=thread_env(run.threads)) as child:
-            _prepare(child, stored, path, tuned.prepare_s)
-    except (ChildDied, ChildTimeout, ChildError) as error:
-        comparison.notes.append(f"verified on one set of inputs only: {str(error)[:_SHOWN]}")
-        return
-    check = yardstick.check(_arrays(path))
-    comparison.verified = check.ok
-    comparison.notes.append(
-        "and on inputs of another seed" if check.ok else f"outputs differ on inputs of another seed: {check.reason}"
-    )
-
-
-def _by_tolerance(
-    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]
-) -> dict[str, str]:
-    """Check by tolerance against the references; why each wrong entry (but the tuned one) is wrong."""
-    _verify(comparison, outputs, references)
-    wrong = _wrong(outputs, references)
-    comparison.notes += [
-        f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
-    ]
-    return wrong
-
-
-def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> None:
-    """Check the tuned outputs against those of every reference that ran, and note what came of it."""
-    if TUNED not in outputs:
-        comparison.notes.append("the tuned model did not run; nothing is verified")
-        return
+def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> list[str]:
+    """Check the tuned outputs against those of every reference that ran; returns what to note of it."""
     checks = _checks(outputs[TUNED], outputs, references)
     if not checks:
-        comparison.notes.append("no independent reference ran; outputs are not verified")
-        return
+        return ["no independent reference ran; outputs are not verified"]
     if why := without_number(outputs[TUNED]):
-        comparison.notes.append(f"outputs are not verified: {why} on drawn inputs; give inputs that mean something")
-        return
+        return [f"outputs are not verified: {why} on drawn inputs; give inputs that mean something"]
     comparison.verified = all(check.ok for check in checks.values())
-    comparison.notes += [
-        f"outputs differ from {name}: {check.reason}" for name, check in checks.items() if not check.ok
-    ]
     comparison.max_abs_error = _largest([check.max_abs_error for check in checks.values()])
     comparison.max_rel_error = _largest([check.max_rel_error for check in checks.values()])
-    comparison.notes.append(f"tuned outputs compared with {', '.join(checks)} on seeded inputs")
+    differing = [f"outputs differ from {name}: {check.reason}" for name, check in checks.items() if not check.ok]
+    return [*differing, f"tuned outputs compared with {', '.join(checks)} on seeded inputs"]
 
 
 def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str]) -> dict[str, str]:
@@ -352,14 +382,3 @@ def _checks(
 
 def _largest(errors: Sequence[float | None]) -> float | None:
     return max((error for error in errors if error is not None), default=None)
-
-
-def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array] | str:
-    """The outputs of an entry, computed in a fresh child; the reason when it fails."""
-    stored, outputs = _store(inputs, folder / "once-inputs.npz"), folder / "once-outputs.npz"
-    with Child(spec.service, spec.settings, env=thread_env(threads)) as child:
-        try:
-            _prepare(child, stored, outputs, spec.prepare_s)
-        except (ChildDied, ChildTimeout, ChildError) as error:
-            return str(error)
-    return _arrays(outputs)

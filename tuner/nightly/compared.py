@@ -145,13 +145,14 @@ def _baselines(
 def _timed(
     specs: Sequence[EntrySpec], inputs: Sequence[Any], work: Path, threads: int, seconds: float, seed: int, probe: Any
 ) -> ModelComparison:
-    from tuner.measure.models import compare_models
+    from tuner.measure.models import Timing, compare_models
 
     references = [REFERENCE] if any(spec.name == REFERENCE for spec in specs) else []
     with tempfile.TemporaryDirectory(dir=work, prefix="pass-") as folder:
         return compare_models(
-            specs, references, inputs, Path(folder), threads, seconds, _LEAST_ROUNDS, seed, lambda text: None, probe
-        )
+            specs, references, inputs, Path(folder), threads, Timing(lambda: seconds, _LEAST_ROUNDS), seed,
+            lambda text: None, probe,
+        )  # fmt: skip
 
 
 def _note(answer: Answer, comparison: ModelComparison, first: bool) -> None:

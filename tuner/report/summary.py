@@ -268,6 +268,8 @@ the finalists that this machine cannot tell from the winner.
 """
 _BOUNDS = {"lower_bound_s": _maybe(_number), "cold_bytes": _maybe(_count)}
 """Of one call of a kernel; optional. `cold_bytes`: of its constants, what comes from memory inside the model."""
+_KEPT = {"untuned_candidate": _maybe(_text)}
+"""Optional: the build of TVM's own program that was checked and is in the model, where no candidate is."""
 _TOTAL = {"calls": _count, "seconds": _number}
 _ACCOUNT = _fields(
     {
@@ -355,7 +357,7 @@ _SUMMARY = _fields(
         "model": _fields(_MODEL),
         "target": _fields(_TARGET),
         "search": _fields(_SEARCH),
-        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED, **_BOUNDS})),
+        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED, **_BOUNDS, **_KEPT})),
         "end_to_end": _maybe(_fields(_END_TO_END, _COMPARED)),
         "export": _maybe(_fields({"path": _text, "sha256": _text})),
         "environment": _maybe(_any_mapping),

@@ -10,6 +10,7 @@ from tuner.config import SETTINGS, EffortSettings, PassesConfig, SearchConfig
 from tuner.progress import Progress
 from tuner.protocols import Stop
 from tuner.records import Record
+from tuner.tuning.total import TotalBudget
 
 NEEDS_FAST_MATH = ("fast_math", "cuda_math")
 """Passes that change results in the last digits: searched only where the run file allows it."""
@@ -19,7 +20,8 @@ NEEDS_FAST_MATH = ("fast_math", "cuda_math")
 class SearchContext:
     """`folder` is scratch space. `run_id`, `scope`, `environment` and `commit` are what every record says of itself.
 
-    `notes` are sentences for the report. A stored record for which `usable` is false counts as unknown.
+    `notes` are sentences for the report, `total` is the budget of the whole run. A stored record for which `usable` is
+    false counts as unknown.
     """
 
     search: SearchConfig
@@ -33,6 +35,7 @@ class SearchContext:
     environment: str = ""
     commit: str = ""
     usable: Callable[[Record], bool] = lambda record: True
+    total: TotalBudget = field(default_factory=TotalBudget)
 
     @property
     def settings(self) -> EffortSettings:

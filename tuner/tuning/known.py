@@ -18,9 +18,10 @@ from tuner.tuning.earlier import vector_of
 from tuner.tuning.ledger import Ledger, cost_s
 from tuner.tuning.session import Interrupted, Known
 
-_SMALL_CHANGE, _SMALL_CHANGE_S = 0.1, 5.0
-"""A rest of an earlier run's budget below this share or these seconds counts as spent: it is what that run kept
-back for ranking its finalists, or spent on what no trial can be charged with."""
+_SMALL_CHANGE, _SMALL_CHANGE_S, _MOST_SMALL = 0.1, 5.0, 0.25
+"""A rest of an earlier run's budget below this share or these seconds (of a budget of a few seconds, below the last
+share) counts as spent: it is what that run kept back for ranking its finalists, or spent on what no trial can be
+charged with."""
 
 
 @dataclass
@@ -90,9 +91,10 @@ class Remaining:
 
 def remaining(search: SearchConfig, records: Sequence[Record], ended: Collection[str]) -> Remaining:
     """What the records of this model's runs leave of its budget. `ended` are the runs that came to their end."""
-    spent_s = sum(map(_spent_s, records))
+    spent_s = sum(map(searched_s, records))
     seconds = search.time_budget_s - spent_s
-    if seconds < max(_SMALL_CHANGE_S, _SMALL_CHANGE * search.time_budget_s):
+    small_s = max(min(_SMALL_CHANGE_S, _MOST_SMALL * search.time_budget_s), _SMALL_CHANGE * search.time_budget_s)
+    if seconds < (small_s if spent_s else 0.0):
         seconds = 0.0
     screened = [record for record in records if record.measurement.fidelity is Fidelity.SCREEN]
     trials = None if search.trials is None else max(search.trials - len(screened), 0)
@@ -102,7 +104,7 @@ def remaining(search: SearchConfig, records: Sequence[Record], ended: Collection
     return Remaining(spent_s, seconds, trials, interrupted, sum(replayed), len(replayed))
 
 
-def _spent_s(record: Record) -> float:
+def searched_s(record: Record) -> float:
     """Seconds of a search's budget that a measurement took; certification has a time of its own."""
     if record.measurement.fidelity is Fidelity.SCREEN:
         return cost_s(record.measurement)

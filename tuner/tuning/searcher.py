@@ -92,7 +92,7 @@ class Searcher:
         measured, interrupted = known.apart(interrupted_runs)
         return TaskSession(
             task, known.space, strategy, features, self.device, self.ledger, self.context.settings, self._references,
-            measured, interrupted,
+            measured, interrupted, self.context.total.limited,
         )  # fmt: skip
 
     def strategy(self, task: Task, known: KnownTask) -> tuple[Strategy, FeatureCache]:
@@ -104,4 +104,5 @@ class Searcher:
             known.space, features, self._ranker.task(task.key), self.context.search.seed, task,
             self._winners.task(task.key), self._strategy_settings, known.space.prior_mean,
         )  # fmt: skip
-        return search.create(self.context.search.strategy, problem), features
+        name = self.context.search.strategy if known.space.sketches else "random"  # which finds nothing to ask for
+        return search.create(name, problem), features

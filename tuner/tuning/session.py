@@ -7,6 +7,7 @@ was measured then, until it asks for something that was not measured (docs/decis
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from tuner.tuning.trials import Trials, screening_policy
 
 _UNLABELLED_BATCH = 16
 """Records of schema 1 do not name their batch: so many count as one."""
+
+_LOAD_S, _LEAST_CALLS = 0.05, 3
+"""What a kernel costs in a process of its certification, at least: seconds for loading, and calls."""
 
 Known = Mapping[tuple[str, Fidelity], Measurement]
 """What earlier runs measured, by candidate and fidelity."""
@@ -51,7 +55,10 @@ class Step:
 
 
 class TaskSession:
-    """The search for one task's best kernel, and its final measurements."""
+    """The search for one task's best kernel, and its final measurements.
+
+    `short_of_time`: builds and calls have less time than usual; what is late is not stored as failed.
+    """
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class TaskSession:
         folder: Path,
         known: Known,
         interrupted: Interrupted | None = None,
+        short_of_time: bool = False,
     ) -> None:
         self.task = task
         self.space = space
@@ -75,6 +83,7 @@ class TaskSession:
         self._known = known
         self._interrupted = {Candidate.from_text(text): m for text, m in (interrupted or {}).items()}
         self._bench = device.bench
+        self._short_of_time = short_of_time
         self._trials = Trials(task, space.default(), device, ledger.seed, folder)
         self.screened: dict[Candidate, Measurement] = {}
         self.ranked: dict[Candidate, Measurement] = {}
@@ -243,7 +252,8 @@ class TaskSession:
             )
             measurement = dataclasses.replace(measurement, build_s=built.build_s, conditions=conditions)
             vector = self._features.get(candidate)
-            self._ledger.write(self.task, proposal, measurement, () if vector is None else vector.tolist())
+            if not (self._short_of_time and measurement.status in (Status.BUILD_TIMEOUT, Status.RUN_TIMEOUT)):
+                self._ledger.write(self.task, proposal, measurement, () if vector is None else vector.tolist())
             self._learn(candidate, measurement)
         self._trials.keep_fastest(list(self.screened.items()))
 
@@ -310,18 +320,47 @@ class TaskSession:
             raise ValueError(f"{candidate.to_text()} failed when it was certified")
         self._preferred = candidate
 
-    def certify(self, stop: Stop, budget_s: float) -> None:
+    def refuse(self, candidate: Candidate, reason: str) -> None:
+        """Count a candidate as wrong from now on, since it makes the whole model wrong; the next best takes its
+        place."""
+        if self._preferred == candidate:
+            self._preferred = None
+        for measured in (self.screened, self.ranked, self.certified):
+            if candidate in measured:
+                fidelity = measured[candidate].fidelity
+                measured[candidate] = Measurement(Status.WRONG_RESULT, fidelity=fidelity, reason=reason)
+        last = self.certified or self.ranked or self.screened
+        if candidate in last:
+            self._ledger.write(self.task, Proposal(candidate, "whole model"), last[candidate])
+
+    def measure_untuned(self, candidate: Candidate, policy: Policy) -> Measurement:
+        """Check and time the untuned program, or another build of it. It is no trial: not recorded."""
+        seed = self._ledger.seed
+        self._trials.references.prepare(seed)
+        [built] = self._trials.rebuilt([candidate], lambda: False)
+        measurement = self._trials.measure(candidate, built, policy, seed)
+        if candidate == self.space.default():
+            self.screened[candidate] = measurement
+        return measurement
+
+    def certify(self, stop: Stop, budget_s: float, most_s: float = math.inf) -> None:
         """One process's part of measuring the finalists and the untuned program again, on fresh inputs.
 
         Call it once for each of several processes (the bench renewed before each), then `settle`. `budget_s` is
-        for this part. Nothing is measured where an earlier run did it all.
+        for this part. Nothing is measured where an earlier run did it all, or where calling each kernel as often as it
+        must be would take over `most_s` seconds.
         """
-        if stop() or self.certified:
+        if stop() or self.certified or self._calls_s() > most_s:
             return
         if self._certification is None:
             self._begin_certification(stop)
         if self._certification is not None:
             self._certification.measure(self._bench, budget_s)
+
+    def _calls_s(self) -> float:
+        """Seconds that a process of the certification takes at least: loading, and checks and rounds of each kernel."""
+        known = [*self.finalists().values(), *([self.untuned_s] if self.untuned_s is not None else [])]
+        return sum(_LOAD_S + _LEAST_CALLS * seconds for seconds in known)
 
     def settle(self) -> None:
         """Pool what the processes measured, store it, and let it decide on the winner."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +22,19 @@ from tuner.tuning.ledger import Ledger
 from tuner.tuning.phase import Pace, SearchPhase, Watch
 from tuner.tuning.searcher import Searcher
 from tuner.tuning.session import TaskSession
+from tuner.tuning.total import Phase
 
 _RANKING_SHARE = 0.02
 """The finalists may be ranked until this share of the time budget after its end."""
 
+_SPACES_SHARE = 0.3
+"""The share of the search that making the spaces may take, where there is a total budget."""
+
 _SAME_FOR_ALL = 0.3
 """The share of the certification that is divided evenly; the rest goes by the kernels' part of the model's time."""
+
+_LEAST_TOGETHER_S = 5.0
+"""With less time to certify, no kernels are looked for that fit together."""
 
 _LEAST_CERTIFY_S = 0.05
 """For one kernel in one process, beyond loading and checking: three rounds are run in any case."""
@@ -97,7 +106,7 @@ def tune_model(
     searcher = Searcher(device, store, context)
     if search.reuse:
         searcher.learn_from_earlier_runs(set(tasks), ended)
-    known = {key: searcher.known(task) for key, task in tasks.items()}
+    known = _known(searcher, tasks, context, began)
     runs = frozenset(run for task in known.values() for run in task.runs)
     stored = [record for task in known.values() for record in task.measured.values() if is_of_this_model(record)]
     rest = remaining(search, stored, ended)
@@ -108,7 +117,8 @@ def tune_model(
     phase = SearchPhase(budget, pace, device.lower_bound_s, context.progress)
     chosen, why = graph_variants.choose(variants, lambda task: sessions[task.key], budget, phase.show)
     searched = {task.key: sessions[task.key] for task in chosen.tasks}
-    ended_by, sentences = phase.run(searched, chosen.groups)
+    reached = {key: session for key, session in searched.items() if session.space.sketches}
+    ended_by, sentences = phase.run(reached, {k: g for k, g in chosen.groups.items() if k in reached})
     found = algorithms.choose(chosen, sessions)
     sessions_of_model = {task.key: sessions[task.key] for task in found.lowered.tasks}
     spent_earlier = rest.spent and ended_by in (SearchEnd.TIME, SearchEnd.TRIALS)
@@ -119,6 +129,24 @@ def tune_model(
         found.lowered, sessions_of_model, searcher.ledger, ended_by, spent_earlier, runs,
         [*why, *sentences, *found.sentences], searched, found.seconds,
     )  # fmt: skip
+
+
+def _known(searcher: Searcher, tasks: Mapping[str, Task], context: SearchContext, began: float) -> dict[str, KnownTask]:
+    """The space of each task and what is stored of it. Where a total budget leaves no time to make all spaces, those
+    tasks that compute little get none: they are not searched."""
+    if not context.total.limited:
+        return {key: searcher.known(task) for key, task in tasks.items()}
+    end = began + _SPACES_SHARE * context.search.time_budget_s
+    known: dict[str, KnownTask] = {}
+    for key, task in sorted(tasks.items(), key=lambda item: -item[1].weight * item[1].workload.flops):
+        if known and (time.monotonic() >= end or context.interrupted()):
+            first = next(iter(known.values()))
+            known[key] = KnownTask(dataclasses.replace(first.space, sketches=()))
+        else:
+            known[key] = searcher.known(task)
+    if left_out := sum(not task.space.sketches for task in known.values()):
+        context.note(f"{left_out} of {len(known)} kernels were not searched: the total budget leaves no time for them")
+    return {key: known[key] for key in tasks}
 
 
 def _note_what_is_known(
@@ -156,26 +184,31 @@ def certify(
 
     All kernels go through a process before the next one starts. Time goes by what a kernel is to the model; a
     part of it is the same for all. When the time is over, what is left of the later processes is left out: the
-    measurement's metadata says in how many a kernel was measured.
+    measurement's metadata says in how many a kernel was measured. Within a total budget no kernel is begun that would
+    not end in time: its figures stay those of the search.
     """
-    if neighbours is not None and not context.interrupted():
+    total = context.total
+    certify_s = total.allowed_s(Phase.CERTIFICATION, context.settings.certify_s)
+    over = total.stop_after(certify_s) if total.limited else lambda: False
+    if neighbours is not None and not context.interrupted() and certify_s >= _LEAST_TOGETHER_S:
         context.progress.phase("looking for kernels that fit together")
         companions.nominate(result.lowered, result.sessions, neighbours)
     context.progress.phase("certifying the finalists")
     spent = {key: session.task.weight * (session.best_s or 0.0) for key, session in result.sessions.items()}
     sessions = sorted(result.sessions.values(), key=lambda session: -spent[session.task.key])
-    total = sum(spent.values()) or 1.0
-    shares = {key: _SAME_FOR_ALL / len(sessions) + (1 - _SAME_FOR_ALL) * s / total for key, s in spent.items()}
+    all_s = sum(spent.values()) or 1.0
+    shares = {key: _SAME_FOR_ALL / len(sessions) + (1 - _SAME_FOR_ALL) * s / all_s for key, s in spent.items()}
     began = time.monotonic()
     for process in range(PROCESSES):
         device.bench.renew()
         owed = float(PROCESSES - process)
         for session in sessions:
-            left_s = began + context.settings.certify_s - time.monotonic()
+            left_s = began + certify_s - time.monotonic()
             share = shares[session.task.key]
-            if process and left_s <= 0.0:
+            if (process and left_s <= 0.0) or over():
                 break
-            session.certify(context.interrupted, max(left_s * share / owed, _LEAST_CERTIFY_S))
+            most_s = left_s if total.limited else math.inf
+            session.certify(context.interrupted, max(left_s * share / owed, _LEAST_CERTIFY_S), most_s)
             owed -= share
     for session in sessions:
         session.settle()

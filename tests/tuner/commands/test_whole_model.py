@@ -21,7 +21,9 @@ from tests.null_device import FASTEST_S, NULL, REFERENCE, UNTUNED_S, Null, NullA
 from tests.test_null_device import Ran, config_of, run, store_model
 from tuner import config as run_files
 from tuner.commands import whole_model as command
+from tuner.commands.fallback import Fallback
 from tuner.commands.prepare import RunContext, lowered
+from tuner.commands.within import Rehearsal
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.errors import UserError
 from tuner.graph import GraphConfig, Lowered, clean, lower
@@ -70,7 +72,8 @@ def changed(context: RunContext, more: str) -> RunContext:
 def finish(
     context: RunContext, model: ImportedModel, graph: Lowered, device: Null, parts: Mapping[str, Any] | None = None
 ) -> tuple[ModelComparison | None, dict[str, Any] | None]:
-    return command.whole_model(context, device, model, graph, parts or {}, {"a package": "1.0"})
+    fallback = Fallback(dict(parts or {}), {}, lambda *_: None, str, context.notes.append, lambda: False)
+    return command.whole_model(context, device, model, graph, fallback, {"a package": "1.0"}, Rehearsal(0.0))
 
 
 def timing(tuned_s: float) -> Callable[..., list[EntrySpec]]:

@@ -114,6 +114,56 @@ def test_a_slow_one_does_not_eat_the_budget(enter: Enter) -> None:
     assert result.verdict("fast", "slow").label is Label.FASTER
 
 
+def test_a_limit_is_kept_and_the_incumbent_is_timed_in_any_case(enter: Enter) -> None:
+    began = time.perf_counter()
+    result = compare_interleaved(
+        [enter("other", call_s=0.3), enter("own", call_s=0.3)], min_rounds=10, time_budget_s=0.1, block_s=0.01,
+        incumbent="own", limited=True,
+    )  # fmt: skip
+    assert time.perf_counter() - began < 8.0, "ten rounds of both would take thirty"
+    assert len(result.seconds["own"]) == 1
+    assert result.dropped == {"other": "no time was left for it"}
+
+
+def test_within_a_limit_there_are_as_many_rounds_as_there_is_time_for(enter: Enter) -> None:
+    began = time.perf_counter()
+    result = compare_interleaved(
+        [enter("own", call_s=0.05), enter("other", call_s=0.05)], min_rounds=1000, time_budget_s=2.5, block_s=0.01,
+        limited=True,
+    )  # fmt: skip
+    assert time.perf_counter() - began < 5.0
+    assert result.dropped == {}
+    assert len(result.seconds["own"]) >= 1
+
+
+def test_once_it_is_to_stop_it_ends_with_what_a_verdict_takes(enter: Enter) -> None:
+    began = time.perf_counter()
+    result = compare_interleaved(
+        [enter("own", call_s=0.01), enter("other", call_s=0.01)], time_budget_s=60.0, block_s=0.01,
+        stop=lambda: time.perf_counter() > began + 1.0,
+    )  # fmt: skip
+    assert time.perf_counter() - began < 20.0
+    assert len(result.seconds["own"]) >= LEAST_SAMPLES
+
+
+def test_a_stop_before_the_first_block_leaves_the_incumbent_alone(enter: Enter) -> None:
+    result = compare_interleaved(
+        [enter("own", call_s=0.002), enter("other", call_s=0.002)], time_budget_s=60.0, block_s=0.01, stop=lambda: True
+    )
+    assert result.dropped == {"other": "the run was interrupted"}
+    assert len(result.seconds["own"]) == LEAST_SAMPLES
+
+
+def test_when_the_incumbent_is_dead_a_stop_ends_it(enter: Enter) -> None:
+    began = time.perf_counter()
+    result = compare_interleaved(
+        [enter("own", call_s=0.002, then="die", blocks=4), enter("other", call_s=0.002)], time_budget_s=60.0,
+        block_s=0.01, stop=lambda: time.perf_counter() > began + 1.0,
+    )  # fmt: skip
+    assert time.perf_counter() - began < 20.0
+    assert "code 7" in result.dropped["own"]
+
+
 def test_two_blocks_of_a_far_slower_one_are_enough() -> None:
     fast = {number: 0.04 + 0.001 * (number % 3) for number in range(20)}
     result = ComparisonResult(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from tests.tuner.measure import services
-from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, compare_models
+from tuner.measure.entries import call
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, Timing, compare_models
+from tuner.process.worker import Child, ChildTimeout
 
 
 def spec(name: str, **settings: Any) -> EntrySpec:
@@ -19,7 +22,7 @@ def spec(name: str, **settings: Any) -> EntrySpec:
 
 def compared(folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",)) -> ModelComparison:
     inputs = [np.ones((4, 4), dtype=np.float32)]
-    return compare_models(specs, references, inputs, folder, 1, 0.5, 10, 0, lambda message: None)
+    return compare_models(specs, references, inputs, folder, 1, Timing(lambda: 0.5, 10), 0, lambda message: None)
 
 
 def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> None:
@@ -54,6 +57,64 @@ def test_an_entry_that_is_not_ready_in_its_time_is_left_out(tmp_path: Path) -> N
     comparison = compared(tmp_path, spec(TUNED), late, spec("torch"))
     assert "late is not compared: no reply within 0.001 s" in comparison.notes
     assert set(comparison.result.seconds) == {TUNED, "torch"}
+
+
+def test_when_no_time_is_left_for_an_entry_it_is_not_started(tmp_path: Path) -> None:
+    allowed = {TUNED: 300.0, "torch": 300.0, "late": 0.0}
+    timing = Timing(lambda: 0.5, 3, allowed.__getitem__, limited=True)
+    comparison = compare_models(
+        [spec(TUNED), spec("torch"), spec("late")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1, timing, 0,
+        lambda message: None,
+    )  # fmt: skip
+    assert comparison.verified is True
+    assert "late is not compared: no time is left for it" in comparison.notes
+    assert comparison.result.seconds[TUNED]
+
+
+def test_after_an_interrupt_what_verifies_is_started_and_nothing_else(tmp_path: Path) -> None:
+    timing = Timing(lambda: 60.0, 10, stop=lambda: True)
+    comparison = compare_models(
+        [spec(TUNED), spec("torch"), spec("other")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1, timing, 0,
+        lambda message: None,
+    )  # fmt: skip
+    assert comparison.verified is True
+    assert "other is not compared: the run was interrupted" in comparison.notes
+    assert len(comparison.result.seconds[TUNED]) >= 3
+
+
+def test_an_entry_that_is_waited_for_is_given_up_when_the_run_is_to_stop(tmp_path: Path) -> None:
+    began = time.monotonic()
+    asleep = Child(f"{services.__name__}:Sleeper", {"call_s": 60.0})
+    with asleep, pytest.raises(ChildTimeout, match="interrupted"):
+        call(asleep, lambda: time.monotonic() > began + 0.2, "block", 300.0, count=1)
+    assert time.monotonic() - began < 20.0
+
+
+def test_a_wrong_tuned_model_is_replaced_by_one_that_is_right(tmp_path: Path) -> None:
+    faults = []
+
+    def mend(fault: Callable[[EntrySpec], str]) -> EntrySpec | None:
+        faults.append(fault(spec(TUNED, factor=2.1)))
+        assert fault(spec(TUNED)) == ""
+        return spec(TUNED)
+
+    comparison = compare_models(
+        [spec(TUNED, factor=2.1), spec("torch")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1,
+        Timing(lambda: 0.2, 3), 0, lambda message: None, mend=mend,
+    )  # fmt: skip
+    assert comparison.verified is True
+    assert faults == [faults[0]] and faults[0]
+    assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
+    assert comparison.result.aa_pairs[0]
+
+
+def test_a_tuned_model_that_stays_wrong_is_said_to_be(tmp_path: Path) -> None:
+    comparison = compare_models(
+        [spec(TUNED, broken=True), spec("torch")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1,
+        Timing(lambda: 0.2, 3), 0, lambda message: None, mend=lambda fault: None,
+    )  # fmt: skip
+    assert comparison.verified is None
+    assert "the tuned model did not run; nothing is verified" in comparison.notes
 
 
 def test_without_a_reference_it_is_not_known_whether_outputs_are_right(tmp_path: Path) -> None:

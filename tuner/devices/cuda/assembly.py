@@ -51,6 +51,8 @@ class CudaAssembly:
         self._target = target.tvm()
 
     def part(self, task: Task, space: DesignSpace, candidate: Candidate, built: Callable[[], Artifact | None]) -> Any:
+        if candidate.is_default:
+            return None  # the model's own default schedules are that
         try:
             schedule = TraceApplier(task.workload, space, self._target).apply(candidate)
         except InvalidCandidate:
