@@ -246,12 +246,51 @@ def _search_table(tasks: Mapping[str, Any], peak: float) -> str:
     return table(list(shown), list(zip(*shown.values(), strict=True)))
 
 
+def opencl_kernels(path: Path) -> Figures:
+    """Of experiments/opencl/kernels.py: candidates that were executed, and sabotages that were seen."""
+    found = json.loads(path.read_text("utf-8"))
+    programs = found["programs"]
+    seen = {
+        kind: "{} of {}".format(*(sum(p["sabotages"][kind][key] for p in programs) for key in ("seen", "made")))
+        for kind in programs[0]["sabotages"]
+    }
+    return {
+        **seen,
+        "finding": f"{found['right']} of {found['executed']} candidates of {len(programs)} programs are right; seen "
+        "are " + " and ".join(f"{numbers} sabotages with {kind}" for kind, numbers in seen.items()),
+    }
+
+
+def opencl_models(path: Path) -> Figures:
+    """Of experiments/opencl/models.py: whole models whose outputs were compared."""
+    rows = json.loads(path.read_text("utf-8"))["models"]
+    right = [row for row in rows if row["verified"]]
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    cells = [
+        [row["model"], row["weights"], str(row["candidates"]), row["compared_with"],
+         f"{row['max_rel_error']:.2g}" if row["verified"] else row["reason"]]
+        for row in rows
+    ]  # fmt: skip
+    return {
+        "finding": f"{len(right)} of {len(rows)} runs of {len(names)} models give the right outputs",
+        "table": table(("model", "weights", "candidates", "compared with", "largest error, relative"), cells),
+    }
+
+
 def onnx_backend(path: Path) -> Figures:
     """Of experiments/onnx_backend: how many node tests are answered rightly."""
     from experiments.onnx_backend.run import summary
 
     core, every = summary(json.loads(path.read_text("utf-8"))).splitlines()
     return {"core": core, "all": every}
+
+
+def large_model(path: Path) -> Figures:
+    """Of experiments/large_model: the largest memory of each stage, and how long graphs take to come in."""
+    found = json.loads(path.read_text("utf-8"))
+    peaks = ", ".join(f"{name} {stage['peak_gib']:.1f} GiB" for name, stage in found["stages"].items())
+    seconds = ", ".join(f"{count} nodes {value:.1f} s" for count, value in found["import_s"].items())
+    return {"peaks": f"a model of {found['gib']:g} GiB: {peaks}", "seconds": seconds}
 
 
 def verification(path: Path) -> Figures:
@@ -303,10 +342,27 @@ def _instead(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(row["instead"].items())) or MISSING
 
 
+def field(path: Path) -> Figures:
+    """Of experiments/models/field: which architectures come in, from PyTorch and from ONNX."""
+    from experiments.models.field.run import counts
+    from experiments.models.field.run import table as field_table
+
+    results = json.loads(path.read_text("utf-8"))
+    return {
+        "table": f"\n{field_table(results)}\n",
+        "by PyTorch": counts(results, "torch"),
+        "by ONNX": counts(results, "onnx"),
+    }
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "field.json": field,
     "nightly.json": nightly,
+    "large_model.json": large_model,
     "onnx_backend.json": onnx_backend,
+    "opencl_kernels.json": opencl_kernels,
+    "opencl_models.json": opencl_models,
     "sharing.json": sharing,
     "verification.json": verification,
     "site.json": site,

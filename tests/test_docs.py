@@ -22,8 +22,8 @@ PAGES = [
     *sorted((ROOT / "experiments").rglob("*.md")),
 ]
 
-FOREIGN = {"--tuner", "--spaces", "--per-space", "--resource-usage"}
-"""Flags of the public replay benchmark and of nvcc."""
+FOREIGN = {"--tuner", "--spaces", "--per-space", "--resource-usage", "--now", "--rm"}
+"""Flags of the public replay benchmark, of nvcc, systemctl and docker."""
 
 FOREIGN_FILES = {"replay_bench.py", "run_model.py", "siteconf.py"}
 """The public replay benchmark, what an export contains, PyCUDA's settings."""

@@ -75,6 +75,7 @@ HOMES = {
         "tuner/importers/onnx_in_torch.py",
         "tuner/importers/onnx_operators",
         "tuner/importers/torch.py",
+        "tuner/importers/pytorch",
     ),
     "transformers": ("tuner/importers/",),
     "xgboost": ("costmodel/xgb.py",),

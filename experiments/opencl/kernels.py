@@ -1,6 +1,6 @@
 """How many candidates of GPU spaces are right when they are executed, and which sabotages of them are seen?
 
-python experiments/opencl/kernels.py [-n CANDIDATES] [--json experiments/opencl/kernels.json]
+python experiments/opencl/kernels.py [-n CANDIDATES] [--json FILE]
 """
 
 from __future__ import annotations

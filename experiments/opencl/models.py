@@ -1,7 +1,7 @@
 """Whole models on PoCL: every task with a candidate of its space in it, outputs compared with ONNX Runtime's and with
 those that onnx ships.
 
-python experiments/opencl/models.py [MODEL ...] [--weights random original] [--json experiments/opencl/models.json]
+python experiments/opencl/models.py [MODEL ...] [--weights random original] [--json FILE]
 """
 
 from __future__ import annotations

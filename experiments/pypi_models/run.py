@@ -49,9 +49,10 @@ def check(path: Path) -> dict[str, Any]:
     from tuner import config as config_file
     from tuner.commands.prepare import RunContext, lowered
     from tuner.commands.rehearsal import rehearse
+    from tuner.commands.whole_model import assembled, export, to_run
     from tuner.devices import resolve
     from tuner.importers import model_inputs
-    from tuner.measure.models import TUNED, compare_models
+    from tuner.measure.models import TUNED, Timing, compare_models
     from tuner.process.interrupts import Interrupts
     from tuner.progress import Progress
 
@@ -65,12 +66,12 @@ def check(path: Path) -> dict[str, Any]:
         device = resolve.kind_of(target).open(run.opening())
         try:
             rehearse(run, device, model, graph)
-            library = run.work / "model.so"
-            device.assembly.assemble(graph, {}).export_library(str(library))
-            entries = device.entries(model, {TUNED: library}, BASELINES)
+            export(model, graph, assembled(model, graph, device.assembly, {}), run.work, target, {}, device.assembly)
+            entries = device.entries(model, {TUNED: to_run(model, run.work)}, BASELINES)
             inputs, more = (model_inputs(model.inputs, model.model_spec, seed) for seed in (0, 1))
             comparison = compare_models(
-                entries, device.references, inputs, run.work, target.threads, _COMPARE_S, 1, 0, lambda _: None,
+                entries, device.references, inputs, run.work, target.threads, Timing(lambda: _COMPARE_S, 1), 0,
+                lambda _: None,
                 more_inputs=more,
             )  # fmt: skip
         finally:

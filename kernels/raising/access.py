@@ -1,4 +1,4 @@
-"""Flat offsets as subscripts of arrays, tiles undone, and the order of reads and writes.
+"""Flat offsets as subscripts of arrays, with tiles undone.
 
 `normal` turns the statements of a trace into statements over subscripts, or says why not.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from kernels.raising.expressions import TRUE, Access, Condition, Expr, at_least_zero, both, rebuilt
+from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt
 from kernels.raising.integers import size_of, substituted
 from kernels.raising.ir import Operand
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import ONE, ZERO, Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.tiles import Untiled, tiles_of, untiled_of
 from kernels.raising.trace import CELL, RESULT, Nest, Statement, Trace
 
 MOST_STATEMENTS = 40
@@ -90,11 +90,11 @@ class Accesses:
             return None
 
         value = _bounds_undone(rebuilt(statement.value, change), untiled.undone)
-        plain = _untiled(statement, ())
+        plain = untiled_of(statement, ())
         original = {id(a): self._subscripts(a, plain) for a in accesses}
         return Normal(element, statement.target.type, value, untiled.loops, domain, untiled.tiles, statement, original)
 
-    def _subscripts(self, access: Access, untiled: _Untiled) -> tuple[Poly, ...]:
+    def _subscripts(self, access: Access, untiled: Untiled) -> tuple[Poly, ...]:
         """In counters of the source, or in those without tiles."""
         if access.base == RESULT:
             return ()
@@ -107,7 +107,7 @@ class Accesses:
             return tuple(Poly.of(symbol) for symbol in loops)
         return tuple(poly.substitute(untiled.undone) for poly in self._parted[id(access)])
 
-    def _in_tiles(self, statement: Statement, untiled: _Untiled, domain: isl.Set) -> isl.Set:
+    def _in_tiles(self, statement: Statement, untiled: Untiled, domain: isl.Set) -> isl.Set:
         """The iterations in the counters of the undone tiles; no two may become one."""
         counters = frozenset(statement.target.loops)
         forms = ", ".join(self.polyhedra.text(untiled.tiles[name], counters) for name in untiled.loops)
@@ -122,12 +122,12 @@ class Accesses:
     def delinearize(self, nests: Sequence[Nest], loose: Sequence[Statement]) -> None:
         """Find the dimensions of every array, from all its accesses."""
         self._parted: dict[int, tuple[Poly, ...]] = {}
-        self._untiled: dict[int, _Untiled] = {s.place: _untiled(s, ()) for s in loose}
+        self._untiled: dict[int, Untiled] = {s.place: untiled_of(s, ()) for s in loose}
         for nest in nests:
-            tiles = _tiles(nest.statements, self.trace.cells, self._stepped(nest))
-            self._untiled |= {s.place: _untiled(s, tiles) for s in nest.statements}
+            tiles = tiles_of(nest.statements, self.trace.cells, self._stepped(nest))
+            self._untiled |= {s.place: untiled_of(s, tiles) for s in nest.statements}
         statements = [s for nest in nests for s in nest.statements] + list(loose)
-        by_base: dict[str, list[tuple[Access, _Untiled]]] = {}
+        by_base: dict[str, list[tuple[Access, Untiled]]] = {}
         for statement in statements:
             untiled = self._untiled[statement.place]
             for access in [statement.target, *statement.value.loads()]:
@@ -182,7 +182,7 @@ class Accesses:
         access = replace(target, type=array.type, time=time, loops=(*target.loops, *symbols))
         self._parted[id(access)] = tuple(parts)
         filled = replace(statement, target=access, value=Expr("const", array.type, value=0), filled=None)
-        self._untiled[statement.place] = _untiled(filled, self._untiled[statement.place].applied)
+        self._untiled[statement.place] = untiled_of(filled, self._untiled[statement.place].applied)
         return filled
 
     def _stepped(self, nest: Nest) -> set[tuple[str, str, int]]:
@@ -201,7 +201,7 @@ class Accesses:
                         found.add((monomial[0], loop.symbol, factor))
         return found
 
-    def _dimensions(self, base: str, accesses: Sequence[tuple[Access, _Untiled]]) -> None:
+    def _dimensions(self, base: str, accesses: Sequence[tuple[Access, Untiled]]) -> None:
         kinds = {access.type for access, _ in accesses}
         if not kinds:
             return
@@ -239,7 +239,7 @@ class Accesses:
             self._parted[id(access)] = parts
 
     def _parts(
-        self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, _Untiled, Access]]
+        self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
     ) -> tuple[list[tuple[Poly, ...]], list[isl.Set]]:
         """The subscripts of every access by these strides, in counters of the source. Raises Abstained."""
         needs: list[isl.Set] = []
@@ -308,115 +308,6 @@ def _bounds_undone(value: Expr, undone: Mapping[str, Poly]) -> Expr:
     return rebuilt(value, change)
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """The counters `outer` and `inner` occur only as factor * outer + inner: `new`."""
-
-    outer: str
-    inner: str
-    factor: int
-    new: str
-
-
-@dataclass(frozen=True)
-class _Untiled:
-    """A statement's counters with tiles undone. `tiles`: each in counters of the source; `undone`: what to put in
-    place of inner ones."""
-
-    loops: tuple[str, ...]
-    tiles: Mapping[str, Poly]
-    undone: Mapping[str, Poly]
-    applied: tuple[_Tile, ...]
-
-
-def _untiled(statement: Statement, known: Sequence[_Tile]) -> _Untiled:
-    loops = list(statement.target.loops)
-    tiles = {symbol: Poly.of(symbol) for symbol in loops}
-    undone: dict[str, Poly] = {}
-    applied = []
-    for tile in known:
-        if tile.outer not in loops or tile.inner not in loops:
-            continue
-        poly = Poly.of(tile.new) - Poly.of(tile.outer) * tile.factor
-        undone = {name: p.substitute({tile.inner: poly}) for name, p in undone.items()} | {tile.inner: poly}
-        tiles[tile.new] = tiles.pop(tile.inner) + tiles.pop(tile.outer) * tile.factor
-        loops[loops.index(tile.inner)] = tile.new
-        loops.remove(tile.outer)
-        applied.append(tile)
-    return _Untiled(tuple(loops), {name: tiles[name] for name in loops}, undone, tuple(applied))
-
-
-def _tiles(
-    statements: Sequence[Statement], cells: Mapping[str, tuple[str, ...]], stepped: set[tuple[str, str, int]]
-) -> list[_Tile]:
-    """The tiles of a nest: the same for all its statements, so that what one writes is what another reads.
-
-    `stepped`: an outer counter, an inner one and a factor, where the source's inner counter begins at their product.
-    """
-    plain = {(outer, inner): factor for outer, inner, factor in stepped}
-    names = {symbol: symbol for pair in plain for symbol in pair}
-    found: list[_Tile] = []
-    counters = list(dict.fromkeys(symbol for s in statements for symbol in s.target.loops))
-    polys = [(set(s.target.loops), _polys(s)) for s in statements]
-    used = [cells[a.base] for s in statements for a in [s.target, *s.value.loads()] if a.base in cells]
-    changed = True
-    while changed:
-        changed = False
-        for outer, inner in itertools.permutations(counters, 2):
-            if any(outer in loops and inner not in loops for loops in used):
-                continue
-            those = [p for loops, some in polys if outer in loops and inner in loops for p in some]
-            factor = _tile_factor(those, outer, inner)
-            if factor is None or plain.get((outer, names.get(inner, inner))) != factor:
-                continue
-            tile = _Tile(outer, inner, factor, "v" + inner.lstrip("cv"))
-            found.append(tile)
-            names[tile.new] = names.get(inner, inner)
-            poly = Poly.of(tile.new) - Poly.of(outer) * factor
-            polys = [
-                (_merged(loops, tile), [p.substitute({inner: poly}) for p in some] if {outer, inner} <= loops else some)
-                for loops, some in polys
-            ]
-            used = [tuple(_merged(set(loops), tile)) for loops in used]
-            counters = [tile.new if c == inner else c for c in counters]
-            if not any(outer in loops for loops, _ in polys):
-                counters.remove(outer)
-            changed = True
-            break
-    return found
-
-
-def _merged(loops: set[str], tile: _Tile) -> set[str]:
-    return (loops - {tile.outer, tile.inner}) | {tile.new} if {tile.outer, tile.inner} <= loops else loops
-
-
-def _polys(statement: Statement) -> list[Poly]:
-    polys = [a.offset for a in [statement.target, *statement.value.loads()] if a.offset.terms]
-    for node in statement.value.walk():
-        if node.op == "index":
-            polys.append(node.value)
-        if isinstance(node.value, Condition):
-            polys.extend(leaf.poly for leaf in node.value.leaves if leaf.poly is not None)
-    return polys
-
-
-def _tile_factor(polys: Sequence[Poly], outer: str, inner: str) -> int | None:
-    found: set[int | None] = set()
-    for poly in polys:
-        try:
-            a, b = poly.coefficient(outer), poly.coefficient(inner)
-        except ValueError:
-            return None
-        if not a.terms and not b.terms:
-            continue
-        if not a.terms or not b.terms:
-            return None
-        quotient, rest = a.parted(b)
-        found.add(None if rest.terms else quotient.constant)
-    factor = found.pop() if len(found) == 1 else None
-    return factor if factor is not None and factor > 1 else None
-
-
 def _strides(offsets: Sequence[Poly], counters: set[str]) -> list[Poly]:
     found = {ONE: None}
     for offset in offsets:
@@ -454,113 +345,3 @@ def _chains(strides: Sequence[Poly]) -> list[tuple[Poly, ...]]:
             ):
                 found.append(chain)
     return found
-
-
-# --- order ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Order:
-    """Whether values read early are still those at the time of the store, and which statement depends on which."""
-
-    accesses: Accesses
-    statements: Sequence[Normal]
-
-    def __post_init__(self) -> None:
-        self._depth = max((len(a.time) for s in self.statements for a in self._all(s)), default=1)
-
-    def _all(self, s: Normal) -> list[Access]:
-        return [s.source.target, *s.source.value.loads()]
-
-    def check(self) -> None:
-        """Raises Abstained where a store lies between a load and the store of what was computed from it."""
-        for s in self.statements:
-            for load in dict.fromkeys(s.source.value.loads()):
-                for other in self.statements:
-                    if other.target.base == load.base and self._between(load, other, s):
-                        raise Abstained(
-                            Reason.MEMORY_ORDER,
-                            "a value is read, overwritten, and its old state used",
-                            load.line or s.line,
-                        )
-
-    def _between(self, load: Access, other: Normal, s: Normal) -> bool:
-        target = s.source.target
-        if self._same_iteration(load, other, s):
-            return False
-        uses = self._relation(load, target, [f"{c}_ = {c}" for c in load.loops])
-        written = self._same_place(
-            load, other.original[id(other.source.target)], other.source.target, s.original[id(load)]
-        )
-        before = written.intersect(self._earlier(load, other.source.target))
-        after = self._earlier(other.source.target, target)
-        return not before.apply_range(after).intersect(uses).is_empty()
-
-    def _same_iteration(self, load: Access, other: Normal, s: Normal) -> bool:
-        """The plain case: one store, in the loops of the load, after it, and it is the user."""
-        return other is s and load.loops == s.source.target.loops and load.time[:-1] == s.source.target.time[:-1]
-
-    def depends(self, first: Normal, second: Normal, fixed: Sequence[str]) -> bool:
-        """Whether an execution of `second` must come after one of `first`, in one iteration of the loops `fixed`."""
-        return any(not relation.is_empty() for relation in self.relations(first, second, fixed))
-
-    def relations(self, first: Normal, second: Normal, fixed: Sequence[str]) -> list[Any]:
-        found = []
-        for a in self._all(first):
-            for b in self._all(second):
-                if a.base != b.base or (a is not first.source.target and b is not second.source.target):
-                    continue
-                # at the time of the stores: `check` has moved the reads there
-                relation = self._same_place_of(first, a, second, b)
-                relation = relation.intersect(self._earlier(first.source.target, second.source.target))
-                for symbol in fixed:
-                    position = (first.source.target.loops.index(symbol), second.source.target.loops.index(symbol))
-                    relation = relation.equate(isl.dim_type.in_, position[0], isl.dim_type.out, position[1])
-                found.append(relation)
-        return found
-
-    def _same_place_of(self, first: Normal, a: Access, second: Normal, b: Access) -> isl.Map:
-        here, there = first.source.target, second.source.target
-        return self._places(here, first.original[id(a)], there, second.original[id(b)])
-
-    def _same_place(self, load: Access, written: Sequence[Poly], store: Access, read: Sequence[Poly]) -> isl.Map:
-        return self._places(load, read, store, written)
-
-    def _places(self, a: Access, a_subscripts: Sequence[Poly], b: Access, b_subscripts: Sequence[Poly]) -> isl.Map:
-        polyhedra = self.accesses.polyhedra
-        renamed = {c: Poly.of(c + "_") for c in b.loops}
-        counters = frozenset((*a.loops, *(c + "_" for c in b.loops)))
-        equal = [
-            f"{polyhedra.text(x, counters)} = {polyhedra.text(y.substitute(renamed), counters)}"
-            for x, y in zip(a_subscripts, b_subscripts, strict=True)
-        ]
-        return self._relation(a, b, equal)
-
-    def _relation(self, a: Access, b: Access, constraints: Sequence[str]) -> isl.Map:
-        polyhedra = self.accesses.polyhedra
-        before, after = polyhedra.set_of(a.loops, a.when), polyhedra.set_of(b.loops, b.when)
-        inside, outside = ", ".join(a.loops), ", ".join(c + "_" for c in b.loops)
-        text = f"{polyhedra.header()}{{ [{inside}] -> [{outside}] : {' and '.join(constraints) or '0 = 0'} }}"
-        return isl.Map(text).intersect_domain(before).intersect_range(after)
-
-    def _earlier(self, a: Access, b: Access) -> isl.Map:
-        """Executions of a and later ones of b: at the first place where their times differ, a's is less."""
-        ways: list[str] = []
-        equal: list[str] = []
-        for x, y in itertools.zip_longest(a.time, b.time):
-            if x is None or y is None:
-                break
-            if isinstance(x, int) and isinstance(y, int):
-                if x != y:
-                    if x < y:
-                        ways.append(" and ".join(equal) or "0 = 0")
-                    break
-                continue
-            ways.append(" and ".join([*equal, f"{x} < {y}_"]))
-            equal.append(f"{x} = {y}_")
-        body = " or ".join(f"({way})" for way in ways) or "1 = 0"
-        inside, outside = ", ".join(a.loops), ", ".join(c + "_" for c in b.loops)
-        return isl.Map(f"{self.accesses.polyhedra.header()}{{ [{inside}] -> [{outside}] : {body} }}")
-
-
-__all__ = ["MOST_STATEMENTS", "TRUE", "Accesses", "Array", "Element", "Normal", "Order"]

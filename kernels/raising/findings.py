@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernels.raising.access import Accesses
-from kernels.raising.expressions import Condition, at_least_zero, both, negated
+from kernels.raising.composites import composite
+from kernels.raising.expressions import Condition, both, negated
 from kernels.raising.integers import Requirement
 from kernels.raising.ir import Function
+from kernels.raising.joining import joined
 from kernels.raising.mirror import without_mirrors
-from kernels.raising.ops import Operation, joined, operations
-from kernels.raising.patterns import Label, composite, label
+from kernels.raising.ops import Operation, operations
+from kernels.raising.patterns import Label, label
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import Poly, TooManyTerms
 from kernels.raising.reasons import Abstained, Reason
-from kernels.raising.trace import CELL, RESULT, Nest, Trace, trace
+from kernels.raising.trace import Nest, Trace, trace
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class _Analyser:
         self.polyhedra = Polyhedra(bits, traced.bounds)
         self.accesses = Accesses(traced, self.polyhedra)
         self.findings: list[tuple[int, Finding]] = []
+        self.barriers = list(traced.barriers)
 
     def run(self) -> Analysis:
         function = self.trace.function
@@ -105,6 +108,7 @@ class _Analyser:
                     trouble = raised
             if trouble is not None:
                 problem = problem or trouble
+                self.barriers.append(nest.place)
                 self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
         loose: list[Operation] = []
         for statement in self.accesses.loose:
@@ -112,10 +116,20 @@ class _Analyser:
                 loose += operations(self.accesses, [statement])
             except Abstained as raised:
                 problem = problem or raised
-        ops = joined(sorted([*found, *loose], key=lambda op: op.place))
-        self._label(ops)
+        ops: list[Operation] = []
+        for some in self._segments(sorted([*found, *loose], key=lambda op: op.place)):
+            together = joined(some)
+            self._label(together)
+            ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
         return Analysis(function, ordered, ops, self.accesses, self._texts(), problem)
+
+    def _segments(self, ops: Sequence[Operation]) -> list[list[Operation]]:
+        """Operations between which nothing unknown happens."""
+        segments: dict[int, list[Operation]] = {}
+        for op in ops:
+            segments.setdefault(sum(place < op.place for place in self.barriers), []).append(op)
+        return list(segments.values())
 
     def _note(self, place: int, finding: Finding) -> None:
         self.findings.append((place, finding))
@@ -175,7 +189,23 @@ class _Analyser:
         for holds in self.polyhedra.assumed_sets:
             text = str(holds.gist(self.polyhedra.context_of_types())).partition("{")[2].strip(" }").strip(": ")
             texts.append(re.sub(r"\bm\d+\b", lambda found: spelt.get(found[0], found[0]), text))
-        return list(dict.fromkeys(texts))
+        return list(dict.fromkeys([*texts, *self._overlaps(names)]))
+
+    def _overlaps(self, names: Mapping[str, str]) -> list[str]:
+        """Which arrays must lie apart."""
+        exclusive = {a.name for a in self.trace.function.arguments if a.noalias}
+        statements = [s for nest in self.trace.nests for s in nest.statements] + self.trace.loose
+        written = {s.target.base for s in statements} & self.accesses.arrays.keys()
+        texts = []
+        for base in sorted(written):
+            others = [
+                names.get(o, o.lstrip("%@"))
+                for o in self.accesses.arrays
+                if o != base and not (o in written and o < base) and not {o, base} & exclusive
+            ]
+            if others:
+                texts.append(f"{names.get(base, base.lstrip('%@'))} does not overlap {', '.join(sorted(others))}")
+        return texts
 
     def _names(self) -> dict[str, str]:
         return {a.name: a.label for a in self.trace.function.arguments}
@@ -244,6 +274,3 @@ def _condition_text(condition: Condition, names: Mapping[str, str]) -> str:
 def _left_alone(function: str, problem: Abstained, lines: tuple[int, ...]) -> Finding:
     where = (problem.line,) if problem.line else lines
     return Finding(function, "", problem.detail, where, str(problem.reason))
-
-
-__all__ = ["CELL", "RESULT", "Analysis", "Finding", "Poly", "analyse", "at_least_zero"]

@@ -22,6 +22,19 @@ from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.sizes import Sized
+from kernels.raising.tensor_operators import (
+    CASTS,
+    COMBINED,
+    NEUTRAL,
+    OPERATORS,
+    REDUCERS,
+    bounds,
+    box_text,
+    called,
+    compared,
+    membership,
+    neutral_of,
+)
 from kernels.raising.trace import CELL, RESULT
 
 _TYPES = {"float": "float32", "double": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64"}
@@ -31,13 +44,14 @@ MOST_BYTES = 1 << 34
 @dataclass(frozen=True)
 class Tensor:
     """An argument of the raised function: the C argument's name and position, its shape and dtype. Scalars have the
-    shape (1,)."""
+    shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there."""
 
     name: str
     position: int
     shape: tuple[int, ...]
     dtype: str
     scalar: bool = False
+    reached: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,12 @@ def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bo
     """
     if analysis.problem is not None:
         raise analysis.problem
+    known = ("i32", "i64", "float", "double", "ptr")
+    kinds = [argument.type for argument in analysis.function.arguments]
+    other = next((kind for kind in kinds if kind not in known), None)
+    if other is not None or analysis.function.result not in ("void", *known[:-1]):
+        words = other or analysis.function.result
+        raise Abstained(Reason.TYPE, f"an argument or a value of the type {words[:40]}", analysis.function.line)
     if not analysis.operations:
         raise Abstained(Reason.NO_STORE, "a function without loops that store anything", analysis.function.line)
     return _Raiser(analysis, Sized(analysis, sizes), allow_reassociation).run()
@@ -72,6 +92,7 @@ class _Raiser:
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.first: dict[str, int] = {}
+        self.reached: dict[str, int] = {}
 
     def run(self) -> Raised:
         ops = self.analysis.operations
@@ -158,6 +179,17 @@ class _Raiser:
         if low < 0:
             raise Abstained(Reason.SUBSCRIPT, "a subscript below the start of its array")
         self.first[element.base] = max(self.first.get(element.base, 1), high + 1)
+        if not element.base.startswith(CELL):
+            self._reach_flat(element, loops, domain)
+
+    def _reach_flat(self, element: Element, loops: Sequence[str], domain: isl.Set) -> None:
+        """Note the last element, counted from the array's start."""
+        extents = [self.sized.number(extent) for extent in self.accesses.arrays[element.base].extents]
+        flat = element.subscripts[0]
+        for poly, extent in zip(element.subscripts[1:], extents, strict=True):
+            flat = flat * extent + poly
+        last = self._range(flat, loops, domain)[1]
+        self.reached[element.base] = max(self.reached.get(element.base, 1), last + 1)
 
     def _range(self, poly: Poly, loops: Sequence[str], domain: isl.Set) -> tuple[int, int]:
         value = poly.substitute(self.sized.values)
@@ -200,7 +232,10 @@ class _Raiser:
                 "a local array that is read before it is written" if base.startswith(("%", CELL)) else "a global array"
             )
             raise Abstained(Reason.POINTER, words)
-        return Tensor(base, self.places[base][0], self.shapes[base], _TYPES[self.accesses.arrays[base].type])
+        return Tensor(
+            base, self.places[base][0], self.shapes[base], _TYPES[self.accesses.arrays[base].type],
+            reached=self.reached.get(base, 1),
+        )  # fmt: skip
 
     def _is_whole(self, op: Operation) -> bool:
         """Whether every element of the target is written."""
@@ -265,14 +300,14 @@ class _Body:
     def _is_plain(self) -> bool:
         """Whether the reduction itself is the result."""
         op = self.op
-        zero = op.start is not None and op.start.op == "const" and op.start.value == _NEUTRAL.get(op.combine)
+        zero = op.start is not None and op.start.op == "const" and op.start.value == NEUTRAL.get(op.combine)
         return self.whole and zero and op.finish is None
 
     def _finished(self, reduced: Any, at: Sequence[Any], env: Mapping[str, Any]) -> Any:
         op = self.op
         start = self.tensors[op.target.base](*at) if op.start is None else self.value(op.start, env)
-        neutral = op.start is not None and op.start.op == "const" and op.start.value == _NEUTRAL.get(op.combine)
-        total = reduced if neutral else _COMBINED[op.combine](start, reduced)
+        neutral = op.start is not None and op.start.op == "const" and op.start.value == NEUTRAL.get(op.combine)
+        total = reduced if neutral else COMBINED[op.combine](start, reduced)
         return total if op.finish is None else self.value(op.finish, env, total)
 
     def _reduced(self) -> te.Tensor | None:
@@ -280,9 +315,9 @@ class _Body:
         domain = raiser.sized.at(op.domain)
         if domain.is_empty():
             return None
-        ranges = {c: _bounds(domain, op.loops.index(c)) for c in op.loops}
+        ranges = {c: bounds(domain, op.loops.index(c)) for c in op.loops}
         axes = {c: te.reduce_axis((0, ranges[c][1] - ranges[c][0] + 1), c) for c in op.reduced}
-        box = isl.Set(_box_text(op.loops, ranges))
+        box = isl.Set(box_text(op.loops, ranges))
         exact = box.is_subset(domain)
 
         def term(*at: Any) -> Any:
@@ -290,13 +325,13 @@ class _Body:
             value = self.value(op.value, env)
             guards = []
             if not exact:
-                guards.append(_membership(domain.gist(box), op.loops, env))
+                guards.append(membership(domain.gist(box), op.loops, env))
             if not self.whole:
                 guards.append(self._inside(at))
             if guards:
-                neutral = _neutral(op.combine, self.dtype)
+                neutral = neutral_of(op.combine, self.dtype)
                 value = tirx.if_then_else(tirx.all(*guards), value, neutral)
-            return _REDUCERS[op.combine](value, list(axes.values()))
+            return REDUCERS[op.combine](value, list(axes.values()))
 
         return te.compute(self.shape, term, "reduced")
 
@@ -322,7 +357,7 @@ class _Body:
     def _inside(self, at: Sequence[Any]) -> Any:
         """Whether the element at this place is written."""
         cover = self.raiser.sized.at(self.op.cover)
-        parts = [_membership(cover, self.op.kept, self._counters(at))] if self.op.kept else []
+        parts = [membership(cover, self.op.kept, self._counters(at))] if self.op.kept else []
         for index, poly in zip(at, self.op.target.subscripts, strict=False):
             constant = poly.substitute(self.raiser.sized.values).constant
             if constant is not None:
@@ -355,11 +390,11 @@ class _Body:
             return tirx.if_then_else(self._condition(expr.value, env, reduced), a, b)
         args = [self.value(arg, env, reduced) for arg in expr.args]
         if expr.op == "call":
-            return _called(expr.value, args)
-        if expr.op in _CASTS:
+            return called(expr.value, args)
+        if expr.op in CASTS:
             return args[0].astype(kind)
-        if expr.op in _OPERATORS:
-            return _OPERATORS[expr.op](*args)
+        if expr.op in OPERATORS:
+            return OPERATORS[expr.op](*args)
         raise Abstained(Reason.OPERATOR, f"the operator {expr.op} is not raised")
 
     def _index(self, poly: Poly, env: Mapping[str, Any]) -> Any:
@@ -387,83 +422,7 @@ class _Body:
             return value >= 0 if kind == "ge" else value.equal(0) if kind == "eq" else tirx.NE(value, 0)
         assert condition.value is not None
         a, b = (self.value(arg, env, reduced) for arg in condition.value.args)
-        return _compared(condition.value.value, a, b)
-
-
-_CASTS = ("sext", "trunc", "sitofp", "fpext", "fptrunc", "fptosi")
-_OPERATORS: Mapping[str, Callable[..., Any]] = {
-    "fadd": lambda a, b: a + b, "fsub": lambda a, b: a - b, "fmul": lambda a, b: a * b, "fdiv": lambda a, b: a / b,
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-    "fneg": lambda a: -a, "neg": lambda a: -a,
-}  # fmt: skip
-_NEUTRAL: Mapping[str, float] = {"add": 0, "mul": 1}
-_COMBINED: Mapping[str, Callable[[Any, Any], Any]] = {
-    "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "max": tirx.max, "min": tirx.min,
-}  # fmt: skip
-_PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), "product")
-_REDUCERS: Mapping[str, Callable[..., Any]] = {"add": te.sum, "mul": _PRODUCT, "max": te.max, "min": te.min}
-
-
-def _neutral(combine: str, dtype: str) -> Any:
-    if combine in _NEUTRAL:
-        return tirx.const(_NEUTRAL[combine], dtype)
-    return te.min_value(dtype) if combine == "max" else te.max_value(dtype)
-
-
-def _called(name: str, args: Sequence[Any]) -> Any:
-    simple = {
-        "exp": te.exp, "log": te.log, "sqrt": te.sqrt, "tanh": te.tanh, "sin": te.sin, "cos": te.cos, "fabs": te.abs,
-        "floor": te.floor, "ceil": te.ceil, "erf": te.erf, "pow": te.power, "abs": te.abs,
-    }  # fmt: skip
-    if name in simple:
-        return simple[name](*args)
-    if name in ("maxnum", "smax"):
-        return tirx.max(*args)
-    if name in ("minnum", "smin"):
-        return tirx.min(*args)
-    raise Abstained(Reason.OPERATOR, f"the function {name} is not raised")
-
-
-def _compared(predicate: str, a: Any, b: Any) -> Any:
-    """An ordered comparison, or the negation of one: exact for NaNs."""
-    plain = {"eq": lambda: a.equal(b), "ne": lambda: tirx.NE(a, b), "gt": lambda: a > b, "ge": lambda: a >= b,
-             "lt": lambda: a < b, "le": lambda: a <= b}  # fmt: skip
-    opposite = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt", "ne": "eq"}
-    if predicate in ("eq", "ne"):
-        return plain[predicate]()
-    sign, rest = predicate[0], predicate[1:]
-    if sign in ("o", "s") and rest in plain and not (sign == "o" and rest == "ne"):
-        return plain[rest]()
-    if sign == "u" and rest in opposite and str(a.dtype).startswith("float"):
-        return plain["ne"]() if rest == "ne" else tirx.Not(plain[opposite[rest]]())
-    raise Abstained(Reason.OPERATOR, f"the comparison {predicate} is not raised")
-
-
-def _bounds(domain: isl.Set, position: int) -> tuple[int, int]:
-    return int(domain.dim_min_val(position).to_python()), int(domain.dim_max_val(position).to_python())
-
-
-def _box_text(loops: Sequence[str], ranges: Mapping[str, tuple[int, int]]) -> str:
-    bounds = " and ".join(f"{low} <= {c} <= {high}" for c, (low, high) in ranges.items())
-    return f"{{ [{', '.join(loops)}] : {bounds or '0 = 0'} }}"
-
-
-def _membership(domain: isl.Set, loops: Sequence[str], env: Mapping[str, Any]) -> Any:
-    """Whether counters are in a set. Raises Abstained where the set is not one of plain inequalities."""
-    ways = []
-    for part in domain.get_basic_sets():
-        if part.dim(isl.dim_type.div):
-            raise Abstained(Reason.SUBSCRIPT, "iterations that are no plain inequalities")
-        literals = []
-        for constraint in part.get_constraints():
-            total: Any = tirx.const(int(constraint.get_constant_val().to_python()), "int32")
-            for position, name in enumerate(loops):
-                factor = int(constraint.get_coefficient_val(isl.dim_type.set, position).to_python())
-                if factor:
-                    total = total + env[name] * factor
-            literals.append(total.equal(0) if constraint.is_equality() else total >= 0)
-        ways.append(tirx.all(*literals) if literals else tirx.const(True, "bool"))
-    return tirx.any(*ways) if ways else tirx.const(False, "bool")
+        return compared(condition.value.value, a, b)
 
 
 def _is_call(op: Operation) -> bool:

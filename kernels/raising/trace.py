@@ -75,12 +75,14 @@ class Nest:
     loop: Loop
     statements: list[Statement] = field(default_factory=list)
     problem: Abstained | None = None
+    place: int = 0
 
 
 @dataclass
 class Trace:
     """`bounds`: by loop symbol, what holds in its body. `cells`: the loops that a cell has an element for. `problem`:
-    why what stands outside of loops is not known. `loose` are its stores."""
+    why what stands outside of loops is not known. `loose` are its stores, `barriers` the places of what is
+    not known."""
 
     function: Function
     flow: Flow
@@ -90,6 +92,7 @@ class Trace:
     loose: list[Statement]
     problem: Abstained | None
     cells: dict[str, tuple[str, ...]]
+    barriers: list[int]
 
     @property
     def requirements(self) -> list[Requirement]:
@@ -126,6 +129,7 @@ class _Tracer:
         self.loop: Loop | None = None
         self.problem: Abstained | None = None
         self.nests: list[Nest] = []
+        self.barriers: list[int] = []
 
     def run(self) -> Trace:
         self._assumptions()
@@ -134,7 +138,7 @@ class _Tracer:
         self._region(None, (), TRUE)
         return Trace(
             self.function, self.flow, self.integers, self.bounds, self.nests, loose, self.problem,
-            {cell.base: cell.loops for cell in self.cells.values()},
+            {cell.base: cell.loops for cell in self.cells.values()}, self.barriers,
         )  # fmt: skip
 
     # --- regions: the blocks of a function or a loop, inner loops as wholes
@@ -224,6 +228,8 @@ class _Tracer:
         if self.loop is not None:
             raise problem
         self.problem = self.problem or problem
+        self.clock += 1
+        self.barriers.append(self.clock)
 
     # --- loops
 
@@ -238,7 +244,8 @@ class _Tracer:
                     self.edges[block, target] = local
 
     def _nest(self, loop: Loop, time: tuple[int | str, ...], when: Condition) -> None:
-        nest = Nest(loop)
+        self.clock += 1
+        nest = Nest(loop, place=self.clock)
         self.nests.append(nest)
         before, self.statements = self.statements, []
         noted = len(self.integers.requirements)
@@ -500,14 +507,14 @@ class _Tracer:
                     self._trouble(problem)
         terminator = block.terminator
         if terminator.opcode == "ret" and terminator.operands:
-            self._returned(terminator, (*time, self.clock + 1))
+            self._returned(terminator, (*time, self.clock + 1), full)
 
-    def _returned(self, terminator: Instruction, time: tuple[int | str, ...]) -> None:
+    def _returned(self, terminator: Instruction, time: tuple[int | str, ...], when: Condition) -> None:
         [operand] = terminator.operands
         self.clock += 1
-        if self.integers.of(operand) is not None:
-            return
         try:
+            if when != TRUE:
+                raise Abstained(Reason.CONTROL, "a value that is returned from several places", terminator.line)
             value = self._value(operand)
         except Abstained as problem:
             self._trouble(problem)

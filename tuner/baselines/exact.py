@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
+from tuner.importers.pytorch.decompositions import GROUPED
 from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
 NOISY_RUNS = 3
+_ROWS = (list, tuple)
 
 
 class ExactWorker:
@@ -77,9 +79,18 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[Any]) -> list[Ar
             result = module(*wide)
     finally:
         torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
-    leaves = tree_leaves(mode.lifted(result))
-    arrays = [leaf.numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    return [np.array(array, order="C") for value in arrays for array in flat_arrays(value)]
+    return [np.array(array, order="C") for array in _arrays(mode.lifted(result))]
+
+
+def _arrays(result: Any) -> list[Array]:
+    """What a module returned, as arrays in order. A mapping of tensors is one of PyTorch, any other a map of ONNX."""
+    if isinstance(result, torch.Tensor):
+        return [result.numpy()]
+    if isinstance(result, Mapping) and all(isinstance(v, (torch.Tensor, Mapping, *_ROWS)) for v in result.values()):
+        return [array for value in result.values() for array in _arrays(value)]
+    if isinstance(result, _ROWS):
+        return [array for value in result for array in _arrays(value)]
+    return flat_arrays(result)
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -101,6 +112,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             change = self.lifted if _moves(func) else self._noisy
             operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
             args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
+        func = GROUPED.get(str(func), func)
         return tree_map(self.lifted, func(*args, **kwargs))
 
     def lifted(self, value: Any) -> Any:

@@ -17,6 +17,9 @@ from tuner.errors import OutputError
 
 ORIGINAL_SUFFIX = "__original"
 
+_ORIGINAL, _GUARD = "tuner-original.o", "tuner-guard.o"
+"""Parts of the object; no C function has such a name."""
+
 _TYPES = {"i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t", "float": "float", "double": "double",
           "ptr": "void*", "void": "void"}  # fmt: skip
 _CODES = {"int": 0, "float": 2}
@@ -93,7 +96,7 @@ def source(c: Mapping[str, Any], threads: int) -> str:
     ]
     for number, tensor in enumerate(tensors[inputs:], inputs):
         if tensor["position"] >= 0:
-            copy = f"memcpy(a{tensor['position']}, copies[{number}], {_bytes(tensor)})"
+            copy = f"memcpy(a{tensor['position']}, copies[{number}], {_reached(tensor)})"
             body.append(f"  if (code == 0 && copies[{number}]) {copy};")
     body += [
         f"  for (int i = 0; i < {len(tensors)}; ++i) free(copies[i]);",
@@ -116,7 +119,7 @@ def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     sizes: dict[int, int] = {}
     for tensor in [*c["inputs"], *c["outputs"]]:
         if tensor["position"] >= 0 and not tensor["scalar"]:
-            sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _bytes(tensor))
+            sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _reached(tensor))
     written = {t["position"] for t in c["outputs"]}
     pairs = [(a, b) for a in sizes for b in sizes if a < b and {a, b} & written]
     return doubts + [f"overlap(a{a}, {sizes[a]}, a{b}, {sizes[b]})" for a, b in pairs]
@@ -143,10 +146,12 @@ def _given(
             f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
             f"ready &= copies[{number}] != NULL; }}",
         ]
+    # a kernel may read the whole shape, and the argument may end at the last element that the function reads
+    doubt = f"!is_aligned(a{position})" if _reached(tensor) == size else "1"
     return [
         f"  data[{number}] = a{position};",
-        f"  if (!is_aligned(a{position})) {{ data[{number}] = copies[{number}] = room({size}); "
-        f"ready &= copies[{number}] != NULL; if (copies[{number}]) memcpy(copies[{number}], a{position}, {size}); }}",
+        f"  if ({doubt}) {{ data[{number}] = copies[{number}] = room({size}); ready &= copies[{number}] != NULL; "
+        f"if (copies[{number}]) memcpy(copies[{number}], a{position}, {_reached(tensor)}); }}",
     ]
 
 
@@ -164,6 +169,11 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
     return size
 
 
+def _reached(tensor: Mapping[str, Any]) -> int:
+    """Bytes to the last element that the function accesses: what lies behind may be somebody else's."""
+    return min(int(tensor["reached"]) * _BITS[tensor["dtype"]] // 8, _bytes(tensor))
+
+
 def write(
     folder: Path, c: Mapping[str, Any], threads: int, build_original: Callable[[Path], None], runtime: Sequence[Path]
 ) -> tuple[Path, Path]:
@@ -174,7 +184,7 @@ def write(
     """
     name = c["function"]
     (folder / f"{name}.c").write_text(source(c, threads), encoding="ascii")
-    build_original(folder / "original.o")
+    build_original(folder / _ORIGINAL)
     renamed = f"{name}{ORIGINAL_SUFFIX}"
     objcopy = shutil.which("objcopy")
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -185,14 +195,14 @@ def write(
     libraries = [f"-L{path.parent}" for path in runtime] + [f"-l:{path.name}" for path in runtime]
     paths = ["-Wl,-rpath,$ORIGIN", *(f"-Wl,-rpath,{path.parent}" for path in runtime)]
     for command in (
-        [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", "original.o"],
-        [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", "guard.o"],
-        [compiler, "-r", "-nostdlib", "guard.o", "original.o", "-o", f"{name}.o"],
+        [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", _ORIGINAL],
+        [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", _GUARD],
+        [compiler, "-r", "-nostdlib", _GUARD, _ORIGINAL, "-o", f"{name}.o"],
         [compiler, "-shared", f"{name}.o", "model.so", "-o", f"lib{name}.so", *libraries, *paths, "-lm"],
     ):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:
             raise OutputError(f"{folder / name}: cannot be linked: {done.stderr.strip()[-300:]}")
-    for rest in ("original.o", "guard.o"):
+    for rest in (_ORIGINAL, _GUARD):
         (folder / rest).unlink()
     return folder / f"lib{name}.so", folder / f"{name}.o"

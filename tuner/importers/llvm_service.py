@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class LlvmService:
             name = "result" if tensor.position < 0 else labels[tensor.position]
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
-                "scalar": tensor.scalar,
+                "scalar": tensor.scalar, "reached": tensor.reached,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
@@ -70,6 +71,8 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
         raise ModelError(
             name or "model.function", "there is no such function" if name else "no function is named", near
         )
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ModelError(name[:80], "not the name of a C function", "only such names can be put back behind a symbol")
     function = functions[name]
     numbers = [a for a in function.arguments if a.type.startswith("i")]
     known = {a.label: a.name for a in numbers}

@@ -55,6 +55,14 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
 
     Raises ModelError naming the operator or the input that stands in the way.
     """
+    try:
+        return _loaded(model_spec)
+    except OSError as error:  # large tensors are read when they are needed
+        why = f"its external data cannot be read: {error.strerror}"
+        raise ModelError(model_spec["source"], why, "leave the model's files as they are while it is tuned") from error
+
+
+def _loaded(model_spec: Mapping[str, Any]) -> ImportedModel:
     from tuner.importers.onnx_plan import planned
     from tuner.importers.onnx_relax.importer import known_operators
 

@@ -24,6 +24,22 @@ class RuntimeAnswers:
         return True
 
 
+def answered(question: str, path: str) -> Any:
+    """The answer of this process; None where the runtime refuses the model, or is not installed."""
+    try:
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    except ImportError:
+        return None
+    refusals = (
+        errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException,
+        RuntimeError, ValueError, TypeError,
+    )  # fmt: skip
+    try:
+        return getattr(RuntimeAnswers(), f"op_{question}")(path)
+    except refusals:
+        return None
+
+
 def _session(path: str, optimized: bool) -> Any:
     import onnxruntime
 

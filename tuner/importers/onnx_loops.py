@@ -6,8 +6,9 @@ import onnx
 from onnx import helper
 
 from tuner.importers.onnx_clean import read_by
+from tuner.importers.onnx_fold import try_to_infer
 from tuner.importers.onnx_parts import types_of
-from tuner.importers.onnx_shapes import infer, known_shapes
+from tuner.importers.onnx_shapes import known_shapes
 
 
 def kept_by_loops(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
@@ -39,7 +40,7 @@ def _kept(
     own |= {name for node in body.node for name in node.output}
     captured = dict.fromkeys(name for node in body.node for name in read_by(node) if name in types and name not in own)
     trip.graph.input.extend(helper.make_value_info(name, types[name]) for name in captured)
-    infer(trip)
+    try_to_infer(trip)
     shapes = known_shapes(trip.graph)
     before = known_shapes(onnx.GraphProto(input=[helper.make_value_info(name, types[name]) for name in states]))
     returned = [output.name for output in trip.graph.output[1:]]

@@ -74,6 +74,7 @@ def _in_parts(model: onnx.ModelProto, source: str, out: Mapping[int, KeptOut]) -
         why = f"operator {first.node} is not supported: {first.reason}"
         raise ModelError(source, why, "no part of the model is left that can be tuned")
     _require_types(graph, tuned, source)
+    _require_numbers(graph, parts, next(iter(out.values())), source)
     module = to_relax(side_by_side(model, tuned), source)
     crossing = dict(zip((name for part in tuned for name in part.outputs), _results(module), strict=True))
     segments = tuple(
@@ -91,6 +92,19 @@ def _require_types(graph: onnx.GraphProto, tuned: Sequence[Part], source: str) -
     for node in graph.node:
         if unknown.intersection(node.output):
             raise _Untyped(source, node, "the type of what it makes is not known before the model runs")
+
+
+def _require_numbers(graph: onnx.GraphProto, parts: Sequence[Part], first: KeptOut, source: str) -> None:
+    """Raise ModelError where parts exchange tensors of a type that numpy has not: `first` is what divides them."""
+    types = types_of(graph)
+    given = {value.name for value in graph.input}
+    for name in (name for part in parts if part.cut.tuned for name in (*part.inputs, *part.outputs)):
+        code = types[name].tensor_type.elem_type if name in types else 0
+        dtype = helper.tensor_dtype_to_np_dtype(code) if code else np.dtype("float32")
+        if dtype.kind not in "biuf":
+            why = f"operator {first.node} is not supported: {first.reason}"
+            what = "is" if name in given else "would be handed from part to part"
+            raise ModelError(source, why, f"and what is around it cannot be tuned: {name!r} {what} in {dtype}")
 
 
 def _results(module: Any) -> Iterator[onnx.TypeProto]:

@@ -6,12 +6,14 @@ Without ONNX Runtime nothing of it is known.
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
+from tuner.importers.onnx_answers import answered
 from tuner.importers.onnx_clean import read_by
 from tuner.importers.onnx_fold import try_to_infer
 from tuner.importers.onnx_loops import kept_by_loops
@@ -101,6 +103,8 @@ def _asked(question: str, model: bytes) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".onnx", prefix="tuner-") as file:
         file.write(model)
         file.flush()
+        if multiprocessing.current_process().daemon:  # a child already, which may not have children
+            return answered(question, file.name)
         with Child("tuner.importers.onnx_answers:RuntimeAnswers", limits=for_compilers()) as child:
             try:
                 return child.call(question, _ANSWER_S, path=file.name)

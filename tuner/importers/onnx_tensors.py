@@ -6,6 +6,7 @@ inliner. They are given `light` copies, in which large tensors are inputs.
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,9 @@ def array_of(tensor: onnx.TensorProto) -> NDArray[Any]:
         return numpy_helper.to_array(tensor)
     path, offset = place_of(tensor)
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    values = np.fromfile(path, np.uint8, math.prod(tensor.dims) * dtype.itemsize, offset=offset)
+    values = np.fromfile(path, np.uint8, bytes_of(tensor), offset=offset)
+    if values.nbytes < bytes_of(tensor):
+        raise OSError(errno.EIO, "shorter than when it was checked", path)
     return values.view(dtype).reshape(tuple(tensor.dims))
 
 

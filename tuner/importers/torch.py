@@ -20,12 +20,12 @@ try:
 except ModuleNotFoundError as error:
     raise MissingPackage("torch", "a PyTorch model", "torch") from error
 
-from tuner.importers.torch_adapted import adapted
-from tuner.importers.torch_export import exported, is_recurrent
-from tuner.importers.torch_export import to_onnx as program_in_onnx
-from tuner.importers.torch_inputs import CallLayout, Tensors, bare_layout, layout_of, shaped, value_range
-from tuner.importers.torch_norms import settle_batch_norms
-from tuner.importers.torch_source import made
+from tuner.importers.pytorch.adapted import adapted
+from tuner.importers.pytorch.export import exported, is_recurrent
+from tuner.importers.pytorch.export import to_onnx as program_in_onnx
+from tuner.importers.pytorch.inputs import CallLayout, Tensors, bare_layout, layout_of, shaped, value_range
+from tuner.importers.pytorch.norms import settle_batch_norms
+from tuner.importers.pytorch.source import made
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +73,7 @@ def _in_relax(
 ) -> tuple[Any, ModelPlan | None, list[str]]:
     """The program as relax, with a note where it comes by way of ONNX, and a plan where a part of it stays with ONNX
     Runtime then. Raises ModelError with both ways' reasons."""
-    from tuner.importers.torch_relax import to_relax
+    from tuner.importers.pytorch.relax import to_relax
 
     if is_recurrent(program):
         try:

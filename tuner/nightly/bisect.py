@@ -89,7 +89,8 @@ class Evidence:
         said = [f"{series}: {percent(apart)} from good to bad"]
         if series == CODE and None not in hashes and hashes[0] != hashes[1]:
             return cls(good, bad, None, [*said, "decided by the instructions of the rebuilt code"])
-        return cls(good, bad, series, [*said, "decided by times paired with the reference"])
+        how = "what is found with each seed" if series == SPACE else "times paired with the reference"
+        return cls(good, bad, series, [*said, f"decided by {how}"])
 
     def is_bad(self, one: Measured) -> bool | None:
         """Whether what was measured is like the bad end; None where it is like neither."""

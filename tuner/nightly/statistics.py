@@ -170,7 +170,8 @@ class Level:
 @dataclass(frozen=True)
 class Suspicion:
     """What one night says of a series. `change`: from the level; `needed`: what it was held against; `by_step`: several
-    nights show it, not tonight alone. `suspect`: it is beyond, and needs a second run."""
+    nights show it, not tonight alone. `suspect`: it is beyond, and needs a second run. `young`: the noise
+    of the series is not known yet."""
 
     base: float
     change: float
@@ -179,10 +180,11 @@ class Suspicion:
     suspect: bool
     by_step: bool = False
     sentence: str = ""
+    young: bool = False
 
     @property
     def too_noisy(self) -> bool:
-        return self.threshold > TOO_NOISY
+        return self.threshold > TOO_NOISY and not self.young
 
 
 def suspicion(
@@ -200,7 +202,7 @@ def suspicion(
     if bool(jumps(past, now, limits)):
         return Suspicion(base, change, limit, limit, True)
     if not bool(steps(past, now, limits)):
-        return Suspicion(base, change, limit, limit, False)
+        return Suspicion(base, change, limit, limit, False, young=len(noise) < FEW)
     point = is_change_point([*values, tonight])
     size = step_size(past, tonight)
     before = float(level(past[: 1 - TAIL]))

@@ -243,7 +243,8 @@ def _unsuspected(series: str, value: float, told: Suspicion, interval: tuple[flo
     if told.too_noisy:
         said = (f"too noisy to tell a change of 5 %: this series' threshold is {told.threshold:.1%}",)
         return _finding(series, value, told, interval, Outcome.UNDECIDED, None, None, said)
-    return _finding(series, value, told, interval, Outcome.SAME, None, None, ())
+    young = "a young series: its noise is not known yet" if told.young else ""
+    return _finding(series, value, told, interval, Outcome.SAME, None, None, (young,))
 
 
 def _finding(

@@ -91,7 +91,7 @@ def tuned(source: str, by: str, folder: Path, options: Sequence[str], timeout_s:
     config.write_text(
         f"model: {{source: {json.dumps(source)}, weights: {'original' if by == 'onnx' else 'random'}}}\n"
         f"search: {{effort: quick}}\nbaselines: {{models: [untuned, torch], kernels: false}}\n"
-        f"measure: {{database: {folder / 'records.db'}}}\n"
+        f'measure: {{database: "sqlite:///{folder / "records.db"}"}}\n'
     )
     command = [sys.executable, "-m", "tuner", "run", str(config), "--out", str(folder / "runs"), *options]
     began = time.monotonic()
@@ -124,13 +124,17 @@ def tune(sources: Sequence[str], ways: Sequence[str], out: Path, options: Sequen
 
 def table(results: Mapping[str, Result]) -> str:
     """A line for each model: how it came in from PyTorch and from ONNX, and whether what was tuned is verified."""
-    lines = ["| model | kernels | from PyTorch | from ONNX | tuned, verified and exported |", "|:--|--:|:--|:--|:--|"]
+    searched = any("tuned" in result for result in results.values())
+    lines = ["| model | kernels | from PyTorch | from ONNX |", "|:--|--:|:--|:--|"]
+    if searched:
+        lines = [f"{lines[0]} tuned, verified and exported |", f"{lines[1]}:--|"]
     for name in dict.fromkeys(key.rpartition(" by ")[0] for key in results):
         found = {by: results.get(f"{name} by {by}", {}) for by in ("torch", "onnx")}
         kernels = next((str(r["kernels"]) for r in found.values() if r.get("kernels")), "")
         runs = [by for by, result in found.items() if "tuned" in result]
         good = [by for by in runs if found[by]["tuned"].get("verified") and found[by]["tuned"].get("exported")]
-        lines.append(f"| {name} | {kernels} | {_cell(found['torch'])} | {_cell(found['onnx'])} | {_ways(runs, good)} |")
+        line = f"| {name} | {kernels} | {_cell(found['torch'])} | {_cell(found['onnx'])} |"
+        lines.append(f"{line} {_ways(runs, good)} |" if searched else line)
     return "\n".join(lines)
 
 

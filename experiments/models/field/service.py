@@ -75,7 +75,9 @@ def _check(source: str, folder: Path, result: Result) -> None:
     weights = "random" if source.startswith("torch:") else "original"
     model = importers.load(source, None, {}, weights, 0)
     seconds["import"] = round(time.perf_counter() - began, 2)
-    result["notes"] = list(getattr(model, "notes", ()))
+    result["notes"] = list(model.notes)
+    if model.plan is not None:
+        raise ModelError(source, "a part of it stays with ONNX Runtime, which is not run here")
     library = _built(model, folder, result)
     seconds["build"] = round(time.perf_counter() - began - seconds["import"], 2)
     inputs = folder / "inputs.npz"

@@ -92,3 +92,7 @@ void rows(int m, int n, int lda, float *A, float *y) {
   for (int i = 0; i < m; i++) { float s = y[i]; for (int j = 0; j < n; j++) s += A[i * lda + j]; y[i] = 2 * s; }
 }
 void clipped(int n, float *x, float *y) { for (int i = 0; i < n; i++) y[i] = x[i] > 1 ? 1 : x[i] < -1 ? -1 : x[i]; }
+int counted(int n, float *x, float *y) { for (int i = 0; i < n; i++) y[i] = x[i] * 2; return n + 5; }
+void part(int m, int n, int ldc, float *A, float *C) {
+  for (int i = 0; i < m; i++) for (int j = 0; j < n; j++) C[i * ldc + j] = 2 * A[i * n + j];
+}

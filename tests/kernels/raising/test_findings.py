@@ -155,3 +155,31 @@ void two(int n, float *x, float *y) {
 """
     found = findings(code, tmp_path)
     assert sorted((f.pattern, f.reason) for f in found) == [("", "loop-carried"), ("elementwise", "")]
+
+
+def test_arrays_that_must_lie_apart_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "code.c"
+    file.write_text(
+        "void add(int n, float *x, float *y) { for (int i = 0; i < n; i++) y[i] = 2 * x[i]; }\n"
+        "void apart(int n, float *restrict x, float *restrict y) { for (int i = 0; i < n; i++) y[i] = 2 * x[i]; }\n"
+    )
+    found = analyses(file, "-O0")
+    assert "y does not overlap x" in found["add"].requirements
+    assert found["apart"].requirements == []
+
+
+def test_nothing_is_joined_across_what_is_not_known(tmp_path: Path) -> None:
+    code = """
+void touch(float *x);
+void sums(int m, int n, float *A, float *y) {
+  for (int i = 0; i < m; i++) y[i] = 0;
+  touch(y);
+  for (int i = 0; i < m; i++) for (int j = 0; j < n; j++) y[i] += A[i * n + j];
+}
+"""
+    file = tmp_path / "code.c"
+    file.write_text(code)
+    analysis = analyses(file, "-O0")["sums"]
+    assert [f.pattern for f in analysis.findings] == ["fill", "reduction"]
+    assert analysis.problem is not None
+    assert [op.start for op in analysis.operations if op.combine] == [None]

@@ -28,7 +28,7 @@ CASES: Mapping[str, Mapping[str, int]] = {
     "dot": {"n": 31}, "padded": {"n": 11}, "convolution": {"f": 2, "c": 3, "h": 6, "w": 7},
     "stencil": {"n": 7, "m": 9}, "symmetric": {"n": 6, "k": 5}, "triangle": {"n": 7}, "twice": {"m": 5, "n": 6},
     "softmax": {"m": 3, "n": 10}, "layer_norm": {"m": 4, "n": 9}, "reversed": {"n": 9}, "smallest": {"m": 4, "n": 5},
-    "rows": {"m": 5, "n": 4, "lda": 7}, "clipped": {"n": 12},
+    "rows": {"m": 5, "n": 4, "lda": 7}, "clipped": {"n": 12}, "counted": {"n": 6}, "part": {"m": 3, "n": 4, "ldc": 6},
 }  # fmt: skip
 
 OPTIMISED = ("gemm", "convolution", "softmax", "symmetric")
@@ -85,6 +85,12 @@ def test_sizes_for_which_it_is_something_else_are_refused(
     level = "-O1" if name == "dot" else "-O0"
     reply = LlvmService().op_raise(str(folder / f"kernels{level}.ll"), name, sizes, True)
     assert reply["left_alone"].startswith(words) or "reduction over nothing" in reply["left_alone"]
+
+
+def test_an_array_may_end_at_the_last_element_that_is_accessed(folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / "kernels-O0.ll"), "part", {"m": 3, "n": 4, "ldc": 6}, True)
+    [output] = reply["c"]["outputs"]
+    assert (output["shape"], output["reached"]) == ([3, 6], 16)
 
 
 def test_sums_of_floats_keep_their_order_unless_allowed(folder: Path) -> None:

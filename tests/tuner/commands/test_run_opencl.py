@@ -18,7 +18,7 @@ from tuner.store import SqlStore
 pytestmark = pytest.mark.slow
 
 CONFIG = """
-model: {source: "torch:tests.tuner.graph.test_graph:small"}
+model: {source: "torch:tests.tuner.bundle.models:small"}
 target: {kind: opencl, platform: Portable Computing Language}
 search: {effort: quick, time_budget: 5s}
 baselines: {models: [untuned, torch], kernels: false}
@@ -39,7 +39,7 @@ def test_a_run_ends_verified_and_says_that_its_times_are_a_cpu_s(tmp_path: Path)
     assert said in (outcome.run_dir / "report.md").read_text()
     assert any("none of them says anything of a GPU" in line for line in outcome.lines)
     assert sorted(p.name for p in (outcome.run_dir / "export").iterdir()) == [
-        "manifest.json", "model.bin", "model.cl", "model.json", "run_model.py",
+        "manifest.json", "model.bin", "model.cl", "model.json", "model.plan", "run_model.c", "run_model.py",
     ]  # fmt: skip
     with SqlStore(f"sqlite:///{tmp_path}/r.db") as store:
         [scope] = {record.scope for record in store.read()}

@@ -157,13 +157,17 @@ def words() -> onnx.ModelProto:
         helper.make_node("MatMul", ["dr", "w2"], ["logits"]),
         helper.make_node("ArgMax", ["logits"], ["best"], axis=1, keepdims=0),
         helper.make_node("Gather", ["names", "best"], ["label"]),
+        helper.make_node("ZipMap", ["logits"], ["named"], domain=ml, classlabels_int64s=[3, 4, 5]),
     ]  # fmt: skip
     constants = {
         "table": weights(3, 16), "flat": np.array([4, 64]), "w1": weights(72, 64), "w2": weights(64, 3),
         "names": np.array(["cat", "dog", "übel"], object),
     }  # fmt: skip
     inputs = [value("word", [4, 4], TensorProto.STRING), value("x", [4, 8])]
-    outputs = [value("label", [4], TensorProto.STRING), value("logits", [4, 3])]
+    number = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, number))
+    named = helper.make_value_info("named", maps)
+    outputs = [value("label", [4], TensorProto.STRING), value("logits", [4, 3]), named]
     return model(nodes, inputs, outputs, constants, {ml: 2})
 
 

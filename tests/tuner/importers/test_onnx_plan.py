@@ -13,9 +13,10 @@ from onnx import TensorProto, helper
 from tests.tuner.importers.graphs import save
 from tests.tuner.importers.islands import ALL, IMAGES, model, value, weights
 from tuner import importers
-from tuner.errors import ModelError
+from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Unsupported
+from tuner.process.worker import Child
 from tuner.protocols import ImportedModel
 
 TUNED = "tuned"
@@ -43,7 +44,7 @@ def order(found: ImportedModel) -> list[str]:
         ("branches", [TUNED, "If", TUNED]),
         ("refined", [TUNED, "Loop", TUNED]),
         ("sequences", [TUNED, "SplitToSequence, SequenceAt", TUNED]),
-        ("words", ["ai.onnx.ml.LabelEncoder, ai.onnx.ml.Scaler", TUNED, "Gather"]),
+        ("words", ["ai.onnx.ml.LabelEncoder, ai.onnx.ml.Scaler", TUNED, "Gather, ai.onnx.ml.ZipMap"]),
     ],
 )
 def test_what_is_around_an_island_is_tuned(name: str, expected: list[str], tmp_path: Path) -> None:
@@ -130,6 +131,40 @@ def test_what_onnxruntime_refuses_as_well_is_an_error(tmp_path: Path) -> None:
     proto = _with_softplus()
     with pytest.raises(ModelError, match="operator Conv of the node that makes 'c'"):
         importers.load(save(proto, tmp_path), None, {"x": (1, 4, 12, 12)}, "original", 0)
+
+
+class Importing:
+    """A service whose child imports a model: ONNX Runtime is asked there."""
+
+    def op_order(self, path: str) -> list[str]:
+        return order(importers.load(f"onnx:{path}", None, {}, "original", 0))
+
+
+def test_children_import_models_too(tmp_path: Path) -> None:
+    source = save(ALL["words"](), tmp_path)
+    with Child(f"{__name__}:Importing") as child:
+        found = child.call("order", 120.0, path=source.removeprefix("onnx:"))
+    assert found == order(importers.load(source, None, {}, "original", 0))
+
+
+def test_types_that_numpy_has_not_are_not_handed_over(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Cast", ["y"], ["narrow"], to=TensorProto.BFLOAT16),
+        helper.make_node("Mul", ["narrow", "narrow"], ["square"]),
+        helper.make_node("NonZero", ["square"], ["where"], name="nz"),
+    ]
+    outputs = [value("where", [2, None], TensorProto.INT64)]
+    proto = model(nodes, [value("x", [4, 4])], outputs, {"w": weights(4, 4)})
+    with pytest.raises(ModelError, match="NonZero of node 'nz'") as caught:
+        importers.load(save(proto, tmp_path), None, {}, "original", 0)
+    assert "'square' would be handed from part to part in bfloat16" in caught.value.hint
+
+
+def test_without_onnxruntime_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match="onnxruntime"):
+        load(ALL["positions"](), tmp_path)
 
 
 def test_outputs_that_are_constants_or_inputs(tmp_path: Path) -> None:

@@ -106,6 +106,23 @@ def test_baselines_are_given_the_file_where_a_message_would_be_too_large(
         onnx_form.serialized(onnx_form.kept(kept), "ncnn")
 
 
+@pytest.mark.parametrize("left", [None, 100])
+def test_files_that_change_after_they_were_checked(
+    left: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = _model(tmp_path, apart=True)
+    weights = tmp_path / "weights.bin"
+
+    def changed(source: str) -> onnx.ModelProto:
+        model = read(source)
+        weights.write_bytes(weights.read_bytes()[:left]) if left else weights.unlink()
+        return model
+
+    monkeypatch.setattr("tuner.importers.onnx.read", changed)
+    with pytest.raises(ModelError, match=r"its external data cannot be read: (No such file|shorter than)"):
+        importers.load(f"onnx:{path}", None, {}, "original", 0)
+
+
 def test_a_large_tensor_of_another_size_than_its_shape_says(tmp_path: Path) -> None:
     path, _ = _model(tmp_path, apart=False)
     model = onnx.ModelProto.FromString(path.read_bytes())

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import ModelError
-from tuner.importers.torch_adapted import adapted, tensors_in
-from tuner.importers.torch_inputs import layout_of
+from tuner.importers.pytorch.adapted import adapted, tensors_in
+from tuner.importers.pytorch.inputs import layout_of
 
 
 @dataclass

@@ -7,7 +7,7 @@ import torch
 
 from tests.tuner.importers import torch_models
 from tuner.errors import ModelError
-from tuner.importers.torch_errors import guarded, is_users
+from tuner.importers.pytorch.errors import guarded, is_users
 
 
 def test_the_line_of_the_user_s_code_is_named() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tuner.errors import ModelError
 from tuner.importers import make_model_spec
-from tuner.importers.torch_inputs import bare_layout, layout_of, shaped, value_range
+from tuner.importers.pytorch.inputs import bare_layout, layout_of, shaped, value_range
 
 
 class Mixed(nn.Module):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import ModelError
+from tuner.importers.pytorch.export import exported
+from tuner.importers.pytorch.relax import to_relax
 from tuner.importers.torch import _in_relax
-from tuner.importers.torch_export import exported
-from tuner.importers.torch_relax import to_relax
 
 
 class Calls(nn.Module):
@@ -62,6 +62,7 @@ WHOLE = torch.tensor([[-3, 0, 2, 7]])
             (torch.arange(120.0).reshape(2, 3, 4, 5), torch.tensor([-1, 0]), torch.tensor([1, -2])),
         ),
         (lambda x, i: x.index_put((i,), x[i] * 2), (FLOATS[0].clone(), torch.tensor([-1, 0]))),
+        (lambda x: ((x > 0) == (x > 1), (x > 0) != (x > 1), (x > 0) == True, x == x.to(torch.int64)), (FLOATS,)),  # noqa: E712
         (lambda x: torch.histc(x, 4, -2, 6), (FLOATS,)),
         (lambda x: torch.histc(x, 3, 0, 2), (torch.tensor([0.0, 1.0, 1.0, 2.0, 5.0]),)),
         (lambda x: (x.double() @ x.T.double(), x.half() @ x.T.half()), (FLOATS,)),

@@ -16,12 +16,14 @@ import pytest
 from tests.tuner.importers.graphs import save
 from tests.tuner.importers.islands import ALL
 from tuner import importers
+from tuner.baselines.exact import NOISY_RUNS, ExactWorker
 from tuner.baselines.onnxruntime import OnnxRuntime
 from tuner.commands.whole_model import assembled, export, to_run
 from tuner.devices import resolve
 from tuner.errors import UserError
 from tuner.export import library
 from tuner.graph import GraphConfig, clean, lower
+from tuner.measure.accuracy import Yardstick
 from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PIPELINE, TUNED, EntrySpec, Timing, compare_models, compiled_entry
 from tuner.measure.pipeline import Pipeline
@@ -172,6 +174,30 @@ def test_a_damaged_manifest_names_the_field(
     (folder / library.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=rf"segments\[0\]\.{field}"):
         library.read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_float64_around_the_islands_is_what_the_model_computes(
+    name: str, make: Callable[[str], Made], tmp_path: Path
+) -> None:
+    made = make(name)
+    np.savez(tmp_path / "in.npz", *made.inputs())
+    worker = ExactWorker(dict(made.model.model_spec), THREADS, "tuner.baselines.exact_nodes:module")
+    unit = worker.op_outputs(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))["unit"]
+    assert unit == 2.0**-24
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as stored:
+        exact = [stored[key] for key in stored.files if key.startswith("exact_")]
+        samples = [
+            [stored[key] for key in stored.files if key.startswith(f"noisy_{run}_")] for run in range(NOISY_RUNS)
+        ]
+    agree(exact, made.expected(made.inputs()))
+    assert any(array.dtype == np.float64 for array in exact)
+    yardstick = Yardstick(exact, samples, unit)
+    expected = made.expected(made.inputs())
+    assert yardstick.check(expected).ok
+    wrong = [array + 1 if array.dtype.kind in "if" else np.full_like(array, "no") for array in expected]
+    for number in range(len(expected)):
+        assert not yardstick.check([*expected[:number], wrong[number], *expected[number + 1 :]]).ok
 
 
 def test_verified_and_timed_as_a_whole_against_the_original(make: Callable[[str], Made], tmp_path: Path) -> None:

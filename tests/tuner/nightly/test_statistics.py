@@ -112,3 +112,9 @@ def test_better_then_worse_is_no_improvement_that_held() -> None:
     for change in (-0.1, 0.1, -0.1, 0.1):
         level.add(change, change)
     assert level.values == [0.0]
+
+
+def test_a_young_series_says_that_its_noise_is_not_known() -> None:
+    told = suspicion([0.0, 0.001], 0.002, cold=0.1)
+    assert told.young and not told.too_noisy and told.threshold == 0.1
+    assert not suspicion(noisy(40, 0.003), 0.0).young

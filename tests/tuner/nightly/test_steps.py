@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_step_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) ->
     began = time.monotonic()
     step = steps.run(tree(tmp_path, source), ["one"], tmp_path / "log", 1.5)
     assert step.failed == "no end within 2 s: killed" and time.monotonic() - began < 30
-    assert b"sleep 321" not in subprocess.run(["ps", "-eo", "args"], capture_output=True).stdout
+    assert b"sleep 321" not in subprocess.run(["ps", "-wweo", "args"], capture_output=True).stdout
 
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
@@ -56,3 +57,35 @@ def test_another_tree_runs_its_own_copy(tmp_path: Path) -> None:
     (tmp_path / "tuner" / "__main__.py").write_text("print('the other one')")
     steps.run(Tree(tmp_path, sys.executable), ["tuner"], tmp_path / "log", 60)
     assert (tmp_path / "log").read_text() == "the other one\n"
+
+
+def test_a_step_dies_with_the_night(tmp_path: Path) -> None:
+    tree(tmp_path, "import time; time.sleep(120)")
+    script = (
+        "import sys; from pathlib import Path; from tuner.nightly import steps\n"
+        "steps.run(steps.Tree(Path(sys.argv[1]), sys.executable), ['one', sys.argv[2]], Path(sys.argv[1]) / 'log', 600)"
+    )
+    root, mark = Path(__file__).resolve().parents[3], f"one-{uuid.uuid4()}"
+    night = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), mark], cwd=root)
+    try:
+        assert _appears(f"-m one {mark}")
+    finally:
+        night.kill()
+        night.wait()
+    deadline = time.monotonic() + 20
+    while _running(f"-m one {mark}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _running(f"-m one {mark}")
+
+
+def _running(words: str) -> bool:
+    return words.encode() in subprocess.run(["ps", "-wweo", "args"], capture_output=True).stdout
+
+
+def _appears(words: str) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if _running(words):
+            return True
+        time.sleep(0.1)
+    return False

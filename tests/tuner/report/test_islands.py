@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tuner import report
 from tuner.errors import UserError
 from tuner.report import document, islands
 from tuner.report import summary as summary_file
@@ -55,6 +57,14 @@ def test_a_section_of_the_report(summary: dict[str, Any]) -> None:
     assert islands.sentence(summary) == ""
     titles = [section.title for section in document.build(with_parts(summary), [], None, None).sections]
     assert "Parts that are not tuned" in titles
+
+
+def test_names_are_escaped(summary: dict[str, Any], tmp_path: Path) -> None:
+    summary_file.save(tmp_path, with_parts(summary))
+    report.render(tmp_path, [], ("html",))
+    text = (tmp_path / "report.html").read_text()
+    assert "n&lt;1&gt;" in text
+    assert "n<1>" not in text
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"nodes": [{"operator": "If"}]}, {"kind": 3}])

@@ -17,6 +17,7 @@ from kernels.default_gpu import default_schedule
 from kernels.emit_gpu import EmitFailed, GpuProgram
 from kernels.opencl import emit_opencl, joined, renamed
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
+from kernels.tensors import TensorSpec
 from tuner.devices.opencl import run_model
 from tuner.devices.opencl.facts import EXTENSION_OF
 from tuner.devices.target import ResolvedTarget
@@ -29,6 +30,11 @@ ALIGNMENT = 512
 """Bytes that every tensor in the arena is aligned to: what the devices of all makers want of sub-buffers, or more."""
 
 
+_HERE = Path(__file__).parent
+_LOADERS = ("run_model.py", "run_model.c")
+_ARGUMENTS = ("inputs", "outputs")
+
+
 class OpenclExecutable:
     """A planned model with its kernels' programs, by the name of the kernel."""
 
@@ -38,7 +44,8 @@ class OpenclExecutable:
         self._device = device
 
     def export_library(self, path: str) -> None:
-        """Write the plan to `path`, and beside it, with the suffixes .cl and .bin, the kernels and the weights."""
+        """Write the plan to `path`; beside it the kernels (.cl), the weights (.bin), and the plan as the loader in C
+        reads it (.plan)."""
         place = Path(path)
         kernels = joined(dict.fromkeys(self._programs.values())).encode()
         place.with_suffix(".cl").write_bytes(kernels)
@@ -49,6 +56,7 @@ class OpenclExecutable:
             file.truncate(self._plan.constant_bytes)
             file.seek(0)
             weights = hashlib.file_digest(file, "sha256").hexdigest()
+        place.with_suffix(".plan").write_text(_plain(self.description()), encoding="utf-8")
         data = {**self.description(), "kernels": hashlib.sha256(kernels).hexdigest(), "weights": weights}
         place.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
@@ -94,6 +102,27 @@ class OpenclExecutable:
         ]
 
 
+def _plain(description: Mapping[str, Any]) -> str:
+    """A description as words and numbers, in the order in which `run_model.c` reads them."""
+    needs = description["needs"]
+    lines = [
+        f"tuner-opencl {description['format']}",
+        f"device {description['device']}",
+        f"needs {needs['threads']} {needs['local_bytes']} {description['alignment']} {description['arena_bytes']}",
+    ]
+    sizes = {
+        "workspaces": description["workspaces"],
+        **{key: [TensorSpec(tuple(t["shape"]), t["dtype"]).nbytes for t in description[key]] for key in _ARGUMENTS},
+    }
+    lines += [f"{name} {' '.join(map(str, [len(each), *each]))}" for name, each in sizes.items()]
+    lines.append(f"calls {len(description['calls'])}")
+    for call in description["calls"]:
+        arguments = [f"{kind[0]} {number} {offset} {nbytes}" for kind, number, offset, nbytes in call["arguments"]]
+        sizes_of_call = " ".join(map(str, [*call["global"], *call["local"], len(arguments)]))
+        lines.append(" ".join([call["kernel"], sizes_of_call, *arguments]))
+    return "\n".join(lines) + "\n"
+
+
 def _place(tensor: Tensor) -> list[Any]:
     """[kind, number, offset, bytes] of a tensor."""
     nbytes = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
@@ -106,7 +135,7 @@ class OpenclAssembly:
     """Implements `devices.device.Assembly`: parts are scheduled programs, emitted again with the model."""
 
     runtime = "opencl"
-    form = Form("model.json", {"run_model.py": Path(run_model.__file__).read_text(encoding="utf-8")})
+    form = Form("model.json", {name: (_HERE / name).read_text(encoding="utf-8") for name in _LOADERS})
 
     def __init__(self, target: ResolvedTarget) -> None:
         self._target = target.tvm()

@@ -100,7 +100,16 @@ _ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "round_prefer_ceil": lambda position: torch.floor(position + 0.5),
 }
 
+
+def grid_sample(
+    x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+) -> Tensor:
+    modes = {"linear": "bilinear", "cubic": "bicubic"}
+    return F.grid_sample(x, grid, modes.get(mode, mode), padding_mode, bool(align_corners))
+
+
 OPERATORS: Forms = {
+    "GridSample": grid_sample,
     "Resize": resize,
     "Upsample": upsample,
 }

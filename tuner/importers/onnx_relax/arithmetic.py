@@ -245,6 +245,14 @@ def _with_bias(node: Node) -> Any:
     return node.input(0) if bias is None else node.emit(relax.op.add(node.input(0), bias))
 
 
+def equal(node: Node) -> Any:
+    """Of truth values as of whole numbers: LLVM refuses TVM's code for the former."""
+    operands = [node.input(0), node.input(1)]
+    if node.dtype() == "bool":
+        operands = [node.emit(relax.op.astype(operand, "int8")) for operand in operands]
+    return node.emit(relax.op.equal(*operands))
+
+
 def depends_on_data(what: str, node: Node) -> Any:
     """Refuses an operator whose output has as many elements as its inputs' values say."""
     raise Unsupported(f"{what} depends on the data")
@@ -265,6 +273,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Elu"): elu,
     ("", "EyeLike"): eye_like,
     ("", "Gelu"): gelu,
+    ("", "Equal"): equal,
     ("", "IsInf"): is_infinite,
     ("", "Mod"): modulo,
     ("", "OneHot"): one_hot,

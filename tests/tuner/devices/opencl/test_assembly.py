@@ -17,6 +17,7 @@ import pytest
 from kernels.space import generate
 from tests.contracts.device import first_of
 from tests.tuner.devices.opencl.hand_written import pocl, pocl_target
+from tuner.devices.opencl import run_model
 from tuner.devices.opencl.assembly import ALIGNMENT, OpenclAssembly
 from tuner.devices.opencl.run_model import CannotRun, OpenclModel
 from tuner.errors import UserError
@@ -67,12 +68,53 @@ def test_the_loader_alone_gives_pytorch_s_outputs(
     check = verify(folder, made[1], made[2], 1e-4, 1e-5, form=OpenclAssembly.form)
     assert check.ok, check.reason
     assert sorted(p.name for p in folder.iterdir()) == [
-        "manifest.json", "model.bin", "model.cl", "model.json", "run_model.py",
+        "manifest.json", "model.bin", "model.cl", "model.json", "model.plan", "run_model.c", "run_model.py",
     ]  # fmt: skip
     loaded = [
         line.split()[1] for line in (folder / "run_model.py").read_text().splitlines() if line.startswith("import")
     ]
     assert set(loaded) <= {"hashlib", "json", "os", "sys", "time", "warnings", "numpy"}
+
+
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The loader in C, linked with the library that pyopencl brings."""
+    import pyopencl
+
+    compiler = shutil.which("cc")
+    library = next(Path(pyopencl.__file__).parent.glob(".libs/libOpenCL*"), None)
+    if compiler is None or library is None:
+        pytest.skip("needs a C compiler, and a wheel of pyopencl that brings libOpenCL")
+    program = tmp_path_factory.mktemp("c") / "run_model"
+    source = Path(run_model.__file__).with_suffix(".c")
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", f"-Wl,-rpath,{library.parent}"]
+    subprocess.run([compiler, *flags, "-o", str(program), str(source), str(library)], check=True)
+    return program
+
+
+def test_the_loader_in_c_gives_pytorch_s_outputs(
+    folder: Path, made: tuple[Path, list[Any], list[Any]], in_c: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.bin").write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in made[1]))
+    import pyopencl
+
+    # The library of pyopencl's wheel looks for its drivers where these say.
+    wheel = Path(pyopencl.__file__).parent
+    places = {"PYOPENCL_HOME": str(wheel), "LD_LIBRARY_PATH": str(wheel / ".libs")}
+    env = {**os.environ, **places, "POCL_CACHE_DIR": str(tmp_path)}
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command, given = [str(in_c), *arguments], {**env, **environment}
+        return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=120)
+
+    done = run(str(tmp_path / "in.bin"), str(tmp_path / "out.bin"))
+    assert done.returncode == 0, done.stderr
+    expected = np.concatenate([output.reshape(-1) for output in made[2]])
+    np.testing.assert_allclose(np.fromfile(tmp_path / "out.bin", np.float32), expected, rtol=1e-4, atol=1e-5)
+    assert "input 0 is too short" in run(str(folder / "manifest.json")).stderr
+    assert "there is no OpenCL device 'H100' here" in run(TUNER_OPENCL_DEVICE="H100").stderr
+    (folder / "model.plan").write_text("tuner-opencl 1\ndevice x\nneeds 1 2")
+    assert "model.plan is damaged: a number is missing" in run().stderr
 
 
 def test_memory_is_planned(folder: Path) -> None:

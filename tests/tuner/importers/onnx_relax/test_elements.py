@@ -156,3 +156,8 @@ def test_what_depends_on_the_data_is_refused_by_name() -> None:
         ModelError, match=r"operator NonMaxSuppression of the node that makes 'y0': .*depends on the data"
     ):
         to_relax(model, "one")
+
+
+def test_truth_values_are_equal_or_not() -> None:
+    check("Equal", [np.array([[True], [False]]), np.array([True, False, True])])
+    check("Equal", [np.array([1, 2]), np.array([1, 3])])

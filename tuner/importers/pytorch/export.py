@@ -12,7 +12,8 @@ import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers.torch_errors import gist, line_of
+from tuner.importers.pytorch.decompositions import decomposed
+from tuner.importers.pytorch.errors import gist, line_of
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +27,15 @@ def exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], source: 
     Raises ModelError with the line of the module that stands in the way.
     """
     _refuse_packed(module, source)
+    program = _exported(module, inputs, source)
+    try:
+        with quietly(), torch.no_grad():
+            return decomposed(program)
+    except Exception as error:
+        raise ModelError(source, f"torch cannot decompose it: {gist(error)}") from error
+
+
+def _exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], source: str) -> torch.export.ExportedProgram:
     try:
         return _traced(module, inputs, strict=False)
     except Exception as error:  # the model is the user's, and may raise anything
@@ -47,7 +57,7 @@ def to_onnx(program: torch.export.ExportedProgram, names: Sequence[str], source:
     except ModuleNotFoundError as error:
         raise MissingPackage("onnxscript", "exporting a PyTorch model to ONNX", "torch") from error
     try:
-        with _quietly():
+        with quietly(), torch.no_grad():
             made = torch.onnx.export(program, input_names=list(names), dynamo=True, verbose=False)
     except Exception as error:  # the exporter's errors say that there is one; what it was is their cause
         cause = error.__cause__ or error
@@ -74,7 +84,7 @@ def _refuse_packed(module: torch.nn.Module, source: str) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without what exporters warn of and log: their own internals, and packages that are no part of this project."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -87,5 +97,5 @@ def _quietly() -> Iterator[None]:
 
 
 def _traced(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], strict: bool) -> torch.export.ExportedProgram:
-    with _quietly(), torch.no_grad():
+    with quietly(), torch.no_grad():
         return torch.export.export(module, inputs, strict=strict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from tvm import relax
 
@@ -88,7 +87,20 @@ def compared(op: Callable[..., Any]) -> Converter:
     def convert(node: Any, importer: Any) -> Any:
         tensor, number = importer.retrieve_args(node)
         dtype = str(torch.result_type(node.args[0].meta["val"], number)).removeprefix("torch.")
+        dtype = "int8" if dtype == "bool" else dtype
         return importer.block_builder.emit(op(_as(importer, tensor, dtype), relax.const(number, dtype)))
+
+    return convert
+
+
+def same(op: Callable[..., Any]) -> Converter:
+    """Whether two tensors are equal or not; truth values as whole numbers, since LLVM refuses TVM's code for them."""
+
+    def convert(node: Any, importer: Any) -> Any:
+        tensors = [argument.meta["val"] for argument in node.args]
+        dtype = str(torch.result_type(*tensors)).removeprefix("torch.")
+        operands = (_as(importer, o, "int8" if dtype == "bool" else dtype) for o in importer.retrieve_args(node))
+        return importer.block_builder.emit(op(*operands))
 
     return convert
 
@@ -146,42 +158,6 @@ def joined(node: Any, importer: Any) -> Any:
     return importer.block_builder.emit(relax.op.concat(kept, axis=axis)) if len(kept) > 1 else kept[0]
 
 
-def histogram(node: Any, importer: Any) -> Any:
-    """`aten.histc` between given bounds."""
-    values, *rest = list(importer.retrieve_args(node))
-    defaults = [node.kwargs.get(name, value) for name, value in (("bins", 100), ("min", 0), ("max", 0))]
-    bins, low, high = [*rest, *defaults[len(rest) :]]
-    if low >= high:
-        raise ValueError("the bounds of a histogram are not to depend on its values")
-    emit, dtype = importer.block_builder.emit, _dtype(values)
-    flat = emit(relax.op.reshape(_as(importer, values, "float64"), (1, -1)))
-    steps = emit(relax.op.multiply(emit(relax.op.subtract(flat, relax.const(float(low), "float64"))),
-                                   relax.const(bins / (high - low), "float64")))  # fmt: skip
-    whole = emit(relax.op.floor(steps))
-    last = emit(relax.op.equal(flat, relax.const(float(high), "float64")))  # belongs to the last bin
-    places = emit(relax.op.where(last, relax.const(float(bins - 1), "float64"), whole))
-    each = relax.const(np.arange(bins, dtype=np.float64).reshape(-1, 1), "float64")
-    hits = emit(relax.op.astype(emit(relax.op.equal(places, each)), dtype))
-    return emit(relax.op.sum(hits, 1))
-
-
-def product_of_groups(node: Any, importer: Any) -> Any:
-    """The product of each group of rows with a matrix of its own; group g ends before row `ends[g]`. All rows are
-    multiplied with all matrices, and the right products are taken: shapes then do not depend on the data."""
-    rows, matrices, ends = importer.retrieve_args(node)[:3]
-    if len(_extents(rows)) != 2 or len(_extents(matrices)) != 3:
-        raise ValueError("groups are of rows of one matrix")
-    emit, count, dtype = importer.block_builder.emit, _extents(rows)[0], _dtype(rows)
-    every = emit(relax.op.linear_algebra.matmul(emit(relax.op.expand_dims(rows, 0)), matrices, out_dtype=dtype))
-    places = relax.const(np.arange(count, dtype=np.int64).reshape(1, count), "int64")
-    end = emit(relax.op.expand_dims(_as(importer, ends, "int64"), 1))
-    before = emit(relax.op.astype(emit(relax.op.less(places, end)), "int64"))  # (groups, rows): ends after the row
-    first = emit(relax.op.subtract(relax.const(_extents(ends)[0], "int64"), emit(relax.op.sum(before, 0))))
-    groups = relax.const(np.arange(_extents(ends)[0], dtype=np.int64).reshape(-1, 1), "int64")
-    chosen = emit(relax.op.expand_dims(emit(relax.op.equal(groups, emit(relax.op.expand_dims(first, 0)))), 2))
-    return emit(relax.op.sum(emit(relax.op.where(chosen, every, relax.const(0, dtype))), 0))
-
-
 CONVERTERS: Mapping[str, Converter] = {
     "convolution.default": convolution,
     "mm.default": product,
@@ -196,13 +172,12 @@ CONVERTERS: Mapping[str, Converter] = {
     **{f"{name}.Scalar": compared(getattr(relax.op, op)) for name, op in (
         ("eq", "equal"), ("ne", "not_equal"), ("ge", "greater_equal"), ("gt", "greater"), ("le", "less_equal"),
         ("lt", "less"))},
+    "eq.Tensor": same(relax.op.equal),
+    "ne.Tensor": same(relax.op.not_equal),
     "cumsum.default": cumulative_sum,
     "select.int": selected,
     "index.Tensor": indexed,
     "cat.default": joined,
-    "histc.default": histogram,
-    "grouped_mm_fallback.default": product_of_groups,
-    "_grouped_mm.default": product_of_groups,
 }  # fmt: skip
 """By the name of the operator, without its namespace."""
 

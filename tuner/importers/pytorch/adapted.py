@@ -10,8 +10,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tuner.errors import ModelError
-from tuner.importers.torch_errors import guarded
-from tuner.importers.torch_inputs import CallLayout, Tensors
+from tuner.importers.pytorch.errors import guarded
+from tuner.importers.pytorch.inputs import CallLayout, Tensors
 
 
 class Adapted(torch.nn.Module):
@@ -121,7 +121,7 @@ def _others(value: Any) -> Iterator[Any]:
     if value is None or isinstance(value, torch.Tensor):
         return
     parts = list(_parts(value))
-    if not parts and not isinstance(value, (tuple, list, Mapping)):
+    if not parts and (isinstance(value, (str, bytes)) or not isinstance(value, Iterable)):
         yield value
     for part in parts:
         yield from _others(part)

@@ -16,7 +16,7 @@ from tuner.errors import ModelError
 
 Made = TypeVar("Made")
 
-_OURS = Path(__file__).resolve().parents[1]
+_OURS = Path(__file__).resolve().parents[2]
 _TORCH = Path(torch.__file__).resolve().parent
 _PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tuner.importers.torch_errors import guarded
+from tuner.importers.pytorch.errors import guarded
 
 
 def settle_batch_norms(

@@ -14,8 +14,9 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tuner.errors import ModelError
-from tuner.importers.torch_converters import CONVERTERS
-from tuner.importers.torch_errors import gist, is_users, placed
+from tuner.importers.pytorch.converters import CONVERTERS
+from tuner.importers.pytorch.errors import gist, is_users, placed
+from tuner.importers.pytorch.export import quietly
 
 _CONVERTER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
@@ -86,8 +87,7 @@ class _Importer(ExportedProgramImporter):  # type: ignore[misc]
 
 def _decomposed(program: torch.export.ExportedProgram, source: str) -> torch.export.ExportedProgram:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly(), torch.no_grad():
             decomposed: torch.export.ExportedProgram = program.run_decompositions()
             return decomposed
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.importers.torch_errors import gist, guarded, line_of
+from tuner.importers.pytorch.errors import gist, guarded, line_of
 from tuner.schema import did_you_mean
 
 EXTRA_PACKAGES = ("transformers", "onnxscript")
@@ -31,6 +31,8 @@ def made(source: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
             source, f"the callable returns a {type(module).__name__}",
             "it returns (module, example_inputs), (module, args, kwargs) or a module",
         )  # fmt: skip
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(source, "the callable returns a TorchScript module", "give the module that it was made of")
     return module, tuple(examples)
 
 

@@ -1,0 +1,237 @@
+"""Operations that belong together: the start of a reduction, its terms, and what is made of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from kernels.raising.access import Element
+from kernels.raising.expressions import Condition, Expr, rebuilt
+from kernels.raising.integers import substituted
+from kernels.raising.ops import ACCUMULATED, Operation, elements
+from kernels.raising.polyhedra import isl
+from kernels.raising.polynomials import Poly
+from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.trace import CELL
+
+
+def joined(found: Sequence[Operation]) -> list[Operation]:
+    """Starts and finishes joined to their reductions; cells that nobody reads dropped."""
+    operations_left = list(found)
+    changed = True
+    while changed:
+        changed = False
+        for step in (_with_start, _with_finish, _without_copies):
+            after = step(operations_left)
+            if after is not None:
+                operations_left, changed = after, True
+                break
+    read = {e.base for op in operations_left for e in op.reads}
+    return [op for op in operations_left if not op.target.base.startswith(CELL) or op.target.base in read]
+
+
+def _write_map(op: Operation) -> isl.Map:
+    counters = frozenset(op.kept)
+    forms = [_text(poly, counters) for poly in op.target.subscripts]
+    fixed = [c for c in op.kept if c in op.fixed]
+    return isl.Map(f"{{ [{', '.join(op.kept)}] -> [{', '.join([*forms, *fixed])}] }}")
+
+
+def _writes(op: Operation) -> isl.Set:
+    return op.cover.apply(_write_map(op))
+
+
+def _text(poly: Poly, counters: frozenset[str]) -> str:
+    parts = []
+    for monomial, factor in poly.terms:
+        if monomial and (len(monomial) > 1 or monomial[0] not in counters):
+            raise Abstained(Reason.SUBSCRIPT, "a subscript by a parameter")
+        parts.append(f"{'-' if factor < 0 else '+'} {abs(factor)}{'*' + monomial[0] if monomial else ''}")
+    return " ".join(parts).removeprefix("+ ") or "0"
+
+
+def _inverse(op: Operation, target: Element) -> dict[str, Poly] | None:
+    """The counters of a map in terms of the subscripts of another element of the same array."""
+    values: dict[str, Poly] = {}
+    for mine, theirs in zip(op.target.subscripts, target.subscripts, strict=True):
+        symbols = [s for s in mine.symbols if s in op.loops]
+        if not symbols:
+            if mine != theirs:
+                return None
+            continue
+        if len(symbols) != 1 or mine.coefficient(symbols[0]).constant not in (1, -1):
+            return None
+        sign = mine.coefficient(symbols[0])
+        value = (theirs - mine.without(symbols)) * sign
+        if values.setdefault(symbols[0], value) != value:
+            return None
+    return values if all(c in values for c in op.loops if c not in op.fixed) else None
+
+
+def substituted_value(value: Expr, values: dict[str, Poly]) -> Expr:
+    """A value with its counters replaced."""
+
+    def change(node: Expr) -> Expr | None:
+        if node.op == "read":
+            element = node.value
+            return replace(node, value=Element(element.base, tuple(p.substitute(values) for p in element.subscripts)))
+        if node.op == "index":
+            return replace(node, value=node.value.substitute(values))
+        if isinstance(node.value, Condition) and any(leaf.poly is not None for leaf in node.value.leaves):
+            args = tuple(substituted_value(arg, values) for arg in node.args)
+            return replace(node, args=args, value=_condition(node.value, values, substituted))
+        return None
+
+    return rebuilt(value, change)
+
+
+def _condition(
+    condition: Condition, values: dict[str, Poly], change: Callable[[Condition, dict[str, Poly]], Condition]
+) -> Condition:
+    if condition.parts:
+        return replace(condition, parts=tuple(_condition(part, values, change) for part in condition.parts))
+    if condition.value is not None:
+        return replace(condition, value=substituted_value(condition.value, values))
+    return change(condition, values)
+
+
+def _untouched(between: Sequence[Operation], bases: set[str]) -> bool:
+    return not any(op.target.base in bases for op in between)
+
+
+def _with_start(ops: list[Operation]) -> list[Operation] | None:
+    """A map that writes what a reduction then adds to, all of it and nothing else, is its start."""
+    for j, op in enumerate(ops):
+        if not op.combine or op.combine.startswith(("arg", "scan")) or op.start is not None or op.finish is not None:
+            continue
+        for i in range(j - 1, -1, -1):
+            first = ops[i]
+            base = op.target.base
+            if first.target.base == base:
+                cover = _cover_by(first, op)
+                if first.combine or first.fixed != op.fixed or cover is None:
+                    break
+                values = _inverse(first, op.target)
+                between = ops[i + 1 : j]
+                read = {e.base for e in elements(first.value)}
+                if values is None or not _untouched(between, read) or (base in read and between):
+                    break
+                start = substituted_value(first.value, values)
+                start_self = start == Expr("read", op.type, value=op.target)
+                lines = tuple(sorted({*op.lines, *first.lines}))
+                merged = replace(op, start=None if start_self else start, lines=lines, start_domain=cover)
+                return [*ops[:i], *ops[i + 1 : j], merged, *ops[j + 1 :]]
+            if any(e.base == base for e in first.reads):
+                break
+    return None
+
+
+def _cover_by(start: Operation, op: Operation) -> isl.Set | None:
+    """Where the op writes with what a start writes; None where that is not all of it, or more."""
+    try:
+        written, relation = _writes(start), _write_map(op)
+    except Abstained:
+        return None
+    if not _writes(op).is_subset(written):
+        return None
+    cover = written.apply(relation.reverse())
+    return cover if cover.apply(relation).is_equal(written) else None
+
+
+def _same_writes(a: Operation, b: Operation) -> bool:
+    try:
+        return bool(_writes(a).is_equal(_writes(b)))
+    except Abstained:
+        return False
+
+
+def _with_finish(ops: list[Operation]) -> list[Operation] | None:
+    """A map of a cell that a reduction has left, element by element, is the reduction's finish."""
+    for i, op in enumerate(ops):
+        base = op.target.base
+        if not op.combine or op.combine.startswith(("arg", "scan")) or not base.startswith(CELL):
+            continue
+        users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
+        writers = [o for o in ops if o is not op and o.target.base == base]
+        if len(users) != 1 or writers:
+            continue
+        j, user = users[0]
+        if j < i or user.combine or user.fixed != op.fixed:
+            continue
+        read = {e for e in elements(user.value) if e.base == base}
+        if len(read) != 1:
+            continue
+        values = _inverse_of_read(op, next(iter(read)), user)
+        between = ops[i + 1 : j]
+        mine = {e.base for e in op.reads}
+        if values is None or any(o.target.base in mine for o in between) or not _covers(op, user, next(iter(read))):
+            continue
+        if user.target.base != base and user.target.base in {e.base for e in elements(op.value)}:
+            continue
+
+        def change(node: Expr) -> Expr | None:
+            return replace(node, op=ACCUMULATED, value=None) if node.op == "read" and node.value in read else None  # noqa: B023
+
+        finish = substituted_value(rebuilt(user.value, change), values)
+        target = Element(user.target.base, tuple(p.substitute(values) for p in user.target.subscripts))
+        finish_or_none = None if finish.op == ACCUMULATED else finish
+        start = op.start
+        if start == Expr("read", user.type, value=target) and finish_or_none is None:
+            start = None
+        lines = tuple(sorted({*op.lines, *user.lines}))
+        merged = replace(op, target=target, finish=finish_or_none, start=start, lines=lines, place=user.place)
+        return [*ops[:i], *between, merged, *ops[j + 1 :]]
+    return None
+
+
+def _inverse_of_read(op: Operation, read: Element, user: Operation) -> dict[str, Poly] | None:
+    """The user's counters in terms of the reduction's parallel ones; the cell is read one to one."""
+    values: dict[str, Poly] = {}
+    for mine, theirs in zip(op.target.subscripts, read.subscripts, strict=True):
+        symbols = [s for s in theirs.symbols if s in user.loops]
+        if len(symbols) != 1 or theirs != Poly.of(symbols[0]):
+            if mine == theirs and not symbols:
+                continue
+            return None
+        if values.setdefault(symbols[0], mine) != mine:
+            return None
+    return values if all(c in values for c in user.loops if c not in user.fixed) else None
+
+
+def _covers(op: Operation, user: Operation, read: Element) -> bool:
+    """Whether the user reads each element that the reduction leaves, and no other."""
+    probe = replace(user, target=read)
+    return _same_writes(op, probe)
+
+
+def _without_copies(ops: list[Operation]) -> list[Operation] | None:
+    """A cell that is a map's value and read by one later map, element by element, is put in its place."""
+    for i, op in enumerate(ops):
+        base = op.target.base
+        if op.combine or not base.startswith(CELL) or [o for o in ops if o is not op and o.target.base == base]:
+            continue
+        users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
+        if len(users) != 1 or users[0][0] < i:
+            continue
+        j, user = users[0]
+        mine = {e.base for e in elements(op.value)}
+        if not _untouched(ops[i + 1 : j], mine) or (user.combine and user.target.base in mine):
+            continue
+        reads = {e for e in user.reads if e.base == base}
+        solved = {e: _inverse(op, e) for e in reads}
+        if any(v is None for v in solved.values()) or op.fixed != user.fixed:
+            continue
+        if not all(_writes(replace(user, target=e)).is_subset(_writes(op)) for e in reads):
+            continue
+
+        def change(node: Expr) -> Expr | None:
+            if node.op == "read" and node.value in solved:  # noqa: B023
+                return substituted_value(op.value, solved[node.value] or {})  # noqa: B023
+            return None
+
+        merged = replace(
+            user, value=rebuilt(user.value, change), start=None if user.start is None else rebuilt(user.start, change),
+            finish=None if user.finish is None else rebuilt(user.finish, change),
+        )  # fmt: skip
+        return [*ops[:i], *ops[i + 1 : j], merged, *ops[j + 1 :]]
+    return None

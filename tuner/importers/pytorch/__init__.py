@@ -1,0 +1,1 @@
+"""A PyTorch module, from the callable that makes it to relax. `tuner.importers.torch` is the entry."""
