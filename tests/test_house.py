@@ -37,6 +37,8 @@ LOADING = {
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
     "tests/tuner/devices/cpu/test_static_model.py": "models that it has just built",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
+    "tests/tuner/commands/test_symbol.py": "a function that it has just built",
+    "tuner/baselines/equivalence.py": "an export of this run, and the user's own function",
     "tuner/baselines/original.py": "the user's own function, that the run file names",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",

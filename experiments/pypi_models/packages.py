@@ -79,12 +79,12 @@ SHIPPED: Mapping[str, Shipped] = {
     ),
 }  # fmt: skip
 
-NOT_TAKEN: Mapping[str, str] = {
+IN_PART: Mapping[str, str] = {
     "silero_vad/data/silero_vad.onnx": "If on an input, the sampling rate",
     "piper/hebrew/nakdimon.onnx": "Loop whose end its body computes",
     "ddddocr/common_old.onnx": "com.microsoft.DynamicQuantizeLSTM",
 }
-"""Files of these packages that are refused, and what stands in the way."""
+"""Other files of these packages, of which a part stays with ONNX Runtime, and the operators for which it does."""
 
 
 def fetch(shipped: Shipped, folder: Path) -> Path:

@@ -90,7 +90,7 @@ def test_a_file_for_a_device_that_is_none_is_refused(
     assert cli.main([command, str(file)]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("error: target.spec: expected auto, cuda, llvm or a TVM target, not 'lvm'\n")
+    assert shown.err.startswith("error: target.spec: expected auto, cuda, opencl, llvm or a TVM target, not 'lvm'\n")
     assert "did you mean 'llvm'?" in shown.err
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,22 +16,22 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.errors import ConfigError, OutputError, UserError
 from tuner.export import pipeline
 from tuner.export.loader import LOADER_TEXT
+from tuner.export.manifest import SCHEMA as SCHEMA
+from tuner.export.manifest import ManifestOfParts, stated_in
 from tuner.files import replace_folder, sync
 from tuner.outputs import OutputCheck, check_outputs
 from tuner.protocols import ImportedModel, InputSpec
-from tuner.schema import read
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
 
-SCHEMA = 1
 FOLDER = "export"
 LIBRARY = "model.so"
 MANIFEST = "manifest.json"
@@ -176,9 +175,9 @@ def read_manifest(export_dir: Path) -> dict[str, Any]:
     path = export_dir / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        stated = _stated(manifest)
+        stated = stated_in(manifest)
         files: dict[str, str] = {stated.library: stated.sha256}
-        if isinstance(stated, _ManifestOfParts):
+        if isinstance(stated, ManifestOfParts):
             files.update((segment.file, segment.sha256) for segment in stated.segments)
         digests = {name: _sha256(_regular(export_dir / name)) for name in files}
     except OSError as error:
@@ -198,100 +197,6 @@ def _regular(path: Path) -> Path:
     if path.is_symlink():
         raise ValueError(f"{path.name} is a link")
     return path
-
-
-def _extents(shape: tuple[int, ...]) -> str:
-    return "" if all(0 <= extent < 2**31 for extent in shape) else "extents from 0 to 2^31"
-
-
-def _digest(text: str) -> str:
-    return "" if re.fullmatch("[0-9a-f]{64}", text) else "64 hexadecimal digits"
-
-
-def _device(name: str) -> str:
-    import tvm
-
-    known = re.fullmatch("[a-z_]+", name) is not None
-    if known:
-        try:
-            tvm.device(name)
-        except ValueError:
-            known = False
-    return "" if known else "the name of a TVM device"
-
-
-def _count(count: int) -> str:
-    return "" if 1 <= count <= 4096 else "a value from 1 to 4096"
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    shape: Annotated[tuple[int, ...], _extents]
-    dtype: Literal[
-        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16",
-        "float32", "float64", "string",
-    ]  # fmt: skip
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """What a manifest says, as `tuner.schema` reads it."""
-
-    model: str
-    library: Literal["model.so", "model.json"]
-    sha256: Annotated[str, _digest]
-    function: str
-    inputs: tuple[_Tensor, ...]
-    outputs: tuple[_Tensor, ...]
-    target: str
-    device: Annotated[str, _device]
-    threads: Annotated[int, _count]
-    versions: Mapping[str, str]
-
-
-def _part_file(name: str) -> str:
-    return "" if re.fullmatch(r"model(_\d+)?\.so|island_\d+\.onnx", name) else "model.so, model_N.so or island_N.onnx"
-
-
-@dataclass(frozen=True)
-class _Segment:
-    kind: Literal["tuned", "island"]
-    file: Annotated[str, _part_file]
-    sha256: Annotated[str, _digest]
-    function: str = ""
-    inputs: tuple[_Tensor, ...] = ()
-    outputs: tuple[_Tensor, ...] = ()
-    nodes: tuple[str, ...] = ()
-
-
-def _known_extents(shape: tuple[int | None, ...] | None) -> str:
-    return _extents(tuple(extent for extent in shape or () if extent is not None))
-
-
-@dataclass(frozen=True)
-class _Output:
-    """Of a model with islands: what only a run tells is None."""
-
-    name: str
-    dtype: str
-    shape: Annotated[tuple[int | None, ...] | None, _known_extents] = None
-
-
-@dataclass(frozen=True)
-class _ManifestOfParts(_Manifest):
-    """With `segments`, the manifest of a model with islands."""
-
-    outputs: tuple[_Output, ...]  # type: ignore[assignment]
-    segments: tuple[_Segment, ...]
-
-
-def _stated(manifest: Any) -> _Manifest:
-    """Raises ValueError or ConfigError, naming the field."""
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise ValueError("schema is missing or of another version")
-    stated: _Manifest = read(_ManifestOfParts if "segments" in manifest else _Manifest, manifest)
-    return stated
 
 
 def verify(

@@ -65,7 +65,7 @@ def test_devices_have_scopes_of_their_own(tmp_path: Path, database: str) -> None
 def test_measurements_of_a_device_that_is_not_known_are_refused(tmp_path: Path, database: str) -> None:
     path = written(tmp_path / "m.jsonl")
     header, *rows = path.read_text().splitlines(keepends=True)
-    path.write_text(json.dumps({**json.loads(header), "target": '{"kind":"opencl"}'}) + "\n" + "".join(rows))
+    path.write_text(json.dumps({**json.loads(header), "target": '{"kind":"metal"}'}) + "\n" + "".join(rows))
     with pytest.raises(TargetError, match="no kind of device"):
         import_measurements(path, database, Progress())
     assert not (tmp_path / "records.db").exists()

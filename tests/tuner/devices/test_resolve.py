@@ -34,7 +34,7 @@ def test_a_device_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
     assert kind_of(resolved) is null_device.NULL
 
 
-@pytest.mark.parametrize(("name", "word"), [("lvm", "did you mean 'llvm'?"), ("gpu", "auto, cuda, llvm")])
+@pytest.mark.parametrize(("name", "word"), [("lvm", "did you mean 'llvm'?"), ("gpu", "auto, cuda, opencl, llvm")])
 def test_a_name_that_is_no_kind_of_device_is_refused(name: str, word: str) -> None:
     with pytest.raises(ConfigError, match=rf"target\.spec: .*{name!r}") as caught:
         devices.check(TargetConfig(name))
@@ -54,7 +54,7 @@ def test_a_stored_target_tells_its_kind_of_device() -> None:
     assert kind_of_text('{"kind":"cuda","arch":"sm_90a"}') is CUDA
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"llvm"', '{"kind":["llvm"]}', '{"kind":"opencl"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"llvm"', '{"kind":["llvm"]}', '{"kind":"metal"}'])
 def test_a_stored_target_of_no_known_device_is_refused(text: str) -> None:
     with pytest.raises(TargetError, match="no kind of device"):
         kind_of_text(text)
