@@ -355,6 +355,49 @@ def field(path: Path) -> Figures:
     }
 
 
+# --- kernels of C programs --------------------------------------------------------------------------
+
+
+def raising_variants(path: Path) -> Figures:
+    """Of `experiments/raising/run.py variants`: how many ways of writing are recognized, and in what time."""
+    found = json.loads(path.read_text("utf-8"))
+    levels = found["levels"]
+    keys = ("recognized", "left_alone", "mislabelled")
+    rows = [[level, *(str(row.get(key, 0)) for key in keys), f"{row['cpu_ms_median']:.0f}", f"{row['cpu_ms_most']:.0f}"]
+            for level, row in levels.items()]  # fmt: skip
+    recognized = ", ".join(f"{row['recognized']} at `{level}`" for level, row in levels.items())
+    mislabelled = sum(row.get("mislabelled", 0) for row in levels.values())
+    heads = ("level", "recognized", "left alone", "mislabelled", "CPU ms a function, median", "most")
+    return {
+        "variants": str(found["variants"]),
+        "finding": f"of {found['variants']} ways of writing {recognized} are recognized, and {mislabelled} mislabelled",
+        "table": table(heads, rows),
+    }
+
+
+def raising_traps(path: Path) -> Figures:
+    """Of `experiments/raising/run.py traps`: what becomes of near misses."""
+    found = json.loads(path.read_text("utf-8"))
+    levels = found["levels"]
+    right = ", ".join(f"{row['right_reason']} of {sum(row.values())} at `{level}`" for level, row in levels.items())
+    labelled = sum(row.get("labelled", 0) for row in levels.values())
+    return {
+        "traps": str(found["traps"]),
+        "finding": f"of near misses {right} are left alone for a right reason, and {labelled} labelled",
+    }
+
+
+def raising_fuzz(path: Path) -> Figures:
+    """Of `experiments/raising/run.py fuzz`: what broken IR does to the child that reads it."""
+    found = json.loads(path.read_text("utf-8"))
+    kinds = {
+        "findings": "gave findings", "nothing": "gave nothing", "MalformedIr": "were refused as malformed",
+        "ModelError": "were refused as models", "died": "made LLVM end its child", "timeout": "took too long",
+    }  # fmt: skip
+    said = ", ".join(f"{found[kind]:,} {words}" for kind, words in kinds.items() if kind in found)
+    return {"mutants": f"{found['count']:,}", "finding": f"of {found['count']:,} mutants of IR {said}"}
+
+
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
     "field.json": field,
@@ -363,6 +406,9 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "onnx_backend.json": onnx_backend,
     "opencl_kernels.json": opencl_kernels,
     "opencl_models.json": opencl_models,
+    "raising_variants.json": raising_variants,
+    "raising_traps.json": raising_traps,
+    "raising_fuzz.json": raising_fuzz,
     "sharing.json": sharing,
     "verification.json": verification,
     "site.json": site,

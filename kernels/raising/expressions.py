@@ -128,20 +128,30 @@ def either(*conditions: Condition) -> Condition:
 
 
 def _joined(a: Condition, b: Condition) -> Condition | None:
-    first = set(a.parts if a.kind == "and" else [a]) - {TRUE}
-    second = set(b.parts if b.kind == "and" else [b]) - {TRUE}
-    if first <= second:
+    """One condition for a or b; None where that is no shorter. Parts stay in order: it decides what is recognized."""
+    first, second = (tuple(p for p in conjuncts(c) if p != TRUE) for c in (a, b))
+    mine, theirs = [p for p in first if p not in second], [p for p in second if p not in first]
+    if not mine:
         return a
-    if second <= first:
+    if not theirs:
         return b
-    mine, theirs = first - second, second - first
-    if negated(both(*mine)) == both(*theirs):
-        return both(*[p for p in (a.parts if a.kind == "and" else [a]) if p in second])
-    if len(mine) == 1 and negated(next(iter(mine))) in theirs:
+    if _equal(negated(both(*mine)), both(*theirs)):
+        return both(*[p for p in first if p in second])
+    if len(mine) == 1 and negated(mine[0]) in theirs:
         # p or (not p and q) is p or q
-        rest = both(*(second - {negated(next(iter(mine)))}))
+        rest = both(*[p for p in second if p != negated(mine[0])])
         return None if rest == b else either(a, rest) if len(first) == 1 else None
     return None
+
+
+def _equal(a: Condition, b: Condition) -> bool:
+    """Whether two conditions have the same parts, in whatever order."""
+    return a == b or (a.kind == b.kind and a.kind in ("and", "or") and set(a.parts) == set(b.parts))
+
+
+def conjuncts(condition: Condition) -> tuple[Condition, ...]:
+    """What must hold together."""
+    return condition.parts if condition.kind == "and" else (condition,)
 
 
 def negated(condition: Condition) -> Condition:

@@ -51,6 +51,15 @@ def test_near_misses_are_left_alone_for_the_right_reason(level: str) -> None:
     assert wrong == []
 
 
+def test_a_finding_does_not_depend_on_where_objects_lie(tmp_path: Path) -> None:
+    code = (
+        "void clipped(int n, float *x, float *y) "
+        "{ for (int i = 0; i < n; i++) y[i] = x[i] > 1 ? 1 : x[i] < -1 ? -1 : x[i]; }"
+    )
+    found = [[f.pattern for f in findings(code, tmp_path)] for _ in range(10)]
+    assert found == [["elementwise"]] * 10
+
+
 @pytest.mark.parametrize(("level", "first"), [("-O0", 0), ("-O1", 9), ("-O2", 18)])
 def test_variants_are_what_they_are(level: str, first: int, tmp_path: Path) -> None:
     some = variants()[first::SAMPLE]
