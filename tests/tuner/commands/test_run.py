@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from tests import null_device
+from tests.ceilings import keep_ceilings
 from tests.null_device import Null
 from tests.test_null_device import config_of, store_model
 from tests.test_null_device import run as run_on_null_device
@@ -40,6 +41,7 @@ out: {folder}/runs
 
 
 def _config(folder: Path, trials: int = 40, budget: str = "30s", baselines: str = "untuned, torch") -> Path:
+    keep_ceilings(folder / "runs", 1)
     path = folder / "small.yaml"
     path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, baselines=baselines))
     return path

@@ -33,7 +33,7 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
     once. What was measured on a busy machine is used, but not kept. A damaged file is replaced by a new measurement.
     Raises OutputError where it cannot be kept.
     """
-    path = out / FOLDER / f"{_key(threads)}.json"
+    path = file_of(out, threads)
     known = read(path, progress)
     if known is not None and not again:
         return known
@@ -51,6 +51,11 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
     else:
         progress.message(f"the load average is {load:.1f}: this machine's ceilings may be too low and are not kept")
     return measured
+
+
+def file_of(out: Path, threads: int) -> Path:
+    """Where the ceilings of this machine with so many threads are kept."""
+    return out / FOLDER / f"{_key(threads)}.json"
 
 
 def rows(figures: Mapping[str, Any]) -> list[list[str]]:
