@@ -9,12 +9,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt
-from kernels.raising.integers import size_of, substituted
+from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt, substituted
 from kernels.raising.ir import Operand
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import ONE, ZERO, Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.scalars import size_of
 from kernels.raising.tiles import Untiled, tiles_of, untiled_of
 from kernels.raising.trace import CELL, RESULT, Nest, Statement, Trace
 
@@ -188,7 +188,7 @@ class Accesses:
     def _stepped(self, nest: Nest) -> set[tuple[str, str, int]]:
         """Loops whose counter in the source begins at a multiple of the counter of a loop around: tiles."""
         found = set()
-        integers = self.trace.integers
+        integers, counters = self.trace.integers, self.trace.definitions.counters
         for loop in self.trace.flow.loops:
             if nest.loop not in loop.around:
                 continue
@@ -197,7 +197,7 @@ class Accesses:
                 if value is None or phi.type == "ptr":
                     continue
                 for monomial, factor in value.terms:
-                    if len(monomial) == 1 and monomial[0] in integers.counters and monomial[0] != loop.symbol:
+                    if len(monomial) == 1 and monomial[0] in counters and monomial[0] != loop.symbol:
                         found.add((monomial[0], loop.symbol, factor))
         return found
 
@@ -216,7 +216,7 @@ class Accesses:
                 raise Abstained(Reason.TYPE, "an address between two elements", access.line)
             offsets.append((offset, untiled, access))
         strides = _strides(
-            [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.integers.counters
+            [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.definitions.counters
         )
         best: tuple[int, list[isl.Set], tuple[Poly, ...], list[tuple[Poly, ...]]] | None = None
         for chain in _chains(strides):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -178,6 +178,23 @@ def without_data(condition: Condition) -> Condition:
         parts = [without_data(part) for part in condition.parts]
         return both(*parts) if condition.kind == "and" else either(*parts)
     return TRUE if condition.kind in ("data", "not") else condition
+
+
+def substituted(condition: Condition, values: Mapping[str, Poly]) -> Condition:
+    """The condition with symbols replaced in its bounds; values of data are left as they are."""
+    if condition.parts:
+        parts = [substituted(part, values) for part in condition.parts]
+        return (
+            both(*parts) if condition.kind == "and" else either(*parts) if condition.kind == "or" else
+            replace(condition, parts=tuple(parts))
+        )  # fmt: skip
+    if condition.poly is None:
+        return condition
+    poly = condition.poly.substitute(values)
+    if condition.kind == "ge":
+        return at_least_zero(poly)
+    equal = equals_zero(poly)
+    return equal if condition.kind == "eq" else negated(equal)
 
 
 def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:

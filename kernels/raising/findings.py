@@ -9,8 +9,8 @@ from typing import Any
 
 from kernels.raising.access import Accesses
 from kernels.raising.composites import composite
-from kernels.raising.expressions import Condition, both, negated
-from kernels.raising.integers import Requirement
+from kernels.raising.definitions import Requirement
+from kernels.raising.expressions import Condition, both, conjuncts, negated
 from kernels.raising.ir import Function
 from kernels.raising.joining import joined
 from kernels.raising.mirror import without_mirrors
@@ -79,7 +79,7 @@ class _Analyser:
     def __init__(self, traced: Trace) -> None:
         self.trace = traced
         bits = {a.name: int(a.type[1:]) for a in traced.function.arguments if a.type.startswith("i")}
-        bits |= {symbol: width for symbol, (_, _, width) in traced.integers.opaque.items()}
+        bits |= {symbol: width for symbol, (_, _, width) in traced.definitions.opaque.items()}
         self.polyhedra = Polyhedra(bits, traced.bounds)
         self.accesses = Accesses(traced, self.polyhedra)
         self.findings: list[tuple[int, Finding]] = []
@@ -90,10 +90,10 @@ class _Analyser:
         good = [nest for nest in self.trace.nests if nest.problem is None]
         for nest in good:
             nest.statements = without_mirrors(nest.statements, self.trace.cells)
-        for requirement in self.trace.requirements:
+        for requirement in self.trace.definitions.requirements:
             self._assume(requirement)
         self.accesses.delinearize(good, self.trace.loose)
-        failed = {id(r): p for r in self.trace.requirements if (p := self._proven(r)) is not None}
+        failed = {id(r): p for r in self.trace.definitions.requirements if (p := self._proven(r)) is not None}
         problem = self.trace.problem or next(iter(failed.values()), None)
         found: list[Operation] = []
         for nest in self.trace.nests:
@@ -145,8 +145,8 @@ class _Analyser:
 
     def _assume(self, requirement: Requirement) -> None:
         """What speaks of parameters alone is tested before: it may be relied on."""
-        counters = self.trace.integers.counters
-        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+        counters = self.trace.definitions.counters
+        for part in conjuncts(requirement.holds):
             if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
                 if part.kind == "false":
                     continue
@@ -154,8 +154,8 @@ class _Analyser:
 
     def _proven(self, requirement: Requirement) -> Abstained | None:
         """None where it holds, or will be tested; else why it cannot be relied on."""
-        counters = self.trace.integers.counters
-        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+        counters = self.trace.definitions.counters
+        for part in conjuncts(requirement.holds):
             if part.kind == "false":
                 return Abstained(Reason.WRAP, "a value that leaves the range of its type", requirement.line)
             if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
@@ -174,8 +174,8 @@ class _Analyser:
         return None
 
     def _failed(self, nest: Nest, failed: Mapping[int, Abstained]) -> Abstained | None:
-        inner = {o.symbol for o in self.trace.flow.loops if nest.loop in o.around}
-        for requirement in self.trace.requirements:
+        inner = self.trace.flow.inside(nest.loop)
+        for requirement in self.trace.definitions.requirements:
             if id(requirement) in failed and (not requirement.loops or set(requirement.loops) & inner):
                 return failed[id(requirement)]
         return None

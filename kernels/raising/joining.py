@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kernels.raising.access import Element
-from kernels.raising.expressions import Condition, Expr, rebuilt
-from kernels.raising.integers import substituted
+from kernels.raising.expressions import Condition, Expr, rebuilt, substituted
 from kernels.raising.ops import ACCUMULATED, Operation, elements
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from kernels.raising.definitions import POINTER, Definitions, Requirement
 from kernels.raising.expressions import (
     FALSE,
     MOST_NODES,
@@ -22,9 +23,10 @@ from kernels.raising.expressions import (
     both,
     either,
     negated,
+    substituted,
     without_data,
 )
-from kernels.raising.integers import POINTER, Integers, Requirement, size_of, substituted
+from kernels.raising.integers import Integers
 from kernels.raising.ir import Block, Function, Instruction, Operand
 from kernels.raising.loops import Flow, Loop, flow_of
 from kernels.raising.polynomials import ZERO, Poly
@@ -86,6 +88,7 @@ class Trace:
 
     function: Function
     flow: Flow
+    definitions: Definitions
     integers: Integers
     bounds: dict[str, Condition]
     nests: list[Nest]
@@ -93,10 +96,6 @@ class Trace:
     problem: Abstained | None
     cells: dict[str, tuple[str, ...]]
     barriers: list[int]
-
-    @property
-    def requirements(self) -> list[Requirement]:
-        return self.integers.requirements
 
 
 def trace(function: Function) -> Trace:
@@ -118,7 +117,8 @@ class _Tracer:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.flow = flow_of(function)
-        self.integers = Integers(function, self.flow)
+        self.definitions = Definitions(function, self.flow)
+        self.integers = Integers(self.definitions)
         self.bounds: dict[str, Condition] = {}
         self.values: dict[str, Expr | Abstained] = {}
         self.data: dict[str, Condition | Abstained] = {}
@@ -137,7 +137,7 @@ class _Tracer:
         self.loose = loose
         self._region(None, (), TRUE)
         return Trace(
-            self.function, self.flow, self.integers, self.bounds, self.nests, loose, self.problem,
+            self.function, self.flow, self.definitions, self.integers, self.bounds, self.nests, loose, self.problem,
             {cell.base: cell.loops for cell in self.cells.values()}, self.barriers,
         )  # fmt: skip
 
@@ -177,9 +177,9 @@ class _Tracer:
             return
         chosen = self._condition(terminator.operands[0], block.name)
         for target, way in zip(targets, (chosen, negated(chosen)), strict=True):
-            if (block.name, target) in self.integers.dead:
+            if (block.name, target) in self.definitions.dead:
                 self.edges[block.name, target] = FALSE
-            elif any((block.name, other) in self.integers.dead for other in targets):
+            elif any((block.name, other) in self.definitions.dead for other in targets):
                 self.edges[block.name, target] = condition
             else:
                 self.edges[block.name, target] = both(condition, way)
@@ -198,8 +198,8 @@ class _Tracer:
             chosen = self.integers.condition(terminator.operands[0])
             if chosen is None or chosen in (TRUE, FALSE):
                 continue
-            self.integers.require("guard", chosen if works[0] else negated(chosen), block.name, terminator.line)
-            self.integers.dead.add((block.name, terminator.targets[0 if works[1] else 1]))
+            self.definitions.require("guard", chosen if works[0] else negated(chosen), block.name, terminator.line)
+            self.definitions.dead.add((block.name, terminator.targets[0 if works[1] else 1]))
 
     def _is_of_parameters(self, word: str) -> bool:
         """Whether a condition is computed of arguments, without phis and memory."""
@@ -207,9 +207,9 @@ class _Tracer:
         while work:
             word = work.pop()
             seen += 1
-            if not word.startswith("%") or word in self.integers.arguments:
+            if not word.startswith("%") or word in self.definitions.arguments:
                 continue
-            instruction, _ = self.integers.definitions.get(word, (None, ""))
+            instruction, _ = self.definitions.of(word)
             if instruction is None or instruction.opcode in ("phi", "load", "call", "alloca") or seen > 64:
                 return False
             work += [operand.word for operand in instruction.operands]
@@ -248,7 +248,7 @@ class _Tracer:
         nest = Nest(loop, place=self.clock)
         self.nests.append(nest)
         before, self.statements = self.statements, []
-        noted = len(self.integers.requirements)
+        noted = len(self.definitions.requirements)
         self.loop = loop
         try:
             self._inner_loop(loop, time, when)
@@ -260,7 +260,7 @@ class _Tracer:
             nest.problem = Abstained(Reason.LARGE, "a chain of instructions that is too long to follow")
         self.loop = None
         if nest.problem is not None:
-            del self.integers.requirements[noted:]
+            del self.definitions.requirements[noted:]
             for block in loop.blocks:
                 for instruction in self.function.blocks[block].instructions:
                     self.values[instruction.name] = nest.problem
@@ -352,10 +352,10 @@ class _Tracer:
         if not all(p.is_affine for p in literals) or any(p.parts for p in literals if p not in fixed):
             line = self.function.blocks[loop.header].terminator.line
             raise Abstained(Reason.DATA_BOUND, "a loop with a bound that is no inequality", line)
-        noted = len(self.integers.requirements)
+        noted = len(self.definitions.requirements)
         bounds = [self._literal(loop, p, first, both(when, *fixed)) for p in literals if p not in fixed]
         if None in bounds:  # true from its start on: not one of several
-            del self.integers.requirements[noted:]
+            del self.definitions.requirements[noted:]
             raise Abstained(Reason.DATA_BOUND, "a loop with a bound that is no inequality")
         return both(*fixed, *(bound for bound in bounds if bound is not None))
 
@@ -364,7 +364,7 @@ class _Tracer:
             return
         outer = tuple(o.symbol for o in loop.around[:-1])
         line = self.function.blocks[loop.header].terminator.line
-        self.integers.requirements.append(Requirement(kind, holds, outer, when, line))
+        self.definitions.requirements.append(Requirement(kind, holds, outer, when, line))
 
     # --- registers that a loop carries on
 
@@ -421,20 +421,20 @@ class _Tracer:
 
     def _continued(self, loop: Loop, phi: Instruction, start: Operand) -> _Cell | None:
         """The cell of the loop around, where this one begins with its value and leaves it its own."""
-        if loop.parent is None or start.word not in self.cells or start.word not in self.integers.definitions:
+        if loop.parent is None or start.word not in self.cells:
             return None
-        outer, block = self.integers.definitions[start.word]
-        if block != loop.parent.header or outer.opcode != "phi":
+        outer, block = self.definitions.of(start.word)
+        if outer is None or block != loop.parent.header or outer.opcode != "phi":
             return None
         [following] = [o for o, t in zip(outer.operands, outer.targets, strict=True) if t in loop.parent.blocks]
         word = following.word
         [latched] = [o for o, t in zip(phi.operands, phi.targets, strict=True) if t in loop.blocks]
         while word not in (phi.name, latched.word):  # through the phis by which values leave loops
-            instruction, block = self.integers.definitions.get(word, (None, ""))
+            instruction, block = self.definitions.of(word)
             if instruction is None or instruction.opcode != "phi":
                 return None
             pairs = zip(instruction.operands, instruction.targets, strict=True)
-            live = [operand for operand, target in pairs if (target, block) not in self.integers.dead]
+            live = [operand for operand, target in pairs if (target, block) not in self.definitions.dead]
             if len(live) != 1:
                 return None
             word = live[0].word
@@ -462,8 +462,8 @@ class _Tracer:
             phi, cell, value = free[0]
             waiting.remove(free[0])
             self.clock += 1
-            definition = self.integers.definitions.get(self._latched(loop, phi))
-            line = definition[0].line if definition else phi.line
+            definition, _ = self.definitions.of(self._latched(loop, phi))
+            line = definition.line if definition else phi.line
             self._store(cell.base, ZERO, phi.type, (*inside, self.clock), loops, when, line, value)
 
     def _latched(self, loop: Loop, phi: Instruction) -> str:
@@ -554,7 +554,7 @@ class _Tracer:
         when: Condition,
     ) -> Expr:  # fmt: skip
         """A load; of one of two addresses, a choice of two loads."""
-        chosen, where = self.integers.definitions.get(pointer.word, (None, ""))
+        chosen, where = self.definitions.of(pointer.word)
         if chosen is None or self.integers.of(pointer) is not None or chosen.opcode not in ("select", "phi"):
             base, offset = self._place(pointer)
             return self._load(base, offset, i.type, time, loops, when, i.line)
@@ -625,8 +625,8 @@ class _Tracer:
             return None
         for one, other in ((0, 1), (1, 0)):
             word = phi.operands[one].word
-            definition = self.integers.definitions.get(word)
-            inner = definition[0].operands[0].word if definition and definition[0].opcode == "phi" else word
+            definition, _ = self.definitions.of(word)
+            inner = definition.operands[0].word if definition and definition.opcode == "phi" else word
             cell = self.cells.get(inner)
             if cell is None or cell.guard != phi.targets[other]:
                 continue
@@ -649,7 +649,7 @@ class _Tracer:
             return Expr("const", kind, value=_float(word, kind))
         if word in ("undef", "poison"):
             raise Abstained(Reason.CONTROL, "a value that is not defined")
-        if word in self.integers.arguments and kind in _FLOATS:
+        if word in self.definitions.arguments and kind in _FLOATS:
             return Expr("param", kind, value=word)
         number = self.integers.of(operand) if kind.startswith("i") or kind == "ptr" else None
         if number is not None:
@@ -661,9 +661,9 @@ class _Tracer:
         if isinstance(known, Abstained):
             raise known
         if known is None:
-            definition = self.integers.definitions.get(word)
-            if definition and definition[0].opcode == "phi" and len(definition[0].operands) == 1:
-                return self._value(definition[0].operands[0])
+            definition, _ = self.definitions.of(word)
+            if definition and definition.opcode == "phi" and len(definition.operands) == 1:
+                return self._value(definition.operands[0])
             if kind.startswith("<"):
                 raise Abstained(Reason.VECTOR, "vector instructions: compile with -fno-vectorize -fno-slp-vectorize")
             raise Abstained(Reason.TYPE, f"a value of the type {kind[:40]}")
@@ -675,14 +675,14 @@ class _Tracer:
         if affine is not None:
             return affine
         word = operand.word
-        if word not in self.integers.definitions:
+        i, where = self.definitions.of(word)
+        if i is None:
             raise Abstained(Reason.DATA_CONTROL, "a condition that is not computed here")
         if word in self.data:
             known = self.data[word]
             if isinstance(known, Abstained):
                 raise known
             return known
-        i, where = self.integers.definitions[word]
         found = self._data_condition(i, where)
         self.data[word] = found
         return found
@@ -705,8 +705,8 @@ class _Tracer:
     def _place(self, pointer: Operand) -> tuple[str, Poly]:
         address = self.integers.of(pointer)
         if address is None:
-            definition = self.integers.definitions.get(pointer.word)
-            raise self._why_no_address(definition[0] if definition else None)
+            definition, _ = self.definitions.of(pointer.word)
+            raise self._why_no_address(definition if definition else None)
         bases = [s for s in address.symbols if s.startswith(POINTER)]
         if len(bases) != 1 or address.coefficient(bases[0]).constant != 1:
             raise Abstained(Reason.POINTER, "an address that is not one of one array")
@@ -724,10 +724,16 @@ class _Tracer:
                 return Abstained(Reason.POINTER, "an address that depends on the way to it", i.line)
             if i.opcode == "call":
                 return Abstained(Reason.POINTER, "an address that a call returns", i.line)
-            names = [o.word for o in i.operands if o.word in self.integers.definitions]
-            unknown = [n for n in names if self.integers.of(Operand(self.integers.definitions[n][0].type, n)) is None]
-            i = self.integers.definitions[unknown[0]][0] if unknown else None
+            i = self._unknown(i)
         return Abstained(Reason.SUBSCRIPT, "an address that is no polynomial of counters and parameters")
+
+    def _unknown(self, i: Instruction) -> Instruction | None:
+        """What gives the first operand that is no polynomial."""
+        for operand in i.operands:
+            definition, _ = self.definitions.of(operand.word)
+            if definition is not None and self.integers.of(Operand(definition.type, operand.word)) is None:
+                return definition
+        return None
 
     def _load(
         self, base: str, offset: Poly, kind: str, time: tuple[int | str, ...], loops: tuple[str, ...], when: Condition,
@@ -799,4 +805,4 @@ def _float(word: str, kind: str) -> float:
         raise Abstained(Reason.TYPE, f"the constant {word[:40]}") from error
 
 
-__all__ = ["CELL", "RESULT", "Nest", "Statement", "Trace", "size_of", "trace"]
+__all__ = ["CELL", "RESULT", "Nest", "Statement", "Trace", "trace"]
