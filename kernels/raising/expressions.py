@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from kernels.raising.polynomials import Poly
@@ -44,7 +45,7 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """A read or write of one element: of which array, at which byte, when, by which loops, under which conditions.
+    """A read or write of one element: of which array, at which byte, when, under which conditions.
 
     `time` alternates places in a block sequence with loop symbols, outermost first. Accesses are equal only if they
     are the same one.
@@ -54,9 +55,13 @@ class Access:
     offset: Poly
     type: str
     time: tuple[int | str, ...]
-    loops: tuple[str, ...]
     when: Condition
     line: int | None
+
+    @cached_property
+    def loops(self) -> tuple[str, ...]:
+        """The symbols of the loops around, outermost first."""
+        return tuple(part for part in self.time if isinstance(part, str))
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -97,7 +102,7 @@ def equals_zero(poly: Poly) -> Condition:
 def both(*conditions: Condition) -> Condition:
     parts: list[Condition] = []
     for condition in conditions:
-        parts.extend(condition.parts if condition.kind == "and" else [condition])
+        parts.extend(conjuncts(condition))
     parts = [p for p in dict.fromkeys(parts) if p != TRUE]
     if FALSE in parts or any(negated(p) in parts for p in parts if not p.parts):
         return FALSE

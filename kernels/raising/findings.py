@@ -77,8 +77,8 @@ def analyse(function: Function) -> Analysis:
 
 class _Analyser:
     def __init__(self, traced: Trace) -> None:
-        self.trace = traced
-        bits = {a.name: int(a.type[1:]) for a in traced.function.arguments if a.type.startswith("i")}
+        self.trace, self.function = traced, traced.definitions.function
+        bits = {a.name: int(a.type[1:]) for a in self.function.arguments if a.type.startswith("i")}
         bits |= {symbol: width for symbol, (_, _, width) in traced.definitions.opaque.items()}
         self.polyhedra = Polyhedra(bits, traced.bounds)
         self.accesses = Accesses(traced, self.polyhedra)
@@ -86,7 +86,6 @@ class _Analyser:
         self.barriers = list(traced.barriers)
 
     def run(self) -> Analysis:
-        function = self.trace.function
         good = [nest for nest in self.trace.nests if nest.problem is None]
         for nest in good:
             nest.statements = without_mirrors(nest.statements, self.trace.cells)
@@ -109,7 +108,7 @@ class _Analyser:
             if trouble is not None:
                 problem = problem or trouble
                 self.barriers.append(nest.place)
-                self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
+                self._note(len(found) and found[-1].place, _left_alone(self.function.name, trouble, self._lines(nest)))
         loose: list[Operation] = []
         for statement in self.accesses.loose:
             try:
@@ -122,7 +121,7 @@ class _Analyser:
             self._label(together)
             ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
-        return Analysis(function, ordered, ops, self.accesses, self._texts(), problem)
+        return Analysis(self.function, ordered, ops, self.accesses, self._texts(), problem)
 
     def _segments(self, ops: Sequence[Operation]) -> list[list[Operation]]:
         """Operations between which nothing unknown happens."""
@@ -135,10 +134,10 @@ class _Analyser:
         self.findings.append((place, finding))
 
     def _line(self, nest: Nest) -> int | None:
-        return self.trace.function.blocks[nest.loop.header].terminator.line
+        return self.function.blocks[nest.loop.header].terminator.line
 
     def _lines(self, nest: Nest) -> tuple[int, ...]:
-        lines = {i.line for name in nest.loop.blocks for i in self.trace.function.blocks[name].instructions if i.line}
+        lines = {i.line for name in nest.loop.blocks for i in self.function.blocks[name].instructions if i.line}
         return tuple(sorted(lines))[:1]
 
     # --- requirements
@@ -174,7 +173,7 @@ class _Analyser:
         return None
 
     def _failed(self, nest: Nest, failed: Mapping[int, Abstained]) -> Abstained | None:
-        inner = self.trace.flow.inside(nest.loop)
+        inner = self.trace.definitions.flow.inside(nest.loop)
         for requirement in self.trace.definitions.requirements:
             if id(requirement) in failed and (not requirement.loops or set(requirement.loops) & inner):
                 return failed[id(requirement)]
@@ -193,7 +192,7 @@ class _Analyser:
 
     def _overlaps(self, names: Mapping[str, str]) -> list[str]:
         """Which arrays must lie apart."""
-        exclusive = {a.name for a in self.trace.function.arguments if a.noalias}
+        exclusive = {a.name for a in self.function.arguments if a.noalias}
         statements = [s for nest in self.trace.nests for s in nest.statements] + self.trace.loose
         written = {s.target.base for s in statements} & self.accesses.arrays.keys()
         texts = []
@@ -208,7 +207,7 @@ class _Analyser:
         return texts
 
     def _names(self) -> dict[str, str]:
-        return {a.name: a.label for a in self.trace.function.arguments}
+        return {a.name: a.label for a in self.function.arguments}
 
     # --- labels
 
@@ -224,7 +223,7 @@ class _Analyser:
             try:
                 named = Label(several[0], f"{count} operations") if several else label(some[0])
             except Abstained as problem:
-                self._note(place, _left_alone(self.trace.function.name, problem, some[0].lines))
+                self._note(place, _left_alone(self.function.name, problem, some[0].lines))
                 continue
             self._note(place, self._finding(named, some))
 
@@ -237,7 +236,7 @@ class _Analyser:
                     shapes[names.get(element.base, element.base.lstrip("%@"))] = self._shape(element.base)
         lines = tuple(sorted({line for op in some for line in op.lines}))
         return Finding(
-            self.trace.function.name, named.pattern, named.detail, lines, "", shapes,
+            self.function.name, named.pattern, named.detail, lines, "", shapes,
             "; ".join(p for op in some if (p := self._predicate(op))), len(some[0].fixed),
             all(op.reordered for op in some), len(some),
         )  # fmt: skip

@@ -17,6 +17,7 @@ from tvm import relax, te, tirx
 from kernels.raising.access import Element
 from kernels.raising.expressions import Condition, Expr
 from kernels.raising.findings import Analysis
+from kernels.raising.memory import CELL, RESULT
 from kernels.raising.ops import ACCUMULATED, Operation
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
@@ -35,7 +36,6 @@ from kernels.raising.tensor_operators import (
     membership,
     neutral_of,
 )
-from kernels.raising.trace import CELL, RESULT
 
 _TYPES = {"float": "float32", "double": "float64", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64"}
 MOST_BYTES = 1 << 34
