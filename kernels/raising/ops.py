@@ -64,6 +64,11 @@ class Operation:
         return tuple(c for c in self.loops if c not in self.reduced and c not in self.fixed)
 
     @property
+    def line(self) -> int | None:
+        """Where it begins in the source."""
+        return self.lines[0] if self.lines else None
+
+    @property
     def reads(self) -> list[Element]:
         parts = [self.value, *([self.start] if self.start else []), *([self.finish] if self.finish else [])]
         return list(dict.fromkeys(e for part in parts for e in elements(part)))

@@ -11,6 +11,9 @@ INTEGERS = ("i8", "i16", "i32", "i64")
 SCALARS = (*FLOATS, *INTEGERS)
 """What an element that is read or written may be."""
 
+DTYPES = {"float": "float32", "double": "float64", **{kind: kind.replace("i", "int") for kind in INTEGERS}}
+"""TVM's names of them."""
+
 _BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8, "ptr": 8, "half": 2, "bfloat": 2}
 _ARRAY = re.compile(r"\[(\d+) x (.*)\]")
 
