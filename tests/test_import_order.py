@@ -74,7 +74,7 @@ HOMES = {
         "tuner/devices/cuda/torch_settings.py",
         "tuner/importers/onnx_in_torch.py",
         "tuner/importers/onnx_operators",
-        "tuner/importers/torch.py",
+        "tuner/importers/torch",
         "tuner/importers/pytorch",
     ),
     "transformers": ("tuner/importers/",),

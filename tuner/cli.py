@@ -89,9 +89,9 @@ def _run(arguments: argparse.Namespace, argv: list[str]) -> int:
     with _progress() as progress:  # its clock is that of the total budget: imports count
         config = _load(arguments)
         resume = None if arguments.resume is None else show.find(config.out, arguments.resume).name
-        from tuner.commands import run as commands
+        from tuner.commands import several
 
-        outcome = commands.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
+        outcome = several.run(config, shlex.join(["python", "-m", "tuner", *argv]), progress, resume)
     for line in outcome.lines:
         _say(line)
     return int(outcome.exit_code)
@@ -149,9 +149,9 @@ def _profile(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
-    from tuner.commands import run as commands
+    from tuner.commands import several
 
-    written, since = commands.rebuild_report(folder.name, arguments.out)
+    written, since = several.rebuild_report(folder)
     for line in (str(written), *since):
         _say(line)
     return 0
@@ -159,9 +159,9 @@ def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 def _export(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
-    from tuner.commands import run as commands
+    from tuner.commands import several
 
-    _say(str(commands.reexport(folder.name, arguments.out)))
+    _say(str(several.reexport(folder)))
     return 0
 
 

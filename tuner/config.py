@@ -48,6 +48,14 @@ def _some(values: tuple[Any, ...]) -> str:
     return "" if values else "at least one entry"
 
 
+def _different(values: tuple[Any, ...]) -> str:
+    return "" if all(value not in values[:index] for index, value in enumerate(values)) else "every entry once"
+
+
+def _each_some(values: tuple[Any, ...]) -> str:
+    return "" if all(values) else "in each entry an input's shape or a symbol's extent"
+
+
 def _shape(shape: tuple[int, ...]) -> str:
     if any(extent < 0 for extent in shape):
         return "extents of at least 0"
@@ -75,6 +83,7 @@ Effort = Literal["quick", "standard", "thorough"]
 Count = Annotated[int, _between(1, 2**31)]
 Seconds = Annotated[float, ReadBy(parse_duration)]
 Shape = Annotated[tuple[int, ...], _shape]
+Extent = Annotated[int, _between(0, MAX_ELEMENTS)]
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,8 @@ class ModelConfig:
     floats may be reordered.
 
     `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
+    `data`: inputs to verify and time with, a .npz file, a folder of some, or test_data_set folders. `shapes`: several
+    shapes in one run, each by inputs or by symbols.
     """
 
     source: Annotated[
@@ -145,8 +156,10 @@ class ModelConfig:
     ]
     batch: Annotated[int, _between(1, 65536)] | None = None
     inputs: Mapping[str, Shape] = field(default_factory=dict)
-    dims: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
+    dims: Mapping[str, Extent] = field(default_factory=dict)
     weights: Literal["random", "original"] = "random"
+    data: Annotated[str, _matching(r"[^\x00]+", "the name of a file or folder")] | None = None
+    shapes: Annotated[tuple[Mapping[str, Extent | Shape], ...], _different, _each_some] = ()
     function: str = ""
     sizes: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     allow_reassociation: bool = False

@@ -380,6 +380,16 @@ class InputSpec:
     dtype: str
 
 
+@dataclass(frozen=True)
+class InputSet:
+    """Inputs of a model in its order. `name` tells people where they are from; `expected`: the outputs that came with
+    them, of the model's original weights."""
+
+    name: str
+    arrays: tuple[Array, ...]
+    expected: tuple[Array, ...] | None = None
+
+
 class Importer(Protocol):
     """Loads the model that a model spec describes, as relax."""
 

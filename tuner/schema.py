@@ -119,11 +119,17 @@ def _read_annotated(base: Any, marks: tuple[Any, ...], value: Any, path: str) ->
 
 
 def _read_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
-    """None is `auto`; a mapping goes to the member that is one; anything else to the first member."""
+    """None is `auto`; a mapping or a list goes to the member that is one; anything else to the first member."""
     if type(None) in kinds and value in (None, "auto"):
         return None
-    mappings = [kind for kind in kinds if get_origin(kind) is Mapping]
-    return read(mappings[0] if mappings and isinstance(value, Mapping) else kinds[0], value, path)
+    wanted = Mapping if isinstance(value, Mapping) else tuple if isinstance(value, list | tuple) else None
+    fitting = [kind for kind in kinds if wanted is not None and _origin(kind) is wanted]
+    return read(fitting[0] if fitting else kinds[0], value, path)
+
+
+def _origin(kind: Any) -> Any:
+    """That of the type under its rules."""
+    return get_origin(get_args(kind)[0] if get_origin(kind) is Annotated else kind)
 
 
 def _read_scalar(kind: Any, value: Any, path: str) -> Any:

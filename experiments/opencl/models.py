@@ -26,7 +26,8 @@ from tuner.devices.device import Assembly
 from tuner.devices.target import ResolvedTarget
 from tuner.graph import GraphConfig, clean, lower
 from tuner.importers import load, model_inputs, original_check
-from tuner.measure.models import MODEL_ATOL, MODEL_RTOL, EntrySpec, answer_once
+from tuner.measure.models import EntrySpec, answer_once
+from tuner.measure.tolerances import MODEL_ATOL, MODEL_RTOL
 from tuner.outputs import check_outputs
 from tuner.protocols import ImportedModel, Task
 

@@ -51,7 +51,7 @@ def check(path: Path) -> dict[str, Any]:
     from tuner.commands.rehearsal import rehearse
     from tuner.commands.whole_model import assembled, export, to_run
     from tuner.devices import resolve
-    from tuner.importers import model_inputs
+    from tuner.importers import input_sets
     from tuner.measure.models import TUNED, Timing, compare_models
     from tuner.process.interrupts import Interrupts
     from tuner.progress import Progress
@@ -68,11 +68,10 @@ def check(path: Path) -> dict[str, Any]:
             rehearse(run, device, model, graph)
             export(model, graph, assembled(model, graph, device.assembly, {}), run.work, target, {}, device.assembly)
             entries = device.entries(model, {TUNED: to_run(model, run.work)}, BASELINES)
-            inputs, more = (model_inputs(model.inputs, model.model_spec, seed) for seed in (0, 1))
+            sets = input_sets(model.inputs, model.model_spec, 0)
             comparison = compare_models(
-                entries, device.references, inputs, run.work, target.threads, Timing(lambda: _COMPARE_S, 1), 0,
+                entries, device.references, sets, run.work, target.threads, Timing(lambda: _COMPARE_S, 1), 0,
                 lambda _: None,
-                more_inputs=more,
             )  # fmt: skip
         finally:
             device.close()

@@ -15,6 +15,7 @@ from tests.fuzzing.base import Files
 @functools.cache
 def export_files() -> Files:
     from tuner.export import library
+    from tuner.export.loader import LOADER_TEXT
 
     content = bytes(range(256)) * 4
     spec = {"name": "data/<x>", "shape": [1, 3, 8, 8], "dtype": "float32"}
@@ -26,7 +27,7 @@ def export_files() -> Files:
     return {
         library.LIBRARY: content,
         library.MANIFEST: json.dumps(manifest, indent=1).encode(),
-        library.LOADER: library.LOADER_TEXT.encode(),
+        library.LOADER: LOADER_TEXT.encode(),
     }
 
 

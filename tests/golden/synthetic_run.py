@@ -184,6 +184,7 @@ def facts() -> RunFacts:
         comparison=comparison(),
         manifest={"path": "export", "sha256": "ab" * 32},
         wall_s=90.0,
+        inputs={"sets": ["inputs of seed 0", "inputs of seed 1"], "seeds": [0, 1], "drawn": {"pixels": "N(0, 1)"}},
         account=_account(),
         lower_bounds_s={f"{1:016x}": 2.1e-3, f"{2:016x}": 1e-5},
     )

@@ -51,7 +51,8 @@ def product() -> Case:
 def test_a_barrier_that_is_missing_is_seen(ground: Ground, product: Case) -> None:
     sabotaged = without_barrier(product.program, 1)  # the one between staging and use
     assert sabotaged is not None
-    assert "wrong" in ground.wrong(product, sabotaged)
+    found = ground.wrong(product, sabotaged)
+    assert "wrong" in found or "not finite" in found
 
 
 def test_a_wrong_stride_is_seen(ground: Ground) -> None:

@@ -20,6 +20,7 @@ from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
+from tuner.importers import model_inputs
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.models import compiled_entry
 from tuner.measure.stats import Verdict, median, median_interval, noise_floor, verdict
@@ -96,7 +97,7 @@ def compare(a: str, b: str, out: str, budget_s: float, progress: Progress) -> tu
     if first.record is not None and second.record is not None:
         comparison = _compare_trials(first, second, budget_s, progress)
     elif first.export is not None and second.export is not None:
-        comparison = _compare_models(first.export, second.export, out, budget_s, progress)
+        return _compare_exports(first, second, out, budget_s, progress)
     else:
         raise UserError(f"{a} and {b}: one is a kernel's trial, the other a whole model", "compare two of one kind")
     return comparison.rows((first.name, second.name)), [comparison.sentence(), *comparison.notes]
@@ -129,6 +130,42 @@ def _record(run: Path, trial: str, progress: Progress) -> Record:
 
 
 # --- whole models ---------------------------------------------------------------------------------
+
+
+def _compare_exports(
+    first: Operand, second: Operand, out: str, budget_s: float, progress: Progress
+) -> tuple[list[list[str]], list[str]]:
+    """Two exports; of several shapes those that both have, each in its part of the time."""
+    assert first.export is not None and second.export is not None
+    pairs = of_one_shape(first.export, second.export)
+    rows, sentences = [], []
+    for shape, a, b in pairs:
+        comparison = _compare_models(a, b, out, budget_s / len(pairs), progress)
+        names = (first.name, second.name) if not shape else (f"{first.name} {shape}", f"{second.name} {shape}")
+        rows += comparison.rows(names)
+        start = f"{shape}: " if shape else ""
+        sentences += [f"{start}{sentence}" for sentence in (comparison.sentence(), *comparison.notes)]
+    return rows, sentences
+
+
+def of_one_shape(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
+    """The parts of two exports that take the same inputs, with the name of their shape. Raises UserError for none."""
+    from tuner.export.library import read_manifest
+    from tuner.export.shapes import exports_of
+
+    of_a, of_b = exports_of(a), exports_of(b)
+    if "" in of_a and "" in of_b:
+        return [("", a, b)]
+    inputs = {folder: read_manifest(folder)["inputs"] for folder in (*of_a.values(), *of_b.values())}
+    pairs = [
+        (name or other, part, counterpart)
+        for name, part in of_a.items()
+        for other, counterpart in of_b.items()
+        if inputs[part] == inputs[counterpart]
+    ]
+    if not pairs:
+        raise UserError(f"{a} and {b}: they have no shape of inputs in common", "compare models of the same kind")
+    return pairs
 
 
 @dataclass
@@ -198,12 +235,12 @@ def _models_timed(
     a: Path, b: Path, budget_s: float, probe: StateProbe | None, progress: Progress
 ) -> tuple[list[ComparisonResult], str]:
     """Both models interleaved in several pairs of fresh processes, and whether their outputs agree, in words."""
-    libraries, specs, threads = _both_exports(a, b)
+    libraries, arrays, threads = _both_exports(a, b)
     results, note = [], ""
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
         inputs = Path(folder, "inputs.npz")
         with open(inputs, "wb") as file:
-            np.savez(file, *_inputs(specs))
+            np.savez(file, *arrays)
         for process in range(PROCESSES):
             progress.phase(f"timing both in fresh processes, {process + 1} of {PROCESSES}")
             with _entries(libraries, inputs, threads) as entries:
@@ -216,8 +253,8 @@ def _models_timed(
     return results, note
 
 
-def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
-    """The libraries of two exports (of one with islands its folder), and the inputs and the threads that both have.
+def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[Array], int]:
+    """The libraries of two exports (of one with islands its folder), inputs for both, and the threads that both have.
 
     Raises UserError.
     """
@@ -230,24 +267,14 @@ def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[InputSpec], int]:
     try:
         specs = [InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in manifests[0]["inputs"]]
         threads = int(manifests[0]["threads"])
-    except (KeyError, TypeError, ValueError) as error:
+        inputs = model_inputs(specs, {"uses": manifests[0].get("uses") or manifests[1].get("uses") or {}}, 0)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{a}: its manifest does not say what the model takes: {error}", "export it again") from error
     libraries = [
         folder if "segments" in manifest else folder / manifest["library"]
         for folder, manifest in zip((a, b), manifests, strict=True)
     ]
-    return libraries, specs, threads
-
-
-def _inputs(specs: Sequence[InputSpec]) -> list[Array]:
-    """Seeded inputs: N(0, 1) for floats, 0 and 1 for anything else."""
-    rng = np.random.default_rng(0)
-    return [
-        rng.standard_normal(s.shape).astype(s.dtype)
-        if np.issubdtype(np.dtype(s.dtype), np.floating)
-        else rng.integers(0, 2, s.shape).astype(s.dtype)
-        for s in specs
-    ]
+    return libraries, inputs, threads
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tuner.config import SETTINGS, EffortSettings, RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import OutputError
+from tuner.errors import ConfigError, OutputError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import ImportedModel
@@ -71,17 +71,29 @@ class RunContext:
         """What this run's device is opened with."""
         measure = within.patience(self.config.measure, self.total)
         workers = measure.workers or environment.usable_threads()
-        return Opening(self.target, measure, workers, self.work, self.folder.parent, self.progress, self.replay)
+        return Opening(self.target, measure, workers, self.work, Path(self.config.out), self.progress, self.replay)
 
 
 def imported(config: RunConfig) -> ImportedModel:
     """The configured model. Raises ModelError or MissingPackage."""
     from tuner import importers
 
+    return importers.load_spec(model_spec(config))
+
+
+def model_spec(config: RunConfig) -> dict[str, Any]:
+    """The spec of the configured model, in its one shape. Raises ModelError or ConfigError."""
+    from tuner import importers
+
     model = config.model
+    if len(model.shapes) > 1:
+        raise ConfigError("model.shapes", f"{len(model.shapes)} shapes, where one is needed", "name one of them alone")
+    shape = model.shapes[0] if model.shapes else {}
+    inputs = {**model.inputs, **{name: given for name, given in shape.items() if isinstance(given, tuple)}}
+    dims = {**model.dims, **{name: given for name, given in shape.items() if isinstance(given, int)}}
     raising = {"function": model.function, "sizes": dict(model.sizes), "allow_reassociation": model.allow_reassociation}
-    return importers.load(
-        model.source, model.batch, model.inputs, model.weights, config.search.seed, model.dims,
+    return importers.make_model_spec(
+        model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape),
         raising if model.source.startswith("llvm:") else None,
     )  # fmt: skip
 
@@ -143,11 +155,11 @@ def hold(config: RunConfig) -> AbstractContextManager[None]:
     return files.locked(Path(config.out) / ".lock", "a run is going on")
 
 
-def run_folder(config: RunConfig, resume: str | None) -> Path:
-    """A new folder for this run, or that of the run to resume. Raises OutputError or UserError."""
+def run_folder(config: RunConfig, named: str | None) -> Path:
+    """A new folder for this run, or the one named, of the run to resume. Raises OutputError or UserError."""
     out = Path(config.out)
-    if resume is not None:
-        return out / resume
+    if named is not None:
+        return out / named
     slug = model_slug(config.model.source)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for attempt in range(100):
@@ -170,9 +182,16 @@ def model_slug(source: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")[-40:].strip("-")
 
 
-def is_run_of(run_id: str, source: str) -> bool:
-    """Whether a run is one of this model's, by its name as `run_folder` makes it."""
-    return re.fullmatch(rf"\d{{8}}-\d{{6}}-{re.escape(model_slug(source))}(-\d{{1,2}})?", run_id) is not None
+def is_run_of(run_id: str, source: str, shape: str = "") -> bool:
+    """Whether a run is one of this model's (in the shape of that name, where several were tuned), by its name as
+    `run_folder` and `sub_run` make it."""
+    ending = re.escape(sub_run("", shape)) if shape else ""
+    return re.fullmatch(rf"\d{{8}}-\d{{6}}-{re.escape(model_slug(source))}(-\d{{1,2}})?{ending}", run_id) is not None
+
+
+def sub_run(run_id: str, shape: str) -> str:
+    """The id of the part of a run that is of one of its shapes."""
+    return f"{run_id}.{shape}"
 
 
 def start(folder: Path, config: str) -> None:

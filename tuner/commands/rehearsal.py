@@ -16,7 +16,7 @@ from tuner.commands.whole_model import assembled, export, to_run
 from tuner.commands.within import Rehearsal
 from tuner.devices.device import Device
 from tuner.errors import InfrastructureError, ModelError, OutputError
-from tuner.importers import model_inputs
+from tuner.importers import input_sets
 from tuner.measure import entries as benchmark
 from tuner.measure.entries import EXACT, TUNED
 from tuner.measure.exact import EXACT_S, ExactRun
@@ -64,7 +64,7 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
     library = to_run(model, folder, device.assembly.form)
     specs = {entry.name: entry for entry in device.entries(model, {TUNED: library}, ())}
     seed = run.config.search.seed
-    sets = [model_inputs(model.inputs, model.model_spec, seed + more) for more in (0, 1)]
+    sets = [one.arrays for one in input_sets(model.inputs, model.model_spec, seed)]
     within_s = _ANSWER_SHARE * run.total.left_s
     spec = dataclasses.replace(specs[TUNED], prepare_s=min(specs[TUNED].prepare_s, within_s))
     try:

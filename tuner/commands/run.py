@@ -80,6 +80,20 @@ def _run_alone(
         return one_run.execute(store)
 
 
+def run_within(
+    config: RunConfig, command: str, progress: Progress, interrupted: Interrupts, store: SqlStore, name: str,
+    shape: str, resume: bool,
+) -> RunOutcome:  # fmt: skip
+    """One run of several in the folder `name` of `config.out`, for whoever holds that folder. `shape` is the name of
+    its shape: earlier runs of the same model and shape count against its budget."""
+    target = resolve.resolve(config.target)
+    one_run = _Run(
+        config, command, progress, target, Path(config.out), interrupted, resume=name if resume else None, named=name,
+        shape=shape,
+    )  # fmt: skip
+    return one_run.execute(store)
+
+
 def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
     """The tasks of the configured model, as `name`, `key`, `weight`, `flops` and `bytes` (the least it must move)."""
     environment.check_versions()
@@ -146,9 +160,12 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Run(RunContext):
-    """One run. `resume` is the id of the run that it continues; `failures`: what failed after the search, in words."""
+    """One run. `resume` is the id of the run that it continues; `failures`: what failed after the search, in words.
+    `named` and `shape`: of one of several, the name of its folder and that of its shape."""
 
     resume: str | None = None
+    named: str | None = None
+    shape: str = ""
     failures: list[str] = field(default_factory=list)
 
     def execute(self, store: SqlStore) -> RunOutcome:
@@ -159,7 +176,9 @@ class _Run(RunContext):
         tidy(Path(self.config.out))
         model, variants = lowered(self.config, self.target, self.progress)
         self.notes += model.notes
-        self.folder = run_folder(self.config, self.resume)
+        self.folder = run_folder(self.config, self.resume or self.named)
+        if self.named is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))
         within.keep(self.folder, self.config, self.total)
@@ -183,6 +202,7 @@ class _Run(RunContext):
     ) -> RunFacts:
         from tuner.commands import profile, whole_model
         from tuner.commands.rehearsal import rehearse
+        from tuner.importers import provenance
         from tuner.tuning import untuned
         from tuner.tuning.tune import certify, tune_model
 
@@ -194,7 +214,9 @@ class _Run(RunContext):
             within.keep(self.folder, self.config, self.total)
             began = time.monotonic()
             source = self.config.model.source
-            result = tune_model(variants, device, store, search, lambda record: is_run_of(record.run_id, source))
+            result = tune_model(
+                variants, device, store, search, lambda record: is_run_of(record.run_id, source, self.shape)
+            )
             search_s = time.monotonic() - began
             within.keep(self.folder, self.config, self.total)
             certify(result, device, store, search, device.neighbours if self._divides_threads() else None)
@@ -203,6 +225,7 @@ class _Run(RunContext):
                 search=result, ceilings=ceilings, environment=captured, search_s=search_s,
                 kernel_baselines={},
                 lower_bounds_s={task.key: device.lower_bound_s(task) for task in result.lowered.tasks},
+                inputs=provenance(model.inputs, model.model_spec, self.config.search.seed),
             )  # fmt: skip
             facts.untuned = untuned.checked(result.sessions, lambda: True)
             with self._costs_itself("kernels that keep TVM's own program were not all checked"):

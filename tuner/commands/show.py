@@ -5,7 +5,9 @@ Reads summary.json and the records; never writes.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,12 @@ from typing import Any
 from tuner.errors import UserError
 from tuner.progress import milliseconds
 from tuner.schema import did_you_mean
+
+SHAPES_FILE = "shapes.json"
+"""In the folder of a run that tuned several shapes: their names, and what became of each."""
+
+PARTS = "shapes"
+"""The folder in it that has one run a shape."""
 
 Rows = list[list[str]]
 """Rows of cells. The command line sets the widths, and replaces unprintable characters, when it prints them."""
@@ -41,6 +49,7 @@ def find(out: str, name: str) -> Path:
     runs = folders(out)
     matches = runs[-1:] if name == "latest" else [folder for folder in runs if folder.name == name]
     matches = matches or [folder for folder in runs if name and folder.name.startswith(name)]
+    matches = matches or [part for folder in runs for part in shapes(folder).values() if part.name == name]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -49,12 +58,26 @@ def find(out: str, name: str) -> Path:
     raise UserError(f"no run {name!r} under {out}", hint)
 
 
+def shapes(folder: Path) -> dict[str, Path]:
+    """The folders of the parts of a run that tuned several shapes, by the names of these; none for any other run."""
+    try:
+        stated = json.loads((folder / SHAPES_FILE).read_bytes())
+        names = [str(shape["name"]) for shape in stated["shapes"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    safe = [name for name in names if re.fullmatch(r"[\w.-]+", name) and name.strip(".")]
+    return {name: folder / PARTS / f"{folder.name}.{name}" for name in safe}
+
+
 def overview(out: str) -> Rows:
     """One row a run, oldest first, under a row of titles. The row of a run without a readable summary says so."""
     from tuner.report import summary as summaries
 
     rows = [["run", "model", "target", "tuned"]]
     for folder in folders(out):
+        if parts := shapes(folder):
+            rows.append(_several_row(folder.name, parts))
+            continue
         try:
             summary = summaries.load(folder)
         except UserError:
@@ -74,6 +97,12 @@ def description(folder: Path, with_records: bool = False) -> list[Rows]:
     from tuner.commands import within
     from tuner.report import summary as summaries
 
+    if parts := shapes(folder):
+        missing = [
+            [["shape", name], ["(not tuned)"]] for name, part in parts.items() if not (part / summaries.FILE).exists()
+        ]
+        there = [part for part in parts.values() if (part / summaries.FILE).exists()]
+        return [*(table for part in there for table in description(part, with_records)), *missing]
     try:
         summary = summaries.load(folder)
     except UserError as error:
@@ -82,6 +111,23 @@ def description(folder: Path, with_records: bool = False) -> list[Rows]:
         raise UserError(f"{error.message}; {ending}", error.hint) from error
     tables = [_facts(summary), _kernels(summary), *_metadata(summary)]
     return [*tables, _trials(folder)] if with_records else tables
+
+
+def _several_row(run: str, parts: Mapping[str, Path]) -> list[str]:
+    """The row of a run that tuned several shapes."""
+    from tuner.report import summary as summaries
+
+    found = {}
+    for name, part in parts.items():
+        try:
+            found[name] = summaries.load(part)
+        except UserError:
+            continue
+    times = ", ".join(f"{name}: {_time((s['end_to_end'] or {}).get('tuned_s'))}" for name, s in found.items())
+    if not found:
+        return [run, "(no summary: none of its shapes ended)"]
+    first = next(iter(found.values()))
+    return [run, first["model"]["name"], first["target"]["kind"], f"{len(found)} of {len(parts)} shapes: {times}"]
 
 
 def _facts(summary: Mapping[str, Any]) -> Rows:
@@ -93,6 +139,7 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         ["run", summary["run_id"]],
         ["command", summary["command"]],
         ["model", f"{model['name']} ({model['source']}), batch {_cell(model['batch'])}"],
+        ["inputs", _inputs(summary)],
         ["target", f"{target['kind']}, {_cell(target['device'])}, {_cell(target['threads'])} thread(s)"],
         ["search", f"{search['strategy']}, {_cell(search['wall_s'])} s, stopped by {_cell(search['stopped_by'])}"],
         ["trials", f"{_cell(search['measured'])} measured, {_cell(search['reused'])} reused"],
@@ -104,6 +151,13 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         ["export", _cell(exported.get("path"))],
         *(["note", str(note)] for note in summary.get("notes") or ()),
     ]
+
+
+def _inputs(summary: Mapping[str, Any]) -> str:
+    """Their shapes, and where they are from."""
+    shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in summary["model"]["inputs"].items())
+    data = (summary.get("inputs") or {}).get("data")
+    return shown if data is None else f"{shown}; from {data['path']} (SHA-256 {data['sha256'][:12]}...)"
 
 
 def _kernels(summary: Mapping[str, Any]) -> Rows:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 @dataclass
 class RunFacts:
     """Everything that the summary of a run is made from. `account` is that of `commands.profile`; `lower_bounds_s` are
-    those of one call, by task key, and `untuned` how the kernels that keep TVM's own program were checked."""
+    those of one call, by task key; `inputs` says where the model's inputs are from, and `untuned` how the kernels that
+    keep TVM's own program were checked."""
 
     run_id: str
     command: str
@@ -48,6 +49,7 @@ class RunFacts:
     wall_s: float = 0.0
     account: Mapping[str, Any] | None = None
     lower_bounds_s: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, Any] | None = None
     untuned: dict[str, Untuned] = field(default_factory=dict)
 
     def not_tuned(self) -> dict[str, TaskSession]:
@@ -292,6 +294,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "batch": facts.config.model.batch,
             "inputs": {spec.name: list(spec.shape) for spec in facts.model.inputs},
         },
+        "inputs": facts.inputs,
         "target": {
             "kind": facts.target.kind,
             "device": facts.target.device,

@@ -27,7 +27,7 @@ from tuner.devices.target import ResolvedTarget
 from tuner.errors import ModelError, UserError
 from tuner.export import library
 from tuner.graph import input_specs, output_specs, tuned_parts
-from tuner.importers import model_inputs, original_check
+from tuner.importers import input_sets, original_check
 from tuner.measure import models
 from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, Mend, ModelComparison, Timing
@@ -165,10 +165,12 @@ def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str],
     exact: ExactRun | None = None, mend: Mend | None = None,
 ) -> ModelComparison:  # fmt: skip
-    """Check the tuned model on inputs of two seeds, and time all entries interleaved on those of the first."""
+    """Check the tuned model on all sets of inputs, and time all entries interleaved on those of the first."""
     seed, threads = run.config.search.seed, run.target.threads
-    inputs = model_inputs(model.inputs, model.model_spec, seed)
-    more = model_inputs(model.inputs, model.model_spec, seed + 1)
+    sets = input_sets(model.inputs, model.model_spec, seed)
+    if run.config.model.weights == "random" and any(one.expected is not None for one in sets):
+        run.notes.append("the outputs in model.data are not looked at: those of random weights are others")
+        sets = [dataclasses.replace(one, expected=None) for one in sets]
     entries = [entry for entry in entries if entry.name != EXACT]
     if run.interrupted():
         entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
@@ -176,11 +178,11 @@ def compare(
         order = {TUNED: 0, UNTUNED: 1, **dict.fromkeys(references, 2), **dict.fromkeys(_LAST, 4)}
         entries.sort(key=lambda entry: order.get(entry.name, 3))
     run.progress.phase("verifying and comparing whole models")
-    probe = resolve.kind_of(run.target).state_probe(threads, run.folder.parent)
+    probe = resolve.kind_of(run.target).state_probe(threads, Path(run.config.out))
     try:
         return models.compare_models(
-            entries, references, inputs, run.work, threads, _timing(run, references, exact), seed,
-            run.progress.message, probe, exact, more, mend,
+            entries, references, sets, run.work, threads, _timing(run, references, exact), seed,
+            run.progress.message, probe, exact, mend,
         )  # fmt: skip
     finally:
         if probe is not None:

@@ -1,26 +1,29 @@
 """Where models come from. The prefix of `model.source` chooses the importer, by the table below.
 
 Everything here is a plain function over JSON-able arguments: a *model spec* is
-`{"kind", "source", "batch", "inputs", "dims", "weights", "seed"}`, from which every process builds exactly the same
-model. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
+`{"kind", "source", "batch", "inputs", "dims", "weights", "seed", "data", "one_of_several"}`, from which every process
+builds exactly the same model. The importers themselves (onnx, torch, tvm) are imported only when one of them is called.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tuner.errors import ModelError
-from tuner.protocols import Array, ImportedModel, InputSpec
+from tuner.importers.inputs import input_sets, model_inputs, provenance
+from tuner.protocols import Array, ImportedModel
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
     from tuner.importers.onnx_in_torch import NodeRunner
+
+__all__ = [
+    "IMPORTERS", "ModelSpec", "input_sets", "load", "load_spec", "make_model_spec", "model_inputs", "onnx_bytes",
+    "original_check", "provenance", "torch_module",
+]  # fmt: skip
 
 ModelSpec = Mapping[str, Any]
 """JSON-able data from which a model is built; see `make_model_spec`."""
@@ -56,17 +59,25 @@ def load(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    data: str | None = None,
+    one_of_several: bool = False,
     raising: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
     """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable` or `llvm:FILE`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
     of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.
-    `raising` is for functions of C alone: `function`, `sizes` and `allow_reassociation`.
-    `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. Raises
-    ModelError, or MissingPackage.
+    `weights` is `random` (drawn from `seed`, at a scale that keeps activations of order one) or `original`. `data` is
+    a file or folder of inputs (see `data`), which fix all shapes; `one_of_several`: only its sets that have the shapes
+    of `inputs` and `dims` count. `raising` is for functions of C alone: `function`, `sizes` and `allow_reassociation`.
+    Raises ModelError, ConfigError, or MissingPackage.
     """
-    return IMPORTERS[_kind(source)](make_model_spec(source, batch, inputs, weights, seed, dims, raising))
+    return load_spec(make_model_spec(source, batch, inputs, weights, seed, dims, data, one_of_several, raising))
+
+
+def load_spec(model_spec: ModelSpec) -> ImportedModel:
+    """The model of a spec. Raises ModelError, ConfigError, or MissingPackage."""
+    return IMPORTERS[model_spec["kind"]](model_spec)
 
 
 def make_model_spec(
@@ -76,6 +87,8 @@ def make_model_spec(
     weights: str,
     seed: int,
     dims: Mapping[str, int] | None = None,
+    data: str | None = None,
+    one_of_several: bool = False,
     raising: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON-able spec of a model that was not loaded yet. Raises ModelError when it contradicts itself."""
@@ -84,8 +97,12 @@ def make_model_spec(
     if weights not in ("random", "original"):
         raise ModelError(source, f"weights {weights!r} are unknown", "model.weights is random or original")
     if batch not in (None, 1) and inputs and all(shape[:1] != (batch,) for shape in inputs.values()):
+        name, shape = next(iter(inputs.items()))
+        rest = ", ".join(map(str, (batch, *shape[1:])))
         raise ModelError(
-            source, f"model.batch is {batch}, but no shape in model.inputs begins with {batch}", "make the two agree"
+            source,
+            f"model.batch is {batch}, but no shape in model.inputs begins with {batch}",
+            f"leave model.batch out: model.inputs.{name}: {list(shape)} stays; or write model.inputs.{name}: [{rest}]",
         )
     for name, shape in inputs.items():
         if any(extent < 0 for extent in shape):
@@ -98,6 +115,8 @@ def make_model_spec(
         "dims": dict(dims or {}),
         "weights": weights,
         "seed": seed,
+        "data": data,
+        "one_of_several": one_of_several,
         **({} if raising is None else {"raising": dict(raising)}),
     }
 
@@ -137,29 +156,6 @@ def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
     from tuner.importers.onnx import original_check as check
 
     return check(name)
-
-
-def model_inputs(specs: Sequence[InputSpec], model_spec: ModelSpec, seed: int) -> list[Array]:
-    """Seeded inputs in the order of `specs`: N(0, 1) floats; integers in the range that the model spec has.
-
-    `model_spec["ranges"]` (written by the importers) holds `[low, high)` of each integer input: the
-    vocabulary for token ids, `[1, 2)` for masks. An integer input without a range is all zeros. Texts are drawn from
-    `model_spec["texts"]`, those that stand in the model.
-    """
-    ranges = model_spec.get("ranges", {})
-    values: list[Array] = []
-    for spec in specs:
-        rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-        if spec.dtype == "string":
-            values.append(rng.choice(np.array(model_spec.get("texts") or ["some", "text"]), spec.shape))
-            continue
-        dtype = np.dtype(spec.dtype)
-        if dtype.kind == "f":
-            values.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(dtype))
-        else:
-            low, high = ranges.get(spec.name, (0, 1))
-            values.append(rng.integers(low, high, spec.shape).astype(dtype))
-    return values
 
 
 def _kind(source: str) -> str:

@@ -16,9 +16,10 @@ import tvm
 from tuner.errors import ModelError
 from tuner.importers import c_source
 from tuner.importers.llvm_service import called, require_packages
+from tuner.importers.use import Use
 from tuner.protocols import ImportedModel, InputSpec
 
-_INTEGERS = (-8, 8)
+_INTEGERS = Use(-8, 7)
 """What integer arrays are drawn from: products and sums stay far from overflow."""
 
 
@@ -38,6 +39,6 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
         where = f"line {reply['line']}: " if reply["line"] else ""
         raise ModelError(source, f"{where}{reply['left_alone']}", "python -m tuner scan FILE tells what is found")
     inputs = tuple(InputSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in reply["inputs"])
-    ranges = {spec.name: list(_INTEGERS) for spec in inputs if spec.dtype.startswith("int")}
-    spec = {**model_spec, "ranges": ranges, "c": {**reply["c"], "path": str(path.resolve())}}
+    uses = {spec.name: _INTEGERS.to_json() for spec in inputs if spec.dtype.startswith("int")}
+    spec = {**model_spec, "uses": uses, "c": {**reply["c"], "path": str(path.resolve())}}
     return ImportedModel(reply["c"]["function"], source, tvm.ir.load_json(reply["module"]), inputs, spec)

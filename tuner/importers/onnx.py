@@ -18,12 +18,14 @@ except ModuleNotFoundError as error:
 
 from onnx import inliner, numpy_helper
 
+from tuner.importers import data
 from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
 from tuner.importers.onnx_functions import expanded
-from tuner.importers.onnx_shapes import fix_shapes, input_specs
+from tuner.importers.onnx_shapes import changed_by_batch, fix_shapes, input_specs, wanted_inputs
 from tuner.importers.onnx_texts import texts_of
+from tuner.importers.onnx_uses import input_uses
 from tuner.importers.onnx_weights import draws
 from tuner.protocols import Array, ImportedModel, ModelPlan
 from tuner.schema import did_you_mean
@@ -39,10 +41,22 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 
     With random weights every parameter is drawn anew. Raises ModelError.
     """
-    source = model_spec["source"]
+    return _read(model_spec)[0]
+
+
+def _read(model_spec: Mapping[str, Any]) -> tuple[onnx.ModelProto, Mapping[str, Any], str]:
+    """`model_proto`, the spec with the shapes of its data, and what a stated batch changed, in words ("": nothing)."""
+    source, batch = model_spec["source"], model_spec["batch"]
     model = read(source)
-    model = fix_shapes(model, source, model_spec["batch"], model_spec["inputs"], model_spec["dims"])
-    return with_constants(model, draws(model, model_spec["seed"]) if model_spec["weights"] == "random" else {})
+    wanted = wanted_inputs(model.graph)
+    if model_spec.get("data") is not None:
+        model_spec = data.with_shapes(
+            model_spec, wanted, data.fitted(data.read(model_spec["data"]), wanted, model_spec)
+        )
+    model = fix_shapes(model, source, batch, model_spec["inputs"], model_spec["dims"])
+    changed = "" if batch is None else changed_by_batch(wanted, input_specs(model))
+    random = model_spec["weights"] == "random"
+    return with_constants(model, draws(model, model_spec["seed"]) if random else {}), model_spec, changed
 
 
 def clean_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
@@ -63,16 +77,29 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
 
 
 def _loaded(model_spec: Mapping[str, Any]) -> ImportedModel:
+    source = model_spec["source"]
+    model, model_spec, changed = _read(model_spec)
+    try:
+        return _imported(model, model_spec)
+    except ModelError as error:
+        if error.hint or not changed:
+            raise
+        raise ModelError(source, error.message.removeprefix(f"{source}: "), changed) from error
+
+
+def _imported(model: onnx.ModelProto, model_spec: Mapping[str, Any]) -> ImportedModel:
+    """The model of a graph whose shapes are fixed."""
     from tuner.importers.onnx_plan import planned
     from tuner.importers.onnx_relax.importer import known_operators
 
     source = model_spec["source"]
-    model = expanded(clean_proto(model_spec), known_operators())
+    model = settled(model)
+    uses = {name: use.to_json() for name, use in input_uses(model).items()}
+    model = expanded(model, known_operators())
     specs = input_specs(model)
-    ranges = _integer_ranges(model)
     module, plan = planned(model, source)
     name = Path(source.removeprefix("onnx:")).stem
-    spec = {**model_spec, "ranges": ranges}
+    spec = {**model_spec, "uses": uses}
     if any(given.dtype == "string" for given in specs):
         spec["texts"] = sorted(set(texts_of(model)))[:_MOST_TEXTS]
     return ImportedModel(name, source, module, specs, spec, plan)
@@ -112,22 +139,3 @@ def original_check(name: str) -> tuple[list[Array], list[Array], float, float]:
     case = LIGHT_FOLDER.parent / "real" / name.replace("light_", "test_") / "data.json"
     tolerance = json.loads(case.read_text())
     return inputs, expected, tolerance["rtol"], tolerance["atol"]
-
-
-def _integer_ranges(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """`[low, high)` of the integer inputs: an index stays inside its table, anything else is a mask of ones."""
-    tables = {tensor.name: tensor for tensor in model.graph.initializer}
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
-    ranges: dict[str, list[int]] = {}
-    source_of: dict[str, str] = {}
-    for value in model.graph.input:
-        if value.type.tensor_type.elem_type not in floats:
-            ranges[value.name] = [1, 2]
-            source_of[value.name] = value.name
-    for node in model.graph.node:
-        if node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten") and node.input[0] in source_of:
-            source_of[node.output[0]] = source_of[node.input[0]]
-        if node.op_type == "Gather" and node.input[1] in source_of and node.input[0] in tables:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-            ranges[source_of[node.input[1]]] = [0, tables[node.input[0]].dims[axis]]
-    return ranges

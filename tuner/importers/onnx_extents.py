@@ -104,6 +104,6 @@ def _line(name: str, extents: Sequence[Extent]) -> str:
     shape = ", ".join(map(str, numbers))
     by_input = f"model.inputs.{name}: [{shape}]"
     if None in extents or not symbols:
-        return f"write its extents, e.g. {by_input}"
+        return f"write its extents, e.g. {by_input}; or give inputs (model.data)"
     by_name = ", ".join(f"{symbol}: 128" for symbol in symbols)
-    return f"write its extents, e.g. model.dims: {{{by_name}}} or {by_input}"
+    return f"write its extents, e.g. model.dims: {{{by_name}}} or {by_input}; or give inputs (model.data)"

@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tuner.errors import ModelError
+from tuner.importers.data_set import Wanted
 from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, described, first_line
@@ -75,6 +76,28 @@ def fix_shapes(
         raise ModelError(source, f"the shapes do not fit together: {first_line(error)}", hint) from error
     _check_values(model.graph, source)
     return model
+
+
+def wanted_inputs(graph: onnx.GraphProto) -> list[Wanted]:
+    """The inputs as the graph states them."""
+    return [
+        Wanted(
+            value.name,
+            _dtype_name(value),
+            _dims(value) if value.type.tensor_type.HasField("shape") else None,
+        )
+        for value in true_inputs(graph)
+    ]
+
+
+def changed_by_batch(stated: Sequence[Wanted], fixed: Sequence[InputSpec]) -> str:
+    """What `model.batch` changed of a static input, and the line to write without it; "" for nothing."""
+    for before, after in zip(stated, fixed, strict=True):
+        first = before.shape[0] if before.shape else None
+        if isinstance(first, int) and first != after.shape[0]:
+            shape = ", ".join(map(str, (first, *after.shape[1:])))
+            return f"model.batch made {first} {after.shape[0]}; without it: model.inputs.{before.name}: [{shape}]"
+    return ""
 
 
 INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)

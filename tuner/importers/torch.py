@@ -23,9 +23,11 @@ except ModuleNotFoundError as error:
 from tuner.importers.pytorch.adapted import adapted
 from tuner.importers.pytorch.export import exported, is_recurrent
 from tuner.importers.pytorch.export import to_onnx as program_in_onnx
-from tuner.importers.pytorch.inputs import CallLayout, Tensors, bare_layout, layout_of, shaped, value_range
+from tuner.importers.pytorch.inputs import CallLayout, Tensors, bare_layout, layout_of, shaped
 from tuner.importers.pytorch.norms import settle_batch_norms
 from tuner.importers.pytorch.source import made
+from tuner.importers.torch_data import stored_examples, stored_inputs, with_data_shapes
+from tuner.importers.torch_uses import input_uses
 
 if TYPE_CHECKING:
     import onnx
@@ -49,10 +51,11 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     program = exported(built.module, built.inputs, source)
     pairs = list(zip(built.names, built.inputs, strict=True))
     specs = tuple(InputSpec(name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in pairs)
-    ranges = {name: value_range(tensor) for name, tensor in pairs if not tensor.is_floating_point()}
+    uses = {name: use.to_json() for name, use in input_uses(program, built.names, built.inputs).items()}
     module, plan, notes = _in_relax(program, built.names, source)
     name = source.rpartition(":")[2]
-    return ImportedModel(name, source, module, specs, {**model_spec, "ranges": ranges}, plan, (*built.notes, *notes))
+    model_spec = {**with_data_shapes(model_spec, specs), "uses": uses}
+    return ImportedModel(name, source, module, specs, model_spec, plan, (*built.notes, *notes))
 
 
 def torch_module(model_spec: Mapping[str, Any]) -> tuple[torch.nn.Module, Tensors]:
@@ -111,7 +114,7 @@ def _build(model_spec: Mapping[str, Any]) -> _Built:
         module, examples = made(source)
         module = module.eval()
         layout = layout_of(source, module, examples) if examples else _asked_layout(source, module, model_spec)
-        inputs = shaped(source, layout, model_spec)
+        inputs = stored_inputs(layout.names, layout.tensors, model_spec) or shaped(source, layout, model_spec)
         if model_spec["weights"] == "random":
             settle_batch_norms(module, lambda given: _called(module, layout, given), inputs, source)
         module, inputs, notes = adapted(source, module, layout, inputs)
@@ -119,6 +122,8 @@ def _build(model_spec: Mapping[str, Any]) -> _Built:
 
 
 def _asked_layout(source: str, module: torch.nn.Module, model_spec: Mapping[str, Any]) -> CallLayout:
+    if model_spec.get("data") is not None:
+        return layout_of(source, module, [stored_examples(model_spec)])
     if not model_spec["inputs"]:
         raise ModelError(
             source, "the callable gives no example inputs", "write their shapes, in order, as model.inputs.arg0: ..."

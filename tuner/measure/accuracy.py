@@ -111,6 +111,12 @@ def degenerate(outputs: Outputs) -> str:
     return ""
 
 
+def constants(outputs: Outputs, inputs: str) -> list[str]:
+    """Sentences on the outputs that are one constant on `inputs`, of several: little is verified of those."""
+    same = [i for i, array in enumerate(outputs) if array.size > 1 and (array == array.flat[0]).all()]
+    return [f"output {index} is one constant on {inputs}: little is verified of it" for index in same]
+
+
 def without_number(outputs: Outputs) -> str:
     """Why outputs tell nothing, where one of them is NaN or infinite everywhere, or ""."""
     empty = any(array.size and not np.isfinite(array).any() for array in outputs if array.dtype.kind == "f")

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from tuner.measure.accuracy import Yardstick, degenerate, without_number
+from tuner.measure.accuracy import Yardstick, constants, degenerate, without_number
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.entries import (
     EXACT,
@@ -26,28 +24,16 @@ from tuner.measure.entries import (
 )
 from tuner.measure.exact import ExactRun
 from tuner.measure.states import StateProbe
-from tuner.outputs import OutputCheck, check_outputs
+from tuner.measure.tolerances import by_tolerances
+from tuner.outputs import OutputCheck
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array, Stop
+from tuner.protocols import Array, InputSet, Stop
 
 __all__ = [
     "EXACT", "PIPELINE", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once",
     "compare_models", "compiled_entry",
 ]  # fmt: skip
-
-MODEL_RTOL = 1e-3
-MODEL_ATOL = 1e-4
-"""Tolerances of whole-model outputs where no float64 run can be had: rtol on each element plus atol in units of the
-largest output.
-
-fp32 rounding grows over a hundred layers and differs with the order of summation; frameworks differ from one another by
-some 1e-5 of the largest output. A wrong layout or a missed bias is off by 1e-1.
-"""
-
-HALF_RTOL = 2e-2
-HALF_ATOL = 2e-2
-"""The same for models with outputs in float16: an element carries 5e-4, and a hundred layers add theirs."""
 
 _SEGMENTS_S, _SEGMENTS_TIMEOUT_S = 0.5, 120.0
 """For how long the parts of a model with islands are timed, and how long that may last where one inference takes
@@ -104,7 +90,7 @@ class ModelComparison:
 def compare_models(
     specs: Sequence[EntrySpec],
     references: Sequence[str],
-    inputs: Sequence[Array],
+    sets: Sequence[InputSet],
     folder: Path,
     threads: int,
     timing: Timing,
@@ -112,25 +98,25 @@ def compare_models(
     progress: Callable[[str], None],
     probe: StateProbe | None = None,
     exact: ExactRun | None = None,
-    more_inputs: Sequence[Array] = (),
     mend: Mend | None = None,
 ) -> ModelComparison:
     """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved.
 
-    `exact` has what is right for `inputs`, and for `more_inputs`, on which the tuned model is checked too. Without it
+    All run on the first of `sets`; the tuned model is checked on the others, too, and against the outputs that came
+    with them. `exact` has what is right for `sets`. Without it
     `references` name the entries whose outputs the tuned ones must equal within a tolerance: at least one of them must
     run for the result to count as verified, and all that run must agree. Where the tuned model does not run or is
     wrong, `mend` is asked for another one. An entry that does not start is noted and left out, and so is one whose
     outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state.
     """
     comparison = ModelComparison(ComparisonResult())
-    started = _Started(store(inputs, folder / "inputs.npz"), folder, threads, comparison)
+    started = _Started(store(sets[0].arrays, folder / "inputs.npz"), folder, threads, comparison)
     try:
         for spec in specs:
             progress(f"preparing {spec.name}")
             verifies = spec.name == TUNED or spec.name in references
             started.start(spec, timing.start_s(spec.name), (lambda: False) if verifies else timing.stop)
-        verifier = _Verifier(exact, references, [inputs, more_inputs] if more_inputs else [inputs], folder, threads)
+        verifier = _Verifier(exact, references, sets, folder, threads)
         wrong = verifier.look(started.outputs, comparison)
         tuned = next((spec for spec in specs if spec.name == TUNED), None)
         notes = verifier.verify(tuned, started.outputs, comparison)
@@ -245,7 +231,7 @@ class _Verifier:
     """
 
     def __init__(
-        self, exact: ExactRun | None, references: Sequence[str], sets: Sequence[Sequence[Array]], folder: Path,
+        self, exact: ExactRun | None, references: Sequence[str], sets: Sequence[InputSet], folder: Path,
         threads: int,
     ) -> None:  # fmt: skip
         self._exact, self._references, self._sets = exact, references, sets
@@ -299,40 +285,69 @@ class _Verifier:
         if tuned is None or TUNED not in outputs:
             return ["the tuned model did not run; nothing is verified"]
         if self._yardstick is None:
-            return _verify(comparison, outputs, self._references)
+            notes = _verify(comparison, outputs, self._references, self._sets[0].name)
+            return [*notes, *self._further(tuned, outputs, comparison)]
         if why := degenerate(self._yardstick.exact):
-            return [f"outputs are not verified: {why} on drawn inputs; give inputs that mean something"]
+            return [f"outputs are not verified: {why} on {self._sets[0].name}; give real ones: model.data"]
         check = self._yardstick.check(outputs[TUNED])
         comparison.verified = check.ok
         comparison.max_abs_error, comparison.max_rel_error = check.max_abs_error, check.max_rel_error
-        notes = ["tuned outputs compared with a float64 run on seeded inputs"]
+        notes = constants(self._yardstick.exact, self._sets[0].name)
+        notes.append(f"tuned outputs compared with a float64 run on {self._sets[0].name}")
         if not check.ok:
             return [f"outputs differ from the float64 run: {check.reason}", *notes]
+        return [*notes, *self._further(tuned, outputs, comparison)]
+
+    def _further(self, tuned: EntrySpec, outputs: Mapping[str, list[Array]], comparison: ModelComparison) -> list[str]:
+        """Check the tuned outputs against those that came with the first set, and the model on the other sets, while
+        it is right."""
+        notes = []
+        if comparison.verified and (said := self._expected(0, outputs[TUNED], self._yardstick, comparison)):
+            notes.append(said)
         for number in range(1, len(self._sets)):
-            notes.append(self._again(tuned, number, comparison))
+            if comparison.verified:
+                notes += self._again(tuned, number, comparison)
         return notes
 
-    def _again(self, tuned: EntrySpec, number: int, comparison: ModelComparison) -> str:
+    def _again(self, tuned: EntrySpec, number: int, comparison: ModelComparison) -> list[str]:
         """Check the tuned model on further inputs, in a child of its own: a stale or constant output passes only
         once."""
-        assert self._exact is not None
-        yardstick = self._exact.yardstick(number)
-        if yardstick is None:
-            return f"verified on one set of inputs only: {self._exact.missing}"
-        answer = answer_once(tuned, self._sets[number], self._folder, self._threads)
+        one = self._sets[number]
+        yardstick = None if self._yardstick is None or self._exact is None else self._exact.yardstick(number)
+        if yardstick is None and one.expected is None:
+            missing = "" if self._exact is None else self._exact.missing
+            return [f"not verified on {one.name}: {missing}"] if missing else []
+        answer = answer_once(tuned, one.arrays, self._folder, self._threads)
         if isinstance(answer, str):
             comparison.verified = False
-            return f"on inputs of another seed the tuned model fails: {answer[:SHOWN]}"
-        check = yardstick.check(answer)
-        comparison.verified = check.ok
-        if not check.ok:
-            return f"outputs differ on inputs of another seed: {check.reason}"
-        return "and on inputs of another seed"
+            return [f"on {one.name} the tuned model fails: {answer[:SHOWN]}"]
+        notes = []
+        if yardstick is not None:
+            check = yardstick.check(answer)
+            comparison.verified = check.ok
+            if not check.ok:
+                return [f"outputs differ on {one.name}: {check.reason}"]
+            notes = [f"and on {one.name}"]
+        said = self._expected(number, answer, yardstick, comparison)
+        return [*notes, said] if said else notes
+
+    def _expected(
+        self, number: int, outputs: Sequence[Array], yardstick: Yardstick | None, comparison: ModelComparison
+    ) -> str:
+        """Compare outputs with those that came with a set: with both right by float64 they agree."""
+        one = self._sets[number]
+        if one.expected is None:
+            return ""
+        check = by_tolerances(outputs, one.expected)
+        comparison.verified = check.ok or (yardstick is not None and yardstick.check(one.expected).ok)
+        if comparison.verified:
+            return f"and with the outputs that came with {one.name}"
+        return f"outputs differ from those that came with {one.name}: {check.reason}"
 
     def fault(self, spec: EntrySpec) -> str:
         """What is wrong with a model on any of the sets of inputs; "" where nothing is, or nothing can tell."""
         for number, inputs in enumerate(self._sets):
-            answer = answer_once(spec, inputs, self._folder, self._threads)
+            answer = answer_once(spec, inputs.arrays, self._folder, self._threads)
             if isinstance(answer, str):
                 return answer
             yardstick = self._yardstick
@@ -347,18 +362,20 @@ class _Verifier:
         return ""
 
 
-def _verify(comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str]) -> list[str]:
+def _verify(
+    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str], inputs: str
+) -> list[str]:
     """Check the tuned outputs against those of every reference that ran; returns what to note of it."""
     checks = _checks(outputs[TUNED], outputs, references)
     if not checks:
         return ["no independent reference ran; outputs are not verified"]
     if why := without_number(outputs[TUNED]):
-        return [f"outputs are not verified: {why} on drawn inputs; give inputs that mean something"]
+        return [f"outputs are not verified: {why} on {inputs}; give real ones: model.data"]
     comparison.verified = all(check.ok for check in checks.values())
     comparison.max_abs_error = _largest([check.max_abs_error for check in checks.values()])
     comparison.max_rel_error = _largest([check.max_rel_error for check in checks.values()])
     differing = [f"outputs differ from {name}: {check.reason}" for name, check in checks.items() if not check.ok]
-    return [*differing, f"tuned outputs compared with {', '.join(checks)} on seeded inputs"]
+    return [*differing, f"tuned outputs compared with {', '.join(checks)} on {inputs}"]
 
 
 def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str]) -> dict[str, str]:
@@ -375,9 +392,7 @@ def _checks(
     checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str]
 ) -> dict[str, OutputCheck]:
     """An entry's outputs against those of each reference that ran."""
-    half = any(array.dtype == np.float16 for array in checked)
-    rtol, atol = (HALF_RTOL, HALF_ATOL) if half else (MODEL_RTOL, MODEL_ATOL)
-    return {name: check_outputs(checked, outputs[name], rtol, atol) for name in references if name in outputs}
+    return {name: by_tolerances(checked, outputs[name]) for name in references if name in outputs}
 
 
 def _largest(errors: Sequence[float | None]) -> float | None:

@@ -146,12 +146,13 @@ def _timed(
     specs: Sequence[EntrySpec], inputs: Sequence[Any], work: Path, threads: int, seconds: float, seed: int, probe: Any
 ) -> ModelComparison:
     from tuner.measure.models import Timing, compare_models
+    from tuner.protocols import InputSet
 
     references = [REFERENCE] if any(spec.name == REFERENCE for spec in specs) else []
     with tempfile.TemporaryDirectory(dir=work, prefix="pass-") as folder:
         return compare_models(
-            specs, references, inputs, Path(folder), threads, Timing(lambda: seconds, _LEAST_ROUNDS), seed,
-            lambda text: None, probe,
+            specs, references, [InputSet("the night's inputs", tuple(inputs))], Path(folder), threads,
+            Timing(lambda: seconds, _LEAST_ROUNDS), seed, lambda text: None, probe,
         )  # fmt: skip
 
 

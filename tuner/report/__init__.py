@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tuner.errors import UserError
@@ -67,3 +68,43 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def render_several(
+    run_dir: Path,
+    parts: Mapping[str, Path],
+    records_of: Callable[[list[str]], Sequence[Record]],
+    formats: tuple[str, ...] = FORMATS,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> list[Path]:
+    """Write one report of a run of several shapes and return the paths written. `parts` are the runs of the shapes, by
+    the shapes' names; `records_of` gives the records of tasks by their keys; `failed` says why a shape has no result.
+
+    Raises as `render` does.
+    """
+    from tuner.report import tables
+
+    summaries = {name: summary_file.load(part) for name, part in parts.items()}
+    written: dict[Path, bytes] = {}
+    if "html" in formats or "md" in formats:
+        from tuner.report import document, html, markdown, several
+
+        documents = {}
+        for name, summary in summaries.items():
+            keys = [kernel["task"] for kernel in summary["kernels"]]
+            environment, config = _read_json(parts[name] / "environment.json"), _read_text(parts[name] / "config.yaml")
+            documents[name] = document.build(summary, records_of(keys), environment, config)
+        report = several.build(run_dir.name, summaries, documents, failed)
+        written |= {run_dir / "figures" / f"{picture.name}.png": picture.png for picture in report.pictures}
+        if "md" in formats:
+            written[run_dir / "report.md"] = markdown.render(report).encode(errors="replace")
+        if "html" in formats:
+            written[run_dir / "report.html"] = html.render(report).encode(errors="replace")
+    if "csv" in formats:
+        from tuner.report import kernels_csv
+
+        rows = {name: tables.kernels(summary) for name, summary in summaries.items()}
+        written[run_dir / "kernels.csv"] = kernels_csv.render_several(rows)
+    for path, content in written.items():
+        write_aside(path, content)
+    return list(written)

@@ -55,6 +55,7 @@ def build(
         _roofline(summary, kernels),
         _failures(summary, records),
         _proposers(kernels, records),
+        *_inputs(summary),
         _export(summary),
         _environment(environment if environment is not None else summary["environment"]),
         _notes(summary, kernels, records, environment, config),
@@ -215,6 +216,27 @@ def _proposers(kernels: Sequence[tables.Kernel], records: Sequence[Record]) -> S
         return Section(title, ("No trial is on record.",))
     text = ("Reused records of earlier runs count here too.",)
     return Section(title, text, table=tables.proposer_table(kernels, records))
+
+
+def _inputs(summary: Mapping[str, Any]) -> list[Section]:
+    """Where the whole model's inputs are from; nothing for a summary of an earlier version."""
+    known = summary.get("inputs")
+    if not known:
+        return []
+    first, *others = known["sets"]
+    sets = f"Timed and verified with {first}" + (f"; verified with {', '.join(others)}, too." if others else ".")
+    shapes = {name: "x".join(map(str, shape)) or "a scalar" for name, shape in summary["model"]["inputs"].items()}
+    if data := known.get("data"):
+        text = (f"From model.data: {data['path']}, SHA-256 {data['sha256']}.", sets)
+        rows = [(name, shape, "from model.data") for name, shape in shapes.items()]
+    else:
+        text = ("Drawn from what the model's use of them allows.", sets)
+        rows = [(name, shape, known.get("drawn", {}).get(name, "")) for name, shape in shapes.items()]
+    return [
+        Section(
+            "Inputs", text, table=tables.Table(("input", "shape", "values"), tuple(rows), words=frozenset({0, 1, 2}))
+        )
+    ]
 
 
 def _export(summary: Mapping[str, Any]) -> Section:

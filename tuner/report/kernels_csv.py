@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.report.tables import Kernel, baseline_names
@@ -16,6 +16,21 @@ def render(rows: Sequence[Kernel]) -> bytes:
     import pandas
 
     frame = pandas.DataFrame([_csv_row(row, baseline_names(rows)) for row in rows], columns=_csv_columns(rows))
+    return str(frame.to_csv(index=False, lineterminator="\n")).encode(errors="replace")
+
+
+def render_several(rows: Mapping[str, Sequence[Kernel]]) -> bytes:
+    """The kernels of several shapes in one table, whose first column has the names of the shapes."""
+    import pandas
+
+    baselines = list(dict.fromkeys(name for kernels in rows.values() for name in baseline_names(kernels)))
+    cells = [
+        {"model_shape": spreadsheet_safe(name), **_csv_row(kernel, baselines)}
+        for name, kernels in rows.items()
+        for kernel in kernels
+    ]
+    columns = list(cells[0]) if cells else ["model_shape", *_EMPTY_COLUMNS]
+    frame = pandas.DataFrame(cells, columns=columns)
     return str(frame.to_csv(index=False, lineterminator="\n")).encode(errors="replace")
 
 

@@ -348,6 +348,12 @@ _COMPARED = {
 comparison that gave the verdict. `state` is the machine's state that these and the times are of, null where it has but
 one; of the entries in `mixed` they are of all states together. `states` has the same for every state in which there
 were blocks enough, `first_calls` for the first call after a rest, in the state `state`."""
+_INPUTS = _fields(
+    {"sets": _list_of(_text)},
+    {"data": _fields({"path": _text, "sha256": _text}), "seeds": _list_of(_count), "drawn": _mapping_of(_text)},
+)
+"""Where the inputs of the whole model are from; optional. `sets`: their names, the first is that of the timing; with
+the file or folder of `data` and its SHA-256, or with the `seeds` and how each input is `drawn`, in words."""
 _SUMMARY = _fields(
     {
         "schema": _count,
@@ -368,6 +374,7 @@ _SUMMARY = _fields(
         ),
         "notes": _list_of(_text),
         "account": _maybe(_ACCOUNT),
+        "inputs": _maybe(_INPUTS),
         "parts": _list_of(_PART),
     },
 )

@@ -62,8 +62,8 @@ def test_a_raised_function_computes_what_the_function_computes(name: str, level:
     reply = LlvmService().op_raise(str(folder / f"kernels{level}.ll"), name, CASES[name], True)
     assert "left_alone" not in reply, reply
     specs = [InputSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in reply["inputs"]]
-    ranges = {s.name: [-8, 8] for s in specs}
-    inputs = model_inputs(specs, {"ranges": ranges}, 3)
+    uses = {s.name: {"low": -8, "high": 7} for s in specs if s.dtype.startswith("int")}
+    inputs = model_inputs(specs, {"uses": uses}, 3)
     original = Original(folder / "kernels.so", reply["c"], inputs)
     original.launch(1)
     for got, wanted in zip(run(reply, inputs), original.outputs(), strict=True):

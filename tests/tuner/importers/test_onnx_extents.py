@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 
+from tests.tuner.importers import graphs
+from tuner import importers
 from tuner.errors import ModelError
 from tuner.importers.onnx_extents import Extent, fixed_shapes
 
@@ -51,3 +56,13 @@ def test_shapes(stored: Stored, given: dict[str, Any], shapes: list[tuple[int, .
 def test_refusals(stored: Stored, given: dict[str, Any], words: str) -> None:
     with pytest.raises(ModelError, match=words):
         _fixed(stored, **given)
+
+
+def test_what_a_batch_broke_is_told_with_the_line_to_write(tmp_path: Path) -> None:
+    weights = np.zeros((8, 3, 3, 3), np.float32)
+    proto = graphs.model(
+        [helper.make_node("Unsqueeze", ["x", "front"], ["b"]), helper.make_node("Conv", ["b", "w"], ["out"])],
+        {"x": [3, 32, 32]}, {"front": np.array([0]), "w": weights},
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"model.batch made 3 2; without it: model.inputs.x: \[3, 32, 32\]"):
+        importers.load(graphs.save(proto, tmp_path), 2, {}, "original", 0)

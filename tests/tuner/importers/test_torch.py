@@ -9,6 +9,8 @@ import torch
 from tests.contracts.importer import ImporterContract
 from tuner import importers
 from tuner.errors import ModelError
+from tuner.importers.torch_uses import by_example
+from tuner.importers.use import Use
 from tuner.protocols import InputSpec
 
 MODELS = "torch:tests.tuner.importers.torch_models"
@@ -36,8 +38,8 @@ def test_inputs_are_named_by_forward() -> None:
     ]
     ids, mask = importers.model_inputs(model.inputs, model.model_spec, 0)
     assert ids.min() >= 0
-    assert ids.max() < 46, "the example's largest id is 45"
-    assert (mask == 1).all()
+    assert 9 < ids.max() < 50, "the table has 50 rows"
+    assert set(np.unique(mask)) == {0, 1}
 
 
 def test_a_module_alone_takes_its_shapes_from_the_config() -> None:
@@ -90,3 +92,47 @@ def test_half_precision_inputs() -> None:
     [value] = importers.model_inputs([spec], {}, 0)
     assert value.dtype == np.float16
     assert 0.3 < value.std() < 2
+
+
+def by_uses() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = torch.nn.Embedding(30, 4)
+            self.places = torch.nn.Embedding(20, 4)
+
+        def forward(
+            self, ids: torch.Tensor, kept: torch.Tensor, left_out: torch.Tensor, start: torch.Tensor, p: torch.Tensor
+        ) -> torch.Tensor:
+            x = self.words(ids) + self.places(torch.arange(6) + start)
+            scores = x @ x.mT + (1.0 - kept[:, None].float()) * torch.finfo(torch.float32).min
+            scores = scores.masked_fill(left_out[:, None], float("-inf"))
+            weighted: torch.Tensor = scores.softmax(-1) @ x
+            return weighted * p.log()[..., None]
+
+    ones = torch.ones(2, 6, dtype=torch.int64)
+    examples = (ones, ones, torch.zeros(2, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.int64), torch.ones(2, 6))
+    return Model(), examples
+
+
+def test_inputs_are_drawn_from_what_the_exported_graph_does_with_them() -> None:
+    model = importers.load(f"torch:{__name__}:by_uses", None, {}, "random", 0)
+    for one in importers.input_sets(model.inputs, model.model_spec, 0):
+        ids, kept, left_out, start, p = one.arrays
+        assert 0 <= ids.min() < ids.max() < 30
+        assert set(np.unique(kept)) == {0, 1}
+        assert (kept[:, 0] == 1).all()
+        assert left_out.any()
+        assert not left_out[:, 0].any(), "what keeps is False here"
+        assert 0 <= start[0] <= 14
+        assert p.min() > 0
+
+
+def test_examples_tell_what_the_graph_does_not() -> None:
+    told = by_example(Use(), torch.tensor([3, 7, 5]))
+    assert (told.low, told.high) == (0, 7)
+    assert by_example(Use(), torch.ones(2, 3, dtype=torch.int64)).levels == (1.0, 0.0)
+    assert by_example(Use(0, 99), torch.tensor([3, 7, 5])).high == 99, "the table's, where it is known"
+    assert by_example(Use(), torch.tensor([0.0, 0.25, 1.0])).high == 1.0
+    assert by_example(Use(), torch.zeros(4)) == Use(), "a placeholder"
+    assert by_example(Use(), torch.randn(40)) == Use()

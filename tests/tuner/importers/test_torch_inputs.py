@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tuner.errors import ModelError
 from tuner.importers import make_model_spec
-from tuner.importers.pytorch.inputs import bare_layout, layout_of, shaped, value_range
+from tuner.importers.pytorch.inputs import bare_layout, layout_of, shaped
 
 
 class Mixed(nn.Module):
@@ -75,6 +75,5 @@ def test_shapes_come_from_the_model_spec() -> None:
     first, second = shaped("torch:m:f", layout, spec)
     assert first.shape == (4, 2)
     assert second.shape == (4, 5)
-    assert value_range(second) == [0, 3]
     [only] = shaped("s", bare_layout("s", Mixed(), [(2, 3)]), make_model_spec("torch:m:f", None, {}, "random", 0))
     assert only.shape == (2, 3)

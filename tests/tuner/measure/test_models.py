@@ -14,15 +14,20 @@ from tests.tuner.measure import services
 from tuner.measure.entries import call
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, Timing, compare_models
 from tuner.process.worker import Child, ChildTimeout
+from tuner.protocols import InputSet
+
+ONES = InputSet("ones", (np.ones((4, 4), dtype=np.float32),))
 
 
 def spec(name: str, **settings: Any) -> EntrySpec:
     return EntrySpec(name, f"{services.__name__}:Doubling", settings)
 
 
-def compared(folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",)) -> ModelComparison:
-    inputs = [np.ones((4, 4), dtype=np.float32)]
-    return compare_models(specs, references, inputs, folder, 1, Timing(lambda: 0.5, 10), 0, lambda message: None)
+def compared(
+    folder: Path, *specs: EntrySpec, references: Sequence[str] = ("torch",), sets: Sequence[InputSet] | None = None
+) -> ModelComparison:
+    sets = sets or [ONES]
+    return compare_models(specs, references, sets, folder, 1, Timing(lambda: 0.5, 10), 0, lambda message: None)
 
 
 def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> None:
@@ -34,7 +39,7 @@ def test_outputs_that_agree_are_verified_and_all_are_timed(tmp_path: Path) -> No
     assert comparison.load_s == dict.fromkeys((TUNED, UNTUNED, "torch"), 0.25)
     assert comparison.peak_bytes.keys() == comparison.load_s.keys()
     assert all(peak > 10 << 20 for peak in comparison.peak_bytes.values())
-    assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
+    assert comparison.notes == ["tuned outputs compared with torch on ones"]
     assert comparison.result.aa_pairs[0], "the tuned model is timed against itself"
 
 
@@ -63,7 +68,7 @@ def test_when_no_time_is_left_for_an_entry_it_is_not_started(tmp_path: Path) -> 
     allowed = {TUNED: 300.0, "torch": 300.0, "late": 0.0}
     timing = Timing(lambda: 0.5, 3, allowed.__getitem__, limited=True)
     comparison = compare_models(
-        [spec(TUNED), spec("torch"), spec("late")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1, timing, 0,
+        [spec(TUNED), spec("torch"), spec("late")], ("torch",), [ONES], tmp_path, 1, timing, 0,
         lambda message: None,
     )  # fmt: skip
     assert comparison.verified is True
@@ -74,7 +79,7 @@ def test_when_no_time_is_left_for_an_entry_it_is_not_started(tmp_path: Path) -> 
 def test_after_an_interrupt_what_verifies_is_started_and_nothing_else(tmp_path: Path) -> None:
     timing = Timing(lambda: 60.0, 10, stop=lambda: True)
     comparison = compare_models(
-        [spec(TUNED), spec("torch"), spec("other")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1, timing, 0,
+        [spec(TUNED), spec("torch"), spec("other")], ("torch",), [ONES], tmp_path, 1, timing, 0,
         lambda message: None,
     )  # fmt: skip
     assert comparison.verified is True
@@ -99,18 +104,18 @@ def test_a_wrong_tuned_model_is_replaced_by_one_that_is_right(tmp_path: Path) ->
         return spec(TUNED)
 
     comparison = compare_models(
-        [spec(TUNED, factor=2.1), spec("torch")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1,
+        [spec(TUNED, factor=2.1), spec("torch")], ("torch",), [ONES], tmp_path, 1,
         Timing(lambda: 0.2, 3), 0, lambda message: None, mend=mend,
     )  # fmt: skip
     assert comparison.verified is True
     assert faults == [faults[0]] and faults[0]
-    assert comparison.notes == ["tuned outputs compared with torch on seeded inputs"]
+    assert comparison.notes == ["tuned outputs compared with torch on ones"]
     assert comparison.result.aa_pairs[0]
 
 
 def test_a_tuned_model_that_stays_wrong_is_said_to_be(tmp_path: Path) -> None:
     comparison = compare_models(
-        [spec(TUNED, broken=True), spec("torch")], ("torch",), [np.ones((4, 4), np.float32)], tmp_path, 1,
+        [spec(TUNED, broken=True), spec("torch")], ("torch",), [ONES], tmp_path, 1,
         Timing(lambda: 0.2, 3), 0, lambda message: None, mend=lambda fault: None,
     )  # fmt: skip
     assert comparison.verified is None
@@ -130,3 +135,13 @@ def test_a_tuned_model_that_does_not_run_leaves_the_others_timed(tmp_path: Path)
     assert comparison.verified is None
     assert TUNED not in comparison.result.seconds
     assert len(comparison.result.seconds["torch"]) >= 10
+
+
+@pytest.mark.parametrize(("value", "verified"), [(2, True), (3, False)])
+def test_outputs_that_came_with_the_inputs_must_be_the_tuned_ones(tmp_path: Path, value: float, verified: bool) -> None:
+    stored = InputSet("stored", ONES.arrays, (np.full((4, 4), value, np.float32),))
+    for sets in ([stored], [ONES, stored]):
+        comparison = compared(tmp_path, spec(TUNED), spec("torch"), sets=sets)
+        assert comparison.verified is verified
+        words = "and with the outputs that" if verified else "outputs differ from those that"
+        assert comparison.notes[-1].startswith(f"{words} came with stored")

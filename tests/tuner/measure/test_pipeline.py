@@ -28,7 +28,7 @@ from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PIPELINE, TUNED, EntrySpec, Timing, compare_models, compiled_entry
 from tuner.measure.pipeline import Pipeline
 from tuner.outputs import check_outputs
-from tuner.protocols import Array, ImportedModel
+from tuner.protocols import Array, ImportedModel, InputSet
 
 THREADS = 2
 EXACT_SERVICE = "tuner.baselines.exact:ExactWorker"
@@ -217,12 +217,12 @@ def test_verified_and_timed_as_a_whole_against_the_original(make: Callable[[str]
         [made.inputs(0), made.inputs(1)], tmp_path, THREADS,
     )  # fmt: skip
     comparison = compare_models(
-        specs, ("onnxruntime",), made.inputs(0), tmp_path, THREADS, Timing(lambda: 0.5, 3), 0, lambda text: None,
-        exact=exact, more_inputs=made.inputs(1),
+        specs, ("onnxruntime",), [InputSet(f"set {seed}", tuple(made.inputs(seed))) for seed in (0, 1)], tmp_path,
+        THREADS, Timing(lambda: 0.5, 3), 0, lambda text: None, exact=exact,
     )  # fmt: skip
     assert comparison.verified, comparison.notes
-    assert "tuned outputs compared with a float64 run on seeded inputs" in comparison.notes
-    assert "and on inputs of another seed" in comparison.notes
+    assert "tuned outputs compared with a float64 run on set 0" in comparison.notes
+    assert "and on set 1" in comparison.notes
     assert comparison.result.seconds.keys() == {TUNED, "onnxruntime"}
     assert len(comparison.segments_s) == 2
     assert all(seconds > 0 for seconds in comparison.segments_s)

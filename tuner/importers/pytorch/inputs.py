@@ -104,14 +104,6 @@ def shaped(source: str, layout: CallLayout, model_spec: Mapping[str, Any]) -> Te
     return tuple(tensors)
 
 
-def value_range(example: torch.Tensor) -> list[int]:
-    """`[low, high)` for values like the example's: constant ones (masks, segment ids) stay constant."""
-    if example.numel() == 0:
-        return [0, 1]
-    low, high = int(example.min()), int(example.max())
-    return [low if low == high else min(0, low), high + 1]
-
-
 def _arguments(source: str, module: torch.nn.Module, examples: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     [first, *rest] = examples
     if rest and not (isinstance(first, (tuple, list)) and isinstance(rest[0], Mapping)):
