@@ -9,14 +9,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt
-from kernels.raising.integers import size_of, substituted
+from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt, substituted
 from kernels.raising.ir import Operand
+from kernels.raising.memory import CELL, RESULT, Statement
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import ONE, ZERO, Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.scalars import size_of
 from kernels.raising.tiles import Untiled, tiles_of, untiled_of
-from kernels.raising.trace import CELL, RESULT, Nest, Statement, Trace
+from kernels.raising.trace import Nest, Trace
 
 MOST_STATEMENTS = 40
 _MOST_STRIDES = 7
@@ -179,7 +180,7 @@ class Accesses:
             self.polyhedra.bounds[symbol] = both(at_least_zero(counter), at_least_zero(count - counter - 1))
         parts = [*parts[:whole], parts[whole] + Poly.of(symbols[0]), *map(Poly.of, symbols[1:])]
         time = target.time + tuple(part for symbol in symbols for part in (symbol, 0))
-        access = replace(target, type=array.type, time=time, loops=(*target.loops, *symbols))
+        access = replace(target, type=array.type, time=time)
         self._parted[id(access)] = tuple(parts)
         filled = replace(statement, target=access, value=Expr("const", array.type, value=0), filled=None)
         self._untiled[statement.place] = untiled_of(filled, self._untiled[statement.place].applied)
@@ -188,16 +189,16 @@ class Accesses:
     def _stepped(self, nest: Nest) -> set[tuple[str, str, int]]:
         """Loops whose counter in the source begins at a multiple of the counter of a loop around: tiles."""
         found = set()
-        integers = self.trace.integers
-        for loop in self.trace.flow.loops:
+        integers, counters = self.trace.integers, self.trace.definitions.counters
+        for loop in self.trace.definitions.flow.loops:
             if nest.loop not in loop.around:
                 continue
-            for phi in self.trace.function.blocks[loop.header].instructions:
+            for phi in self.trace.definitions.function.blocks[loop.header].instructions:
                 value = integers.of(Operand(phi.type, phi.name)) if phi.opcode == "phi" else None
                 if value is None or phi.type == "ptr":
                     continue
                 for monomial, factor in value.terms:
-                    if len(monomial) == 1 and monomial[0] in integers.counters and monomial[0] != loop.symbol:
+                    if len(monomial) == 1 and monomial[0] in counters and monomial[0] != loop.symbol:
                         found.add((monomial[0], loop.symbol, factor))
         return found
 
@@ -216,7 +217,7 @@ class Accesses:
                 raise Abstained(Reason.TYPE, "an address between two elements", access.line)
             offsets.append((offset, untiled, access))
         strides = _strides(
-            [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.integers.counters
+            [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.definitions.counters
         )
         best: tuple[int, list[isl.Set], tuple[Poly, ...], list[tuple[Poly, ...]]] | None = None
         for chain in _chains(strides):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from kernels.raising.polynomials import Poly
@@ -44,7 +45,7 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """A read or write of one element: of which array, at which byte, when, by which loops, under which conditions.
+    """A read or write of one element: of which array, at which byte, when, under which conditions.
 
     `time` alternates places in a block sequence with loop symbols, outermost first. Accesses are equal only if they
     are the same one.
@@ -54,9 +55,13 @@ class Access:
     offset: Poly
     type: str
     time: tuple[int | str, ...]
-    loops: tuple[str, ...]
     when: Condition
     line: int | None
+
+    @cached_property
+    def loops(self) -> tuple[str, ...]:
+        """The symbols of the loops around, outermost first."""
+        return tuple(part for part in self.time if isinstance(part, str))
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -97,7 +102,7 @@ def equals_zero(poly: Poly) -> Condition:
 def both(*conditions: Condition) -> Condition:
     parts: list[Condition] = []
     for condition in conditions:
-        parts.extend(condition.parts if condition.kind == "and" else [condition])
+        parts.extend(conjuncts(condition))
     parts = [p for p in dict.fromkeys(parts) if p != TRUE]
     if FALSE in parts or any(negated(p) in parts for p in parts if not p.parts):
         return FALSE
@@ -178,6 +183,23 @@ def without_data(condition: Condition) -> Condition:
         parts = [without_data(part) for part in condition.parts]
         return both(*parts) if condition.kind == "and" else either(*parts)
     return TRUE if condition.kind in ("data", "not") else condition
+
+
+def substituted(condition: Condition, values: Mapping[str, Poly]) -> Condition:
+    """The condition with symbols replaced in its bounds; values of data are left as they are."""
+    if condition.parts:
+        parts = [substituted(part, values) for part in condition.parts]
+        return (
+            both(*parts) if condition.kind == "and" else either(*parts) if condition.kind == "or" else
+            replace(condition, parts=tuple(parts))
+        )  # fmt: skip
+    if condition.poly is None:
+        return condition
+    poly = condition.poly.substitute(values)
+    if condition.kind == "ge":
+        return at_least_zero(poly)
+    equal = equals_zero(poly)
+    return equal if condition.kind == "eq" else negated(equal)
 
 
 def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:

@@ -9,8 +9,8 @@ from typing import Any
 
 from kernels.raising.access import Accesses
 from kernels.raising.composites import composite
-from kernels.raising.expressions import Condition, both, negated
-from kernels.raising.integers import Requirement
+from kernels.raising.definitions import Requirement
+from kernels.raising.expressions import Condition, both, conjuncts, negated
 from kernels.raising.ir import Function
 from kernels.raising.joining import joined
 from kernels.raising.mirror import without_mirrors
@@ -77,23 +77,22 @@ def analyse(function: Function) -> Analysis:
 
 class _Analyser:
     def __init__(self, traced: Trace) -> None:
-        self.trace = traced
-        bits = {a.name: int(a.type[1:]) for a in traced.function.arguments if a.type.startswith("i")}
-        bits |= {symbol: width for symbol, (_, _, width) in traced.integers.opaque.items()}
+        self.trace, self.function = traced, traced.definitions.function
+        bits = {a.name: int(a.type[1:]) for a in self.function.arguments if a.type.startswith("i")}
+        bits |= {symbol: width for symbol, (_, _, width) in traced.definitions.opaque.items()}
         self.polyhedra = Polyhedra(bits, traced.bounds)
         self.accesses = Accesses(traced, self.polyhedra)
         self.findings: list[tuple[int, Finding]] = []
         self.barriers = list(traced.barriers)
 
     def run(self) -> Analysis:
-        function = self.trace.function
         good = [nest for nest in self.trace.nests if nest.problem is None]
         for nest in good:
             nest.statements = without_mirrors(nest.statements, self.trace.cells)
-        for requirement in self.trace.requirements:
+        for requirement in self.trace.definitions.requirements:
             self._assume(requirement)
         self.accesses.delinearize(good, self.trace.loose)
-        failed = {id(r): p for r in self.trace.requirements if (p := self._proven(r)) is not None}
+        failed = {id(r): p for r in self.trace.definitions.requirements if (p := self._proven(r)) is not None}
         problem = self.trace.problem or next(iter(failed.values()), None)
         found: list[Operation] = []
         for nest in self.trace.nests:
@@ -109,7 +108,7 @@ class _Analyser:
             if trouble is not None:
                 problem = problem or trouble
                 self.barriers.append(nest.place)
-                self._note(len(found) and found[-1].place, _left_alone(function.name, trouble, self._lines(nest)))
+                self._note(len(found) and found[-1].place, _left_alone(self.function.name, trouble, self._lines(nest)))
         loose: list[Operation] = []
         for statement in self.accesses.loose:
             try:
@@ -122,7 +121,7 @@ class _Analyser:
             self._label(together)
             ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
-        return Analysis(function, ordered, ops, self.accesses, self._texts(), problem)
+        return Analysis(self.function, ordered, ops, self.accesses, self._texts(), problem)
 
     def _segments(self, ops: Sequence[Operation]) -> list[list[Operation]]:
         """Operations between which nothing unknown happens."""
@@ -135,18 +134,18 @@ class _Analyser:
         self.findings.append((place, finding))
 
     def _line(self, nest: Nest) -> int | None:
-        return self.trace.function.blocks[nest.loop.header].terminator.line
+        return self.function.blocks[nest.loop.header].terminator.line
 
     def _lines(self, nest: Nest) -> tuple[int, ...]:
-        lines = {i.line for name in nest.loop.blocks for i in self.trace.function.blocks[name].instructions if i.line}
+        lines = {i.line for name in nest.loop.blocks for i in self.function.blocks[name].instructions if i.line}
         return tuple(sorted(lines))[:1]
 
     # --- requirements
 
     def _assume(self, requirement: Requirement) -> None:
         """What speaks of parameters alone is tested before: it may be relied on."""
-        counters = self.trace.integers.counters
-        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+        counters = self.trace.definitions.counters
+        for part in conjuncts(requirement.holds):
             if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
                 if part.kind == "false":
                     continue
@@ -154,8 +153,8 @@ class _Analyser:
 
     def _proven(self, requirement: Requirement) -> Abstained | None:
         """None where it holds, or will be tested; else why it cannot be relied on."""
-        counters = self.trace.integers.counters
-        for part in requirement.holds.parts if requirement.holds.kind == "and" else [requirement.holds]:
+        counters = self.trace.definitions.counters
+        for part in conjuncts(requirement.holds):
             if part.kind == "false":
                 return Abstained(Reason.WRAP, "a value that leaves the range of its type", requirement.line)
             if not any(s in counters for leaf in part.leaves if leaf.poly for s in leaf.poly.symbols):
@@ -174,8 +173,8 @@ class _Analyser:
         return None
 
     def _failed(self, nest: Nest, failed: Mapping[int, Abstained]) -> Abstained | None:
-        inner = {o.symbol for o in self.trace.flow.loops if nest.loop in o.around}
-        for requirement in self.trace.requirements:
+        inner = self.trace.definitions.flow.inside(nest.loop)
+        for requirement in self.trace.definitions.requirements:
             if id(requirement) in failed and (not requirement.loops or set(requirement.loops) & inner):
                 return failed[id(requirement)]
         return None
@@ -193,7 +192,7 @@ class _Analyser:
 
     def _overlaps(self, names: Mapping[str, str]) -> list[str]:
         """Which arrays must lie apart."""
-        exclusive = {a.name for a in self.trace.function.arguments if a.noalias}
+        exclusive = {a.name for a in self.function.arguments if a.noalias}
         statements = [s for nest in self.trace.nests for s in nest.statements] + self.trace.loose
         written = {s.target.base for s in statements} & self.accesses.arrays.keys()
         texts = []
@@ -208,7 +207,7 @@ class _Analyser:
         return texts
 
     def _names(self) -> dict[str, str]:
-        return {a.name: a.label for a in self.trace.function.arguments}
+        return {a.name: a.label for a in self.function.arguments}
 
     # --- labels
 
@@ -224,7 +223,7 @@ class _Analyser:
             try:
                 named = Label(several[0], f"{count} operations") if several else label(some[0])
             except Abstained as problem:
-                self._note(place, _left_alone(self.trace.function.name, problem, some[0].lines))
+                self._note(place, _left_alone(self.function.name, problem, some[0].lines))
                 continue
             self._note(place, self._finding(named, some))
 
@@ -237,7 +236,7 @@ class _Analyser:
                     shapes[names.get(element.base, element.base.lstrip("%@"))] = self._shape(element.base)
         lines = tuple(sorted({line for op in some for line in op.lines}))
         return Finding(
-            self.trace.function.name, named.pattern, named.detail, lines, "", shapes,
+            self.function.name, named.pattern, named.detail, lines, "", shapes,
             "; ".join(p for op in some if (p := self._predicate(op))), len(some[0].fixed),
             all(op.reordered for op in some), len(some),
         )  # fmt: skip

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kernels.raising.access import Element
-from kernels.raising.expressions import Condition, Expr, rebuilt
-from kernels.raising.integers import substituted
+from kernels.raising.expressions import Condition, Expr, rebuilt, substituted
+from kernels.raising.memory import CELL
 from kernels.raising.ops import ACCUMULATED, Operation, elements
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
-from kernels.raising.trace import CELL
 
 
 def joined(found: Sequence[Operation]) -> list[Operation]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from kernels.raising.ir import Function
+from kernels.raising.ir import Function, Instruction, Operand
 from kernels.raising.reasons import Abstained, Reason
 
 
@@ -18,16 +18,16 @@ class Loop:
     blocks: set[str]
     symbol: str = ""
     parent: Loop | None = None
-    children: list[Loop] = field(default_factory=list)
-
-    @property
-    def depth(self) -> int:
-        return 1 + (self.parent.depth if self.parent else 0)
 
     @property
     def around(self) -> tuple[Loop, ...]:
         """The loops that enclose it, outermost first, itself last."""
         return (*(self.parent.around if self.parent else ()), self)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Those of the loops that enclose it, outermost first, its own last."""
+        return tuple(loop.symbol for loop in self.around)
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,20 @@ class Flow:
             lower = above
         return True
 
-    @property
-    def outermost(self) -> list[Loop]:
-        """In the order of their headers."""
-        place = {name: index for index, name in enumerate(self.order)}
-        return sorted((loop for loop in self.loops if loop.parent is None), key=lambda loop: place[loop.header])
+    def inside(self, loop: Loop) -> set[str]:
+        """The symbols of a loop and of those in it."""
+        return {inner.symbol for inner in self.loops if loop in inner.around}
+
+    def preheader(self, loop: Loop) -> str:
+        """The block from which a loop is entered."""
+        return next(name for name in self.predecessors[loop.header] if name not in loop.blocks)
+
+
+def incoming(phi: Instruction, loop: Loop) -> tuple[list[Operand], list[Operand]]:
+    """What a phi of a loop's header gets from outside, and from the iteration before."""
+    pairs = list(zip(phi.operands, phi.targets, strict=True))
+    outside = [operand for operand, block in pairs if block not in loop.blocks]
+    return outside, [operand for operand, block in pairs if block in loop.blocks]
 
 
 def flow_of(function: Function) -> Flow:
@@ -62,14 +71,13 @@ def flow_of(function: Function) -> Flow:
     if any(target not in successors for targets in successors.values() for target in targets):
         raise Abstained(Reason.CONTROL, "a branch of a form that is not read", function.line)
     order = _order(next(iter(function.blocks)), successors)
-    reached = set(order)
     predecessors: dict[str, list[str]] = {name: [] for name in order}
     for name in order:
         for target in successors[name]:
             predecessors[target].append(name)
     dominator = _dominators(order, predecessors)
     flow = Flow(tuple(order), successors, {k: tuple(v) for k, v in predecessors.items()}, dominator, (), {})
-    loops = _loops(flow, reached)
+    loops = _loops(flow)
     innermost: dict[str, Loop] = {}
     for loop in sorted(loops, key=lambda found: -len(found.blocks)):
         for name in loop.blocks:
@@ -120,7 +128,7 @@ def _dominators(order: Sequence[str], predecessors: Mapping[str, Sequence[str]])
     return dominator
 
 
-def _loops(flow: Flow, reached: set[str]) -> list[Loop]:
+def _loops(flow: Flow) -> list[Loop]:
     place = {name: index for index, name in enumerate(flow.order)}
     found: dict[str, Loop] = {}
     for name in flow.order:
@@ -142,5 +150,4 @@ def _loops(flow: Flow, reached: set[str]) -> list[Loop]:
         around = [o for o in loops if o is not loop and loop.header in o.blocks and loop.blocks <= o.blocks]
         if around:
             loop.parent = min(around, key=lambda o: len(o.blocks))
-            loop.parent.children.append(loop)
     return loops

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from kernels.raising.expressions import Access, Condition, Expr, both, negated, rebuilt
-from kernels.raising.trace import CELL, Statement
+from kernels.raising.expressions import Access, Condition, Expr, both, conjuncts, negated, rebuilt
+from kernels.raising.memory import CELL, Statement
 
 
 def without_mirrors(statements: Sequence[Statement], cells: Mapping[str, tuple[str, ...]]) -> list[Statement]:
@@ -68,12 +68,8 @@ def _same_value(store: Statement, update: Statement, base: str) -> bool:
             if new == store.value.args[0] and condition == store.value.value:
                 return store.target.when == update.target.when
         elif new == store.value:
-            return set(_parts(store.target.when)) == set(_parts(both(update.target.when, condition)))
+            return set(conjuncts(store.target.when)) == set(conjuncts(both(update.target.when, condition)))
     return False
-
-
-def _parts(condition: Condition) -> tuple[Condition, ...]:
-    return condition.parts if condition.kind == "and" else (condition,)
 
 
 def _begun(start: Statement, store: Statement, statements: Sequence[Statement]) -> bool:

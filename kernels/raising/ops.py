@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from kernels.raising.access import MOST_STATEMENTS, Accesses, Element, Normal
 from kernels.raising.expressions import Condition, Expr, negated
+from kernels.raising.memory import CELL, Statement
 from kernels.raising.order import Order
 from kernels.raising.polyhedra import isl
 from kernels.raising.reasons import Abstained, Reason
-from kernels.raising.trace import CELL, Statement
 from kernels.raising.updates import choice, update
 
 ACCUMULATED = "accumulated"
@@ -62,6 +62,11 @@ class Operation:
     @property
     def parallel(self) -> tuple[str, ...]:
         return tuple(c for c in self.loops if c not in self.reduced and c not in self.fixed)
+
+    @property
+    def line(self) -> int | None:
+        """Where it begins in the source."""
+        return self.lines[0] if self.lines else None
 
     @property
     def reads(self) -> list[Element]:

@@ -71,18 +71,11 @@ def _reduction(op: Operation) -> Label:
 def _contraction(op: Operation, factors: Sequence[Element]) -> Label:
     operands = [*factors, op.target]
     if all(_is_pure(e, op) for e in operands):
-        if _aligned(factors, op.loops) and not op.parallel:
+        if len({f.subscripts for f in factors}) == 1 and not op.parallel:
             return Label("contraction", "dot " + einsum(op, factors))
-        if (
-            all(set(_counters(f, op)) == set(op.loops) - set(op.fixed) for f in factors)
-            and len(set(map(_form, factors))) == 1
-        ):
-            return Label("contraction", einsum(op, factors))
         return Label("contraction", einsum(op, factors))
     if not _is_pure(op.target, op):
-        raise Abstained(
-            Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.lines[0] if op.lines else None
-        )
+        raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.line)
     windows = [f for f in factors if not _is_pure(f, op)]
     kernels = [f for f in factors if _is_pure(f, op)]
     if len(windows) == 1 and len(kernels) == 1:
@@ -90,7 +83,7 @@ def _contraction(op: Operation, factors: Sequence[Element]) -> Label:
         if found is not None:
             return found
     raise Abstained(Reason.SUBSCRIPT, "a sum of products whose subscripts are those of no contraction or convolution",
-                    op.lines[0] if op.lines else None)  # fmt: skip
+                    op.line)  # fmt: skip
 
 
 def _convolution(op: Operation, data: Element, weights: Element) -> Label | None:
@@ -110,8 +103,7 @@ def _convolution(op: Operation, data: Element, weights: Element) -> Label | None
             continue
         outer, inner = [c for c in inside if c in parallel], [c for c in inside if c in reduced]
         if len(outer) != 1:
-            groups = _group_dimension(poly, inside, parallel, taps)
-            if groups is None:
+            if not _is_group_dimension(inside, parallel, taps):
                 return None
             used |= set(inside)
             words.append("groups")
@@ -132,31 +124,30 @@ def _convolution(op: Operation, data: Element, weights: Element) -> Label | None
     return Label("convolution", f"{windows}d: " + "; ".join(words))
 
 
-def _group_dimension(poly: Poly, inside: Sequence[str], parallel: set[str], taps: set[str]) -> bool | None:
+def _is_group_dimension(inside: Sequence[str], parallel: set[str], taps: set[str]) -> bool:
     """group * channels + channel, where the group is an output's counter."""
     outer = [c for c in inside if c in parallel]
     inner = [c for c in inside if c not in parallel]
-    return True if len(outer) == 1 and len(inner) == 1 and inner[0] in taps else None
+    return len(outer) == 1 and len(inner) == 1 and inner[0] in taps
 
 
 def _plain_reduction(op: Operation) -> Label:
     read = [e for e in op.reads if e.base != op.target.base]
     inside = list(dict.fromkeys(e for e in elements(op.value)))
     name = {"add": "sum", "mul": "product", "max": "max", "min": "min"}[op.combine]
-    line = op.lines[0] if op.lines else None
     if not inside:
-        raise Abstained(Reason.LINEAR, "a sum of what is not read from memory", line)
+        raise Abstained(Reason.LINEAR, "a sum of what is not read from memory", op.line)
     if all(_is_pure(e, op) for e in inside):
-        if len({_form(e) for e in inside}) > 1 and not _is_broadcast(inside, op):
+        if len({e.subscripts for e in inside}) > 1 and not _is_broadcast(inside, op):
             reason = Reason.LINEAR if op.combine == "add" else Reason.SEMIRING
-            raise Abstained(reason, f"a {name} over what combines several tensors otherwise than by products", line)
+            raise Abstained(reason, f"a {name} over what combines several tensors otherwise than by products", op.line)
         return Label(
             "reduction",
             f"{name} over {', '.join(op.reduced)}" + (" of a map" if read and _tensor(op.value) is None else ""),
         )
     if len(inside) == 1 and op.value.op == "read" and _is_window(inside[0], op):
         return Label("pooling", f"{name} over windows {', '.join(op.reduced)}")
-    raise Abstained(Reason.SUBSCRIPT, f"a {name} with subscripts of no known form", line)
+    raise Abstained(Reason.SUBSCRIPT, f"a {name} with subscripts of no known form", op.line)
 
 
 def _is_broadcast(inside: Sequence[Element], op: Operation) -> bool:
@@ -165,7 +156,7 @@ def _is_broadcast(inside: Sequence[Element], op: Operation) -> bool:
     others = [e for e in inside if e not in full]
     return (
         bool(full)
-        and len({_form(e) for e in full}) == 1
+        and len({e.subscripts for e in full}) == 1
         and not any(set(op.reduced) & set(_counters(e, op)) for e in others)
     )
 
@@ -184,15 +175,14 @@ def _is_window(element: Element, op: Operation) -> bool:
 
 
 def _map(op: Operation) -> Label:
-    line = op.lines[0] if op.lines else None
     read = list(dict.fromkeys(elements(op.value)))
     if not read:
         return Label("fill", "an index" if _has_index(op.value) else "one value")
-    if not _is_pure(op.target, op, offsets=True):
-        raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", line)
-    if not all(_is_pure(e, op, offsets=True) for e in read):
-        raise Abstained(Reason.SUBSCRIPT, "subscripts of no known form", line)
-    if _is_stencil(op, read):
+    if not _is_pure(op.target, op):
+        raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.line)
+    if not all(_is_pure(e, op) for e in read):
+        raise Abstained(Reason.SUBSCRIPT, "subscripts of no known form", op.line)
+    if _is_stencil(read):
         return Label("stencil", f"{len(read)} points")
     outer = _outer_product(op)
     if outer is not None:
@@ -207,7 +197,7 @@ def _map(op: Operation) -> Label:
     return Label("elementwise", einsum(op, read))
 
 
-def _is_stencil(op: Operation, read: Sequence[Element]) -> bool:
+def _is_stencil(read: Sequence[Element]) -> bool:
     """One array at several constant distances, in the order of the result's counters."""
     by_base: dict[str, set[Element]] = {}
     for element in read:
@@ -268,22 +258,12 @@ def _counters(element: Element, op: Operation) -> list[str]:
     return [c for p in element.subscripts for c in op.loops if c in p.symbols and c not in op.fixed]
 
 
-def _form(element: Element) -> tuple[Poly, ...]:
-    return element.subscripts
-
-
-def _aligned(some: Sequence[Element], loops: Sequence[str]) -> bool:
-    return len({_form(e) for e in some}) == 1
-
-
-def _is_pure(element: Element, op: Operation, offsets: bool = True) -> bool:
+def _is_pure(element: Element, op: Operation) -> bool:
     """Each subscript is one counter (plus a constant or parameter), each counter in one subscript; or no counter."""
     seen: list[str] = []
     for poly in element.subscripts:
         inside = [c for c in op.loops if c in poly.symbols and c not in op.fixed]
         if len(inside) > 1 or (inside and poly.coefficient(inside[0]).constant != 1):
-            return False
-        if poly.without(inside).terms and not offsets:
             return False
         seen += inside
     return len(seen) == len(set(seen))

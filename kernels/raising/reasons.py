@@ -8,7 +8,6 @@ from enum import StrEnum
 class Reason(StrEnum):
     """A code for each way in which a nest is not proven to be a tensor computation."""
 
-    ALIAS = "alias"
     ATOMIC = "atomic"
     CALL = "call"
     CARRIED = "loop-carried"
@@ -46,3 +45,7 @@ class Abstained(Exception):
         self.reason = reason
         self.detail = detail
         self.line = line
+
+
+def vector_instructions() -> Abstained:
+    return Abstained(Reason.VECTOR, "vector instructions: compile with -fno-vectorize -fno-slp-vectorize")

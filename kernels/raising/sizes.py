@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kernels.raising.expressions import both
+from kernels.raising.expressions import both, substituted
 from kernels.raising.findings import Analysis
-from kernels.raising.integers import substituted
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
@@ -26,7 +25,7 @@ class Sized:
         self.accesses = self.analysis.accesses
         trace = self.accesses.trace
         self.values = {symbol: Poly.of(number) for symbol, number in self.sizes.items()}
-        for symbol, (opcode, parts, bits) in trace.integers.opaque.items():
+        for symbol, (opcode, parts, bits) in trace.definitions.opaque.items():
             arguments = [part.substitute(self.values).constant for part in parts]
             if None in arguments:
                 raise Abstained(Reason.SIZES, f"a size that is not given ({opcode})")
@@ -59,7 +58,7 @@ class Sized:
                 raise Abstained(Reason.SIZES, "the sizes are none for which the subscripts stay in their arrays")
         bounds = {symbol: substituted(condition, self.values) for symbol, condition in polyhedra.bounds.items()}
         numeric = Polyhedra({}, bounds)
-        for requirement in trace.requirements:
+        for requirement in trace.definitions.requirements:
             needed = substituted(requirement.holds, self.values)
             when = substituted(requirement.when, self.values)
             whole = numeric.set_of(requirement.loops, when, context=False)

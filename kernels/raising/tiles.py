@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kernels.raising.expressions import Condition
+from kernels.raising.memory import Statement
 from kernels.raising.polynomials import Poly
-from kernels.raising.trace import Statement
 
 
 @dataclass(frozen=True)

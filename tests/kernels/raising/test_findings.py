@@ -151,7 +151,7 @@ void rows(unsigned m, unsigned n, float *A, float *y) {
     file.write_text(code)
     analysis = analyses(file, "-O0")["rows"]
     assert [f.pattern for f in analysis.findings] == ["reduction"]
-    kinds = [r.kind for r in analysis.accesses.trace.requirements] if analysis.accesses else []
+    kinds = [r.kind for r in analysis.accesses.trace.definitions.requirements] if analysis.accesses else []
     assert "wrap" in kinds
 
 

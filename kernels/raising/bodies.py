@@ -1,0 +1,180 @@
+"""Operations as tensor expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tvm import te, tirx
+
+from kernels.raising.expressions import Condition, Expr
+from kernels.raising.ops import ACCUMULATED, Operation
+from kernels.raising.polyhedra import isl
+from kernels.raising.polynomials import Poly
+from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.scalars import DTYPES
+from kernels.raising.shapes import Shapes
+from kernels.raising.sizes import Sized
+from kernels.raising.tensor_operators import (
+    CASTS,
+    COMBINED,
+    NEUTRAL,
+    OPERATORS,
+    REDUCERS,
+    bounds,
+    box_text,
+    called,
+    compared,
+    membership,
+    neutral_of,
+)
+
+
+class Body:
+    """An operation over tensors by the names of arrays and scalars: those it reads, and the target's old version where
+    that is not wholly replaced."""
+
+    def __init__(self, op: Operation, tensors: Mapping[str, te.Tensor], sized: Sized, shapes: Shapes) -> None:
+        self._op, self._tensors, self._sized = op, tensors, sized
+        self._shape = shapes.of[op.target.base]
+        self._whole = shapes.is_whole(op)
+
+    def output(self) -> te.Tensor:
+        """The target's next version. Raises Abstained where it is of no form that is raised."""
+        if not self._op.combine:
+            return self._written(lambda at, env: self._value(self._op.value, env))
+        partial = self._reduced()
+        if partial is None:
+            raise Abstained(Reason.SIZES, "a reduction over nothing")
+        if self._is_plain():
+            return partial
+        return self._written(lambda at, env: self._finished(partial(*at), at, env))
+
+    def _written(self, value: Callable[[Sequence[Any], Mapping[str, Any]], Any]) -> te.Tensor:
+        """A value where the operation writes, by the place and the counters there; the old version elsewhere."""
+
+        def element(*at: Any) -> Any:
+            new = value(at, self._counters(at))
+            old = None if self._whole else self._tensors[self._op.target.base](*at)
+            return new if old is None else tirx.if_then_else(self._inside(at), new, old)
+
+        return te.compute(self._shape, element, "written")
+
+    def _is_plain(self) -> bool:
+        """Whether the reduction itself is the result."""
+        return self._whole and self._starts_neutral() and self._op.finish is None
+
+    def _starts_neutral(self) -> bool:
+        start = self._op.start
+        return start is not None and start.op == "const" and start.value == NEUTRAL.get(self._op.combine)
+
+    def _finished(self, reduced: Any, at: Sequence[Any], env: Mapping[str, Any]) -> Any:
+        op = self._op
+        start = self._tensors[op.target.base](*at) if op.start is None else self._value(op.start, env)
+        total = reduced if self._starts_neutral() else COMBINED[op.combine](start, reduced)
+        return total if op.finish is None else self._value(op.finish, env, total)
+
+    def _reduced(self) -> te.Tensor | None:
+        """The reduction from its neutral element; None where it has no terms at these sizes."""
+        op = self._op
+        domain = self._sized.at(op.domain)
+        if domain.is_empty():
+            return None
+        ranges = {c: bounds(domain, op.loops.index(c)) for c in op.loops}
+        axes = {c: te.reduce_axis((0, ranges[c][1] - ranges[c][0] + 1), c) for c in op.reduced}
+        box = isl.Set(box_text(op.loops, ranges))
+        exact = box.is_subset(domain)
+
+        def term(*at: Any) -> Any:
+            env = self._counters(at) | {c: axes[c] + ranges[c][0] for c in op.reduced}
+            value = self._value(op.value, env)
+            guards = [] if exact else [membership(domain.gist(box), op.loops, env)]
+            guards += [] if self._whole else [self._inside(at)]
+            if guards:
+                value = tirx.if_then_else(tirx.all(*guards), value, neutral_of(op.combine, DTYPES[op.type]))
+            return REDUCERS[op.combine](value, list(axes.values()))
+
+        return te.compute(self._shape, term, "reduced")
+
+    # --- where it writes
+
+    def _counters(self, at: Sequence[Any]) -> dict[str, Any]:
+        """The parallel counters in terms of the target's subscripts. Raises Abstained where they do not follow."""
+        env: dict[str, Any] = {}
+        for index, poly in zip(at, self._op.target.subscripts, strict=False):
+            value = poly.substitute(self._sized.values)
+            symbols = [c for c in self._op.kept if c in value.symbols]
+            if not symbols:
+                continue
+            factor = value.coefficient(symbols[0]).constant if len(symbols) == 1 else None
+            if factor not in (1, -1) or symbols[0] in env:
+                raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters")
+            rest = value.without(symbols).constant or 0
+            env[symbols[0]] = index - rest if factor == 1 else rest - index
+        if any(c not in env for c in self._op.kept):
+            raise Abstained(Reason.SUBSCRIPT, "a result that does not have all its counters")
+        return env
+
+    def _inside(self, at: Sequence[Any]) -> Any:
+        """Whether the element at this place is written."""
+        cover = self._sized.at(self._op.cover)
+        parts = [membership(cover, self._op.kept, self._counters(at))] if self._op.kept else []
+        for index, poly in zip(at, self._op.target.subscripts, strict=False):
+            constant = poly.substitute(self._sized.values).constant
+            if constant is not None:
+                parts.append(index == constant)
+        return tirx.all(*parts)
+
+    # --- values
+
+    def _value(self, expr: Expr, env: Mapping[str, Any], reduced: Any = None) -> Any:
+        kind = DTYPES.get(expr.type, "bool")
+        if expr.op == ACCUMULATED:
+            return reduced
+        if expr.op == "const":
+            return tirx.const(expr.value, kind)
+        if expr.op == "param":
+            return self._tensors[expr.value][0]
+        if expr.op == "index":
+            return self._index(expr.value, env).astype(kind)
+        if expr.op == "read":
+            at = [self._index(p, env) for p in expr.value.subscripts] or [0]
+            return self._tensors[expr.value.base](*at)
+        if expr.op == "select":
+            a, b = (self._value(arg, env, reduced) for arg in expr.args)
+            return tirx.if_then_else(self._condition(expr.value, env, reduced), a, b)
+        args = [self._value(arg, env, reduced) for arg in expr.args]
+        if expr.op == "call":
+            return called(expr.value, args)
+        if expr.op in CASTS:
+            return args[0].astype(kind)
+        if expr.op in OPERATORS:
+            return OPERATORS[expr.op](*args)
+        raise Abstained(Reason.OPERATOR, f"the operator {expr.op} is not raised")
+
+    def _index(self, poly: Poly, env: Mapping[str, Any]) -> Any:
+        value = poly.substitute(self._sized.values)
+        total: Any = tirx.const(value.constant_term, "int32")
+        for monomial, factor in value.terms:
+            if not monomial:
+                continue
+            if len(monomial) > 1 or monomial[0] not in env:
+                raise Abstained(Reason.SIZES, f"no size is given for {monomial[0]}")
+            total = total + env[monomial[0]] * factor
+        return total
+
+    def _condition(self, condition: Condition, env: Mapping[str, Any], reduced: Any) -> Any:
+        kind = condition.kind
+        if kind in ("true", "false"):
+            return tirx.const(kind == "true", "bool")
+        if kind in ("and", "or"):
+            parts = [self._condition(part, env, reduced) for part in condition.parts]
+            return tirx.all(*parts) if kind == "and" else tirx.any(*parts)
+        if kind == "not":
+            return tirx.Not(self._condition(condition.parts[0], env, reduced))
+        if condition.poly is not None:
+            value = self._index(condition.poly, env)
+            return value >= 0 if kind == "ge" else value.equal(0) if kind == "eq" else tirx.NE(value, 0)
+        assert condition.value is not None
+        a, b = (self._value(arg, env, reduced) for arg in condition.value.args)
+        return compared(condition.value.value, a, b)
