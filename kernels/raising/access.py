@@ -206,25 +206,32 @@ class Accesses:
         strides = _strides(
             [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.definitions.counters
         )
-        best: tuple[int, list[isl.Set], tuple[Poly, ...], list[tuple[Poly, ...]]] | None = None
-        for chain in _chains(strides):
-            try:
-                parted, needs = self._parts(chain, offsets)
-            except Abstained:
-                continue
-            if best is None or len(needs) < best[0]:
-                best = (len(needs), needs, chain, parted)
-            if not needs:
-                break
-        if best is None:
+        found = self._fewest_needs(strides, offsets)
+        if found is None:
             raise Abstained(Reason.SUBSCRIPT, "subscripts that leave their row", accesses[0][0].line)
-        _, needs, chain, parted = best
+        chain, parted, needs = found
         for holds in needs:
             self.polyhedra.assume_set(holds)
         extents = tuple(a.parted(b)[0] for a, b in itertools.pairwise(chain))
         self.arrays[base] = Array(base, kind, extents)
         for (_, _, access), parts in zip(offsets, parted, strict=True):
             self._parted[id(access)] = parts
+
+    def _fewest_needs(
+        self, strides: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
+    ) -> tuple[tuple[Poly, ...], list[tuple[Poly, ...]], list[isl.Set]] | None:
+        """The strides under which least has to be assumed for subscripts to stay in their rows, with the subscripts."""
+        best: tuple[tuple[Poly, ...], list[tuple[Poly, ...]], list[isl.Set]] | None = None
+        for chain in _chains(strides):
+            try:
+                parted, needs = self._parts(chain, offsets)
+            except Abstained:
+                continue
+            if best is None or len(needs) < len(best[2]):
+                best = chain, parted, needs
+            if not needs:
+                break
+        return best
 
     def _parts(
         self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
