@@ -147,42 +147,29 @@ class Accesses:
         """A statement that fills bytes, as one over the rows and columns of its array."""
         if statement.filled is None:
             return statement
-        target = statement.target
-        array = self.arrays.get(target.base)
+        base, line = statement.target.base, statement.target.line
+        array = self.arrays.get(base)
         if array is None:
-            if target.base not in self.problems:
-                self.problems[target.base] = Abstained(Reason.CALL, "a memset of what nobody else uses", target.line)
+            self.problems.setdefault(base, Abstained(Reason.CALL, "a memset of what nobody else uses", line))
             return statement
-        size = size_of(array.type)
-        length, offset = statement.filled.divided(size), target.offset.divided(size)
-        problem = Abstained(Reason.CALL, "a memset of what is no whole rows", target.line)
-        if length is None or offset is None:
-            self.problems[target.base] = problem
+        rows = _filled_rows(statement.target.offset, statement.filled, array)
+        if rows is None:
+            self.problems[base] = Abstained(Reason.CALL, "a memset of what is no whole rows", line)
             return statement
-        strides = [ONE]
-        for extent in reversed(array.extents):
-            strides.insert(0, strides[0] * extent)
-        whole = next((k for k, stride in enumerate(strides) if not length.parted(stride)[1].terms), None)
-        parts = []
-        rest = offset
-        for stride in strides:
-            quotient, rest = rest.parted(stride)
-            parts.append(quotient)
-        if whole is None or any(part.terms for part in parts[whole + 1 :]):
-            self.problems[target.base] = problem
-            return statement
-        counts = [length.parted(strides[whole])[0], *array.extents[whole:]]
-        if counts[0] == ONE and len(counts) > 1:  # one row
-            whole, counts = whole + 1, counts[1:]
+        return self._over_rows(statement, array.type, *rows)
+
+    def _over_rows(self, statement: Statement, kind: str, start: Sequence[Poly], counts: Sequence[Poly]) -> Statement:
+        """One store of zero for each element of a box, whose last dimensions have the extents `counts`."""
+        target = statement.target
         symbols = [f"f{statement.place}_{k}" for k in range(len(counts))]
         for symbol, count in zip(symbols, counts, strict=True):
             counter = Poly.of(symbol)
             self.polyhedra.bounds[symbol] = both(at_least_zero(counter), at_least_zero(count - counter - 1))
-        parts = [*parts[:whole], parts[whole] + Poly.of(symbols[0]), *map(Poly.of, symbols[1:])]
-        time = target.time + tuple(part for symbol in symbols for part in (symbol, 0))
-        access = replace(target, type=array.type, time=time)
-        self._parted[id(access)] = tuple(parts)
-        filled = replace(statement, target=access, value=Expr("const", array.type, value=0), filled=None)
+        access = replace(target, type=kind, time=target.time + tuple(p for symbol in symbols for p in (symbol, 0)))
+        outer = len(start) - len(symbols)
+        moved = [part + Poly.of(symbol) for part, symbol in zip(start[outer:], symbols, strict=True)]
+        self._parted[id(access)] = (*start[:outer], *moved)
+        filled = replace(statement, target=access, value=Expr("const", kind, value=0), filled=None)
         self._untiled[statement.place] = untiled_of(filled, self._untiled[statement.place].applied)
         return filled
 
@@ -219,25 +206,32 @@ class Accesses:
         strides = _strides(
             [offset.substitute(untiled.undone) for offset, untiled, _ in offsets], self.trace.definitions.counters
         )
-        best: tuple[int, list[isl.Set], tuple[Poly, ...], list[tuple[Poly, ...]]] | None = None
-        for chain in _chains(strides):
-            try:
-                parted, needs = self._parts(chain, offsets)
-            except Abstained:
-                continue
-            if best is None or len(needs) < best[0]:
-                best = (len(needs), needs, chain, parted)
-            if not needs:
-                break
-        if best is None:
+        found = self._fewest_needs(strides, offsets)
+        if found is None:
             raise Abstained(Reason.SUBSCRIPT, "subscripts that leave their row", accesses[0][0].line)
-        _, needs, chain, parted = best
+        chain, parted, needs = found
         for holds in needs:
             self.polyhedra.assume_set(holds)
         extents = tuple(a.parted(b)[0] for a, b in itertools.pairwise(chain))
         self.arrays[base] = Array(base, kind, extents)
         for (_, _, access), parts in zip(offsets, parted, strict=True):
             self._parted[id(access)] = parts
+
+    def _fewest_needs(
+        self, strides: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
+    ) -> tuple[tuple[Poly, ...], list[tuple[Poly, ...]], list[isl.Set]] | None:
+        """The strides under which least has to be assumed for subscripts to stay in their rows, with the subscripts."""
+        best: tuple[tuple[Poly, ...], list[tuple[Poly, ...]], list[isl.Set]] | None = None
+        for chain in _chains(strides):
+            try:
+                parted, needs = self._parts(chain, offsets)
+            except Abstained:
+                continue
+            if best is None or len(needs) < len(best[2]):
+                best = chain, parted, needs
+            if not needs:
+                break
+        return best
 
     def _parts(
         self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
@@ -293,6 +287,29 @@ class Accesses:
         whole = self.polyhedra.set_of(access.loops, access.when)
         inside = self.polyhedra.set_of(access.loops, both(access.when, within))
         return whole.subtract(inside)
+
+
+def _filled_rows(offset: Poly, length: Poly, array: Array) -> tuple[list[Poly], list[Poly]] | None:
+    """Bytes as a box of an array: the subscripts where it starts, and the extents of its last dimensions.
+
+    None where they are no whole rows, planes and so on.
+    """
+    size = size_of(array.type)
+    count, rest = length.divided(size), offset.divided(size)
+    if count is None or rest is None:
+        return None
+    strides = [ONE]
+    for extent in reversed(array.extents):
+        strides.insert(0, strides[0] * extent)
+    whole = next((k for k, stride in enumerate(strides) if not count.parted(stride)[1].terms), None)
+    start = []
+    for stride in strides:
+        part, rest = rest.parted(stride)
+        start.append(part)
+    if whole is None or any(part.terms for part in start[whole + 1 :]):
+        return None
+    counts = [count.parted(strides[whole])[0], *array.extents[whole:]]
+    return start, counts[1:] if counts[0] == ONE and len(counts) > 1 else counts  # without the dimension of one row
 
 
 def _bounds_undone(value: Expr, undone: Mapping[str, Poly]) -> Expr:

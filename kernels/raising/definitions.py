@@ -53,9 +53,6 @@ class Definitions:
         self.arguments = {argument.name: argument for argument in self.function.arguments}
         self.counters = {loop.symbol for loop in self.flow.loops}
 
-    def __contains__(self, word: str) -> bool:
-        return word in self._instructions
-
     def of(self, word: str) -> tuple[Instruction | None, str]:
         """The instruction that gives the name its value, and its block; (None, "") where none does."""
         return self._instructions.get(word, (None, ""))

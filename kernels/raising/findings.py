@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass
 class Analysis:
-    """A function's operations, in order, and its findings. `whole` says that the operations are all it does."""
+    """A function's operations, in order, and its findings. `problem`: why the operations are not all that it does."""
 
     function: Function
     findings: list[Finding]
@@ -55,10 +55,6 @@ class Analysis:
     accesses: Accesses | None
     requirements: list[str]
     problem: Abstained | None
-
-    @property
-    def whole(self) -> bool:
-        return self.problem is None
 
 
 def analyse(function: Function) -> Analysis:
@@ -84,6 +80,7 @@ class _Analyser:
         self.accesses = Accesses(traced, self.polyhedra)
         self.findings: list[tuple[int, Finding]] = []
         self.barriers = list(traced.barriers)
+        self.problem: Abstained | None = None
 
     def run(self) -> Analysis:
         good = [nest for nest in self.trace.nests if nest.problem is None]
@@ -93,35 +90,47 @@ class _Analyser:
             self._assume(requirement)
         self.accesses.delinearize(good, self.trace.loose)
         failed = {id(r): p for r in self.trace.definitions.requirements if (p := self._proven(r)) is not None}
-        problem = self.trace.problem or next(iter(failed.values()), None)
-        found: list[Operation] = []
-        for nest in self.trace.nests:
-            trouble = nest.problem or self._failed(nest, failed)
-            if trouble is None:
-                try:
-                    some = operations(self.accesses, nest.statements)
-                    if not some:
-                        raise Abstained(Reason.NO_STORE, "a loop that stores nothing", self._line(nest))
-                    found += some
-                except Abstained as raised:
-                    trouble = raised
-            if trouble is not None:
-                problem = problem or trouble
-                self.barriers.append(nest.place)
-                self._note(len(found) and found[-1].place, _left_alone(self.function.name, trouble, self._lines(nest)))
-        loose: list[Operation] = []
-        for statement in self.accesses.loose:
-            try:
-                loose += operations(self.accesses, [statement])
-            except Abstained as raised:
-                problem = problem or raised
+        self.problem = self.trace.problem or next(iter(failed.values()), None)
+        found = sorted([*self._nests(failed), *self._loose()], key=lambda op: op.place)
         ops: list[Operation] = []
-        for some in self._segments(sorted([*found, *loose], key=lambda op: op.place)):
+        for some in self._segments(found):
             together = joined(some)
             self._label(together)
             ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
-        return Analysis(self.function, ordered, ops, self.accesses, self._texts(), problem)
+        return Analysis(self.function, ordered, ops, self.accesses, self._texts(), self.problem)
+
+    def _nests(self, failed: Mapping[int, Abstained]) -> list[Operation]:
+        """The operations of all nests; a finding for each nest that is left alone."""
+        found: list[Operation] = []
+        for nest in self.trace.nests:
+            try:
+                found += self._operations(nest, failed)
+            except Abstained as problem:
+                self.problem = self.problem or problem
+                self.barriers.append(nest.place)
+                place = found[-1].place if found else 0
+                self._note(place, _left_alone(self.function.name, problem, self._lines(nest)))
+        return found
+
+    def _operations(self, nest: Nest, failed: Mapping[int, Abstained]) -> list[Operation]:
+        problem = nest.problem or self._failed(nest, failed)
+        if problem is not None:
+            raise problem
+        found = operations(self.accesses, nest.statements)
+        if not found:
+            raise Abstained(Reason.NO_STORE, "a loop that stores nothing", self._line(nest))
+        return found
+
+    def _loose(self) -> list[Operation]:
+        """The operations of the stores outside of nests."""
+        found: list[Operation] = []
+        for statement in self.accesses.loose:
+            try:
+                found += operations(self.accesses, [statement])
+            except Abstained as problem:
+                self.problem = self.problem or problem
+        return found
 
     def _segments(self, ops: Sequence[Operation]) -> list[list[Operation]]:
         """Operations between which nothing unknown happens."""

@@ -15,45 +15,14 @@ import llvmlite.binding as llvm
 FAST_MATH = frozenset(("nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc", "fast"))
 _FLAGS = FAST_MATH | {"nuw", "nsw", "exact", "inbounds", "nusw", "nneg", "disjoint", "samesign", "volatile", "atomic"}
 _FLAGS |= {"tail", "musttail", "notail"}
-_CASTS = frozenset(
-    [
-        "sext",
-        "zext",
-        "trunc",
-        "sitofp",
-        "uitofp",
-        "fptosi",
-        "fptoui",
-        "fpext",
-        "fptrunc",
-        "ptrtoint",
-        "inttoptr",
-        "bitcast",
-        "addrspacecast",
-    ]
-)
-_BINARY = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "sdiv",
-        "udiv",
-        "srem",
-        "urem",
-        "shl",
-        "lshr",
-        "ashr",
-        "and",
-        "or",
-        "xor",
-        "fadd",
-        "fsub",
-        "fmul",
-        "fdiv",
-        "frem",
-    ]
-)
+_CASTS = {
+    "sext", "zext", "trunc", "sitofp", "uitofp", "fptosi", "fptoui", "fpext", "fptrunc", "ptrtoint", "inttoptr",
+    "bitcast", "addrspacecast",
+}  # fmt: skip
+_BINARY = {
+    "add", "sub", "mul", "sdiv", "udiv", "srem", "urem", "shl", "lshr", "ashr", "and", "or", "xor", "fadd", "fsub",
+    "fmul", "fdiv", "frem",
+}  # fmt: skip
 _LEAST = {"load": 1, "store": 2, "getelementptr": 2, "phi": 1, "select": 3, "fneg": 1, "freeze": 1}
 """How many operands an instruction has at least."""
 
@@ -349,13 +318,12 @@ def _leading_type(text: str) -> tuple[str, str]:
     """The type at the start, and what follows."""
     text = text.strip()
     if text[:1] in "[<{":
-        pairs = {"[": "]", "<": ">", "{": "}"}
         depth = 0
         for index, sign in enumerate(text):
             depth += (sign in "[<{") - (sign in "]>}")
             if depth == 0:
                 return text[: index + 1], text[index + 1 :].strip()
-        raise ValueError(f"no end of {pairs[text[0]]}")
+        raise ValueError(f"no end of {text[0]}")
     found = re.match(rf"(?:%{_NAME}|[a-z]\w*)", text)
     if found is None:
         raise ValueError(f"no type: {text[:40]}")

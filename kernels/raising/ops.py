@@ -47,7 +47,6 @@ class Operation:
     lines: tuple[int, ...]
     reordered: bool
     place: int
-    with_index: Operation | None = None
     start_domain: isl.Set | None = None
 
     @property
@@ -329,8 +328,8 @@ class _Distribution:
                 continue
             if any(e.base == place.target.base for e in elements(best.value)):
                 continue
-            second = self._operation(place, fixed, found.reduced, f"arg{found.combine}", index[0], found.domain)
-            return replace(second, with_index=found, lines=lines_of(group))
+            chosen = self._operation(place, fixed, found.reduced, f"arg{found.combine}", index[0], found.domain)
+            return replace(chosen, lines=lines_of(group))
         return None
 
 

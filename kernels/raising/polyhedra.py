@@ -17,7 +17,6 @@ from kernels.raising.reasons import Abstained, Reason
 
 __all__ = ["Polyhedra", "isl"]
 
-_RANGE = 31
 _PLAUSIBLE = 4
 """A condition on parameters that holds for no sizes of this and more is none that a user's sizes may satisfy."""
 

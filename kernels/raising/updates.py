@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from kernels.raising.expressions import Condition, Expr
 
-_SUMS = {"fadd": "add", "add": "add", "fmul": "mul", "mul": "mul"}
 _GREATER = {"ogt": "max", "oge": "max", "olt": "min", "ole": "min", "sgt": "max", "sge": "max", "slt": "min",
             "sle": "min", "ugt": "umax", "uge": "umax", "ult": "umin", "ule": "umin"}  # fmt: skip
 _OPPOSITE = {"ogt": "ule", "oge": "ult", "olt": "uge", "ole": "ugt", "ugt": "ole", "uge": "olt", "ult": "oge",
@@ -47,6 +46,7 @@ def update(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
 
 
 def choice(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
+    """The same of a choice by data: of the greater or the less, or of an update and none."""
     condition, (a, b) = value.value, value.args
     leaf = condition
     opposite = leaf.kind == "not"
