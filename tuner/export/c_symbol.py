@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import OutputError
+from tuner.export.c_abi import STRUCTS
 
 ORIGINAL_SUFFIX = "__original"
 
@@ -25,17 +26,15 @@ _TYPES = {"i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t", 
 _CODES = {"int": 0, "float": 2}
 _BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "float32": 32, "float64": 64}
 
-_HEAD = """\
+_HEAD = (
+    """\
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { int32_t type, id; } Device;
-typedef struct { uint8_t code, bits; uint16_t lanes; } Type;
-typedef struct {
-  void* data; Device device; int32_t ndim; Type dtype; int64_t *shape, *strides; uint64_t offset;
-} Tensor;
-typedef struct { int32_t type_index; uint32_t zero; union { int64_t i; void* p; double f; }; } Any;
+"""
+    + STRUCTS
+    + """\
 enum { NONE = 0, TENSOR_PTR = 7, ALIGNMENT = 64 };
 #define ALIGNED __attribute__((aligned(ALIGNMENT)))
 extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, Any* result);
@@ -61,6 +60,7 @@ static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
 static int is_aligned(const void* p) { return (uintptr_t)p % ALIGNMENT == 0; }
 static void* room(uint64_t bytes) { return aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT); }
 """
+)
 
 
 def source(c: Mapping[str, Any], threads: int) -> str:

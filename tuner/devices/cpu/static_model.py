@@ -12,8 +12,6 @@ linked with the kernels' objects, and exports, as functions of TVM's FFI,
 For an account of its time it exports data, too: `tuner_calls`, how many calls an inference makes; `tuner_kernels`,
 their symbols; where `tuner_stamping` is set, `tuner_stamps` has the nanoseconds of CLOCK_MONOTONIC before each call and
 after the last.
-
-The layouts of DLTensor and TVMFFIAny are those of DLPack and of TVM's C API (tvm/ffi/c_api.h).
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ import tvm
 from tvm.target import Target
 
 from tuner.devices.cpu.codegen import c_compiler
+from tuner.export.c_abi import STRUCTS
 from tuner.graph import Lowered
 from tuner.graph.joins import ALIGNMENT
 from tuner.graph.plan import Plan, Tensor
@@ -36,22 +35,21 @@ from tuner.graph.plan import Plan, Tensor
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 """DLPack's type codes by numpy's kind."""
 
-_HEAD = """\
+_HEAD = (
+    """\
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
-typedef struct { int32_t type, id; } Device;
-typedef struct { uint8_t code, bits; uint16_t lanes; } Type;
-typedef struct {
-  void* data; Device device; int32_t ndim; Type dtype; int64_t *shape, *strides; uint64_t offset;
-} Tensor;
-typedef struct { int32_t type_index; uint32_t zero; union { int64_t i; void* p; double f; }; } Any;
+"""
+    + STRUCTS
+    + """\
 typedef int (*Kernel)(void*, const Any*, int32_t, Any*);
 enum { NONE = 0, INT = 1, TENSOR_PTR = 7, TENSOR = 70, TENSOR_OFFSET = 24 };
 extern void TVMFFIErrorSetRaisedFromCStr(const char* kind, const char* message);
 """
+)
 
 _BODY = """\
 static char arena[ARENA] __attribute__((aligned(4096)));

@@ -17,6 +17,7 @@ import pyopencl as cl
 from kernels.launch_plan import MAX_SHARED, Launch, LaunchPlan
 from kernels.tensors import TensorSpec, poison
 from tuner import environment
+from tuner.devices.gpu.copies import damage_of, outputs_of
 from tuner.devices.gpu.runner import GpuError, Timing
 from tuner.devices.opencl.facts import Facts
 from tuner.protocols import Array
@@ -406,20 +407,12 @@ class OpenclKernel:
     def outputs(self) -> list[Array]:
         """The outputs of the last call on the first copy."""
         with _named():
-            first = self._copies[0][len(self._inputs) :]
-            return [buffer.read(spec) for buffer, spec in zip(first, self._outputs, strict=False)]
+            return outputs_of(self._copies, len(self._inputs), self._outputs)
 
     def damage(self) -> str:
         """What the kernel changed that is not its output: its inputs, or bytes around any buffer. "" when nothing."""
         with _named():
-            for buffers in self._copies:
-                for number, (spec, given) in enumerate(zip(self._input_specs, self._inputs, strict=True)):
-                    if buffers[number].read(spec).tobytes() != given.tobytes():
-                        return f"the kernel changed input {number}"
-                for number, buffer in enumerate(buffers):
-                    if not buffer.guards_hold():
-                        return f"the kernel wrote outside argument {number}"
-        return ""
+            return damage_of(self._copies, self._input_specs, self._inputs)
 
     def free(self) -> None:
         with contextlib.suppress(cl.Error):
