@@ -51,7 +51,11 @@ class Chart:
     accepted: Mapping[int, str] = field(default_factory=dict)
     cuts: frozenset[int] = frozenset()
     height: int = 220
-    from_zero: bool = False
+
+    @property
+    def kinds(self) -> list[str]:
+        """The classes of each line, and of its key in the legend."""
+        return [f"s{n % _COLOURS}{' dashed' if line.dashed else ''}" for n, line in enumerate(self.lines)]
 
     @property
     def nights(self) -> int:
@@ -72,7 +76,7 @@ def svg(chart: Chart) -> str:
     place = _Place(chart.nights, chart.height, low, high)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {chart.height}" role="img" aria-label="{html.escape(_described(chart))}" '
-        f'preserveAspectRatio="none">'
+        f'preserveAspectRatio="none" data-left="{LEFT}" data-right="{WIDTH - RIGHT}">'
     ]
     for tick in _ticks(low, high):
         y = place.y(tick)
@@ -87,8 +91,8 @@ def svg(chart: Chart) -> str:
         x = place.x(at) - place.step / 2
         drawn = f'<path class="break" d="M{x:.1f} {TOP}V{chart.height - BOTTOM}">'
         parts.append(f"{drawn}<title>{html.escape(what)}</title></path>")
-    for number, line in enumerate(chart.lines):
-        parts.append(_line(line, number, place, chart.cuts))
+    for line, kind in zip(chart.lines, chart.kinds, strict=True):
+        parts.append(_line(line, kind, place, chart.cuts))
     for at, why in chart.accepted.items():
         parts.append(
             f'<path class="accepted" d="M{place.x(at):.1f} {chart.height - BOTTOM + 4}l5 9h-10z">'
@@ -130,9 +134,8 @@ def _range(chart: Chart) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(v) for v in np.quantile(values, [0.005, 0.995]))
     low, high = min(low, *(float(f[-1]) for f in found if f.size)), max(high, *(float(f[-1]) for f in found if f.size))
-    low = 0.0 if chart.from_zero else low
     pad = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    return (low if chart.from_zero else low - pad), high + pad
+    return low - pad, high + pad
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -150,7 +153,7 @@ def _labelled(nights: int) -> list[int]:
     return sorted({round((n + 0.5) * nights / count - 0.5) for n in range(count)}) if nights else []
 
 
-def _line(line: Line, number: int, place: _Place, cuts: frozenset[int]) -> str:
+def _line(line: Line, kind: str, place: _Place, cuts: frozenset[int]) -> str:
     """Polylines between gaps and cuts; a lone night is a dot. Of nights in a row at one height only the ends count."""
     ys = place.ys(line.values)
     there = ~np.isnan(ys)
@@ -167,8 +170,7 @@ def _line(line: Line, number: int, place: _Place, cuts: frozenset[int]) -> str:
         return ""
     last = int(np.flatnonzero(there)[-1])
     path.append(_dot(place.x(last), float(ys[last])))
-    kind = f"line s{number % _COLOURS}{' dashed' if line.dashed else ''}"
-    return f'<path class="{kind}" d="{"".join(path)}"/>'
+    return f'<path class="line {kind}" d="{"".join(path)}"/>'
 
 
 def _run(ys: Values, start: int, place: _Place) -> str:

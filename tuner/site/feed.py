@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import quote
 from xml.etree import ElementTree as xml
 
@@ -14,11 +13,11 @@ _ENTRIES = 60
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
-def atom(nights: Sequence[Night], told: Overview, url: str) -> str:
+def atom(told: Overview, url: str) -> str:
     """The newest nights, newest first. Links begin with `url`; without one they are relative to the feed."""
     base = url.rstrip("/") + "/" if url else ""
     feed = xml.Element("feed", xmlns=_ATOM)
-    measured = [night for night in reversed(nights) if told.counts[night.id]][:_ENTRIES]
+    measured = told.measured[:_ENTRIES]
     _add(feed, "title", "Nights of measurements")
     _add(feed, "id", base or "urn:tuner:nights")
     _add(feed, "updated", _time(measured[0]) if measured else "1970-01-01T00:00:00+00:00")

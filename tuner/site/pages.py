@@ -46,7 +46,7 @@ class Overview:
     @property
     def last(self) -> Night | None:
         """The newest night of which something was measured."""
-        return next((night for night in reversed(self.nights) if self.counts[night.id]), None)
+        return next(iter(self.measured), None)
 
     @property
     def measured(self) -> list[Night]:
@@ -61,8 +61,8 @@ class Overview:
 
     def gone(self) -> list[tuple[str, Past]]:
         """Cells that the last night did not have."""
-        last = self.last
-        return [(i, past) for i, past in self.cells.items() if last is None or past.nights[-1].id != last.id]
+        there = dict(self.worst_first())
+        return [(i, past) for i, past in self.cells.items() if i not in there]
 
 
 @dataclass(frozen=True)

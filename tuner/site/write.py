@@ -109,7 +109,7 @@ class _Writer:
         self._write("models.html", self._pages.models(told))
         self._write("machines.html", self._pages.machines(told))
         self._write("compare.html", self._pages.compare(nights))
-        self._write("feed.xml", feed.atom(nights, told, url))
+        self._write("feed.xml", feed.atom(told, url))
         self._nights(nights, by_night, told)
         for name in _STATIC:
             self._write(name, resources.files("tuner.site").joinpath("templates", name).read_text(encoding="utf-8"))

@@ -28,16 +28,16 @@
     button.addEventListener("click", () => sort(button.closest("th")));
 
   // --- charts -------------------------------------------------------------------------------------
-  const WIDTH = 860, LEFT = 64, RIGHT = 12;
   const chart = (figure) => {
     const svg = figure.querySelector("svg"), readout = figure.querySelector(".readout");
-    const cursor = svg.querySelector(".cursor"), height = svg.viewBox.baseVal.height;
+    const cursor = svg.querySelector(".cursor"), { width, height } = svg.viewBox.baseVal;
+    const left = Number(svg.dataset.left), right = Number(svg.dataset.right);
     const { lines } = data.charts[figure.dataset.chart], nights = data.nights.length;
-    const step = (WIDTH - LEFT - RIGHT) / nights;
+    const step = (right - left) / nights;
     let at = nights - 1;
     const show = (index) => {
       at = Math.max(0, Math.min(nights - 1, index));
-      const x = LEFT + (at + 0.5) * step;
+      const x = left + (at + 0.5) * step;
       cursor.setAttribute("d", `M${x} 8V${height - 20}`);
       readout.replaceChildren();
       const bold = document.createElement("b");
@@ -47,7 +47,7 @@
     };
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
-      show(Math.floor(((event.clientX - box.left) / box.width * WIDTH - LEFT) / step));
+      show(Math.floor(((event.clientX - box.left) / box.width * width - left) / step));
     });
     figure.addEventListener("focus", () => show(at));
     figure.addEventListener("keydown", (event) => {
