@@ -56,6 +56,7 @@ HOMES = {
         "tuner/baselines/exact_nodes.py",
         "tuner/baselines/onnxruntime.py",
         "tuner/importers/onnx_answers.py",
+        "tuner/measure/onnx_values.py",
         "tuner/measure/pipeline.py",
     ),
     "openvino": ("tuner/baselines/openvino.py",),

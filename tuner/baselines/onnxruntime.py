@@ -13,7 +13,7 @@ import numpy as np
 from tuner.baselines.onnx_form import OnnxSource, bytes_or_path
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
-from tuner.measure.onnx_values import flat_arrays, takes_numbers
+from tuner.measure.onnx_values import flat_arrays, takes_numbers, timed_session_options
 
 if TYPE_CHECKING:
     from tuner.protocols import Array
@@ -44,12 +44,7 @@ class OnnxRuntime:
         InfrastructureError when the provider does not start here (ONNX Runtime would go on without it)."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3  # errors only
+        options = timed_session_options(threads)
         model = bytes_or_path(self.source(model_spec), self.name)
         self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])

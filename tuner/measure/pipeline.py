@@ -17,7 +17,7 @@ import onnxruntime
 
 from tuner.measure.compiled_model import Loaded
 from tuner.measure.model_service import ModelWorker
-from tuner.measure.onnx_values import flat_arrays, takes_numbers
+from tuner.measure.onnx_values import flat_arrays, takes_numbers, timed_session_options
 from tuner.process.pinning import pin_workers
 
 if TYPE_CHECKING:
@@ -190,11 +190,6 @@ def _as_value(value: Any) -> Any:
 
 def _session(path: Path, threads: int) -> Any:
     """With all optimizations. Its threads sleep as soon as they have nothing to do: others wait for their CPUs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # errors only
+    options = timed_session_options(threads)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
