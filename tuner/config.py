@@ -276,7 +276,7 @@ class RunConfig:
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """The configuration in the file `path`. `overrides` are dotted paths in the file's own spelling
     (`search.trials`, `search.time_budget`) and beat it. Raises ConfigError."""
-    return parse(_read_file(path), path, overrides)
+    return parse(read_file(path, "run file"), path, overrides)
 
 
 def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -306,7 +306,8 @@ def to_yaml(config: RunConfig) -> str:
     return strict_yaml.dump(plain(config))
 
 
-def _read_file(path: str) -> str:
+def read_file(path: str, kind: str) -> str:
+    """The text of a configuration file; `kind` is what it should be, in words. Raises ConfigError, naming the file."""
     if not os.path.exists(path):
         folder = os.path.dirname(path) or "."
         names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -321,7 +322,7 @@ def _read_file(path: str) -> str:
     except OSError as error:
         raise ConfigError(path, f"cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(path, f"over {MAX_FILE_BYTES} bytes; this is no run file")
+        raise ConfigError(path, f"over {MAX_FILE_BYTES} bytes; this is no {kind}")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

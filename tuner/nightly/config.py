@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tuner import strict_yaml
-from tuner.config import Count, ModelBaseline, Seconds
+from tuner.config import Count, ModelBaseline, Seconds, read_file
 from tuner.errors import ConfigError
 from tuner.schema import check_keys, read, show
-
-_MOST_BYTES = 1_000_000
 
 
 def _name(text: str) -> str:
@@ -70,17 +68,7 @@ class NightConfig:
 
 def load(path: str) -> NightConfig:
     """The night in a YAML file. Raises ConfigError, naming the key."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(path, f"cannot be read: {error.strerror}") from error
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(path, f"over {_MOST_BYTES} bytes; this is no file of a night")
-    try:
-        return parse(content.decode("utf-8-sig"), path)
-    except UnicodeDecodeError as error:
-        raise ConfigError(path, f"not UTF-8 text (byte {error.start})") from error
+    return parse(read_file(path, "file of a night"), path)
 
 
 def parse(text: str, name: str) -> NightConfig:
