@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
 from tuner.commands import show, within
-from tuner.config import SETTINGS, EffortSettings, RunConfig
+from tuner.config import SETTINGS, EffortSettings, RunConfig, load
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
@@ -153,6 +153,14 @@ def hold(config: RunConfig) -> AbstractContextManager[None]:
     """
     files.require_temporary_folder()
     return files.locked(Path(config.out) / ".lock", "a run is going on")
+
+
+def as_started(config: RunConfig, resume: str | None) -> RunConfig:
+    """The configuration of a run: that which it was started with, where it is a run to resume. Raises ConfigError."""
+    if resume is None:
+        return config
+    started_with = load(str(Path(config.out) / resume / "config.yaml"))
+    return replace(started_with, out=config.out)  # the folder may have been moved
 
 
 def run_folder(config: RunConfig, named: str | None) -> Path:

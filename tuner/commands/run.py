@@ -21,7 +21,18 @@ from tuner import environment, files
 from tuner.commands import within
 from tuner.commands.fallback import Fallback
 from tuner.commands.last_night import since_last_night
-from tuner.commands.prepare import RunContext, hold, is_run_of, lowered, open_store, run_folder, scope_of, start, tidy
+from tuner.commands.prepare import (
+    RunContext,
+    as_started,
+    hold,
+    is_run_of,
+    lowered,
+    open_store,
+    run_folder,
+    scope_of,
+    start,
+    tidy,
+)
 from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
 from tuner.devices import resolve
@@ -64,9 +75,7 @@ def run(
     machine got wrong; an interrupt ends the search, and the rest is done with what was found by then.
     """
     environment.check_versions()
-    if resume is not None:
-        started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
-        config = dataclasses.replace(started_with, out=config.out)  # the folder may have been moved
+    config = as_started(config, resume)
     with hold(config):  # before anything slow, so that a second run is refused at once
         return _run_alone(config, command, progress, resume, replay)
 
@@ -113,12 +122,13 @@ def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[str]]:
 
     folder = Path(out) / run
     config = config_file.load(str(folder / "config.yaml"))
-    keys = [kernel["task"] for kernel in _summary(folder)["kernels"]]
+    summary = _summary(folder)
+    keys = [kernel["task"] for kernel in summary["kernels"]]
     target = resolve.resolve(config.target, to_run=False)
     scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
         records = store.read(scope=scope, task_key=keys)
-    since = since_last_night(config.measure.database, _summary(folder))
+    since = since_last_night(config.measure.database, summary)
     report.render(folder, records, config.report.formats, since)
     return folder, since
 

@@ -40,10 +40,7 @@ def run(
     config: RunConfig, command: str, progress: Progress, resume: str | None = None, replay: Path | None = None
 ) -> RunOutcome:
     """`tuner.commands.run.run`, for one shape or several."""
-    stated = config
-    if resume is not None:
-        started_with = config_file.load(str(Path(config.out) / resume / "config.yaml"))
-        stated = dataclasses.replace(started_with, out=config.out)
+    stated = prepare.as_started(config, resume)
     if not stated.model.shapes:
         return single.run(config, command, progress, resume, replay)
     environment.check_versions()
