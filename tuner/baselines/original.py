@@ -16,7 +16,6 @@ from tuner.importers.c_source import compiled, compiler
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Array
 
-ORIGINAL = "original"
 PRECISE, FAST = "original_O3", "original_O3_fast"
 """Names of the two ways in which it is compiled. Only the first one is a reference."""
 

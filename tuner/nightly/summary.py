@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from tuner.nights import CellNight, Finding, Night, Outcome
 from tuner.progress import milliseconds
@@ -96,11 +94,3 @@ def escape(text: str) -> str:
 
 def _largest(result: CellNight) -> float:
     return max((abs(f.change) for f in result.findings if f.change is not None and f.regression), default=0.0)
-
-
-def job_summary(text: str) -> None:
-    """Add a page to the summary of a GitHub Actions job, where this is one."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if path:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(text)

@@ -84,9 +84,9 @@ class Sharing:
             unknown = [c for c in options.get(task.key, ()) if (task.key, c) not in self._shares]
             if unknown:
                 self.alternatives(task, unknown)
-        return together(graph, planned, self._apart(options), self._shares, round_trip_s)
+        return together(graph, planned, self._distinct(options), self._shares, round_trip_s)
 
-    def _apart(self, options: Options) -> dict[str, dict[Candidate, float]]:
+    def _distinct(self, options: Options) -> dict[str, dict[Candidate, float]]:
         """Of candidates whose threads touch the same, the fastest."""
         kept: dict[str, dict[Candidate, float]] = {}
         for key, found in options.items():
