@@ -100,7 +100,7 @@ def _home() -> Path:
 
 def _version() -> str:
     digest = hashlib.sha256(f"{compiler()} {headers()} {flags()}".encode())
-    for path in sorted(HERE.rglob("*")):
+    for path in (Path(__file__), *sorted(HERE.rglob("*"))):
         if path.is_file():
             digest.update(path.read_bytes())
     return f"simulated-cuda-{digest.hexdigest()[:16]}"
@@ -111,14 +111,14 @@ def flags() -> tuple[str, ...]:
     """What kernels are compiled with for this CPU: instrumented, and with its instructions for halves where it has
     them."""
     machine = ("-mf16c", "-mfma", "-mavx2") if _has_halves() else ()
-    return ("-std=c++17", "-O1", "-fPIC", "-w", "-fsanitize=thread", "-fno-exceptions", *machine, *_quiet())
+    return ("-std=c++17", "-O1", "-fPIC", "-w", "-fsanitize=thread", "-fno-exceptions", "-fno-threadsafe-statics", *machine, *_quiet())
 
 
 def _quiet() -> tuple[str, ...]:
-    """Without calls at the entry of each function."""
+    """Without calls at the entry of each function, and so that a library can be unloaded."""
     if "clang" in compiler()[0]:
         return ("-mllvm", "-tsan-instrument-func-entry-exit=0")
-    return ("--param", "tsan-instrument-func-entry-exit=0")
+    return ("--param", "tsan-instrument-func-entry-exit=0", "-fno-gnu-unique")
 
 
 def _has_halves() -> bool:
@@ -132,7 +132,8 @@ def _has_halves() -> bool:
 
 def _build(into: Path) -> None:
     stubs = into / "stubs.cc"
-    stubs.write_text(_stubs((headers() / "cuda.h").read_text(encoding="utf-8", errors="replace")))
+    declared = [headers() / name for name in ("cuda.h", "cudaProfiler.h")]
+    stubs.write_text(_stubs("".join(p.read_text(encoding="utf-8", errors="replace") for p in declared if p.exists())))
     common = [*compiler(), "-shared", "-fPIC", "-O2", "-w", "-std=c++17", "-fno-exceptions", f"-I{headers()}"]
     sources = [str(HERE / name) for name in _DRIVER_SOURCES]
     _run([*common, "-o", str(into / DRIVER), *sources, str(stubs), f"-Wl,-soname,{DRIVER}", "-ldl"])
@@ -143,10 +144,10 @@ def _build(into: Path) -> None:
     _run([*compiler(), *flags(), "-x", "c++-header", "-o", str(into / "cuda_on_host.h.gch"), str(header)])
 
 
-def _stubs(cuda_h: str) -> str:
+def _stubs(declarations: str) -> str:
     """Every function of the driver's interface, weak and answering "not supported": PyCUDA links to all of them."""
-    names = set(re.findall(r"CUresult\s+CUDAAPI\s+(cu\w+)\s*\(", cuda_h))
-    names |= set(re.findall(r"#\s*define\s+cu\w+\s+(cu\w+_v\d)\b", cuda_h))
+    names = set(re.findall(r"CUresult\s+CUDAAPI\s+(cu\w+)\s*\(", declarations))
+    names |= set(re.findall(r"#\s*define\s+cu\w+\s+(cu\w+_v\d)\b", declarations))
     functions = "".join(f"__attribute__((weak)) int {name}(void) {{ return 801; }}\n" for name in sorted(names))
     return f'extern "C" {{\n{functions}}}\n'
 

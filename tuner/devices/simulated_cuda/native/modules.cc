@@ -18,6 +18,7 @@
 
 struct Module {
   void *library;
+  int file; /* open as long as the library is: a library of the same name would be taken for this one */
   const SimtKernel *kernels; /* null: our own kernels as PTX */
   const char *begin, *end;
   Hash hash;
@@ -63,12 +64,11 @@ static CUresult load_compiled(Module *module, const void *image) {
   const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
   if (header->e_machine != HOST || header->e_type != ET_DYN) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   const size_t bytes = elf_bytes(header);
-  const int file = memfd_create("simulated-cubin", MFD_CLOEXEC);
-  if (file < 0 || write(file, image, bytes) != (ssize_t)bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+  module->file = memfd_create("simulated-cubin", MFD_CLOEXEC);
+  if (module->file < 0 || write(module->file, image, bytes) != (ssize_t)bytes) return CUDA_ERROR_OUT_OF_MEMORY;
   char path[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+  snprintf(path, sizeof path, "/proc/self/fd/%d", module->file);
   module->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  close(file);
   if (!module->library) return explain(CUDA_ERROR_INVALID_IMAGE, dlerror());
   module->kernels = (const SimtKernel *)dlsym(module->library, "simt_kernels");
   if (!module->kernels) return CUDA_ERROR_INVALID_IMAGE;
@@ -80,17 +80,20 @@ static CUresult load_compiled(Module *module, const void *image) {
   return CUDA_SUCCESS;
 }
 
+static void unload(Module *module) {
+  if (module->library) dlclose(module->library);
+  if (module->file >= 0) close(module->file);
+  free(module);
+}
+
 extern "C" CUresult cuModuleLoadDataEx(CUmodule *result, const void *image, unsigned, CUjit_option *, void **) {
   ALIVE();
   Module *module = (Module *)calloc(1, sizeof *module);
+  module->file = -1;
   CUresult failed = CUDA_SUCCESS;
   if (memcmp(image, ELFMAG, SELFMAG) == 0) failed = load_compiled(module, image);
   else if (!strstr((const char *)image, ".visible .entry")) failed = CUDA_ERROR_INVALID_IMAGE;
-  if (failed) {
-    if (module->library) dlclose(module->library);
-    free(module);
-    return failed;
-  }
+  if (failed) return unload(module), failed;
   *result = (CUmodule)module;
   return CUDA_SUCCESS;
 }
@@ -98,9 +101,7 @@ extern "C" CUresult cuModuleLoadData(CUmodule *result, const void *image) {
   return cuModuleLoadDataEx(result, image, 0, nullptr, nullptr);
 }
 extern "C" CUresult cuModuleUnload(CUmodule given) {
-  Module *module = (Module *)given;
-  if (module->library) dlclose(module->library);
-  free(module);
+  unload((Module *)given);
   return sticky();
 }
 
