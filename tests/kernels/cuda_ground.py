@@ -76,8 +76,7 @@ def cases(made: Workload, count: int, seed: int = 5, sketch: int | None = None) 
 
 
 class Ground:
-    """The simulated GPU of this process, to execute cases on. A kernel that fails breaks the context: `wrong` says so,
-    and the process is not to be used any more. `folder` is for what is compiled."""
+    """The simulated GPU of this process, to execute cases on. `folder` is for what is compiled."""
 
     def __init__(self, folder: Path) -> None:
         native.preload()
@@ -107,6 +106,7 @@ class Ground:
                     return str(reason)
             return kernel.damage()
         except GpuError as error:
+            native.reset()
             return str(error)
         finally:
             kernel.free()

@@ -85,6 +85,11 @@ def preload_runtime() -> None:
     _loaded(RUNTIME)
 
 
+def reset() -> None:
+    """Forget the error that a kernel broke the context with, which no GPU can."""
+    _loaded(DRIVER).simt_reset()
+
+
 @functools.cache
 def _loaded(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder() / name), mode=ctypes.RTLD_GLOBAL)

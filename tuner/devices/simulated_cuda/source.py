@@ -44,6 +44,12 @@ PTX: Mapping[str, str] = {
 }
 """The instructions that `native/include/ptx.h` has, and their functions there. `.L2::128B` and its like are hints."""
 
+_GUARDED_COPY = re.compile(
+    r"\{ \.reg \.pred p; setp\.(?:eq|ne)\.u32 p, %3, ([01]); @p cp\.async\.c[ag]\.shared\.global(?:\.L2::\w+)? "
+    r"\[%0\], \[%1\], %2; @!p st\.shared(?:\.v[24])?\.u32 \[%0\], \{[%\d, ]+\}; \}"
+)
+"""An asynchronous copy where a predicate holds, and a plain store of other words where it does not."""
+
 _MAX_THREADS = 1024
 
 
@@ -111,12 +117,14 @@ def _without_asm(text: str) -> str:
 
 def _call(statement: str) -> str:
     sections = [section.strip() for section in _split(statement, ":")]
-    template = "".join(re.findall(r'"([^"]*)"', sections[0])).strip().rstrip(";").strip()
-    opcode, _, rest = template.partition(" ")
+    words = " ".join("".join(re.findall(r'"([^"]*)"', sections[0])).replace("\\n", " ").replace("\\t", " ").split())
+    operands = [_operand(o) for section in sections[1:3] for o in _split(section, ",") if o.strip()]
+    if _GUARDED_COPY.fullmatch(words):
+        return f"ptx_cp_async_where({', '.join(operands)})"
+    opcode, _, rest = words.rstrip("; ").partition(" ")
     plain = re.sub(r"\.L2::\w+", "", opcode)
     if plain not in PTX:
-        raise Untranslatable(f"the simulated GPU does not know the PTX instruction {opcode!r}")
-    operands = [_operand(o) for section in sections[1:3] for o in _split(section, ",") if o.strip()]
+        raise Untranslatable(f"the simulated GPU does not know the PTX instruction {words[:80]!r}")
     if not operands:
         operands = _NUMBER.findall(rest)
     return f"{PTX[plain]}({', '.join(operands)})"

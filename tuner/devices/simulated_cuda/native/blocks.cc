@@ -200,8 +200,8 @@ void simt_copy_async(unsigned to, const void *from, unsigned bytes, unsigned rea
   if (bytes != 4 && bytes != 8 && bytes != 16) simt_trap();
   char *destination = shared_pointer(to);
   if (((uintptr_t)destination | (read ? (uintptr_t)from : 0)) % bytes)
-    fail_launch(CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned address: an asynchronous copy of %u bytes to %p", bytes,
-                (void *)destination);
+    fail_launch(CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned address: an asynchronous copy of %u bytes from %p to %p",
+                bytes, from, (void *)destination);
   if (read) check_access(from, read, false, false);
   check_access(destination, bytes, true, false);
   mark_async(destination, bytes, true);
@@ -213,6 +213,12 @@ void simt_copy_async(unsigned to, const void *from, unsigned bytes, unsigned rea
   Copy &copy = fiber.copies[fiber.copies_made++];
   copy = {nullptr, to, bytes, read, fiber.groups, {}};
   memcpy(copy.data, from, read);
+}
+
+void simt_store_shared(unsigned to, const void *from, unsigned bytes) {
+  char *destination = shared_pointer(to);
+  check_access(destination, bytes, true, false);
+  memcpy(destination, from, bytes);
 }
 
 void simt_commit_async(void) { ++fibers[running].groups; }

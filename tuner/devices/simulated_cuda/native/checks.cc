@@ -20,11 +20,12 @@ struct Cell {
   uint16_t writer, reader; /* threads; a reader is NOBODY where there were several */
   uint8_t reader_warp;
   uint8_t atomic;  /* the last write */
-  uint8_t pending; /* an asynchronous copy to it has not been waited for */
+  uint32_t pending; /* the launch in which an asynchronous copy to it has not been waited for; 0: none */
 };
 
 static Cell *static_cells, *dynamic_cells;
 static uintptr_t last_begin, last_end;
+static uint32_t launch_number;
 
 void begin_checks(const Launch &launch) {
   if (!static_cells) {
@@ -33,6 +34,7 @@ void begin_checks(const Launch &launch) {
   }
   last_begin = last_end = 0;
   ++block_epoch;
+  ++launch_number;
 }
 
 static Cell *cells_of(const char *address, unsigned bytes) {
@@ -60,7 +62,7 @@ static void race(const char *what, unsigned other) {
 
 static void order_of(Cell &cell, bool write, bool atomic) {
   const unsigned me = current_thread(), warp = me / WARP, epoch = warp_epoch(warp);
-  if (cell.pending && cell.write_block && !write)
+  if (cell.pending == launch_number && !write)
     fail_launch(CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure: shared memory is read before the asynchronous "
                 "copy to it was waited for");
   if (cell.write_block == block_epoch && cell.writer != me && !(atomic && cell.atomic) &&
@@ -110,7 +112,7 @@ void check_access(const void *address, unsigned bytes, bool write, bool atomic) 
 
 void mark_async(const char *to, unsigned bytes, bool pending) {
   if (Cell *cells = cells_of(to, bytes))
-    for (unsigned i = 0; i < bytes; ++i) cells[i].pending = pending;
+    for (unsigned i = 0; i < bytes; ++i) cells[i].pending = pending ? launch_number : 0;
 }
 
 void simt_atomic(void *address, unsigned bytes) { check_access(address, bytes, true, true); }

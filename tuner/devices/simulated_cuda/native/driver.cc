@@ -50,6 +50,8 @@ CUresult finish(int64_t until) {
 
 extern "C" {
 
+/* Forgets an error that broke the context, which no GPU can: many kernels can fail in one process of an experiment. */
+void simt_reset(void) { sticky_error = CUDA_SUCCESS; }
 unsigned long long simt_clock_ns(void) { return (unsigned long long)now_ns(); }
 
 /* --- devices and contexts ---------------------------------------------------------------------------------- */

@@ -45,13 +45,15 @@ template <class F> static inline void fill_fragment(F &f, typename F::element_ty
   for (auto &x : f.x) x = v;
 }
 
-/* Tiles begin at multiples of 32 bytes, rows at multiples of 16 (CUDA C++ Programming Guide, "Warp Matrix Functions"). */
-template <class T> UNCHECKED static inline void check_tile(const T *p, unsigned ldm) {
-  if ((uintptr_t)p % 32 || ldm * sizeof(T) % 16) simt_misaligned(p, 32);
+/* Tiles begin at multiples of 32 bytes, or of their row where that is shorter; rows at multiples of 16 bytes (CUDA C++
+   Programming Guide, "Warp Matrix Functions"; PTX ISA, "wmma.load" for int8). */
+template <class F, class T> UNCHECKED static inline void check_tile(const F &, const T *p, unsigned ldm) {
+  const unsigned row = F::columns * sizeof(T), wanted = row < 32 ? row : 32;
+  if ((uintptr_t)p % wanted || ldm * sizeof(T) % 16) simt_misaligned(p, wanted);
 }
 
 template <class F, class T> static inline void load(F &f, const T *p, unsigned ldm, bool by_rows) {
-  check_tile(p, ldm);
+  check_tile(f, p, ldm);
   const unsigned lane = lane_here();
   for (int i = 0; i < F::num_elements; ++i) {
     const unsigned e = i * 32 + lane, row = e / F::columns, column = e % F::columns;
@@ -68,7 +70,7 @@ static inline void load_matrix_sync(fragment<accumulator, M, N, K, T> &f, const 
 }
 template <int M, int N, int K, class T>
 static inline void store_matrix_sync(T *p, const fragment<accumulator, M, N, K, T> &f, unsigned ldm, layout_t layout) {
-  check_tile(p, ldm);
+  check_tile(f, p, ldm);
   const unsigned lane = lane_here();
   for (int i = 0; i < f.num_elements; ++i) {
     const unsigned e = i * 32 + lane, row = e / f.columns, column = e % f.columns;
