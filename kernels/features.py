@@ -85,6 +85,11 @@ class FeatureExtractor:
         groups = [stores.max(axis=0), stores.sum(axis=0), encoding, self._of_workload, self._predicted(candidate)]
         return np.concatenate(groups).astype(np.float32)
 
+    def predicted_s(self, candidate: Candidate) -> float:
+        """The seconds that the analytical model gives a tiled GPU candidate; 0 for others."""
+        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
+        return 0.0 if model is None else predict(model, candidate.decisions).seconds
+
     def _predicted(self, candidate: Candidate) -> NDArray[np.float32]:
         model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
         if model is None:

@@ -20,8 +20,8 @@ from kernels.tensors import seeded_inputs
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import PROGRAMS, conv, depthwise, gpu, matmul, reduction, softmax
 from tests.kernels.opencl_ground import dilated, scan, transposed
-from tuner.devices.simulated_cuda import native
-from tuner.devices.simulated_cuda.compiler import compile_simulated
+from tuner.devices.cuda.simulated import native
+from tuner.devices.cuda.simulated.compiler import compile_simulated
 
 TARGET = gpu("sm_90a")
 

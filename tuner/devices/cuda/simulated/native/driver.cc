@@ -68,7 +68,7 @@ CUresult cuDeviceGet(CUdevice *device, int number) {
   return *device = number, CUDA_SUCCESS;
 }
 CUresult cuDeviceGetName(char *name, int length, CUdevice) {
-  snprintf(name, length, "Simulated GPU");
+  snprintf(name, length, "Simulated GPU: its times are estimates");
   return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device) {

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kernels.cubin import CompileFailed, CompileTimeout, Cubin, KernelUsage
-from tuner.devices.simulated_cuda import native
-from tuner.devices.simulated_cuda.source import Untranslatable, kernels, translated
+from tuner.devices.cuda.simulated import native
+from tuner.devices.cuda.simulated.source import Untranslatable, kernels, translated
 
 _TIMEOUT_S = 600.0
 """For a compiler that hangs; the parent enforces the run file's build timeout."""
