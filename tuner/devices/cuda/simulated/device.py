@@ -8,23 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from kernels.gpus import gpu_of
-from tuner.baselines import FROM_ONNX
 from tuner.devices.cuda.device import Cuda
 from tuner.devices.cuda.simulated.bench import SimulatedBench
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
 from tuner.protocols import ImportedModel, Task
 
-_ON_CPU = "_cpu"
-"""What the names of baselines end in: they run on the host's CPU, and are no times to beat."""
-
 _ARCH = "sm_90a"
 
 
 class SimulatedCuda(Cuda):
-    """Implements `Device`. Baselines on a GPU there are none: those of the host's CPU verify the outputs."""
+    """Implements `Device`. Outputs are verified by the run in float64."""
 
-    references = (f"onnxruntime{_ON_CPU}", f"torch{_ON_CPU}")
+    references = ()
     bench_class = SimulatedBench
 
     @functools.cached_property
@@ -48,8 +44,8 @@ class SimulatedCuda(Cuda):
         return {}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models on the simulated GPU, the baselines that were asked for on the host's CPU, and the run in
-        float64."""
+        """The compiled models on the simulated GPU, and the run in float64 that verifies them. No baseline: those of the
+        host's CPU take real time, with which an estimate cannot be compared."""
         threads = self._opening.target.threads
         service = "tuner.devices.cuda.simulated.model_service:SimulatedModelWorker"
         entries = [
@@ -57,12 +53,5 @@ class SimulatedCuda(Cuda):
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]
-        common = {"model_spec": dict(model.model_spec), "threads": threads}
-        for name in baselines:
-            if name == UNTUNED:
-                continue
-            provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
-            settings = {"baseline": name, "provider": provider, "scratch": str(self._opening.work), **common}
-            entries.append(EntrySpec(f"{name}{_ON_CPU}", "tuner.baselines.worker:BaselineWorker", settings))
-        exact = {"provider": "tuner.importers:torch_module", **common}
+        exact = {"provider": "tuner.importers:torch_module", "model_spec": dict(model.model_spec), "threads": threads}
         return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", exact)]
