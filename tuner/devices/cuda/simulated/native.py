@@ -58,7 +58,7 @@ def _header_folders() -> list[Path]:
 def folder() -> Path:
     """The folder of the libraries of this version, which are built first where they are not there. Raises
     Unavailable."""
-    made = _home() / _version()
+    made = home() / _version()
     if (made / "complete").exists():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def _loaded(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder() / name), mode=ctypes.RTLD_GLOBAL)
 
 
-def _home() -> Path:
+def home() -> Path:
     """Beside the packages of this environment where that can be written, else the user's cache."""
     beside = Path(sys.prefix) / "share" / "tuner"
     if os.access(sys.prefix, os.W_OK):
