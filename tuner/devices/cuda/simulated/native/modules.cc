@@ -43,18 +43,22 @@ static size_t elf_bytes(const Elf64_Ehdr *header) {
   return header->e_shoff + (size_t)header->e_shnum * header->e_shentsize;
 }
 
+/* Where the module's code and constants lie: what a kernel may read besides memory of the device. */
 static int note_range(struct dl_phdr_info *info, size_t, void *given) {
   Module *module = (Module *)given;
   const char *table = (const char *)module->kernels;
   const char *low = nullptr, *high = nullptr;
+  bool own = false;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const auto &part = info->dlpi_phdr[i];
     if (part.p_type != PT_LOAD) continue;
     const char *begin = (const char *)info->dlpi_addr + part.p_vaddr, *end = begin + part.p_memsz;
+    own |= table >= begin && table < end;
+    if (part.p_flags & PF_W) continue;
     if (!low || begin < low) low = begin;
     if (end > high) high = end;
   }
-  if (table < low || table >= high) return 0;
+  if (!own) return 0;
   module->begin = low;
   module->end = high;
   return 1;
@@ -86,8 +90,17 @@ static void unload(Module *module) {
   free(module);
 }
 
-extern "C" CUresult cuModuleLoadDataEx(CUmodule *result, const void *image, unsigned, CUjit_option *, void **) {
+/* The driver says nothing about what it loads: the logs that are asked for are empty. */
+static void empty_logs(unsigned count, const CUjit_option *options, void **values) {
+  for (unsigned i = 0; i < count; ++i)
+    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+      values[i] = nullptr;
+}
+
+extern "C" CUresult cuModuleLoadDataEx(CUmodule *result, const void *image, unsigned count, CUjit_option *options,
+                                       void **values) {
   ALIVE();
+  empty_logs(count, options, values);
   Module *module = (Module *)calloc(1, sizeof *module);
   module->file = -1;
   CUresult failed = CUDA_SUCCESS;
