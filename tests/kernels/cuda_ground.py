@@ -1,4 +1,4 @@
-"""The proving ground of CUDA kernels: candidates compiled for the simulated driver, run through PyCUDA and compared with
+"""The proving ground of CUDA kernels: candidates compiled for the simulated GPU, run through PyCUDA and compared with
 the reference. Barriers, shared memory, fragments and asynchronous copies are executed, and every access is checked."""
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ _MAX_THREADS = 1024
 def kernels(source: str) -> list[Kernel]:
     """The kernels of a source, in its order."""
     return [
-        Kernel(m[2], m.end(), _closing(source, m.end() - 1), int(m[1] or _MAX_THREADS)) for m in _KERNEL.finditer(source)
+        Kernel(m[2], m.end(), _closing(source, m.end() - 1), int(m[1] or _MAX_THREADS))
+        for m in _KERNEL.finditer(source)
     ]
 
 
@@ -79,7 +80,7 @@ def translated(source: str, seconds: Mapping[str, float], registers: Mapping[str
         section = f'static __attribute__((section("{shared}")))'
         # as bytes: a host compiler would construct an array of halves at its first use
         arrays = _ARRAY.sub(
-            rf"\1 {section} char \3_bytes[sizeof(\2) * (\4)]; \2* const \3 = (\2*)\3_bytes;", dynamic
+            rf"alignas(16) \1 {section} char \3_bytes[sizeof(\2) * (\4)]; \2* const \3 = (\2*)\3_bytes;", dynamic
         )
         static = _STATIC.sub(rf"\1 {section} ", arrays)
         parts += [source[at : kernel.begin], _INDICES, static]
