@@ -125,6 +125,6 @@ def staged(schedule: Schedule) -> None:
     schedule.bind(i, "blockIdx.x")
     schedule.bind(j, "threadIdx.x")
     schedule.set_scope(block, 0, "local")
-    for stage in (schedule.cache_read(last, 1, "shared"), block, schedule.cache_read(block, 0, "shared")):
+    for stage in (block, schedule.cache_read(block, 0, "shared"), schedule.cache_read(last, 1, "shared")):
         schedule.compute_at(stage, i)
         schedule.bind(schedule.get_loops(stage)[-1], "threadIdx.x")

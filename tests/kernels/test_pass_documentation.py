@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import tvm
 from numpy.typing import NDArray
+from tvm import te, tirx
+from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels import examples, reference, shown
+from kernels.emit_gpu import emit
 from kernels.passes import PASSES, PassConfig
 from kernels.passes.base import Pass, Place, View
+from kernels.passes.merged_shared import MergedShared
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.vector_math import VectorMath
 from kernels.passes.vector_width import VectorWidth
@@ -94,6 +98,34 @@ def test_what_is_refused_is_told_and_not_applied() -> None:
         "vector_math{on=1}": "it calls no elementary function of float32 that has a polynomial",
         "threads{level=1,count=2}": "2 threads cannot have nearly equal parts of loop 1 of a parallel nest",
     }
+
+
+def test_shared_memory_is_not_merged_where_a_statement_reads_one_buffer_and_writes_another() -> None:
+    """TVM gives the two one place, although each thread reads what another one may have overwritten already."""
+    example = MergedShared.documentation.example
+    target = Target(shown.target_of(example))
+    schedule = Schedule(tvm.IRModule({"main": chain_of_rows()}))
+    i, j = schedule.get_loops(schedule.get_sblock("out"))
+    schedule.bind(i, "blockIdx.x")
+    schedule.bind(j, "threadIdx.x")
+    for name in ("second", "first"):
+        block = schedule.get_sblock(name)
+        schedule.set_scope(block, 0, "shared")
+        schedule.compute_at(block, i)
+        schedule.bind(schedule.get_loops(block)[-1], "threadIdx.x")
+    applied = PassConfig().replace(MergedShared(True)).applied(schedule.mod["main"], target)
+    assert applied.refused == {
+        "merged_shared{on=1}": "a statement reads first_shared and writes second_shared, both in shared memory"
+    }
+    faulty = emit(schedule.mod, target, 1, MergedShared(True).context_options())
+    assert "[256]" in faulty.source, "TVM's fault has gone: the refusal may go, too"
+
+
+def chain_of_rows() -> tirx.PrimFunc:
+    a = te.placeholder((32, 64), name="a")
+    first = te.compute(a.shape, lambda i, j: a[i, j] + 1.0, name="first")
+    second = te.compute(a.shape, lambda i, j: first[i, 63 - j] * 2.0, name="second")
+    return te.create_prim_func([a, te.compute(a.shape, lambda i, j: second[i, 63 - j] + 4.0, name="out")])
 
 
 def test_the_width_of_x86_registers_is_refused_elsewhere() -> None:
