@@ -69,10 +69,10 @@ def middle_sums() -> tirx.PrimFunc:
 
 
 def reversed_rows() -> tirx.PrimFunc:
-    """Twice the rows of one operand plus those of another, both in reverse."""
-    a, b = (te.placeholder((32, 64), name=name) for name in "ab")
+    """Twice the rows of one operand plus every other element of the rows of another, both in reverse."""
+    a, b = te.placeholder((32, 64), name="a"), te.placeholder((32, 128), name="b")
     first = te.compute(a.shape, lambda i, j: a[i, 63 - j] * 2.0, name="first")
-    out = te.compute(a.shape, lambda i, j: first[i, j] + b[i, 63 - j], name="out")
+    out = te.compute(a.shape, lambda i, j: first[i, j] + b[i, 127 - 2 * j], name="out")
     return te.create_prim_func([a, b, out])
 
 
@@ -127,4 +127,4 @@ def staged(schedule: Schedule) -> None:
     schedule.set_scope(block, 0, "local")
     for stage in (block, schedule.cache_read(block, 0, "shared"), schedule.cache_read(last, 1, "shared")):
         schedule.compute_at(stage, i)
-        schedule.bind(schedule.get_loops(stage)[-1], "threadIdx.x")
+        schedule.bind(schedule.split(schedule.get_loops(stage)[-1], (None, 64))[1], "threadIdx.x")
