@@ -63,7 +63,7 @@ class CudaAssembly:
             schedule = TraceApplier(task.workload, space, self._target).apply(candidate)
         except InvalidCandidate:
             return None
-        return candidate.passes.on_function(schedule.mod["main"])
+        return candidate.passes.applied(schedule.mod["main"], self._target).function
 
     def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> Any:
         return assemble_gpu(graph, parts, self._target)
