@@ -69,10 +69,10 @@ def middle_sums() -> tirx.PrimFunc:
 
 
 def reversed_rows() -> tirx.PrimFunc:
-    """Twice the rows of one operand plus every other element of the rows of another, both in reverse."""
-    a, b = te.placeholder((32, 64), name="a"), te.placeholder((32, 128), name="b")
+    """Twice the rows of one operand plus those of another, of integers, both in reverse."""
+    a, b = te.placeholder((32, 64), name="a"), te.placeholder((32, 64), name="b", dtype="int32")
     first = te.compute(a.shape, lambda i, j: a[i, 63 - j] * 2.0, name="first")
-    out = te.compute(a.shape, lambda i, j: first[i, j] + b[i, 127 - 2 * j], name="out")
+    out = te.compute(a.shape, lambda i, j: first[i, j] + b[i, 63 - j].astype("float32"), name="out")
     return te.create_prim_func([a, b, out])
 
 
@@ -88,6 +88,13 @@ def annotated(schedule: Schedule) -> None:
     root = schedule.get_sblock("root")
     schedule.annotate(root, "meta_schedule.vectorize", 64)
     schedule.annotate(root, "meta_schedule.unroll_explicit", 64)
+
+
+def bound(schedule: Schedule) -> None:
+    """Rows are blocks of a GPU, and their elements are threads."""
+    rows, elements = schedule.get_loops(schedule.get_sblock("out"))
+    schedule.bind(rows, "blockIdx.x")
+    schedule.bind(elements, "threadIdx.x")
 
 
 def vectors(schedule: Schedule) -> None:
@@ -127,4 +134,4 @@ def staged(schedule: Schedule) -> None:
     schedule.set_scope(block, 0, "local")
     for stage in (block, schedule.cache_read(block, 0, "shared"), schedule.cache_read(last, 1, "shared")):
         schedule.compute_at(stage, i)
-        schedule.bind(schedule.split(schedule.get_loops(stage)[-1], (None, 64))[1], "threadIdx.x")
+        schedule.bind(schedule.get_loops(stage)[-1], "threadIdx.x")

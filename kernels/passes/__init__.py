@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
@@ -139,3 +140,9 @@ class Applied:
     function: tirx.PrimFunc
     passes: PassConfig
     refused: Mapping[str, str]
+
+    def counters(self, target: Target) -> dict[str, dict[str, float]]:
+        """What each pass counts of the function, by the pass's name; passes that count nothing are left out."""
+        with tvm.transform.PassContext(opt_level=3, config=self.passes.context_options()):
+            counted = {s.name: dict(s.counters(self.function, target)) for s in self.passes.settings}
+        return {name: values for name, values in counted.items() if values}
