@@ -82,3 +82,13 @@ def same_element(a: Sequence[Any], b: Sequence[Any]) -> bool:
     """Whether two lists of subscripts are the same expressions."""
     pairs = itertools.zip_longest(a, b)
     return all(x is not None and y is not None and tvm_ffi.structural_equal(x, y) for x, y in pairs)
+
+
+def substituted(tree: Any, values: Mapping[Any, Any]) -> Any:
+    """A statement or expression with other values in place of variables."""
+    pairs = list(values.items())
+
+    def value_of(variable: Any) -> Any:
+        return next((value for old, value in pairs if variable.same_as(old)), variable)
+
+    return tvm_ffi.structural_map(tree, (tirx.Var, value_of))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 
-from kernels.nests.linear import coefficient, distinct, loads, same_element, stride, uses
+from kernels.nests.calls import only_values
+from kernels.nests.linear import distinct, loads, same_element, stride, substituted, uses
 from kernels.nests.plain import counts_from_zero, is_plain_loop
 
 _COMBINERS = {tirx.Add: "add", tirx.Mul: "mul", tirx.Max: "max", tirx.Min: "min"}
@@ -71,7 +73,11 @@ def nest_of(statement: Any) -> Nest:
         condition, statement = statement.seq
         first = condition.then_case if condition.else_case is None else None
         _check_guard(condition.condition, loops, statement)
-    if not loops or not isinstance(statement, tirx.BufferStore) or not isinstance(first, (tirx.BufferStore, type(None))):
+    if (
+        not loops
+        or not isinstance(statement, tirx.BufferStore)
+        or not isinstance(first, (tirx.BufferStore, type(None)))
+    ):
         raise Refused(_kind_of(statement))
     nest = _reduction(tuple(loops), statement, first)
     _check(nest)
@@ -134,16 +140,8 @@ def _check(nest: Nest) -> None:
         same = nest.first.buffer.same_as(nest.store.buffer) and same_element(nest.first.indices, nest.store.indices)
         if not same or loads(nest.first.value) or any(uses(nest.first.value, r.loop_var) for r in nest.reduced):
             raise Refused("several statements")
-    calls: list[Any] = []
-    tvm_ffi.structural_walk(nest.term, (tvm.ir.Call, calls.append))
-    if any(not _is_function(call) for call in calls):
+    if not only_values(nest.term):
         raise Refused("a call")
-
-
-def _is_function(call: Any) -> bool:
-    """Whether a call computes a value of its arguments and does nothing else."""
-    effect = call.op.get_attr("TCallEffectKind") if isinstance(call.op, tvm.ir.Op) else None
-    return effect is not None and int(effect) <= int(tirx.CallEffectKind.Pure)
 
 
 def reuse(nest: Nest) -> float:
@@ -153,6 +151,37 @@ def reuse(nest: Nest) -> float:
     return count / max(read, default=count)
 
 
-def steps(nest: Nest, loop: Any) -> int | None:
-    """The step of the store's last subscript along a loop; None where it is no number."""
-    return coefficient(nest.store.indices[-1], loop.loop_var)
+def ordered(nest: Nest, outermost: Any, parallel: bool) -> Any:
+    """The loops of a nest as a statement, with one of its spatial loops outermost, parallel or serial."""
+    spatial = [loop for loop in nest.spatial if not loop.same_as(outermost)]
+    body = around(nest.reduced, nest.store)
+    if nest.first is not None:
+        body = tirx.SeqStmt([nest.first, body])
+    kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
+    return tirx.For(outermost.loop_var, outermost.min, outermost.extent, kind, around(spatial, body))
+
+
+def around(loops: Sequence[Any], body: Any) -> Any:
+    """Serial loops around a statement, the first outermost."""
+    for loop in reversed(loops):
+        body = tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, body)
+    return body
+
+
+def collapsed(nest: Nest) -> Nest:
+    """The nest with two neighbouring reduced loops as one, as often as every tensor has their elements in one row: 49
+    in place of 7 times 7. Subscripts of the inner axis then go on beyond its end, where the next row begins."""
+    for outer, inner in itertools.pairwise(nest.reduced):
+        read = loads(nest.term)
+        strides = [(nest.stride(access, outer), nest.stride(access, inner)) for access in read]
+        in_a_row = all(a is not None and b is not None and a == b * int(inner.extent) for a, b in strides)
+        adjacent = any(a.same_as(outer) and b.same_as(inner) for a, b in itertools.pairwise(nest.loops))
+        if in_a_row and adjacent:
+            dtype = str(inner.loop_var.ty.dtype)
+            both = tirx.Var(f"{outer.loop_var.name}_{inner.loop_var.name}", dtype)
+            extent = tirx.const(int(outer.extent) * int(inner.extent), dtype)
+            one = tirx.For(both, tirx.const(0, dtype), extent, tirx.ForKind.SERIAL, inner.body)
+            loops = tuple(one if loop.same_as(inner) else loop for loop in nest.loops if not loop.same_as(outer))
+            term = substituted(nest.term, {outer.loop_var: tirx.const(0, dtype), inner.loop_var: both})
+            return collapsed(replace(nest, loops=loops, term=term))
+    return nest

@@ -15,6 +15,8 @@ from kernels.passes.base import Pass
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
+from kernels.passes.fuse import Fuse
+from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
@@ -45,6 +47,8 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Fuse,
+        Lanes,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""

@@ -11,11 +11,11 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from kernels.nests.linear import loads, uses
-from kernels.nests.nest import Nest, Refused, nest_of, reuse
+from kernels.nests.calls import named
+from kernels.nests.linear import loads, substituted, uses
+from kernels.nests.nest import Nest, Refused, collapsed, nest_of, reuse
 from kernels.nests.plain import plain, rewritten, sequence, serial
 from kernels.passes.base import Pass
-from kernels.passes.thread_share import substituted
 
 _LEAST = 4
 """Iterations of a loop that are worth a vector."""
@@ -55,7 +55,7 @@ class Lanes(Pass):
     def _vectorized(self, loop: Any) -> Any | None:
         """The nest that a loop begins, in vectors; None where it stays."""
         try:
-            nest = nest_of(loop)
+            nest = collapsed(nest_of(loop))
             if not nest.combiner:
                 return None
             along = _axis(nest, self.width)
@@ -72,8 +72,7 @@ def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
         if any(inner.kind == tirx.ForKind.VECTORIZED for inner in (loop, *_inner(loop.body))):
             return None if loop.kind != tirx.ForKind.VECTORIZED else loop
         try:
-            nest = nest_of(loop)
-            _axis(nest, width)
+            _axis(collapsed(nest_of(loop)), width)
         except Refused as refused:
             if _inner(loop.body):
                 return None
@@ -131,10 +130,7 @@ def _cost(nest: Nest, loop: Any, width: int) -> float:
 
 def _branches(term: Any, loop: Any) -> bool:
     """Whether lanes would take different branches: TVM then goes lane by lane."""
-    calls: list[Any] = []
-    tvm_ffi.structural_walk(term, (tvm.ir.Call, calls.append))
-    conditions = [call.args[0] for call in calls if str(getattr(call.op, "name", "")) == "tirx.if_then_else"]
-    return any(uses(condition, loop.loop_var) for condition in conditions)
+    return any(uses(call.args[0], loop.loop_var) for call in named(term, "prim.if_then_else"))
 
 
 def _lanes(extent: int, width: int) -> int:
@@ -164,7 +160,13 @@ def _along(nest: Nest, loop: Any, width: int) -> Any:
     whole = tirx.BufferLoad(partial, [tirx.const(0, "int32")])
     last = tirx.BufferStore(nest.store.buffer, _combined(nest.combiner, begun, whole), nest.store.indices)
     neutral = _vector(lanes, lambda lane: tirx.BufferStore(partial, _neutral(nest), [lane]))
-    statements = [tirx.AllocBuffer(partial), neutral, _around(others, sequence(body)), *_folded(nest, partial, lanes), last]
+    statements = [
+        tirx.AllocBuffer(partial),
+        neutral,
+        _around(others, sequence(body)),
+        *_folded(nest, partial, lanes),
+        last,
+    ]
     return _around(nest.spatial, tirx.SeqStmt(statements))
 
 
@@ -254,7 +256,7 @@ def _around(loops: Sequence[Any], body: Any) -> Any:
 
 
 def _buffer(nest: Nest, lanes: int) -> Any:
-    return tirx.decl_buffer((lanes,), nest.store.buffer.dtype, f"{nest.store.buffer.name}_lanes", scope="local")
+    return tirx.decl_buffer((lanes,), nest.store.buffer.dtype, f"{nest.store.buffer.name}_lanes")
 
 
 def _combined(combiner: str, a: Any, b: Any) -> Any:
