@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
+
+from kernels.lowering import nodes
 
 
 def calls(tree: Any) -> list[Any]:
     """The calls in an expression or a statement."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(tree, (tvm.ir.Call, found.append))
-    return found
+    return nodes(tree, tvm.ir.Call)
 
 
 def only_values(tree: Any) -> bool:

@@ -64,9 +64,9 @@ def meet_only_in_same_iteration(first: Any, second: Any) -> bool:
     touched = [[(a, _relation(a)) for a in accesses(loop)] for loop in (first, second)]
     same = isl.Map("{ [i] -> [i] }")
     for (a, one), (b, other) in itertools.product(*touched):
-        if a.buffer.same_as(b.buffer) and (a.is_write or b.is_write):
-            if not one.apply_range(other.reverse()).is_subset(same):
-                return False
+        ordered = a.buffer.same_as(b.buffer) and (a.is_write or b.is_write)
+        if ordered and not one.apply_range(other.reverse()).is_subset(same):
+            return False
     return True
 
 
@@ -100,7 +100,7 @@ def _bounds(loop: Any, names: dict[Any, str]) -> str | None:
 def _affine(expression: Any, names: dict[Any, str]) -> str | None:
     """An integer expression in the library's syntax; None where it is not affine in the loop variables."""
     if isinstance(expression, tirx.IntImm):
-        return f"({int(expression)})"
+        return str(int(expression))
     if isinstance(expression, tirx.Var):
         return next((name for variable, name in names.items() if variable.same_as(expression)), None)
     if isinstance(expression, tirx.Cast):
@@ -111,8 +111,10 @@ def _affine(expression: Any, names: dict[Any, str]) -> str | None:
     a, b = parts
     if isinstance(expression, (tirx.Add, tirx.Sub)):
         return f"({a} {'+' if isinstance(expression, tirx.Add) else '-'} {b})"
-    if isinstance(expression, tirx.Mul) and any(isinstance(x, tirx.IntImm) for x in (expression.a, expression.b)):
-        return f"({a} * {b})"
+    if isinstance(expression, tirx.Mul):
+        factor, other = (a, b) if isinstance(expression.a, tirx.IntImm) else (b, a)
+        either = isinstance(expression.a, tirx.IntImm) or isinstance(expression.b, tirx.IntImm)
+        return f"({factor}*{other})" if either else None
     if isinstance(expression.b, tirx.IntImm) and int(expression.b) > 0:
         if isinstance(expression, tirx.FloorDiv):
             return f"floor({a} / {int(expression.b)})"

@@ -11,6 +11,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from kernels.lowering import nodes
+
 
 def coefficient(expression: Any, variable: Any) -> int | None:
     """By how much an integer expression grows when a variable grows by one; None where that is no number."""
@@ -33,9 +35,7 @@ def coefficient(expression: Any, variable: Any) -> int | None:
 
 def uses(expression: Any, variable: Any) -> bool:
     """Whether a variable occurs in an expression or a statement."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(expression, (tirx.Var, lambda v: found.append(v) if v.same_as(variable) else None))
-    return bool(found)
+    return any(found.same_as(variable) for found in nodes(expression, tirx.Var))
 
 
 def stride(shape: Sequence[Any], indices: Sequence[Any], variable: Any) -> int | None:
@@ -73,9 +73,7 @@ def distinct(indices: Sequence[Any], extents: Mapping[Any, int]) -> bool:
 
 def loads(expression: Any) -> list[Any]:
     """The loads in an expression or statement, in its order."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(expression, (tvm.ir.TensorLoad, found.append))
-    return found
+    return nodes(expression, tvm.ir.TensorLoad)
 
 
 def same_element(a: Sequence[Any], b: Sequence[Any]) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import s_tir, tirx
+
+from kernels.lowering import nodes
 
 
 def plain(function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -30,9 +31,7 @@ def plain(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def has_blocks(function: tirx.PrimFunc) -> bool:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(function.body, (s_tir.SBlockRealize, found.append))
-    return bool(found)
+    return bool(nodes(function.body, s_tir.SBlockRealize))
 
 
 def rewritten(statement: Any, change: Callable[[Any], Any | None]) -> Any:

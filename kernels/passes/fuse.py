@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.target import Target
 
+from kernels import examples
+from kernels.lowering import nodes
 from kernels.nests.dependences import accesses, available, meet_only_in_same_iteration
 from kernels.nests.linear import substituted, uses
 from kernels.nests.nest import Refused, nest_of, ordered
 from kernels.nests.plain import counts_from_zero, plain, sequence, with_body
-from kernels.passes.base import Pass
+from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _COUNTED = (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL)
 
 
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Make one loop of neighbouring loops over the same iterations, and keep what only it needs of an iteration.
+    """Make one loop of neighbouring loops over the same iterations, and keep of their tensors what an iteration needs.
 
     Two loops are fused where every element that one writes and the other touches is touched in iterations of one
     number, by exact dependences; then the loop around both may be parallel as well. A loop inside of a nest whose order
@@ -30,6 +34,27 @@ class Fuse(Pass):
     """
 
     name: ClassVar[str] = "fuse"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement(
+                "what one loop writes and the other touches, both touch in the same iteration",
+                "relations of iterations and elements, composed by the integer set library; conditions count as true, "
+                "and an index that is not affine as any",
+            ),
+            Requirement(
+                "a loop that comes outermost may", "the nest is a reduction or element by element, and no element twice"
+            ),
+            Requirement("no effects beside loads and stores", "kinds of statements and effects of calls (TVM's)"),
+        ),
+        options={"on": "1 fuses neighbouring loops wherever that is right and they share a tensor"},
+        counters={
+            "loops": "of the program",
+            "intermediate bytes": "of buffers that hold more than one iteration needs",
+        },
+        loses="Where an iteration's part of all tensors is larger than the caches, so that only registers are lost.",
+        elsewhere="Halide `compute_at`, MLIR `affine-loop-fusion`, TVM `compute_at`, XLA multi-output fusion",
+        example=Example(examples.centred, examples.untouched, "fuse{on=0}", "fuse{on=1}"),
+    )
     on: bool = False
 
     @classmethod
@@ -38,8 +63,20 @@ class Fuse(Pass):
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        function = plain(module["main"])
-        return available() and len(_loops_of(_fused(function.body))) < len(_loops_of(function.body))
+        return available() and _fuses(plain(module["main"]))
+
+    def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
+        if not self.on:
+            return ""
+        if not available():
+            return "dependences are not known: islpy is not installed (the extra `llvm` has it)"
+        return "" if _fuses(plain(function)) else "no neighbouring loops over the same iterations share a tensor"
+
+    def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
+        body = plain(function).body
+        buffers = [allocation.buffer for allocation in nodes(body, tirx.AllocBuffer)]
+        kept = sum(math.prod(map(int, b.shape)) * tvm.DataType(str(b.dtype)).bits // 8 for b in buffers)
+        return {"loops": len(nodes(body, tirx.For)), "intermediate bytes": kept}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:
@@ -48,9 +85,9 @@ class Fuse(Pass):
         return lowered.with_body(_contracted(_fused(lowered.body)))
 
 
-def _loops_of(statement: Any) -> Sequence[Any]:
-    parts = statement.seq if isinstance(statement, tirx.SeqStmt) else [statement]
-    return [part for part in parts if _inner(part) is not None]
+def _fuses(function: tirx.PrimFunc) -> bool:
+    """Whether any loops of a plain function are fused."""
+    return len(nodes(_fused(function.body), tirx.For)) < len(nodes(function.body, tirx.For))
 
 
 def _inner(statement: Any) -> Any | None:

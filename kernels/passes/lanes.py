@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import tvm
-import tvm_ffi
 from tvm import tirx
+from tvm.target import Target
 
+from kernels import examples
+from kernels.lowering import nodes
 from kernels.nests.calls import named
 from kernels.nests.linear import loads, substituted, uses
 from kernels.nests.nest import Nest, Refused, collapsed, nest_of, reuse
 from kernels.nests.plain import plain, rewritten, sequence, serial
-from kernels.passes.base import Pass
+from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _LEAST = 4
 """Iterations of a loop that are worth a vector."""
@@ -36,6 +38,25 @@ class Lanes(Pass):
     """
 
     name: ClassVar[str] = "lanes"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement(
+                "terms may be combined in any order and grouping",
+                "one store `C = C o term`, o a sum, product, maximum or minimum, the term without C; for floats the "
+                "tolerance grows with the number of terms",
+            ),
+            Requirement(
+                "no element of C is made twice", "strides of its subscripts along each loop, less than the next"
+            ),
+            Requirement("elements of a vector lie together", "strides of 0 or 1 of every access along the loop"),
+            Requirement("no lane branches", "no condition in the nest depends on the loop"),
+        ),
+        options={"width": "partial results that are kept at once, at most; 0 leaves reductions as they are"},
+        counters={"vector loops": "of the program", "scalar loops": "innermost ones that are not vectors"},
+        loses="On rows of a few elements, where combining the lanes takes longer than the row.",
+        elsewhere="LLVM's loop vectorizer with reassociation, Halide `rfactor` and `vectorize`, OpenMP `simd reduction`",
+        example=Example(examples.odd_sums, examples.untouched, "lanes{width=0}", "lanes{width=16}"),
+    )
     width: int = 0
 
     @classmethod
@@ -45,6 +66,21 @@ class Lanes(Pass):
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
         return any(reuse(nest) < _REUSED for nest in _reductions(plain(module["main"])))
+
+    def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
+        if not self.width:
+            return ""
+        given = plain(function)
+        if len(_vectors(given)) < len(_vectors(self.on_function(given))):
+            return ""
+        scalar = [f"{name}: {why}" for name, why in scalar_loops(given, self.width)]
+        return "no reduction becomes vectors; " + ("; ".join(scalar[:3]) or "there is no scalar loop")
+
+    def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
+        given = plain(function)
+        innermost = [loop for loop in nodes(given.body, tirx.For) if not nodes(loop.body, tirx.For)]
+        scalar = sum(loop.kind == tirx.ForKind.SERIAL for loop in innermost)
+        return {"vector loops": len(_vectors(given)), "scalar loops": scalar}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.width:
@@ -69,12 +105,12 @@ def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
     def look(loop: Any) -> Any | None:
-        if any(inner.kind == tirx.ForKind.VECTORIZED for inner in (loop, *_inner(loop.body))):
-            return None if loop.kind != tirx.ForKind.VECTORIZED else loop
+        if loop.kind == tirx.ForKind.VECTORIZED:
+            return loop
         try:
             _axis(collapsed(nest_of(loop)), width)
         except Refused as refused:
-            if _inner(loop.body):
+            if nodes(loop.body, tirx.For):
                 return None
             found.append((str(loop.loop_var.name), str(refused)))
         return loop
@@ -83,10 +119,8 @@ def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
     return found
 
 
-def _inner(statement: Any) -> list[Any]:
-    loops: list[Any] = []
-    tvm_ffi.structural_walk(statement, (tirx.For, loops.append))
-    return loops
+def _vectors(function: tirx.PrimFunc) -> list[Any]:
+    return [loop for loop in nodes(function.body, tirx.For) if loop.kind == tirx.ForKind.VECTORIZED]
 
 
 def _reductions(function: tirx.PrimFunc) -> Iterator[Nest]:
