@@ -17,8 +17,14 @@ from kernels.lowering import nodes
 from kernels.nests.dependences import accesses, available, meet_only_in_same_iteration
 from kernels.nests.linear import substituted, uses
 from kernels.nests.nest import Refused, nest_of, ordered
-from kernels.nests.plain import counts_from_zero, plain, sequence, with_body
+from kernels.nests.plain import counts_from_zero, plain, sequence, serial, with_body
 from kernels.passes.base import Documentation, Example, Pass, Requirement
+
+_ON_STACK = 512
+"""Bytes of a buffer that TVM puts on the stack in any case; from 1024 on it asks the runtime for memory."""
+
+_LEAST_CHUNKS = 8
+"""Parts of a parallel loop that allocates memory, so that threads have about equal numbers of them."""
 
 _COUNTED = (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL)
 
@@ -75,8 +81,7 @@ class Fuse(Pass):
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         body = plain(function).body
         buffers = [allocation.buffer for allocation in nodes(body, tirx.AllocBuffer)]
-        kept = sum(math.prod(map(int, b.shape)) * tvm.DataType(str(b.dtype)).bits // 8 for b in buffers)
-        return {"loops": len(nodes(body, tirx.For)), "intermediate bytes": kept}
+        return {"loops": len(nodes(body, tirx.For)), "intermediate bytes": sum(map(_bytes, buffers))}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:
@@ -124,7 +129,7 @@ def _merged(first: Any, second: Any) -> Any | None:
     if one is None or other is None:
         return None
     try:
-        if not _shared(one, other):
+        if not _shared(one, other) or _is_reduced(one) or _is_reduced(other):
             return None
         for candidate in _outermost(other, int(one.extent)):
             parallel = tirx.ForKind.PARALLEL in (one.kind, candidate.kind)
@@ -140,13 +145,17 @@ def _merged(first: Any, second: Any) -> Any | None:
 
 
 def _is_parallel(loop: Any) -> bool:
-    """Whether a loop is parallel, or may be: its nest goes from element to element with it."""
-    if loop.kind == tirx.ForKind.PARALLEL:
-        return True
+    """Whether a loop is parallel, or may be: its iterations do not depend on one another."""
+    return loop.kind == tirx.ForKind.PARALLEL or meet_only_in_same_iteration(loop, loop)
+
+
+def _is_reduced(loop: Any) -> bool:
+    """Whether a loop combines terms into one element; alone, `Lanes` can make vectors of it."""
     try:
-        return any(loop.same_as(other) for other in nest_of(loop).spatial)
+        nest = nest_of(loop)
     except Refused:
         return False
+    return bool(nest.combiner) and any(loop.same_as(other) for other in nest.reduced)
 
 
 def _outermost(loop: Any, extent: int) -> Sequence[Any]:
@@ -215,4 +224,23 @@ def _inside(loop: Any, buffer: Any) -> Any | None:
         return tirx.BufferStore(smaller, node.value, indices(node.indices)) if node.buffer.same_as(buffer) else node
 
     body = tvm_ffi.structural_map(loop.body, [(tvm.ir.TensorLoad, load), (tirx.BufferStore, store)])
-    return with_body(loop, sequence([tirx.AllocBuffer(smaller), body]))
+    if loop.kind != tirx.ForKind.PARALLEL or _bytes(smaller) <= _ON_STACK:
+        return with_body(loop, sequence([tirx.AllocBuffer(smaller), body]))
+    return _in_chunks(loop, tirx.AllocBuffer(smaller), body)
+
+
+def _in_chunks(loop: Any, allocation: Any, body: Any) -> Any | None:
+    """A parallel loop in chunks, each of which allocates once; None where its iterations are too few for chunks."""
+    extent = int(loop.extent)
+    count = next((n for n in range(_LEAST_CHUNKS, extent // 2 + 1) if extent % n == 0), None)
+    if count is None:
+        return None
+    dtype = str(loop.loop_var.ty.dtype)
+    chunk, one = (tirx.Var(f"{loop.loop_var.name}_{name}", dtype) for name in ("chunk", "one"))
+    index = chunk * tirx.const(extent // count, dtype) + one
+    inner = serial(one, extent // count, substituted(body, {loop.loop_var: index}))
+    return serial(chunk, count, sequence([allocation, inner]), tirx.ForKind.PARALLEL)
+
+
+def _bytes(buffer: Any) -> int:
+    return math.prod(map(int, buffer.shape)) * tvm.DataType(str(buffer.dtype)).bits // 8

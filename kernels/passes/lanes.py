@@ -22,7 +22,7 @@ from kernels.passes.base import Documentation, Example, Pass, Requirement
 _LEAST = 4
 """Iterations of a loop that are worth a vector."""
 
-_REUSED = 32
+_REUSED = 8
 """Uses of an element from which on a reduction is a product of matrices, which sketches tile and vectorize."""
 
 
@@ -54,7 +54,7 @@ class Lanes(Pass):
         options={"width": "partial results that are kept at once, at most; 0 leaves reductions as they are"},
         counters={"vector loops": "of the program", "scalar loops": "innermost ones that are not vectors"},
         loses="On rows of a few elements, where combining the lanes takes longer than the row.",
-        elsewhere="LLVM's loop vectorizer with reassociation, Halide `rfactor` and `vectorize`, OpenMP `simd reduction`",
+        elsewhere="LLVM's vectorizer with reassociation, Halide `rfactor` and `vectorize`, OpenMP `simd reduction`",
         example=Example(examples.odd_sums, examples.untouched, "lanes{width=0}", "lanes{width=16}"),
     )
     width: int = 0
