@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,15 @@ from tvm import tirx
 
 from kernels.nests.calls import only_values
 from kernels.nests.linear import distinct, loads, same_element, stride, substituted, uses
-from kernels.nests.plain import counts_from_zero, is_plain_loop
+from kernels.nests.plain import counts_from_zero, is_plain_loop, with_body
 
 _COMBINERS = {tirx.Add: "add", tirx.Mul: "mul", tirx.Max: "max", tirx.Min: "min"}
 """Operations whose operands may come in any order and grouping; of floating-point sums and products another order
 rounds differently, which the tolerance of a reduction's length allows."""
+
+
+_GUESS = 64
+"""Iterations of a loop whose bounds vary."""
 
 
 class Refused(Exception):
@@ -50,6 +54,11 @@ class Nest:
 
     def extents(self, loops: tuple[Any, ...]) -> dict[Any, int]:
         return {loop.loop_var: int(loop.extent) for loop in loops}
+
+    def bounds(self, loop: Any) -> bool:
+        """Whether a loop's variable bounds another loop."""
+        others = [other for other in self.loops if not other.same_as(loop)]
+        return any(uses(part, loop.loop_var) for other in others for part in (other.min, other.extent))
 
     def stride(self, access: Any, loop: Any) -> int | None:
         """How many elements further a load or store lies in the next iteration of a loop; None: no fixed number."""
@@ -127,6 +136,10 @@ def _reduction(loops: tuple[Any, ...], store: Any, first: Any) -> Nest:
 
 def _check(nest: Nest) -> None:
     """Raises Refused unless the iterations may come in any order."""
+    if not all(counts_from_zero(loop) for loop in nest.spatial):
+        raise Refused("a loop that is no plain one")
+    if any(nest.bounds(loop) for loop in nest.reduced):
+        raise Refused("a reduced loop that bounds another")
     own = [load for load in loads(nest.term) if load.source.same_as(nest.store.buffer)]
     if nest.combiner and own:
         raise Refused("a recurrence")
@@ -144,10 +157,23 @@ def _check(nest: Nest) -> None:
         raise Refused("a call")
 
 
+def trips(loop: Any) -> int:
+    """The iterations of a loop; where they vary, a guess."""
+    return int(loop.extent) if isinstance(loop.extent, tirx.IntImm) else _GUESS
+
+
+def neutral(nest: Nest) -> Any:
+    """The value that a combiner leaves every other as it is with."""
+    dtype = str(nest.store.buffer.dtype)
+    if nest.combiner in ("add", "mul"):
+        return tirx.const(0 if nest.combiner == "add" else 1, dtype)
+    return tirx.min_value(dtype) if nest.combiner == "max" else tirx.max_value(dtype)
+
+
 def reuse(nest: Nest) -> float:
     """Iterations for each element of the largest tensor that is read: few in a sum of rows, many in a product."""
-    count = math.prod(int(loop.extent) for loop in nest.loops)
-    read = [math.prod(int(loop.extent) for loop in nest.loops if nest.stride(x, loop) != 0) for x in loads(nest.term)]
+    count = math.prod(trips(loop) for loop in nest.loops)
+    read = [math.prod(trips(loop) for loop in nest.loops if nest.stride(x, loop) != 0) for x in loads(nest.term)]
     return count / max(read, default=count)
 
 
@@ -159,6 +185,24 @@ def ordered(nest: Nest, outermost: Any, parallel: bool) -> Any:
         body = tirx.SeqStmt([nest.first, body])
     kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
     return tirx.For(outermost.loop_var, outermost.min, outermost.extent, kind, around(spatial, body))
+
+
+def restated(nest: Nest) -> Any:
+    """A nest as a statement, its reduced loops innermost."""
+    own = tirx.BufferLoad(nest.store.buffer, nest.store.indices)
+    body = around(
+        nest.reduced, tirx.BufferStore(nest.store.buffer, combined(nest.combiner, own, nest.term), nest.store.indices)
+    )
+    for loop in reversed(nest.spatial):
+        body = tirx.SeqStmt([nest.first, body]) if nest.first is not None and loop.same_as(nest.spatial[-1]) else body
+        body = with_body(loop, body)
+    return body if nest.spatial or nest.first is None else tirx.SeqStmt([nest.first, body])
+
+
+def combined(combiner: str, a: Any, b: Any) -> Any:
+    """What a combiner makes of two values."""
+    made: Mapping[str, Any] = {"add": tirx.Add, "mul": tirx.Mul, "max": tirx.Max, "min": tirx.Min}
+    return made[combiner](a, b)
 
 
 def around(loops: Sequence[Any], body: Any) -> Any:
@@ -174,6 +218,8 @@ def collapsed(nest: Nest) -> Nest:
     for outer, inner in itertools.pairwise(nest.reduced):
         read = loads(nest.term)
         strides = [(nest.stride(access, outer), nest.stride(access, inner)) for access in read]
+        if not counts_from_zero(outer) or not counts_from_zero(inner):
+            continue
         in_a_row = all(a is not None and b is not None and a == b * int(inner.extent) for a, b in strides)
         adjacent = any(a.same_as(outer) and b.same_as(inner) for a, b in itertools.pairwise(nest.loops))
         if in_a_row and adjacent:

@@ -77,16 +77,16 @@ def serial(name: Any, extent: int, body: Any, kind: Any = tirx.ForKind.SERIAL) -
 
 
 def is_plain_loop(statement: Any) -> bool:
-    """Whether a statement is a serial loop from zero, in steps of one, to a number."""
-    return (
-        isinstance(statement, tirx.For)
-        and statement.kind == tirx.ForKind.SERIAL
-        and not statement.annotations
-        and counts_from_zero(statement)
-    )
+    """Whether a statement is a serial loop in steps of one."""
+    plain_kind = isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.SERIAL
+    return plain_kind and not statement.annotations and _steps_by_one(statement)
 
 
 def counts_from_zero(loop: Any) -> bool:
-    step = loop.step
+    """Whether a loop goes from zero to a number in steps of one."""
     whole = isinstance(loop.min, tirx.IntImm) and int(loop.min) == 0 and isinstance(loop.extent, tirx.IntImm)
-    return whole and (step is None or (isinstance(step, tirx.IntImm) and int(step) == 1))
+    return whole and _steps_by_one(loop)
+
+
+def _steps_by_one(loop: Any) -> bool:
+    return loop.step is None or (isinstance(loop.step, tirx.IntImm) and int(loop.step) == 1)

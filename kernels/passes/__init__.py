@@ -12,7 +12,9 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
+from kernels.passes.balance import Balance
 from kernels.passes.base import Pass, Place
+from kernels.passes.bounds import Bounds
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
@@ -49,7 +51,9 @@ PASSES: Mapping[str, type[Pass]] = {
         VectorMath,
         ThreadShare,
         Fuse,
+        Bounds,
         Lanes,
+        Balance,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""

@@ -243,4 +243,4 @@ def _in_chunks(loop: Any, allocation: Any, body: Any) -> Any | None:
 
 
 def _bytes(buffer: Any) -> int:
-    return math.prod(map(int, buffer.shape)) * tvm.DataType(str(buffer.dtype)).bits // 8
+    return math.prod(map(int, buffer.shape)) * int(tvm.DataType(str(buffer.dtype)).bits) // 8

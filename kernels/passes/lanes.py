@@ -15,8 +15,8 @@ from kernels import examples
 from kernels.lowering import nodes
 from kernels.nests.calls import named
 from kernels.nests.linear import loads, substituted, uses
-from kernels.nests.nest import Nest, Refused, collapsed, nest_of, reuse
-from kernels.nests.plain import plain, rewritten, sequence, serial
+from kernels.nests.nest import Nest, Refused, collapsed, combined, nest_of, neutral, reuse, trips
+from kernels.nests.plain import counts_from_zero, plain, rewritten, sequence, serial
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _LEAST = 4
@@ -65,7 +65,8 @@ class Lanes(Pass):
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        return any(reuse(nest) < _REUSED for nest in _reductions(plain(module["main"])))
+        reductions = _reductions(plain(module["main"]))
+        return any(reuse(nest) < _REUSED or named(nest.term, "prim.if_then_else") for nest in reductions)
 
     def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
         if not self.width:
@@ -148,6 +149,8 @@ def _axis(nest: Nest, width: int) -> Any:
 
 def _cost(nest: Nest, loop: Any, width: int) -> float:
     """About how many vector instructions an iteration of the nest takes with a loop's iterations as lanes."""
+    if not counts_from_zero(loop) or nest.bounds(loop):
+        return math.inf
     extent = int(loop.extent)
     lanes = _lanes(extent, width)
     if extent < _LEAST or (loop.kind == tirx.ForKind.PARALLEL and extent < lanes) or _branches(nest.term, loop):
@@ -156,7 +159,7 @@ def _cost(nest: Nest, loop: Any, width: int) -> float:
     across = loop in nest.spatial
     if any(nest.stride(access, loop) not in (0, 1) for access in (*read, *([nest.store] if across else []))):
         return math.inf
-    shared = math.prod(int(other.extent) for other in nest.reduced)
+    shared = math.prod(map(trips, nest.reduced))
     cost = 1.0 + len(read) + (2 / shared if across else (2 * math.log2(lanes) + 2) * lanes / shared)
     chunks = sum(1 if length < lanes else extent // lanes for _, length in _chunks(extent, lanes))
     return cost * chunks / extent
@@ -192,11 +195,11 @@ def _along(nest: Nest, loop: Any, width: int) -> Any:
     made = nest.store.value if nest.first is None else nest.first.value
     begun = tirx.BufferLoad(nest.store.buffer, nest.store.indices) if nest.first is None else made
     whole = tirx.BufferLoad(partial, [tirx.const(0, "int32")])
-    last = tirx.BufferStore(nest.store.buffer, _combined(nest.combiner, begun, whole), nest.store.indices)
-    neutral = _vector(lanes, lambda lane: tirx.BufferStore(partial, _neutral(nest), [lane]))
+    last = tirx.BufferStore(nest.store.buffer, combined(nest.combiner, begun, whole), nest.store.indices)
+    cleared = _vector(lanes, lambda lane: tirx.BufferStore(partial, neutral(nest), [lane]))
     statements = [
         tirx.AllocBuffer(partial),
-        neutral,
+        cleared,
         _around(others, sequence(body)),
         *_folded(nest, partial, lanes),
         last,
@@ -236,7 +239,7 @@ def _results(nest: Nest, loop: Any, begin: Any, lanes: int) -> Any:
 
     def term(lane: Any) -> Any:
         value = substituted(nest.term, {loop.loop_var: begin + lane})
-        return tirx.BufferStore(partial, _combined(nest.combiner, tirx.BufferLoad(partial, [lane]), value), [lane])
+        return tirx.BufferStore(partial, combined(nest.combiner, tirx.BufferLoad(partial, [lane]), value), [lane])
 
     return tirx.SeqStmt(
         [
@@ -256,11 +259,11 @@ def _term(nest: Nest, partial: Any, loop: Any, chunk: tuple[int, int], extent: i
     counter = tirx.Var(f"{loop.loop_var.name}_vector", dtype)
     first = counter * tirx.const(lanes, dtype) if begin == 0 else tirx.const(begin, dtype)
 
-    def combined(lane: Any) -> Any:
+    def term(lane: Any) -> Any:
         value = substituted(nest.term, {loop.loop_var: first + lane})
-        return tirx.BufferStore(partial, _combined(nest.combiner, tirx.BufferLoad(partial, [lane]), value), [lane])
+        return tirx.BufferStore(partial, combined(nest.combiner, tirx.BufferLoad(partial, [lane]), value), [lane])
 
-    vector = _vector(lanes, combined, dtype)
+    vector = _vector(lanes, term, dtype)
     return serial(counter, count, vector) if begin == 0 else vector
 
 
@@ -271,7 +274,7 @@ def _folded(nest: Nest, partial: Any, lanes: int) -> Iterator[Any]:
 
         def half(lane: Any, distance: int = lanes) -> Any:
             far = tirx.BufferLoad(partial, [lane + tirx.const(distance, "int32")])
-            return tirx.BufferStore(partial, _combined(nest.combiner, tirx.BufferLoad(partial, [lane]), far), [lane])
+            return tirx.BufferStore(partial, combined(nest.combiner, tirx.BufferLoad(partial, [lane]), far), [lane])
 
         yield _vector(lanes, half)
 
@@ -291,16 +294,3 @@ def _around(loops: Sequence[Any], body: Any) -> Any:
 
 def _buffer(nest: Nest, lanes: int) -> Any:
     return tirx.decl_buffer((lanes,), nest.store.buffer.dtype, f"{nest.store.buffer.name}_lanes")
-
-
-def _combined(combiner: str, a: Any, b: Any) -> Any:
-    made: Mapping[str, Any] = {"add": tirx.Add, "mul": tirx.Mul, "max": tirx.Max, "min": tirx.Min}
-    return made[combiner](a, b)
-
-
-def _neutral(nest: Nest) -> Any:
-    """The value that a combiner leaves every other as it is with."""
-    dtype = str(nest.store.buffer.dtype)
-    if nest.combiner in ("add", "mul"):
-        return tirx.const(0 if nest.combiner == "add" else 1, dtype)
-    return tirx.min_value(dtype) if nest.combiner == "max" else tirx.max_value(dtype)

@@ -12,15 +12,16 @@ from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
 from kernels.nests.calls import calls
+from kernels.passes.bounds import Bounds
 from kernels.passes.lanes import Lanes
 
 
 def schedule_loops(schedule: Schedule) -> bool:
     """Inline what is computed element by element, and divide the outermost loop of every other stage among threads.
 
-    False, with the schedule as it was, where the program has no reduction that `Lanes` vectorizes.
+    False, with the schedule as it was, where the program has no reduction that `Lanes` or `Bounds` improves.
     """
-    if not Lanes.concerns(schedule.mod):
+    if not (Lanes.concerns(schedule.mod) or Bounds.concerns(schedule.mod)):
         return False
     *inner, last = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
     inlined = [block for block in inner if _is_cheap(schedule.get(block))]

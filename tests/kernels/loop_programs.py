@@ -30,8 +30,11 @@ def product(rows: int, columns: int, depth: int, transposed: bool) -> tirx.PrimF
     a = te.placeholder((rows, depth), name="a")
     b = te.placeholder((columns, depth) if transposed else (depth, columns), name="b")
     k = te.reduce_axis((0, depth), name="k")
-    right = (lambda j, k: b[j, k]) if transposed else (lambda j, k: b[k, j])
-    return te.create_prim_func([a, b, te.compute((rows, columns), lambda i, j: te.sum(a[i, k] * right(j, k), axis=k))])
+
+    def element(i: tirx.Var, j: tirx.Var) -> tirx.PrimExpr:
+        return te.sum(a[i, k] * (b[j, k] if transposed else b[k, j]), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((rows, columns), element)])
 
 
 def gathered(rows: int, columns: int, count: int) -> tirx.PrimFunc:
