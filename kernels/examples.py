@@ -68,6 +68,32 @@ def middle_sums() -> tirx.PrimFunc:
     return te.create_prim_func([a, te.compute((32, 64), lambda i, j: te.sum(a[i, k, j], axis=k), name="out")])
 
 
+def odd_sums() -> tirx.PrimFunc:
+    """The sum of each of 64 rows of 27."""
+    a = te.placeholder((64, 27), name="a")
+    k = te.reduce_axis((0, 27), name="k")
+    return te.create_prim_func([a, te.compute((64,), lambda i: te.sum(a[i, k], axis=k), name="out")])
+
+
+def triangle() -> tirx.PrimFunc:
+    """The product of a lower triangle of 16 by 16 with 16 columns."""
+    a, b = te.placeholder((16, 16), name="a"), te.placeholder((16, 16), name="b")
+    k = te.reduce_axis((0, 16), name="k")
+
+    def element(i: tirx.Var, j: tirx.Var) -> tirx.PrimExpr:
+        return te.sum(tirx.if_then_else(k <= i, a[i, k] * b[k, j], tirx.const(0, "float32")), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((16, 16), element, name="out")])
+
+
+def centred() -> tirx.PrimFunc:
+    """Rows of 32 less their maximum."""
+    a = te.placeholder((64, 32), name="a")
+    k = te.reduce_axis((0, 32), name="k")
+    most = te.compute((64,), lambda i: te.max(a[i, k], axis=k), name="most")
+    return te.create_prim_func([a, te.compute(a.shape, lambda i, j: a[i, j] - most[i], name="out")])
+
+
 def reversed_rows() -> tirx.PrimFunc:
     """Twice the rows of one operand plus those of another, of integers, both in reverse."""
     a, b = te.placeholder((32, 64), name="a"), te.placeholder((32, 64), name="b", dtype="int32")

@@ -13,10 +13,14 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
+from kernels.passes.balance import Balance
 from kernels.passes.base import Pass, Place
+from kernels.passes.bounds import Bounds
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
+from kernels.passes.fuse import Fuse
+from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
@@ -47,6 +51,10 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Fuse,
+        Bounds,
+        Lanes,
+        Balance,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
