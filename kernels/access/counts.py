@@ -36,7 +36,7 @@ class Access:
 
 @dataclass(frozen=True)
 class LaunchAccess:
-    """The accesses of one launch. `opaque` counts pointers that are given to intrinsics, which touch what is not known."""
+    """The accesses of one launch. `opaque` counts pointers given to intrinsics, which touch what is not known."""
 
     grid: int
     threads: int

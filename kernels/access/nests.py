@@ -106,7 +106,7 @@ class _Walker:
         """With the values of bound variables in their place."""
         if not self._bound:
             return expression
-        from kernels.passes.thread_share import substituted
+        from kernels.nests.linear import substituted
 
         return substituted(expression, self._bound)
 

@@ -60,6 +60,6 @@ def test_a_pass_that_rewrites_is_right_on_random_programs_and_its_sabotages_are_
 
 def test_an_empty_program_is_checked_too() -> None:
     empty = workload("product", (0, 3, 3))
-    assert [s.rule for s in generate(empty, llvm()).sketches] == ["tvm"]
+    assert "tvm" in [s.rule for s in generate(empty, llvm()).sketches]
     [output] = reference.evaluate(empty.module()["main"], seeded_inputs(empty.inputs, 0))
     assert output.shape == (0, 3)
