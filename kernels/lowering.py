@@ -59,3 +59,13 @@ def buffer_bytes(function: tirx.PrimFunc) -> int:
     """The bytes of the intermediate buffers of a lowered function."""
     buffers = [allocation.buffer for allocation in nodes(function.body, tirx.AllocBuffer)]
     return sum(math.prod(map(int, b.shape)) * ITEM_BYTES[str(b.dtype)] for b in buffers)
+
+
+def substituted(tree: Any, values: Mapping[Any, Any]) -> Any:
+    """A statement or expression with other values in place of variables."""
+    pairs = list(values.items())
+
+    def value_of(variable: Any) -> Any:
+        return next((value for old, value in pairs if variable.same_as(old)), variable)
+
+    return tvm_ffi.structural_map(tree, (tirx.Var, value_of))

@@ -12,7 +12,9 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
+from kernels.passes.bank_padding import BankPadding
 from kernels.passes.base import Pass, Place
+from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
@@ -46,6 +48,8 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Coalesce,
+        BankPadding,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
