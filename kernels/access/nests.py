@@ -11,7 +11,7 @@ from tvm import tirx
 
 from kernels.access.indices import Bounds, bounds_of
 from kernels.launch_plan import ITEM_BYTES
-from kernels.lowering import substituted
+from kernels.nests.linear import substituted
 from kernels.reference.expressions import subexpressions
 
 _POINTERS = ("address_of", "tvm_access_ptr", "ptx_", "mma", "tvm_load_matrix", "tvm_store_matrix", "tvm_fill")

@@ -12,7 +12,8 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels import examples
-from kernels.lowering import nodes, substituted
+from kernels.lowering import nodes
+from kernels.nests.linear import substituted
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _UNEVEN = 1.2

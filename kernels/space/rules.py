@@ -51,7 +51,9 @@ def generate(
     own = list(own_traces(workload, target))
     # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
     staged = (*winograd.RULES, "attention")
-    sketches = [] if any(rule in staged for rule, _ in own) else _tvm_sketches(workload, target, tf32)
+    empty = any(0 in spec.shape for spec in workload.args)  # nothing to tile, which TVM's rules take for an error
+    without = empty or any(rule in staged for rule, _ in own)
+    sketches = [] if without else _tvm_sketches(workload, target, tf32)
     for rule, trace in own:
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone

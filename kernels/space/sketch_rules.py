@@ -9,6 +9,7 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.space.attention import schedule_attention
+from kernels.space.loops import schedule_loops
 from kernels.space.packed import schedule_packed
 from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
@@ -17,6 +18,7 @@ from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "attention": schedule_attention,
+    "loops": schedule_loops,
     "packed": schedule_packed,
     "panels": schedule_panels,
     "rows": schedule_rows,
