@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -83,12 +82,11 @@ def _value(expression: Any, at: dict[str, int]) -> list[int]:
     pairs = list(both)
     left, right = pairs[0]
     whole = [(left if a is None else a, right if b is None else b) for a, b in pairs]
-    operations: dict[type[Any], Callable[[int, int], int]] = {
+    operation: Any = {
         tirx.Add: lambda a, b: a + b, tirx.Sub: lambda a, b: a - b, tirx.Mul: lambda a, b: a * b,
         tirx.FloorDiv: lambda a, b: a // b, tirx.FloorMod: lambda a, b: a % b,
         tirx.Min: min, tirx.Max: max,
-    }  # fmt: skip
-    operation = operations[type(expression)]
+    }[type(expression)]  # fmt: skip
     return [operation(a, b) for a, b in whole]
 
 
