@@ -68,7 +68,7 @@ def analyse(function: Function) -> Analysis:
     except (IndexError, KeyError, StopIteration, TooManyTerms, ValueError, isl.Error) as error:
         # IR of a form that nobody has written yet: it is left alone, and the finding says at what
         problem = Abstained(Reason.UNREAD, f"a form that is not read ({type(error).__name__})", function.line)
-    return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
+    return Analysis(function, [left_alone(function.name, problem, ())], [], None, [], problem)
 
 
 class _Analyser:
@@ -110,7 +110,7 @@ class _Analyser:
                 self.problem = self.problem or problem
                 self.barriers.append(nest.place)
                 place = found[-1].place if found else 0
-                self._note(place, _left_alone(self.function.name, problem, self._lines(nest)))
+                self._note(place, left_alone(self.function.name, problem, self._lines(nest)))
         return found
 
     def _operations(self, nest: Nest, failed: Mapping[int, Abstained]) -> list[Operation]:
@@ -232,7 +232,7 @@ class _Analyser:
             try:
                 named = Label(several[0], f"{count} operations") if several else label(some[0])
             except Abstained as problem:
-                self._note(place, _left_alone(self.function.name, problem, some[0].lines))
+                self._note(place, left_alone(self.function.name, problem, some[0].lines))
                 continue
             self._note(place, self._finding(named, some))
 
@@ -279,6 +279,6 @@ def _condition_text(condition: Condition, names: Mapping[str, str]) -> str:
     return f"{condition.poly.text(names)} {sign}"
 
 
-def _left_alone(function: str, problem: Abstained, lines: tuple[int, ...]) -> Finding:
+def left_alone(function: str, problem: Abstained, lines: tuple[int, ...] = ()) -> Finding:
     where = (problem.line,) if problem.line else lines
     return Finding(function, "", problem.detail, where, str(problem.reason))

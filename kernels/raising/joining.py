@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kernels.raising.access import Element
-from kernels.raising.expressions import Condition, Expr, rebuilt, substituted
+from kernels.raising.expressions import Expr, rebuilt
 from kernels.raising.memory import CELL
 from kernels.raising.ops import ACCUMULATED, Operation, elements
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.substitution import substituted_value
 
 
 def joined(found: Sequence[Operation]) -> list[Operation]:
@@ -65,33 +66,6 @@ def _inverse(op: Operation, target: Element) -> dict[str, Poly] | None:
         if values.setdefault(symbols[0], value) != value:
             return None
     return values if all(c in values for c in op.loops if c not in op.fixed) else None
-
-
-def substituted_value(value: Expr, values: dict[str, Poly]) -> Expr:
-    """A value with its counters replaced."""
-
-    def change(node: Expr) -> Expr | None:
-        if node.op == "read":
-            element = node.value
-            return replace(node, value=Element(element.base, tuple(p.substitute(values) for p in element.subscripts)))
-        if node.op == "index":
-            return replace(node, value=node.value.substitute(values))
-        if isinstance(node.value, Condition) and any(leaf.poly is not None for leaf in node.value.leaves):
-            args = tuple(substituted_value(arg, values) for arg in node.args)
-            return replace(node, args=args, value=_condition(node.value, values, substituted))
-        return None
-
-    return rebuilt(value, change)
-
-
-def _condition(
-    condition: Condition, values: dict[str, Poly], change: Callable[[Condition, dict[str, Poly]], Condition]
-) -> Condition:
-    if condition.parts:
-        return replace(condition, parts=tuple(_condition(part, values, change) for part in condition.parts))
-    if condition.value is not None:
-        return replace(condition, value=substituted_value(condition.value, values))
-    return change(condition, values)
 
 
 def _untouched(between: Sequence[Operation], bases: set[str]) -> bool:

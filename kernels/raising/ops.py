@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from kernels.raising.access import MOST_STATEMENTS, Accesses, Element, Normal
 from kernels.raising.expressions import Condition, Expr, negated
 from kernels.raising.memory import CELL, Statement
+from kernels.raising.once import without_single
 from kernels.raising.order import Order
 from kernels.raising.polyhedra import isl
 from kernels.raising.reasons import Abstained, Reason
@@ -25,8 +26,8 @@ ACCUMULATED = "accumulated"
 class Operation:
     """target[subscripts] over `loops`: a map, or a reduction over `reduced` by `combine`.
 
-    `combine`: "" for a map, add, mul, max, min, argmax, argmin, or scan-add, scan-mul. `value` is the map's value or
-    the reduction's term. `start`: what a reduction begins with, None for the target's old content. `finish`: what is
+    `combine`: "" for a map, add, mul, max, min, maximum and minimum (those of IEEE 754: NaN where there
+    is one), argmax, argmin, or scan-add, scan-mul. `value` is the map's value or the reduction's term. `start`: what a reduction begins with, None for the target's old content. `finish`: what is
     made of the reduced value (a tree with one or more nodes `accumulated`), None for itself. `fixed`: loops around
     that stay in order. `domain` has `loops` as dimensions, the fixed ones too. `cover`, over `loops` but the reduced
     ones: where the target is written, which is more than the domain where some reductions have no terms.
@@ -92,7 +93,7 @@ def operations(accesses: Accesses, statements: Sequence[Statement]) -> list[Oper
     for n in normals:
         if n.source.conditional and not _compares_itself(n):
             raise Abstained(Reason.DATA_CONTROL, "a store that happens or not as data decide", n.line)
-    normals = [n for n in normals if not n.domain.is_empty()]
+    normals = [without_single(n) for n in normals if not n.domain.is_empty()]
     order = Order(accesses, normals)
     order.check()
     return _Distribution(accesses, order).run(normals, ())
@@ -131,7 +132,7 @@ class _Distribution:
 
     def _next(self, s: Normal, fixed: Sequence[str]) -> str | None:
         """The outermost loop that is not fixed yet."""
-        return next((c for c in s.source.target.loops if c not in fixed), None)
+        return next((c for c in s.source.target.loops if c not in fixed and c not in s.once), None)
 
     def _groups(self, statements: Sequence[Normal], fixed: Sequence[str]) -> list[list[Normal]]:
         """Statements that depend on each other in both directions, in an order that keeps all dependences."""
