@@ -13,6 +13,7 @@ from kernels.raising.definitions import Requirement
 from kernels.raising.expressions import Condition, both, conjuncts, negated
 from kernels.raising.ir import Function
 from kernels.raising.joining import joined
+from kernels.raising.memory import CELL
 from kernels.raising.mirror import without_mirrors
 from kernels.raising.ops import Operation, operations
 from kernels.raising.patterns import Label, label
@@ -94,11 +95,15 @@ class _Analyser:
         found = sorted([*self._nests(failed), *self._loose()], key=lambda op: op.place)
         ops: list[Operation] = []
         for some in self._segments(found):
-            together = joined(some)
+            together = joined(some, self._is_private)
             self._label(together)
             ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
         return Analysis(self.function, ordered, ops, self.accesses, self._texts(), self.problem)
+
+    def _is_private(self, base: str) -> bool:
+        arguments = self.trace.definitions.arguments
+        return base.startswith(CELL) or (base.startswith("%") and base not in arguments)
 
     def _nests(self, failed: Mapping[int, Abstained]) -> list[Operation]:
         """The operations of all nests; a finding for each nest that is left alone."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from kernels.raising.access import Element
 from kernels.raising.expressions import Expr, rebuilt
@@ -15,13 +16,15 @@ from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.substitution import substituted_value
 
 
-def joined(found: Sequence[Operation]) -> list[Operation]:
-    """Starts and finishes joined to their reductions; cells that nobody reads dropped."""
+def joined(found: Sequence[Operation], is_private: Callable[[str], bool]) -> list[Operation]:
+    """Starts and finishes joined to their reductions; cells that nobody reads dropped. `is_private`: whether only the
+    function itself sees an array.
+    """
     operations_left = list(found)
     changed = True
     while changed:
         changed = False
-        for step in (_with_start, _with_finish, _without_copies):
+        for step in (_with_start, partial(_with_finish, is_private=is_private), _without_copies):
             after = step(operations_left)
             if after is not None:
                 operations_left, changed = after, True
@@ -118,11 +121,11 @@ def _same_writes(a: Operation, b: Operation) -> bool:
         return False
 
 
-def _with_finish(ops: list[Operation]) -> list[Operation] | None:
-    """A map of a cell that a reduction has left, element by element, is the reduction's finish."""
+def _with_finish(ops: list[Operation], is_private: Callable[[str], bool]) -> list[Operation] | None:
+    """A map of a private array that a reduction has left, element by element, is the reduction's finish."""
     for i, op in enumerate(ops):
         base = op.target.base
-        if not op.combine or op.combine.startswith(("arg", "scan")) or not base.startswith(CELL):
+        if not op.combine or op.combine.startswith(("arg", "scan")) or not is_private(base):
             continue
         users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
         writers = [o for o in ops if o is not op and o.target.base == base]

@@ -26,13 +26,13 @@ ACCUMULATED = "accumulated"
 class Operation:
     """target[subscripts] over `loops`: a map, or a reduction over `reduced` by `combine`.
 
-    `combine`: "" for a map, add, mul, max, min, maximum and minimum (those of IEEE 754: NaN where there
-    is one), argmax, argmin, or scan-add, scan-mul. `value` is the map's value or the reduction's term. `start`: what a reduction begins with, None for the target's old content. `finish`: what is
-    made of the reduced value (a tree with one or more nodes `accumulated`), None for itself. `fixed`: loops around
-    that stay in order. `domain` has `loops` as dimensions, the fixed ones too. `cover`, over `loops` but the reduced
-    ones: where the target is written, which is more than the domain where some reductions have no terms.
-    `reordered` says that iterations of a float reduction may be taken in another order: the IR's flags allow it, or
-    the result does not depend on it.
+    `combine`: "" for a map, add, mul, max, min, maximum and minimum (those of IEEE 754: NaN where there is one),
+    argmax, argmin, or scan-add, scan-mul. `value` is the map's value or the reduction's term. `start`: what a reduction
+    begins with, None for the target's old content. `finish`: what is made of the reduced value (a tree with one or
+    more nodes `accumulated`), None for itself. `fixed`: loops around that stay in order. `domain` has `loops` as
+    dimensions, the fixed ones too. `cover`, over `loops` but the reduced ones: where the target is written, which is
+    more than the domain where some reductions have no terms. `reordered` says that iterations of a float reduction may
+    be taken in another order: the IR's flags allow it, or the result does not depend on it.
     """
 
     target: Element

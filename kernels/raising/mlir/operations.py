@@ -42,7 +42,7 @@ class Operations:
         """Write all operations but the last, which is returned."""
         last = block.last_op
         for op in block.ops:
-            if op is not last or not op.name.endswith(_ENDS):
+            if not (op is last and op.name.endswith(_ENDS)):
                 self.run(op)
         return last
 
