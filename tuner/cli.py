@@ -220,8 +220,11 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _scan(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner.commands.scan import scan
+    from tuner.commands.scan import emitted, scan
 
+    if arguments.emit:
+        _say(emitted(Path(arguments.file)))
+        return 0
     with _progress() as progress:
         table, sentences = scan(Path(arguments.file), progress)
     _table(table)

@@ -16,6 +16,7 @@ from kernels.raising.once import without_single
 from kernels.raising.order import Order
 from kernels.raising.polyhedra import isl
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.scalars import FLOATS
 from kernels.raising.updates import choice, update
 
 ACCUMULATED = "accumulated"
@@ -243,6 +244,14 @@ class _Distribution:
         combine, term, exact = found
         if any(e.base == s.target.base for e in elements(term)):
             raise Abstained(Reason.CARRIED, "a term that reads what is accumulated", s.line)
+        neutral = {"add": 0, "mul": 1}.get(combine)
+        if s.type not in FLOATS and term.op == "select" and term.value.is_affine:
+            # what adds nothing in some iterations runs in the others only; a float zero has a sign
+            for arm, condition in zip(term.args, (negated(term.value), term.value), strict=True):
+                if arm.op == "const" and arm.value == neutral:
+                    domain = domain.intersect(self._where(s.loops, condition))
+                    term = next(other for other in term.args if other is not arm)
+                    break
         if combine == "nan":
             raise Abstained(Reason.NAN, "a maximum whose result depends on the order if there are NaNs", s.line)
         return self._operation(s, fixed, reduced, combine, term, domain, reordered=exact)

@@ -34,6 +34,22 @@ class LlvmService:
             found += [{**finding.to_json(), "needs": needs} for finding in analysis.findings]
         return [*found, *({**findings.left_alone(*problem).to_json(), "needs": []} for problem in problems.items())]
 
+    def op_emit(self, path: str) -> str:
+        """The functions of a file as MLIR on tensors; a comment where one is left out, with the reason."""
+        from kernels.raising import findings
+        from kernels.raising.mlir.emission import emitted
+        from kernels.raising.reasons import Abstained
+
+        functions, problems = _read(path)
+        texts = []
+        for function in functions:
+            try:
+                texts.append(emitted(findings.analyse(function)))
+            except Abstained as problem:
+                problems[function.name] = problem
+        lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
+        return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
+
     def op_lower(self, path: str) -> str:
         """A file of MLIR as LLVM IR."""
         from kernels.raising.mlir.lowering import lowered
@@ -114,12 +130,12 @@ def _content(path: str) -> str | bytes:
     return content if content[:2] in (b"BC", b"\xde\xc0") else content.decode("utf-8", "replace")
 
 
-def _require_packages(path: Path) -> None:
+def _require_packages(needs_mlir: bool) -> None:
     """Raises MissingPackage where what reads LLVM IR, or MLIR, is not installed."""
     for package in ("llvmlite", "islpy"):
         if importlib.util.find_spec(package) is None:
             raise MissingPackage(package, "reading LLVM IR", "llvm")
-    if path.suffix == c_source.MLIR and importlib.util.find_spec("xdsl") is None:
+    if needs_mlir and importlib.util.find_spec("xdsl") is None:
         raise MissingPackage("xdsl", "reading MLIR", "mlir")
 
 
@@ -142,7 +158,7 @@ def compile_original(path: Path, output: Path, flags: Sequence[str]) -> None:
 def called(source: Path, op: str, level: str = "", **arguments: Any) -> Any:
     """An operation of the service, on a file, in a confined child. Raises ModelError for whatever becomes of it, or
     MissingPackage."""
-    _require_packages(source)
+    _require_packages(source.suffix == c_source.MLIR)
     content = c_source.ir_of(source, level)
     with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
         file = Path(scratch, "module.mlir" if source.suffix == c_source.MLIR else "module")

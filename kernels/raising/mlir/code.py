@@ -111,6 +111,8 @@ class Code:
 
         Returns the last ones.
         """
+        if all(map(_is_number, (start, end, step))) and int(start) < int(end) <= int(start) + int(step):
+            return list(body(start, [first for _, first in carried]))  # it runs once
         before, header, inside, after = self.block, self.label("test"), self.label("body"), self.label("end")
         latch = self.label("next")
         self.jump(header)

@@ -6,6 +6,7 @@ Where a function writes an array, the new content is a result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from kernels.raising.access import Element
 from kernels.raising.expressions import Expr
 from kernels.raising.findings import Analysis
 from kernels.raising.memory import CELL, RESULT
-from kernels.raising.mlir.extents import box_of, forward, members, reaches_same
+from kernels.raising.mlir.extents import backward_counters, box_of, forward, members, reaches_same
 from kernels.raising.mlir.writing import COMBINED, TYPES, Text, Values, choice, fast, number
 from kernels.raising.ops import elements
 from kernels.raising.polyhedra import isl
@@ -59,7 +60,8 @@ class _Function:
         self._analysis = analysis
         assert analysis.accesses is not None
         self._accesses = analysis.accesses
-        self._ops = [forward(op, self._accesses.polyhedra) for op in analysis.operations]
+        back = backward_counters(analysis.operations, self._accesses.polyhedra)
+        self._ops = [forward(op, back, self._accesses.polyhedra) for op in analysis.operations]
         self._labels = {a.name: f"%{_word(a.label, number)}" for number, a in enumerate(analysis.function.arguments)}
         self._text = Text(self._labels)
         self._boxes = [box_of(op, self._accesses.polyhedra) for op in self._ops]
@@ -89,7 +91,8 @@ class _Function:
             words.insert(0, (scalar, TYPES[self._current[RESULT].kind]))
         types = ", ".join(kind for _, kind in words)
         self._text.do(f"return {', '.join(name for name, _ in words)} : {types}")
-        head = f"func.func @{self._analysis.function.name}({', '.join(parameters)}) -> ({types}) {{"
+        name = _word(self._analysis.function.name, 0)
+        head = f"func.func @{name}({', '.join(parameters)}) -> ({types}) {{"
         return "\n".join([head, *self._text.lines, "}"])
 
     # --- arrays
@@ -145,6 +148,8 @@ class _Function:
         for poly in element.subscripts:
             inside = self._box.inside(poly)
             step = self._box.factor(poly, inside[0]) if target and len(inside) == 1 else 1
+            if step < 1:
+                raise Abstained(Reason.SUBSCRIPT, "a result that is written backwards", self._op.line)
             size = self._box.size(inside[0]) if target and len(inside) == 1 else self._box.span(poly)
             offsets.append(self._box.first(poly))
             sizes.append(size)
@@ -194,12 +199,12 @@ class _Function:
         self._text.do(f"// {op.combine or 'map'}{lines}")
         kept = op.kept
         if not op.combine:
-            old = self._cut(op.target, True)
+            before = self._cut(op.target, True)
             guard = None if box.is_whole_cover else box.cover
-            self._put(self._generic(kept, (), op.value, old, guard, None))
+            self._put(self._generic(kept, (), op.value, before, guard, None))
             return
         old = self._cut(op.target, True) if op.start is None or not box.is_whole_cover else None
-        start = old if op.start is None else self._started(op.start, kept)
+        start: _Tensor | None = old if op.start is None else self._started(op.start, kept)
         assert start is not None
         guard = None if box.is_whole else box.domain
         result = self._generic(kept, op.reduced, op.value, start, guard, op.combine)
@@ -317,7 +322,7 @@ def _counter(text: Text, number: int, low: Poly) -> str:
 def _is_unused(line: str, text: str) -> bool:
     """Whether a line makes a counter that nobody uses."""
     name = line.strip().partition(" = ")[0]
-    return "linalg.index" in line and sum(name == word.strip(",:") for word in text.split()) == 1
+    return "linalg.index" in line and len(re.findall(rf"{name}\b", text)) == 1
 
 
 def _is_conditional(value: Expr, element: Element) -> bool:

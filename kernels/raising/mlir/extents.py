@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kernels.raising.access import Element
-from kernels.raising.expressions import Condition, at_least_zero, both, either, equals_zero
+from kernels.raising.expressions import Condition, Expr, at_least_zero, both, either, equals_zero, rebuilt
+from kernels.raising.memory import CELL
 from kernels.raising.ops import Operation
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import Monomial, Poly
@@ -67,29 +68,49 @@ class Box:
         return total
 
 
-def forward(op: Operation, polyhedra: Polyhedra) -> Operation:
-    """The operation with counters that run backwards everywhere turned round. Raises Abstained."""
-    polys = [p for e in (op.target, *op.reads) for p in e.subscripts]
-    back = []
-    for counter in op.loops:
-        factors = [p.coefficient(counter).constant for p in polys if counter in p.symbols]
-        if factors and all(factor is not None and factor < 0 for factor in factors):
-            back.append(counter)
-    if not back:
+def backward_counters(ops: Sequence[Operation], polyhedra: Polyhedra) -> dict[str, Poly]:
+    """Counters that run backwards through all arrays, each with the sum of its first and its last value."""
+    factors: dict[str, set[int | None]] = {}
+    sums: dict[str, set[Poly]] = {}
+    for op in ops:
+        polys = [p for e in (op.target, *op.reads) if not e.base.startswith(CELL) for p in e.subscripts]
+        for counter in op.loops:
+            found = {p.coefficient(counter).constant for p in polys if counter in p.symbols}
+            factors.setdefault(counter, set()).update(found)
+    back = {c for c, some in factors.items() if some and all(f is not None and f < 0 for f in some)}
+    for op in ops:
+        if back & set(op.loops):
+            box = box_of(op, polyhedra)
+            for counter in back & set(op.loops):
+                sums.setdefault(counter, set()).add(box.low[counter] + box.high[counter])
+    return {c: next(iter(some)) for c, some in sums.items() if len(some) == 1}
+
+
+def forward(op: Operation, back: Mapping[str, Poly], polyhedra: Polyhedra) -> Operation:
+    """The operation with these counters turned round; cells keep their subscripts, as all operations are turned."""
+    values = {c: total - Poly.of(c) for c, total in back.items() if c in op.loops}
+    if not values:
         return op
-    box = box_of(op, polyhedra)
-    values = {c: box.low[c] + box.high[c] - Poly.of(c) for c in back}
 
     def turned(domain: isl.Set, loops: Sequence[str]) -> isl.Set:
         forms = [polyhedra.text(values.get(c, Poly.of(c)), frozenset(loops)) for c in loops]
         return domain.apply(isl.Map(f"{polyhedra.header()}{{ [{', '.join(loops)}] -> [{', '.join(forms)}] }}"))
 
-    target = Element(op.target.base, tuple(p.substitute(values) for p in op.target.subscripts))
-    start, finish = (None if part is None else substituted_value(part, values) for part in (op.start, op.finish))
-    cover = None if op.start_domain is None else turned(op.start_domain, op.kept)
+    def moved(element: Element) -> Element:
+        return Element(element.base, tuple(p.substitute(values) for p in element.subscripts))
+
+    def restored(node: Expr) -> Expr | None:
+        is_cell = node.op == "read" and node.value.base.startswith(CELL)
+        return replace(node, value=moved(node.value)) if is_cell else None
+
+    def part(value: Expr) -> Expr:
+        return rebuilt(substituted_value(value, values), restored)
+
     return replace(
-        op, target=target, value=substituted_value(op.value, values), start=start, finish=finish,
-        domain=turned(op.domain, op.loops), start_domain=cover,
+        op, target=op.target if op.target.base.startswith(CELL) else moved(op.target), value=part(op.value),
+        start=None if op.start is None else part(op.start), finish=None if op.finish is None else part(op.finish),
+        domain=turned(op.domain, op.loops),
+        start_domain=None if op.start_domain is None else turned(op.start_domain, op.kept),
     )  # fmt: skip
 
 
@@ -166,7 +187,7 @@ def _poly(value: isl.PwAff, parameters: Mapping[str, Monomial]) -> Poly:
     for position in range(aff.dim(isl.dim_type.param)):
         factor = int(aff.get_coefficient_val(isl.dim_type.param, position).to_python())
         if factor:
-            total = total + Poly(((parameters[aff.get_dim_name(isl.dim_type.param, position)], factor),))
+            total = total + Poly(((parameters[str(aff.get_dim_name(isl.dim_type.param, position))], factor),))
     return total
 
 
@@ -185,7 +206,7 @@ def members(domain: isl.Set, box: Box, loops: Sequence[str]) -> Condition:
                     if factor and names is not None:
                         total = total + Poly.of(names[position]) * factor
                     elif factor:
-                        name = part.get_dim_name(isl.dim_type.param, position)
+                        name = str(part.get_dim_name(isl.dim_type.param, position))
                         total = total + Poly(((box.parameters[name], factor),))
             literals.append(equals_zero(total) if constraint.is_equality() else at_least_zero(total))
         ways.append(both(*literals))

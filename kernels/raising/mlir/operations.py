@@ -40,11 +40,10 @@ class Operations:
 
     def block(self, block: Block) -> Operation | None:
         """Write all operations but the last, which is returned."""
-        last = block.last_op
         for op in block.ops:
-            if not (op is last and op.name.endswith(_ENDS)):
+            if op.next_op is not None or not op.name.endswith(_ENDS):
                 self.run(op)
-        return last
+        return block.last_op
 
     def run(self, op: Operation) -> None:
         """Raises Abstained."""
