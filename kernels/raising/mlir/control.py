@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xdsl.ir import SSAValue
 
 from kernels.raising.mlir import affine
 from kernels.raising.mlir.buffers import kind_of
 from kernels.raising.mlir.code import Words
+from kernels.raising.mlir.operations import Operations
 from kernels.raising.reasons import Abstained, Reason
-
-if TYPE_CHECKING:
-    from kernels.raising.mlir.operations import Operations
 
 
 class _Control:

@@ -15,6 +15,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import MemRefType, ModuleOp, TensorType
 from xdsl.ir import Attribute, Operation, SSAValue
 
+from kernels.raising.mlir import control, structured, views
 from kernels.raising.mlir.buffers import Buffer, dense, kind_of, layout_of, shape_of
 from kernels.raising.mlir.code import Code, Locations, Words
 from kernels.raising.mlir.operations import Operations
@@ -78,6 +79,8 @@ class _Function:
         self._arguments: list[str] = []
         self._taken: set[str] = set()
         self._operations = Operations(self._code, lines, self._homes())
+        for room in (control, structured, views):
+            self._operations.handlers |= room.handlers(self._operations)
 
     def run(self) -> str:
         if len(self._op.body.blocks) != 1:

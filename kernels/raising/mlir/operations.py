@@ -9,7 +9,7 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import DenseArrayBase, DenseIntOrFPElementsAttr
 from xdsl.ir import Block, Operation, Region, SSAValue
 
-from kernels.raising.mlir import affine, control, structured, views
+from kernels.raising.mlir import affine
 from kernels.raising.mlir.buffers import Buffer, dense, kind_of, shape_of
 from kernels.raising.mlir.code import Code, Words
 from kernels.raising.mlir.scalars import number, scalar
@@ -24,9 +24,9 @@ _ENDS = (".yield", ".return", ".condition", ".reduce")
 
 
 class Operations:
-    """Writes operations. `values`: what SSA values are. `homes`: which result of the function a tensor may be made
-    in, by the pointers `outputs`. `made`: memory to give back.
-    `reassociated`: float operations whose order does not matter; `points`: the counters of linalg around."""
+    """Writes operations. `values`: what SSA values are. `handlers`: what writes an operation, by its name. `outputs`: the
+    pointers of results; `homes`: which of them a tensor may be made in. `made`: memory to give back. `reassociated`:
+    float operations whose order does not matter. `points`: the counters of linalg around."""
 
     def __init__(self, code: Code, lines: Mapping[Operation, int], homes: Mapping[SSAValue, int]) -> None:
         self.code = code
@@ -36,7 +36,7 @@ class Operations:
         self.reassociated: set[Operation] = set()
         self.points: list[Sequence[Words]] = []
         self._lines, self._homes = lines, homes
-        self._handlers: dict[str, Callable[[Any], None]] = {**_own(self), **control.handlers(self)}
+        self.handlers: dict[str, Callable[[Any], None]] = _own(self)
 
     def block(self, block: Block) -> Operation | None:
         """Write all operations but the last, which is returned."""
@@ -64,12 +64,9 @@ class Operations:
             if found is not None:
                 self.values[op.results[0]] = found
                 return
-        if op.name.startswith("linalg.") and op.name not in self._handlers:
-            structured.write(self, op)
-            return
-        if op.name not in self._handlers:
+        if op.name not in self.handlers:
             raise Abstained(Reason.OPERATOR, f"the operation {op.name}")
-        self._handlers[op.name](op)
+        self.handlers[op.name](op)
 
     # --- values
 
@@ -193,5 +190,5 @@ def _own(ops: Operations) -> dict[str, Callable[[Any], None]]:
 
     return {
         "memref.load": load, "memref.store": store, "tensor.extract": load, "affine.load": affine_load,
-        "affine.store": affine_store, "affine.apply": apply, "affine.min": least, **views.handlers(ops),
+        "affine.store": affine_store, "affine.apply": apply, "affine.min": least,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 from xdsl.context import Context
 from xdsl.dialects import affine, arith, builtin, func, linalg, math, memref, scf, tensor
 from xdsl.dialects.builtin import DenseArrayBase, IndexType, ModuleOp, i64
+from xdsl.dialects.linalg import ops as linalg_ops
 from xdsl.ir import Attribute, Block, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -122,7 +123,7 @@ def _body_of(
     block = Block(arg_types=types)
     used = list(block.args) if word == "reduce" else list(block.args[: len(ins)])
     made = kind.create(operands=used, result_types=[types[-1]], properties=attributes)
-    block.add_ops([made, linalg.YieldOp(made.results[0])])
+    block.add_ops([made, linalg_ops.YieldOp(made.results[0])])
     return Region(block)
 
 
@@ -163,7 +164,7 @@ def _dialects() -> list[Dialect]:
         irdl_op_definition(type(f"Linalg_{word}", (Structured,), {"name": f"linalg.{word}", "__module__": __name__}))
         for word in _NAMES
     ]
-    basic: list[type[Operation]] = [linalg.GenericOp, linalg.YieldOp, linalg.IndexOp]
+    basic: list[type[Operation]] = [linalg_ops.GenericOp, linalg_ops.YieldOp, linalg_ops.IndexOp]
     loops = [op for op in scf.Scf.operations if op.name != "scf.parallel"]
     return [
         builtin.Builtin, affine.Affine, arith.Arith, func.Func, math.Math, memref.MemRef, tensor.Tensor,
@@ -194,15 +195,18 @@ class _Parser(Parser):
 
 def read(text: str) -> tuple[ModuleOp, dict[Operation, int]]:
     """A verified module, and the line of each operation. Raises MalformedIr: one line, with line and column."""
-    parser = _Parser(text)
+    parser = None
     try:
+        parser = _Parser(text)
         module = parser.parse_module()
     except ParseError as error:
         raise MalformedIr(f"{_place(text, error.span.start)}: {_plain(error.msg)}") from error
     except RecursionError as error:
         raise MalformedIr("nested too deeply") from error
     except Exception as error:  # what the library says of a form that it does not expect is of any type
-        raise MalformedIr(f"{_place(text, parser.pos)}: {_plain(str(error) or type(error).__name__)}") from error
+        raise MalformedIr(
+            f"{_place(text, parser.pos if parser else 0)}: {_plain(str(error) or type(error).__name__)}"
+        ) from error
     for operation in module.walk():
         try:
             operation.verify(verify_nested_ops=False)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DenseArrayBase, DenseIntOrFPElementsAttr
-from xdsl.dialects.linalg import GenericOp, IndexOp
+from xdsl.dialects.linalg.ops import GenericOp, IndexOp
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
@@ -15,18 +15,21 @@ from kernels.raising.mlir import affine
 from kernels.raising.mlir.buffers import Buffer, kind_of, shape_of
 from kernels.raising.mlir.code import Words
 from kernels.raising.mlir.named import NAMED, Named, maps_of
+from kernels.raising.mlir.operations import Operations
 from kernels.raising.mlir.scalars import body
 from kernels.raising.reasons import Abstained, Reason
-
-if TYPE_CHECKING:
-    from kernels.raising.mlir.operations import Operations
 
 _Body = Callable[[Sequence[Words]], Sequence[Words]]
 """Results of the elements of all operands."""
 
 
-def write(ops: Operations, op: Operation) -> None:
-    """Raises Abstained, or MalformedIr where extents contradict each other."""
+def handlers(ops: Operations) -> dict[str, Callable[[Any], None]]:
+    """By the names of operations. They raise Abstained, or MalformedIr where extents contradict each other."""
+    words = ("index", "generic", "transpose", "broadcast", "reduce", "map", *NAMED)
+    return {f"linalg.{word}": lambda op: _write(ops, op) for word in words}
+
+
+def _write(ops: Operations, op: Operation) -> None:
     word = op.name.removeprefix("linalg.")
     if isinstance(op, IndexOp):
         ops.values[op.results[0]] = ops.points[-1][op.dim.value.data]
@@ -36,10 +39,8 @@ def write(ops: Operations, op: Operation) -> None:
         _nest(ops, op, list(op.inputs), list(op.outputs), maps, op.body, _inline(ops, op.body, reduced))
     elif word in NAMED:
         _named(ops, op, NAMED[word])
-    elif word in ("transpose", "broadcast", "reduce", "map"):
-        _shaped(ops, op, word)
     else:
-        raise Abstained(Reason.OPERATOR, f"the operation {op.name}")
+        _shaped(ops, op, word)
 
 
 def _named(ops: Operations, op: Any, named: Named) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xdsl.ir import Operation, SSAValue
 
 from kernels.raising.mlir.buffers import Buffer, dense, kind_of, shape_of
 from kernels.raising.mlir.code import Words
+from kernels.raising.mlir.operations import Operations
 from kernels.raising.reasons import Abstained, Reason
-
-if TYPE_CHECKING:
-    from kernels.raising.mlir.operations import Operations
 
 
 class _Views:
