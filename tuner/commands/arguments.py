@@ -71,7 +71,10 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
-    "scan": ((("file",), {"metavar": "FILE", "help": "a .c, .ll or .bc file"}),),
+    "scan": (
+        (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
+        (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
+    ),
     "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),

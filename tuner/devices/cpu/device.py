@@ -126,7 +126,9 @@ class Cpu:
 
 def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
     """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
-    names = [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] else [PRECISE]
+    names = (
+        [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"] else [PRECISE]
+    )
     return [
         EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
         for name in names
