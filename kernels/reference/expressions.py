@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 
 from kernels.reference.domain import Array, Domain, NeedSplit, NotAffine, Range, Unsupported, bounds
-from kernels.reference.dtypes import is_float, rounded, storage_dtype
+from kernels.reference.dtypes import bits_as, is_float, rounded, storage_dtype
 
 
 def _erf(x: Array) -> Array:
@@ -137,6 +137,8 @@ class Scope:
         if name == "if_then_else":
             guarded = self.guard()
             return np.where(self.value(args[0]), guarded.value(args[1]), guarded.value(args[2]))
+        if name == "reinterpret":
+            return bits_as(self.value(args[0]), dtype_of(args[0]), dtype_of(expr))
         if name not in _CALLS:
             raise Unsupported(f"call of {name or expr.op}")
         return np.asarray(_CALLS[name](*map(self.value, args))).astype(storage_dtype(dtype_of(expr)), copy=False)

@@ -17,10 +17,11 @@ from tvm import relax, te
 from tvm.ir import Call
 from tvm.target import Target
 
+from kernels.dots import Dot, offered
 from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
 from tuner.graph.merging import Merged, merged_products, scaling
-from tuner.graph.panels import Tiling, constant_product, product
+from tuner.graph.panels import Tiling, column_sums, constant_dot_product, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scores import scores
 from tuner.graph.views import View, on_base, reader
@@ -31,7 +32,7 @@ _ELEMENT_WISE = {
     "relax.greater_equal", "relax.not_equal", "relax.logical_and", "relax.logical_or", "relax.logical_not",
     "relax.isnan", "relax.nn.relu", "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.sigmoid",
     "relax.tanh", "relax.exp", "relax.erf", "relax.sqrt", "relax.rsqrt", "relax.square", "relax.negative",
-    "relax.abs", "relax.log",
+    "relax.abs", "relax.log", "relax.astype", "relax.round", "relax.clip", "relax.floor", "relax.nn.leakyrelu",
 }  # fmt: skip
 _RESHAPES = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
 
@@ -51,7 +52,7 @@ def read_in_place(
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
     if "panels" not in rules_of(target) or not any(op_name(call) == "relax.matmul" for call in calls):
         return module, {}
-    products = Products(module, vector_lanes(target), whole_tiles)
+    products = Products(module, vector_lanes(target), whole_tiles, offered(target))
     return products.run(), products.origins
 
 
@@ -100,10 +101,13 @@ class _Padded:
 class Products(Rewriter):
     """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
 
-    def __init__(self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False) -> None:
+    def __init__(
+        self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False, dots: Sequence[Dot] = ()
+    ) -> None:
         super().__init__(module)
         self.lanes = lanes
         self.whole_tiles = whole_tiles
+        self.dots = dots
         self.origins: dict[str, dict[str, Any]] = {}
         self._merged: Mapping[Any, Merged] = merged_products(module["main"], lanes)
         self._wide: dict[int, Any] = {}
@@ -218,9 +222,9 @@ class Products(Rewriter):
     # --- products -----------------------------------------------------------------------------
 
     def _product(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
-        """A product of float32 as a view; None where it stays as it is."""
+        """A product of float32, or one that the CPU has instructions for, as a view; None where it stays as it is."""
         if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
-            return None
+            return self._dot_product(call, args)
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
         if 0 in (*left, *right):
             return None
@@ -264,6 +268,28 @@ class Products(Rewriter):
         rows = int(np.prod(shape[:-1]))
         data = self.materialize(self._reshaped(self._view(left), (rows, depth)))
         return View.of(self._emit_constant(data, weight.reshape(depth, columns)), (rows, columns)).reshaped(shape)
+
+    def _dot_product(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A product of bfloat16, or of bytes, with a constant, for the CPU's instructions; None without them."""
+        left, right, result = (str(t.ty.dtype) for t in (*call.args, call))
+        unsigned = "uint8" if left == "int8" else left
+        dot = next((d for d in self.dots if (d.left, d.right, d.result) == (unsigned, right, result)), None)
+        weight, shape = array_of(args[1]), shape_of(call)
+        if dot is None or weight is None or min(len(shape), weight.ndim) < 2 or 0 in (*shape, *weight.shape):
+            return None
+        depth, columns = weight.shape[-2:]
+        if weight.size != depth * columns or columns < dot.lanes:
+            return None
+        rows = math.prod(shape[:-1])
+        data = self.materialize(self._reshaped(self._view(args[0]), (rows, depth)))
+        weight = weight.reshape(depth, columns)
+        tiling = Tiling.of(rows, columns, dot.lanes)
+        operands = [data, constant_of(tiling.pack(weight, dot.steps))]
+        if left != unsigned:
+            operands.append(constant_of(column_sums(weight)))
+        origin = {"op": "matmul", "a": [rows, depth], "b": [depth, columns], "flops": 2.0 * rows * depth * columns}
+        made = self._kernel(constant_dot_product(rows, columns, tiling, dot), *operands, origin=origin)
+        return View.of(made, (rows, columns)).reshaped(shape)
 
     def _emit_constant(self, data: Any, weight: Any) -> Any:
         (rows, depth), columns = shape_of(data), weight.shape[1]
@@ -369,7 +395,7 @@ class Products(Rewriter):
         view = self._settled(view)
         if not view.is_whole:
             return None
-        operands = [self._operand(a, view) for a in args]
+        operands = [self._operand(a, view) if _is_tensor(a) else a for a in args]
         if any(o is None for o in operands):
             return None
         return View(self.emit(Call(call.op, operands, call.attrs)), view.whole, view.shape, view.strides)
@@ -407,6 +433,11 @@ class Products(Rewriter):
                 view.base, scale, shift, [-1], float(attrs.epsilon), attrs.center, attrs.scale
             )
         return View(self.emit(result), view.whole, view.shape, view.strides)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether an argument is no plain number, e.g. the bounds of a clip."""
+    return isinstance(value, (View, _Padded)) or isinstance(value.ty, relax.TensorType)
 
 
 def _kept(index: Any, extent: int, more: int) -> Any:

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 
+from kernels.dots import imported
 from tuner.devices.build_service import Compiled, Scheduled
 from tuner.errors import InfrastructureError
 from tuner.protocols import BuildFailure
@@ -24,7 +25,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     from tvm.target import Target
 
     passes, entry = scheduled.candidate.passes, scheduled.entry
-    function = passes.on_function(scheduled.schedule.mod["main"]).with_attr("global_symbol", entry)
+    function = imported(passes.on_function(scheduled.schedule.mod["main"])).with_attr("global_symbol", entry)
     target = Target(passes.target_options(scheduled.target))
     # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
     # called only by this program and by the model's own code, which checks what it is given.
