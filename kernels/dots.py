@@ -129,7 +129,7 @@ def _narrow(factor: Any) -> Any:
     if getattr(getattr(factor, "op", None), "name", "") != "tirx.reinterpret":
         return None
     shifted = factor.args[0]
-    cast = shifted.args[0] if getattr(getattr(shifted, "op", None), "name", "") == "tirx.shift_left" else None
+    cast = shifted.a if isinstance(shifted, tirx.LShift) else None
     return cast.value if isinstance(cast, tirx.Cast) and str(cast.value.ty.dtype) == BITS else None
 
 

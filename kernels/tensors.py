@@ -57,6 +57,11 @@ def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[A
     return arrays
 
 
+def storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array in a dtype that numpy's files know: bfloat16, which they do not, as float32."""
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
+
+
 def poison(spec: TensorSpec) -> np.ndarray[Any, Any]:
     """An output buffer before it is written."""
     return np.full(spec.shape, poison_value(np.dtype(spec.dtype)), dtype=spec.dtype)

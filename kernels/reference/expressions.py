@@ -59,11 +59,12 @@ def _children(expr: Any) -> list[Any]:
     return [] if leaf else [getattr(expr, name) for name in names if hasattr(expr, name)]
 
 
-def subexpressions(expr: Any) -> Iterator[Any]:
-    """An expression and everything it is made of."""
+def subexpressions(expr: Any, into_loads: bool = True) -> Iterator[Any]:
+    """An expression and everything it is made of, with the indices of loads or without."""
     yield expr
-    for child in _children(expr):
-        yield from subexpressions(child)
+    if into_loads or not isinstance(expr, tvm.ir.TensorLoad):
+        for child in _children(expr):
+            yield from subexpressions(child, into_loads)
 
 
 def loads_from(expr: Any, buffers: Sequence[Any]) -> bool:
