@@ -20,7 +20,6 @@ from tvm import tirx
 from tvm.target import Target
 from tvm.tirx import IterVar
 
-
 BITS = "uint16"
 """The dtype of the bits of a bfloat16."""
 
@@ -93,6 +92,7 @@ DOTS: tuple[Dot, ...] = (
     _bytes(256, frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"})),
 )
 """Every instruction, for each kind of operand the widest first."""
+
 
 def offered(target: Target) -> tuple[Dot, ...]:
     """The instructions that a target has, for each kind of operand the widest first."""

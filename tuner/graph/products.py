@@ -101,9 +101,7 @@ class _Padded:
 class Products(Rewriter):
     """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
 
-    def __init__(
-        self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False, dots: Sequence[Dot] = ()
-    ) -> None:
+    def __init__(self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False, dots: Sequence[Dot] = ()) -> None:
         super().__init__(module)
         self.lanes = lanes
         self.whole_tiles = whole_tiles
