@@ -42,7 +42,10 @@ def rounded(value: Array, dtype: str) -> Array:
 
 
 def bits_as(value: Array, source: str, result: str) -> Array:
-    """The bits of values of one dtype as values of another that is as wide, in its storage dtype. Raises Unsupported."""
+    """The bits of values of one dtype as values of another of the same width, in its storage dtype.
+
+    Raises Unsupported.
+    """
     if source == "bfloat16":
         bits = (rounded(value, source).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     else:

@@ -125,7 +125,7 @@ def compare(actual: Array, expected: Array, dtype: str, k: int, slack: float = 0
     """(right, greatest absolute error, greatest relative error, why not).
 
     The relative error is against max(|expected|, scale), the scale being the rms of `expected` without outliers.
-    `dtype` is that of the arithmetic, see `working_dtype`, `k` the `reduction_length`, and `slack` what `rounding` adds.
+    `dtype` is that of the arithmetic, see `working_dtype`, `k` the `reduction_length`, `slack` what `rounding` adds.
     Where `expected` holds integers they must be equal, whatever the dtype, but for the slack, which at most a share of
     APART of them may need. NaN is right only where NaN is expected, and infinity only where
     the same infinity is, or a number that `dtype` cannot hold.

@@ -49,8 +49,8 @@ def generate(
     not concern this program.
     """
     own = list(own_traces(workload, target))
-    # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own, and know nothing
-    # of operands that stand as dot-product instructions read them.
+    # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own, and know
+    # nothing of operands that stand as dot-product instructions read them.
     alone = (*winograd.RULES, *dots.RULES, "attention")
     sketches = [] if any(rule in alone for rule, _ in own) else _tvm_sketches(workload, target, tf32)
     for rule, trace in own:
