@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.target import Target
 from tvm.tirx import IterVar
+
+from kernels.lowering import nodes
+
+MARK = "dot"
+"""The annotation, on a block of a sketch, that names the instruction for its two innermost loops (see `dot_of`), and on
+the first loop of its reduction that it is this."""
 
 BITS = "uint16"
 """The dtype of the bits of a bfloat16."""
@@ -236,10 +241,20 @@ def intrinsic(name: str) -> str:
 
 def used(function: tirx.PrimFunc) -> tuple[Dot, ...]:
     """The instructions whose functions a scheduled program calls."""
-    calls: list[Any] = []
-    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, calls.append))
-    symbols = {_called(call) for call in calls}
+    symbols = {_called(call) for call in nodes(function.body, tvm.ir.Call)}
     return tuple(dot for dot in DOTS if dot.symbol in symbols)
+
+
+def executed(statement: Any) -> int:
+    """How many of the instructions a statement of a scheduled program executes."""
+    if isinstance(statement, tirx.For):
+        return int(statement.extent) * executed(statement.body)
+    if isinstance(statement, tirx.SeqStmt):
+        return sum(map(executed, statement.seq))
+    if isinstance(statement, tvm.s_tir.SBlockRealize):
+        return executed(statement.block.body)
+    symbols = {dot.symbol for dot in DOTS}
+    return sum(_called(call) in symbols for call in nodes(statement, tvm.ir.Call))
 
 
 def imported(function: tirx.PrimFunc) -> tirx.PrimFunc:

@@ -13,8 +13,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
-from kernels.dots import Dot, dot_of, parsed
-from kernels.passes.tensorize import MARK
+from kernels.dots import MARK, Dot, dot_of, parsed
 from kernels.space.data import Candidate, Sketch
 from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest

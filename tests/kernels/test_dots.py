@@ -145,10 +145,10 @@ def test_candidates_are_right_with_the_instruction_and_without(
     rng = np.random.default_rng(0)
     drawn = [space.sample(rng) for _ in range(3)]
     initial = space.initial_candidates(2)
-    plain = Candidate(initial[0].sketch, initial[0].decisions, initial[0].passes.replace(Tensorize(False)))
+    plain = Candidate(initial[0].sketch, initial[0].decisions, initial[0].passes.replace(Tensorize()))
     applier = TraceApplier(workload, space, with_dots())
     for candidate in [*initial, plain, *drawn]:
-        function = candidate.passes.on_function(applier.apply(candidate).mod["main"])
+        function = candidate.passes.applied(applier.apply(candidate).mod["main"], with_dots()).function
         on = Tensorize(True) in candidate.passes.settings
         assert [dot.name for dot in used(function)] == ([name] if on else [])
         _check(workload, function, candidate)
@@ -163,10 +163,8 @@ def _check(workload: Workload, function: tirx.PrimFunc, candidate: Candidate) ->
     [spec] = workload.outputs
     out = tvm.runtime.tensor(np.zeros(spec.shape, spec.dtype))
     library["main"](*[tvm.runtime.tensor(a) for a in inputs], out)
-    slack = rounding(program)[0]
-    ok, _, _, reason = Expectation(expected, working_dtype(program), reduction_length(program), slack).check(
-        out.numpy()
-    )
+    length, slack = reduction_length(program), rounding(program)[0]
+    ok, _, _, reason = Expectation(expected, working_dtype(program), length, slack).check(out.numpy())
     assert ok, f"{candidate.to_text()}: {reason}"
 
 

@@ -170,7 +170,7 @@ def _candidates(workload: Workload) -> None:
     slack = rounding(program)[0]
     expectation = Expectation(expected, working_dtype(program), reduction_length(program), slack)
     for candidate in [space.initial_candidates(1)[0], *(space.sample(rng, vary_passes=0.0) for _ in range(2))]:
-        function = imported(candidate.passes.on_function(applier.apply(candidate).mod["main"]))
+        function = imported(candidate.passes.applied(applier.apply(candidate).mod["main"], with_dots()).function)
         library = tvm.compile(tvm.IRModule({"main": function}), target=with_dots())
         [spec] = workload.outputs
         out = tvm.runtime.tensor(np.zeros(spec.shape, spec.dtype))
