@@ -246,9 +246,10 @@ def used(function: tirx.PrimFunc) -> tuple[Dot, ...]:
 
 
 def executed(statement: Any) -> int:
-    """How many of the instructions a statement of a scheduled program executes."""
+    """How many of the instructions a statement of a scheduled program executes; loops around them have fixed extents."""
     if isinstance(statement, tirx.For):
-        return int(statement.extent) * executed(statement.body)
+        inside = executed(statement.body)
+        return inside and int(statement.extent) * inside
     if isinstance(statement, tirx.SeqStmt):
         return sum(map(executed, statement.seq))
     if isinstance(statement, tvm.s_tir.SBlockRealize):

@@ -54,7 +54,8 @@ def _program(applied: Applied, target: Target, lines: str) -> str:
 
 
 def _lowered(applied: Applied, target: Target, lines: str) -> str:
-    return _script(lowered(applied.function, target, applied.passes.context_options()))
+    with tvm.transform.PassContext(opt_level=3, config=applied.passes.context_options()):
+        return _script(lowered(applied.function, target)["main"])
 
 
 _OF_TVM = ".text.tvm.fp16.conv"

@@ -46,7 +46,7 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "islpy": ("kernels/raising/polyhedra.py",),
+    "islpy": ("kernels/nests/dependences.py", "kernels/raising/polyhedra.py"),
     "jinja2": ("tuner/report/", "tuner/site/"),
     "llvmlite": ("kernels/raising/ir.py",),
     "matplotlib": ("tuner/report/",),

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
+from kernels.passes.balance import Balance
 from kernels.passes.base import Pass, Place
+from kernels.passes.bounds import Bounds
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
+from kernels.passes.fuse import Fuse
+from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
@@ -47,6 +52,10 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Fuse,
+        Bounds,
+        Lanes,
+        Balance,
         Tensorize,
     )
 }
@@ -141,3 +150,9 @@ class Applied:
     function: tirx.PrimFunc
     passes: PassConfig
     refused: Mapping[str, str]
+
+    def counters(self, target: Target) -> dict[str, dict[str, float]]:
+        """What each pass counts of the function, by the pass's name; passes that count nothing are left out."""
+        with tvm.transform.PassContext(opt_level=3, config=self.passes.context_options()):
+            counted = {s.name: dict(s.counters(self.function, target)) for s in self.passes.settings}
+        return {name: values for name, values in counted.items() if values}

@@ -52,6 +52,8 @@ def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candi
         return _panels(sketch, vector_lanes)
     if sketch.rule == "rows":
         return _rows(sketch, vector_lanes)
+    if sketch.rule == "loops":  # passes decide everything
+        return iter([(-2.0, Candidate(sketch.number))])
     return _tiled(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat(sketch)
 
 

@@ -49,10 +49,13 @@ def generate(
     not concern this program.
     """
     own = list(own_traces(workload, target))
-    # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own, and know
-    # nothing of operands that stand as dot-product instructions read them.
+    # Nothing else is as fast for operands that stand as dot-product instructions read them.
+    own = [pair for pair in own if pair[0] in dots.RULES] or own
+    # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
     alone = (*winograd.RULES, *dots.RULES, "attention")
-    sketches = [] if any(rule in alone for rule, _ in own) else _tvm_sketches(workload, target, tf32)
+    empty = any(0 in spec.shape for spec in workload.args)  # nothing to tile, which TVM's rules take for an error
+    without = empty or any(rule in alone for rule, _ in own)
+    sketches = [] if without else _tvm_sketches(workload, target, tf32)
     for rule, trace in own:
         sketches.append(sketch_of(len(sketches), trace, target, rule))
     if not sketches:  # no rule applies: the identity schedule is still a space, of the passes alone

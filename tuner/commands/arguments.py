@@ -101,7 +101,8 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
             {
                 "metavar": "WHAT",
                 "nargs": "*",
-                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL COMMIT, export FILE, import FILE",
+                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL|all COMMIT|A..B ..., export FILE, "
+                "import FILE",
             },
         ),
         (("--why",), {"metavar": "TEXT", "help": "with accept: why the change is right"}),

@@ -49,7 +49,8 @@ class DotConvolution:
     def correction(self, weight: Array) -> Array:
         """What adding 128 to the data adds to each channel, int32 [O/out, out]."""
         sums = weight.astype(np.int32).sum(axis=(1, 2, 3), dtype=np.int32)
-        return 128 * sums.reshape(-1, self.out_block)
+        added: Array = 128 * sums.reshape(-1, self.out_block)
+        return added
 
     @property
     def flops(self) -> float:

@@ -130,7 +130,8 @@ def constant_dot_product(rows: int, columns: int, tiling: Tiling, dot: Dot) -> C
 
 def column_sums(weight: Array) -> Array:
     """What adding 128 to the left operand of a product with [K, N] adds to each column, int32 [N]."""
-    return 128 * weight.astype(np.int32).sum(axis=0, dtype=np.int32)
+    added: Array = 128 * weight.astype(np.int32).sum(axis=0, dtype=np.int32)
+    return added
 
 
 def _aligned(left: Any, depth: int, dot: Dot) -> Any:

@@ -18,6 +18,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     import tvm
     from tvm.target import Target
 
+    from kernels.access import counters
     from kernels.cubin import CompileFailed, MissingCompiler, compile_cubin
     from kernels.default_gpu import default_schedule
     from kernels.emit_gpu import EmitFailed, emit
@@ -36,5 +37,10 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         # Of a compiler's errors the first is the cause; TVM's messages end with it.
         return BuildFailure(Status.BUILD_FAILED, lines[0 if isinstance(error, CompileFailed) else -1][:300])
-    resources = {"plan": program.plan.to_json(), "kernels": cubin.launch_usage(program.plan), **cubin.resources()}
+    resources = {
+        "plan": program.plan.to_json(),
+        "access": counters(module, target),
+        "kernels": cubin.launch_usage(program.plan),
+        **cubin.resources(),
+    }
     return Compiled(cubin.path, cubin.sha256, resources)

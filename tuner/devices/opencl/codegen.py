@@ -26,6 +26,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     import tvm
     from tvm.target import Target
 
+    from kernels.access import counters
     from kernels.default_gpu import default_schedule
     from kernels.emit_gpu import EmitFailed
     from kernels.opencl import emit_opencl
@@ -40,7 +41,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     except (EmitFailed, RuntimeError, ValueError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         return BuildFailure(Status.BUILD_FAILED, lines[-1][:300])
-    resources = {"plan": program.plan.to_json()}
+    resources = {"plan": program.plan.to_json(), "access": counters(module, target)}
     os.environ.update(child_env(1, scheduled.folder))
     gpu = _device(str(scheduled.target.get("model", "")))
     if gpu is not None:
