@@ -114,7 +114,7 @@ def widened(value: Any, result: str) -> Any:
     """
     value = tirx.convert(value)
     if str(value.ty.dtype) != BITS:
-        return value.astype(result)
+        return value if str(value.ty.dtype) == result else value.astype(result)
     return tirx.reinterpret("float32", tirx.shift_left(value.astype("uint32"), tirx.const(16, "uint32")))
 
 
@@ -155,7 +155,7 @@ def multiplied(block: Any) -> tuple[str, str, int] | None:
     if len(loads) != 2 or not all(isinstance(load, tvm.ir.TensorLoad) for load in loads):
         return None
     left, right = loads
-    if len(right.indices) < 2 or not left.indices[-1].same_as(step):
+    if len(right.indices) < 2 or not _side_by_side(left, step):
         return None
     column, side = right.indices[-2:]
     if not isinstance(side, tirx.FloorMod) or not side.a.same_as(step):
@@ -163,6 +163,20 @@ def multiplied(block: Any) -> tuple[str, str, int] | None:
     if not (column.same_as(lane) or (isinstance(column, tirx.FloorMod) and column.a.same_as(lane))):
         return None
     return str(left.source.dtype), str(right.source.dtype), int(side.b)
+
+
+def _side_by_side(load: Any, step: Any) -> bool:
+    """Whether what a load reads for consecutive values of a variable lies side by side."""
+    *others, last = load.indices
+    if any(_uses(index, step) for index in others):
+        return False
+    terms = (last.a, last.b) if isinstance(last, tirx.Add) else (last,)
+    moving = [term for term in terms if _uses(term, step)]
+    return len(moving) == 1 and bool(moving[0].same_as(step))
+
+
+def _uses(expr: Any, variable: Any) -> bool:
+    return any(node.same_as(variable) for node in nodes(expr, tirx.Var))
 
 
 def dot_of(block: Any, dots: Sequence[Dot]) -> str | None:
@@ -176,15 +190,16 @@ def dot_of(block: Any, dots: Sequence[Dot]) -> str | None:
     left, right, steps = found
     lanes = [int(v.dom.extent) for v in block.iter_vars if int(v.iter_type) == IterVar.DataPar][-1]
     for dot in dots:
-        if (dot.right, dot.steps) == (right, steps) and lanes % dot.lanes == 0 and left in (dot.left, dot.copied):
-            return f"{dot.symbol}.{left}"
+        reads = left in (dot.left, dot.copied) and right in (dot.right, BITS if dot.right == "bfloat16" else dot.right)
+        if reads and dot.steps == steps and lanes % dot.lanes == 0:
+            return f"{dot.symbol}.{left}.{right}"
     return None
 
 
-def parsed(name: str) -> tuple[Dot, str]:
-    """The instruction that a name of `dot_of` stands for, and the dtype in which it reads its left operand."""
-    symbol, _, left = name.partition(".")
-    return next(dot for dot in DOTS if dot.symbol == symbol), left
+def parsed(name: str) -> tuple[Dot, str, str]:
+    """The instruction that a name of `dot_of` stands for, and the dtypes in which it reads its operands."""
+    symbol, left, right = name.split(".")
+    return next(dot for dot in DOTS if dot.symbol == symbol), left, right
 
 
 _DESCRIBED = """
@@ -201,7 +216,7 @@ def main(
             for i in T.serial(0, {lanes}):
                 with T.sblock("update"):
                     vi, vk = T.axis.remap("SR", [i, k])
-                    c[vi] = c[vi] + {factor} * T.cast(b[vi, vk], "{result}")
+                    c[vi] = c[vi] + {factors}
 """
 
 _IMPLEMENTED = """
@@ -230,10 +245,14 @@ def intrinsic(name: str) -> str:
     from tvm.script import from_source
 
     if TensorIntrin.get(name, allow_missing=True) is None:
-        dot, left = parsed(name)
-        bits = 'T.reinterpret("float32", T.shift_left(T.cast(a[vk], "uint32"), T.uint32(16)))'
-        factor = bits if left == BITS else f'T.cast(a[vk], "{dot.result}")'
-        parts = {**dot.__dict__, "symbol": dot.symbol, "span": dot.lanes * dot.steps, "left": left, "factor": factor}
+        dot, left, right = parsed(name)
+        bits = 'T.reinterpret("float32", T.shift_left(T.cast({}, "uint32"), T.uint32(16)))'
+        factors = " * ".join(
+            bits.format(load) if dtype == BITS else f'T.cast({load}, "{dot.result}")'
+            for load, dtype in (("a[vk]", left), ("b[vi, vk]", right))
+        )
+        parts = {**dot.__dict__, "symbol": dot.symbol, "span": dot.lanes * dot.steps}
+        parts |= {"left": left, "right": right, "factors": factors}
         described, implemented = (from_source(text.format(**parts)) for text in (_DESCRIBED, _IMPLEMENTED))
         TensorIntrin.register(name, described, implemented)
     return name

@@ -182,5 +182,5 @@ def marked(schedule: Schedule) -> None:
     _, lanes, k = schedule.get_loops(block)
     reduction, steps = schedule.split(k, [None, 2])
     schedule.reorder(reduction, steps, lanes)
-    schedule.annotate(block, MARK, "dot_vdpbf16ps_512.bfloat16")
+    schedule.annotate(block, MARK, "dot_vdpbf16ps_512.bfloat16.bfloat16")
     schedule.annotate(reduction, MARK, 1)

@@ -38,7 +38,7 @@ def schedule_dot_panels(schedule: Schedule, dots: Sequence[Dot]) -> bool:
     if found is None:
         return False
     before, product, following, instruction = found
-    dot, _ = parsed(instruction)
+    dot, *_ = parsed(instruction)
     loops = schedule.get_loops(product)
     if _reduced(schedule.get(product)) != 1 or len(loops) < 3:
         return False
@@ -74,7 +74,7 @@ def schedule_dot_convolution(schedule: Schedule, dots: Sequence[Dot]) -> bool:
     if found is None:
         return False
     before, product, following, instruction = found
-    dot, _ = parsed(instruction)
+    dot, *_ = parsed(instruction)
     loops = schedule.get_loops(product)
     if _reduced(schedule.get(product)) != 4 or len(loops) != 9:
         return False

@@ -79,7 +79,7 @@ def test_features_that_a_hypervisor_hides_are_not_used() -> None:
 def test_a_product_is_found_and_becomes_the_instruction(dot: Dot) -> None:
     workload = product(dot, 4, 4 * dot.steps, 2 * dot.lanes)
     assert multiplied(_anchor(workload)) == (dot.left, dot.right, dot.steps)
-    assert dot_of(_anchor(workload), [dot]) == f"{dot.symbol}.{dot.left}"
+    assert dot_of(_anchor(workload), [dot]) == f"{dot.symbol}.{dot.left}.{dot.right}"
     function = _scheduled(workload, with_dots(), [dot])
     assert [d.name for d in used(function)] == [dot.name]
     text = _assembly(function, WITH_DOTS)

@@ -154,27 +154,35 @@ def product(
     readers: tuple[Reader, Reader],
     tiling: Tiling,
     order: Sequence[int],
+    dot: Dot | None = None,
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
     Readers read the operands, wherever their elements are. The first stage makes panels of the right one. The operands
-    have M, K and N `inside`: what is beyond is a copy of the last row or column.
+    have M, K and N `inside`: what is beyond is a copy of the last row or column. Operands of bfloat16 are multiplied by
+    `dot`, or widened.
     """
-    depth, width = extents[1], tiling.width
+    depth, width, steps = extents[1], tiling.width, dot.steps if dot else 1
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
-            *outer, number, k, lane = at
-            row = _clamped(k, inside[1], depth)
-            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            *outer, number, k, lane, side = at if dot else (*at, 0)
+            row = _clamped(k * steps + side, inside[1], depth)
+            value = readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            return copied(value, dot) if dot else widened(value, "float32")
 
-        panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
+        shape = (*batch, tiling.columns // width, depth // steps, width)
+        panels = te.compute((*shape, steps) if dot else shape, panel, "panels")
 
         def row(at: Any) -> Any:
             *outer, i, k = at
-            return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
+            return widened(readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k)), "float32")
 
-        return _product(row, lambda at: panels[at], batch, extents, tiling, order)
+        def column(at: Any) -> Any:
+            *outer, number, k, lane = at
+            return widened(panels[(*outer, number, k // steps, lane, k % steps)], "float32") if dot else panels[at]
+
+        return _product(row, column, batch, extents, tiling, order)
 
     return compute
 

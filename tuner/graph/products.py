@@ -68,7 +68,8 @@ def attention_scores(module: tvm.IRModule, target: Target) -> int:
 class _Pending:
     """A product that is emitted when its layout is known. `order` is that of its axes once it has been.
 
-    `rows` are those to compute, where they are given.
+    `rows` are those to compute, where they are given, `dot` the instruction that computes it, if any, and `cast` the dtype that
+    it is cast to.
     """
 
     left: View
@@ -76,6 +77,8 @@ class _Pending:
     batch: tuple[int, ...]
     extents: tuple[int, int, int]
     rows: int | None = None
+    dot: Dot | None = None
+    cast: str | None = None
     emitted: Any = None
     order: tuple[int, ...] = ()
 
@@ -122,7 +125,8 @@ class Products(Rewriter):
         elif any(isinstance(a, _Padded) for a in args):
             result = self._on_padded(name, call, args)
         elif name in _ELEMENT_WISE:
-            result = self._scaled(call, args) or self._element_wise(call, args, shape_of(call))
+            result = self._scaled(call, args) or self._cast(call, args)
+            result = result or self._element_wise(call, args, shape_of(call))
         elif name in ("relax.nn.softmax", "relax.nn.layer_norm"):
             result = self._along_rows(name, call, args)
         elif args and array_of(args[0]) is None:
@@ -174,6 +178,8 @@ class Products(Rewriter):
         if pending.emitted is None:
             pending.order = view.order() or natural
             pending.emitted = self._emit_product(pending)
+            if pending.cast:
+                pending.emitted = self.emit(relax.op.astype(pending.emitted, pending.cast))
         shape = [pending.shape[a] for a in pending.order]
         if view.factor == 1 and pending.order == view.order():
             return self._reshaped(View.of(pending.emitted, shape), view.shape)
@@ -221,12 +227,13 @@ class Products(Rewriter):
 
     def _product(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         """A product of float32, or one that the CPU has instructions for, as a view; None where it stays as it is."""
-        if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
+        dtypes = tuple(str(t.ty.dtype) for t in (*call.args, call))
+        weight, narrow = array_of(args[1]), set(dtypes) != {"float32"}
+        if narrow and (weight is not None or dtypes != ("bfloat16", "bfloat16", "float32")):
             return self._dot_product(call, args)
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
         if 0 in (*left, *right):
             return None
-        weight = array_of(args[1])
         if weight is not None:
             return self._by_constant(args[0], weight, shape_of(call)) if weight.size == np.prod(right[-2:]) else None
         shape = shape_of(call)
@@ -245,7 +252,10 @@ class Products(Rewriter):
         operands = [
             self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
-        pending = _Pending(operands[0], operands[1], batch, (rows, operands[0].shape[-1], columns), computed)
+        extents = (rows, operands[0].shape[-1], columns)
+        pending = _Pending(
+            operands[0], operands[1], batch, extents, computed, self._dot_of(operands[0]) if narrow else None
+        )
         whole = View.of(pending, pending.shape)
         factor = operands[0].factor * operands[1].factor
         if factor != 1:
@@ -289,6 +299,14 @@ class Products(Rewriter):
         made = self._kernel(constant_dot_product(rows, columns, tiling, dot), *operands, origin=origin)
         return View.of(made, (rows, columns)).reshaped(shape)
 
+    def _dot_of(self, left: View) -> Dot | None:
+        """The instruction for a product of bfloat16 whose right operand is no constant: it reads steps that lie side by
+        side in the left one."""
+        dot = next((d for d in self.dots if d.left == "bfloat16"), None)
+        if dot is None or left.shape[-1] % dot.steps or left.strides[-1] != 1:
+            return None
+        return dot
+
     def _emit_constant(self, data: Any, weight: Any) -> Any:
         (rows, depth), columns = shape_of(data), weight.shape[1]
         tiling = Tiling.of(rows, columns, self.lanes)
@@ -307,7 +325,7 @@ class Products(Rewriter):
         readers = reader(indices[0]), reader(indices[1])
         tiling = Tiling.of(rows, columns, self.lanes, pending.rows)
         return self._kernel(
-            product(pending.batch, pending.extents, inside, readers, tiling, pending.order),
+            product(pending.batch, pending.extents, inside, readers, tiling, pending.order, pending.dot),
             pending.left.base,
             pending.right.base,
             origin={"op": "matmul", "a": [*pending.batch, rows, inside[1]], "b": [*pending.batch, *inside[1:]]},
@@ -384,6 +402,15 @@ class Products(Rewriter):
         if not factor or not isinstance(view, View) or view.is_whole or str(call.ty.dtype) != "float32":
             return None
         return replace(view, factor=view.factor * factor)
+
+    def _cast(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A cast of a product that is to be emitted yet, and read by nothing else, as a part of it."""
+        pending = args[0].base if isinstance(args[0], View) else None
+        if op_name(call) != "relax.astype" or not isinstance(pending, _Pending) or args[0].factor != 1:
+            return None
+        if pending.emitted is not None or pending.cast or self.uses[call.args[0]] != 1:
+            return None
+        return replace(args[0], base=replace(pending, cast=str(call.ty.dtype)))
 
     def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
         """The operator on the base of its first view; None where an operand does not fit it."""
