@@ -265,7 +265,7 @@ def used(function: tirx.PrimFunc) -> tuple[Dot, ...]:
 
 
 def executed(statement: Any) -> int:
-    """How many of the instructions a statement of a scheduled program executes; loops around them have fixed extents."""
+    """How many of the instructions a statement of a scheduled program executes, in loops of fixed extents."""
     if isinstance(statement, tirx.For):
         inside = executed(statement.body)
         return inside and int(statement.extent) * inside

@@ -68,8 +68,8 @@ def attention_scores(module: tvm.IRModule, target: Target) -> int:
 class _Pending:
     """A product that is emitted when its layout is known. `order` is that of its axes once it has been.
 
-    `rows` are those to compute, where they are given, `dot` the instruction that computes it, if any, and `cast` the dtype that
-    it is cast to.
+    `rows` are those to compute, where they are given, `dot` the instruction that computes it, if any, and `cast` the
+    dtype that it is cast to.
     """
 
     left: View

@@ -194,3 +194,54 @@ def test_candidates_of_a_convolution_are_right(case: tuple[Any, ...]) -> None:
     lowered = lower(clean(model), GraphConfig("NCHW16c"), with_dots())
     [workload] = [task.workload for task in lowered.tasks if "conv2d" in task.workload.name]
     _candidates(workload)
+
+
+@pytest.mark.parametrize("target", [WITH_DOTS, PLAIN], ids=["dots", "plain"])
+@pytest.mark.parametrize("attention", [False, True], ids=["three", "one"])
+def test_attention_in_bfloat16_reads_its_heads_in_place(target: dict[str, Any], attention: bool) -> None:
+    """Two products, a softmax between, and nothing that copies; with odd tokens, and scores padded to whole vectors."""
+    tokens, heads, width = 37, 3, 32
+    shape = (1, tokens, heads * width)
+    builder = relax.BlockBuilder()
+    params = [relax.Var(name, relax.TensorType(shape, "bfloat16")) for name in "qkv"]
+    emit, op = builder.emit, relax.op
+    with builder.function("main", params, attrs={"num_input": 3}):
+        with builder.dataflow():
+            q, k, v = (
+                emit(op.permute_dims(emit(op.reshape(x, (1, tokens, heads, width))), [0, 2, 1, 3])) for x in params
+            )
+            scores = emit(op.matmul(q, emit(op.permute_dims(k, [0, 1, 3, 2])), out_dtype="float32"))
+            scaled = emit(op.multiply(scores, relax.const(np.float32(width**-0.5))))
+            normalized = emit(op.astype(emit(op.nn.softmax(scaled, -1)), "bfloat16"))
+            mixed = emit(op.astype(emit(op.matmul(normalized, v, out_dtype="float32")), "bfloat16"))
+            result = builder.emit_output(op.reshape(emit(op.permute_dims(mixed, [0, 2, 1, 3])), shape))
+        builder.emit_func_output(result)
+    lowered = lower(clean(builder.finalize()), GraphConfig("NCHW16c", attention=attention), Target(target))
+    names = sorted(task.workload.name.partition("_")[0] for task in lowered.tasks)
+    assert names == ["matmul", "matmul", "softmax"]
+    inputs = seeded_inputs((TensorSpec(shape, "bfloat16"),) * 3, 2)
+    machine = relax.VirtualMachine(assemble(lowered, {}, Target(PLAIN)), tvm.cpu())
+    got = machine["main"](*map(tvm.runtime.tensor, inputs)).numpy().astype(np.float64)
+    q, k, v = (x.astype(np.float64).reshape(tokens, heads, width).transpose(1, 0, 2) for x in inputs)
+    weights = np.exp(q @ k.transpose(0, 2, 1) * width**-0.5)
+    wanted = (weights / weights.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(shape)
+    np.testing.assert_allclose(got, wanted, rtol=2**-6, atol=2**-6)
+
+
+@needs_dots
+def test_candidates_of_attention_in_bfloat16_are_right() -> None:
+    """One operand read in place from the middle of rows, the other made into panels by the kernel."""
+    left, right = (relax.Var(name, relax.TensorType((13, 96), "bfloat16")) for name in "ab")
+    builder = relax.BlockBuilder()
+    emit, op = builder.emit, relax.op
+    with builder.function("main", [left, right], attrs={"num_input": 2}):
+        with builder.dataflow():
+            a, b = (emit(op.permute_dims(emit(op.reshape(x, (13, 3, 32))), [1, 0, 2])) for x in (left, right))
+            tall = emit(op.reshape(emit(op.permute_dims(b, [0, 2, 1])), (3, 32, 13)))
+            wide = emit(op.concat([tall, tall], axis=2))
+            result = builder.emit_output(emit(op.matmul(a, wide, out_dtype="float32")))
+        builder.emit_func_output(result)
+    lowered = lower(clean(builder.finalize()), GraphConfig("NCHW16c"), with_dots())
+    [workload] = [task.workload for task in lowered.tasks if "matmul" in task.workload.name]
+    assert workload.inputs[0].shape == (13, 96), "the heads are read where they lie"
+    _candidates(workload)
