@@ -222,10 +222,17 @@ def _extents(tensor: Tensor) -> str:
 
 
 def _descriptor(tensor: Tensor, number: int) -> str:
-    dtype, rank = np.dtype(tensor.dtype), len(tensor.shape)
-    bits = 8 * dtype.itemsize
-    extents = f"extents{number}"
-    return f"{{NULL, {{1, 0}}, {rank}, {{{_CODES[dtype.kind]}, {bits}, 1}}, {extents}, {extents} + {rank}, 0}}"
+    rank, extents = len(tensor.shape), f"extents{number}"
+    code, bits = _type(tensor.dtype)
+    return f"{{NULL, {{1, 0}}, {rank}, {{{code}, {bits}, 1}}, {extents}, {extents} + {rank}, 0}}"
+
+
+def _type(name: str) -> tuple[int, int]:
+    """DLPack's code of a type, and its bits."""
+    if name == "bfloat16":  # numpy's own types do not have it
+        return 4, 16
+    dtype = np.dtype(name)
+    return _CODES[dtype.kind], 8 * dtype.itemsize
 
 
 def _place(tensor: Tensor, inputs: int) -> str:
