@@ -94,9 +94,12 @@ class Total:
 
 
 def along(values: Array, rank: int, axis: int) -> Array:
-    """One number, or numbers along an axis, in a shape that broadcasts over a tensor of that rank."""
+    """One number, or numbers along an axis, in a shape that broadcasts over a tensor of that rank.
+
+    One number is a tensor of one element: a scalar would be written into the kernel, and each layer had one of its own.
+    """
     if values.size == 1:
-        return values.reshape(())
+        return values.reshape(1)
     return values.reshape([-1 if a == axis % rank else 1 for a in range(rank)])
 
 
