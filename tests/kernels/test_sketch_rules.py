@@ -150,7 +150,7 @@ def test_what_a_sketch_rule_makes_is_right(make: Callable[[], Workload], rules: 
         initial = [c for c in space.initial_candidates(1000) if c.sketch == number]
         assert initial, "a sketch of our own has initial candidates"
         for candidate in [initial[0], *[c for c in drawn if c.sketch == number][:2]]:
-            function = candidate.passes.on_function(applier.apply(candidate).mod["main"])
+            function = candidate.passes.applied(applier.apply(candidate).mod["main"], llvm()).function
             library = tvm.compile(tvm.IRModule({"main": function}), target=llvm())
             arrays = [tvm.runtime.tensor(a) for a in inputs]
             out = tvm.runtime.tensor(np.full(workload.outputs[0].shape, np.nan, dtype=np.float32))

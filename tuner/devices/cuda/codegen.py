@@ -23,10 +23,11 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     from kernels.emit_gpu import EmitFailed, emit
 
     candidate, target = scheduled.candidate, Target(dict(scheduled.target))
-    passes = candidate.passes
     try:
         module = scheduled.schedule.mod
         module = default_schedule(module, target) if candidate.is_default else module
+        applied = candidate.passes.applied(module["main"], target)
+        module, passes = tvm.IRModule({"main": applied.function}), applied.passes
         with tvm.transform.PassContext(opt_level=3, config=passes.context_options()):
             program = emit(module, target, scheduled.outputs)
         source = passes.on_source(program.source)

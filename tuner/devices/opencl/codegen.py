@@ -34,8 +34,9 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     try:
         module = scheduled.schedule.mod
         module = default_schedule(module, target) if candidate.is_default else module
-        with tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
-            program = emit_opencl(module, target, scheduled.outputs)
+        applied = candidate.passes.applied(module["main"], target)
+        with tvm.transform.PassContext(opt_level=3, config=applied.passes.context_options()):
+            program = emit_opencl(tvm.IRModule({"main": applied.function}), target, scheduled.outputs)
     except (EmitFailed, RuntimeError, ValueError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         return BuildFailure(Status.BUILD_FAILED, lines[-1][:300])
