@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
-from tuner.commands import show, within
+from tuner.commands import precision, show, within
 from tuner.config import SETTINGS, EffortSettings, RunConfig, load
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
@@ -99,17 +100,22 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
 
 
 def lowered(
-    config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
+    config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None, folder: Path | None = None
 ) -> tuple[ImportedModel, list[Choices]]:
-    """The imported model, and its lowered variants, each with the algorithms of its kernels: one for each graph
-    configuration, or for `only` alone."""
-    from kernels.space import vector_lanes
-    from tuner.graph import Choices, GraphConfig, attention_scores, choices, clean, lower
+    """The imported model in the precision that is asked for, and its lowered variants, each with the algorithms of its
+    kernels: one for each graph configuration, or for `only` alone.
 
+    `folder` is that of the run: what is found out about the precision is kept in it.
+    """
+    from kernels.space import vector_lanes
+    from tuner.graph import Choices, GraphConfig, attention_scores, choices, lower
+
+    precision.require(config, target)
     progress.phase(f"importing {config.model.source}")
-    model = imported(config)
+    with tempfile.TemporaryDirectory(prefix="tuner-precision-") as scratch_folder:
+        place = Path(scratch_folder) if folder is None else folder / precision.FOLDER
+        model, cleaned = precision.as_asked(config, target, imported(config), place, progress)
     tvm_target = target.tvm()
-    cleaned = clean(model.module)
     auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))
     layouts = dict.fromkeys(auto if name == "auto" else name for name in config.passes.layouts)
     wanted = [only] if only is not None else [

@@ -321,8 +321,25 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "levels": facts.ceilings["levels"],
         },
         "account": None if facts.account is None else dict(facts.account),
+        **_precision(facts),
         **_parts(facts),
         "notes": _notes(facts),
+    }
+
+
+def _precision(facts: RunFacts) -> dict[str, Any]:
+    """In what the model's layers compute and how good it is, where it was made narrower or an accuracy was asked for."""
+    reduced, comparison = facts.model.reduced, facts.comparison
+    judged = None if comparison is None else comparison.quality
+    if reduced is None and judged is None:
+        return {}
+    return {
+        "precision": {
+            "asked": facts.config.precision,
+            "layers": [] if reduced is None else [dataclasses.asdict(layer) for layer in reduced.layers],
+            "quality": None if judged is None else judged.to_json(),
+            "entries": {} if comparison is None else dict(comparison.precisions),
+        }
     }
 
 

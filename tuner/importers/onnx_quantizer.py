@@ -127,7 +127,7 @@ def _quiet(source: str) -> Iterator[None]:
                 yield
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - of many kinds, its own and those of protobuf
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         why = f"ONNX Runtime's quantizer cannot take it: {reason[:300]}"
         raise ModelError(source, why, "use precision: float32 or bfloat16") from error

@@ -23,6 +23,7 @@ from tuner.measure.entries import (
     store,
 )
 from tuner.measure.exact import ExactRun
+from tuner.measure.quality import Quality
 from tuner.measure.states import StateProbe
 from tuner.measure.tolerances import by_tolerances
 from tuner.outputs import OutputCheck
@@ -74,6 +75,7 @@ class ModelComparison:
     call, and `peak_bytes` the largest resident set that its process ever had, whatever took it. `verified` is None
     where no reference ran to check against. Errors are the largest of the tuned outputs against any reference that ran.
     `segments_s`: of a model with islands, what each part of the tuned one takes of an inference, in order.
+    `precisions`: what entries compute in, of those that are told. `quality`: how good the tuned outputs are.
     """
 
     result: ComparisonResult
@@ -84,6 +86,8 @@ class ModelComparison:
     max_abs_error: float | None = None
     max_rel_error: float | None = None
     segments_s: list[float] = field(default_factory=list)
+    precisions: dict[str, str] = field(default_factory=dict)
+    quality: Quality | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,6 +103,8 @@ def compare_models(
     probe: StateProbe | None = None,
     exact: ExactRun | None = None,
     mend: Mend | None = None,
+    whole: ExactRun | None = None,
+    coarse: bool = False,
 ) -> ModelComparison:
     """Start every entry in a child of its own, check the tuned outputs, and time all of them interleaved.
 
@@ -107,7 +113,8 @@ def compare_models(
     `references` name the entries whose outputs the tuned ones must equal within a tolerance: at least one of them must
     run for the result to count as verified, and all that run must agree. Where the tuned model does not run or is
     wrong, `mend` is asked for another one. An entry that does not start is noted and left out, and so is one whose
-    outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state.
+    outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state. `whole` has what is
+    right for entries that run the model as it was before it was quantized; `coarse`: operands are narrower than outputs.
     """
     comparison = ModelComparison(ComparisonResult())
     started = _Started(store(sets[0].arrays, folder / "inputs.npz"), folder, threads, comparison)
@@ -116,8 +123,11 @@ def compare_models(
             progress(f"preparing {spec.name}")
             verifies = spec.name == TUNED or spec.name in references
             started.start(spec, timing.start_s(spec.name), (lambda: False) if verifies else timing.stop)
-        verifier = _Verifier(exact, references, sets, folder, threads)
-        wrong = verifier.look(started.outputs, comparison)
+        verifier = _Verifier(exact, references, sets, folder, threads, coarse)
+        apart = {spec.name for spec in specs if spec.whole}
+        comparison.precisions = {spec.name: spec.precision for spec in specs if spec.precision}
+        wrong = verifier.look({n: o for n, o in started.outputs.items() if n not in apart}, comparison)
+        wrong |= _wrong_of_whole({n: o for n, o in started.outputs.items() if n in apart}, whole, comparison)
         tuned = next((spec for spec in specs if spec.name == TUNED), None)
         notes = verifier.verify(tuned, started.outputs, comparison)
         while mend is not None and (TUNED not in started.outputs or comparison.verified is False):
@@ -232,9 +242,9 @@ class _Verifier:
 
     def __init__(
         self, exact: ExactRun | None, references: Sequence[str], sets: Sequence[InputSet], folder: Path,
-        threads: int,
+        threads: int, coarse: bool,
     ) -> None:  # fmt: skip
-        self._exact, self._references, self._sets = exact, references, sets
+        self._exact, self._references, self._sets, self._coarse = exact, references, sets, coarse
         self._folder, self._threads = folder, threads
         self._yardstick: Yardstick | None = None
         self._outputs: Mapping[str, list[Array]] = {}
@@ -244,7 +254,7 @@ class _Verifier:
         self._outputs = dict(outputs)
         wrong = self._look_exactly(outputs, comparison)
         if self._yardstick is None:
-            wrong = _wrong(outputs, self._references)
+            wrong = _wrong(outputs, self._references, self._coarse)
             comparison.notes += [
                 f"{name} is not compared: its outputs differ from every reference: {why}" for name, why in wrong.items()
             ]
@@ -285,7 +295,7 @@ class _Verifier:
         if tuned is None or TUNED not in outputs:
             return ["the tuned model did not run; nothing is verified"]
         if self._yardstick is None:
-            notes = _verify(comparison, outputs, self._references, self._sets[0].name)
+            notes = _verify(comparison, outputs, self._references, self._sets[0].name, self._coarse)
             return [*notes, *self._further(tuned, outputs, comparison)]
         if why := degenerate(self._yardstick.exact):
             return [f"outputs are not verified: {why} on {self._sets[0].name}; give real ones: model.data"]
@@ -338,7 +348,7 @@ class _Verifier:
         one = self._sets[number]
         if one.expected is None:
             return ""
-        check = by_tolerances(outputs, one.expected)
+        check = by_tolerances(outputs, one.expected, self._coarse)
         comparison.verified = check.ok or (yardstick is not None and yardstick.check(one.expected).ok)
         if comparison.verified:
             return f"and with the outputs that came with {one.name}"
@@ -356,17 +366,31 @@ class _Verifier:
             if yardstick is not None and not (check := yardstick.check(answer)).ok:
                 return check.reason
             if self._yardstick is None and number == 0:
-                checks = _checks(answer, self._outputs, self._references)
+                checks = _checks(answer, self._outputs, self._references, self._coarse)
                 if wrong := [check.reason for check in checks.values() if not check.ok]:
                     return wrong[0]
         return ""
 
 
+def _wrong_of_whole(
+    outputs: Mapping[str, list[Array]], whole: ExactRun | None, comparison: ModelComparison
+) -> dict[str, str]:
+    """Why an entry that runs the model as it was is wrong, for each that is, where there is a float64 run of it."""
+    yardstick = None if whole is None else whole.yardstick(0)
+    if yardstick is None:
+        return {}
+    checks = {name: yardstick.check(one) for name, one in sorted(outputs.items())}
+    wrong = {name: check.reason for name, check in checks.items() if not check.ok}
+    comparison.notes += [f"{name} is not compared: its outputs are wrong: {why}" for name, why in wrong.items()]
+    return wrong
+
+
 def _verify(
-    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str], inputs: str
-) -> list[str]:
+    comparison: ModelComparison, outputs: Mapping[str, list[Array]], references: Sequence[str], inputs: str,
+    coarse: bool,
+) -> list[str]:  # fmt: skip
     """Check the tuned outputs against those of every reference that ran; returns what to note of it."""
-    checks = _checks(outputs[TUNED], outputs, references)
+    checks = _checks(outputs[TUNED], outputs, references, coarse)
     if not checks:
         return ["no independent reference ran; outputs are not verified"]
     if why := without_number(outputs[TUNED]):
@@ -378,21 +402,21 @@ def _verify(
     return [*differing, f"tuned outputs compared with {', '.join(checks)} on {inputs}"]
 
 
-def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str]) -> dict[str, str]:
+def _wrong(outputs: Mapping[str, list[Array]], references: Sequence[str], coarse: bool) -> dict[str, str]:
     """Why an entry is wrong, for each but the tuned model and the references that agrees with no reference that ran."""
     reasons = {}
     for name in outputs.keys() - {TUNED, *references}:
-        checks = list(_checks(outputs[name], outputs, references).values())
+        checks = list(_checks(outputs[name], outputs, references, coarse).values())
         if checks and not any(check.ok for check in checks):
             reasons[name] = checks[0].reason
     return dict(sorted(reasons.items()))
 
 
 def _checks(
-    checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str]
+    checked: Sequence[Array], outputs: Mapping[str, list[Array]], references: Sequence[str], coarse: bool
 ) -> dict[str, OutputCheck]:
     """An entry's outputs against those of each reference that ran."""
-    return {name: by_tolerances(checked, outputs[name]) for name in references if name in outputs}
+    return {name: by_tolerances(checked, outputs[name], coarse) for name in references if name in outputs}
 
 
 def _largest(errors: Sequence[float | None]) -> float | None:
