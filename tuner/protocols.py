@@ -458,9 +458,9 @@ class LayerPrecision:
 class Reduced:
     """What is narrower in a model than its author made it.
 
-    `precision` is that of the run file, `unit` the unit roundoff of its operands, where these are floats. `whole` is the
-    spec of the model as it was, where the one that is tuned is another (a quantized one); `layers` are those that might
-    be narrower.
+    `precision` is that of the run file, `unit` the unit roundoff of its operands, where these are floats. `whole` is
+    the spec of the model as it was, where the one that is tuned is another (a quantized one); `layers` are those that
+    might be narrower.
     """
 
     precision: str

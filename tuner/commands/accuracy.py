@@ -13,7 +13,7 @@ from tuner.importers import input_sets
 from tuner.importers.samples import Samples, read_samples
 from tuner.measure.entries import EXACT, EXACT_WHOLE, SHOWN, TUNED, EntrySpec, answer_once, answers
 from tuner.measure.exact import exact_outputs
-from tuner.measure.quality import Outputs, Quality, agreement_of, classes_in, errors_of, scored
+from tuner.measure.quality import Outputs, Quality, agreement_of, errors_of, scored
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import ImportedModel
 
@@ -28,7 +28,7 @@ def bound_of(config: RunConfig) -> float | None:
 
 
 def samples_of(config: RunConfig, model: ImportedModel) -> Samples | None:
-    """The user's samples, where there are some. Raises ConfigError, before anything slow, for a file that does not fit."""
+    """The user's samples, where there are some. Raises ConfigError for a file that does not fit."""
     data = config.accuracy.data
     if data is None:
         return None
@@ -66,20 +66,19 @@ def _judged(
     samples = samples_of(run.config, model)
     if samples is not None:
         outputs = answers(tuned, samples.inputs, run.work, threads)
-        right = samples.outputs
+        right: Sequence[Outputs] = samples.outputs
         if not right and samples.labels is None:
             named = {entry.name: entry for entry in entries}
             right = exact_outputs(named.get(EXACT_WHOLE, named[EXACT]), samples.inputs, run.work, threads)
-        score = scored(metric, outputs, right or outputs, samples.labels)
+        score: float | None = scored(metric, outputs, right or outputs, samples.labels)
         errors = errors_of(outputs, right) if right else ()
         agreement = agreement_of(outputs, right) if right else None
         return Quality(len(outputs), errors, agreement, metric, score, bound, samples.name)
-    outputs, right = _on_run_inputs(run, model, tuned, rehearsal)
-    if not right:
+    given, exact = _on_run_inputs(run, model, tuned, rehearsal)
+    if not exact:
         return Quality(0, metric=metric, bound=bound)
-    asks_classes = metric in ("top1", "top5") and classes_in(right[0]) is None
-    score = None if asks_classes else scored(metric, outputs, right)
-    return Quality(len(outputs), errors_of(outputs, right), agreement_of(outputs, right), metric, score, bound)
+    score = scored(metric, given, exact)
+    return Quality(len(given), errors_of(given, exact), agreement_of(given, exact), metric, score, bound)
 
 
 def _on_run_inputs(

@@ -379,7 +379,7 @@ class _Run(RunContext):
             again = shlex.quote(str(self.folder / "config.yaml"))
             lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]
             lines[-1] += f"python -m tuner run {again} --resume {self.folder.name}"
-        missed = facts.comparison is not None and facts.comparison.quality is not None
-        missed = missed and facts.comparison.quality.met is False
+        quality = None if facts.comparison is None else facts.comparison.quality
+        missed = quality is not None and quality.met is False
         code = 130 if self.interrupted() else 3 if self.failures else MISSED if missed else 0
         return RunOutcome(self.folder, code, lines)

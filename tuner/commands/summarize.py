@@ -328,7 +328,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
 
 
 def _precision(facts: RunFacts) -> dict[str, Any]:
-    """In what the model's layers compute and how good it is, where it was made narrower or an accuracy was asked for."""
+    """In what the model's layers compute and how good it is, where it was made narrower or something was asked."""
     reduced, comparison = facts.model.reduced, facts.comparison
     judged = None if comparison is None else comparison.quality
     if reduced is None and judged is None:

@@ -36,7 +36,7 @@ def read_samples(path: str, specs: Sequence[InputSpec]) -> Samples:
     if not file.is_file():
         raise ConfigError(KEY, f"{path}: no such file", "a .npz file with an array for each input")
     try:
-        arrays = dict(read_set(file).arrays)
+        arrays = dict(read_set(file).inputs)
     except ConfigError as error:
         raise ConfigError(KEY, error.message.partition(": ")[2], error.hint) from error
     by_input = [_split(file, spec, arrays) for spec in specs]
@@ -51,10 +51,8 @@ def read_samples(path: str, specs: Sequence[InputSpec]) -> Samples:
     outputs = _outputs(file, arrays, count)
     known = {spec.name for spec in specs}
     if unknown := sorted(arrays.keys() - known - {f"{OUTPUT}{index}" for index in range(len(arrays))}):
-        names = ", ".join([*sorted(known), LABELS, f"{OUTPUT}0"])
-        raise ConfigError(
-            KEY, f"{file.name}: {unknown[0]!r} is neither an input nor known here", f"there may be: {names}"
-        )
+        hint = f"there may be: {', '.join([*sorted(known), LABELS, f'{OUTPUT}0'])}"
+        raise ConfigError(KEY, f"{file.name}: {unknown[0]!r} is neither an input nor known", hint)
     inputs = tuple(zip(*by_input, strict=True))
     return Samples(file.name, inputs, labels, outputs)
 
@@ -72,9 +70,7 @@ def _split(file: Path, spec: InputSpec, arrays: dict[str, Array]) -> list[Array]
     else:
         given = "x".join(map(str, array.shape))
         raise ConfigError(KEY, f"{file.name}: {spec.name!r} is {given}, which are no samples of {shape}")
-    if np.dtype(spec.dtype).kind != array.dtype.kind and not (
-        spec.dtype.startswith("float") and array.dtype.kind in "iu"
-    ):
+    if array.dtype.kind not in ("fiu" if spec.dtype.startswith("float") else np.dtype(spec.dtype).kind):
         raise ConfigError(KEY, f"{file.name}: {spec.name!r} is {array.dtype}, and the model takes {spec.dtype}")
     return [np.ascontiguousarray(part, spec.dtype) for part in parts]
 
@@ -83,8 +79,6 @@ def _outputs(file: Path, arrays: dict[str, Array], count: int) -> tuple[tuple[Ar
     found: list[Array] = []
     while (array := arrays.get(f"{OUTPUT}{len(found)}")) is not None:
         if not array.ndim or len(array) != count:
-            raise ConfigError(
-                KEY, f"{file.name}: '{OUTPUT}{len(found)}' must have {count} samples along its first axis"
-            )
+            raise ConfigError(KEY, f"{file.name}: '{OUTPUT}{len(found)}' must begin with an axis of {count} samples")
         found.append(array)
     return tuple(zip(*found, strict=True)) if found else ()

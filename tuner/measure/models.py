@@ -114,7 +114,8 @@ def compare_models(
     run for the result to count as verified, and all that run must agree. Where the tuned model does not run or is
     wrong, `mend` is asked for another one. An entry that does not start is noted and left out, and so is one whose
     outputs are wrong: a wrong answer is no measure of speed. `probe` tells the machine's state. `whole` has what is
-    right for entries that run the model as it was before it was quantized; `coarse`: operands are narrower than outputs.
+    right for entries that run the model as it was before it was quantized; `coarse`: operands are narrower than what
+    the model gives.
     """
     comparison = ModelComparison(ComparisonResult())
     started = _Started(store(sets[0].arrays, folder / "inputs.npz"), folder, threads, comparison)

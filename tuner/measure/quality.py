@@ -159,6 +159,5 @@ def in_words(stated: Mapping[str, Any]) -> str:
     side = "at most" if stated["metric"] in LESS_IS_BETTER else "at least"
     score = "could not be computed" if stated["score"] is None else f"is {stated['score']:.4g}"
     where = stated["data"] or "the inputs of the run"
-    return (
-        f"{stated['metric']} {score} on {stated['samples']} samples of {where}, and {side} {stated['bound']:g} is asked"
-    )
+    on = f"{stated['samples']} samples of {where}"
+    return f"{stated['metric']} {score} on {on}, and {side} {stated['bound']:g} is asked"
