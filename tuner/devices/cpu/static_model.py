@@ -164,7 +164,7 @@ class StaticModel:
             with open(folder / "constants.bin", "wb") as file:
                 for offset, array in self._plan.constants:
                     file.seek(offset)
-                    file.write(np.ascontiguousarray(array).data)
+                    file.write(np.ascontiguousarray(array).view(np.uint8).data)
                 file.truncate(max(self._plan.constant_bytes, ALIGNMENT))
             (folder / "model.c").write_text(source(self._plan, self._symbols), encoding="ascii")
             command = [c_compiler(), "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-o", str(Path(path).resolve())]
