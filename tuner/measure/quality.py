@@ -71,6 +71,12 @@ def errors_of(outputs: Sequence[Outputs], right: Sequence[Outputs]) -> tuple[Out
     )
 
 
+def relative_error(outputs: Outputs, right: Outputs) -> float | None:
+    """The error of all outputs together, relative to their size; None where one is no number."""
+    got, want = (_flat([a.astype(np.float64) for a in side if a.dtype.kind in "biuf"]) for side in (outputs, right))
+    return _known(_error(got, want).relative)
+
+
 def agreement_of(outputs: Sequence[Outputs], right: Sequence[Outputs]) -> float | None:
     """The share of rows of the first output with classes whose largest is that of `right`; None where none has any."""
     index = classes_in(right[0])
