@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.records import Label, Status
-from tuner.report import precision, units
 from tuner.report import summary as summary_file
+from tuner.report import units
 
 TUNED, UNTUNED = "tuned", "untuned"
 """The keys of these entries; the others are those of baselines."""
@@ -81,11 +81,19 @@ def entries(summary: Mapping[str, Any]) -> list[Entry]:
 
 def _with_precisions(listed: Sequence[Entry], summary: Mapping[str, Any]) -> list[Entry]:
     """The entries, of which those say so that compute in another precision than the tuned model."""
-    words = [precision.across(summary, entry.key) for entry in listed]
+    words = [_across(summary, entry.key) for entry in listed]
     return [
         dataclasses.replace(entry, name=f"{entry.name}{across}", across=across)
         for entry, across in zip(listed, words, strict=True)
     ]
+
+
+def _across(summary: Mapping[str, Any], key: str) -> str:
+    """What an entry computes in, where that is not what the tuned model was asked for: in words, for its name."""
+    known = summary.get("precision") or {}
+    precision = known.get("entries", {}).get(key, "")
+    asked = known.get("asked", "")
+    return f" (in {precision}, not {asked})" if precision and precision != asked else ""
 
 
 def other_states(summary: Mapping[str, Any]) -> dict[str, list[Entry]]:

@@ -18,14 +18,6 @@ def stated(summary: Mapping[str, Any]) -> Mapping[str, Any]:
     return summary.get("precision") or {}
 
 
-def across(summary: Mapping[str, Any], key: str) -> str:
-    """What an entry computes in, where that is not what the tuned model was asked for: in words, for its name."""
-    known = stated(summary)
-    precision = known.get("entries", {}).get(key, "")
-    asked = known.get("asked", "")
-    return f" (in {precision}, not {asked})" if precision and precision != asked else ""
-
-
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """How many layers compute in what, how far the outputs are off, and whether the accuracy is kept."""
     known = stated(summary)
