@@ -460,13 +460,14 @@ class Reduced:
 
     `precision` is that of the run file, `unit` the unit roundoff of its operands, where these are floats. `whole` is
     the spec of the model as it was, where the one that is tuned is another (a quantized one); `layers` are those that
-    might be narrower.
+    might be narrower. `mixes`: what was looked at, as (predicted seconds, relative error).
     """
 
     precision: str
     unit: float = 0.0
     whole: Mapping[str, Any] | None = None
     layers: tuple[LayerPrecision, ...] = ()
+    mixes: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tuner.baselines.torch import (
     TorchMaxAutotune,
     TorchSource,
 )
-from tuner.protocols import Baseline
+from tuner.protocols import Baseline, Reduced
 
 FROM_TORCH: Mapping[str, Callable[[TorchSource], Baseline]] = {
     TorchEager.name: TorchEager,
@@ -56,3 +56,11 @@ NARROWER: Mapping[str, Mapping[str, str]] = {
     "int8": {OnnxRuntime.name: OnnxRuntimeInt8.name, OpenVino.name: OpenVinoInt8.name},
 }
 """By precision: the baseline that computes in it, beside the one in float32."""
+
+
+def narrower_than_float32(reduced: Reduced) -> Mapping[str, str]:
+    """The baselines that compute as a reduced model does, by those in float32. Of a mix with quantized layers they are
+    given the same mix, and compute its other layers in float32."""
+    if reduced.precision in NARROWER:
+        return NARROWER[reduced.precision]
+    return NARROWER["int8"] if reduced.whole is not None else NARROWER["bfloat16"] if reduced.unit else {}

@@ -24,7 +24,7 @@ from tuner.graph.layers import is_layer
 from tuner.graph.rewriter import Rewriter, op_name
 from tuner.importers import load_spec
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A layer: from its data and weights to what it gives, in their type."""
@@ -53,14 +53,24 @@ class LayerwiseWorker:
         return errors
 
     def op_outputs(self, inputs_npz_path: str, path: str, precisions: Sequence[str]) -> None:
-        """Write to `path` (.npz, in order) the outputs with each layer in the precision of its place."""
+        """Write to `path` (.npz, in order) the outputs with each layer in the precision of its place: int8 with the
+        ranges that `calibrate` has seen. Layers beyond the last place are in float32."""
         machine = self._compiled()
-        for layer, precision in zip(self._layers, precisions, strict=True):
-            layer.precision = precision
+        for number, layer in enumerate(self._layers):
+            layer.precision = precisions[number] if number < len(precisions) else FLOAT32
         result = machine["main"](*_stored(inputs_npz_path))
         outputs = [result] if hasattr(result, "numpy") else list(result)
         with open(path, "wb") as file:
             np.savez(file, *[output.numpy() for output in outputs])
+
+    def op_calibrate(self, inputs_npz_path: str) -> None:
+        """Widen the range of each layer's data by what it is on the stored inputs."""
+        machine = self._compiled()
+        for layer in self._layers:
+            layer.precision, layer.calibrates = FLOAT32, True
+        machine["main"](*_stored(inputs_npz_path))
+        for layer in self._layers:
+            layer.calibrates = False
 
     def _compiled(self) -> Any:
         if self._machine is None:
@@ -77,10 +87,12 @@ class LayerwiseWorker:
 class _Layer:
     """One layer as a function that the compiled model calls. With `measured` it notes what bfloat16 costs."""
 
-    def __init__(self, compute: Compute) -> None:
-        self._compute = compute
+    def __init__(self, compute: Compute, by_filter: bool) -> None:
+        self._compute, self._by_filter = compute, by_filter
         self.precision = FLOAT32
         self.measured: list[tuple[float, float]] | None = None
+        self.calibrates = False
+        self._range = (0.0, 0.0)
 
     @property
     def error(self) -> float:
@@ -95,9 +107,26 @@ class _Layer:
             self.measured.append((float(((wrong - right) ** 2).sum()), float((right**2).sum())))
             out.copyfrom(right.float().numpy())
             return
+        if self.calibrates:
+            self._range = min(self._range[0], float(x.min())), max(self._range[1], float(x.max()))
         if self.precision == BFLOAT16:  # products of two are exact in float32
             x, w = x.bfloat16().float(), w.bfloat16().float()
+        if self.precision == INT8:
+            x, w = _in_steps(x, *self._range), self._weight_in_steps(w)
         out.copyfrom(self._compute(x, w).numpy())
+
+    def _weight_in_steps(self, weight: torch.Tensor) -> torch.Tensor:
+        """Rounded to 127 steps on each side of zero, by filter or by column."""
+        axes = tuple(range(1, weight.dim())) if self._by_filter else (weight.dim() - 2,)
+        scale = weight.abs().amax(axes, keepdim=True).clamp_min(1e-30) / 127
+        return (weight / scale).round() * scale
+
+
+def _in_steps(data: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Rounded to 255 steps of a range that holds zero."""
+    scale = max(high - low, 1e-30) / 255
+    zero = round(-low / scale)
+    return ((data / scale).round().add(zero).clamp(0, 255) - zero) * scale
 
 
 class _Calls(Rewriter):
@@ -110,7 +139,7 @@ class _Calls(Rewriter):
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         if not is_layer(call):
             return super().visit(var, call, args)
-        layer, name = _Layer(_compute(call)), f"tuner.layer{len(self.layers)}"
+        layer, name = _Layer(_compute(call), op_name(call) != "relax.matmul"), f"tuner.layer{len(self.layers)}"
         tvm.register_global_func(name, layer.__call__, override=True)
         self.layers.append(layer)
         operands = [self.materialize(a) for a in args]

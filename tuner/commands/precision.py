@@ -41,7 +41,7 @@ CALIBRATION_SETS = 8
 """So many drawn sets of inputs tell the quantizer the ranges of activations, where the run file names no data."""
 
 _LAYERS_S = 600.0
-_BFLOAT16_UNIT = 2.0**-8
+BFLOAT16_UNIT = 2.0**-8
 
 NEEDED: Mapping[str, frozenset[str]] = {
     BFLOAT16: frozenset({"avx512bf16", "amx-bf16", "bf16"}),
@@ -75,13 +75,12 @@ def require(config: RunConfig, target: ResolvedTarget) -> None:
 def as_asked(
     config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
 ) -> tuple[ImportedModel, tvm.IRModule]:
-    """The model in the precision of the run file, and its cleaned module. `folder` is that of the run's FOLDER.
+    """The model in the one precision of the run file, and its cleaned module. `folder` is that of the run's FOLDER.
 
     Raises ConfigError or ModelError, saying what stands in the way.
     """
     from tuner.graph import clean
 
-    require(config, target)
     if config.precision == FLOAT32:
         return model, clean(model.module)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,7 @@ def in_bfloat16(
             f"{len(kept)} of {len(found)} layers stay in float32: bfloat16 moves them by over {LAYER_ERROR:.0%}"
         )
     narrow = bfloat16.in_bfloat16(cleaned, kept)
-    reduced = Reduced(BFLOAT16, _BFLOAT16_UNIT, layers=table)
+    reduced = Reduced(BFLOAT16, BFLOAT16_UNIT, layers=table)
     return replace(model, module=narrow, notes=(*model.notes, *notes), reduced=reduced), narrow
 
 
@@ -182,7 +181,7 @@ def in_int8(
     onnx_quantizer.quantize(model.source, folder, None if known else samples(config, model), excluded)
     spec = quantized_spec(config, model, folder / onnx_quantizer.QUANTIZED)
     made = importers.load_spec(spec)
-    _same_inputs(model, made.inputs)
+    same_inputs(model, made.inputs)
     cleaned = clean(made.module)
     layers = tuple(
         LayerPrecision(f"{name} {'x'.join(map(str, weight.shape))}", FLOAT32 if name in excluded else INT8)
@@ -190,7 +189,7 @@ def in_int8(
     )
     notes = (*model.notes, f"quantized by ONNX Runtime on {_calibrated_on(config)}")
     reduced = Reduced(INT8, whole=model.model_spec, layers=layers)
-    return replace(model, module=made.module, model_spec={**made.model_spec, **_drawn_as(model)}, plan=made.plan,
+    return replace(model, module=made.module, model_spec={**made.model_spec, **drawn_as(model)}, plan=made.plan,
                    notes=notes, reduced=reduced), cleaned  # fmt: skip
 
 
@@ -212,12 +211,12 @@ def quantized_spec(config: RunConfig, model: ImportedModel, path: Path) -> dict[
     return {**spec, "data": model.model_spec.get("data"), "one_of_several": model.model_spec["one_of_several"]}
 
 
-def _drawn_as(model: ImportedModel) -> dict[str, Any]:
+def drawn_as(model: ImportedModel) -> dict[str, Any]:
     """What inputs are drawn from: quantized or not, a model gets the same."""
     return {key: model.model_spec[key] for key in ("uses", "texts") if key in model.model_spec}
 
 
-def _same_inputs(model: ImportedModel, inputs: Sequence[InputSpec]) -> None:
+def same_inputs(model: ImportedModel, inputs: Sequence[InputSpec]) -> None:
     if [(i.name, i.shape, i.dtype) for i in inputs] != [(i.name, i.shape, i.dtype) for i in model.inputs]:
         raise ModelError(model.source, "quantized it takes other inputs than before", "use precision: float32")
 

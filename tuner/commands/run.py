@@ -21,6 +21,7 @@ from tuner import environment, files
 from tuner.commands import accuracy, within
 from tuner.commands.fallback import Fallback
 from tuner.commands.last_night import since_last_night
+from tuner.commands.layer_times import layer_times
 from tuner.commands.precision import FLOAT32
 from tuner.commands.prepare import (
     RunContext,
@@ -188,7 +189,7 @@ class _Run(RunContext):
         continued = None if self.resume is None else self.folder / self.resume
         self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))
-        model, variants = self._lowered()
+        model, variants = self._lowered(store)
         accuracy.samples_of(self.config, model)
         self.notes += model.notes
         if self.resume is None:
@@ -197,7 +198,7 @@ class _Run(RunContext):
         captured = environment.capture()
         files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
-            self.work.mkdir(parents=True)
+            self.work.mkdir(parents=True, exist_ok=True)
             facts = self._search_and_finish(model, variants, store, captured)
             facts.wall_s = time.monotonic() - began
             return self._report(facts, store)
@@ -209,14 +210,17 @@ class _Run(RunContext):
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def _lowered(self) -> tuple[ImportedModel, list[Choices]]:
+    def _lowered(self, store: SqlStore) -> tuple[ImportedModel, list[Choices]]:
         """The model, lowered, and the run's folder; before that, where files of the model are to lie in it. A new one
         does not stay where the model cannot be lowered."""
         narrower = self.config.precision != FLOAT32
         if narrower:
             self._make_folder()
         try:
-            model, variants = lowered(self.config, self.target, self.progress, folder=self.folder if narrower else None)
+            model, variants = lowered(
+                self.config, self.target, self.progress, folder=self.folder if narrower else None,
+                timer=lambda calls, precisions: layer_times(self, store, calls, precisions),
+            )  # fmt: skip
         except BaseException:
             if narrower and not (self.folder / "config.yaml").exists():
                 shutil.rmtree(self.folder, ignore_errors=True)

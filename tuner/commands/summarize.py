@@ -341,6 +341,7 @@ def _precision(facts: RunFacts) -> dict[str, Any]:
             "quality": None if judged is None else judged.to_json(),
             "entries": {} if comparison is None else dict(comparison.precisions),
             "errors": {} if comparison is None else dict(comparison.errors),
+            "mixes": [] if reduced is None else [{"seconds": s, "error": e} for s, e in reduced.mixes],
         }
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 from kernels.passes import PASSES
 from kernels.space import Candidate
 from tuner import environment, files
-from tuner.baselines import NARROWER
+from tuner.baselines import narrower_than_float32
 from tuner.baselines.original import FLAGS
 from tuner.commands import accuracy, symbol
 from tuner.commands.fallback import Fallback, Parts
@@ -199,7 +199,7 @@ def references_of(device: Device, model: ImportedModel) -> tuple[str, ...]:
     """The entries that compute what the tuned model does: of a quantized one those that are quantized, too."""
     if model.reduced is None or model.reduced.whole is None:
         return device.references
-    narrower = NARROWER[model.reduced.precision]
+    narrower = narrower_than_float32(model.reduced)
     return tuple(narrower[name] for name in device.references if name in narrower)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines import FROM_ONNX, NARROWER
+from tuner.baselines import FROM_ONNX, narrower_than_float32
 from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
@@ -120,9 +120,9 @@ class Cpu:
             return [self._entry(name, model.model_spec)]
         whole = reduced.whole is not None
         spec = model.model_spec if reduced.whole is None else reduced.whole
-        given = "float32" if reduced.unit or whole else reduced.precision
+        given = "float32" if reduced.unit or whole or reduced.precision == "auto" else reduced.precision
         entries = [dataclasses.replace(self._entry(name, spec), precision=given, whole=whole)]
-        narrower = NARROWER[reduced.precision].get(name) if given == "float32" else None
+        narrower = narrower_than_float32(reduced).get(name) if given == "float32" else None
         if narrower is not None:
             entries.append(dataclasses.replace(self._entry(narrower, model.model_spec), precision=reduced.precision))
         return entries
