@@ -55,7 +55,9 @@ def in_mix(
             raise ConfigError("precision", "auto: the mix is found out by `run`", "name the run, or a precision")
         times = timer(calls, available)
         left = [{p: s for p, s in t.items() if p != INT8 or key in names} for t, key in zip(times, prints, strict=True)]
-        mix = _found(config, target, model, base, folder, progress, [t or {FLOAT32: 1.0} for t in left])
+        mix = _found(
+            config, target, model, base, folder, progress, [t if FLOAT32 in t else {FLOAT32: 0.0} for t in left]
+        )
         mixing.keep(mix, folder)
     table = tuple(
         LayerPrecision(layer.name, layer_precision, error)

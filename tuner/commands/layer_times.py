@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHARE = 0.25
 """Of the search's budget, what timing layers by themselves may take, all precisions together."""
 
+LEAST_S = 2.0
+"""For one layer in one precision, whatever the budget: a few candidates are built and measured in it."""
+
 
 def layer_times(
     run: RunContext, store: SqlStore, calls: Sequence[Any], precisions: Sequence[str]
@@ -32,9 +35,10 @@ def layer_times(
     device = resolve.kind_of(run.target).open(run.opening())
     known: dict[int, dict[str, float]] = {number: {} for number in distinct}
     try:
+        _ = device.ceilings  # measured before the first clock starts
         for precision in precisions:
             run.progress.phase(f"timing {len(distinct)} layers by themselves in {precision}")
-            share_s = SHARE * run.config.search.time_budget_s / len(precisions)
+            share_s = max(SHARE * run.config.search.time_budget_s / len(precisions), LEAST_S * len(distinct))
             found = _searched(run, store, device, [calls[number] for number in distinct], precision, share_s)
             for number, seconds in zip(distinct, found, strict=True):
                 if seconds is not None:
