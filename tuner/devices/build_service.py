@@ -90,15 +90,20 @@ class BuildService:
 
         Raises kernels.reference.Unsupported where there is no rule for the program.
         """
-        from kernels.reference import evaluate, reduction_length, working_dtype
+        from kernels.reference import evaluate, reduction_length, rounding, working_dtype
+        from kernels.tensors import storable
         from kernels.workload import seeded_inputs
 
         function = self._tasks[task][0].module["main"]
         workload = self._workloads[task]
         outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
         with open(path, "wb") as file:
-            np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, workload.outputs, strict=True)])
-        return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
+            np.savez(file, *[storable(o.astype(s.dtype)) for o, s in zip(outputs, workload.outputs, strict=True)])
+        return {
+            "dtype": working_dtype(function),
+            "reduction": reduction_length(function),
+            "rounding": list(rounding(function, workload.num_outputs)),
+        }
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
         """Feature vectors; None for a candidate that cannot be scheduled. Schedules are kept for building."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from tuner.devices.target import ResolvedTarget
 from tuner.export.library import NATIVE
 from tuner.graph import Lowered, finish
+from tuner.graph.arena import with_arena
+from tuner.graph.plan import Unplannable
 from tuner.protocols import Artifact, ImportedModel, Task
 
 _COMPILE_TIMEOUT_S = 1800.0
@@ -34,8 +37,9 @@ def compile_models_with(compile: Callable[[str], bytes]) -> None:
 def assemble_gpu(lowered: Lowered, winners: Mapping[str, Any], target: Target, cuda_graph: bool = True) -> Any:
     """Compile the model for a GPU. `winners` maps workload keys to scheduled TensorIR functions.
 
-    Kernels without a winner get TVM's default GPU schedules. Memory is planned statically, and with `cuda_graph` the
-    kernels run as one captured CUDA graph. Needs no GPU. Unlike on a CPU the winners are compiled again, all in one
+    Kernels without a winner get TVM's default GPU schedules. Memory is planned statically (as one storage where the
+    model is calls of kernels, else by TVM), and with `cuda_graph` the kernels run as one captured CUDA graph. Needs no
+    GPU. Unlike on a CPU the winners are compiled again, all in one
     module: what was timed is the same program, not the same file.
     """
     functions = {}
@@ -45,6 +49,8 @@ def assemble_gpu(lowered: Lowered, winners: Mapping[str, Any], target: Target, c
             attributes = dict(function.attrs.items())
             function = winner.without_attr("global_symbol").with_attrs({**attributes, _SCHEDULED: True})
         functions[var] = function
+    with contextlib.suppress(Unplannable):
+        functions[lowered.module.get_global_var("main")] = with_arena(lowered)
     module = default_schedule(tvm.IRModule(functions, attrs=lowered.module.attrs), target)
     options = {"relax.backend.use_cuda_graph": cuda_graph}
     with target, tvm.transform.PassContext(opt_level=3, config=options):
@@ -67,7 +73,7 @@ class CudaAssembly:
             schedule = TraceApplier(task.workload, space, self._target).apply(candidate)
         except InvalidCandidate:
             return None
-        return candidate.passes.on_function(schedule.mod["main"])
+        return candidate.passes.applied(schedule.mod["main"], self._target).function
 
     def compile(self, source: str) -> bytes:
         """A model's CUDA source as the driver loads it. TVM asks for it where its CUDA runtime can be loaded, that is

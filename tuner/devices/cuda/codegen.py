@@ -38,15 +38,17 @@ def compile_through(
     import tvm
     from tvm.target import Target
 
+    from kernels.access import counters
     from kernels.cubin import CompileFailed, MissingCompiler
     from kernels.default_gpu import default_schedule
     from kernels.emit_gpu import EmitFailed, emit
 
     candidate, target = scheduled.candidate, Target(dict(scheduled.target))
-    passes = candidate.passes
     try:
         module = scheduled.schedule.mod
         module = default_schedule(module, target) if candidate.is_default else module
+        applied = candidate.passes.applied(module["main"], target)
+        module, passes = tvm.IRModule({"main": applied.function}), applied.passes
         with tvm.transform.PassContext(opt_level=3, config=passes.context_options()):
             program = emit(module, target, scheduled.outputs)
         source = passes.on_source(program.source)
@@ -55,5 +57,10 @@ def compile_through(
         lines = (str(error).strip() or type(error).__name__).splitlines()
         # Of a compiler's errors the first is the cause; TVM's messages end with it.
         return BuildFailure(Status.BUILD_FAILED, lines[0 if isinstance(error, CompileFailed) else -1][:300])
-    resources = {"plan": program.plan.to_json(), "kernels": made.launch_usage(program.plan), **made.resources()}
+    resources = {
+        "plan": program.plan.to_json(),
+        "access": counters(module, target),
+        "kernels": made.launch_usage(program.plan),
+        **made.resources(),
+    }
     return Compiled(made.path, made.sha256, resources)
