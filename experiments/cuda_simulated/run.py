@@ -1,6 +1,6 @@
 """How many CUDA candidates are right when they are executed on the simulated GPU, and which sabotages of them are seen?
 
-python experiments/cuda_simulated/run.py [-n CANDIDATES] [--json FILE] [PROGRAM ...]
+python experiments/cuda_simulated/run.py [-n CANDIDATES] [--sabotaged CANDIDATES] [--json FILE] [PROGRAM ...]
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ from tests.kernels.cuda_ground import (
     workload,
 )
 
-_SABOTAGED = 3
-"""Candidates of each program that are sabotaged, too."""
-
 _BARRIERS = 8
 
 REFUSED, FAULTS, WRONG = "does not compile", "faults", "wrong"
@@ -56,7 +53,7 @@ def outcome(reason: str) -> str:
     return FAULTS if "failed: " in reason else WRONG
 
 
-def executed(name: str, count: int, ground: Ground) -> dict[str, Any]:
+def executed(name: str, count: int, sabotaged: int, ground: Ground) -> dict[str, Any]:
     """The row of one program."""
     found: Counter[str] = Counter()
     reasons: dict[str, str] = {}
@@ -68,7 +65,7 @@ def executed(name: str, count: int, ground: Ground) -> dict[str, Any]:
         if reason:
             found[outcome(reason)] += 1
             reasons[case.candidate.to_text()] = reason[:200]
-        elif total <= _SABOTAGED:
+        elif total <= sabotaged:
             for kind, source in sabotages(case):
                 counts = seen.setdefault(kind, [0, 0])
                 counts[0] += 1
@@ -95,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("programs", nargs="*", default=list(GROUND))
     parser.add_argument("-n", type=int, default=70, help="candidates of each program")
+    parser.add_argument("--sabotaged", type=int, default=3, help="of each program's that are sabotaged, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -102,7 +100,7 @@ def main() -> None:
         ground = Ground(Path(folder))
         try:
             for name in arguments.programs:
-                rows.append(executed(name, arguments.n, ground))
+                rows.append(executed(name, arguments.n, arguments.sabotaged, ground))
                 print(json.dumps(rows[-1]), flush=True)
                 if arguments.json:
                     arguments.json.write_text(json.dumps(summary(rows), indent=1) + "\n")

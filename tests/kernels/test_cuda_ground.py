@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from kernels.emit_gpu import emit
+from kernels.space import Candidate, TraceApplier, generate
 from tests import simulated_cuda
 from tests.kernels.cuda_ground import (
     SAMPLE,
+    TARGET,
     Case,
     Ground,
     beyond_shared,
@@ -37,6 +40,22 @@ def test_candidates_are_right(name: str, ground: Ground) -> None:
     drawn = list(cases(workload(name), 1))
     assert drawn
     assert [ground.wrong(case) for case in drawn] == [""] * len(drawn)
+
+
+MISALIGNED = {
+    "grouped conv2d": '[1,[[1,1,1,1,1],[1,1,6,2,1],[3,1,3,1,1],[1,1,3,1,3],[1,2,1],[3,1,1],[3,1,1],0,1],""]',
+    "matmul in int8": '[1,[[2,1,8,1,2],[2,1,12,1,2],[32,1,1],3,4],"cuda_math{fast=1}"]',
+}
+"""Candidates whose asynchronous copies, merged from those of neighbouring elements, would begin at odd addresses."""
+
+
+@pytest.mark.parametrize("name", MISALIGNED)
+def test_copies_that_may_be_misaligned_are_not_asynchronous(name: str, ground: Ground) -> None:
+    made = workload(name)
+    schedule = TraceApplier(made, generate(made, TARGET), TARGET).apply(Candidate.from_text(MISALIGNED[name]))
+    program = emit(schedule.mod, TARGET, made.num_outputs)
+    assert "cp.async.ca" not in program.source
+    assert ground.wrong(Case(made, Candidate.from_text(MISALIGNED[name]), program)) == ""
 
 
 @pytest.fixture(scope="module")
