@@ -327,8 +327,8 @@ def nightly(path: Path) -> Figures:
     rates = (
         f"{alerts['worse_a_series_year']:.2f} false alerts a series-year ({alerts['series_years']:,} of them); "
         f"+5 % is found in its first night in {percent(first['found_of_all'], 1)}, +2 % within three in "
-        f"{percent(third['found_of_all'], 1)} of all series, of which {percent(first['too_noisy'], 1)} say that they are "
-        f"too noisy to tell 5 %; the cause is named "
+        f"{percent(third['found_of_all'], 1)} of all series, of which {percent(first['too_noisy'], 1)} say that "
+        f"they are too noisy to tell 5 %; the cause is named "
         f"rightly in {percent(min(row['right'] for row in faults.values()), 1)} or more of each kind of fault"
     )
     return {

@@ -139,8 +139,8 @@ SETTINGS: Mapping[str, EffortSettings] = {
 @dataclass(frozen=True)
 class ModelConfig:
     """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries), `torch:package.module:callable`, or
-    `llvm:FILE` (C, or LLVM IR) with its `function`, the `sizes` of its integer arguments, and whether its sums of
-    floats may be reordered.
+    `llvm:FILE` (C, or LLVM IR) or `mlir:FILE` with its `function`, the `sizes` of its integer arguments, and whether
+    its sums of floats may be reordered.
 
     `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
     `data`: inputs to verify and time with, a .npz file, a folder of some, or test_data_set folders. `shapes`: several
@@ -150,8 +150,8 @@ class ModelConfig:
     source: Annotated[
         str,
         _matching(
-            r"(?:onnx|llvm):[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
-            "'onnx:FILE', 'onnx:NAME', 'torch:package.module:callable' or 'llvm:FILE'",
+            r"(?:onnx|llvm|mlir):[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+            "'onnx:FILE', 'onnx:NAME', 'torch:package.module:callable', 'llvm:FILE' or 'mlir:FILE'",
         ),
     ]
     batch: Annotated[int, _between(1, 65536)] | None = None
@@ -177,7 +177,8 @@ class TargetConfig:
 
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
-    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads", "fuse", "bounds", "lanes",
+    "balance", "coalesce", "bank_padding", "tensorize",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 

@@ -72,7 +72,10 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
-    "scan": ((("file",), {"metavar": "FILE", "help": "a .c, .ll or .bc file"}),),
+    "scan": (
+        (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
+        (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
+    ),
     "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
@@ -102,7 +105,8 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
             {
                 "metavar": "WHAT",
                 "nargs": "*",
-                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL COMMIT, export FILE, import FILE",
+                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL|all COMMIT|A..B ..., export FILE, "
+                "import FILE",
             },
         ),
         (("--why",), {"metavar": "TEXT", "help": "with accept: why the change is right"}),

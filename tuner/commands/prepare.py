@@ -96,7 +96,7 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
     raising = {"function": model.function, "sizes": dict(model.sizes), "allow_reassociation": model.allow_reassociation}
     return importers.make_model_spec(
         model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape),
-        raising if model.source.startswith("llvm:") else None,
+        raising if model.source.startswith(("llvm:", "mlir:")) else None,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.ir import Call, GenericConst
 from tvm.target import Target
 
+from kernels.dots import offered
 from kernels.space.sketch_rules import rules_of
 from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
@@ -80,7 +81,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     module, origins = read_in_place(module, target, whole_tiles=attend)
     packed = re.fullmatch(r"NCHW(\d+)c", config.layout)
     if packed:
-        pack = Pack(module, int(packed.group(1)), config.tile)
+        pack = Pack(module, int(packed.group(1)), config.tile, offered(target))
         module = pack.run()
         origins = {**origins, **pack.origins}
     elif config.layout == "NHWC":

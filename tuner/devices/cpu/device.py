@@ -14,7 +14,7 @@ from tuner.baselines import FROM_ONNX, narrower_than_float32
 from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
-from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
+from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
@@ -77,7 +77,7 @@ class Cpu:
     def lower_bound_s(self, task: Task) -> float:
         """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
-        dtype = workload.outputs[0].dtype
+        dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
         inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, outputs, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
         return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
@@ -154,7 +154,9 @@ class Cpu:
 
 def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
     """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
-    names = [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] else [PRECISE]
+    names = (
+        [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"] else [PRECISE]
+    )
     return [
         EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
         for name in names
