@@ -17,7 +17,7 @@ from tuner.baselines.kernels import OperatorCall, operand_shapes
 from tuner.protocols import Array, Baseline, Launchable
 
 MODEL_SPEC = {"seed": 3}
-SLOW = dict.fromkeys(("torch_compile", "torch_compile_bf16", "torch_max_autotune"), [pytest.mark.slow])
+SLOW = {name: [pytest.mark.slow] for name in ("torch_compile", "torch_compile_bf16", "torch_max_autotune")}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.compile uses it itself
