@@ -104,6 +104,12 @@ def reversed_rows() -> tirx.PrimFunc:
     return te.create_prim_func([a, b, out])
 
 
+def transposed() -> tirx.PrimFunc:
+    """A matrix of 64 x 64 with rows and columns exchanged."""
+    a = te.placeholder((64, 64), name="a")
+    return te.create_prim_func([a, te.compute(a.shape, lambda i, j: a[j, i], name="out")])
+
+
 def bfloat16_product() -> tirx.PrimFunc:
     """A row of 8 bfloat16 by 16 columns, of which two steps lie side by side."""
     a, b = te.placeholder((1, 8), "bfloat16", name="a"), te.placeholder((4, 16, 2), "bfloat16", name="b")
@@ -174,6 +180,27 @@ def staged(schedule: Schedule) -> None:
     for stage in (block, schedule.cache_read(block, 0, "shared"), schedule.cache_read(last, 1, "shared")):
         schedule.compute_at(stage, i)
         schedule.bind(schedule.get_loops(stage)[-1], "threadIdx.x")
+
+
+def column_threads(schedule: Schedule) -> None:
+    """Neighbouring threads write a column: a row apart."""
+    i, j = schedule.get_loops(schedule.get_sblock("out"))
+    schedule.bind(j, "blockIdx.x")
+    schedule.bind(i, "threadIdx.x")
+
+
+def tile(schedule: Schedule) -> None:
+    """Tiles of 32 x 32 through shared memory, of which a warp reads a column."""
+    block = schedule.get_sblock("out")
+    i, j = schedule.get_loops(block)
+    (i_0, i_1), (j_0, j_1) = schedule.split(i, [None, 32]), schedule.split(j, [None, 32])
+    schedule.reorder(i_0, j_0, i_1, j_1)
+    schedule.bind(schedule.fuse(i_0, j_0), "blockIdx.x")
+    staged = schedule.cache_read(block, 0, "shared")
+    schedule.compute_at(staged, schedule.get_loops(block)[0])
+    for row, column in ((i_1, j_1), tuple(schedule.get_loops(staged)[-2:])):
+        schedule.bind(row, "threadIdx.y")
+        schedule.bind(column, "threadIdx.x")
 
 
 def marked(schedule: Schedule) -> None:

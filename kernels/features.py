@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 from tvm.s_tir import Schedule
 
@@ -95,7 +96,13 @@ class FeatureExtractor:
     def _accesses(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
         if candidate.is_default or self._target.kind.name == "llvm":
             return np.zeros(len(access.FEATURE_NAMES), np.float32)
-        return np.array(access.features(schedule.mod, self._target), np.float32)
+        function = candidate.passes.applied(schedule.mod["main"], self._target).function
+        return np.array(access.features(tvm.IRModule({"main": function}), self._target), np.float32)
+
+    def predicted_s(self, candidate: Candidate) -> float:
+        """The seconds that the analytical model gives a tiled GPU candidate; 0 for others."""
+        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
+        return 0.0 if model is None else predict(model, candidate.decisions).seconds
 
     def _predicted(self, candidate: Candidate) -> NDArray[np.float32]:
         model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu

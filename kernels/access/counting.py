@@ -164,10 +164,8 @@ def _residues(groups: Sequence[Sequence[_Term]], bounds: Bounds, modulus: int) -
     times = [1] + [0] * (modulus - 1)
     for group in groups:
         own = _residues_of(group, bounds, modulus)
-        times = np.array(
-            [sum(times[(r - s) % modulus] * own[s] for s in range(modulus)) for r in range(modulus)], object
-        )
-    return [int(n) for n in times]
+        times = [sum(times[(r - s) % modulus] * own[s] for s in range(modulus)) for r in range(modulus)]
+    return times
 
 
 def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> list[int]:

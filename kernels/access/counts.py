@@ -36,12 +36,14 @@ class Access:
 
 @dataclass(frozen=True)
 class LaunchAccess:
-    """The accesses of one launch. `opaque` counts pointers that are given to intrinsics, which touch what is not known."""
+    """The accesses of one launch. `opaque` counts pointers that are given to intrinsics: what is touched by them is not
+    known."""
 
     grid: int
     threads: int
     accesses: tuple[Access, ...]
     opaque: int = 0
+    shared_bytes: int = 0
 
     def of(self, scope: str) -> tuple[Access, ...]:
         """Those of `global` or `shared` memory."""
@@ -59,6 +61,7 @@ class LaunchAccess:
         """Totals, then each access."""
         return {
             "grid": self.grid, "threads": self.threads, "exact": self.exact, "opaque": self.opaque,
+            "shared_bytes": self.shared_bytes,
             "sectors": self.total("global", "transactions"), "least_sectors": self.total("global", "least"),
             "bank_passes": self.total("shared", "transactions"), "bank_conflicts": self.total("shared", "excess"),
             "accesses": [asdict(access) for access in self.accesses],

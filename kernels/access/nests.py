@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,8 @@ import tvm
 from tvm import tirx
 
 from kernels.access.indices import Bounds, bounds_of
+from kernels.launch_plan import ITEM_BYTES
+from kernels.nests.linear import substituted
 from kernels.reference.expressions import subexpressions
 
 _POINTERS = ("address_of", "tvm_access_ptr", "ptx_", "mma", "tvm_load_matrix", "tvm_store_matrix", "tvm_fill")
@@ -39,6 +42,7 @@ class Launch:
     blocks: dict[str, tuple[Any, int]] = field(default_factory=dict)
     touches: list[Touch] = field(default_factory=list)
     opaque: int = 0
+    shared_bytes: int = 0
 
 
 def launches(function: tirx.PrimFunc) -> list[Launch]:
@@ -68,6 +72,8 @@ class _Walker:
             extents = {**extents, statement.loop_var: bounds_of(statement.min, statement.extent, extents)}
         elif isinstance(statement, tirx.Bind):
             self._bound[statement.var] = self._inlined(statement.value)
+        elif isinstance(statement, tirx.AllocBuffer) and launch is not None:
+            launch.shared_bytes += _shared_bytes(statement.buffer)
         if launch is not None:
             self._touches(statement, extents, launch)
         for name in ("body", "then_case", "else_case"):
@@ -106,8 +112,6 @@ class _Walker:
         """With the values of bound variables in their place."""
         if not self._bound:
             return expression
-        from kernels.passes.thread_share import substituted
-
         return substituted(expression, self._bound)
 
 
@@ -119,6 +123,12 @@ def _expressions(statement: Any) -> list[Any]:
     if isinstance(statement, (tirx.Evaluate, tirx.Bind)):
         return [statement.value]
     return []
+
+
+def _shared_bytes(buffer: Any) -> int:
+    if not str(buffer.scope()).startswith("shared"):
+        return 0
+    return math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES.get(str(buffer.dtype), 4)
 
 
 def _takes_pointers(call: Any) -> bool:

@@ -29,7 +29,8 @@ def analyze(module: tvm.IRModule, target: Target, budget: int = BUDGET) -> tuple
 def _of(launch: Launch, budget: int) -> LaunchAccess:
     grid = math.prod(extent for _, extent in launch.blocks.values())
     threads = math.prod(extent for _, extent in launch.threads.values())
-    return LaunchAccess(grid, threads, tuple(count(launch, touch, budget) for touch in launch.touches), launch.opaque)
+    accesses = tuple(count(launch, touch, budget) for touch in launch.touches)
+    return LaunchAccess(grid, threads, accesses, launch.opaque, launch.shared_bytes)
 
 
 def features(module: tvm.IRModule, target: Target) -> tuple[float, ...]:

@@ -14,8 +14,10 @@ from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
 from kernels.passes.balance import Balance
+from kernels.passes.bank_padding import BankPadding
 from kernels.passes.base import Pass, Place
 from kernels.passes.bounds import Bounds
+from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
@@ -56,6 +58,8 @@ PASSES: Mapping[str, type[Pass]] = {
         Bounds,
         Lanes,
         Balance,
+        Coalesce,
+        BankPadding,
         Tensorize,
     )
 }

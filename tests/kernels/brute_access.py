@@ -82,7 +82,7 @@ def _value(expression: Any, at: dict[str, int]) -> list[int]:
     pairs = list(both)
     left, right = pairs[0]
     whole = [(left if a is None else a, right if b is None else b) for a, b in pairs]
-    operation = {
+    operation: Any = {
         tirx.Add: lambda a, b: a + b, tirx.Sub: lambda a, b: a - b, tirx.Mul: lambda a, b: a * b,
         tirx.FloorDiv: lambda a, b: a // b, tirx.FloorMod: lambda a, b: a % b,
         tirx.Min: min, tirx.Max: max,

@@ -25,7 +25,8 @@ build."""
 class Scheduled:
     """A candidate with its sketch applied, to be compiled into `folder` under the symbol `entry`.
 
-    `schedule` is a tvm.s_tir.Schedule, `candidate` a kernels.space.Candidate, `target` a TVM target as data.
+    `schedule` is a tvm.s_tir.Schedule, `candidate` a kernels.space.Candidate, `target` a TVM target as data. `flops` is
+    the arithmetic of one call, and `predicted_s` what the analytical model gives it, 0 where that has no rule for it.
     """
 
     schedule: Any
@@ -34,6 +35,8 @@ class Scheduled:
     outputs: int
     folder: Path
     entry: str
+    flops: float = 0.0
+    predicted_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,11 @@ class BuildService:
         except InvalidCandidate as error:
             result: Compiled | BuildFailure = BuildFailure(Status.INVALID, str(error))
         else:
-            outputs = self._workloads[task].num_outputs
-            result = self._compile(Scheduled(schedule, parsed, json.loads(self._target), outputs, self._folder, entry))
+            workload, predicted_s = self._workloads[task], self._tasks[task][1].predicted_s(parsed)
+            result = self._compile(
+                Scheduled(schedule, parsed, json.loads(self._target), workload.num_outputs, self._folder, entry,
+                          workload.flops, predicted_s)
+            )  # fmt: skip
         build_s = time.perf_counter() - started
         if isinstance(result, BuildFailure):
             return {"status": result.status, "reason": result.reason, "build_s": build_s}

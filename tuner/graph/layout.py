@@ -228,7 +228,7 @@ class Pack(Rewriter):
         constant = array_of(value)
         if constant is not None:
             if constant.size == 1:
-                return constant_of(constant.reshape(()))
+                return constant_of(constant.reshape(constant.shape if constant.shape == (1,) else ()))
             full = constant.reshape([1] * (4 - constant.ndim) + list(constant.shape)) if constant.ndim <= 4 else None
             if full is None or full.shape[1] not in (1, like.plain[1]):
                 return None

@@ -21,6 +21,7 @@ from kernels.workload import Workload, from_prim_func
 from tuner.graph import attention
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
+from tuner.graph.names import shortened
 from tuner.graph.origins import ConvolutionOrigins
 from tuner.graph.products import read_in_place
 from tuner.graph.rewriter import shape_of
@@ -193,7 +194,7 @@ def _extract(
         operators = members.get(name, [name])
         shapes = [[int(extent) for extent in param.shape] for param in function.params[:2]]
         label, origin = _describe(operators, shapes, origins)
-        workload = from_prim_func(function, label, outputs[name], origin)
+        workload = from_prim_func(function, shortened(label), outputs[name], origin)
         kernels[name] = workload.key
         merged[workload.key] += weights[name]
         always[workload.key] = always.get(workload.key, constant[name]) & constant[name]

@@ -36,8 +36,9 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         module = scheduled.schedule.mod
         module = default_schedule(module, target) if candidate.is_default else module
         applied = candidate.passes.applied(module["main"], target)
+        module = tvm.IRModule({"main": applied.function})
         with tvm.transform.PassContext(opt_level=3, config=applied.passes.context_options()):
-            program = emit_opencl(tvm.IRModule({"main": applied.function}), target, scheduled.outputs)
+            program = emit_opencl(module, target, scheduled.outputs)
     except (EmitFailed, RuntimeError, ValueError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         return BuildFailure(Status.BUILD_FAILED, lines[-1][:300])
