@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
-from kernels.space import gpu_formulas, gpu_rules, winograd
+from kernels.space import gpu_formulas, gpu_rules, split_k, winograd
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
@@ -25,12 +25,15 @@ from kernels.space.tiles import factorizations
 from kernels.workload import Workload
 
 
-def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None = None) -> Any:
-    """TVM's tuning context of a workload, with TVM's rules for the target unless others are given."""
+def tune_context(
+    workload: Workload, target: Target, rules: Sequence[Any] | None = None, module: tvm.IRModule | None = None
+) -> Any:
+    """TVM's tuning context of a workload, with TVM's rules for the target unless others are given. `module`: what the
+    workload's program has become."""
     ms = meta_schedule()
     space = ms.space_generator.PostOrderApply
     return ms.TuneContext(
-        mod=workload.module(),
+        mod=workload.module() if module is None else module,
         target=target,
         space_generator=space() if rules is None else space(sch_rules=list(rules), postprocs=[], mutator_probs={}),
         search_strategy="evolutionary",
@@ -79,6 +82,27 @@ def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch
         if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
             continue
         sketches.append(sketch)
+    if target.kind.name != "llvm":
+        sketches += _split_sketches(workload, target, len(sketches))
+    return sketches
+
+
+def _split_sketches(workload: Workload, target: Target, number: int) -> list[Sketch]:
+    """Tiled sketches of programs whose reduction is divided among thread blocks."""
+    sketches: list[Sketch] = []
+    plain_rules, *_ = gpu_rules.rule_sets(target, tf32=False)
+    for division in split_k.divided(workload, target, gpu_formulas.MODELLED_AS):
+        for schedule in tune_context(workload, target, plain_rules, division.module).generate_design_space():
+            instructions, decisions = plain(schedule.trace.as_json())
+            own = _knobs(instructions, dict(decisions), split_k.RULE)
+            formulas = gpu_formulas.model(schedule, own, target, workload)
+            if formulas is None:
+                continue
+            formulas = replace(formulas, second_launch_bytes=(division.parts + 1) * workload.outputs[0].nbytes)
+            trace, knobs = division.prefixed(instructions, decisions), division.knobs(own)
+            sketch = Sketch(number + len(sketches), trace, knobs, (), split_k.RULE, formulas)
+            if GpuSolver(knobs, formulas).draw(np.random.default_rng(0)) is not None:
+                sketches.append(sketch)
     return sketches
 
 
