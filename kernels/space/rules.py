@@ -20,6 +20,7 @@ from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.gpu_solve import GpuSolver
+from kernels.space.plain import plain
 from kernels.space.sketch_rules import own_traces
 from kernels.space.tiles import factorizations
 from kernels.workload import Workload
@@ -153,17 +154,6 @@ def _knobs(instructions: Sequence[Any], decisions: Mapping[int, Any], rule: str)
         elif kind == "SampleCategorical" and not decides_unrolling(instructions, i):  # the Unroll pass owns that one
             knobs.append(Knob("choice", tuple(range(len(attributes[0]))), i))
     return knobs
-
-
-def plain(value: Any) -> Any:
-    """TVM containers and scalars as JSON-able Python."""
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if not hasattr(value, "value"):
-        return [plain(v) for v in value]
-    if not isinstance(value.value, (bool, int, float)):
-        return value.value
-    return float(value.value) if "float" in str(getattr(value, "dtype", "")) else int(value.value)
 
 
 def decides_unrolling(instructions: Sequence[Any], number: int) -> bool:

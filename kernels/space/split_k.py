@@ -19,6 +19,7 @@ from tvm.target import Target
 from kernels.coalescing import reuses
 from kernels.gpus import gpu_of
 from kernels.space.data import Knob
+from kernels.space.plain import plain
 from kernels.workload import Workload
 
 RULE = "split_k"
@@ -119,14 +120,8 @@ def _divided(module: tvm.IRModule, parts: int) -> Divided | None:
         schedule.reorder(*others, outermost)
     except (RuntimeError, ValueError):  # TVM rejects a step: the program is not of this kind
         return None
-    instructions, _ = json.loads(json.dumps(_plain(schedule.trace.as_json())))
+    instructions, _ = json.loads(json.dumps(plain(schedule.trace.as_json())))
     return Divided(schedule.mod, parts, tuple(_renamed(instructions)))
-
-
-def _plain(value: Any) -> Any:
-    from kernels.space.rules import plain
-
-    return plain(value)
 
 
 def _renamed(instructions: Sequence[Any]) -> Iterator[Any]:
