@@ -5,6 +5,8 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
+from kernels.dots import MARK
+
 # --- programs -----------------------------------------------------------------------------------------
 
 
@@ -108,6 +110,17 @@ def transposed() -> tirx.PrimFunc:
     return te.create_prim_func([a, te.compute(a.shape, lambda i, j: a[j, i], name="out")])
 
 
+def bfloat16_product() -> tirx.PrimFunc:
+    """A row of 8 bfloat16 by 16 columns, of which two steps lie side by side."""
+    a, b = te.placeholder((1, 8), "bfloat16", name="a"), te.placeholder((4, 16, 2), "bfloat16", name="b")
+    k = te.reduce_axis((0, 8), name="k")
+
+    def element(i: tirx.PrimExpr, j: tirx.PrimExpr) -> tirx.PrimExpr:
+        return te.sum(a[i, k].astype("float32") * b[k // 2, j, k % 2].astype("float32"), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((1, 16), element, name="out")])
+
+
 # --- schedules ----------------------------------------------------------------------------------------
 
 
@@ -188,3 +201,13 @@ def tile(schedule: Schedule) -> None:
     for row, column in ((i_1, j_1), tuple(schedule.get_loops(staged)[-2:])):
         schedule.bind(row, "threadIdx.y")
         schedule.bind(column, "threadIdx.x")
+
+
+def marked(schedule: Schedule) -> None:
+    """The steps and lanes of an instruction are innermost, and the block is marked for it."""
+    block = schedule.get_sblock("out")
+    _, lanes, k = schedule.get_loops(block)
+    reduction, steps = schedule.split(k, [None, 2])
+    schedule.reorder(reduction, steps, lanes)
+    schedule.annotate(block, MARK, "dot_vdpbf16ps_512.bfloat16.bfloat16")
+    schedule.annotate(reduction, MARK, 1)

@@ -99,6 +99,11 @@ class FeatureExtractor:
         function = candidate.passes.applied(schedule.mod["main"], self._target).function
         return np.array(access.features(tvm.IRModule({"main": function}), self._target), np.float32)
 
+    def predicted_s(self, candidate: Candidate) -> float:
+        """The seconds that the analytical model gives a tiled GPU candidate; 0 for others."""
+        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
+        return 0.0 if model is None else predict(model, candidate.decisions).seconds
+
     def _predicted(self, candidate: Candidate) -> NDArray[np.float32]:
         model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
         if model is None:

@@ -29,6 +29,7 @@ from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.unroll import Unroll
 from kernels.passes.vector_math import VectorMath
@@ -59,6 +60,7 @@ PASSES: Mapping[str, type[Pass]] = {
         Balance,
         Coalesce,
         BankPadding,
+        Tensorize,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tvm import te
+from tvm import te, tirx
 
+from kernels.dots import Dot, copied, widened
 from kernels.space.constraints import registers
 from kernels.space.tiles import divisors
 from tuner.graph.rewriter import Array
@@ -65,11 +66,15 @@ class Tiling:
         height = max(d for d in divisors(self.rows) if d <= _tallest(self.width, lanes))
         return (height + vectors) / (height * vectors)
 
-    def pack(self, weight: Array) -> Array:
-        """[K, N] -> [N/width, K, width], with zeros in the columns that were added."""
+    def pack(self, weight: Array, steps: int = 1) -> Array:
+        """[K, N] -> [N/width, K, width], with zeros in the columns that were added.
+
+        With more than one of the `steps` of K side by side: [N/width, K/steps, width, steps], zeros after the last.
+        """
         depth, columns = weight.shape
-        wide = np.pad(weight, ((0, 0), (0, self.columns - columns)))
-        return np.ascontiguousarray(wide.reshape(depth, -1, self.width).transpose(1, 0, 2))
+        wide = np.pad(weight, ((0, -depth % steps), (0, self.columns - columns)))
+        panels = wide.reshape(-1, steps, self.columns // self.width, self.width).transpose(2, 0, 3, 1)
+        return np.ascontiguousarray(panels if steps > 1 else panels[..., 0])
 
 
 def _tallest(width: int, lanes: int) -> int:
@@ -94,6 +99,49 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
     return compute
 
 
+def constant_dot_product(rows: int, columns: int, tiling: Tiling, dot: Dot) -> Callable[..., Any]:
+    """TE of [M, K] by panels [N/width, K/steps, width, steps] -> [M, N], as a CPU's instructions multiply.
+
+    Where the left operand is signed and the instructions want it unsigned, 128 is added to it: a third argument [N] has
+    128 times the sum of each column, which is subtracted again.
+    """
+
+    def compute(left: Any, panels: Any, correction: Any = None) -> Any:
+        depth = int(panels.shape[1]) * dot.steps
+        aligned = _aligned(left, depth, dot)
+        k = te.reduce_axis((0, depth), "k")
+
+        def element(i: Any, j: Any) -> Any:
+            factors = (
+                aligned[_clamped(i, rows, tiling.rows), k],
+                panels[j // tiling.width, k // dot.steps, j % tiling.width, k % dot.steps],
+            )
+            return te.sum(widened(factors[0], dot.result) * widened(factors[1], dot.result), axis=k)
+
+        padded = te.compute((tiling.rows, tiling.columns), element, "matmul")
+        if correction is not None:
+            return te.compute((rows, columns), lambda i, j: padded[i, j] - correction[j], "stored")
+        if (tiling.rows, tiling.columns) == (rows, columns):
+            return padded
+        return te.compute((rows, columns), lambda i, j: padded[i, j], "stored")
+
+    return compute
+
+
+def column_sums(weight: Array) -> Array:
+    """What adding 128 to the left operand of a product with [K, N] adds to each column, int32 [N]."""
+    added: Array = 128 * weight.astype(np.int32).sum(axis=0, dtype=np.int32)
+    return added
+
+
+def _aligned(left: Any, depth: int, dot: Dot) -> Any:
+    """The left operand [M, depth] as the instruction reads it: a copy, unless it is so already."""
+    rows, own = (int(extent) for extent in left.shape)
+    if str(left.dtype) == dot.left and own == depth:
+        return left
+    return _rows(lambda at: left[at], (rows, depth), own, dot)
+
+
 def product(
     batch: Sequence[int],
     extents: tuple[int, int, int],
@@ -101,29 +149,54 @@ def product(
     readers: tuple[Reader, Reader],
     tiling: Tiling,
     order: Sequence[int],
+    dot: Dot | None = None,
+    copy: bool = False,
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
     Readers read the operands, wherever their elements are. The first stage makes panels of the right one. The operands
-    have M, K and N `inside`: what is beyond is a copy of the last row or column.
+    have M, K and N `inside`: what is beyond is a copy of the last row or column. Narrow operands are multiplied by
+    `dot`, for which `copy` makes a copy of the left one at first; bfloat16 without it is widened.
     """
-    depth, width = extents[1], tiling.width
+    steps, result = (dot.steps, dot.result) if dot else (1, "float32")
+    width, depth = tiling.width, -(-extents[1] // steps) * steps
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
-            *outer, number, k, lane = at
-            row = _clamped(k, inside[1], depth)
-            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            *outer, number, k, lane, side = at if dot else (*at, 0)
+            row = _clamped(k * steps + side, inside[1], depth)
+            value = readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            return copied(value, dot.right) if dot else widened(value, "float32")
 
-        panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
+        shape = (*batch, tiling.columns // width, depth // steps, width)
+        panels = te.compute((*shape, steps) if dot else shape, panel, "panels")
 
-        def row(at: Any) -> Any:
+        def element(at: Any) -> Any:
             *outer, i, k = at
             return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
 
-        return _product(row, lambda at: panels[at], batch, extents, tiling, order)
+        aligned = _rows(element, (*batch, tiling.rows, depth), extents[1], dot) if dot and copy else None
+
+        def row(at: Any) -> Any:
+            return widened(aligned[at] if copy else element(at), result)
+
+        def column(at: Any) -> Any:
+            *outer, number, k, lane = at
+            return widened(panels[(*outer, number, k // steps, lane, k % steps)], result) if dot else panels[at]
+
+        return _product(row, column, batch, (extents[0], depth, extents[2]), tiling, order)
 
     return compute
+
+
+def _rows(element: Callable[[Any], Any], shape: Sequence[int], own: int, dot: Dot) -> Any:
+    """A copy of a left operand of `own` steps as an instruction reads it, with zeros in the steps that are added."""
+
+    def copy(*at: Any) -> Any:
+        value = copied(element(at), dot.left)
+        return value if shape[-1] == own else te.if_then_else(at[-1] < own, value, tirx.const(0, dot.copied))
+
+    return te.compute(shape, copy, "aligned")
 
 
 def _product(
