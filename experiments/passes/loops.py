@@ -3,8 +3,8 @@
     python experiments/passes/loops.py results/<machine>/passes_loops.json [--threads 1] [--seconds 2] [FAMILY ...]
 
 For each kernel: the best of the untuned program and the first candidates of all other sketches without these passes
-("without"); the sketch `loops` with all of them at their best widths ("with"); and with each of them left out. All are
-timed in turn, one block of calls each a round, on the same buffers; a ratio is the median over rounds, with its 95 %
+("without"); the sketch `loops` with all of them at their best widths ("with"); and the best of both with one left out.
+All are timed in turn, one block of calls each a round, on the same buffers; a ratio is the median over rounds, with its 95 %
 interval. Outputs are compared with the reference first. Run it on an idle machine: 3 minutes. With `--threads 2` it
 also shows what `balance` gains.
 """
@@ -180,11 +180,11 @@ def measured(program: Any, threads: int, seconds: float) -> dict[str, Any]:
         kernels.add(f"loops:{name}", Candidate(loops, (), PassConfig.from_text(text)))
     taken = kernels.times(seconds)
 
-    def best(start: str) -> list[float]:
-        return min((times for name, times in taken.items() if name.startswith(start)), key=min)
+    def best(*starts: str) -> list[float]:
+        return min((times for name, times in taken.items() if name.startswith(starts)), key=lambda times: min(times))
 
     every = best("loops:@")
-    compared = {"all": best("without@"), **{name: best(f"loops:{name}@") for name in names}}
+    compared = {"all": best("without@"), **{name: best("without@", f"loops:{name}@") for name in names}}
     return {
         "with_s": min(every),
         "without_s": min(compared["all"]),

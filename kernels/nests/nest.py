@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -42,12 +43,12 @@ class Nest:
     combiner: str = ""
     first: Any = None
 
-    @property
+    @functools.cached_property
     def spatial(self) -> tuple[Any, ...]:
         """The loops that go from element to element of C."""
         return tuple(loop for loop in self.loops if any(uses(i, loop.loop_var) for i in self.store.indices))
 
-    @property
+    @functools.cached_property
     def reduced(self) -> tuple[Any, ...]:
         """The loops whose iterations all belong to one element of C."""
         return tuple(loop for loop in self.loops if not any(uses(i, loop.loop_var) for i in self.store.indices))

@@ -48,12 +48,12 @@ PASSES: Mapping[str, type[Pass]] = {
         CudaMath,
         PtxasOpt,
         RegisterCap,
-        VectorMath,
         ThreadShare,
         Fuse,
         Bounds,
         Lanes,
         Balance,
+        VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
