@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import tvm
@@ -31,31 +30,36 @@ class _Before:
             self.module = module
 
 
-def lowered(function: tirx.PrimFunc, target: Target, options: Mapping[str, Any]) -> tirx.PrimFunc:
+def lowered(function: tirx.PrimFunc, target: Target) -> tvm.IRModule:
     """A scheduled function after TVM's lowering (10 to 60 ms): flat buffers, vectors, loops unrolled, repeated
-    subexpressions bound.
+    subexpressions bound. On a GPU each kernel is a function of its own, beside `main`, which launches them.
 
-    `options` are those of the PassContext. Raises RuntimeError or ValueError where TVM rejects the program.
+    Under the options of the current PassContext. Raises RuntimeError or ValueError where TVM rejects the program.
     """
     before = _Before()
     module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
     bound = tirx.transform.BindTarget(target if target.host else target.with_host(Target("llvm")))
     pipeline, *_ = tirx.get_default_tir_pipeline(target)
-    with tvm.transform.PassContext(opt_level=3, config=dict(options), instruments=[before]):
+    with tvm.transform.PassContext(
+        opt_level=3, config=dict(tvm.transform.PassContext.current().config), instruments=[before]
+    ):
         pipeline(bound(module))
     if before.module is None:
         raise RuntimeError(f"TVM's lowering has no {_LAST}")
-    return before.module["main"]
+    return before.module
 
 
 def nodes(tree: Any, kind: Any) -> list[Any]:
-    """The nodes of a type (a statement's or an expression's) in a statement or expression, in its order."""
+    """The nodes of a type (a statement's or an expression's) in a statement, an expression or a module, inner ones
+    first."""
     found: list[Any] = []
-    tvm_ffi.structural_walk(tree, (kind, found.append))
+    for part in (f.body for f in tree.functions.values()) if isinstance(tree, tvm.IRModule) else (tree,):
+        tvm_ffi.structural_walk(part, (kind, found.append))
     return found
 
 
-def buffer_bytes(function: tirx.PrimFunc) -> int:
-    """The bytes of the intermediate buffers of a lowered function."""
-    buffers = [allocation.buffer for allocation in nodes(function.body, tirx.AllocBuffer)]
+def buffer_bytes(program: tvm.IRModule, scope: str = "") -> int:
+    """The bytes of the intermediate buffers of a lowered program, in memory of a scope that begins so."""
+    allocated = [allocation.buffer for allocation in nodes(program, tirx.AllocBuffer)]
+    buffers = [buffer for buffer in allocated if str(buffer.scope()).startswith(scope)]
     return sum(math.prod(map(int, b.shape)) * ITEM_BYTES[str(b.dtype)] for b in buffers)

@@ -175,7 +175,7 @@ def reuse(nest: Nest) -> float:
     """Iterations for each element of the largest tensor that is read: few in a sum of rows, many in a product."""
     count = math.prod(trips(loop) for loop in nest.loops)
     read = [math.prod(trips(loop) for loop in nest.loops if nest.stride(x, loop) != 0) for x in loads(nest.term)]
-    return count / max(read, default=count)
+    return count / max(max(read, default=count), 1)
 
 
 def ordered(nest: Nest, outermost: Any, parallel: bool) -> Any:

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
 from kernels.passes.balance import Balance
+from kernels.passes.bank_padding import BankPadding
 from kernels.passes.base import Pass, Place
 from kernels.passes.bounds import Bounds
+from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
@@ -26,6 +29,7 @@ from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.unroll import Unroll
 from kernels.passes.vector_math import VectorMath
@@ -53,6 +57,9 @@ PASSES: Mapping[str, type[Pass]] = {
         Bounds,
         Lanes,
         Balance,
+        Coalesce,
+        BankPadding,
+        Tensorize,
         VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )
 }
@@ -147,3 +154,9 @@ class Applied:
     function: tirx.PrimFunc
     passes: PassConfig
     refused: Mapping[str, str]
+
+    def counters(self, target: Target) -> dict[str, dict[str, float]]:
+        """What each pass counts of the function, by the pass's name; passes that count nothing are left out."""
+        with tvm.transform.PassContext(opt_level=3, config=self.passes.context_options()):
+            counted = {s.name: dict(s.counters(self.function, target)) for s in self.passes.settings}
+        return {name: values for name, values in counted.items() if values}

@@ -121,7 +121,8 @@ class Pass:
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         """Numbers that the setting is to change, of a scheduled program to which it was applied (or refused).
 
-        Each name is in `documentation.counters`. To see what the setting did, take them of its default, too.
+        Each name is in `documentation.counters`. The current PassContext has the options of the whole configuration
+        (`Applied.counters`). To see what a setting did, take them of its default, too.
         """
         return {}
 

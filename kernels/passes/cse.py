@@ -34,7 +34,7 @@ class CommonSubexpressions(Pass):
         return (cls(True), cls(False))
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        return {"bound": len(nodes(lowered(function, target, self.context_options()).body, tirx.Bind))}
+        return {"bound": len(nodes(lowered(function, target), tirx.Bind))}
 
     def context_options(self) -> Mapping[str, Any]:
         return {} if self.on else {"tirx.disable_cse_tir": True}

@@ -27,7 +27,7 @@ class CudaMath(Pass):
         options={"fast": "the CUDA compiler's fast functions, denormals flushed"},
         loses="In accuracy where arguments are large (sines) or results tiny; in time not known to.",
         elsewhere="nvcc `--use_fast_math`",
-        example=Example(examples.doubled, examples.annotated, "cuda_math{fast=0}", "cuda_math{fast=1}", View.COMMAND),
+        example=Example(examples.exponentials, examples.bound, "cuda_math{fast=0}", "cuda_math{fast=1}", View.COMMAND),
     )
     fast: bool = False
 

@@ -19,7 +19,7 @@ class PtxasOpt(Pass):
         options={"level": "1, 2 or 3, as in ptxas -O3"},
         loses="Below 3 nearly always; at 3 where it hoists so much that registers spill.",
         elsewhere="ptxas `-O1` to `-O3`",
-        example=Example(examples.doubled, examples.annotated, "ptxas_opt{level=3}", "ptxas_opt{level=1}", View.COMMAND),
+        example=Example(examples.doubled, examples.bound, "ptxas_opt{level=3}", "ptxas_opt{level=1}", View.COMMAND),
     )
     level: int = 3
 

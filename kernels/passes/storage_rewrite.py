@@ -38,7 +38,7 @@ class StorageRewrite(Pass):
         return (cls(True), cls(False))
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        return {"buffer bytes": buffer_bytes(lowered(function, target, self.context_options()))}
+        return {"buffer bytes": buffer_bytes(lowered(function, target))}
 
     def context_options(self) -> Mapping[str, Any]:
         return {} if self.on else {"tirx.disable_storage_rewrite": True}

@@ -43,8 +43,8 @@ class Unroll(Pass):
         return tuple(cls(depth) for depth in (64, 16, 256, 0, 512))
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        body = lowered(function, target, {}).body
-        return {"statements": len(nodes(body, tirx.BufferStore)), "loops": len(nodes(body, tirx.For))}
+        program = lowered(function, target)
+        return {"statements": len(nodes(program, tirx.BufferStore)), "loops": len(nodes(program, tirx.For))}
 
     def on_schedule(self, schedule: Schedule) -> None:
         root = schedule.get_sblock("root", func_name="main")
