@@ -52,7 +52,7 @@ def kind_of_text(text: str) -> DeviceKind:
 
 def _name_of(spec: Mapping[str, Any]) -> str:
     """The name of the kind of device that a TVM target's attributes describe."""
-    kind = spec["kind"]
+    kind = str(spec["kind"])
     return MODELS.get((kind, str(spec.get("model", ""))), kind)
 
 

@@ -410,7 +410,8 @@ class Products(Rewriter):
             return None
         if pending.emitted is not None or pending.cast or self.uses[call.args[0]] != 1:
             return None
-        return replace(args[0], base=replace(pending, cast=str(call.ty.dtype)))
+        view: View = replace(args[0], base=replace(pending, cast=str(call.ty.dtype)))
+        return view
 
     def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
         """The operator on the base of its first view; None where an operand does not fit it."""

@@ -33,7 +33,8 @@ def _quantize(emit: Any, x: Any, scale: float, zero: int, dtype: str = "uint8") 
 
 def _steps(real: Array, scale: float, zero: int, dtype: str) -> Array:
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(real / scale) + zero, limits.min, limits.max).astype(dtype)
+    steps: Array = np.clip(np.rint(real / scale) + zero, limits.min, limits.max).astype(dtype)
+    return steps
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from kernels.gpus import gpu_of
 from kernels.launch_plan import Launch, LaunchPlan
 from kernels.roofline import Work, estimate
