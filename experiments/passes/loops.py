@@ -4,9 +4,9 @@
 
 For each kernel: the best of the untuned program and the first candidates of all other sketches without these passes
 ("without"); the sketch `loops` with all of them at their best widths ("with"); and the best of both with one left out.
-All are timed in turn, one block of calls each a round, on the same buffers; a ratio is the median over rounds, with its 95 %
-interval. Outputs are compared with the reference first. Run it on an idle machine: 3 minutes. With `--threads 2` it
-also shows what `balance` gains.
+All are timed in turn, one block of calls each a round, on the same buffers; a ratio is the median over rounds, with its
+95 % interval. Outputs are compared with the reference first. Run it on an idle machine: 3 minutes. `--threads 2` shows
+what `balance` gains, too.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def measured(program: Any, threads: int, seconds: float) -> dict[str, Any]:
     taken = kernels.times(seconds)
 
     def best(*starts: str) -> list[float]:
-        return min((times for name, times in taken.items() if name.startswith(starts)), key=lambda times: min(times))
+        return min((times for name, times in taken.items() if name.startswith(starts)), key=_fastest)
 
     every = best("loops:@")
     compared = {"all": best("without@"), **{name: best("without@", f"loops:{name}@") for name in names}}
@@ -190,6 +190,10 @@ def measured(program: Any, threads: int, seconds: float) -> dict[str, Any]:
         "without_s": min(compared["all"]),
         "ratios": {name: list(ratio(times, every)) for name, times in compared.items()},
     }
+
+
+def _fastest(times: Sequence[float]) -> float:
+    return min(times)
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, float]:

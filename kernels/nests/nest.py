@@ -137,6 +137,8 @@ def _reduction(loops: tuple[Any, ...], store: Any, first: Any) -> Nest:
 
 def _check(nest: Nest) -> None:
     """Raises Refused unless the iterations may come in any order."""
+    if any(trips(loop) == 0 for loop in nest.loops):
+        raise Refused("a loop without iterations")
     if not all(counts_from_zero(loop) for loop in nest.spatial):
         raise Refused("a loop that is no plain one")
     if any(nest.bounds(loop) for loop in nest.reduced):
