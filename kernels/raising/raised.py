@@ -21,6 +21,7 @@ from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.scalars import DTYPES, FLOATS
 from kernels.raising.shapes import Shapes
 from kernels.raising.sizes import Sized
+from kernels.raising.steps import unrolled
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,6 @@ def _check_types(function: Function) -> None:
 
 def _check(op: Operation, allow_reassociation: bool) -> None:
     """Raises Abstained for what is recognized, but not raised."""
-    if op.fixed:
-        raise Abstained(Reason.SEQUENTIAL, "loops that must stay in order", op.line)
     if op.combine.startswith(("scan", "arg")):
         raise Abstained(Reason.SEQUENTIAL, f"a {op.combine.partition('-')[0]} is recognized but not raised", op.line)
     if op.type not in FLOATS or allow_reassociation:
@@ -94,11 +93,12 @@ def _check(op: Operation, allow_reassociation: bool) -> None:
 class _Raiser:
     def __init__(self, analysis: Analysis, sized: Sized) -> None:
         self.analysis, self.sized = analysis, sized
-        self.shapes = Shapes(sized, analysis.operations)
+        self.ops = unrolled(analysis.operations, sized)
+        self.shapes = Shapes(sized, self.ops)
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
 
     def run(self) -> Raised:
-        ops = self.analysis.operations
+        ops = self.ops
         bases = dict.fromkeys(op.target.base for op in ops if not self._is_local(op.target.base))
         written = sorted(bases, key=lambda base: (base != RESULT, base))
         inputs = self._inputs(ops)
@@ -115,7 +115,7 @@ class _Raiser:
         with builder.function("main", list(variables.values())):
             with builder.dataflow():
                 current: dict[str, relax.Expr] = dict(variables)
-                for op in self.analysis.operations:
+                for op in self.ops:
                     current[op.target.base] = self._emit(builder, op, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)
