@@ -326,9 +326,9 @@ def nightly(path: Path) -> Figures:
     rows = [(name, str(row["each"]), percent(row["right"], 1), _instead(row)) for name, row in causes.items()]
     rates = (
         f"{alerts['worse_a_series_year']:.2f} false alerts a series-year ({alerts['series_years']:,} of them); "
-        f"+5 % is found in its first night in {percent(first['found'], 1)}, +2 % within three in "
-        f"{percent(third['found'], 1)} of the series whose threshold allows to tell 5 %: "
-        f"{percent(1.0 - first['too_noisy'])} of all, the others say that they are too noisy; the cause is named "
+        f"+5 % is found in its first night in {percent(first['found_of_all'], 1)}, +2 % within three in "
+        f"{percent(third['found_of_all'], 1)} of all series, of which {percent(first['too_noisy'], 1)} say that "
+        f"they are too noisy to tell 5 %; the cause is named "
         f"rightly in {percent(min(row['right'] for row in faults.values()), 1)} or more of each kind of fault"
     )
     return {

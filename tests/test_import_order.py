@@ -49,7 +49,7 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "islpy": ("kernels/raising/polyhedra.py",),
+    "islpy": ("kernels/nests/dependences.py", "kernels/raising/polyhedra.py"),
     "jinja2": ("tuner/report/", "tuner/site/"),
     "llvmlite": ("kernels/raising/ir.py",),
     "matplotlib": ("tuner/report/",),
@@ -59,6 +59,7 @@ HOMES = {
         "tuner/baselines/exact_nodes.py",
         "tuner/baselines/onnxruntime.py",
         "tuner/importers/onnx_answers.py",
+        "tuner/importers/onnx_quantizer.py",
         "tuner/measure/onnx_values.py",
         "tuner/measure/pipeline.py",
     ),
@@ -74,6 +75,7 @@ HOMES = {
     "torch": (
         "tuner/baselines/kernels.py",
         "tuner/baselines/exact.py",
+        "tuner/baselines/layerwise.py",
         "tuner/baselines/torch.py",
         "tuner/devices/cuda/torch_services.py",
         "tuner/devices/cuda/torch_settings.py",

@@ -313,6 +313,16 @@ def test_with_more_to_spend_it_goes_on_with_what_is_new(first: Ran, folder: Path
     assert third.summary["search"]["reused"] == TRIALS
 
 
+def test_what_another_model_knew_is_used_and_not_charged(first: Ran, folder: Path) -> None:
+    store_model(folder / "other.onnx")
+    source = f"onnx:{folder}/other.onnx"
+    config = dataclasses.replace(config_of(folder, "first", trials=8), out=f"{folder}/other")
+    ran = run(dataclasses.replace(config, model=dataclasses.replace(config.model, source=source)))
+    search = ran.summary["search"]
+    assert search["reused"] > 0
+    assert search["measured"] >= 8, "the budget is its own"
+
+
 # --- interrupted and resumed ------------------------------------------------------------------------
 
 

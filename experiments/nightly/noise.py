@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiments.common import ROOT
+from tuner.nightly.statistics import NOISY, SEVERAL, threshold
 
 Array = NDArray[np.float64]
 
@@ -34,6 +35,8 @@ DRIFT = 0.0001
 """The deviation of a night's step of a random walk: 0.2 % a year."""
 STEPS_A_YEAR, STEP = 2.0, 0.002
 """Steps that nobody made (code placement after an update), and the deviation of their size."""
+TRIAL = 60
+"""Nights of one comparison each, before those that count."""
 SHARED = 0.2
 """The chance that what disturbs a night's first run disturbs its second one, too. On record, none of five outliers was
 followed by another one of the same kernel, minutes later."""
@@ -57,11 +60,9 @@ def standardized() -> Array:
 
 
 def draw(series: int, nights: int, rng: np.random.Generator, core: Array) -> Noise:
-    """The noise of many series."""
+    """The noise of many series. One that shows in TRIAL nights that a comparison is too noisy gets several a night."""
     shape = (series, nights)
     scale = SCALE * np.exp(SPREAD * rng.standard_normal(series))[:, None]
-    one, two = (core[rng.integers(len(core), size=shape)] for _ in range(2))
-    shared = (np.abs(one) > 3.0) & (rng.random(shape) < SHARED)
     modal = rng.random(series) < MODAL
     often = rng.uniform(0.05, 0.3, series)
     away = MODE * rng.standard_normal(series) * modal
@@ -69,4 +70,9 @@ def draw(series: int, nights: int, rng: np.random.Generator, core: Array) -> Noi
     drift = np.cumsum(DRIFT * rng.standard_normal(shape), axis=1)
     steps = np.cumsum((rng.random(shape) < STEPS_A_YEAR / 365.0) * STEP * rng.standard_normal(shape), axis=1)
     common = mode + drift + steps
-    return Noise(common + scale * one, common + scale * np.where(shared, one, two))
+    trial = common[:, :TRIAL] + scale * core[rng.integers(len(core), size=(series, min(nights, TRIAL)))]
+    noisy = threshold(np.diff(trial, axis=-1))[:, None] > NOISY
+    one, two = (core[rng.integers(len(core), size=(SEVERAL, *shape))] for _ in range(2))
+    two = np.where((np.abs(one) > 3.0) & (rng.random(one.shape) < SHARED), one, two)
+    first, second = (np.where(noisy, np.median(runs, axis=0), runs[0]) for runs in (one, two))
+    return Noise(common + scale * first, common + scale * second)

@@ -7,20 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
+from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
-from kernels.passes.base import Pass
+from kernels.passes.balance import Balance
+from kernels.passes.bank_padding import BankPadding
+from kernels.passes.base import Pass, Place
+from kernels.passes.bounds import Bounds
+from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
+from kernels.passes.fuse import Fuse
+from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.unroll import Unroll
 from kernels.passes.vector_math import VectorMath
@@ -45,6 +54,13 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Fuse,
+        Bounds,
+        Lanes,
+        Balance,
+        Coalesce,
+        BankPadding,
+        Tensorize,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""
@@ -62,14 +78,24 @@ class PassConfig:
         """The configuration with one pass at another setting."""
         return PassConfig(tuple(setting if s.name == setting.name else s for s in self.settings))
 
-    def on_schedule(self, schedule: Schedule) -> None:
+    def on_schedule(self, schedule: Schedule, target: Target) -> None:
+        """Apply what acts on a schedule; of a pass whose setting is refused, its default."""
         for setting in self.settings:
-            setting.on_schedule(schedule)
+            if Place.SCHEDULE in setting.places():
+                refused = setting.refusal(schedule.mod["main"], target)
+                (type(setting)() if refused else setting).on_schedule(schedule)
 
-    def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
+    def applied(self, function: tirx.PrimFunc, target: Target) -> Applied:
+        """A scheduled function with what acts on it, one setting after the other, without those that are refused."""
+        settings, refused = [], {}
         for setting in self.settings:
+            acted = Place.SCHEDULE in setting.places()  # `on_schedule` has decided already
+            if not acted and (reason := setting.refusal(function, target)):
+                refused[setting.to_text()] = reason
+                setting = type(setting)()
+            settings.append(setting)
             function = setting.on_function(function)
-        return function
+        return Applied(function, PassConfig(tuple(settings)), refused)
 
     def context_options(self) -> dict[str, Any]:
         return {key: value for s in self.settings for key, value in s.context_options().items()}
@@ -116,3 +142,21 @@ class PassConfig:
                 options[key] = kinds[key](int(value))
             config = config.replace(PASSES[name](**options))
         return config
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A scheduled function, and what of a configuration was applied to it.
+
+    `passes` has the default of each refused setting, and `refused` the reasons, by the settings' texts.
+    """
+
+    function: tirx.PrimFunc
+    passes: PassConfig
+    refused: Mapping[str, str]
+
+    def counters(self, target: Target) -> dict[str, dict[str, float]]:
+        """What each pass counts of the function, by the pass's name; passes that count nothing are left out."""
+        with tvm.transform.PassContext(opt_level=3, config=self.passes.context_options()):
+            counted = {s.name: dict(s.counters(self.function, target)) for s in self.passes.settings}
+        return {name: values for name, values in counted.items() if values}

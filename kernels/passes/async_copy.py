@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,23 @@ class AsyncCopy(Pass):
     """
 
     name: ClassVar[str] = "async_copy"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement("sm_80 or newer", "TVM's rules pipeline only there"),
+            Requirement("what is copied is read after its copy has ended", "TVM waits for the group before the reads"),
+        ),
+        options={"on": "copies of pipelined sketches run beside the arithmetic (cp.async)"},
+        loses="Where copies are of less than 16 bytes each, or the pipeline's buffers cost occupancy.",
+        elsewhere="CUDA `cp.async` and `memcpy_async`, MLIR `nvgpu.device_async_copy`, TVM `InjectPTXAsyncCopy`",
+        example=Example(
+            examples.middle_sums,
+            examples.pipelined,
+            "async_copy{on=0}",
+            "async_copy{on=1}",
+            View.CUDA,
+            "a_ptr|wait_group",
+        ),
+    )
     on: bool = True
 
     @classmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,18 @@ class CudaMath(Pass):
     """
 
     name: ClassVar[str] = "cuda_math"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement(
+                "less exact functions and flushed denormals are allowed",
+                "`passes.fast_math` of the run file allows it; outputs are checked by the usual tolerances",
+            ),
+        ),
+        options={"fast": "the CUDA compiler's fast functions, denormals flushed"},
+        loses="In accuracy where arguments are large (sines) or results tiny; in time not known to.",
+        elsewhere="nvcc `--use_fast_math`",
+        example=Example(examples.exponentials, examples.bound, "cuda_math{fast=0}", "cuda_math{fast=1}", View.COMMAND),
+    )
     fast: bool = False
 
     @classmethod

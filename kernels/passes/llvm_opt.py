@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,20 @@ class LlvmOpt(Pass):
     """Run LLVM at -O`level`."""
 
     name: ClassVar[str] = "llvm_opt"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(Requirement("nothing: every level computes the same", "LLVM's; each kernel's outputs are checked"),),
+        options={"level": "1, 2 or 3, as in -O3"},
+        loses="Below 3 where LLVM's own vectorizer makes the vectors; at 3 where it transforms what is tiled already.",
+        elsewhere="`-O1` to `-O3` of LLVM and GCC",
+        example=Example(
+            examples.products,
+            examples.untouched,
+            "llvm_opt{level=1}",
+            "llvm_opt{level=3}",
+            View.ASSEMBLY,
+            "mul[ps]s",
+        ),
+    )
     level: int = 3
 
     @classmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,13 @@ class PtxasOpt(Pass):
     """ptxas at -O1 to -O3; CUDA only."""
 
     name: ClassVar[str] = "ptxas_opt"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(Requirement("nothing: every level computes the same", "ptxas's; each kernel's outputs are checked"),),
+        options={"level": "1, 2 or 3, as in ptxas -O3"},
+        loses="Below 3 nearly always; at 3 where it hoists so much that registers spill.",
+        elsewhere="ptxas `-O1` to `-O3`",
+        example=Example(examples.doubled, examples.bound, "ptxas_opt{level=3}", "ptxas_opt{level=1}", View.COMMAND),
+    )
     level: int = 3
 
     @classmethod

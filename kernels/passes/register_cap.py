@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 _REGISTER_FILE = 65536
 """Registers of a multiprocessor, since Kepler."""
@@ -24,6 +25,20 @@ class RegisterCap(Pass):
     """
 
     name: ClassVar[str] = "register_cap"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(Requirement("nothing: what finds no register is kept in memory", "ptxas spills"),),
+        options={"registers": "at most about this many for a thread; 0 leaves it to ptxas"},
+        loses="Where too few registers spill, or occupancy is not the limit.",
+        elsewhere="CUDA `__launch_bounds__` and `-maxrregcount`, Triton `maxnreg`",
+        example=Example(
+            examples.reversed_rows,
+            examples.staged,
+            "register_cap{registers=0}",
+            "register_cap{registers=64}",
+            View.CUDA,
+            "__launch_bounds__",
+        ),
+    )
     registers: int = 0
 
     @classmethod

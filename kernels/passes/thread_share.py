@@ -9,8 +9,12 @@ from typing import Any, ClassVar
 
 import tvm_ffi
 from tvm import tirx
+from tvm.target import Target
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.lowering import nodes
+from kernels.nests.linear import substituted
+from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _UNEVEN = 1.2
 """How many times an equal part the largest one may be: seven tiles of rows can be divided in two."""
@@ -27,8 +31,34 @@ class ThreadShare(Pass):
     """
 
     name: ClassVar[str] = "threads"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement(
+                "the iterations of the level are independent",
+                "threads whose boxes of written elements overlap are left out (`Shares.apart`)",
+            ),
+            Requirement("nearly equal parts", "the extent; refused where the largest is over 1.2 times an equal part"),
+        ),
+        options={
+            "level": "the loop of every parallel nest that is divided among the threads; 0 leaves the schedule's",
+            "count": "how many threads",
+        },
+        counters={"parallel nests": "of the scheduled program", "parallel iterations": "of all of them"},
+        loses="Where a thread's part of the outermost loop is what its caches hold.",
+        elsewhere="OpenMP `schedule(static)` and `collapse`, Halide `reorder` with `parallel`",
+        example=Example(examples.planes, examples.parallel, "threads{level=0,count=0}", "threads{level=1,count=2}"),
+    )
     level: int = 0
     count: int = 0
+
+    def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
+        if not self.level or self.level in levels(function, self.count):
+            return ""
+        return f"{self.count} threads cannot have nearly equal parts of loop {self.level} of a parallel nest"
+
+    def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
+        loops = parallel_loops(function)
+        return {"parallel nests": len(loops), "parallel iterations": sum(int(loop.extent) for loop in loops)}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.level:
@@ -53,9 +83,7 @@ def levels(function: tirx.PrimFunc, count: int) -> tuple[int, ...]:
 
 def parallel_loops(function: tirx.PrimFunc) -> list[Any]:
     """The parallel loops of a scheduled program, in its order."""
-    loops: list[Any] = []
-    tvm_ffi.structural_walk(function.body, (tirx.For, loops.append))
-    return [loop for loop in loops if loop.kind == tirx.ForKind.PARALLEL]
+    return [loop for loop in nodes(function.body, tirx.For) if loop.kind == tirx.ForKind.PARALLEL]
 
 
 @dataclass(frozen=True)
@@ -157,13 +185,3 @@ def _divided(loop: Any, level: int, count: int) -> Any:
     return tirx.For(
         thread, zero, tirx.const(count, dtype), tirx.ForKind.PARALLEL, body, annotations=dict(loop.annotations)
     )
-
-
-def substituted(tree: Any, values: Mapping[Any, Any]) -> Any:
-    """A statement or expression with other values in place of variables."""
-    pairs = list(values.items())
-
-    def value_of(variable: Any) -> Any:
-        return next((value for old, value in pairs if variable.same_as(old)), variable)
-
-    return tvm_ffi.structural_map(tree, (tirx.Var, value_of))

@@ -12,8 +12,11 @@ from typing import Any, ClassVar
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.target import Target
 
-from kernels.passes.base import Pass
+from kernels import examples
+from kernels.lowering import nodes
+from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
@@ -53,6 +56,29 @@ class VectorMath(Pass):
     """
 
     name: ClassVar[str] = "vector_math"
+    documentation: ClassVar[Documentation] = Documentation(
+        requires=(
+            Requirement(
+                "the function is one of float32 that has a polynomial", "the call's name and dtype; else refused"
+            ),
+            Requirement(
+                "an error of a few units in the last place is allowed",
+                "bounds by test against float64 over the whole range; each kernel's outputs are checked",
+            ),
+        ),
+        options={"on": "elementary functions of float32 are polynomials in the kernel"},
+        counters={"calls": "of elementary functions that the C library computes, one element each"},
+        loses="Where a kernel computes so few functions that calls do not matter.",
+        elsewhere="LLVM `-fveclib`, SLEEF, MLIR `math-polynomial-approximation`, Eigen's packet math",
+        example=Example(
+            examples.exponentials,
+            examples.vectors,
+            "vector_math{on=0}",
+            "vector_math{on=1}",
+            View.ASSEMBLY,
+            "expf|fmadd|rndscale",
+        ),
+    )
     on: bool = False
 
     @classmethod
@@ -61,9 +87,16 @@ class VectorMath(Pass):
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        calls: list[Any] = []
-        tvm_ffi.structural_walk(module["main"].body, (tvm.ir.Call, calls.append))
-        return any(_polynomial_of(call) for call in calls)
+        return any(map(_polynomial_of, nodes(module["main"].body, tvm.ir.Call)))
+
+    def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
+        if not self.on or any(map(_polynomial_of, nodes(function.body, tvm.ir.Call))):
+            return ""
+        return "it calls no elementary function of float32 that has a polynomial"
+
+    def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
+        names = [getattr(call.op, "name", "") for call in nodes(function.body, tvm.ir.Call)]
+        return {"calls": sum(name in _POLYNOMIALS for name in names)}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:

@@ -143,7 +143,7 @@ def chunks(domain: Domain, groups: Sequence[Sequence[bool]]) -> Iterator[tuple[R
         halved = [[(s + 1) // 2 if i == axis else s for i, s in enumerate(steps)] for axis in range(len(steps))]
         steps = min(halved, key=cost)
     cuts = (
-        [(low, min(low + step, a.extent)) for low in range(0, a.extent, step)]
+        [(low, min(low + step, a.extent)) for low in range(0, a.extent, max(step, 1))]
         for a, step in zip(domain.atoms, steps, strict=True)
     )
     return itertools.product(*cuts)

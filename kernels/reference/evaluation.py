@@ -46,6 +46,8 @@ def _run(block: LeafBlock, arrays: Mapping[Any, Array]) -> None:
     for store in block.stores:
         if store.buffer not in arrays:
             raise Unsupported(f"a store to unknown buffer {store.buffer.name}")
+    if any(atom.extent == 0 and not atom.reduce for atom in block.domain.atoms):
+        return
     if block.init:
         run_reduction(block, arrays)
         return

@@ -51,7 +51,7 @@ class TraceApplier:
             return schedule
         try:
             tvm.s_tir.schedule.Trace.apply_json_to_schedule(self._decided_trace(candidate), schedule)
-            candidate.passes.on_schedule(schedule)
+            candidate.passes.on_schedule(schedule, self.context.target)
             self._postprocess(schedule, described)
         except (RuntimeError, ValueError) as error:
             raise InvalidCandidate((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error

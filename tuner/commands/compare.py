@@ -345,7 +345,7 @@ def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress)
 
 def _task_of(config: RunConfig, target: ResolvedTarget, record: Record, run: Path, progress: Progress) -> Task:
     """The task that a record is of. Raises UserError where its model has it no more."""
-    _, variants = lowered(config, target, progress)
+    _, variants = lowered(config, target, progress, folder=run)
     tasks = {task.key: task for variant in variants for task in variant.tasks}
     task = tasks.get(record.task_key)
     if task is None:

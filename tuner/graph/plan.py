@@ -1,8 +1,4 @@
-"""A lowered model as a list of calls on memory whose place is known: what a runtime needs that decides nothing.
-
-Places of intermediate tensors by greedy-by-size assignment: Pisarchyk, Lee, "Efficient Memory Management for Deep
-Neural Net Inference" (2020).
-"""
+"""A lowered model as a list of calls on memory whose place is known: what a runtime needs that decides nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +13,8 @@ from tvm.relax import Tuple
 
 from tuner.graph.joins import ALIGNMENT, joins
 from tuner.graph.lower import Lowered, is_call_tir
+from tuner.graph.memory import Lifetime, aligned, arrange
+from tuner.graph.overwriting import overwritten
 from tuner.graph.rewriter import Array, array_of, op_name, shape_of
 
 
@@ -52,7 +50,10 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class Plan:
-    """The calls of one inference in order. `constants` are (offset, array) of one block of `constant_bytes`."""
+    """The calls of one inference in order. `constants` are (offset, array) of one block of `constant_bytes`.
+
+    `live_bytes` are the most bytes of the arena that are in use at one call: no arena is smaller.
+    """
 
     calls: tuple[KernelCall, ...]
     inputs: tuple[Tensor, ...]
@@ -60,6 +61,7 @@ class Plan:
     constants: tuple[tuple[int, Array], ...]
     constant_bytes: int
     arena_bytes: int
+    live_bytes: int = 0
 
 
 @dataclass
@@ -164,6 +166,24 @@ class _Reader:
         self.storages.append(storage)
         return _Value(storage, shape, dtype)
 
+    def write_over(self, module: Any) -> None:
+        """Let outputs take the place of operands that die with their call."""
+        chained: set[int] = set()  # storages that took another's place, by id: theirs may be taken in turn
+        for number, (kernel, values) in enumerate(self.calls):
+            [*read, written] = values
+            target = written.storage
+            if target.place is not None or target.inside or target.parts:
+                continue
+            for at in overwritten(module[kernel]):
+                source = read[at].storage
+                alone = sum(value.storage is source for value in values) == 1
+                free = source.place is None and (not source.inside or id(source) in chained)
+                if alone and free and source.last == number and not source.parts and source.nbytes == target.nbytes:
+                    source.parts.append((target, 0))
+                    target.inside = True
+                    chained.add(id(target))
+                    break
+
     def _constant(self, expr: Any) -> _Value:
         key = hash(expr)
         if key not in self._known:
@@ -171,13 +191,17 @@ class _Reader:
             assert array is not None
             place = Place("constant", self.constant_bytes)
             self.constants.append((self.constant_bytes, array))
-            self.constant_bytes += _aligned(array.nbytes, self.alignment)
+            self.constant_bytes += aligned(array.nbytes, self.alignment)
             self._known[key] = _Value(_Storage(array.nbytes, place=place), array.shape, str(array.dtype))
         return self._known[key]
 
 
-def plan(lowered: Lowered, alignment: int = ALIGNMENT) -> Plan:
+def plan(lowered: Lowered, alignment: int = ALIGNMENT, in_place: bool = False) -> Plan:
     """The calls of a lowered model, every tensor at a multiple of `alignment` bytes, which is one of ALIGNMENT.
+
+    With `in_place` a kernel may write its output over an operand that nothing reads any more, where every element
+    depends on the same element of that operand alone (`tuner.graph.overwriting`). Such kernels must be compiled
+    without being told that their buffers do not overlap.
 
     Raises Unplannable where it is more than calls of kernels and reshapes.
     """
@@ -197,16 +221,20 @@ def plan(lowered: Lowered, alignment: int = ALIGNMENT) -> Plan:
         if value.storage.place is not None:
             raise Unplannable("an output that is an input, a constant or another output")
         value.storage.place = Place("output", number)
-    arena_bytes = _assign([s for s in reader.storages if s.place is None and not s.inside], alignment)
+    if in_place:
+        reader.write_over(lowered.module)
+    arena_bytes, live_bytes = _assign([s for s in reader.storages if s.place is None and not s.inside], alignment)
     calls = tuple(KernelCall(name, tuple(v.tensor() for v in values)) for name, values in reader.calls)
     return Plan(
         calls, tuple(v.tensor() for v in inputs), tuple(v.tensor() for v in outputs),
-        tuple(reader.constants), reader.constant_bytes, arena_bytes,
+        tuple(reader.constants), reader.constant_bytes, arena_bytes, live_bytes,
     )  # fmt: skip
 
 
 def _nbytes(shape: Sequence[int], dtype: str) -> int:
-    """Raises Unplannable for dtypes that numpy itself has not, e.g. bfloat16."""
+    """Raises Unplannable for dtypes that numpy itself has not, but for bfloat16."""
+    if dtype == "bfloat16":
+        return math.prod(shape) * 2
     try:
         known = np.dtype(dtype)
     except TypeError as error:
@@ -224,28 +252,11 @@ def _flat(value: Any) -> Iterator[_Value]:
         yield value
 
 
-def _assign(storages: Sequence[_Storage], alignment: int) -> int:
-    """Give each storage an offset, the largest first, at the lowest place that is free while it lives; the size of
-    the arena."""
-    placed: list[tuple[int, int, _Storage]] = []
-    size = 0
+def _assign(storages: Sequence[_Storage], alignment: int) -> tuple[int, int]:
+    """Place storages in the arena; its size, and the most bytes of it that are in use at one call."""
     for storage in storages:
         storage.settle()
-    for storage in sorted(storages, key=lambda s: -s.nbytes):
-        wanted = _aligned(storage.nbytes, alignment)
-        at = 0
-        for begin, end, other in placed:  # by begin
-            if other.last < storage.first or storage.last < other.first:
-                continue
-            if begin - at >= wanted:
-                break
-            at = max(at, end)
+    layout = arrange([Lifetime(s.nbytes, s.first, s.last) for s in storages], alignment)
+    for storage, at in zip(storages, layout.offsets, strict=True):
         storage.put(at)
-        placed.append((at, at + wanted, storage))
-        placed.sort(key=lambda entry: entry[:2])
-        size = max(size, at + wanted)
-    return size
-
-
-def _aligned(nbytes: int, alignment: int) -> int:
-    return max(-(-nbytes // alignment) * alignment, alignment)
+    return layout.nbytes, layout.lower_bound

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.nightly.statistics import Level
+import numpy as np
+
+from tuner.nightly.statistics import NOISY, SEVERAL, Level, threshold
 from tuner.nights import CellNight, Night, Outcome
 
 _BESIDE_PACKAGES = frozenset(
@@ -35,11 +37,15 @@ def line(past: Sequence[CellNight], series: str, reference: str, *, relative: bo
     """
     level = Level([0.0] if relative else [])
     last_good, open_since = (reference if relative else ""), ""
+    often = 1
     for night in past:
         value = night.value(series) if night.reference == reference else None
         if value is None or (log and value <= 0):
             continue
         value = math.log(value) if log else value
+        if not log and often != compared(night):
+            often = compared(night)
+            level.measured_otherwise()
         found = next((f for f in night.findings if f.series == series), None)
         if found is not None and found.confirmed and found.outcome in (Outcome.WORSE, Outcome.BETTER):
             level.add(value, found.change or 0.0)
@@ -48,6 +54,20 @@ def line(past: Sequence[CellNight], series: str, reference: str, *, relative: bo
         level.add(value)
         last_good, open_since = night.night, ""
     return Line(level.values, level.changes, last_good, open_since)
+
+
+def compared(night: CellNight) -> int:
+    """How many comparisons the ratios of a night are the median of."""
+    often = night.facts.get("comparisons", 1)
+    return often if isinstance(often, int) else 1
+
+
+def comparisons(past: Sequence[CellNight], series: str, reference: str) -> int:
+    """How many comparisons a cell gets tonight: SEVERAL where a series showed that one is too noisy, from then on."""
+    told = line(past, series, reference, relative=True)
+    before = max((compared(night) for night in past if night.reference == reference), default=1)
+    noisy = float(threshold(np.asarray(told.changes), cold=0.0)) > NOISY
+    return SEVERAL if noisy else before
 
 
 def comparable(

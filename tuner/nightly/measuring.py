@@ -40,7 +40,8 @@ class Reference:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to be measured. `work` is scratch space, `left_s` says how many seconds the night has left."""
+    """One cell to be measured. `work` is scratch space, `left_s` says how many seconds the night has left; its ratios
+    are medians of so many `comparisons`."""
 
     cell: CellConfig
     night: NightConfig
@@ -48,6 +49,7 @@ class Job:
     work: Path
     left_s: Callable[[], float]
     tree: Tree = field(default_factory=Tree.here)
+    comparisons: int = 1
 
     @property
     def machine(self) -> Path:
@@ -120,14 +122,15 @@ class ModelMeasurer:
             measured.structure |= {f"{SEARCHED}.{n}": v for n, v in structure.of_search(run).items()}
         if not exports:
             return measured.failed(Outcome.BROKEN, why)
-        answer, failed = self._compare(job, exports, job.cell.baselines, reverse=False)
-        if answer is None:
+        answers, failed = self._compared(job, exports, job.cell.baselines)
+        if not answers:
             return measured.failed(Outcome.BROKEN, f"the comparison: {failed}")
-        _take(measured, answer)
+        _take(measured, answers)
+        measured.facts["comparisons"] = job.comparisons
         if run is None:
             return measured.failed(Outcome.BROKEN, why)
         if SEARCHED not in measured.seconds:
-            reason = answer.wrong.get(SEARCHED) or answer.dropped.get(SEARCHED) or "it gave no times"
+            reason = answers[0].wrong.get(SEARCHED) or answers[0].dropped.get(SEARCHED) or "it gave no times"
             return measured.failed(Outcome.BROKEN, f"{SEARCHED}: {reason}")
         return measured
 
@@ -135,16 +138,14 @@ class ModelMeasurer:
         again = self._again(job, measured)
         if len(again) < 2:
             return {}
-        answer, _ = self._compare(job, again, (), reverse=True)
-        return {} if answer is None else _ratios(answer)[0]
+        return _medians(self._compared(job, again, reverse=True)[0])
 
     def search_again(self, job: Job, measured: Measured, seed: int) -> float | None:
         run, _ = self._search(job, f"seed-{seed}", seed)
         others = {name: folder for name, folder in self._again(job, measured).items() if name != SEARCHED}
         if run is None or not others:
             return None
-        answer, _ = self._compare(job, {**others, SEARCHED: run / "export"}, (), reverse=bool(seed % 2))
-        ratios = {} if answer is None else _ratios(answer)[0]
+        ratios = _medians(self._compared(job, {**others, SEARCHED: run / "export"}, reverse=bool(seed % 2))[0])
         return ratios.get(f"{SEARCHED}/{REBUILT}", ratios.get(f"{SEARCHED}/{REFERENCE}"))
 
     def rebuilt_by(self, job: Job) -> float | None:
@@ -152,8 +153,7 @@ class ModelMeasurer:
         if job.reference is None or export is None:
             return None
         exports = {REFERENCE: job.reference.folder / "export", REBUILT: export}
-        answer, _ = self._compare(job, exports, (), reverse=False)
-        return None if answer is None else _ratios(answer)[0].get(f"{REBUILT}/{REFERENCE}")
+        return _medians(self._compared(job, exports)[0]).get(f"{REBUILT}/{REFERENCE}")
 
     def _again(self, job: Job, measured: Measured) -> dict[str, Path]:
         """The exports that gave times."""
@@ -209,14 +209,30 @@ class ModelMeasurer:
         shutil.copytree(folder / "export", export)
         return export
 
+    def _compared(
+        self, job: Job, exports: Mapping[str, Path], baselines: Sequence[str] = (), reverse: bool = False
+    ) -> tuple[list[Answer], str]:
+        """The answers of as many comparisons as the cell gets, in alternating order, baselines in the first alone; and
+        why the first that failed did."""
+        answers, reasons = [], [""]
+        for number in range(job.comparisons):
+            if number and job.left_s() < job.night.compare_s:
+                break
+            answer, failed = self._compare(
+                job, exports, () if number else baselines, reverse != bool(number % 2), job.cell.seed + 2 * number
+            )
+            answers += [] if answer is None else [answer]
+            reasons += [failed] if failed else []
+        return answers, reasons[min(1, len(reasons) - 1)]
+
     def _compare(
-        self, job: Job, exports: Mapping[str, Path], baselines: Sequence[str], reverse: bool
+        self, job: Job, exports: Mapping[str, Path], baselines: Sequence[str], reverse: bool, seed: int
     ) -> tuple[Answer | None, str]:
         run_file = job.work / "compared.yaml"
         write_aside(run_file, strict_yaml.dump(run_document(job.cell)).encode())
         request = Request(
             str(run_file.absolute()), {name: str(folder.absolute()) for name, folder in exports.items()},
-            list(baselines), job.night.compare_s, job.cell.seed + reverse, str(job.machine), reverse,
+            list(baselines), job.night.compare_s, seed + reverse, str(job.machine), reverse,
         )  # fmt: skip
         request_file, answer_file = (job.work / name for name in ("request.json", "answer.json"))
         answer_file.unlink(missing_ok=True)
@@ -254,9 +270,13 @@ def _describe(measured: Measured, entry: str, run: Path) -> None:
     measured.texts |= {f"{entry}.{name}": text for name, text in texts.items()}
 
 
-def _take(measured: Measured, answer: Answer) -> None:
-    """What a comparison found."""
-    measured.ratios, measured.intervals = _ratios(answer)
+def _take(measured: Measured, answers: Sequence[Answer]) -> None:
+    """What the comparisons found."""
+    answer = dataclasses.replace(answers[0], passes=[one for each in answers for one in each.passes])
+    measured.ratios = _medians(answers)
+    for name, (low, high) in _ratios(answer)[1].items():
+        ratio = measured.ratios.setdefault(name, 0.5 * (low + high))
+        measured.intervals[name] = (min(low, ratio), max(high, ratio))
     for number, one in enumerate(answer.passes):
         for name, blocks in one["blocks"].items():
             pooled = measured.samples.setdefault(name, {})
@@ -269,6 +289,13 @@ def _take(measured: Measured, answer: Answer) -> None:
     measured.facts |= {"inputs": answer.inputs, "settings": answer.settings}
     if answer.state:
         measured.facts["cpus"] = answer.state
+
+
+def _medians(answers: Sequence[Answer]) -> dict[str, float]:
+    """The log ratios of all pairs that are followed: the median over the comparisons."""
+    found = [_ratios(answer)[0] for answer in answers]
+    names = {name for ratios in found for name in ratios}
+    return {name: float(np.median([ratios[name] for ratios in found if name in ratios])) for name in names}
 
 
 def _ratios(answer: Answer) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:

@@ -22,10 +22,10 @@ from tuner.nightly.artifacts import Artifacts
 from tuner.nightly.config import CellConfig, NightConfig, load
 from tuner.nightly.hooks import call
 from tuner.nightly.keys import key_of
-from tuner.nightly.lines import Context, comparable
+from tuner.nightly.lines import Context, comparable, comparisons
 from tuner.nightly.measuring import Job, Measured, Measurer, ModelMeasurer, Reference
 from tuner.nightly.spaces import SpaceMeasurer
-from tuner.nightly.verdicts import Again, absent, judge, outcome_of
+from tuner.nightly.verdicts import CODE, Again, absent, judge, outcome_of
 from tuner.nightly.worktrees import worktree
 from tuner.nights import CellKey, CellKind, CellNight, Finding, Night, Outcome
 from tuner.progress import Progress
@@ -200,7 +200,8 @@ class _Night:
     def _measured(
         self, cell: CellConfig, key: CellKey, reference: Reference | None, past: Sequence[CellNight], began: float
     ) -> CellNight:
-        job = Job(cell, self.config, reference, self.out / "work" / key.id, self._left_s)
+        often = 1 if reference is None else comparisons(past, CODE, reference.night)
+        job = Job(cell, self.config, reference, self.out / "work" / key.id, self._left_s, comparisons=often)
         job.work.mkdir(parents=True, exist_ok=True)
         measurer = self.measurers[cell.kind]
         try:

@@ -27,6 +27,10 @@ NIGHTS = 30
 TOO_NOISY = 0.05
 """A series whose threshold is above this cannot tell a change of 5 %, and says so."""
 
+NOISY, SEVERAL = 0.03, 3
+"""From the night on at which a series' threshold is above NOISY, its cell is compared SEVERAL times a night, and the
+median counts."""
+
 TAIL = 3
 """So many nights, tonight among them, show a step that one night alone does not."""
 
@@ -158,6 +162,10 @@ class Level:
         if self.values:
             self.changes.append(value - self.values[-1])
         self.values.append(value)
+
+    def measured_otherwise(self) -> None:
+        """From here on values are measured in another way: earlier changes do not show their noise."""
+        self.changes = []
 
     def _let_go(self) -> None:
         """What was held back went away: the way there and back is noise."""

@@ -179,33 +179,6 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
         assert words in shown
 
 
-def test_a_second_run_measures_nothing_it_knows(finished: tuple[Path, Path]) -> None:
-    folder, first = finished
-    done = _tuner("run", str(_config(folder)))
-    assert done.returncode == 0, done.stdout + done.stderr
-    [second] = [r for r in (folder / "runs").glob("2*") if r != first]
-    a, b = _summary(first), _summary(second)
-    assert b["search"]["reused"] >= 40
-    assert b["search"]["measured"] == 0
-    assert {k["task"]: k["candidate"] for k in a["kernels"]} == {k["task"]: k["candidate"] for k in b["kernels"]}
-    assert "not measured again" in done.stderr
-
-
-def test_what_another_model_knew_is_used_and_not_charged(finished: tuple[Path, Path]) -> None:
-    folder, _ = finished
-    config_of_renamed = folder / "renamed.yaml"
-    text = CONFIG.format(folder=folder, trials=12, budget="30s", baselines="torch")
-    config_of_renamed.write_text(
-        text.replace("test_graph:small", "test_graph:small_renamed").replace("/runs", "/renamed")
-    )
-    done = _tuner("run", str(config_of_renamed))
-    assert done.returncode == 0, done.stdout + done.stderr
-    [run] = (folder / "renamed").glob("2*")
-    search = _summary(run)["search"]
-    assert search["reused"] > 0
-    assert search["measured"] >= 6, "the budget is its own"
-
-
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     config = _config(tmp_path, trials=100_000, budget="20m")
     process = subprocess.Popen(
@@ -237,21 +210,6 @@ def _has_records(database: Path, count: int) -> bool:
             return int(connection.execute("select count(*) from records").fetchone()[0]) >= count
     except sqlite3.OperationalError:
         return False
-
-
-def test_a_killed_run_leaves_no_process_and_keeps_its_records(tmp_path: Path) -> None:
-    config = _config(tmp_path, trials=100_000, budget="20m")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tuner", "run", str(config)], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not _has_records(tmp_path / "records.db", 4):
-        time.sleep(0.2)
-    process.kill()
-    process.wait()
-    assert not _left_running()
-    assert _has_records(tmp_path / "records.db", 4)
 
 
 def test_ceilings_are_measured_before_the_clock_of_the_search_starts(

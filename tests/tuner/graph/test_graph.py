@@ -80,11 +80,6 @@ def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return Small().eval(), (torch.randn(1, 3, 33, 33),)
 
 
-def small_renamed() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    """The same kernels in a model of another name."""
-    return small()
-
-
 @pytest.fixture(scope="module")
 def model() -> ImportedModel:
     return importers.load("torch:tests.tuner.graph.test_graph:small", 1, {}, "random", 3)

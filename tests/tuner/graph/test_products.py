@@ -118,7 +118,7 @@ def _check_candidates(workload: Workload) -> None:
     [expected] = evaluate(program, inputs, 1)
     expectation = Expectation(expected, working_dtype(program), reduction_length(program))
     for candidate in [*initial[:2], *drawn[:2]]:
-        function = candidate.passes.on_function(applier.apply(candidate).mod["main"])
+        function = candidate.passes.applied(applier.apply(candidate).mod["main"], Target(TARGET)).function
         library = tvm.compile(tvm.IRModule({"main": function}), target=Target(TARGET))
         out = tvm.runtime.tensor(np.full(workload.outputs[0].shape, np.nan, dtype=np.float32))
         library["main"](*[tvm.runtime.tensor(a) for a in inputs], out)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.tuner.nightly.synthetic import night, result
-from tuner.nightly.lines import comparable, line, machine_differs, since_break
-from tuner.nights import Finding, Outcome
+from tuner.nightly.lines import comparable, comparisons, line, machine_differs, since_break
+from tuner.nights import CellNight, Finding, Outcome
 
 S = "rebuilt/reference"
 
@@ -31,6 +31,23 @@ def test_a_regression_stays_open() -> None:
     assert (told.last_good, told.open_since) == ("n001", "n002")
     told = line([*past, result(4, {S: 0.0})], S, "n000", relative=True)
     assert (told.open_since, told.last_good) == ("", "n004")
+
+
+def noisy(numbers: range, often: int, by: float) -> list[CellNight]:
+    return [result(n, {S: by * (n % 2)}, facts={"comparisons": often}) for n in numbers]
+
+
+def test_a_noisy_series_is_compared_three_times_from_then_on_and_its_noise_is_known_anew() -> None:
+    calm = noisy(range(1, 20), 1, 0.002)
+    assert comparisons(calm, S, "n000") == 1
+    past = noisy(range(1, 20), 1, 0.04)
+    assert comparisons(past, S, "n000") == 3
+    assert comparisons(past, S, "n007") == 1  # nothing is known of another reference
+    past += noisy(range(20, 24), 3, 0.002)
+    assert max(line(past, S, "n000", relative=True).changes) < 0.003
+    assert comparisons(past, S, "n000") == 3
+    past += noisy(range(24, 60), 3, 0.002)
+    assert comparisons(past, S, "n000") == 3
 
 
 def test_absolute_times_are_taken_as_logarithms_and_what_has_none_is_left_out() -> None:

@@ -108,9 +108,18 @@ def test_too_few_pairs_give_no_ratio() -> None:
     assert _ratios(answer(1, 2, 0.05)) == ({}, {})
 
 
+def test_of_several_comparisons_the_median_counts() -> None:
+    measured = Measured()
+    _take(measured, [answer(1, 6, change, seed) for seed, change in enumerate((0.01, 0.5, 0.02))])
+    assert measured.ratios["rebuilt/reference"] == pytest.approx(0.02)
+    low, high = measured.intervals["rebuilt/reference"]
+    assert low <= 0.02 <= high
+    assert len(measured.samples["rebuilt"]) == 18
+
+
 def test_what_a_comparison_found_is_taken_over() -> None:
     measured = Measured()
-    _take(measured, answer(2, 4, 0.0))
+    _take(measured, [answer(2, 4, 0.0)])
     assert set(measured.seconds) == {"reference", "rebuilt", "torch"}
     assert len(measured.samples["torch"]) == 8
     assert measured.structure["rebuilt.peak_bytes"] == 5.0

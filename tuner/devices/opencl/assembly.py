@@ -150,8 +150,9 @@ class OpenclAssembly:
             return None
         if candidate.is_default:
             return _default(schedule.mod["main"], self._target)
-        with tvm.transform.PassContext(opt_level=3, config=candidate.passes.context_options()):
-            return emit_opencl(schedule.mod, self._target, task.workload.num_outputs)
+        applied = candidate.passes.applied(schedule.mod["main"], self._target)
+        with tvm.transform.PassContext(opt_level=3, config=applied.passes.context_options()):
+            return emit_opencl(tvm.IRModule({"main": applied.function}), self._target, task.workload.num_outputs)
 
     def assemble(self, graph: Lowered, parts: Mapping[str, GpuProgram]) -> OpenclExecutable:
         """Raises ValueError for a model that is more than calls of kernels, or a kernel that cannot be lowered."""

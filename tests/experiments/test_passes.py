@@ -1,0 +1,70 @@
+"""experiments/passes: docs/passes.md is what the code says, and a wrong pass is seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.passes import check, page
+from experiments.passes.families import workload
+from kernels import reference
+from kernels.passes import PASSES
+from kernels.space import generate
+from kernels.workload import seeded_inputs
+from tests.kernels.programs import llvm
+
+
+def test_the_pages_of_passes_are_current() -> None:
+    text = page.DOCUMENT.read_text("utf-8")
+    assert page.written(text) == text, "run: python experiments/passes/page.py"
+
+
+def test_a_document_without_the_two_lines_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the line"):
+        page.written("# Passes")
+
+
+def test_a_measured_effect_stands_on_the_page() -> None:
+    row = {
+        "family": "softmax", "setting": "vector_math{on=1}",
+        "alone": {"times": 2.0, "low": 1.9, "high": 2.1}, "in_all": None,
+    }  # fmt: skip
+    lines = list(page.effect("vector_math", {"machine": {"passes": {"vector_math": [row]}}}))
+    assert lines[-1] == "| machine | softmax | `vector_math{on=1}` | 2.00 (1.90 to 2.10) | - |"
+    assert list(page.effect("unroll", {})) == ["- Effect: not measured."]
+
+
+def test_settings_are_read_as_words() -> None:
+    assert page.settings(PASSES["vector_math"], "llvm") == "on, **off**"
+    assert page.settings(PASSES["llvm_opt"], "llvm") == "**3**, 2, 1"
+    assert page.settings(PASSES["threads"], "llvm") == "-"
+
+
+QUICK = ("product", "chain", "softmax", "column maxima")
+"""Families whose spaces are made in a twentieth of a second."""
+
+
+REWRITES = ("vector_math", "threads")
+CONDITIONAL = ("bounds",)
+"""Passes that refuse all of QUICK: tests/kernels/test_balance.py has programs with conditions."""
+
+
+@pytest.mark.parametrize("name", [n for n in check.searched_on_cpu() if n not in REWRITES + CONDITIONAL])
+def test_a_pass_is_right_on_a_random_program(name: str) -> None:
+    found = check.check(name, 1, 4, llvm(), QUICK)
+    assert found.programs == 1
+    assert found.wrong == []
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_pass_that_rewrites_is_right_on_random_programs_and_its_sabotages_are_seen(name: str) -> None:
+    found = check.check(name, 5, 1, llvm(), ("product", "chain", "transpose"))
+    assert found.wrong == []
+    assert found.sabotaged == 5
+    assert found.seen >= 4, found.unseen
+
+
+def test_an_empty_program_is_checked_too() -> None:
+    empty = workload("product", (0, 3, 3))
+    assert generate(empty, llvm()).sketches
+    [output] = reference.evaluate(empty.module()["main"], seeded_inputs(empty.inputs, 0))
+    assert output.shape == (0, 3)
