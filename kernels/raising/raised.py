@@ -13,6 +13,7 @@ import tvm
 from tvm import relax, te
 
 from kernels.raising.bodies import Body
+from kernels.raising.einsum import Formula, formula_of
 from kernels.raising.findings import Analysis
 from kernels.raising.ir import Function
 from kernels.raising.memory import CELL, RESULT
@@ -40,7 +41,8 @@ class Tensor:
 @dataclass(frozen=True)
 class Raised:
     """`module` has relax `main(inputs...)`, which returns a tuple of `outputs`; `result` is the dtype of the C
-    function's value, which then is the first output. `reordered`: there are sums of floats whose order is not kept."""
+    function's value, which then is the first output. `reordered`: there are sums of floats whose order is not kept.
+    `formula`: where it is one contraction of whole arrays."""
 
     module: tvm.IRModule
     inputs: tuple[Tensor, ...]
@@ -48,6 +50,7 @@ class Raised:
     result: str
     patterns: tuple[str, ...]
     reordered: bool
+    formula: Formula | None
 
 
 def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bool) -> Raised:
@@ -107,7 +110,8 @@ class _Raiser:
         dtype = DTYPES[self.analysis.function.result] if RESULT in bases else ""
         patterns = tuple(dict.fromkeys(f.pattern for f in self.analysis.findings if f.pattern))
         reordered = any(op.combine in ("add", "mul") and op.type in FLOATS for op in ops)
-        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered)
+        formula = formula_of(ops, self.sized, self.shapes)
+        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, formula)
 
     def _module(self, inputs: Sequence[Tensor], written: Sequence[str]) -> tvm.IRModule:
         builder = relax.BlockBuilder()

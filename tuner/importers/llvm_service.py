@@ -75,6 +75,10 @@ class LlvmService:
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
             "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
         }  # fmt: skip
+        if made.formula is not None:
+            positions = {a.name: number for number, a in enumerate(chosen.arguments)}
+            operands = [positions[base] for base in made.formula.operands]
+            c["formula"] = {"text": made.formula.text, "operands": operands, "adds": made.formula.adds}
         if path.endswith(c_source.MLIR):
             from kernels.raising.mlir.lowering import lowered
 
