@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, islands, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, ladder, tables, units
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def build(
     environment: Mapping[str, Any] | None,
     config: str | None,
     since: Sequence[str] = (),
+    ladders: Sequence[Mapping[str, Any]] = (),
 ) -> Document:
     """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` are
-    sentences on how the model stands since last night."""
+    sentences on how the model stands since last night; `ladders` are those of its kernels that were explained."""
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
@@ -51,6 +52,7 @@ def build(
         *_islands(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
+        *ladder.sections(ladders, kernels),
         _search(summary, kernels, records),
         _roofline(summary, kernels),
         _failures(summary, records),

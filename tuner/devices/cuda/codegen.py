@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 from tuner.devices.build_service import Compiled, Scheduled
 from tuner.protocols import BuildFailure
 from tuner.records import Status
 
 _NVCC_TIMEOUT_S = 600.0
 """For a compiler that hangs. It is longer than the build timeout of any run file, which the parent enforces."""
+
+_DISASSEMBLY_S = 60.0
 
 
 def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
@@ -38,3 +44,13 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         return BuildFailure(Status.BUILD_FAILED, lines[0 if isinstance(error, CompileFailed) else -1][:300])
     resources = {"plan": program.plan.to_json(), "kernels": cubin.launch_usage(program.plan), **cubin.resources()}
     return Compiled(cubin.path, cubin.sha256, resources)
+
+
+def machine_code(cubin: Path) -> tuple[str, str]:
+    """What NVIDIA's disassembler says of a cubin, and why it says nothing, where it does not."""
+    program = shutil.which("cuobjdump")
+    if program is None:
+        return "", "cuobjdump is not here: it comes with the CUDA toolkit"
+    done = subprocess.run([program, "-sass", str(cubin)], capture_output=True, text=True, timeout=_DISASSEMBLY_S)
+    code = "\n".join(line.rstrip() for line in done.stdout.splitlines() if line.strip())
+    return code, "" if done.returncode == 0 else f"cuobjdump failed: {done.stderr.strip()[-200:]}"
