@@ -25,8 +25,11 @@ _SHOWN = ("pragma_auto_unroll_max_step", "software_pipeline_stage", "software_pi
 
 
 def tree(function: tirx.PrimFunc) -> str:
-    """The loops of a scheduled function, two blanks further in for each loop around; serial loops right inside one
-    another share a line, and those of one iteration are left out. A block is a line: what it writes, from what it reads; `+=` and the like where it reduces."""
+    """The loops of a scheduled function, two blanks further in for each loop around.
+
+    Serial loops right inside one another share a line, and those of one iteration are left out. A block is a line: what
+    it writes, from what it reads; `+=` and the like where it reduces.
+    """
     return "\n".join(_lines(function.body, 0))
 
 

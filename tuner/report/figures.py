@@ -322,12 +322,13 @@ def plain_ticks(axis: Any, log: bool) -> None:
 
 
 def ladder(told: Mapping[str, Any]) -> Picture | None:
-    """A kernel's rungs as bars in microseconds, from the unscheduled program down to the winner. None without times."""
+    """A kernel's rungs as bars, from the unscheduled program down to the winner. None without times."""
     rungs = [rung for rung in told["rungs"] if rung["seconds"]]
     if not rungs:
         return None
-    times = [1e6 * rung["seconds"] for rung in rungs]
-    bound = 1e6 * (told["lower_bound_s"] or 0.0)
+    unit_s, unit = units.time_unit(min(rung["seconds"] for rung in rungs))
+    times = [rung["seconds"] / unit_s for rung in rungs]
+    bound = (told["lower_bound_s"] or 0.0) / unit_s
     least = min([*times, *([bound] if bound else [])])
     log = max(times) / least > _LOG_FROM
     left = 10 ** math.floor(math.log10(least) - 0.1) if log else 0.0
@@ -341,7 +342,8 @@ def ladder(told: Mapping[str, Any]) -> Picture | None:
             axes.annotate(f"{units.duration(rung['seconds'])}{gain}", (time, row), (6, 0),
                           textcoords="offset points", va="center", fontsize=12)  # fmt: skip
             if rung["predicted_s"]:
-                axes.plot(1e6 * rung["predicted_s"], row, marker="D", color="white", markeredgecolor=INK, markersize=7)
+                predicted = rung["predicted_s"] / unit_s
+                axes.plot(predicted, row, marker="D", color="white", markeredgecolor=INK, markersize=7)
         if bound:
             axes.axvline(bound, color=INK, linestyle="--", linewidth=1.4)
         axes.set_yticks(range(len(rungs)), [drawable(rung["title"]) for rung in rungs], fontsize=12)
@@ -350,12 +352,12 @@ def ladder(told: Mapping[str, Any]) -> Picture | None:
         axes.spines["left"].set_visible(False)
         if log:
             axes.set_xscale("log")
-            axes.set_xlim(left, max(times) * (max(times) / left) ** 0.45)
+            axes.set_xlim(left, max(times) * (max(times) / left) ** 0.3)
         else:
             axes.set_xlim(0, max(times) * 1.4)
         plain_ticks(axes.xaxis, log)
         axes.set_title(drawable(told["name"], 60), loc="left")
-        marks = [f"µs a call{', log scale' if log else ''}", *(["dashed: lower bound"] if bound else [])]
+        marks = [f"{unit} a call{', log scale' if log else ''}", *(["dashed: lower bound"] if bound else [])]
         marks += ["diamond: predicted"] if any(rung["predicted_s"] for rung in rungs) else []
         figure.supxlabel("; ".join(marks), fontsize=12)
         words = ", ".join(f"{rung['title']} {units.duration(rung['seconds'])}" for rung in rungs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,8 @@ def _range(rung: Mapping[str, Any]) -> str:
 
 
 def _sentences(rung: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'; '.join(rung['done'])}."
+    done = "; ".join(rung["done"])
+    yield f"{done[:1].upper()}{done[1:]}."
     if rung["counted"]:
         yield f"Counted: {', '.join(rung['counted'])}."
     for refused in rung["refused"]:
@@ -183,8 +183,3 @@ def _cut(code: str) -> str:
     lines = code.splitlines()
     rest = len(lines) - _SHOWN_LINES
     return "\n".join([*lines[:_SHOWN_LINES], *([f"... and {rest} more lines"] if rest > 0 else [])])
-
-
-def short(title: str) -> str:
-    """A rung's title for a picture."""
-    return re.sub(r"{(\w+=)?(\w+)}", r" \2", title)
