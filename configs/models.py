@@ -149,3 +149,19 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build().eval()
+
+
+def small_convnet() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A convolutional network of 0.1 million multiply-adds on one 12x12 image, for the simulated GPU."""
+    return _seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 16, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10), nn.Softmax(-1),
+        )
+    ), (torch.zeros(1, 3, 12, 12),)  # fmt: skip
+
+
+def small_half() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Two dense layers in float16 on 32 rows of 64, for tensor cores of the simulated GPU."""
+    module = _seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)))
+    return module.half(), (torch.zeros(32, 64, dtype=torch.float16),)

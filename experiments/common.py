@@ -62,12 +62,13 @@ def write_reference(workload: Workload, seed: int, path: Path) -> Reference:
     """What a workload must give on the inputs of a seed, evaluated independently of TVM, as a file."""
     import numpy as np
 
-    from kernels.reference import evaluate, reduction_length, working_dtype
-    from kernels.tensors import seeded_inputs
+    from kernels.reference import evaluate, reduction_length, rounding, working_dtype
+    from kernels.tensors import seeded_inputs, storable
     from tuner.protocols import Reference
 
     function = workload.module()["main"]
     outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
     with open(path, "wb") as file:
-        np.savez(file, *(output.astype(spec.dtype) for output, spec in zip(outputs, workload.outputs, strict=True)))
-    return Reference(path, working_dtype(function), reduction_length(function))
+        np.savez(file, *(storable(o.astype(spec.dtype)) for o, spec in zip(outputs, workload.outputs, strict=True)))
+    slack = rounding(function, workload.num_outputs)
+    return Reference(path, working_dtype(function), reduction_length(function), slack)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
+from kernels.dots import MARK
+
 # --- programs -----------------------------------------------------------------------------------------
 
 
@@ -68,12 +70,55 @@ def middle_sums() -> tirx.PrimFunc:
     return te.create_prim_func([a, te.compute((32, 64), lambda i, j: te.sum(a[i, k, j], axis=k), name="out")])
 
 
+def odd_sums() -> tirx.PrimFunc:
+    """The sum of each of 64 rows of 27."""
+    a = te.placeholder((64, 27), name="a")
+    k = te.reduce_axis((0, 27), name="k")
+    return te.create_prim_func([a, te.compute((64,), lambda i: te.sum(a[i, k], axis=k), name="out")])
+
+
+def triangle() -> tirx.PrimFunc:
+    """The product of a lower triangle of 16 by 16 with 16 columns."""
+    a, b = te.placeholder((16, 16), name="a"), te.placeholder((16, 16), name="b")
+    k = te.reduce_axis((0, 16), name="k")
+
+    def element(i: tirx.Var, j: tirx.Var) -> tirx.PrimExpr:
+        return te.sum(tirx.if_then_else(k <= i, a[i, k] * b[k, j], tirx.const(0, "float32")), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((16, 16), element, name="out")])
+
+
+def centred() -> tirx.PrimFunc:
+    """Rows of 32 less their maximum."""
+    a = te.placeholder((64, 32), name="a")
+    k = te.reduce_axis((0, 32), name="k")
+    most = te.compute((64,), lambda i: te.max(a[i, k], axis=k), name="most")
+    return te.create_prim_func([a, te.compute(a.shape, lambda i, j: a[i, j] - most[i], name="out")])
+
+
 def reversed_rows() -> tirx.PrimFunc:
     """Twice the rows of one operand plus those of another, of integers, both in reverse."""
     a, b = te.placeholder((32, 64), name="a"), te.placeholder((32, 64), name="b", dtype="int32")
     first = te.compute(a.shape, lambda i, j: a[i, 63 - j] * 2.0, name="first")
     out = te.compute(a.shape, lambda i, j: first[i, j] + b[i, 63 - j].astype("float32"), name="out")
     return te.create_prim_func([a, b, out])
+
+
+def transposed() -> tirx.PrimFunc:
+    """A matrix of 64 x 64 with rows and columns exchanged."""
+    a = te.placeholder((64, 64), name="a")
+    return te.create_prim_func([a, te.compute(a.shape, lambda i, j: a[j, i], name="out")])
+
+
+def bfloat16_product() -> tirx.PrimFunc:
+    """A row of 8 bfloat16 by 16 columns, of which two steps lie side by side."""
+    a, b = te.placeholder((1, 8), "bfloat16", name="a"), te.placeholder((4, 16, 2), "bfloat16", name="b")
+    k = te.reduce_axis((0, 8), name="k")
+
+    def element(i: tirx.PrimExpr, j: tirx.PrimExpr) -> tirx.PrimExpr:
+        return te.sum(a[i, k].astype("float32") * b[k // 2, j, k % 2].astype("float32"), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((1, 16), element, name="out")])
 
 
 # --- schedules ----------------------------------------------------------------------------------------
@@ -135,3 +180,34 @@ def staged(schedule: Schedule) -> None:
     for stage in (block, schedule.cache_read(block, 0, "shared"), schedule.cache_read(last, 1, "shared")):
         schedule.compute_at(stage, i)
         schedule.bind(schedule.get_loops(stage)[-1], "threadIdx.x")
+
+
+def column_threads(schedule: Schedule) -> None:
+    """Neighbouring threads write a column: a row apart."""
+    i, j = schedule.get_loops(schedule.get_sblock("out"))
+    schedule.bind(j, "blockIdx.x")
+    schedule.bind(i, "threadIdx.x")
+
+
+def tile(schedule: Schedule) -> None:
+    """Tiles of 32 x 32 through shared memory, of which a warp reads a column."""
+    block = schedule.get_sblock("out")
+    i, j = schedule.get_loops(block)
+    (i_0, i_1), (j_0, j_1) = schedule.split(i, [None, 32]), schedule.split(j, [None, 32])
+    schedule.reorder(i_0, j_0, i_1, j_1)
+    schedule.bind(schedule.fuse(i_0, j_0), "blockIdx.x")
+    staged = schedule.cache_read(block, 0, "shared")
+    schedule.compute_at(staged, schedule.get_loops(block)[0])
+    for row, column in ((i_1, j_1), tuple(schedule.get_loops(staged)[-2:])):
+        schedule.bind(row, "threadIdx.y")
+        schedule.bind(column, "threadIdx.x")
+
+
+def marked(schedule: Schedule) -> None:
+    """The steps and lanes of an instruction are innermost, and the block is marked for it."""
+    block = schedule.get_sblock("out")
+    _, lanes, k = schedule.get_loops(block)
+    reduction, steps = schedule.split(k, [None, 2])
+    schedule.reorder(reduction, steps, lanes)
+    schedule.annotate(block, MARK, "dot_vdpbf16ps_512.bfloat16.bfloat16")
+    schedule.annotate(reduction, MARK, 1)

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 from tvm.s_tir import Schedule
 
+from kernels import access
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
 from kernels.roofline import FEATURE_NAMES
@@ -26,6 +28,7 @@ _PER_STORE = 164
 _STORE_COLUMNS = tuple(f"store.{pooled}.{i}" for pooled in ("max", "sum") for i in range(_PER_STORE))
 _REST_COLUMNS = (
     "workload.flops", "workload.bytes", "workload.intensity", *(f"roofline.{name}" for name in FEATURE_NAMES),
+    *(f"access.{name}" for name in access.FEATURE_NAMES),
 )  # fmt: skip
 
 COLUMNS: tuple[str, ...] = (*_STORE_COLUMNS, *ENCODING_COLUMNS, *_REST_COLUMNS)
@@ -66,6 +69,7 @@ class FeatureExtractor:
 
     def __init__(self, workload: Workload, applier: TraceApplier) -> None:
         self._applier = applier
+        self._target = applier.context.target
         self._extractor: Any = meta_schedule().feature_extractor.PerStoreFeature()
         self._of_workload = np.log2(
             np.array([workload.flops, workload.bytes, workload.flops / max(workload.bytes, 1)]) + 1.0
@@ -76,14 +80,29 @@ class FeatureExtractor:
 
         `store`: TVM's per-store features, which are log-scaled, pooled over the program's stores by maximum and by sum.
         `encoding` and `pass`: the candidate's encoding. `workload`: log2 of flops + 1, bytes + 1 and intensity + 1.
-        `roofline`: the analytical model's prediction for a tiled GPU candidate, zeros for others.
+        `roofline`: the analytical model's prediction for a tiled GPU candidate, zeros for others. `access`: what the
+        warps of a GPU candidate ask of memory (`kernels.access.features`), zeros for others.
         """
         ms = meta_schedule()
         [of_stores] = self._extractor.extract_from(self._applier.context, [ms.MeasureCandidate(schedule, [])])
         stores = np.asarray(of_stores.numpy(), dtype=np.float32)
         encoding = self._applier.space.encode(candidate)
-        groups = [stores.max(axis=0), stores.sum(axis=0), encoding, self._of_workload, self._predicted(candidate)]
+        groups = [
+            stores.max(axis=0), stores.sum(axis=0), encoding, self._of_workload, self._predicted(candidate),
+            self._accesses(candidate, schedule),
+        ]  # fmt: skip
         return np.concatenate(groups).astype(np.float32)
+
+    def _accesses(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
+        if candidate.is_default or self._target.kind.name == "llvm":
+            return np.zeros(len(access.FEATURE_NAMES), np.float32)
+        function = candidate.passes.applied(schedule.mod["main"], self._target).function
+        return np.array(access.features(tvm.IRModule({"main": function}), self._target), np.float32)
+
+    def predicted_s(self, candidate: Candidate) -> float:
+        """The seconds that the analytical model gives a tiled GPU candidate; 0 for others."""
+        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
+        return 0.0 if model is None else predict(model, candidate.decisions).seconds
 
     def _predicted(self, candidate: Candidate) -> NDArray[np.float32]:
         model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu

@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import SBlockRealize
 
-from kernels.passes.thread_share import substituted
+from kernels.nests.linear import substituted
 
 Box = tuple[tuple[int, int], ...]
 """[begin, end) of each axis."""

@@ -17,8 +17,8 @@ from kernels.metaschedule import meta_schedule
 from kernels.passes import Applied, PassConfig
 from kernels.passes.base import Example, View
 
-CPU = {"kind": "llvm", "mcpu": "x86-64-v4", "num-cores": 2}
-"""The CPU that is shown: one with AVX-512, whatever the machine has."""
+CPU = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+avx512bf16", "+avx512vnni"], "num-cores": 2}
+"""The CPU that is shown: one with AVX-512 and dot products, whatever the machine has."""
 
 GPU = {"kind": "cuda", "arch": "sm_80", "max_threads_per_block": 1024, "max_shared_memory_per_block": 49152}
 

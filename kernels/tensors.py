@@ -36,20 +36,30 @@ NO_CONSTANTS = ConstantOperands()
 
 
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
-    """Inputs for checking and timing: N(0, 1) for floats, small non-negative integers otherwise.
+    """Inputs for checking and timing: N(0, 1) for floats, any bytes, 0 and 1 for wider integers, which may be indices.
 
-    Never all zeros or constants, which can make arithmetic faster than in use.
+    Never all zeros or constants, which can make arithmetic faster than in use. Bytes are data: quantized tensors have
+    all values, and sums of few small ones would hide that a kernel loses carries or signs.
     """
     rng = np.random.default_rng(seed)
     arrays: list[np.ndarray[Any, Any]] = []
     for spec in specs:
-        if np.dtype(spec.dtype).kind == "f":
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind in "fV":  # V: bfloat16 and the 8-bit floats of ml_dtypes
             arrays.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(spec.dtype))
         elif spec.dtype == "bool":
             arrays.append(rng.integers(0, 2, spec.shape).astype(bool))
+        elif dtype.itemsize == 1:
+            limits = np.iinfo(dtype)
+            arrays.append(rng.integers(limits.min, limits.max + 1, spec.shape).astype(dtype))
         else:
             arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
     return arrays
+
+
+def storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array in a dtype that numpy's files know: bfloat16, which they do not, as float32."""
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def poison(spec: TensorSpec) -> np.ndarray[Any, Any]:

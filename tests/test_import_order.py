@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("kernels", "costmodel", "tuner", "experiments", "tests")
 
-GROUND_FLOOR = {"kernels": {"islpy", "llvmlite", "numpy", "tvm", "tvm_ffi"}, "costmodel": {"numpy", "scipy", "xgboost"}}
+GROUND_FLOOR = {
+    "kernels": {"islpy", "llvmlite", "numpy", "tvm", "tvm_ffi", "xdsl"},
+    "costmodel": {"numpy", "scipy", "xgboost"},
+}
 """Rooms that see nothing of ours but themselves, with the packages they may use."""
 
 FLOORS = (
@@ -46,7 +49,7 @@ SERVICE = re.compile(r"((?:tuner|kernels|costmodel|experiments|tests)(?:\.\w+)+)
 
 HOMES = {
     "MNN": ("tuner/baselines/mnn.py",),
-    "islpy": ("kernels/raising/polyhedra.py",),
+    "islpy": ("kernels/nests/dependences.py", "kernels/raising/polyhedra.py"),
     "jinja2": ("tuner/report/", "tuner/site/"),
     "llvmlite": ("kernels/raising/ir.py",),
     "matplotlib": ("tuner/report/",),
@@ -56,6 +59,7 @@ HOMES = {
         "tuner/baselines/exact_nodes.py",
         "tuner/baselines/onnxruntime.py",
         "tuner/importers/onnx_answers.py",
+        "tuner/importers/onnx_quantizer.py",
         "tuner/measure/onnx_values.py",
         "tuner/measure/pipeline.py",
     ),
@@ -67,9 +71,11 @@ HOMES = {
     "pyopencl": ("tuner/devices/opencl/",),
     "ruptures": ("tuner/nightly/statistics.py",),
     "sqlalchemy": ("tuner/store/",),
+    "xdsl": ("kernels/raising/mlir/",),
     "torch": (
         "tuner/baselines/kernels.py",
         "tuner/baselines/exact.py",
+        "tuner/baselines/layerwise.py",
         "tuner/baselines/torch.py",
         "tuner/devices/cuda/torch_services.py",
         "tuner/devices/cuda/torch_settings.py",

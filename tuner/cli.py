@@ -240,8 +240,11 @@ def _doctor(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _scan(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from tuner.commands.scan import scan
+    from tuner.commands.scan import emitted, scan
 
+    if arguments.emit:
+        _say(emitted(Path(arguments.file)))
+        return 0
     with _progress() as progress:
         table, sentences = scan(Path(arguments.file), progress)
     _table(table)
@@ -491,7 +494,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),
     "export": (_export, "export the model of a run again"),
-    "scan": (_scan, "tell which loop nests of a C program, or of LLVM IR, are tensor computations"),
+    "scan": (_scan, "tell which loop nests of C, LLVM IR or MLIR are tensor computations"),
     "doctor": (_doctor, "check the set-up and say what to do: packages, TVM, CUDA, OpenCL, memory, folders, database"),
     "bundle": (_bundle, "compile a model's candidates for a GPU, to be measured on another machine"),
     "measure": (_measure, "check and time a bundle on this machine's GPUs"),

@@ -139,8 +139,8 @@ SETTINGS: Mapping[str, EffortSettings] = {
 @dataclass(frozen=True)
 class ModelConfig:
     """`source`: `onnx:FILE`, `onnx:NAME` (one that the onnx package carries), `torch:package.module:callable`, or
-    `llvm:FILE` (C, or LLVM IR) with its `function`, the `sizes` of its integer arguments, and whether its sums of
-    floats may be reordered.
+    `llvm:FILE` (C, or LLVM IR) or `mlir:FILE` with its `function`, the `sizes` of its integer arguments, and whether
+    its sums of floats may be reordered.
 
     `batch` None: static shapes are kept, and a dynamic batch is 1. `dims`: dynamic extents by the name of their symbol.
     `data`: inputs to verify and time with, a .npz file, a folder of some, or test_data_set folders. `shapes`: several
@@ -150,8 +150,8 @@ class ModelConfig:
     source: Annotated[
         str,
         _matching(
-            r"(?:onnx|llvm):[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
-            "'onnx:FILE', 'onnx:NAME', 'torch:package.module:callable' or 'llvm:FILE'",
+            r"(?:onnx|llvm|mlir):[^\x00-\x1f]*[^\s\x00-\x1f]|torch:[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+            "'onnx:FILE', 'onnx:NAME', 'torch:package.module:callable', 'llvm:FILE' or 'mlir:FILE'",
         ),
     ]
     batch: Annotated[int, _between(1, 65536)] | None = None
@@ -177,7 +177,8 @@ class TargetConfig:
 
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
-    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads", "fuse", "bounds", "lanes",
+    "balance", "coalesce", "bank_padding", "tensorize",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 
@@ -251,6 +252,24 @@ class ExportConfig:
     enabled: bool = True
 
 
+Precision = Literal["float32", "bfloat16", "int8", "auto"]
+"""In what a model's layers compute. float32: as the model says. auto: the fastest mix that keeps the accuracy."""
+
+Metric = Literal["top1", "top5", "cosine", "snr", "mse", "max_error"]
+"""See `tuner.measure.quality`. Of mse and max_error less is better."""
+
+
+@dataclass(frozen=True)
+class AccuracyConfig:
+    """What the tuned model must reach to be exported: `metric` on the samples of `data` (a .npz file; None: the inputs
+    that the run verifies with) is `at_least` this, or `at_most`. Nothing is asked where both are None."""
+
+    data: Annotated[str, _matching(r"[^\x00]+", "the name of a file")] | None = None
+    metric: Metric = "cosine"
+    at_least: float | None = None
+    at_most: float | None = None
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run, fully resolved. Only `model.source` has no default.
@@ -259,6 +278,8 @@ class RunConfig:
     """
 
     model: ModelConfig
+    precision: Precision = "float32"
+    accuracy: AccuracyConfig = AccuracyConfig()
     target: TargetConfig = TargetConfig()
     passes: PassesConfig = PassesConfig()
     search: SearchConfig = SearchConfig()
@@ -296,7 +317,34 @@ def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> R
     config: RunConfig = read(RunConfig, _with_effort(document))
     if config.passes.fast_math and "fast_math" not in config.passes.kernel:
         raise ConfigError("passes.fast_math", "true, but passes.kernel does not list 'fast_math'")
+    _check_accuracy(config.accuracy)
     return config
+
+
+LESS_IS_BETTER = ("mse", "max_error")
+"""The metrics that are errors."""
+
+_SHARES = ("top1", "top5", "cosine")
+
+
+def _check_accuracy(accuracy: AccuracyConfig) -> None:
+    metric, right, wrong = accuracy.metric, "at_least", "at_most"
+    if metric in LESS_IS_BETTER:
+        right, wrong = wrong, right
+    if getattr(accuracy, wrong) is not None:
+        raise ConfigError(f"accuracy.{wrong}", f"{metric} is bounded from the other side", f"write {right}: ...")
+    bound = getattr(accuracy, right)
+    if bound is None and accuracy.data is not None:
+        raise ConfigError(f"accuracy.{right}", f"missing: what {metric} must reach on accuracy.data")
+    if bound is None:
+        return
+    if (
+        not math.isfinite(bound)
+        or (metric in LESS_IS_BETTER and bound < 0)
+        or (metric in _SHARES and not -1 <= bound <= 1)
+    ):
+        kind = "a share of at most 1" if metric in _SHARES else "a finite number, for an error 0 or more"
+        raise ConfigError(f"accuracy.{right}", f"expected {kind}, not {show(bound)}")
 
 
 def to_yaml(config: RunConfig) -> str:

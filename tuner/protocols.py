@@ -126,19 +126,23 @@ class Artifact:
 class Reference:
     """What a workload must give on its seeded inputs: a .npz file (arr_0, arr_1, ...).
 
-    `dtype` is that of the arithmetic and `reduction` the longest sum; both set the tolerance.
+    `dtype` is that of the arithmetic and `reduction` the longest sum; both set the tolerance. `rounding` has for each
+    output what explicit roundings add to it (`kernels.reference.rounding`), nothing where none is known.
     """
 
     path: Path
     dtype: str
     reduction: int
+    rounding: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": str(self.path), "dtype": self.dtype, "reduction": self.reduction}
+        return {
+            "path": str(self.path), "dtype": self.dtype, "reduction": self.reduction, "rounding": list(self.rounding),
+        }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(Path(data["path"]), data["dtype"], data["reduction"])
+        return cls(Path(data["path"]), data["dtype"], data["reduction"], tuple(data["rounding"]))
 
 
 @dataclass(frozen=True)
@@ -446,6 +450,31 @@ class ModelPlan:
 
 
 @dataclass(frozen=True)
+class LayerPrecision:
+    """In what a layer computes; `error` is what narrower operands cost it, relative to what it gives in float64."""
+
+    name: str
+    precision: str
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What is narrower in a model than its author made it.
+
+    `precision` is that of the run file, `unit` the unit roundoff of its operands, where these are floats. `whole` is
+    the spec of the model as it was, where the one that is tuned is another (a quantized one); `layers` are those that
+    might be narrower. `mixes`: what was looked at, as (predicted seconds, relative error).
+    """
+
+    precision: str
+    unit: float = 0.0
+    whole: Mapping[str, Any] | None = None
+    layers: tuple[LayerPrecision, ...] = ()
+    mixes: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class ImportedModel:
     """A model ready to be lowered.
 
@@ -456,6 +485,8 @@ class ImportedModel:
 
     With a `plan`, `main` has the tuned parts side by side: it takes the inputs of the first, then those of the second,
     and returns their outputs in the same order. `inputs` are those of the whole model all the same.
+
+    `reduced`: it was made narrower than it came; `module` then is the narrower one.
     """
 
     name: str
@@ -465,6 +496,7 @@ class ImportedModel:
     model_spec: Mapping[str, Any]
     plan: ModelPlan | None = None
     notes: tuple[str, ...] = ()
+    reduced: Reduced | None = None
 
 
 class Baseline(Protocol):

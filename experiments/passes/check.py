@@ -11,8 +11,9 @@ for itself is filled with large numbers, so that what it never wrote does not lo
 
 A pass that rewrites the function itself is sabotaged as well: in what it has made, one thing is wrong (a loop ends one
 step early, a constant differs, a sum is a difference). A sabotage counts as seen where the output is not right any
-more; some change nothing (the last element of a maximum). What other passes do is done by TVM, LLVM or CUDA:
-they are switches, in which there is nothing of ours to sabotage. CUDA's switches act on code that needs a GPU to run.
+more; some change nothing (the last element of a maximum). What the other passes do is TVM's, LLVM's or the CUDA
+compiler's: they are switches, in which there is nothing of ours to sabotage. CUDA's switches act on code that needs a
+GPU to run.
 """
 
 from __future__ import annotations

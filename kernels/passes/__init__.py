@@ -13,16 +13,23 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels.passes.async_copy import AsyncCopy
+from kernels.passes.balance import Balance
+from kernels.passes.bank_padding import BankPadding
 from kernels.passes.base import Pass, Place
+from kernels.passes.bounds import Bounds
+from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
 from kernels.passes.cuda_math import CudaMath
 from kernels.passes.fast_math import FastMath
+from kernels.passes.fuse import Fuse
+from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.unroll import Unroll
 from kernels.passes.vector_math import VectorMath
@@ -47,6 +54,13 @@ PASSES: Mapping[str, type[Pass]] = {
         RegisterCap,
         VectorMath,
         ThreadShare,
+        Fuse,
+        Bounds,
+        Lanes,
+        Balance,
+        Coalesce,
+        BankPadding,
+        Tensorize,
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""

@@ -13,6 +13,7 @@ from tvm.target import Target
 
 from kernels import examples
 from kernels.lowering import nodes
+from kernels.nests.linear import substituted
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _UNEVEN = 1.2
@@ -184,13 +185,3 @@ def _divided(loop: Any, level: int, count: int) -> Any:
     return tirx.For(
         thread, zero, tirx.const(count, dtype), tirx.ForKind.PARALLEL, body, annotations=dict(loop.annotations)
     )
-
-
-def substituted(tree: Any, values: Mapping[Any, Any]) -> Any:
-    """A statement or expression with other values in place of variables."""
-    pairs = list(values.items())
-
-    def value_of(variable: Any) -> Any:
-        return next((value for old, value in pairs if variable.same_as(old)), variable)
-
-    return tvm_ffi.structural_map(tree, (tirx.Var, value_of))

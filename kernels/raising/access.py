@@ -45,6 +45,7 @@ class Normal:
     """A statement with everything at the time of its store. `loops` name the dimensions of `domain`.
 
     `value`'s nodes `read` (value: an Element) are over `loops`. `tiles` says what each is in counters of the source.
+    `once`: loops that run once, which are not among `loops`.
     """
 
     target: Element
@@ -55,6 +56,7 @@ class Normal:
     tiles: Mapping[str, Poly]
     source: Statement
     original: Mapping[int, tuple[Poly, ...]] = field(repr=False)
+    once: frozenset[str] = frozenset()
 
     @property
     def line(self) -> int | None:

@@ -170,11 +170,12 @@ class Body:
         if kind in ("and", "or"):
             parts = [self._condition(part, env, reduced) for part in condition.parts]
             return tirx.all(*parts) if kind == "and" else tirx.any(*parts)
-        if kind == "not":
-            return tirx.Not(self._condition(condition.parts[0], env, reduced))
+        negated = kind == "not"
+        if negated:
+            [condition] = condition.parts
         if condition.poly is not None:
             value = self._index(condition.poly, env)
             return value >= 0 if kind == "ge" else value.equal(0) if kind == "eq" else tirx.NE(value, 0)
         assert condition.value is not None
         a, b = (self._value(arg, env, reduced) for arg in condition.value.args)
-        return compared(condition.value.value, a, b)
+        return compared(condition.value.value, a, b, negated)

@@ -13,14 +13,23 @@ _LIBRARY = {
     for suffix in ("", "f")
 } | {"fmax": "maxnum", "fmaxf": "maxnum", "fmin": "minnum", "fminf": "minnum"}
 _INTRINSIC = re.compile(
-    r"llvm\.(exp|exp2|log|log2|sqrt|pow|fabs|floor|ceil|sin|cos|tanh|maxnum|minnum|fmuladd|fma|smax|smin|umax|umin|abs)"
+    r"llvm\.(exp|exp2|log|log2|sqrt|pow|fabs|floor|ceil|sin|cos|tanh|maxnum|minnum|maximum|minimum|fmuladd|fma|smax|smin|umax|umin|abs)"
     r"\.\w+$"
 )
 
 
+ALLOCATED = "malloc"
+CLEARED = "calloc"
+
+
+def is_allocation(callee: str) -> bool:
+    """Whether a call returns memory that nothing else points to."""
+    return callee in (ALLOCATED, CLEARED)
+
+
 def is_without_effect(callee: str) -> bool:
     """Whether a call only tells the compiler something."""
-    return _IGNORED.match(callee) is not None
+    return _IGNORED.match(callee) is not None or callee in (ALLOCATED, "free")
 
 
 def function_of(callee: str) -> str | None:

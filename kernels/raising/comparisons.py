@@ -77,6 +77,8 @@ class Comparisons:
         if instruction.operands[0].type == "i1":
             return None
         split = self._by_choice(instruction, block)
+        if split is None:
+            split = self._by_signs(instruction)
         if split is not None:
             return split
         return self._equality(instruction) if predicate in ("eq", "ne") else self._inequality(instruction, block)
@@ -130,6 +132,28 @@ class Comparisons:
                 ways.append(both(when, found))
             return either(*ways)
         return None
+
+    def _by_signs(self, instruction: Instruction) -> Condition | None:
+        """(a | b) < 0 where one is negative, (a & b) < 0 where both are; > -1 where not."""
+        a, b = instruction.operands
+        if (instruction.predicate, b.word) not in (("slt", "0"), ("sgt", "-1")):
+            return None
+        negative = self._sign(a)
+        return negative if negative is None or instruction.predicate == "slt" else negated(negative)
+
+    def _sign(self, operand: Operand) -> Condition | None:
+        """Whether a | b, or a & b, is negative; None where it is no such integer."""
+        combined, _ = self._definitions.of(operand.word)
+        if combined is None or combined.opcode not in ("or", "and") or combined.type == "i1":
+            return None
+        parts = []
+        for part in combined.operands:
+            value = self._value(part)
+            found = self._sign(part) if value is None else at_least_zero(-value - 1)
+            if found is None:
+                return None
+            parts.append(found)
+        return either(*parts) if combined.opcode == "or" else both(*parts)
 
     def _united(self, operand: Operand) -> list[Poly] | None:
         """The parts of a | b, which is zero if both are."""

@@ -21,7 +21,7 @@ def _softmax(ops: Sequence[Operation], start: int) -> tuple[str, int] | None:
         if len(some) < count or len({op.fixed for op in some}) != 1:
             continue
         greatest = some[0]
-        if greatest.combine != "max" or greatest.value.op != "read":
+        if greatest.combine not in ("max", "maximum") or greatest.value.op != "read":
             continue
         maximum = greatest.target.base
         data = greatest.value.value.base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernels.raising.addresses import address_of, why_no_address
-from kernels.raising.calls import function_of, is_without_effect
+from kernels.raising.calls import CLEARED, function_of, is_without_effect
 from kernels.raising.cells import Cells
 from kernels.raising.expressions import FALSE, TRUE, Expr, both, conjuncts
 from kernels.raising.ir import Instruction, Operand
@@ -132,7 +132,9 @@ class Evaluator:
     # --- calls
 
     def _call(self, i: Instruction, point: Point) -> None:
-        if is_without_effect(i.callee):
+        if is_without_effect(i.callee) and not (i.type == "ptr" and self._integers.of(Operand("ptr", i.name)) is None):
+            return
+        if i.callee == CLEARED and self._cleared_memory(i, point):
             return
         if i.callee.startswith("llvm.memset") and self._cleared(i, point):
             return
@@ -152,6 +154,14 @@ class Evaluator:
         if length is None or byte != ZERO or not point.when.is_affine:
             return False
         self._memory.clear(*address_of(pointer, self._integers), length, point, i.line)
+        return True
+
+    def _cleared_memory(self, i: Instruction, point: Point) -> bool:
+        """Note memory that is got full of zeros."""
+        count, size = map(self._integers.of, i.operands)
+        if count is None or size is None or self._integers.of(Operand("ptr", i.name)) is None:
+            return False
+        self._memory.clear(i.name, ZERO, count * size, point, i.line)
         return True
 
 

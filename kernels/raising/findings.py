@@ -13,6 +13,7 @@ from kernels.raising.definitions import Requirement
 from kernels.raising.expressions import Condition, both, conjuncts, negated
 from kernels.raising.ir import Function
 from kernels.raising.joining import joined
+from kernels.raising.memory import CELL
 from kernels.raising.mirror import without_mirrors
 from kernels.raising.ops import Operation, operations
 from kernels.raising.patterns import Label, label
@@ -68,7 +69,7 @@ def analyse(function: Function) -> Analysis:
     except (IndexError, KeyError, StopIteration, TooManyTerms, ValueError, isl.Error) as error:
         # IR of a form that nobody has written yet: it is left alone, and the finding says at what
         problem = Abstained(Reason.UNREAD, f"a form that is not read ({type(error).__name__})", function.line)
-    return Analysis(function, [_left_alone(function.name, problem, ())], [], None, [], problem)
+    return Analysis(function, [left_alone(function.name, problem, ())], [], None, [], problem)
 
 
 class _Analyser:
@@ -94,11 +95,15 @@ class _Analyser:
         found = sorted([*self._nests(failed), *self._loose()], key=lambda op: op.place)
         ops: list[Operation] = []
         for some in self._segments(found):
-            together = joined(some)
+            together = joined(some, self._is_private)
             self._label(together)
             ops += together
         ordered = [finding for _, finding in sorted(self.findings, key=lambda pair: pair[0])]
         return Analysis(self.function, ordered, ops, self.accesses, self._texts(), self.problem)
+
+    def _is_private(self, base: str) -> bool:
+        arguments = self.trace.definitions.arguments
+        return base.startswith(CELL) or (base.startswith("%") and base not in arguments)
 
     def _nests(self, failed: Mapping[int, Abstained]) -> list[Operation]:
         """The operations of all nests; a finding for each nest that is left alone."""
@@ -110,7 +115,7 @@ class _Analyser:
                 self.problem = self.problem or problem
                 self.barriers.append(nest.place)
                 place = found[-1].place if found else 0
-                self._note(place, _left_alone(self.function.name, problem, self._lines(nest)))
+                self._note(place, left_alone(self.function.name, problem, self._lines(nest)))
         return found
 
     def _operations(self, nest: Nest, failed: Mapping[int, Abstained]) -> list[Operation]:
@@ -232,7 +237,7 @@ class _Analyser:
             try:
                 named = Label(several[0], f"{count} operations") if several else label(some[0])
             except Abstained as problem:
-                self._note(place, _left_alone(self.function.name, problem, some[0].lines))
+                self._note(place, left_alone(self.function.name, problem, some[0].lines))
                 continue
             self._note(place, self._finding(named, some))
 
@@ -279,6 +284,6 @@ def _condition_text(condition: Condition, names: Mapping[str, str]) -> str:
     return f"{condition.poly.text(names)} {sign}"
 
 
-def _left_alone(function: str, problem: Abstained, lines: tuple[int, ...]) -> Finding:
+def left_alone(function: str, problem: Abstained, lines: tuple[int, ...] = ()) -> Finding:
     where = (problem.line,) if problem.line else lines
     return Finding(function, "", problem.detail, where, str(problem.reason))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from kernels.raising.arithmetic import BINARY, CASTS, Arithmetic
+from kernels.raising.calls import is_allocation
 from kernels.raising.comparisons import MINIMUM, Comparisons
 from kernels.raising.definitions import PENDING, POINTER, Definitions
 from kernels.raising.expressions import Condition
@@ -68,7 +69,7 @@ class Integers:
         opcode, operands = instruction.opcode, instruction.operands
         if opcode == "phi":
             return self._phi(instruction, block)
-        if opcode == "alloca":
+        if opcode == "alloca" or (opcode == "call" and self._is_allocation(instruction, block)):
             return Poly.of(POINTER + word)
         if opcode == "freeze" or (opcode == "bitcast" and instruction.type == operands[0].type):
             return self.of(operands[0])
@@ -82,6 +83,10 @@ class Integers:
         if opcode == "call" and (found := MINIMUM.match(instruction.callee)):
             return self._arithmetic.opaque(found[2], list(map(self.of, operands)), int(kind[1:]))
         return None
+
+    def _is_allocation(self, call: Instruction, block: str) -> bool:
+        """Memory that is got once is an array; what a loop gets anew is another one in each iteration."""
+        return is_allocation(call.callee) and self.definitions.flow.innermost.get(block) is None
 
     def _address(self, instruction: Instruction) -> Poly | None:
         """A getelementptr, in bytes."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from kernels.raising.access import Element
-from kernels.raising.expressions import Condition, Expr, rebuilt, substituted
+from kernels.raising.expressions import Expr, rebuilt
 from kernels.raising.memory import CELL
 from kernels.raising.ops import ACCUMULATED, Operation, elements
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.substitution import substituted_value
 
 
-def joined(found: Sequence[Operation]) -> list[Operation]:
-    """Starts and finishes joined to their reductions; cells that nobody reads dropped."""
+def joined(found: Sequence[Operation], is_private: Callable[[str], bool]) -> list[Operation]:
+    """Starts and finishes joined to their reductions; cells that nobody reads dropped. `is_private`: whether only the
+    function itself sees an array.
+    """
     operations_left = list(found)
     changed = True
     while changed:
         changed = False
-        for step in (_with_start, _with_finish, _without_copies):
+        for step in (_with_start, partial(_with_finish, is_private=is_private), _without_copies):
             after = step(operations_left)
             if after is not None:
                 operations_left, changed = after, True
@@ -65,33 +69,6 @@ def _inverse(op: Operation, target: Element) -> dict[str, Poly] | None:
         if values.setdefault(symbols[0], value) != value:
             return None
     return values if all(c in values for c in op.loops if c not in op.fixed) else None
-
-
-def substituted_value(value: Expr, values: dict[str, Poly]) -> Expr:
-    """A value with its counters replaced."""
-
-    def change(node: Expr) -> Expr | None:
-        if node.op == "read":
-            element = node.value
-            return replace(node, value=Element(element.base, tuple(p.substitute(values) for p in element.subscripts)))
-        if node.op == "index":
-            return replace(node, value=node.value.substitute(values))
-        if isinstance(node.value, Condition) and any(leaf.poly is not None for leaf in node.value.leaves):
-            args = tuple(substituted_value(arg, values) for arg in node.args)
-            return replace(node, args=args, value=_condition(node.value, values, substituted))
-        return None
-
-    return rebuilt(value, change)
-
-
-def _condition(
-    condition: Condition, values: dict[str, Poly], change: Callable[[Condition, dict[str, Poly]], Condition]
-) -> Condition:
-    if condition.parts:
-        return replace(condition, parts=tuple(_condition(part, values, change) for part in condition.parts))
-    if condition.value is not None:
-        return replace(condition, value=substituted_value(condition.value, values))
-    return change(condition, values)
 
 
 def _untouched(between: Sequence[Operation], bases: set[str]) -> bool:
@@ -144,11 +121,11 @@ def _same_writes(a: Operation, b: Operation) -> bool:
         return False
 
 
-def _with_finish(ops: list[Operation]) -> list[Operation] | None:
-    """A map of a cell that a reduction has left, element by element, is the reduction's finish."""
+def _with_finish(ops: list[Operation], is_private: Callable[[str], bool]) -> list[Operation] | None:
+    """A map of a private array that a reduction has left, element by element, is the reduction's finish."""
     for i, op in enumerate(ops):
         base = op.target.base
-        if not op.combine or op.combine.startswith(("arg", "scan")) or not base.startswith(CELL):
+        if not op.combine or op.combine.startswith(("arg", "scan")) or not is_private(base):
             continue
         users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
         writers = [o for o in ops if o is not op and o.target.base == base]

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from kernels.raising.definitions import Definitions, Requirement
-from kernels.raising.expressions import TRUE, Condition, at_least_zero, both, conjuncts, either, substituted
+from kernels.raising.expressions import (
+    TRUE,
+    Condition,
+    at_least_zero,
+    both,
+    conjuncts,
+    either,
+    equals_zero,
+    substituted,
+)
 from kernels.raising.loops import Loop
 from kernels.raising.polynomials import ZERO, Poly
 from kernels.raising.reasons import Abstained, Reason
@@ -52,8 +61,10 @@ class _Bound:
             factor = poly.coefficient(symbol).constant
         except ValueError:
             factor = None
-        if factor is None or literal.kind == "eq":
+        if factor is None or (literal.kind == "eq" and factor == 0):
             raise Abstained(Reason.DATA_BOUND, "a loop whose bound does not move evenly with its counter", self._line)
+        if literal.kind == "eq":  # true once, at the start, or never
+            return both(at_least_zero(-Poly.of(symbol)), equals_zero(poly.substitute({symbol: ZERO})))
         if literal.kind == "ne":
             return self._until_equal(poly, factor, when)
         if factor > 0:

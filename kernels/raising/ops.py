@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from kernels.raising.access import MOST_STATEMENTS, Accesses, Element, Normal
 from kernels.raising.expressions import Condition, Expr, negated
 from kernels.raising.memory import CELL, Statement
+from kernels.raising.once import without_single
 from kernels.raising.order import Order
 from kernels.raising.polyhedra import isl
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.scalars import FLOATS
 from kernels.raising.updates import choice, update
 
 ACCUMULATED = "accumulated"
@@ -25,13 +27,13 @@ ACCUMULATED = "accumulated"
 class Operation:
     """target[subscripts] over `loops`: a map, or a reduction over `reduced` by `combine`.
 
-    `combine`: "" for a map, add, mul, max, min, argmax, argmin, or scan-add, scan-mul. `value` is the map's value or
-    the reduction's term. `start`: what a reduction begins with, None for the target's old content. `finish`: what is
-    made of the reduced value (a tree with one or more nodes `accumulated`), None for itself. `fixed`: loops around
-    that stay in order. `domain` has `loops` as dimensions, the fixed ones too. `cover`, over `loops` but the reduced
-    ones: where the target is written, which is more than the domain where some reductions have no terms.
-    `reordered` says that iterations of a float reduction may be taken in another order: the IR's flags allow it, or
-    the result does not depend on it.
+    `combine`: "" for a map, add, mul, max, min, maximum and minimum (those of IEEE 754: NaN where there is one),
+    argmax, argmin, or scan-add, scan-mul. `value` is the map's value or the reduction's term. `start`: what a reduction
+    begins with, None for the target's old content. `finish`: what is made of the reduced value (a tree with one or
+    more nodes `accumulated`), None for itself. `fixed`: loops around that stay in order. `domain` has `loops` as
+    dimensions, the fixed ones too. `cover`, over `loops` but the reduced ones: where the target is written, which is
+    more than the domain where some reductions have no terms. `reordered` says that iterations of a float reduction may
+    be taken in another order: the IR's flags allow it, or the result does not depend on it.
     """
 
     target: Element
@@ -92,7 +94,7 @@ def operations(accesses: Accesses, statements: Sequence[Statement]) -> list[Oper
     for n in normals:
         if n.source.conditional and not _compares_itself(n):
             raise Abstained(Reason.DATA_CONTROL, "a store that happens or not as data decide", n.line)
-    normals = [n for n in normals if not n.domain.is_empty()]
+    normals = [without_single(n) for n in normals if not n.domain.is_empty()]
     order = Order(accesses, normals)
     order.check()
     return _Distribution(accesses, order).run(normals, ())
@@ -131,7 +133,7 @@ class _Distribution:
 
     def _next(self, s: Normal, fixed: Sequence[str]) -> str | None:
         """The outermost loop that is not fixed yet."""
-        return next((c for c in s.source.target.loops if c not in fixed), None)
+        return next((c for c in s.source.target.loops if c not in fixed and c not in s.once), None)
 
     def _groups(self, statements: Sequence[Normal], fixed: Sequence[str]) -> list[list[Normal]]:
         """Statements that depend on each other in both directions, in an order that keeps all dependences."""
@@ -242,6 +244,14 @@ class _Distribution:
         combine, term, exact = found
         if any(e.base == s.target.base for e in elements(term)):
             raise Abstained(Reason.CARRIED, "a term that reads what is accumulated", s.line)
+        neutral = {"add": 0, "mul": 1}.get(combine)
+        if s.type not in FLOATS and term.op == "select" and term.value.is_affine:
+            # what adds nothing in some iterations runs in the others only; a float zero has a sign
+            for arm, condition in zip(term.args, (negated(term.value), term.value), strict=True):
+                if arm.op == "const" and arm.value == neutral:
+                    domain = domain.intersect(self._where(s.loops, condition))
+                    term = next(other for other in term.args if other is not arm)
+                    break
         if combine == "nan":
             raise Abstained(Reason.NAN, "a maximum whose result depends on the order if there are NaNs", s.line)
         return self._operation(s, fixed, reduced, combine, term, domain, reordered=exact)

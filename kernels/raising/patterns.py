@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from kernels.raising.access import Element
 from kernels.raising.expressions import Expr
-from kernels.raising.joining import substituted_value
 from kernels.raising.ops import Operation, elements
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.substitution import substituted_value
 from kernels.raising.updates import summands
 
 _CASTS = ("sext", "zext", "fpext", "fptrunc", "sitofp", "uitofp", "trunc")
@@ -134,7 +134,7 @@ def _is_group_dimension(inside: Sequence[str], parallel: set[str], taps: set[str
 def _plain_reduction(op: Operation) -> Label:
     read = [e for e in op.reads if e.base != op.target.base]
     inside = list(dict.fromkeys(e for e in elements(op.value)))
-    name = {"add": "sum", "mul": "product", "max": "max", "min": "min"}[op.combine]
+    name = {"add": "sum", "mul": "product", "max": "max", "min": "min", "maximum": "max", "minimum": "min"}[op.combine]
     if not inside:
         raise Abstained(Reason.LINEAR, "a sum of what is not read from memory", op.line)
     if all(_is_pure(e, op) for e in inside):

@@ -39,13 +39,14 @@ class Tensor:
 @dataclass(frozen=True)
 class Raised:
     """`module` has relax `main(inputs...)`, which returns a tuple of `outputs`; `result` is the dtype of the C
-    function's value, which then is the first output."""
+    function's value, which then is the first output. `reordered`: there are sums of floats whose order is not kept."""
 
     module: tvm.IRModule
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     result: str
     patterns: tuple[str, ...]
+    reordered: bool
 
 
 def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bool) -> Raised:
@@ -98,14 +99,15 @@ class _Raiser:
 
     def run(self) -> Raised:
         ops = self.analysis.operations
-        bases = dict.fromkeys(op.target.base for op in ops if not op.target.base.startswith(CELL))
+        bases = dict.fromkeys(op.target.base for op in ops if not self._is_local(op.target.base))
         written = sorted(bases, key=lambda base: (base != RESULT, base))
         inputs = self._inputs(ops)
         module = self._module(inputs, written)
         outputs = tuple(map(self._tensor, written))
         dtype = DTYPES[self.analysis.function.result] if RESULT in bases else ""
         patterns = tuple(dict.fromkeys(f.pattern for f in self.analysis.findings if f.pattern))
-        return Raised(module, tuple(inputs), outputs, dtype, patterns)
+        reordered = any(op.combine in ("add", "mul") and op.type in FLOATS for op in ops)
+        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered)
 
     def _module(self, inputs: Sequence[Tensor], written: Sequence[str]) -> tvm.IRModule:
         builder = relax.BlockBuilder()
@@ -120,6 +122,10 @@ class _Raiser:
         return builder.get()
 
     # --- arguments
+
+    def _is_local(self, base: str) -> bool:
+        """Whether only the function itself sees the array."""
+        return base.startswith(CELL) or (base.startswith("%") and base not in self.places)
 
     def _inputs(self, ops: Sequence[Operation]) -> list[Tensor]:
         """Arrays that are read before they are wholly written, and scalars."""
@@ -180,4 +186,4 @@ def _scalars(op: Operation) -> list[str]:
 
 
 def _hint(op: Operation) -> str:
-    return {"": "map", "add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}[op.combine]
+    return {"": "map", "add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}.get(op.combine, op.combine)

@@ -16,17 +16,47 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
     "fneg": lambda a: -a, "neg": lambda a: -a,
 }  # fmt: skip
+
+
+def dtype_of(value: Any) -> str:
+    """The dtype of an element or of what is computed of some."""
+    kind = getattr(value, "ty", None)
+    return str(value.dtype if kind is None else kind.dtype)
+
+
+def _extreme(which: str) -> Callable[[Any, Any], Any]:
+    """maximum or minimum of IEEE 754: NaN where one is, and -0 less than +0."""
+
+    def chosen(a: Any, b: Any) -> Any:
+        dtype = dtype_of(a)
+        bits = f"int{dtype.removeprefix('float')}"
+        both = [tirx.reinterpret(bits, value) for value in (a, b)]
+        zero = tirx.reinterpret(dtype, both[0] & both[1] if which == "maximum" else both[0] | both[1])
+        first = tirx.any(a > b if which == "maximum" else a < b, tirx.isnan(a))
+        return tirx.Select(a.equal(b), zero, tirx.Select(first, a, b))
+
+    return chosen
+
+
+MAXIMUM, MINIMUM = _extreme("maximum"), _extreme("minimum")
 NEUTRAL: Mapping[str, float] = {"add": 0, "mul": 1}
 COMBINED: Mapping[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b, "mul": lambda a, b: a * b, "max": tirx.max, "min": tirx.min,
+    "maximum": MAXIMUM, "minimum": MINIMUM,
 }  # fmt: skip
 _PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), "product")
-REDUCERS: Mapping[str, Callable[..., Any]] = {"add": te.sum, "mul": _PRODUCT, "max": te.max, "min": te.min}
+REDUCERS: Mapping[str, Callable[..., Any]] = {
+    "add": te.sum, "mul": _PRODUCT, "max": te.max, "min": te.min,
+    "maximum": te.comm_reducer(MAXIMUM, lambda dtype: tirx.const(float("-inf"), dtype), "maximum"),
+    "minimum": te.comm_reducer(MINIMUM, lambda dtype: tirx.const(float("inf"), dtype), "minimum"),
+}  # fmt: skip
 
 
 def neutral_of(combine: str, dtype: str) -> Any:
     if combine in NEUTRAL:
         return tirx.const(NEUTRAL[combine], dtype)
+    if combine in ("maximum", "minimum"):
+        return tirx.const(float("-inf" if combine == "maximum" else "inf"), dtype)
     return te.min_value(dtype) if combine == "max" else te.max_value(dtype)
 
 
@@ -37,26 +67,44 @@ def called(name: str, args: Sequence[Any]) -> Any:
     }  # fmt: skip
     if name in simple:
         return simple[name](*args)
-    if name in ("maxnum", "smax"):
-        return tirx.max(*args)
-    if name in ("minnum", "smin"):
-        return tirx.min(*args)
+    if name in ("maximum", "minimum"):
+        return COMBINED[name](*args)
+    if name in ("maxnum", "minnum"):
+        a, b = args
+        return tirx.Select(tirx.any(tirx.isnan(b), a > b if name == "maxnum" else a < b), a, b)
+    if name in ("smax", "smin"):
+        return (tirx.max if name == "smax" else tirx.min)(*args)
     raise Abstained(Reason.OPERATOR, f"the function {name} is not raised")
 
 
-def compared(predicate: str, a: Any, b: Any) -> Any:
-    """An ordered comparison, or the negation of one: exact for NaNs."""
-    plain = {"eq": lambda: a.equal(b), "ne": lambda: tirx.NE(a, b), "gt": lambda: a > b, "ge": lambda: a >= b,
-             "lt": lambda: a < b, "le": lambda: a <= b}  # fmt: skip
-    opposite = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt", "ne": "eq"}
-    if predicate in ("eq", "ne"):
-        return plain[predicate]()
-    sign, rest = predicate[0], predicate[1:]
-    if sign in ("o", "s") and rest in plain and not (sign == "o" and rest == "ne"):
-        return plain[rest]()
-    if sign == "u" and rest in opposite and str(a.dtype).startswith("float"):
-        return plain["ne"]() if rest == "ne" else tirx.Not(plain[opposite[rest]]())
+_PLAIN: Mapping[str, Callable[[Any, Any], Any]] = {
+    "eq": lambda a, b: a.equal(b), "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b, "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+}  # fmt: skip
+_OPPOSITE = {"eq": "ne", "ne": "eq", "gt": "le", "le": "gt", "ge": "lt", "lt": "ge", "ord": "uno", "uno": "ord"}
+
+
+def compared(predicate: str, a: Any, b: Any, negated: bool = False) -> Any:
+    """A comparison of LLVM, or its negation: exact for NaNs. TVM itself takes `not a > b` for `a <= b`, and `a != a`
+    for false: neither is written here for floats."""
+    sign, rest = (predicate[0], predicate[1:]) if predicate[1:] in (*_PLAIN, "ne") else ("", predicate)
+    if negated:
+        sign, rest = {"o": "u", "u": "o"}.get(sign, sign) if sign != "s" else "s", _OPPOSITE.get(rest, rest)
+    if not dtype_of(a).startswith("float"):
+        if rest == "ne":
+            return tirx.NE(a, b)
+        if rest in _PLAIN and (sign == "s" or rest == "eq"):
+            return _PLAIN[rest](a, b)
+    elif rest in _PLAIN or rest in ("ne", "uno", "ord"):
+        if rest == "ord":
+            return tirx.Not(_unordered(a, b))
+        ordered = [] if rest == "uno" else [a < b, a > b] if rest == "ne" else [_PLAIN[rest](a, b)]
+        return tirx.any(*ordered, *([_unordered(a, b)] if sign == "u" or rest == "uno" else []))
     raise Abstained(Reason.OPERATOR, f"the comparison {predicate} is not raised")
+
+
+def _unordered(a: Any, b: Any) -> Any:
+    return tirx.any(*(tirx.isnan(value) for value in (a, b) if not isinstance(value, tirx.FloatImm)))
 
 
 def bounds(domain: isl.Set, position: int) -> tuple[int, int]:

@@ -91,7 +91,7 @@ class Exits:
 
 def _count(stays: Condition, symbol: str) -> Poly | None:
     """For how many iterations from 0 on the condition holds, where that is a polynomial."""
-    if stays.kind not in ("ge", "ne") or stays.poly is None:
+    if stays.kind not in ("ge", "ne", "eq") or stays.poly is None:
         return None
     poly = stays.poly
     try:
@@ -101,6 +101,8 @@ def _count(stays: Condition, symbol: str) -> Poly | None:
     rest = poly.without([symbol])
     if factor is None or factor == 0:
         return None
+    if stays.kind == "eq":
+        return None if rest.constant is None else Poly.of(int(rest.constant == 0))
     if stays.kind == "ne":
         return rest.divided(-factor)
     return (rest + 1).divided(-factor) if factor < 0 else None

@@ -33,6 +33,9 @@ def update(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
         if len(other) != 1:
             return None
         return "mul", other[0], value.op == "mul" or is_reassociable(value)
+    if value.op == "call" and value.value in ("maximum", "minimum"):
+        other = [a for a in value.args if a != own]
+        return (value.value, other[0], True) if len(other) == 1 else None
     if value.op == "call" and value.value in ("maxnum", "minnum", "smax", "smin"):
         other = [a for a in value.args if a != own]
         return (

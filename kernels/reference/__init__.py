@@ -13,7 +13,29 @@ nests, as `te.create_prim_func` and relax's LegalizeOps and FuseTIR make it) blo
 """
 
 from kernels.reference.domain import Unsupported
+from kernels.reference.dtypes import EPSILON
 from kernels.reference.evaluation import evaluate
-from kernels.reference.tolerance import Expectation, compare, reduction_length, tolerance, working_dtype
+from kernels.reference.tolerance import (
+    ROUNDED,
+    Expectation,
+    compare,
+    expectations,
+    reduction_length,
+    rounding,
+    tolerance,
+    working_dtype,
+)
 
-__all__ = ["Expectation", "Unsupported", "compare", "evaluate", "reduction_length", "tolerance", "working_dtype"]
+__all__ = [
+    "EPSILON",
+    "ROUNDED",
+    "Expectation",
+    "Unsupported",
+    "compare",
+    "evaluate",
+    "expectations",
+    "reduction_length",
+    "rounding",
+    "tolerance",
+    "working_dtype",
+]

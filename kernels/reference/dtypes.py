@@ -39,3 +39,19 @@ def rounded(value: Array, dtype: str) -> Array:
     if dtype in ("float16", "float32"):
         return np.asarray(value).astype(dtype).astype(storage)
     return np.asarray(value).astype(storage)
+
+
+def bits_as(value: Array, source: str, result: str) -> Array:
+    """The bits of values of one dtype as values of another of the same width, in its storage dtype.
+
+    Raises Unsupported.
+    """
+    if source == "bfloat16":
+        bits = (rounded(value, source).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    else:
+        bits = np.asarray(value).astype(source)
+    if result == "bfloat16":
+        return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    if bits.itemsize != np.dtype(result).itemsize:
+        raise Unsupported(f"the bits of {source} as {result}")
+    return bits.view(result).astype(storage_dtype(result))

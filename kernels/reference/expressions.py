@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 
 from kernels.reference.domain import Array, Domain, NeedSplit, NotAffine, Range, Unsupported, bounds
-from kernels.reference.dtypes import is_float, rounded, storage_dtype
+from kernels.reference.dtypes import bits_as, is_float, rounded, storage_dtype
 
 
 def _erf(x: Array) -> Array:
@@ -59,11 +59,12 @@ def _children(expr: Any) -> list[Any]:
     return [] if leaf else [getattr(expr, name) for name in names if hasattr(expr, name)]
 
 
-def subexpressions(expr: Any) -> Iterator[Any]:
-    """An expression and everything it is made of."""
+def subexpressions(expr: Any, into_loads: bool = True) -> Iterator[Any]:
+    """An expression and everything it is made of, with the indices of loads or without."""
     yield expr
-    for child in _children(expr):
-        yield from subexpressions(child)
+    if into_loads or not isinstance(expr, tvm.ir.TensorLoad):
+        for child in _children(expr):
+            yield from subexpressions(child, into_loads)
 
 
 def loads_from(expr: Any, buffers: Sequence[Any]) -> bool:
@@ -137,6 +138,8 @@ class Scope:
         if name == "if_then_else":
             guarded = self.guard()
             return np.where(self.value(args[0]), guarded.value(args[1]), guarded.value(args[2]))
+        if name == "reinterpret":
+            return bits_as(self.value(args[0]), dtype_of(args[0]), dtype_of(expr))
         if name not in _CALLS:
             raise Unsupported(f"call of {name or expr.op}")
         return np.asarray(_CALLS[name](*map(self.value, args))).astype(storage_dtype(dtype_of(expr)), copy=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from kernels.space import winograd
+from kernels.space import dots, winograd
 from kernels.space.data import FactorProduct, Knob, Limit
 from kernels.space.tiles import divisors
 
@@ -26,6 +26,9 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     """The limits of a sketch with these knobs on a kind of target whose vector registers hold `lanes` fp32 numbers."""
     if rule in winograd.RULES:  # rows and columns of tiles by vectors of channels
         tile = FactorProduct(((0, (-1,)), (1, (-1,)), (2, (-1,))))
+        return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
+    if rule in dots.RULES:  # rows by vectors of columns, pixels by vectors of channels
+        tile = FactorProduct(tuple((i, (-1,)) for i, k in enumerate(knobs) if k.role == "spatial"))
         return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
     if rule == "attention":  # the tiles of both products have as many rows
         tiles = tuple(FactorProduct(((0, (-1,)), (i, (-1,)))) for i in (1, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kernels.space import attention, winograd
+from kernels.space import attention, dots, winograd
 from kernels.space.data import Candidate, Knob, Sketch
 from kernels.space.decision import Decision, as_factors
 from kernels.space.tiles import divisors, nearest
@@ -42,6 +42,8 @@ def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candi
     """Candidates of a sketch, each with a score: lower is more promising."""
     if winograd.within(sketch):
         return winograd.candidates(sketch)
+    if sketch.rule in dots.RULES:
+        return dots.candidates(sketch)
     if sketch.rule == "attention":
         return attention.candidates(sketch, vector_lanes)
     if sketch.rule == "packed":
@@ -50,6 +52,8 @@ def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candi
         return _panels(sketch, vector_lanes)
     if sketch.rule == "rows":
         return _rows(sketch, vector_lanes)
+    if sketch.rule == "loops":  # passes decide everything
+        return iter([(-2.0, Candidate(sketch.number))])
     return _tiled(sketch, vector_lanes) if sketch.levels[0] >= 4 else _flat(sketch)
 
 

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
-from kernels.space import gpu_formulas, gpu_rules, winograd
+from kernels.space import dots, gpu_formulas, gpu_rules, winograd
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
@@ -49,10 +49,12 @@ def generate(
     not concern this program.
     """
     own = list(own_traces(workload, target))
+    # Nothing else is as fast for operands that stand as dot-product instructions read them.
+    own = [pair for pair in own if pair[0] in dots.RULES] or own
     # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
-    staged = (*winograd.RULES, "attention")
+    alone = (*winograd.RULES, *dots.RULES, "attention")
     empty = any(0 in spec.shape for spec in workload.args)  # nothing to tile, which TVM's rules take for an error
-    without = empty or any(rule in staged for rule, _ in own)
+    without = empty or any(rule in alone for rule, _ in own)
     sketches = [] if without else _tvm_sketches(workload, target, tf32)
     for rule, trace in own:
         sketches.append(sketch_of(len(sketches), trace, target, rule))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from kernels.dots import Dot, offered
 from kernels.space.attention import schedule_attention
+from kernels.space.dots import schedule_dot_convolution, schedule_dot_panels
+from kernels.space.loops import schedule_loops
 from kernels.space.packed import schedule_packed
 from kernels.space.panels import schedule_panels
 from kernels.space.rows import schedule_rows
@@ -17,6 +20,7 @@ from kernels.workload import Workload
 
 CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
     "attention": schedule_attention,
+    "loops": schedule_loops,
     "packed": schedule_packed,
     "panels": schedule_panels,
     "rows": schedule_rows,
@@ -25,10 +29,24 @@ CPU_SKETCH_RULES: Mapping[str, Callable[[Schedule], bool]] = {
 }
 """Sketch rules by name: each schedules a fresh program, or returns False where the program is not of its kind."""
 
+DOT_SKETCH_RULES: Mapping[str, Callable[[Schedule, Sequence[Dot]], bool]] = {
+    "dot_panels": schedule_dot_panels,
+    "dot_convolution": schedule_dot_convolution,
+}
+"""The same for CPUs with dot-product instructions, which are the second argument."""
+
 
 def rules_of(target: Target) -> Mapping[str, Callable[[Schedule], bool]]:
     """Our sketch rules for a target; on a GPU there are none."""
-    return CPU_SKETCH_RULES if target.kind.name == "llvm" else {}
+    if target.kind.name != "llvm":
+        return {}
+    dots = offered(target)
+    by_dots = {name: _with(rule, dots) for name, rule in DOT_SKETCH_RULES.items() if dots}
+    return {**CPU_SKETCH_RULES, **by_dots}
+
+
+def _with(rule: Callable[[Schedule, Sequence[Dot]], bool], dots: Sequence[Dot]) -> Callable[[Schedule], bool]:
+    return lambda schedule: rule(schedule, dots)
 
 
 def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:

@@ -122,7 +122,7 @@ class DeviceKindContract:
         assert kind.bundles == ("missing here" in caught.value.message)
 
     def test_the_doctor_s_findings_say_what_to_do(self, kind: DeviceKind) -> None:
-        findings = list(kind.findings(RunConfig(ModelConfig("onnx:any"), TargetConfig(kind.name))))
+        findings = list(kind.findings(RunConfig(ModelConfig("onnx:any"), target=TargetConfig(kind.name))))
         assert all(isinstance(finding, Finding) and finding.part and finding.found for finding in findings)
         assert all(finding.advice for finding in findings if finding.state in (State.WARNING, State.BROKEN))
         assert kind.is_here() or State.BROKEN in {finding.state for finding in findings}, "it is wanted and not here"

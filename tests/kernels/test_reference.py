@@ -255,8 +255,51 @@ def test_reduction_lengths_add_up() -> None:
 
 def test_working_dtype_is_the_coarsest_that_computes() -> None:
     assert reference.working_dtype(PROGRAMS["matmul half to float"]()) == "float32"
-    assert reference.working_dtype(PROGRAMS["through half"]()) == "float16"
+    assert reference.working_dtype(PROGRAMS["through half"]()) == "float32", "a rounding is no arithmetic"
     assert reference.working_dtype(PROGRAMS["matmul int8"]()) == "int32"
+
+
+def test_roundings_add_to_the_tolerance_of_what_is_rounded() -> None:
+    half, quantized = reference.EPSILON["float16"], unary(lambda a: topi.cast(topi.round(a * _float(9.0)), "int8"))
+    assert reference.rounding(PROGRAMS["through half"]()) == (reference.ROUNDED * half,)
+    assert reference.rounding(unary(lambda a: topi.cast(topi.exp(a), "float16"))) == (half,), "one step of the output"
+    assert reference.rounding(quantized) == (1.0,), "one step of an integer"
+    for name in ("matmul int8", "matmul half to float", "argmax", "gather", "softmax"):
+        assert not any(reference.rounding(PROGRAMS[name]())), name
+
+
+def test_few_integers_may_be_rounded_apart() -> None:
+    expected = np.random.default_rng(0).integers(-100, 100, (40, 50)).astype(np.int8)
+    apart = expected.copy()
+    apart[3, :7] += 1
+    assert not reference.Expectation(expected, "float32", 1).check(apart)[0]
+    assert reference.Expectation(expected, "float32", 1, 1.0).check(apart)[0]
+    apart[3, 7] += 2
+    assert "1 of 2000" in reference.Expectation(expected, "float32", 1, 1.0).check(apart)[3], "two steps are wrong"
+    assert not reference.Expectation(expected, "float32", 1, 1.0).check(expected + (expected > 0))[0], "so are many"
+
+
+def _float(value: float) -> tirx.PrimExpr:
+    return tirx.const(value, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_bits_as_another_dtype(dtype: str) -> None:
+    """Those of a bfloat16 as a number, and shifted as a float32's."""
+    values = np.array([1.5, -0.0, 3e38, np.inf], np.float32)
+
+    def bits(a: te.Tensor) -> te.Tensor:
+        narrow = te.compute(a.shape, lambda i: tirx.reinterpret("uint16", a[i]), "bits")
+        if dtype == "uint16":
+            return narrow
+        wide = lambda i: tirx.reinterpret("float32", narrow[i].astype("uint32") << tirx.const(16, "uint32"))  # noqa: E731
+        return te.compute(a.shape, wide, "wide")
+
+    a = te.placeholder((4,), "bfloat16", name="a")
+    [output] = reference.evaluate(te.create_prim_func([a, bits(a)]), [values.astype("bfloat16")])
+    rounded = values.astype("bfloat16")
+    expected = rounded.view(np.uint16) if dtype == "uint16" else rounded.astype(np.float64)
+    np.testing.assert_array_equal(output, expected)
 
 
 # --- comparing --------------------------------------------------------------------------------------

@@ -101,20 +101,20 @@ FITTING = [
     (panels, {"panels"}),
     (lambda: panels(13), {"panels"}),
     (lambda: panels(13, 20, gelu=True), {"panels"}),
-    (lambda: panels(1), {"panels"}),
+    (lambda: panels(1), {"panels", "loops"}),
     (made_panels, {"panels"}),
-    (softmax, {"rows"}),
-    (lambda: rows(topi.nn.softmax, 2, 3, 5, 24), {"rows"}),
-    (lambda: rows(lambda a: topi.nn.softmax(topi.multiply(a, 0.125)), 7, 36), {"rows"}),
-    (lambda: rows(lambda a: topi.exp(topi.nn.softmax(a)), 7, 36), {"rows"}),
-    (lambda: rows(layer_norm, 5, 48), {"rows"}),
-    (rms_norm, {"rows"}),
-    (lambda: rows(lambda a: topi.sum(a, axis=-1), 6, 40), {"rows"}),
-    (lambda: rows(lambda a: topi.max(a, axis=(1, 2)), 6, 3, 40), {"rows"}),
-    (lambda: rows(topi.nn.softmax, 1, 40), set()),  # one row
-    (lambda: rows(topi.nn.softmax, 6, 39), set()),  # no vector divides it
-    (lambda: rows(padded_softmax, 6, 39), {"rows"}),
-    (lambda: rows(lambda a: topi.sum(a, axis=0), 40, 6), set()),  # down the columns
+    (softmax, {"rows", "loops"}),
+    (lambda: rows(topi.nn.softmax, 2, 3, 5, 24), {"rows", "loops"}),
+    (lambda: rows(lambda a: topi.nn.softmax(topi.multiply(a, 0.125)), 7, 36), {"rows", "loops"}),
+    (lambda: rows(lambda a: topi.exp(topi.nn.softmax(a)), 7, 36), {"rows", "loops"}),
+    (lambda: rows(layer_norm, 5, 48), {"rows", "loops"}),
+    (rms_norm, {"rows", "loops"}),
+    (lambda: rows(lambda a: topi.sum(a, axis=-1), 6, 40), {"rows", "loops"}),
+    (lambda: rows(lambda a: topi.max(a, axis=(1, 2)), 6, 3, 40), {"rows", "loops"}),
+    (lambda: rows(topi.nn.softmax, 1, 40), {"loops"}),  # one row
+    (lambda: rows(topi.nn.softmax, 6, 39), {"loops"}),  # no vector divides it
+    (lambda: rows(padded_softmax, 6, 39), {"rows", "loops"}),
+    (lambda: rows(lambda a: topi.sum(a, axis=0), 40, 6), {"loops"}),  # down the columns
     (lambda: winograd(12), {"winograd", "winograd_fused"}),
     (lambda: winograd(13, 64), {"winograd", "winograd_fused"}),  # tiles stand over the edges
     (transposed, set()),

@@ -30,18 +30,21 @@ _ROWS = (list, tuple)
 
 class ExactWorker:
     """A child's service: outputs of `model_spec` in float64 for any inputs. `provider` is `module:function`, which
-    makes the model as a torch module. Raises what the provider does, when an operation first needs the module."""
+    makes the model as a torch module. `unit` is the unit roundoff of what it is tuned in, where that is coarser than
+    what it says. Raises what the provider does, when an operation first needs the module."""
 
-    def __init__(self, model_spec: Mapping[str, Any], threads: int, provider: str) -> None:
+    def __init__(self, model_spec: Mapping[str, Any], threads: int, provider: str, unit: float = 0.0) -> None:
         self._model_spec, self._threads, self._provider = model_spec, threads, provider
         self._module: torch.nn.Module | None = None
-        self._stored_unit = 0.0
+        self._stored_unit = unit
 
-    def op_outputs(self, inputs_npz_path: str, path: str, within_s: float = math.inf) -> dict[str, Any]:
+    def op_outputs(
+        self, inputs_npz_path: str, path: str, within_s: float = math.inf, noisy_runs: int = NOISY_RUNS
+    ) -> dict[str, Any]:
         """Write to `path` (.npz) the outputs in float64 (integers as they are) as `exact_0`, `exact_1`, ... and those
         of each noisy run r as `noisy_r_0`, ...; returns {"unit": unit roundoff of the model's coarsest precision}.
 
-        There are NOISY_RUNS of them, or as many as end within `within_s` seconds, and at least one."""
+        There are `noisy_runs` of them, or as many as end within `within_s` seconds, and at least one if any."""
         began = time.monotonic()
         module = self._loaded()
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
@@ -51,7 +54,7 @@ class ExactWorker:
         loaded = time.monotonic()
         results = {f"exact_{i}": array for i, array in enumerate(_run(module, exact, inputs))}
         a_run_s = time.monotonic() - loaded
-        for run in range(NOISY_RUNS):
+        for run in range(noisy_runs):
             if run and time.monotonic() + 2 * a_run_s > began + within_s:  # drawing the errors takes time, too
                 break
             noisy = InFloat64(exact.unit, seed=run + 1)
@@ -66,7 +69,7 @@ class ExactWorker:
             use_threads(self._threads)
             module: torch.nn.Module = named(self._provider)(self._model_spec)[0].eval()
             stored = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
-            self._stored_unit = max((torch.finfo(dtype).eps / 2 for dtype in stored), default=0.0)
+            self._stored_unit = max([self._stored_unit, *(torch.finfo(dtype).eps / 2 for dtype in stored)])
             self._module = module.double()
         return self._module
 

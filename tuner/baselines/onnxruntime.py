@@ -59,6 +59,13 @@ class OnnxRuntime:
         """Load the libraries that the provider needs beside its own."""
 
 
+class OnnxRuntimeInt8(OnnxRuntime):
+    """Given a quantized model, for which it has kernels of its own."""
+
+    name = "onnxruntime_int8"
+    words = "CPU execution provider, the quantized model"
+
+
 class OnnxRuntimeCuda(OnnxRuntime):
     """The CUDA execution provider: cuDNN's algorithms tried out, no TF32. Never ran on a GPU."""
 

@@ -1,4 +1,4 @@
-"""OpenVINO as a baseline: float32, tuned for latency, one stream."""
+"""OpenVINO as a baseline: float32 unless asked otherwise, tuned for latency, one stream."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ class OpenVino:
 
     source: OnnxSource
     name: ClassVar[str] = "openvino"
+    precision: ClassVar[str] = "f32"
+    model: ClassVar[str] = ""
 
     @property
     def settings(self) -> str:
-        return f"OpenVINO {version_of('openvino')}, CPU plugin, inference precision f32, latency hint, one stream"
+        how = f"CPU plugin, {self.model}inference precision {self.precision}, latency hint, one stream"
+        return f"OpenVINO {version_of('openvino')}, {how}"
 
     def unavailable(self) -> str | None:
         return missing("openvino", "openvino")
@@ -44,7 +47,7 @@ class OpenVino:
             core.read_model(bytes_or_path(self.source(model_spec), self.name)),
             "CPU",
             {
-                hint.inference_precision: openvino.Type.f32,
+                hint.inference_precision: getattr(openvino.Type, self.precision),
                 hint.performance_mode: hint.PerformanceMode.LATENCY,
                 hint.enable_hyper_threading: True,  # else `threads` is cut down to the number of physical cores
                 hint.enable_cpu_pinning: False,
@@ -53,6 +56,20 @@ class OpenVino:
             },
         )
         return LoadedModel(self.name, compiled)
+
+
+class OpenVinoBfloat16(OpenVino):
+    """As it chooses by itself where the CPU has the instructions."""
+
+    name = "openvino_bf16"
+    precision = "bf16"
+
+
+class OpenVinoInt8(OpenVino):
+    """Given a quantized model; what is left in floats stays in float32."""
+
+    name = "openvino_int8"
+    model = "the quantized model, "
 
 
 @dataclass(frozen=True)

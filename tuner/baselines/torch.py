@@ -100,6 +100,35 @@ class TorchMaxAutotune(TorchCompile):
     mode: ClassVar[str] = "max-autotune-no-cudagraphs"  # on a CPU the same as max-autotune, without a warning
 
 
+class TorchBfloat16(TorchEager):
+    """Weights and activations in bfloat16; images in NHWC order. Outputs are widened to float32."""
+
+    name: ClassVar[str] = "torch_bf16"
+    how: ClassVar[str] = "eager, bfloat16, channels_last, inference mode"
+
+    def _finish(self, module: Any, inputs: list[torch.Tensor]) -> tuple[Callable[..., Any], list[torch.Tensor]]:
+        return _in_bfloat16(module, inputs)
+
+
+class TorchCompileBfloat16(TorchCompile):
+    """The same, compiled."""
+
+    name: ClassVar[str] = "torch_compile_bf16"
+    how: ClassVar[str] = "torch.compile (inductor, freezing=True), bfloat16, channels_last, no_grad"
+
+    def _finish(self, module: Any, inputs: list[torch.Tensor]) -> tuple[Callable[..., Any], list[torch.Tensor]]:
+        function, narrow = _in_bfloat16(module, inputs)
+        return super()._finish(function, narrow)
+
+
+def _in_bfloat16(module: Any, inputs: list[torch.Tensor]) -> tuple[Any, list[torch.Tensor]]:
+    import torch
+
+    narrow = [t.bfloat16() if t.is_floating_point() else t for t in inputs]
+    images = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in narrow]
+    return module.bfloat16().to(memory_format=torch.channels_last), images
+
+
 @dataclass(frozen=True)
 class LoadedTorch:
     """A Launchable. `finish` gives the callable and its inputs their final form; `guard` names the context of
@@ -135,7 +164,14 @@ class PreparedTorch:
                 self._result = function(*inputs)
 
     def outputs(self) -> list[Array]:
-        return [np.array(tensor.detach().numpy(), order="C") for tensor in flatten(self._result)]
+        return [np.array(_known_to_numpy(tensor.detach()).numpy(), order="C") for tensor in flatten(self._result)]
+
+
+def _known_to_numpy(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor; bfloat16, which numpy has not, as float32."""
+    import torch
+
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def flatten(result: Any) -> list[torch.Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -30,14 +32,18 @@ def shared_in(folder: Path, source: OnnxSource) -> OnnxSource:
 
     To export a PyTorch model takes longer than most baselines take to load it.
     """
-    path = folder / "baseline.onnx"
 
     def get(model_spec: Mapping[str, Any]) -> bytes | Path:
+        path = folder / f"baseline-{_digest(model_spec)}.onnx"
         if not path.exists():
             keep(source(model_spec), path)
         return kept(path)
 
     return get
+
+
+def _digest(model_spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(model_spec), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 class BaselineWorker(ModelWorker):

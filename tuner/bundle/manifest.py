@@ -114,6 +114,9 @@ class Item:
     usage: Mapping[str, Any] = field(default_factory=dict)
 
 
+_ARCH = r"sm_\d{2,3}[af]?|opencl|simulated"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """`target` is the TVM target as canonical JSON, `arch` what the kernels are for, `protocol` the version of the
@@ -122,7 +125,7 @@ class Manifest:
     format: int
     created_by: Text
     target: Text
-    arch: Annotated[str, _matching("an architecture like sm_90a, or opencl", r"sm_\d{2,3}[af]?|opencl")]
+    arch: Annotated[str, _matching("an architecture like sm_90a, opencl or simulated", _ARCH)]
     protocol: int
     mode: Literal["hot", "cold"]
     tasks: tuple[TaskEntry, ...]

@@ -15,6 +15,7 @@ FLAGS = {
     "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
     "--within": ("total_budget", "TIME", "end this long after the start, export included: 30s, 5m, 1h"),
     "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
+    "--precision": ("precision", "P", "float32, bfloat16, int8, or auto: the fastest mix that keeps the accuracy"),
     "--seed": ("search.seed", "N", "the seed of everything random"),
     "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
     "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc, random, grid or metaschedule"),
@@ -86,7 +87,10 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--code",), {"action": "store_true", "help": "print all of the kernel's code, not its hottest loop alone"}),
     ),
-    "scan": ((("file",), {"metavar": "FILE", "help": "a .c, .ll or .bc file"}),),
+    "scan": (
+        (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
+        (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
+    ),
     "import": (
         (("measurements",), {"metavar": "FILE", "help": "what `measure` wrote"}),
         (("--database",), {"metavar": "URL", "help": "the record database (default: that of a run file)"}),
@@ -116,7 +120,8 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
             {
                 "metavar": "WHAT",
                 "nargs": "*",
-                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL COMMIT, export FILE, import FILE",
+                "help": "show CELL, accept CELL, bisect CELL GOOD BAD, backfill CELL|all COMMIT|A..B ..., export FILE, "
+                "import FILE",
             },
         ),
         (("--why",), {"metavar": "TEXT", "help": "with accept: why the change is right"}),

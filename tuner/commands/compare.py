@@ -322,7 +322,7 @@ def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress)
         )
     config = config_file.load(str(a.run / "config.yaml"))
     target = resolve.resolve(config.target)
-    task = task_of(config, target, a.record.task_key, a.record.task_name, a.run.name, progress)
+    task = task_of(config, target, a.record.task_key, a.record.task_name, a.run, progress)
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
         opening = Opening(target, config.measure, environment.usable_threads(), Path(folder), a.run.parent, progress)
         device = resolve.kind_of(target).open(opening)

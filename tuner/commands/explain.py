@@ -48,7 +48,7 @@ def explain(folder: Path, name: str | None, seconds: float, progress: Progress) 
     kernel = chosen(summary["kernels"], name, folder.name)
     config = config_file.load(str(folder / "config.yaml"))
     target = resolve.resolve(config.target)
-    task = task_of(config, target, kernel["task"], kernel["name"], folder.name, progress)
+    task = task_of(config, target, kernel["task"], kernel["name"], folder, progress)
     told = {"run": folder.name, "task": task.key, "name": kernel["name"], "candidate": kernel["candidate"]}
     with tempfile.TemporaryDirectory(prefix="tuner-explain-") as work:
         opening = Opening(target, config.measure, environment.usable_threads(), Path(work), folder.parent, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment, files
-from tuner.commands import show, within
+from tuner.commands import automatic, precision, show, within
+from tuner.commands.automatic import Timer
 from tuner.config import SETTINGS, EffortSettings, RunConfig, load
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
@@ -94,22 +96,34 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
     raising = {"function": model.function, "sizes": dict(model.sizes), "allow_reassociation": model.allow_reassociation}
     return importers.make_model_spec(
         model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape),
-        raising if model.source.startswith("llvm:") else None,
+        raising if model.source.startswith(("llvm:", "mlir:")) else None,
     )  # fmt: skip
 
 
 def lowered(
-    config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None
-) -> tuple[ImportedModel, list[Choices]]:
-    """The imported model, and its lowered variants, each with the algorithms of its kernels: one for each graph
-    configuration, or for `only` alone."""
-    from kernels.space import vector_lanes
-    from tuner.graph import Choices, GraphConfig, attention_scores, choices, clean, lower
+    config: RunConfig, target: ResolvedTarget, progress: Progress, only: Any = None, folder: Path | None = None,
+    timer: Timer | None = None,
+) -> tuple[ImportedModel, list[Choices]]:  # fmt: skip
+    """The imported model in the precision that is asked for, and its lowered variants, each with the algorithms of its
+    kernels: one for each graph configuration, or for `only` alone.
 
+    `folder` is that of the run: what is found out about the precision is kept in it. `timer` times single layers, where
+    a mix of precisions is to be found out.
+    """
+    from kernels.space import vector_lanes
+    from tuner.graph import Choices, GraphConfig, attention_scores, choices, lower
+
+    precision.require(config, target)
     progress.phase(f"importing {config.model.source}")
-    model = imported(config)
+    with tempfile.TemporaryDirectory(prefix="tuner-precision-") as scratch_folder:
+        place = Path(scratch_folder) if folder is None else folder / precision.FOLDER
+        model = imported(config)
+        if config.precision == "auto":
+            place.mkdir(parents=True, exist_ok=True)
+            model, cleaned = automatic.in_mix(config, target, model, place, progress, timer)
+        else:
+            model, cleaned = precision.as_asked(config, target, model, place, progress)
     tvm_target = target.tvm()
-    cleaned = clean(model.module)
     auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))
     layouts = dict.fromkeys(auto if name == "auto" else name for name in config.passes.layouts)
     wanted = [only] if only is not None else [
@@ -125,12 +139,12 @@ def lowered(
     return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]
 
 
-def task_of(config: RunConfig, target: ResolvedTarget, key: str, name: str, run: str, progress: Progress) -> Task:
-    """The task of a key in a run's model. Raises UserError where the model has it no more."""
-    _, variants = lowered(config, target, progress)
+def task_of(config: RunConfig, target: ResolvedTarget, key: str, name: str, run: Path, progress: Progress) -> Task:
+    """The task of a key in the model of a run's folder. Raises UserError where the model has it no more."""
+    _, variants = lowered(config, target, progress, folder=run)
     tasks = {task.key: task for variant in variants for task in variant.tasks}
     if key not in tasks:
-        raise UserError(f"{run}: its model has no kernel {name} any more", "run it again")
+        raise UserError(f"{run.name}: its model has no kernel {name} any more", "run it again")
     return tasks[key]
 
 

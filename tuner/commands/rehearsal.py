@@ -18,7 +18,7 @@ from tuner.devices.device import Device
 from tuner.errors import InfrastructureError, ModelError, OutputError
 from tuner.importers import input_sets
 from tuner.measure import entries as benchmark
-from tuner.measure.entries import EXACT, TUNED
+from tuner.measure.entries import EXACT, EXACT_WHOLE, TUNED
 from tuner.measure.exact import EXACT_S, ExactRun
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import ImportedModel
@@ -75,11 +75,13 @@ def rehearse(run: RunContext, device: Device, model: ImportedModel, graph: Lower
         run.notes.append(f"with TVM's own kernels the model was not ready within {within_s:.0f} s")
     answer_s = time.monotonic() - put_together
     shutil.rmtree(folder, ignore_errors=True)
-    exact = None
-    if EXACT in specs:
-        exact = ExactRun(specs[EXACT], sets, run.work, run.target.threads, run.interrupted)
-        exact.compute(min(2 * EXACT_S, _EXACT_SHARE * run.total.left_s))
-    return Rehearsal(put_together - began, answer_s, exact)
+    exact = {}
+    for name in [name for name in (EXACT, EXACT_WHOLE) if name in specs]:
+        folder = run.work / name
+        folder.mkdir()
+        exact[name] = ExactRun(specs[name], sets, folder, run.target.threads, run.interrupted)
+        exact[name].compute(min(2 * EXACT_S, _EXACT_SHARE * run.total.left_s))
+    return Rehearsal(put_together - began, answer_s, exact.get(EXACT), exact.get(EXACT_WHOLE))
 
 
 def _last_line(error: BaseException) -> str:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import config as config_file
 from tuner import environment, files
-from tuner.commands import within
+from tuner.commands import accuracy, within
 from tuner.commands.fallback import Fallback
 from tuner.commands.last_night import since_last_night
+from tuner.commands.layer_times import layer_times
+from tuner.commands.precision import FLOAT32
 from tuner.commands.prepare import (
     RunContext,
     as_started,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
 
 LOG = "log.txt"
 """In the run's folder: the tracebacks of what failed after the search."""
+
+MISSED = 4
+"""The exit code of a run whose model misses the accuracy that was asked for."""
 
 _SHOWN = 300  # characters of an error that a note repeats
 
@@ -184,18 +189,16 @@ class _Run(RunContext):
         continued = None if self.resume is None else self.folder / self.resume
         self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))
-        model, variants = lowered(self.config, self.target, self.progress)
+        model, variants = self._lowered(store)
+        accuracy.samples_of(self.config, model)
         self.notes += model.notes
-        self.folder = run_folder(self.config, self.resume or self.named)
-        if self.named is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
         if self.resume is None:
             start(self.folder, config_file.to_yaml(self.config))
         within.keep(self.folder, self.config, self.total)
         captured = environment.capture()
         files.write_aside(self.folder / "environment.json", json.dumps(captured, indent=1).encode())
         try:
-            self.work.mkdir(parents=True)
+            self.work.mkdir(parents=True, exist_ok=True)
             facts = self._search_and_finish(model, variants, store, captured)
             facts.wall_s = time.monotonic() - began
             return self._report(facts, store)
@@ -206,6 +209,30 @@ class _Run(RunContext):
             raise
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
+
+    def _lowered(self, store: SqlStore) -> tuple[ImportedModel, list[Choices]]:
+        """The model, lowered, and the run's folder; before that, where files of the model are to lie in it. A new one
+        does not stay where the model cannot be lowered."""
+        narrower = self.config.precision != FLOAT32
+        if narrower:
+            self._make_folder()
+        try:
+            model, variants = lowered(
+                self.config, self.target, self.progress, folder=self.folder if narrower else None,
+                timer=lambda calls, precisions: layer_times(self, store, calls, precisions),
+            )  # fmt: skip
+        except BaseException:
+            if narrower and not (self.folder / "config.yaml").exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        if not narrower:
+            self._make_folder()
+        return model, variants
+
+    def _make_folder(self) -> None:
+        self.folder = run_folder(self.config, self.resume or self.named)
+        if self.named is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def _search_and_finish(
         self, model: ImportedModel, variants: list[Choices], store: SqlStore, captured: dict[str, Any]
@@ -356,4 +383,7 @@ class _Run(RunContext):
             again = shlex.quote(str(self.folder / "config.yaml"))
             lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]
             lines[-1] += f"python -m tuner run {again} --resume {self.folder.name}"
-        return RunOutcome(self.folder, 130 if self.interrupted() else 3 if self.failures else 0, lines)
+        quality = None if facts.comparison is None else facts.comparison.quality
+        missed = quality is not None and quality.met is False
+        code = 130 if self.interrupted() else 3 if self.failures else MISSED if missed else 0
+        return RunOutcome(self.folder, code, lines)

@@ -1,4 +1,4 @@
-"""`scan`: which loop nests of a C program, or of LLVM IR, are tensor computations."""
+"""`scan`: which loop nests of C, LLVM IR or MLIR are tensor computations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.importers.llvm_service import called
 from tuner.importers.llvm_service import scan as scan_file
 from tuner.progress import Progress
 
@@ -19,6 +20,12 @@ def scan(path: Path, progress: Progress) -> tuple[list[Sequence[str]], list[str]
     rows: list[Sequence[str]] = [TITLES, *(_row(finding) for finding in found)]
     named = sum(1 for finding in found if finding["pattern"])
     return rows, [f"{named} of {len(found)} loop nests and operations are recognized"]
+
+
+def emitted(path: Path) -> str:
+    """The functions that are wholly understood as MLIR, and comments on the others. Raises ModelError or
+    MissingPackage."""
+    return str(called(path, "emit"))
 
 
 def _row(finding: Mapping[str, Any]) -> Sequence[str]:

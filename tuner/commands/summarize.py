@@ -12,7 +12,7 @@ from tuner.measure.metadata import metadata_lines
 from tuner.measure.pooled import compare_measurements
 from tuner.measure.stats import Verdict, median, median_interval, unpaired_verdict
 from tuner.records import Label, Measurement
-from tuner.report import end_to_end, islands, units
+from tuner.report import end_to_end, islands, precision, units
 from tuner.report.summary import NOT_TUNED, SCHEMA
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{_milliseconds(first.median_s)}{units.in_state(state)}")
         lines += [_against(entry) for entry in rest]
     lines += [said] if (said := islands.sentence(summary)) else []
+    lines += [s for s in precision.sentences(summary)] if precision.stated(summary) else []
     lines.append(
         f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
         f"stopped by {search['stopped_by']}"
@@ -103,7 +104,7 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
 
 def _against(entry: end_to_end.Entry) -> str:
     """One entry's median, and the verdict on the tuned model against it with the speedup of the same comparison."""
-    name = entry.name if entry.key == end_to_end.UNTUNED else entry.key
+    name = entry.name if entry.key == end_to_end.UNTUNED else f"{entry.key}{entry.across}"
     start = f"  against {name} ({_milliseconds(entry.median_s)}): {entry.label}"
     if entry.speedup is None:
         return f"{start}, too few pairs for a speedup"
@@ -321,8 +322,27 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "levels": facts.ceilings["levels"],
         },
         "account": None if facts.account is None else dict(facts.account),
+        **_precision(facts),
         **_parts(facts),
         "notes": _notes(facts),
+    }
+
+
+def _precision(facts: RunFacts) -> dict[str, Any]:
+    """In what the model's layers compute and how good it is, where it was made narrower or something was asked."""
+    reduced, comparison = facts.model.reduced, facts.comparison
+    judged = None if comparison is None else comparison.quality
+    if reduced is None and judged is None:
+        return {}
+    return {
+        "precision": {
+            "asked": facts.config.precision,
+            "layers": [] if reduced is None else [dataclasses.asdict(layer) for layer in reduced.layers],
+            "quality": None if judged is None else judged.to_json(),
+            "entries": {} if comparison is None else dict(comparison.precisions),
+            "errors": {} if comparison is None else dict(comparison.errors),
+            "mixes": [] if reduced is None else [{"seconds": s, "error": e} for s, e in reduced.mixes],
+        }
     }
 
 

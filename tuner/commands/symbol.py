@@ -12,7 +12,7 @@ import tvm_ffi
 
 from tuner.baselines.original import FLAGS, PRECISE, build
 from tuner.export import c_symbol
-from tuner.importers.c_source import compiled
+from tuner.importers.llvm_service import compile_original
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -28,7 +28,7 @@ def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[st
     c = model_spec["c"]
     flags = [*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c"]
     library, item = c_symbol.write(
-        folder, c, threads, lambda output: compiled(Path(c["path"]), output, flags), runtime()
+        folder, c, threads, lambda output: compile_original(Path(c["path"]), output, flags), runtime()
     )
     different, cases = difference(library, model_spec, threads)
     if different:
@@ -46,7 +46,7 @@ def runtime() -> list[Path]:
 
 def difference(library: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[str, int]:
     """The first case in which an exported function differs from the original ("" for none), and how many were tried."""
-    exact = not model_spec["raising"]["allow_reassociation"]
+    exact = not (model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"])
     with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
         original = Path(scratch, "original.so")
         build(model_spec["c"], FLAGS[PRECISE], original)

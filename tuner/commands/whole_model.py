@@ -15,8 +15,9 @@ import numpy as np
 from kernels.passes import PASSES
 from kernels.space import Candidate
 from tuner import environment, files
+from tuner.baselines import narrower_than_float32
 from tuner.baselines.original import FLAGS
-from tuner.commands import symbol
+from tuner.commands import accuracy, symbol
 from tuner.commands.fallback import Fallback, Parts
 from tuner.commands.prepare import RunContext, lowered, scratch
 from tuner.commands.within import Rehearsal
@@ -28,7 +29,8 @@ from tuner.errors import ModelError, UserError
 from tuner.export import library
 from tuner.graph import input_specs, output_specs, tuned_parts
 from tuner.importers import input_sets, original_check
-from tuner.measure import models
+from tuner.measure import models, quality
+from tuner.measure.entries import EXACT_WHOLE
 from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, Mend, ModelComparison, Timing
 from tuner.outputs import check_outputs
@@ -103,7 +105,11 @@ def whole_model(
             export(model, graph, executables, work / "untuned", run.target, versions, assembly)
             libraries[UNTUNED] = to_run(model, work / "untuned", assembly.form)
     entries = device.entries(model, libraries, run.config.baselines.models)
-    comparison = compare(run, model, entries, device.references, rehearsal.exact, put_together.mend)
+    comparison = compare(
+        run, model, entries, references_of(device, model), rehearsal.exact, put_together.mend, rehearsal.whole
+    )
+    tuned = next(entry for entry in entries if entry.name == TUNED)
+    accuracy.judge(run, model, tuned, entries, rehearsal, comparison)
     check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
     why_not = why_not_exported(run, comparison)
     if not why_not and "c" in model.model_spec:
@@ -163,7 +169,7 @@ class _Together:
 
 def compare(
     run: RunContext, model: ImportedModel, entries: Sequence[EntrySpec], references: Sequence[str],
-    exact: ExactRun | None = None, mend: Mend | None = None,
+    exact: ExactRun | None = None, mend: Mend | None = None, whole: ExactRun | None = None,
 ) -> ModelComparison:  # fmt: skip
     """Check the tuned model on all sets of inputs, and time all entries interleaved on those of the first."""
     seed, threads = run.config.search.seed, run.target.threads
@@ -171,7 +177,7 @@ def compare(
     if run.config.model.weights == "random" and any(one.expected is not None for one in sets):
         run.notes.append("the outputs in model.data are not looked at: those of random weights are others")
         sets = [dataclasses.replace(one, expected=None) for one in sets]
-    entries = [entry for entry in entries if entry.name != EXACT]
+    entries = [entry for entry in entries if entry.name not in (EXACT, EXACT_WHOLE)]
     if run.interrupted():
         entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
     if run.total.limited:  # what is ready soonest, and what verifies, comes first
@@ -182,11 +188,19 @@ def compare(
     try:
         return models.compare_models(
             entries, references, sets, run.work, threads, _timing(run, references, exact), seed,
-            run.progress.message, probe, exact, mend,
+            run.progress.message, probe, exact, mend, whole, model.reduced is not None,
         )  # fmt: skip
     finally:
         if probe is not None:
             probe.close()
+
+
+def references_of(device: Device, model: ImportedModel) -> tuple[str, ...]:
+    """The entries that compute what the tuned model does: of a quantized one those that are quantized, too."""
+    if model.reduced is None or model.reduced.whole is None:
+        return device.references
+    narrower = narrower_than_float32(model.reduced)
+    return tuple(narrower[name] for name in device.references if name in narrower)
 
 
 def _timing(run: RunContext, references: Sequence[str], exact: ExactRun | None) -> Timing:
@@ -219,6 +233,8 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
         return "export.enabled is false"
     if not comparison.verified:
         return "its outputs are not verified"
+    if comparison.quality is not None and comparison.quality.met is False:
+        return f"it misses its accuracy: {quality.in_words(comparison.quality.to_json())}"
     _, result = comparison.result.main(TUNED, UNTUNED)
     if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"
@@ -243,7 +259,7 @@ def check_original_weights(
     where so many seconds are left."""
     name = run.config.model.source.removeprefix("onnx:")
     shipped = re.fullmatch(r"light_\w+", name) and run.config.model.batch in (None, 1) and not run.config.model.inputs
-    if not shipped or run.config.model.weights != "random" or run.interrupted():
+    if not shipped or run.config.model.weights != "random" or run.interrupted() or model.reduced is not None:
         return
     if run.total.free_s < needed_s:
         comparison.notes.append("not checked with the original weights: no time was left for it")
@@ -326,7 +342,7 @@ def rebuild_export(
     Returns the export's folder. Raises UserError where the model or a kernel is not what it was.
     """
     kind = resolve.kind_of(target)
-    model, variants = lowered(config, target, Progress())
+    model, variants = lowered(config, target, Progress(), folder=folder)
     graph = next((g for v in variants if (g := v.with_tasks(set(winners))) is not None), None)
     if graph is None:
         raise UserError(f"{folder.name}: its kernels are not those of the model any more", "run it again")

@@ -42,11 +42,12 @@ _REPORT_S = 3.0
 @dataclass(frozen=True)
 class Rehearsal:
     """What the end of the run needs, as it was measured before the search. Seconds; `exact` is the float64 run of the
-    model, where there is hardware to run models on."""
+    model, where there is hardware to run models on, and `whole` that of the model as it was before it was quantized."""
 
     assemble_s: float
     answer_s: float = 0.0
     exact: ExactRun | None = None
+    whole: ExactRun | None = None
 
     @property
     def verifying_s(self) -> float:

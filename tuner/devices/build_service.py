@@ -25,7 +25,8 @@ build."""
 class Scheduled:
     """A candidate with its sketch applied, to be compiled into `folder` under the symbol `entry`.
 
-    `schedule` is a tvm.s_tir.Schedule, `candidate` a kernels.space.Candidate, `target` a TVM target as data.
+    `schedule` is a tvm.s_tir.Schedule, `candidate` a kernels.space.Candidate, `target` a TVM target as data. `flops` is
+    the arithmetic of one call, and `predicted_s` what the analytical model gives it, 0 where that has no rule for it.
     """
 
     schedule: Any
@@ -34,6 +35,8 @@ class Scheduled:
     outputs: int
     folder: Path
     entry: str
+    flops: float = 0.0
+    predicted_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,20 @@ class BuildService:
 
         Raises kernels.reference.Unsupported where there is no rule for the program.
         """
-        from kernels.reference import evaluate, reduction_length, working_dtype
+        from kernels.reference import evaluate, reduction_length, rounding, working_dtype
+        from kernels.tensors import storable
         from kernels.workload import seeded_inputs
 
         function = self._tasks[task][0].module["main"]
         workload = self._workloads[task]
         outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
         with open(path, "wb") as file:
-            np.savez(file, *[o.astype(s.dtype) for o, s in zip(outputs, workload.outputs, strict=True)])
-        return {"dtype": working_dtype(function), "reduction": reduction_length(function)}
+            np.savez(file, *[storable(o.astype(s.dtype)) for o, s in zip(outputs, workload.outputs, strict=True)])
+        return {
+            "dtype": working_dtype(function),
+            "reduction": reduction_length(function),
+            "rounding": list(rounding(function, workload.num_outputs)),
+        }
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:
         """Feature vectors; None for a candidate that cannot be scheduled. Schedules are kept for building."""
@@ -151,8 +159,11 @@ class BuildService:
         except InvalidCandidate as error:
             result: Compiled | BuildFailure = BuildFailure(Status.INVALID, str(error))
         else:
-            outputs = self._workloads[task].num_outputs
-            result = self._compile(Scheduled(schedule, parsed, json.loads(self._target), outputs, self._folder, entry))
+            workload, predicted_s = self._workloads[task], self._tasks[task][1].predicted_s(parsed)
+            result = self._compile(
+                Scheduled(schedule, parsed, json.loads(self._target), workload.num_outputs, self._folder, entry,
+                          workload.flops, predicted_s)
+            )  # fmt: skip
         build_s = time.perf_counter() - started
         if isinstance(result, BuildFailure):
             return {"status": result.status, "reason": result.reason, "build_s": build_s}

@@ -110,7 +110,7 @@ class LocalBuilder:
         for seed, path, outcome in zip(seeds, paths, outcomes, strict=True):
             if not isinstance(outcome.value, dict):
                 return str(outcome.value)
-            references[seed] = Reference(path, outcome.value["dtype"], outcome.value["reduction"])
+            references[seed] = Reference.from_json({"path": path, **outcome.value})
         return references
 
     def shares(self, task: Task, candidates: Sequence[Candidate], threads: int) -> dict[Candidate, Shares]:

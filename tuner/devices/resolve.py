@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "cuda": "tuner.devices.cuda:CUDA",
+    "simulated_cuda": "tuner.devices.cuda.simulated:SIMULATED_CUDA",
     "opencl": "tuner.devices.opencl:OPENCL",
     "llvm": "tuner.devices.cpu:CPU",
 }
 """By name, which is that of the kind of TVM target: what describes it, as `module:name`. `auto` takes the first that
 is here and is what it stands for."""
+
+MODELS: dict[tuple[str, str], str] = {("cuda", "simulated"): "simulated_cuda"}
+"""Kinds of devices whose TVM targets are of another kind, by that kind and the target's `model`."""
 
 AUTO = "auto"
 
@@ -41,9 +45,15 @@ def kind_of(target: ResolvedTarget) -> DeviceKind:
 def kind_of_text(text: str) -> DeviceKind:
     """The kind of device of a TVM target's JSON, e.g. a stored one. Raises TargetError."""
     try:
-        return kind_named(json.loads(text)["kind"])
+        return kind_named(_name_of(json.loads(text)))
     except (ValueError, TypeError, KeyError) as error:
         raise TargetError(f"no kind of device is known for the target {text[:80]!r}") from error
+
+
+def _name_of(spec: Mapping[str, Any]) -> str:
+    """The name of the kind of device that a TVM target's attributes describe."""
+    kind = str(spec["kind"])
+    return MODELS.get((kind, str(spec.get("model", ""))), kind)
 
 
 def all_kinds() -> list[DeviceKind]:
@@ -76,9 +86,9 @@ def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:
 def _from_mapping(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -> ResolvedTarget:
     kind = spec.get("kind")
     if isinstance(kind, str) and kind in KINDS:
-        spec = kind_named(kind).completed(spec)
+        spec = kind_named(_name_of(spec)).completed(spec)
     full = _validated(spec)
-    return kind_named(full["kind"]).from_attributes(full, wanted, to_run)
+    return kind_named(_name_of(full)).from_attributes(full, wanted, to_run)
 
 
 def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:

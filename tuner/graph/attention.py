@@ -102,6 +102,8 @@ def _attentions(main: Any, members: Mapping[str, list[str]], products: Mapping[s
             continue
         between = _arguments(softmax)[0]
         scores = calls.get(between)
+        if str(normalized.ty.dtype) != "float32":  # the sketch rule knows no other products
+            continue
         if len(_arguments(softmax)) == 1 and scores is not None and once(between) and operators(scores)[0] in products:
             found[variable] = _Attention(scores, between, softmax, normalized, product)
     return found

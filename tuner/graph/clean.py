@@ -15,6 +15,7 @@ from tvm.ir import Call
 
 from tuner.graph.fold import fold
 from tuner.graph.identities import simplified
+from tuner.graph.integers import in_integers
 from tuner.graph.norms import rms_norm
 from tuner.graph.reshapes import Reshapes
 from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
@@ -183,8 +184,9 @@ def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:
 
 
 def clean(module: tvm.IRModule) -> tvm.IRModule:
-    """The same function with less in it. Numerics change only by the rounding of folded weights."""
-    module = Reshapes(Clean(module).run()).run()
+    """The same function with less in it, and its quantized products in integers. Numerics change only by the rounding
+    of folded weights, and of scaled sums."""
+    module = Reshapes(Clean(in_integers(module)).run()).run()
     return tvm.transform.Sequential(
         [
             relax.transform.CanonicalizeBindings(),

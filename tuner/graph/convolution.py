@@ -76,8 +76,11 @@ class Geometry:
             return data
         return topi.nn.pad(data, (0, 0, top, left, 0), (0, 0, bottom, right, 0), name="pad")
 
-    def dense(self, in_block: int, out_block: int) -> Callable[[Any, Any], Any]:
-        """TE of an ordinary or grouped convolution; data are [N, C/in, H, W, in], weights those of `pack_weight`."""
+    def dense(self, in_block: int, out_block: int, dtype: str = "float32") -> Callable[[Any, Any], Any]:
+        """TE of an ordinary or grouped convolution; data are [N, C/in, H, W, in], weights those of `pack_weight`.
+
+        `dtype` is that of the sums, to which narrower factors are widened.
+        """
         n = self.data[0]
         o, group_c, kh, kw = self.weight
         rows, columns = self.out_hw
@@ -95,14 +98,18 @@ class Geometry:
             def body(i: Any, oc: Any, y: Any, x: Any, k: Any) -> Any:
                 chunk = ico if self.groups == 1 else oc // group_out * chunks + ico
                 value = padded[i, chunk, y * sy + ry * dy, x * sx + rx * dx, ici]
-                return te.sum(value * weight[oc, ico, ry, rx, ici, k], axis=[ico, ry, rx, ici])
+                factors = value, weight[oc, ico, ry, rx, ici, k]
+                return te.sum(_wide(factors[0], dtype) * _wide(factors[1], dtype), axis=[ico, ry, rx, ici])
 
             return te.compute((n, o // out_block, rows, columns, out_block), body, name="conv2d")
 
         return compute
 
-    def depthwise(self, block: int) -> Callable[[Any, Any], Any]:
-        """TE of a depthwise convolution; data are [N, C/block, H, W, block], weights [C/block, kh, kw, block]."""
+    def depthwise(self, block: int, dtype: str = "float32") -> Callable[[Any, Any], Any]:
+        """TE of a depthwise convolution; data are [N, C/block, H, W, block], weights [C/block, kh, kw, block].
+
+        `dtype` is that of the sums, to which narrower factors are widened.
+        """
         n, c, _, _ = self.data
         _, _, kh, kw = self.weight
         rows, columns = self.out_hw
@@ -114,11 +121,16 @@ class Geometry:
             rx = te.reduce_axis((0, kw), "rx")
 
             def body(i: Any, j: Any, y: Any, x: Any, k: Any) -> Any:
-                return te.sum(padded[i, j, y * sy + ry * dy, x * sx + rx * dx, k] * weight[j, ry, rx, k], axis=[ry, rx])
+                factors = padded[i, j, y * sy + ry * dy, x * sx + rx * dx, k], weight[j, ry, rx, k]
+                return te.sum(_wide(factors[0], dtype) * _wide(factors[1], dtype), axis=[ry, rx])
 
             return te.compute((n, c // block, rows, columns, block), body, name="depthwise_conv2d")
 
         return compute
+
+
+def _wide(value: Any, dtype: str) -> Any:
+    return value if str(value.dtype) == dtype else value.astype(dtype)
 
 
 def pack_array(array: Array, block: int) -> Array:

@@ -55,7 +55,12 @@ def simplified(builder: relax.BlockBuilder, call: Call, args: Sequence[Any]) -> 
 
 
 def _with_scalars(builder: relax.BlockBuilder, call: Call, args: Sequence[Any]) -> Any:
-    """The call with scalars for constants whose elements are all equal, where its shape stays; else None."""
+    """The call with scalars for constants whose elements are all equal, where its shape stays; else None.
+
+    Steps of quantization stay tensors of one element: layers that differ in them alone are then one kernel.
+    """
+    if _is_of_steps(builder, call, args):
+        return None
     scalars = []
     for arg in args:
         constant = array_of(arg)
@@ -67,6 +72,17 @@ def _with_scalars(builder: relax.BlockBuilder, call: Call, args: Sequence[Any]) 
     if np.broadcast_shapes(*shapes) != shape_of(call):
         return None
     return builder.emit(Call(call.op, scalars, call.attrs, call.ty_args))
+
+
+def _is_of_steps(builder: relax.BlockBuilder, call: Call, args: Sequence[Any]) -> bool:
+    """Whether a call divides by a tensor of one element, or scales or shifts what was just converted or rounded by
+    one."""
+    constants = [array_of(arg) for arg in args]
+    if not any(constant is not None and constant.shape == (1,) for constant in constants):
+        return False
+    made = [producer(builder, arg) for arg in args]
+    near = {op_name(maker) for maker in made if maker is not None}
+    return op_name(call) == "relax.divide" or bool(near & {"relax.astype", "relax.round"})
 
 
 def _uniform(constant: Array | None) -> Any:

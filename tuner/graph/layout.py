@@ -16,14 +16,16 @@ import tvm
 from tvm import relax, te, topi
 from tvm.ir import Call
 
+from kernels.dots import Dot
 from tuner.graph import winograd
 from tuner.graph.convolution import Geometry, pack_array, pack_weight
+from tuner.graph.dot_convolution import DotConvolution
 from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 
 _UNARY = {
     "relax.abs", "relax.clip", "relax.erf", "relax.exp", "relax.log", "relax.negative", "relax.nn.gelu",
     "relax.nn.gelu_tanh", "relax.nn.leakyrelu", "relax.nn.relu", "relax.nn.silu", "relax.rsqrt", "relax.sigmoid",
-    "relax.sqrt", "relax.square", "relax.tanh",
+    "relax.sqrt", "relax.square", "relax.tanh", "relax.astype", "relax.round", "relax.floor",
 }  # fmt: skip
 """Operators that treat each element of their first operand alike; what else they read are numbers."""
 
@@ -61,13 +63,15 @@ def block_of(channels: int, lanes: int) -> int:
 class Pack(Rewriter):
     """Rewrites `main` to packed layouts. `origins` says what each emitted kernel computes.
 
-    `tile`: convolutions that F(tile x tile, 3 x 3) is worth a search for are computed that way; 0 for none.
+    `tile`: convolutions that F(tile x tile, 3 x 3) is worth a search for are computed that way; 0 for none. `dots`: the
+    CPU's dot-product instructions.
     """
 
-    def __init__(self, module: tvm.IRModule, lanes: int, tile: int = 0) -> None:
+    def __init__(self, module: tvm.IRModule, lanes: int, tile: int = 0, dots: Sequence[Dot] = ()) -> None:
         super().__init__(module)
         self.lanes = lanes
         self.tile = tile
+        self.dots = dots
         self.origins: dict[str, dict[str, Any]] = {}
 
     def materialize(self, value: Any) -> Any:
@@ -149,23 +153,50 @@ class Pack(Rewriter):
         out_block = block_of(out_channels // (1 if depthwise else groups), self.lanes)
         if out_block < min(4, self.lanes):
             return None
+        geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
         data = args[0]
+        if not depthwise and (made := self._dot_convolution(call, geometry, data, weight, out_block)) is not None:
+            return made
         if not isinstance(data, Packed):
             data = self._pack(self.materialize(data), out_block if depthwise else block_of(c // groups, self.lanes))
         if (depthwise and data.block != out_block) or (not depthwise and group_channels % data.block):
             data = self._pack(self._unpack(data), out_block if depthwise else block_of(c // groups, self.lanes))
-        geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
         if self.tile in winograd.sizes(geometry, str(weight.dtype)):
             return self._winograd(call, geometry, data, weight, out_block)
         if depthwise:
             packed_weight = weight.reshape(c // out_block, out_block, kh, kw).transpose(0, 2, 3, 1)
-            compute = geometry.depthwise(out_block)
+            compute = geometry.depthwise(out_block, str(call.ty.dtype))
         else:
             packed_weight = pack_weight(weight, data.block, out_block)
-            compute = geometry.dense(data.block, out_block)
+            compute = geometry.dense(data.block, out_block, str(call.ty.dtype))
         packed = constant_of(np.ascontiguousarray(packed_weight))
         result = self._kernel(compute, data.expr, packed, hint=geometry.hint(), origin=geometry.origin())
         return Packed(result, out_block, shape_of(call))
+
+    def _dot_convolution(
+        self, call: Call, geometry: Geometry, data: Any, weight: Array, out_block: int
+    ) -> Packed | None:
+        """A convolution of bfloat16 or of bytes by the CPU's instructions; None without them."""
+        left, right, result = str(call.args[0].ty.dtype), str(weight.dtype), str(call.ty.dtype)
+        unsigned = "uint8" if left == "int8" else left
+        dot = next((d for d in self.dots if (d.left, d.right, d.result) == (unsigned, right, result)), None)
+        if dot is None or out_block % min(d.lanes for d in self.dots if d.left == dot.left):
+            return None
+        group_channels = weight.shape[1]
+        in_block = block_of(group_channels, self.lanes)
+        if isinstance(data, Packed) and group_channels % data.block == 0 and data.block % dot.steps == 0:
+            in_block = data.block
+        elif isinstance(data, Packed):
+            data = self._pack(self._unpack(data), in_block)
+        made = DotConvolution(
+            geometry, dot, in_block, out_block, plain=not isinstance(data, Packed), signed=left != unsigned
+        )
+        operands = [data.expr if isinstance(data, Packed) else self.materialize(data), constant_of(made.pack(weight))]
+        if made.signed:
+            operands.append(constant_of(made.correction(weight)))
+        origin = {**geometry.origin(), "flops": made.flops}
+        expr = self._kernel(made.compute(), *operands, hint=geometry.hint(), origin=origin)
+        return Packed(expr, out_block, shape_of(call))
 
     def _winograd(self, call: Call, geometry: Geometry, data: Packed, weight: Array, out_block: int) -> Packed:
         packed = constant_of(winograd.pack_weight(weight, self.tile, data.block, out_block))
@@ -197,7 +228,7 @@ class Pack(Rewriter):
         constant = array_of(value)
         if constant is not None:
             if constant.size == 1:
-                return constant_of(constant.reshape(()))
+                return constant_of(constant.reshape(constant.shape if constant.shape == (1,) else ()))
             full = constant.reshape([1] * (4 - constant.ndim) + list(constant.shape)) if constant.ndim <= 4 else None
             if full is None or full.shape[1] not in (1, like.plain[1]):
                 return None

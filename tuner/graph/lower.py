@@ -14,12 +14,14 @@ from tvm import relax
 from tvm.ir import Call, GenericConst
 from tvm.target import Target
 
+from kernels.dots import offered
 from kernels.space.sketch_rules import rules_of
 from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
 from tuner.graph import attention
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
+from tuner.graph.names import shortened
 from tuner.graph.origins import ConvolutionOrigins
 from tuner.graph.products import read_in_place
 from tuner.graph.rewriter import shape_of
@@ -79,7 +81,7 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
     module, origins = read_in_place(module, target, whole_tiles=attend)
     packed = re.fullmatch(r"NCHW(\d+)c", config.layout)
     if packed:
-        pack = Pack(module, int(packed.group(1)), config.tile)
+        pack = Pack(module, int(packed.group(1)), config.tile, offered(target))
         module = pack.run()
         origins = {**origins, **pack.origins}
     elif config.layout == "NHWC":
@@ -192,7 +194,7 @@ def _extract(
         operators = members.get(name, [name])
         shapes = [[int(extent) for extent in param.shape] for param in function.params[:2]]
         label, origin = _describe(operators, shapes, origins)
-        workload = from_prim_func(function, label, outputs[name], origin)
+        workload = from_prim_func(function, shortened(label), outputs[name], origin)
         kernels[name] = workload.key
         merged[workload.key] += weights[name]
         always[workload.key] = always.get(workload.key, constant[name]) & constant[name]

@@ -68,7 +68,9 @@ def _is_projection(call: Call, lanes: int) -> bool:
     if op_name(call) != "relax.matmul" or str(call.ty.dtype) != "float32" or not isinstance(call.args[0], relax.Var):
         return False
     weight = array_of(call.args[1])
-    return weight is not None and weight.ndim == 2 and weight.shape[1] % lanes == 0 and len(shape_of(call)) > 1
+    if weight is None or weight.dtype != np.float32:
+        return False
+    return weight.ndim == 2 and weight.shape[1] % lanes == 0 and len(shape_of(call)) > 1
 
 
 def _bias(var: Any, product: Call, users: Users) -> tuple[Any, int, Array] | None:

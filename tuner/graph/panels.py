@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tvm import te
+from tvm import te, tirx
 
+from kernels.dots import Dot, copied, widened
 from kernels.space.constraints import registers
 from kernels.space.tiles import divisors
 from tuner.graph.rewriter import Array
@@ -65,11 +66,15 @@ class Tiling:
         height = max(d for d in divisors(self.rows) if d <= _tallest(self.width, lanes))
         return (height + vectors) / (height * vectors)
 
-    def pack(self, weight: Array) -> Array:
-        """[K, N] -> [N/width, K, width], with zeros in the columns that were added."""
+    def pack(self, weight: Array, steps: int = 1) -> Array:
+        """[K, N] -> [N/width, K, width], with zeros in the columns that were added.
+
+        With more than one of the `steps` of K side by side: [N/width, K/steps, width, steps], zeros after the last.
+        """
         depth, columns = weight.shape
-        wide = np.pad(weight, ((0, 0), (0, self.columns - columns)))
-        return np.ascontiguousarray(wide.reshape(depth, -1, self.width).transpose(1, 0, 2))
+        wide = np.pad(weight, ((0, -depth % steps), (0, self.columns - columns)))
+        panels = wide.reshape(-1, steps, self.columns // self.width, self.width).transpose(2, 0, 3, 1)
+        return np.ascontiguousarray(panels if steps > 1 else panels[..., 0])
 
 
 def _tallest(width: int, lanes: int) -> int:
@@ -94,6 +99,54 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
     return compute
 
 
+def constant_dot_product(rows: int, columns: int, tiling: Tiling, dot: Dot) -> Callable[..., Any]:
+    """TE of [M, K] by panels [N/width, K/steps, width, steps] -> [M, N], as a CPU's instructions multiply.
+
+    Where the left operand is signed and the instructions want it unsigned, 128 is added to it: a third argument [N] has
+    128 times the sum of each column, which is subtracted again.
+    """
+
+    def compute(left: Any, panels: Any, correction: Any = None) -> Any:
+        depth = int(panels.shape[1]) * dot.steps
+        aligned = _aligned(left, depth, dot)
+        k = te.reduce_axis((0, depth), "k")
+
+        def element(i: Any, j: Any) -> Any:
+            factors = (
+                aligned[_clamped(i, rows, tiling.rows), k],
+                panels[j // tiling.width, k // dot.steps, j % tiling.width, k % dot.steps],
+            )
+            return te.sum(widened(factors[0], dot.result) * widened(factors[1], dot.result), axis=k)
+
+        padded = te.compute((tiling.rows, tiling.columns), element, "matmul")
+        if correction is not None:
+            return te.compute((rows, columns), lambda i, j: padded[i, j] - correction[j], "stored")
+        if (tiling.rows, tiling.columns) == (rows, columns):
+            return padded
+        return te.compute((rows, columns), lambda i, j: padded[i, j], "stored")
+
+    return compute
+
+
+def column_sums(weight: Array) -> Array:
+    """What adding 128 to the left operand of a product with [K, N] adds to each column, int32 [N]."""
+    added: Array = 128 * weight.astype(np.int32).sum(axis=0, dtype=np.int32)
+    return added
+
+
+def _aligned(left: Any, depth: int, dot: Dot) -> Any:
+    """The left operand [M, depth] as the instruction reads it: a copy, unless it is so already."""
+    own = int(left.shape[1])
+    if str(left.dtype) == dot.left and own == depth:
+        return left
+
+    def element(i: Any, k: Any) -> Any:
+        value = copied(left[i, k], dot)
+        return value if own == depth else te.if_then_else(k < own, value, tirx.const(0, dot.copied))
+
+    return te.compute((left.shape[0], depth), element, "aligned")
+
+
 def product(
     batch: Sequence[int],
     extents: tuple[int, int, int],
@@ -101,27 +154,35 @@ def product(
     readers: tuple[Reader, Reader],
     tiling: Tiling,
     order: Sequence[int],
+    dot: Dot | None = None,
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
     Readers read the operands, wherever their elements are. The first stage makes panels of the right one. The operands
-    have M, K and N `inside`: what is beyond is a copy of the last row or column.
+    have M, K and N `inside`: what is beyond is a copy of the last row or column. Operands of bfloat16 are multiplied by
+    `dot`, or widened.
     """
-    depth, width = extents[1], tiling.width
+    depth, width, steps = extents[1], tiling.width, dot.steps if dot else 1
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
-            *outer, number, k, lane = at
-            row = _clamped(k, inside[1], depth)
-            return readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            *outer, number, k, lane, side = at if dot else (*at, 0)
+            row = _clamped(k * steps + side, inside[1], depth)
+            value = readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            return copied(value, dot) if dot else widened(value, "float32")
 
-        panels = te.compute((*batch, tiling.columns // width, depth, width), panel, "panels")
+        shape = (*batch, tiling.columns // width, depth // steps, width)
+        panels = te.compute((*shape, steps) if dot else shape, panel, "panels")
 
         def row(at: Any) -> Any:
             *outer, i, k = at
-            return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
+            return widened(readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k)), "float32")
 
-        return _product(row, lambda at: panels[at], batch, extents, tiling, order)
+        def column(at: Any) -> Any:
+            *outer, number, k, lane = at
+            return widened(panels[(*outer, number, k // steps, lane, k % steps)], "float32") if dot else panels[at]
+
+        return _product(row, column, batch, extents, tiling, order)
 
     return compute
 

@@ -232,7 +232,9 @@ def plan(lowered: Lowered, alignment: int = ALIGNMENT, in_place: bool = False) -
 
 
 def _nbytes(shape: Sequence[int], dtype: str) -> int:
-    """Raises Unplannable for dtypes that numpy itself has not, e.g. bfloat16."""
+    """Raises Unplannable for dtypes that numpy itself has not, but for bfloat16."""
+    if dtype == "bfloat16":
+        return math.prod(shape) * 2
     try:
         known = np.dtype(dtype)
     except TypeError as error:

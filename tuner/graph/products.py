@@ -17,10 +17,11 @@ from tvm import relax, te
 from tvm.ir import Call
 from tvm.target import Target
 
+from kernels.dots import Dot, offered
 from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
 from tuner.graph.merging import Merged, merged_products, scaling
-from tuner.graph.panels import Tiling, constant_product, product
+from tuner.graph.panels import Tiling, column_sums, constant_dot_product, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scores import scores
 from tuner.graph.views import View, on_base, reader
@@ -31,7 +32,7 @@ _ELEMENT_WISE = {
     "relax.greater_equal", "relax.not_equal", "relax.logical_and", "relax.logical_or", "relax.logical_not",
     "relax.isnan", "relax.nn.relu", "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.sigmoid",
     "relax.tanh", "relax.exp", "relax.erf", "relax.sqrt", "relax.rsqrt", "relax.square", "relax.negative",
-    "relax.abs", "relax.log",
+    "relax.abs", "relax.log", "relax.astype", "relax.round", "relax.clip", "relax.floor", "relax.nn.leakyrelu",
 }  # fmt: skip
 _RESHAPES = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"}
 
@@ -51,7 +52,7 @@ def read_in_place(
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
     if "panels" not in rules_of(target) or not any(op_name(call) == "relax.matmul" for call in calls):
         return module, {}
-    products = Products(module, vector_lanes(target), whole_tiles)
+    products = Products(module, vector_lanes(target), whole_tiles, offered(target))
     return products.run(), products.origins
 
 
@@ -67,7 +68,8 @@ def attention_scores(module: tvm.IRModule, target: Target) -> int:
 class _Pending:
     """A product that is emitted when its layout is known. `order` is that of its axes once it has been.
 
-    `rows` are those to compute, where they are given.
+    `rows` are those to compute, where they are given, `dot` the instruction that computes it, if any, and `cast` the
+    dtype that it is cast to.
     """
 
     left: View
@@ -75,6 +77,8 @@ class _Pending:
     batch: tuple[int, ...]
     extents: tuple[int, int, int]
     rows: int | None = None
+    dot: Dot | None = None
+    cast: str | None = None
     emitted: Any = None
     order: tuple[int, ...] = ()
 
@@ -100,10 +104,11 @@ class _Padded:
 class Products(Rewriter):
     """Rewrites the products of `main` in float32. `origins` says what each emitted kernel computes."""
 
-    def __init__(self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False) -> None:
+    def __init__(self, module: tvm.IRModule, lanes: int, whole_tiles: bool = False, dots: Sequence[Dot] = ()) -> None:
         super().__init__(module)
         self.lanes = lanes
         self.whole_tiles = whole_tiles
+        self.dots = dots
         self.origins: dict[str, dict[str, Any]] = {}
         self._merged: Mapping[Any, Merged] = merged_products(module["main"], lanes)
         self._wide: dict[int, Any] = {}
@@ -120,7 +125,8 @@ class Products(Rewriter):
         elif any(isinstance(a, _Padded) for a in args):
             result = self._on_padded(name, call, args)
         elif name in _ELEMENT_WISE:
-            result = self._scaled(call, args) or self._element_wise(call, args, shape_of(call))
+            result = self._scaled(call, args) or self._cast(call, args)
+            result = result or self._element_wise(call, args, shape_of(call))
         elif name in ("relax.nn.softmax", "relax.nn.layer_norm"):
             result = self._along_rows(name, call, args)
         elif args and array_of(args[0]) is None:
@@ -172,6 +178,8 @@ class Products(Rewriter):
         if pending.emitted is None:
             pending.order = view.order() or natural
             pending.emitted = self._emit_product(pending)
+            if pending.cast:
+                pending.emitted = self.emit(relax.op.astype(pending.emitted, pending.cast))
         shape = [pending.shape[a] for a in pending.order]
         if view.factor == 1 and pending.order == view.order():
             return self._reshaped(View.of(pending.emitted, shape), view.shape)
@@ -218,13 +226,14 @@ class Products(Rewriter):
     # --- products -----------------------------------------------------------------------------
 
     def _product(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
-        """A product of float32 as a view; None where it stays as it is."""
-        if {str(t.ty.dtype) for t in (*call.args, call)} != {"float32"}:
-            return None
+        """A product of float32, or one that the CPU has instructions for, as a view; None where it stays as it is."""
+        dtypes = tuple(str(t.ty.dtype) for t in (*call.args, call))
+        weight, narrow = array_of(args[1]), set(dtypes) != {"float32"}
+        if narrow and (weight is not None or dtypes != ("bfloat16", "bfloat16", "float32")):
+            return self._dot_product(call, args)
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
         if 0 in (*left, *right):
             return None
-        weight = array_of(args[1])
         if weight is not None:
             return self._by_constant(args[0], weight, shape_of(call)) if weight.size == np.prod(right[-2:]) else None
         shape = shape_of(call)
@@ -243,7 +252,10 @@ class Products(Rewriter):
         operands = [
             self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
-        pending = _Pending(operands[0], operands[1], batch, (rows, operands[0].shape[-1], columns), computed)
+        extents = (rows, operands[0].shape[-1], columns)
+        pending = _Pending(
+            operands[0], operands[1], batch, extents, computed, self._dot_of(operands[0]) if narrow else None
+        )
         whole = View.of(pending, pending.shape)
         factor = operands[0].factor * operands[1].factor
         if factor != 1:
@@ -265,6 +277,36 @@ class Products(Rewriter):
         data = self.materialize(self._reshaped(self._view(left), (rows, depth)))
         return View.of(self._emit_constant(data, weight.reshape(depth, columns)), (rows, columns)).reshaped(shape)
 
+    def _dot_product(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A product of bfloat16, or of bytes, with a constant, for the CPU's instructions; None without them."""
+        left, right, result = (str(t.ty.dtype) for t in (*call.args, call))
+        unsigned = "uint8" if left == "int8" else left
+        dot = next((d for d in self.dots if (d.left, d.right, d.result) == (unsigned, right, result)), None)
+        weight, shape = array_of(args[1]), shape_of(call)
+        if dot is None or weight is None or min(len(shape), weight.ndim) < 2 or 0 in (*shape, *weight.shape):
+            return None
+        depth, columns = weight.shape[-2:]
+        if weight.size != depth * columns or columns < dot.lanes:
+            return None
+        rows = math.prod(shape[:-1])
+        data = self.materialize(self._reshaped(self._view(args[0]), (rows, depth)))
+        weight = weight.reshape(depth, columns)
+        tiling = Tiling.of(rows, columns, dot.lanes)
+        operands = [data, constant_of(tiling.pack(weight, dot.steps))]
+        if left != unsigned:
+            operands.append(constant_of(column_sums(weight)))
+        origin = {"op": "matmul", "a": [rows, depth], "b": [depth, columns], "flops": 2.0 * rows * depth * columns}
+        made = self._kernel(constant_dot_product(rows, columns, tiling, dot), *operands, origin=origin)
+        return View.of(made, (rows, columns)).reshaped(shape)
+
+    def _dot_of(self, left: View) -> Dot | None:
+        """The instruction for a product of bfloat16 whose right operand is no constant: it reads steps that lie side by
+        side in the left one."""
+        dot = next((d for d in self.dots if d.left == "bfloat16"), None)
+        if dot is None or left.shape[-1] % dot.steps or left.strides[-1] != 1:
+            return None
+        return dot
+
     def _emit_constant(self, data: Any, weight: Any) -> Any:
         (rows, depth), columns = shape_of(data), weight.shape[1]
         tiling = Tiling.of(rows, columns, self.lanes)
@@ -283,7 +325,7 @@ class Products(Rewriter):
         readers = reader(indices[0]), reader(indices[1])
         tiling = Tiling.of(rows, columns, self.lanes, pending.rows)
         return self._kernel(
-            product(pending.batch, pending.extents, inside, readers, tiling, pending.order),
+            product(pending.batch, pending.extents, inside, readers, tiling, pending.order, pending.dot),
             pending.left.base,
             pending.right.base,
             origin={"op": "matmul", "a": [*pending.batch, rows, inside[1]], "b": [*pending.batch, *inside[1:]]},
@@ -361,6 +403,16 @@ class Products(Rewriter):
             return None
         return replace(view, factor=view.factor * factor)
 
+    def _cast(self, call: Call, args: Sequence[Any]) -> View | None:
+        """A cast of a product that is to be emitted yet, and read by nothing else, as a part of it."""
+        pending = args[0].base if isinstance(args[0], View) else None
+        if op_name(call) != "relax.astype" or not isinstance(pending, _Pending) or args[0].factor != 1:
+            return None
+        if pending.emitted is not None or pending.cast or self.uses[call.args[0]] != 1:
+            return None
+        view: View = replace(args[0], base=replace(pending, cast=str(call.ty.dtype)))
+        return view
+
     def _element_wise(self, call: Call, args: Sequence[Any], shape: tuple[int, ...]) -> View | None:
         """The operator on the base of its first view; None where an operand does not fit it."""
         view = next((a for a in args if isinstance(a, View) and a.shape == shape), None)
@@ -369,7 +421,7 @@ class Products(Rewriter):
         view = self._settled(view)
         if not view.is_whole:
             return None
-        operands = [self._operand(a, view) for a in args]
+        operands = [self._operand(a, view) if _is_tensor(a) else a for a in args]
         if any(o is None for o in operands):
             return None
         return View(self.emit(Call(call.op, operands, call.attrs)), view.whole, view.shape, view.strides)
@@ -407,6 +459,11 @@ class Products(Rewriter):
                 view.base, scale, shift, [-1], float(attrs.epsilon), attrs.center, attrs.scale
             )
         return View(self.emit(result), view.whole, view.shape, view.strides)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether an argument is no plain number, e.g. the bounds of a clip."""
+    return isinstance(value, (View, _Padded)) or isinstance(value.ty, relax.TensorType)
 
 
 def _kept(index: Any, extent: int, more: int) -> Any:

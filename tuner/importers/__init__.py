@@ -48,7 +48,7 @@ def _load_c(model_spec: ModelSpec) -> ImportedModel:
 
 
 IMPORTERS: Mapping[str, Callable[[ModelSpec], ImportedModel]] = dict(
-    onnx=_load_onnx, torch=_load_torch, llvm=_load_c
+    onnx=_load_onnx, torch=_load_torch, llvm=_load_c, mlir=_load_c
 )  # as keywords: `llvm` names what is read here, and no kind of device
 
 
@@ -63,7 +63,8 @@ def load(
     one_of_several: bool = False,
     raising: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
-    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable` or `llvm:FILE`).
+    """The model named by `source` (`onnx:PATH`, `onnx:light_NAME`, `torch:package.module:callable`, `llvm:FILE` or
+    `mlir:FILE`).
 
     `inputs` fixes the shape of some inputs by name, batch dimension included, and `dims` dynamic extents by the name
     of their symbol; every other input gets `batch` as its leading dimension, or keeps its own where that is None.

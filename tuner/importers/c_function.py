@@ -1,4 +1,4 @@
-"""A function of C or LLVM IR as a model: `llvm:FILE.c`, with `model.function` and `model.sizes`.
+"""A function of C, LLVM IR or MLIR as a model: `llvm:FILE.c` or `mlir:FILE.mlir`, with a function and its sizes.
 
 Its loops are proven to be tensor computations by `kernels.raising`; where that fails the model is refused with the
 reason and its line.
@@ -6,7 +6,6 @@ reason and its line.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import tvm
 
 from tuner.errors import ModelError
-from tuner.importers import c_source
-from tuner.importers.llvm_service import called, require_packages
+from tuner.importers.c_source import MLIR
+from tuner.importers.llvm_service import called
 from tuner.importers.use import Use
 from tuner.protocols import ImportedModel, InputSpec
 
@@ -28,13 +27,11 @@ def load(model_spec: Mapping[str, Any]) -> ImportedModel:
     its outputs. The model spec then says under `c` how the C function is called. Raises ModelError, or MissingPackage.
     """
     source, wanted = model_spec["source"], model_spec["raising"]
-    path = Path(source.removeprefix("llvm:"))
-    require_packages()
-    content = c_source.ir_of(path)
-    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
-        file = Path(scratch, "module")
-        file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        reply = called(path, "raise", path=str(file), **wanted)
+    kind, _, name = source.partition(":")
+    path = Path(name)
+    if (kind == "mlir") != (path.suffix == MLIR):
+        raise ModelError(source, f"{kind}: does not read this file", f"files of {MLIR} are mlir:FILE, others llvm:FILE")
+    reply = called(path, "raise", **wanted)
     if "left_alone" in reply:
         where = f"line {reply['line']}: " if reply["line"] else ""
         raise ModelError(source, f"{where}{reply['left_alone']}", "python -m tuner scan FILE tells what is found")

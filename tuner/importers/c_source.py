@@ -1,4 +1,4 @@
-"""C, LLVM IR and bitcode files as LLVM IR: what `kernels.raising` reads."""
+"""C, LLVM IR, bitcode and MLIR files: what `kernels.raising` reads, C as LLVM IR."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ LARGEST = 64 << 20
 
 _COMPILE_S = 60.0
 _PLAIN = ("-O0", "-fno-sanitize=undefined", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops")
+MLIR = ".mlir"
 _BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 
 
@@ -43,7 +44,8 @@ def compiled(source: Path, output: Path, flags: Sequence[str]) -> None:
 
 
 def ir_of(path: Path, level: str = "") -> str | bytes:
-    """The IR of a .c, .ll or .bc file: text, or bitcode. `level`: how C is optimised, for tests of what others send.
+    """The IR of a .c, .ll or .bc file: text, or bitcode; of a .mlir file its text. `level`: how C is optimised, for
+    tests of what others send.
 
     Raises ModelError, or MissingPackage.
     """
@@ -63,8 +65,8 @@ def ir_of(path: Path, level: str = "") -> str | bytes:
 
 
 def _read(path: Path) -> bytes:
-    if path.suffix not in (".c", ".ll", ".bc"):
-        raise ModelError(str(path), "neither C nor LLVM IR", "its name ends in .c, .ll or .bc")
+    if path.suffix not in (".c", ".ll", ".bc", MLIR):
+        raise ModelError(str(path), "neither C, LLVM IR nor MLIR", "its name ends in .c, .ll, .bc or .mlir")
     try:
         if path.stat().st_size > LARGEST:
             raise ModelError(str(path), f"larger than {LARGEST >> 20} MB")

@@ -1,11 +1,11 @@
-"""What reads LLVM IR of strangers: in a child that may neither start processes nor take much memory."""
+"""What reads LLVM IR and MLIR of strangers: in a child that may neither start processes nor take much memory."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,41 @@ _READ_S = 120.0
 
 
 class LlvmService:
-    """In the child: findings of a file of IR."""
+    """In the child: findings of a file of IR. A file is MLIR where its name ends in .mlir."""
 
     def op_scan(self, path: str) -> list[dict[str, Any]]:
         """Findings, one mapping each, in the order of the file; see `kernels.raising.findings`."""
-        from kernels.raising import findings, ir
+        from kernels.raising import findings
 
+        functions, problems = _read(path)
         found = []
-        for function in ir.read(_content(path)):
+        for function in functions:
             analysis = findings.analyse(function)
             needs = analysis.requirements
             found += [{**finding.to_json(), "needs": needs} for finding in analysis.findings]
-        return found
+        return [*found, *({**findings.left_alone(*problem).to_json(), "needs": []} for problem in problems.items())]
+
+    def op_emit(self, path: str) -> str:
+        """The functions of a file as MLIR on tensors; a comment where one is left out, with the reason."""
+        from kernels.raising import findings
+        from kernels.raising.mlir.emission import emitted
+        from kernels.raising.reasons import Abstained
+
+        functions, problems = _read(path)
+        texts = []
+        for function in functions:
+            try:
+                texts.append(emitted(findings.analyse(function)))
+            except Abstained as problem:
+                problems[function.name] = problem
+        lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
+        return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
+
+    def op_lower(self, path: str) -> str:
+        """A file of MLIR as LLVM IR."""
+        from kernels.raising.mlir.lowering import lowered
+
+        return lowered(str(_content(path))).text
 
     def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
         """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
@@ -56,16 +79,19 @@ class LlvmService:
         arguments = [{"name": a.label, "type": a.type} for a in chosen.arguments]
         c = {
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
-            "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns),
+            "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
         }  # fmt: skip
         return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
 
 
 def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
     """The function and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
-    from kernels.raising import findings, ir, raised
+    from kernels.raising import findings, raised
 
-    functions = {function.name: function for function in ir.read(_content(path))}
+    known_functions, problems = _read(path)
+    functions = {function.name: function for function in known_functions}
+    if name in problems:
+        raise problems[name]
     if name not in functions:
         near = did_you_mean(name, functions) if name else f"model.function: one of {', '.join(list(functions)[:20])}"
         raise ModelError(
@@ -86,30 +112,61 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
 
 
+def _read(path: str) -> tuple[list[Any], dict[str, Any]]:
+    """The functions of a file, and by name why others are not read. Raises MalformedIr."""
+    from kernels.raising import ir
+
+    content = _content(path)
+    if not path.endswith(c_source.MLIR):
+        return ir.read(content), {}
+    from kernels.raising.mlir.lowering import lowered
+
+    made = lowered(str(content))
+    return ir.read(made.text), dict(made.problems)
+
+
 def _content(path: str) -> str | bytes:
     content = Path(path).read_bytes()
     return content if content[:2] in (b"BC", b"\xde\xc0") else content.decode("utf-8", "replace")
 
 
-def require_packages() -> None:
-    """Raises MissingPackage where what reads LLVM IR is not installed."""
+def _require_packages(needs_mlir: bool) -> None:
+    """Raises MissingPackage where what reads LLVM IR, or MLIR, is not installed."""
     for package in ("llvmlite", "islpy"):
         if importlib.util.find_spec(package) is None:
             raise MissingPackage(package, "reading LLVM IR", "llvm")
+    if needs_mlir and importlib.util.find_spec("xdsl") is None:
+        raise MissingPackage("xdsl", "reading MLIR", "mlir")
 
 
 def scan(path: Path, level: str = "") -> list[Mapping[str, Any]]:
-    """What is found in a .c, .ll or .bc file. Raises ModelError for what cannot be read, or MissingPackage."""
-    require_packages()
-    content = c_source.ir_of(path, level)
+    """What is found in a .c, .ll, .bc or .mlir file. Raises ModelError for what cannot be read, or MissingPackage."""
+    return called(path, "scan", level)  # type: ignore[no-any-return]
+
+
+def compile_original(path: Path, output: Path, flags: Sequence[str]) -> None:
+    """Run the C compiler on a file of any kind that is read here. Raises ModelError."""
+    if path.suffix != c_source.MLIR:
+        c_source.compiled(path, output, flags)
+        return
     with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
-        file = Path(scratch, "module")
+        file = Path(scratch, "module.ll")
+        file.write_text(called(path, "lower"), encoding="utf-8")
+        c_source.compiled(file, output, flags)
+
+
+def called(source: Path, op: str, level: str = "", **arguments: Any) -> Any:
+    """An operation of the service, on a file, in a confined child. Raises ModelError for whatever becomes of it, or
+    MissingPackage."""
+    _require_packages(source.suffix == c_source.MLIR)
+    content = c_source.ir_of(source, level)
+    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
+        file = Path(scratch, "module.mlir" if source.suffix == c_source.MLIR else "module")
         file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        return called(path, "scan", path=str(file))  # type: ignore[no-any-return]
+        return _called(source, op, path=str(file), **arguments)
 
 
-def called(source: Path, op: str, **arguments: Any) -> Any:
-    """An operation of the service in a confined child. Raises ModelError for whatever becomes of it."""
+def _called(source: Path, op: str, **arguments: Any) -> Any:
     limits = Limits(memory_bytes=_MEMORY, file_bytes=_MEMORY, open_files=256, may_fork=False, may_leave=False)
     try:
         with Child("tuner.importers.llvm_service:LlvmService", limits=limits) as child:

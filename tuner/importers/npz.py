@@ -51,8 +51,8 @@ def _array(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array
         raise ValueError(f"{name!r} is shorter than its header says")
     with archive.open(info) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-    if dtype.kind == "V":  # how numpy stores bfloat16, which it does not know
+    if dtype.kind == "V":  # how numpy stores bfloat16, which it does not know: models are given it as float32
         import ml_dtypes
 
-        array = array.view(ml_dtypes.bfloat16)
+        array = array.view(ml_dtypes.bfloat16).astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

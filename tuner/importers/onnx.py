@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 from onnx import inliner, numpy_helper
 
 from tuner.importers import data
+from tuner.importers.onnx_borders import in_float32, notes
 from tuner.importers.onnx_clean import with_constants
 from tuner.importers.onnx_file import LIGHT_FOLDER, LIGHT_MODELS, read
 from tuner.importers.onnx_fold import settled
@@ -47,7 +48,7 @@ def model_proto(model_spec: Mapping[str, Any]) -> onnx.ModelProto:
 def _read(model_spec: Mapping[str, Any]) -> tuple[onnx.ModelProto, Mapping[str, Any], str]:
     """`model_proto`, the spec with the shapes of its data, and what a stated batch changed, in words ("": nothing)."""
     source, batch = model_spec["source"], model_spec["batch"]
-    model = read(source)
+    model = in_float32(read(source))
     wanted = wanted_inputs(model.graph)
     if model_spec.get("data") is not None:
         model_spec = data.with_shapes(
@@ -92,7 +93,7 @@ def _imported(model: onnx.ModelProto, model_spec: Mapping[str, Any]) -> Imported
     from tuner.importers.onnx_plan import planned
     from tuner.importers.onnx_relax.importer import known_operators
 
-    source = model_spec["source"]
+    source, said = model_spec["source"], notes(model)
     model = settled(model)
     uses = {name: use.to_json() for name, use in input_uses(model).items()}
     model = expanded(model, known_operators())
@@ -102,7 +103,7 @@ def _imported(model: onnx.ModelProto, model_spec: Mapping[str, Any]) -> Imported
     spec = {**model_spec, "uses": uses}
     if any(given.dtype == "string" for given in specs):
         spec["texts"] = sorted(set(texts_of(model)))[:_MOST_TEXTS]
-    return ImportedModel(name, source, module, specs, spec, plan)
+    return ImportedModel(name, source, module, specs, spec, plan, said)
 
 
 def relax_of(model: onnx.ModelProto, source: str) -> tuple[Any, ModelPlan | None]:

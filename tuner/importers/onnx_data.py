@@ -55,6 +55,8 @@ def _tensor(file: Path) -> tuple[str, Array]:
         raise ConfigError(KEY, f"{file}: damaged, or no tensor ({type(error).__name__}: {str(error)[:200]})") from error
     if tensor.data_type == onnx.TensorProto.STRING:
         array = np.array([text.decode(errors="replace") for text in tensor.string_data]).reshape(tensor.dims)
-    if array.dtype.kind not in "biufU" and str(array.dtype) != "bfloat16":
+    if str(array.dtype) == "bfloat16":  # which models are given as float32
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biufU":
         raise ConfigError(KEY, f"{file}: holds {array.dtype}, no numbers")
     return tensor.name, array

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from onnx import helper
 
 from tuner.errors import ModelError
+from tuner.importers.onnx_quantized import check_quantized
 from tuner.importers.onnx_tensors import array_of, bytes_of, every, graft, is_large, light, put
 
 MAX_ELEMENTS = 2**31
@@ -60,6 +61,7 @@ def read(source: str) -> onnx.ModelProto:
         )
     check_sizes(model, source)
     _load_external_data(model, path.parent, source)
+    check_quantized(model, source)
     return _checked(model, source)
 
 

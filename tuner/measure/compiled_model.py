@@ -105,7 +105,7 @@ class Loaded:
 def static_outputs(module: Any) -> list[tuple[tuple[int, ...], str]]:
     """The shapes and dtypes of the outputs of a static model (`tuner.devices.cpu.static_model`)."""
     describe = module["tuner_output"]
-    kinds = {0: "int", 1: "uint", 2: "float", 6: "bool"}
+    kinds = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 6: "bool"}
     outputs = []
     for output in range(describe(-1, 0)):
         code, bits = divmod(describe(output, -2), 256)

@@ -20,6 +20,9 @@ UNTUNED = "untuned"
 EXACT = "float64"
 """The entry that is not timed: the model in float64, by which all others are checked."""
 
+EXACT_WHOLE = "float64_whole"
+"""The same of the model as it was before it was quantized, by which accuracy is judged."""
+
 PIPELINE = "tuner.measure.pipeline:PipelineWorker"
 """The service of a model with islands."""
 
@@ -32,12 +35,18 @@ SHOWN = 300  # characters of a child's error that a note repeats
 @dataclass
 class EntrySpec:
     """How a benchmark entry is started: its name, the service that computes the whole model in a child, the service's
-    settings, and the seconds within which it must be ready."""
+    settings, and the seconds within which it must be ready.
+
+    `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
+    before it was quantized, so its outputs are others than the tuned model's.
+    """
 
     name: str
     service: str
     settings: Mapping[str, Any]
     prepare_s: float = PREPARE_S
+    precision: str = ""
+    whole: bool = False
 
 
 def call(child: Child, stop: Stop, op: str, timeout_s: float, **arguments: Any) -> Any:
@@ -90,6 +99,17 @@ def answer_once(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads:
         return answer(spec, inputs, folder, threads)
     except (ChildDied, ChildTimeout, ChildError) as error:
         return str(error)
+
+
+def answers(spec: EntrySpec, samples: Sequence[Sequence[Array]], folder: Path, threads: int) -> list[list[Array]]:
+    """The outputs of an entry for each sample of inputs, all in one child. Raises the errors of a child."""
+    stored, outputs = folder / "sample-inputs.npz", folder / "sample-outputs.npz"
+    given: list[list[Array]] = []
+    with Child(spec.service, spec.settings, env=thread_env(threads)) as child:
+        for sample in samples:
+            prepare(child, store(sample, stored), outputs, spec.prepare_s)
+            given.append(arrays(outputs))
+    return given
 
 
 def answer(spec: EntrySpec, inputs: Sequence[Array], folder: Path, threads: int) -> list[Array]:

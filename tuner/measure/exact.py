@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.measure.accuracy import Yardstick
-from tuner.measure.entries import SHOWN, EntrySpec, call, store
+from tuner.measure.entries import SHOWN, EntrySpec, arrays, call, store
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -68,3 +68,15 @@ class ExactRun:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"exact-{number}.npz"
+
+
+def exact_outputs(spec: EntrySpec, samples: Sequence[Sequence[Array]], folder: Path, threads: int) -> list[list[Array]]:
+    """The outputs in float64 for each sample of inputs. Raises the errors of a child."""
+    inputs, path = folder / "exact-sample.npz", folder / "exact-sample-outputs.npz"
+    outputs: list[list[Array]] = []
+    with Child(spec.service, spec.settings, env=thread_env(threads), limits=for_compilers()) as child:
+        for sample in samples:
+            stored = str(store(sample, inputs))
+            child.call("outputs", EXACT_S, inputs_npz_path=stored, path=str(path), noisy_runs=0)
+            outputs.append(arrays(path))
+    return outputs

@@ -1,4 +1,4 @@
-"""`history backfill CELL COMMIT`: a cell's night at another commit, measured today beside today's reference."""
+"""`history backfill CELL COMMIT`: nights at other commits, measured today beside today's reference."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tuner.nights import CellKey, CellNight, Finding, Night, Outcome
 from tuner.progress import Progress
 from tuner.store.history import History
 
+ALL = "all"
+
 _LONGEST_S = 7200.0
 """Of one cell at one commit."""
 
@@ -48,47 +50,85 @@ def here(cell: CellConfig) -> CellKey:
     return key
 
 
-def backfill(history: History, config: NightConfig, name: str, commit: str, progress: Progress) -> list[str]:
-    """Measure a cell at a commit, judge it, and store it as a night of its own. Returns lines to print.
+def backfill(
+    history: History, config: NightConfig, name: str, at_commits: Sequence[str], progress: Progress
+) -> list[str]:
+    """Measure a cell (`all`: every cell that can be measured here) at commits, in their order; judge what was measured,
+    and store it as one night a commit. Returns lines to print.
 
-    The commit's own program searches and builds; today's times what it made, interleaved with the cell's reference. A
-    commit that does not build is stored as broken. Raises TunerError.
+    Each of `at_commits` is a commit, or `A..B` for those after A up to B. A commit's own program searches and builds;
+    today's times what it made, interleaved with the cell's reference. A commit that does not build is stored as broken;
+    one of several that has a night of the cell is left out, so that what was interrupted goes on. Raises TunerError.
     """
-    cell, full, out = cell_of(config, name), commits.resolve(commit), Path(config.out)
-    key = here(cell)
-    with files.locked(out / ".lock", "a night is going on"):
-        began, night = time.monotonic(), _night(history, full)
-        nights = {n.id: n for n in history.nights()}
-        results = [r for r in history.results(key.id) if r.cell.device == key.device]
-        past = comparable(results, nights, commits.ancestors(full), night.branch)
-        artifacts, accepted = Artifacts(out, key.id), history.acceptances(key.id)
-        reference = artifacts.reference(results, accepted)
+    cells = [c for c in config.cells if not _why_not(c)] if name == ALL else [cell_of(config, name)]
+    keys = {cell.name: here(cell) for cell in cells}
+    listed = [full for text in at_commits for full in _commits(text)]
+    lines: list[str] = []
+    with files.locked(Path(config.out) / ".lock", "a night is going on"):
+        for number, full in enumerate(listed):
+            files.require_room(Path(config.out))
+            left = [c for c in cells if len(listed) == 1 or not _filled(history, keys[c.name], full)]
+            if not left:
+                continue
+            progress.phase(f"commit {number + 1} of {len(listed)}")
+            night = _night(history, full)
+            results = [_measured(history, config, cell, keys[cell.name], night, progress) for cell in left]
+            history.begin(night)
+            for result in results:
+                history.add(result)
+            history.end(night.id, _now(), ["measured later, for a commit of the past: absolute times are of that day"])
+            lines += [*map(line_of, results), f"stored as night {night.id}, commit {full[:12]}"]
+            shutil.rmtree(Path(config.out) / "backfill", ignore_errors=True)
+    return lines or ["every commit has a night of the cell already"]
 
-        def judged(job: Job, measurer: Measurer, measured: Measured) -> Sequence[Finding]:
-            again = Again(
-                lambda: measurer.confirm(job, measured),
-                lambda number: measurer.search_again(job, measured, cell.seed + number), config.searches,
-            )  # fmt: skip
-            context = Context(past, nights | {night.id: night}, night, "" if reference is None else reference.night)
-            return judge(measured, context, again) if measured.ratios or measured.seconds else ()
 
-        measured, findings = at(commit=full, cell=cell, config=config, reference=reference, then=judged, say=progress)
-        if measured.outcome is not Outcome.SAME:
-            findings = (absent(measured, past), *findings)
-        name_of_reference = reference.night if reference is not None else night.id if measured.run is not None else ""
-        result = CellNight(
-            night.id, key, outcome_of(measured, findings), measured.reason, name_of_reference, measured.seconds,
-            measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
-            tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
+def _commits(text: str) -> list[str]:
+    first, dots, last = text.partition("..")
+    return commits.between(commits.resolve(first), commits.resolve(last)) if dots else [commits.resolve(text)]
+
+
+def _why_not(cell: CellConfig) -> str:
+    return key_of(cell)[1]
+
+
+def _filled(history: History, key: CellKey, commit: str) -> bool:
+    there = {night.id for night in history.nights() if night.origin == "backfill" and night.commit == commit}
+    return any(result.night in there for result in history.results(key.id))
+
+
+def _measured(
+    history: History, config: NightConfig, cell: CellConfig, key: CellKey, night: Night, progress: Progress
+) -> CellNight:
+    """One cell at a night's commit. Its artifact is kept."""
+    began = time.monotonic()
+    nights = {n.id: n for n in history.nights()}
+    results = [r for r in history.results(key.id) if r.cell.device == key.device]
+    past = comparable(results, nights, commits.ancestors(night.commit), night.branch)
+    artifacts, accepted = Artifacts(Path(config.out), key.id), history.acceptances(key.id)
+    reference = artifacts.reference(results, accepted)
+
+    def judged(job: Job, measurer: Measurer, measured: Measured) -> Sequence[Finding]:
+        again = Again(
+            lambda: measurer.confirm(job, measured),
+            lambda number: measurer.search_again(job, measured, cell.seed + number), config.searches,
         )  # fmt: skip
-        if measured.run is not None and measured.outcome is Outcome.SAME:
-            artifacts.keep(night.id, measured.run)
-            artifacts.drop_old(name_of_reference, accepted, [*nights, night.id])
-        history.begin(night)
-        history.add(result)
-        history.end(night.id, _now(), ["measured later, for a commit of the past: absolute times are of that day"])
-        shutil.rmtree(out / "backfill", ignore_errors=True)
-    return [line_of(result), f"stored as night {night.id}, commit {full[:12]}"]
+        context = Context(past, nights | {night.id: night}, night, "" if reference is None else reference.night)
+        return judge(measured, context, again) if measured.ratios or measured.seconds else ()
+
+    measured, findings = at(
+        commit=night.commit, cell=cell, config=config, reference=reference, then=judged, say=progress
+    )
+    if measured.outcome is not Outcome.SAME:
+        findings = (absent(measured, past), *findings)
+    name_of_reference = reference.night if reference is not None else night.id if measured.run is not None else ""
+    if measured.run is not None and measured.outcome is Outcome.SAME:
+        artifacts.keep(night.id, measured.run)
+        artifacts.drop_old(name_of_reference, accepted, [*nights, night.id])
+    return CellNight(
+        night.id, key, outcome_of(measured, findings), measured.reason, name_of_reference, measured.seconds,
+        measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
+        tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
+    )  # fmt: skip
 
 
 def at(

@@ -15,9 +15,10 @@ from tuner.store.history import History
 
 _USAGE = {
     "list": "", "show": "CELL", "regressions": "", "accept": "CELL --why TEXT", "bisect": "CELL GOOD BAD",
-    "backfill": "CELL COMMIT", "export": "FILE", "import": "FILE",
+    "backfill": "CELL|all COMMIT|A..B ...", "export": "FILE", "import": "FILE",
 }  # fmt: skip
 _COUNT = {"show": 1, "accept": 1, "bisect": 3, "backfill": 2, "export": 1, "import": 1}
+"""Arguments of each action, 0 where it is not here; backfill may have more."""
 
 Answer = tuple[Sequence[Rows], Sequence[str]]
 
@@ -36,7 +37,8 @@ class Request:
 def history(request: Request, progress: Progress) -> Answer:
     """Do one action. Returns tables and lines. Raises TunerError."""
     action, what = request.action, request.what
-    if len(what) != _COUNT.get(action, 0):
+    count = min(len(what), 2) if action == "backfill" else len(what)
+    if count != _COUNT.get(action, 0):
         raise UserError(f"history {action}: {len(what)} arguments", f"write: tuner history {action} {_USAGE[action]}")
     url = browse.database_of(request.night, request.database)
     notes: list[str] = []
@@ -77,6 +79,6 @@ def _elsewhere(stored: History, request: Request, progress: Progress) -> Answer:
 
     config = load(request.night or "")
     if request.action == "backfill":
-        return [], backfill(stored, config, request.what[0], request.what[1], progress)
+        return [], backfill(stored, config, request.what[0], request.what[1:], progress)
     name, good, bad = request.what
     return [], bisect(stored, config, name, good, bad, progress=progress)

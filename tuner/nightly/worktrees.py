@@ -34,7 +34,8 @@ def worktree(commit: str, folder: Path, say: Callable[[str], None], python: str 
 
     Raises Unbuildable where it cannot be set up, InfrastructureError where git fails.
     """
-    path = (folder / commit[:12]).absolute()
+    folder = folder.absolute()  # commands run in the worktree
+    path = folder / commit[:12]
     remove(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if git("worktree", "add", "--detach", "--force", str(path), commit) is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, islands, ladder, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, ladder, precision, tables, units
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def build(
         *_end_to_end(summary),
         *([Section("Since last night", tuple(since))] if since else []),
         *_islands(summary),
+        *_precision(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
         *ladder.sections(ladders, kernels),
@@ -147,6 +148,16 @@ def _islands(summary: Mapping[str, Any]) -> list[Section]:
         " model, too. Times are means, with all other parts around them.",
     )
     return [Section("Parts that are not tuned", text, table=islands.table(summary))]
+
+
+def _precision(summary: Mapping[str, Any]) -> list[Section]:
+    if not precision.stated(summary):
+        return []
+    points = precision.points(summary, end_to_end.entries(summary))
+    picture = figures.trade(points, precision.mixes(summary))
+    pictures = () if picture is None else (picture,)
+    text = tuple(precision.sentences(summary))
+    return [Section("Precision", text, pictures, precision.table(summary))]
 
 
 def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> list[Section]:

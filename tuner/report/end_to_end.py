@@ -31,7 +31,7 @@ class Entry:
 
     Both are of the same statistic: where a summary, of an earlier version, has the verdict of the paired comparison and
     not its ratio, the speedup is None. `mixed`: they are of all states of the machine together. `first_call` is the
-    same for the first call after a rest.
+    same for the first call after a rest. `across`: what it computes in, where that is not what the tuned model does.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Entry:
     first_call: Entry | None = None
     load_s: float | None = None
     peak_bytes: int | None = None
+    across: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,33 @@ def entries(summary: Mapping[str, Any]) -> list[Entry]:
             load_s=whole.get("load_s", {}).get(entry.key),
             peak_bytes=whole.get("peak_bytes", {}).get(entry.key),
         )
-        for entry in listed
+        for entry in _with_precisions(listed, summary)
     ]
+
+
+def _with_precisions(listed: Sequence[Entry], summary: Mapping[str, Any]) -> list[Entry]:
+    """The entries, of which those say so that compute in another precision than the tuned model."""
+    words = [_across(summary, entry.key) for entry in listed]
+    return [
+        dataclasses.replace(entry, name=f"{entry.name}{across}", across=across)
+        for entry, across in zip(listed, words, strict=True)
+    ]
+
+
+def _across(summary: Mapping[str, Any], key: str) -> str:
+    """What an entry computes in, where that is not what the tuned model was asked for: in words, for its name."""
+    known = summary.get("precision") or {}
+    precision = known.get("entries", {}).get(key, "")
+    asked = known.get("asked", "")
+    return f" (in {precision}, not {asked})" if precision and precision != asked else ""
 
 
 def other_states(summary: Mapping[str, Any]) -> dict[str, list[Entry]]:
     """The entries in every state of the machine but the one that `entries` are of, the tuned model first."""
     whole = summary["end_to_end"] or {}
-    states = {state: _stated(found["entries"]) for state, found in whole.get("states", {}).items()}
+    states = {
+        state: _with_precisions(_stated(found["entries"]), summary) for state, found in whole.get("states", {}).items()
+    }
     return {
         state: listed
         for state, listed in states.items()

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from tuner.report import units
 from tuner.report.account import Part
 from tuner.report.curves import Curve, SearchCurves
-from tuner.report.end_to_end import TUNED, UNTUNED, Entry
+from tuner.report.end_to_end import TUNED, TUNED_NAME, UNTUNED, Entry
 from tuner.report.tables import Kernel
 
 TUNED_COLOUR = "#D55E00"
@@ -137,6 +137,28 @@ def account(parts: Sequence[Part], whole_s: float) -> Picture:
         figure.legend(bars, labels, loc="outside lower left", frameon=False, fontsize=12, handlelength=1.2)
         words = ", ".join(f"{name} {units.milliseconds(seconds)}" for name, seconds in shown)
         return rendered(figure, "account", f"Of {units.milliseconds(whole_s)} end to end: {words}.")
+
+
+def trade(points: Sequence[tuple[str, float, float]], mixes: Sequence[tuple[float, float]]) -> Picture | None:
+    """Time against error, a point an entry (name, seconds, relative error), the tuned one in its colour; small ones for
+    the mixes of precisions that were looked at. None with fewer than two points."""
+    if len(points) < 2:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 4.6), layout="constrained")
+        axes = figure.subplots()
+        axes.scatter([1e3 * t for t, _ in mixes], [error for _, error in mixes], s=14, color=FAINT)
+        for name, seconds, error in points:
+            colour = TUNED_COLOUR if name == TUNED_NAME else BASELINE_COLOUR
+            axes.scatter([1e3 * seconds], [error], s=70, color=colour, zorder=3)
+            axes.annotate(drawable(name, 34), (1e3 * seconds, error), (7, 4), textcoords="offset points", fontsize=11)
+        axes.set_yscale("log")
+        axes.set_xlim(left=0)
+        axes.margins(x=0.35, y=0.12)
+        axes.set_xlabel("ms for one inference", fontsize=12.5)
+        axes.set_ylabel("error against float64", fontsize=12.5)
+        words = ", ".join(f"{name} {units.milliseconds(t)} with an error of {e:.2g}" for name, t, e in points)
+        return rendered(figure, "precision", f"Time against relative error: {words}.")
 
 
 def model_progress(curve: Curve, untuned_s: float) -> Picture:

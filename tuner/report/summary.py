@@ -176,6 +176,11 @@ def _positive(path: str, value: object) -> None:
         _fail(path, "a finite number > 0", value)
 
 
+def _any_number(path: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
+        _fail(path, "a finite number", value)
+
+
 def _count(path: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         _fail(path, "a whole number >= 0", value)
@@ -354,6 +359,20 @@ _INPUTS = _fields(
 )
 """Where the inputs of the whole model are from; optional. `sets`: their names, the first is that of the timing; with
 the file or folder of `data` and its SHA-256, or with the `seeds` and how each input is `drawn`, in words."""
+_LAYER = _fields({"name": _text, "precision": _text, "error": _maybe(_number)})
+_OUTPUT_ERROR = _fields({"relative": _maybe(_number), "largest": _maybe(_number), "cosine": _maybe(_change)})
+_QUALITY = _fields(
+    {
+        "samples": _count, "errors": _list_of(_OUTPUT_ERROR), "agreement": _maybe(_number), "metric": _text,
+        "score": _maybe(_any_number), "bound": _maybe(_any_number), "met": _maybe(_flag), "data": _text,
+    }
+)  # fmt: skip
+_PRECISION = _fields(
+    {"asked": _text, "layers": _list_of(_LAYER), "quality": _maybe(_QUALITY), "entries": _mapping_of(_text)},
+    {"errors": _mapping_of(_maybe(_number)), "mixes": _list_of(_fields({"seconds": _number, "error": _number}))},
+)
+"""In what layers compute and how good the outputs are; optional. `entries` says what baselines compute in, `errors` are
+those of each entry's outputs against float64, relative, and `mixes` are what `auto` looked at."""
 _SUMMARY = _fields(
     {
         "schema": _count,
@@ -376,5 +395,6 @@ _SUMMARY = _fields(
         "account": _maybe(_ACCOUNT),
         "inputs": _maybe(_INPUTS),
         "parts": _list_of(_PART),
+        "precision": _maybe(_PRECISION),
     },
 )

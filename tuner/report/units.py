@@ -17,6 +17,11 @@ _BASELINES = {
     "onnxruntime_cuda": "ONNX Runtime CUDA",
     "onnxruntime_cuda_graph": "ONNX Runtime CUDA, one graph",
     "openvino": "OpenVINO",
+    "openvino_bf16": "OpenVINO, bfloat16",
+    "openvino_int8": "OpenVINO, int8",
+    "onnxruntime_int8": "ONNX Runtime, int8",
+    "torch_bf16": "PyTorch, bfloat16",
+    "torch_compile_bf16": "torch.compile, bfloat16",
     "mnn": "MNN",
 }
 

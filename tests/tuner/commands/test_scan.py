@@ -39,7 +39,9 @@ def test_a_line_for_each_loop_nest(tmp_path: Path, capsys: pytest.CaptureFixture
         ("bad.bc", b"not bitcode", "not LLVM bitcode"),
         ("bad.bc", b"BC\xc0\xde" + b"\x07" * 40, "bad.bc"),
         ("bad.c", b"void f( { }", "error:"),
-        ("bad.txt", b"", "neither C nor LLVM IR"),
+        ("bad.mlir", b"func.func @f(%x: memref<4xf32>) {\n  memref.lod\n}", "line 2:"),
+        ("bad.mlir", b"\x00\xff", "line 1:"),
+        ("bad.txt", b"", "neither C, LLVM IR nor MLIR"),
     ],
 )
 def test_what_cannot_be_read_is_one_error(
@@ -63,3 +65,26 @@ def test_an_empty_module_has_no_findings(tmp_path: Path, capsys: pytest.CaptureF
     file.write_text("")
     assert cli.main(["scan", str(file)]) == 0
     assert "0 of 0" in capsys.readouterr().out
+
+
+MLIR = """func.func @product(%A: memref<?x?xf32>, %B: memref<?x?xf32>, %C: memref<?x?xf32>) {
+  linalg.matmul ins(%A, %B : memref<?x?xf32>, memref<?x?xf32>) outs(%C : memref<?x?xf32>)
+  return
+}
+func.func @half(%x: memref<4xf16>) {
+  return
+}
+"""
+
+
+def test_mlir_is_scanned_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("xdsl", reason="the extra `mlir` is not installed")
+    file = tmp_path / "product.mlir"
+    file.write_text(MLIR)
+    assert cli.main(["scan", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "contraction" in shown and "ik,kj->ij" in shown and "A[?, A_1] float" in shown
+    assert "a value of the type f16" in shown
+    assert cli.main(["scan", str(file), "--emit", "mlir"]) == 0
+    shown = capsys.readouterr().out
+    assert "linalg.generic" in shown and "// half, line 5 is left out: type" in shown

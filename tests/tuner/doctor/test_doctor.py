@@ -190,7 +190,7 @@ def fake_program(folder: Path, name: str, text: str) -> None:
 
 def test_nvcc_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    wanted = RunConfig(ModelConfig(""), TargetConfig("cuda"))
+    wanted = RunConfig(ModelConfig(""), target=TargetConfig("cuda"))
 
     def states() -> dict[str, Any]:
         return {f.found: f.state for f in findings.findings(wanted) if "nvcc" in f.found}

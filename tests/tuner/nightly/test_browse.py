@@ -51,6 +51,8 @@ def test_the_history_on_the_command_line(folder: Path, capsys: pytest.CaptureFix
         (("backfill", "conv", "--nothing"), "nothing"),
         (("backfill", "conv", "no-such-commit"), "no commit"),
         (("backfill", "other", "HEAD"), "no cell"),
+        (("backfill", "conv"), "CELL|all COMMIT|A..B"),
+        (("backfill", "conv", "HEAD..HEAD~1"), "not an ancestor"),
         (("import", "nowhere.jsonl"), "No such file"),
         (("prune",), "invalid choice"),
     ],

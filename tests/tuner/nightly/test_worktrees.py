@@ -58,9 +58,10 @@ def test_what_git_says(repository: Path) -> None:
             commits.resolve(wrong)
 
 
-def test_each_commit_runs_its_own_program(repository: Path, tmp_path: Path) -> None:
+def test_each_commit_runs_its_own_program(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, number in (("HEAD~2", 0), ("HEAD~1", 1)):
-        with worktrees.worktree(commits.resolve(name), tmp_path / "trees", print) as tree:
+        with worktrees.worktree(commits.resolve(name), Path("trees"), print) as tree:
             assert steps.run(tree, ["tuner"], tmp_path / "log", 60).failed == ""
             assert (tmp_path / "log").read_text() == f"commit {number}\n"
             folder = tree.folder

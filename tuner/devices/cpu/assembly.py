@@ -17,6 +17,7 @@ from tuner.devices.cpu.static_model import StaticModel
 from tuner.devices.target import ResolvedTarget
 from tuner.export.library import NATIVE
 from tuner.graph import Lowered, build_untuned, finish
+from tuner.graph.integers import in_integers
 from tuner.graph.plan import Unplannable, plan
 from tuner.graph.rewriter import op_name
 from tuner.protocols import Artifact, ImportedModel, Task
@@ -87,4 +88,4 @@ class CpuAssembly:
         return StaticModel(graph, planned, objects, self._target)
 
     def untuned(self, model: ImportedModel, graph: Lowered) -> Any:
-        return build_untuned(model.module, self._target)
+        return build_untuned(in_integers(model.module), self._target)

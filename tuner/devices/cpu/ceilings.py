@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from tuner.devices.cpu.runner import last_level_cache_bytes
+from tuner.devices.cpu.target import host_cpu
 
 DTYPES = ("float32", "float64", "float16")
+
+DOT_DTYPES = {"bfloat16": 2, "int8": 4}
+"""Operands of the CPU's dot-product instructions, and how many fit in place of a float32."""
 
 _ACCUMULATORS = 12  # covers a fused multiply-add's latency (4 cycles x 2 ports) and fits 16 vector registers
 _STEPS = 400_000  # one or two milliseconds
@@ -35,6 +39,27 @@ def main(x: T.Buffer((2,), "{dtype}"), out: T.Buffer(({tasks}, {width}), "{dtype
             for u in T.unroll({accumulators}):
                 for v in T.vectorized({lanes}):
                     acc[u * {lanes} + v] = acc[u * {lanes} + v] * x[0] + x[1]
+        for u in T.unroll({accumulators}):
+            for v in T.vectorized({lanes}):
+                out[t, u * {lanes} + v] = acc[u * {lanes} + v]
+"""
+
+# The same with a dot-product instruction (`kernels.dots`); x holds the operands' bits.
+_DOTS = """
+@T.prim_func(s_tir=True)
+def main(x: T.Buffer((2,), "int32"), out: T.Buffer(({tasks}, {width}), "{dtype}")):
+    T.func_attr({{"tirx.noalias": True}})
+    for t in T.parallel({tasks}):
+        acc = T.alloc_buffer(({width},), "{dtype}", scope="local")
+        for u in T.unroll({accumulators}):
+            for v in T.vectorized({lanes}):
+                acc[u * {lanes} + v] = T.Cast("{dtype}", 0)
+        for r in range({steps}):
+            for u in T.unroll({accumulators}):
+                acc[T.ramp(u * {lanes}, 1, {lanes})] = T.call_extern(
+                    "{dtype}x{lanes}", "{symbol}", acc[T.ramp(u * {lanes}, 1, {lanes})],
+                    T.broadcast(x[0], {lanes}), T.broadcast(x[1], {lanes}),
+                )
         for u in T.unroll({accumulators}):
             for v in T.vectorized({lanes}):
                 out[t, u * {lanes} + v] = acc[u * {lanes} + v]
@@ -79,11 +104,26 @@ def lower_bound_s(flops: float, least_bytes: int, ceilings: Mapping[str, Any], d
 
 
 def peak_flops_per_s(ceilings: Mapping[str, Any], dtype: str) -> float:
-    """Of float64 its own peak; of anything else the highest: a half-precision kernel may compute in float32."""
+    """Of float64 its own peak; of anything else the highest: a half-precision kernel may compute in float32.
+
+    Only kernels with such operands are held to the peaks of dot-product instructions. Where those were not measured
+    they are taken to be as much higher as operands are narrower.
+    """
     peaks = {name: float(rate) for name, rate in ceilings.get("peaks", {}).items()}
     if dtype == "float64" and dtype in peaks:
         return peaks[dtype]
-    return max([float(ceilings["peak_flops_per_s"]), *peaks.values()])
+    others = [rate for name, rate in peaks.items() if name not in DOT_DTYPES]
+    highest = max([float(ceilings["peak_flops_per_s"]), *others])
+    if dtype not in DOT_DTYPES:
+        return highest
+    return max(highest, peaks.get(dtype, highest * DOT_DTYPES[dtype]))
+
+
+def arithmetic_dtype(dtypes: Sequence[str]) -> str:
+    """Which of the peaks may bound a kernel with arguments of these dtypes, outputs last."""
+    if {"int8", "uint8"} & set(dtypes):
+        return "int8"
+    return "bfloat16" if "bfloat16" in dtypes else dtypes[-1]
 
 
 class Ceilings:
@@ -115,6 +155,9 @@ class Ceilings:
             best = max(rates, key=lambda name: rates[name])
             peaks[dtype] = rates[best]
             methods.append(f"{dtype}: {best}")
+        for dtype, rate in dot_rates(self._threads).items():
+            peaks[dtype] = rate
+            methods.append(f"{dtype}: dot products in registers, one thread times threads")
         bandwidth, how = memory_rate(self._threads)
         return {
             "peak_flops_per_s": peaks["float32"],
@@ -180,6 +223,26 @@ def fma_rate(threads: int, dtype: str, widths: Sequence[int]) -> tuple[float, in
     return best
 
 
+def dot_rates(threads: int) -> dict[str, float]:
+    """Flops per second of the CPU's dot-product instructions in registers, by dtype of the operands, where it has them:
+    those of one thread times threads."""
+    import tvm
+
+    from kernels.dots import offered
+
+    rates: dict[str, float] = {}
+    for dot in offered(host_cpu(1).tvm()):
+        bits = 0x3F003F00 if dot.left == "bfloat16" else 0x01010101  # halves, ones
+        width = dot.lanes * _ACCUMULATORS
+        run = _compiled(_DOTS, tasks=1, width=width, lanes=dot.lanes, steps=_STEPS, dtype=dot.result, symbol=dot.symbol)
+        x = tvm.runtime.tensor(np.full(2, bits, np.int32))
+        out = tvm.runtime.tensor(np.zeros((1, width), dtype=dot.result))
+        seconds = _least_seconds(lambda run=run, out=out, x=x: run(x, out), 0.2)  # type: ignore[misc]
+        rate = 2.0 * threads * width * dot.steps * _STEPS / seconds
+        rates[dot.right] = max(rate, rates.get(dot.right, 0.0))
+    return rates
+
+
 def read_rate(threads: int, probe_bytes: int, vector: int) -> float:
     """Bytes per second that `threads` threads read together, each repeatedly from `probe_bytes` of its own.
 
@@ -199,10 +262,12 @@ def read_rate(threads: int, probe_bytes: int, vector: int) -> float:
 
 def _compiled(text: str, **parts: Any) -> Any:
     import tvm.script
-    from tvm.target import Target
+
+    from kernels.dots import imported
 
     source = text.format(accumulators=_ACCUMULATORS, **parts)
-    return tvm.compile(tvm.script.from_source(source), target=Target.from_device("cpu"))["main"]
+    function = imported(tvm.script.from_source(source))
+    return tvm.compile(function, target=host_cpu(1).tvm())["main"]
 
 
 def matmul_rate(dtype: str = "float32") -> float:

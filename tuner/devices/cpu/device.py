@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines import FROM_ONNX
+from tuner.baselines import FROM_ONNX, narrower_than_float32
 from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
-from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
+from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
+from tuner.measure.entries import EXACT_WHOLE
 from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording
 from tuner.process.pinning import thread_env
@@ -34,6 +35,9 @@ _MOST_S = 0.5
 """The longest sampling of one of the framework's kernels in one layout."""
 
 _TIMEOUT_S = 60.0
+
+_NARROW = ("bfloat16", "int8", "uint8")
+"""What a kernel's data are in where the framework's own kernel, which computes in float32, is no counterpart."""
 
 _AUTOTUNE_S = 150.0
 """Within which torch.compile must have tried its products: some 4 s for each of another shape."""
@@ -73,7 +77,7 @@ class Cpu:
     def lower_bound_s(self, task: Task) -> float:
         """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
-        dtype = workload.outputs[0].dtype
+        dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
         inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, outputs, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
         return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
@@ -81,7 +85,7 @@ class Cpu:
     def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         """PyTorch's samples for each kernel that has a counterpart there."""
         self._opening.progress.phase("timing PyTorch's kernels")
-        counterparts = [task for task in tasks if task.workload.origin]
+        counterparts = [t for t in tasks if t.workload.origin and t.workload.inputs[0].dtype not in _NARROW]
         each_s = min(_MOST_S, timing.seconds / (2 * max(len(counterparts), 1)))
         policy: Policy = dataclasses.replace(RANK, max_time_s=each_s, min_time_s=min(RANK.min_time_s, each_s))
         settings = {"threads": self._threads, "runner": "tuner.devices.cpu.runner:CpuRunner"}
@@ -106,18 +110,42 @@ class Cpu:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
                 continue
-            provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
-            settings = {
-                "baseline": name, "model_spec": dict(model.model_spec), "threads": self._threads, "provider": provider,
-                "scratch": str(self._opening.work),
-            }  # fmt: skip
-            prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
-            entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s))
+            entries += self._baseline(name, model)
+        return [*entries, *self._exact(model)]
+
+    def _baseline(self, name: str, model: ImportedModel) -> list[EntrySpec]:
+        """A baseline, and the one that computes in the precision of the tuned model, where that is narrower."""
+        reduced = model.reduced
+        if reduced is None:
+            return [self._entry(name, model.model_spec)]
+        whole = reduced.whole is not None
+        spec = model.model_spec if reduced.whole is None else reduced.whole
+        given = "float32" if reduced.unit or whole or reduced.precision == "auto" else reduced.precision
+        entries = [dataclasses.replace(self._entry(name, spec), precision=given, whole=whole)]
+        narrower = narrower_than_float32(reduced).get(name) if given == "float32" else None
+        if narrower is not None:
+            entries.append(dataclasses.replace(self._entry(narrower, model.model_spec), precision=reduced.precision))
+        return entries
+
+    def _entry(self, name: str, model_spec: Mapping[str, Any]) -> EntrySpec:
+        provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
         settings = {
-            "model_spec": dict(model.model_spec), "threads": self._threads,
-            "provider": "tuner.baselines.exact_nodes:module",
+            "baseline": name, "model_spec": dict(model_spec), "threads": self._threads, "provider": provider,
+            "scratch": str(self._opening.work),
         }  # fmt: skip
-        return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", settings)]
+        prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
+        return EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s)
+
+    def _exact(self, model: ImportedModel) -> list[EntrySpec]:
+        """The run in float64, and that of the model as it was before it was quantized."""
+        settings = {"threads": self._threads, "provider": "tuner.baselines.exact_nodes:module"}
+        reduced = model.reduced
+        unit = {} if reduced is None or not reduced.unit else {"unit": reduced.unit}
+        service = "tuner.baselines.exact:ExactWorker"
+        entries = [EntrySpec(EXACT, service, {"model_spec": dict(model.model_spec), **settings, **unit})]
+        if reduced is not None and reduced.whole is not None:
+            entries.append(EntrySpec(EXACT_WHOLE, service, {"model_spec": dict(reduced.whole), **settings}))
+        return entries
 
     def close(self) -> None:
         self.builder.close()
@@ -126,7 +154,9 @@ class Cpu:
 
 def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
     """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
-    names = [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] else [PRECISE]
+    names = (
+        [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"] else [PRECISE]
+    )
     return [
         EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
         for name in names

@@ -75,7 +75,11 @@ class _Guarded:
         self._before.fill(_GUARD)
         self._after.fill(_GUARD)
         self.array = raw[MARGIN : MARGIN + size].view(dtype).reshape(shape)
-        self.tensor = tvm.runtime.from_dlpack(self.array)
+        if dtype.kind != "V":
+            self.tensor = tvm.runtime.from_dlpack(self.array)
+        else:  # numpy hands over no bfloat16
+            bits = tvm.runtime.from_dlpack(self.array.view(f"u{dtype.itemsize}"))
+            self.tensor = bits._create_view(shape, str(dtype))  # noqa: SLF001 - TVM has no public name for it
 
     def trespass(self) -> str:
         """How far outside of the buffer something was written, in words; "" when nothing was."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.reference import Expectation
-from kernels.tensors import ConstantOperands, TensorSpec, seeded_inputs
+from kernels.reference import Expectation, expectations
+from kernels.tensors import ConstantOperands, TensorSpec, seeded_inputs, storable
 from tuner.devices.checked import Ready, with_errors, wrong_result
 from tuner.devices.cpu.guard import GuardedBuffers
 from tuner.devices.cpu.interleaved import SLOW_CALL_S, Trial, measure_interleaved
@@ -256,9 +256,10 @@ class KernelService:
             while len(self._references) >= _MOST_CACHED:
                 self._references.pop(next(iter(self._references)))
             with np.load(path, allow_pickle=False) as stored:
-                self._references[path] = [
-                    Expectation(stored[name], reference.dtype, reference.reduction) for name in stored.files
-                ]
+                outputs_stored = [stored[name] for name in stored.files]
+            self._references[path] = expectations(
+                outputs_stored, reference.dtype, reference.reduction, reference.rounding
+            )
         worst_abs, worst_rel = 0.0, 0.0
         for actual, expected in zip(outputs, self._references[path], strict=True):
             ok, absolute, relative, reason = expected.check(actual)
@@ -280,4 +281,4 @@ def _with_details(measured: Measurement, details: Mapping[str, Any]) -> Measurem
 
 def _save(path: str, arrays: Sequence[Array]) -> None:
     with large_files(), open(path, "wb") as file:
-        np.savez(file, *arrays)
+        np.savez(file, *map(storable, arrays))

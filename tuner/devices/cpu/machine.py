@@ -19,7 +19,7 @@ from tuner.progress import Progress
 FOLDER = ".machine"
 """Inside the folder of runs; a name that no run has."""
 
-_PROBES = 1
+_PROBES = 2
 """Version of the probes: figures of another version are measured again."""
 
 _TIMEOUT_S = 180.0

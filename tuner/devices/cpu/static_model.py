@@ -164,7 +164,7 @@ class StaticModel:
             with open(folder / "constants.bin", "wb") as file:
                 for offset, array in self._plan.constants:
                     file.seek(offset)
-                    file.write(np.ascontiguousarray(array).data)
+                    file.write(np.ascontiguousarray(array).view(np.uint8).data)
                 file.truncate(max(self._plan.constant_bytes, ALIGNMENT))
             (folder / "model.c").write_text(source(self._plan, self._symbols), encoding="ascii")
             command = [c_compiler(), "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-o", str(Path(path).resolve())]
@@ -222,10 +222,17 @@ def _extents(tensor: Tensor) -> str:
 
 
 def _descriptor(tensor: Tensor, number: int) -> str:
-    dtype, rank = np.dtype(tensor.dtype), len(tensor.shape)
-    bits = 8 * dtype.itemsize
-    extents = f"extents{number}"
-    return f"{{NULL, {{1, 0}}, {rank}, {{{_CODES[dtype.kind]}, {bits}, 1}}, {extents}, {extents} + {rank}, 0}}"
+    rank, extents = len(tensor.shape), f"extents{number}"
+    code, bits = _type(tensor.dtype)
+    return f"{{NULL, {{1, 0}}, {rank}, {{{code}, {bits}, 1}}, {extents}, {extents} + {rank}, 0}}"
+
+
+def _type(name: str) -> tuple[int, int]:
+    """DLPack's code of a type, and its bits."""
+    if name == "bfloat16":  # numpy's own types do not have it
+        return 4, 16
+    dtype = np.dtype(name)
+    return _CODES[dtype.kind], 8 * dtype.itemsize
 
 
 def _place(tensor: Tensor, inputs: int) -> str:

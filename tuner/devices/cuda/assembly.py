@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -11,6 +13,7 @@ from tvm import relax
 from tvm.relax.backend.cuda import pipeline
 from tvm.target import Target
 
+from kernels.cubin import compile_cubin
 from kernels.default_gpu import default_schedule
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from tuner.devices.target import ResolvedTarget
@@ -20,8 +23,15 @@ from tuner.graph.arena import with_arena
 from tuner.graph.plan import Unplannable
 from tuner.protocols import Artifact, ImportedModel, Task
 
+_COMPILE_TIMEOUT_S = 1800.0
+
 _SCHEDULED = "tirx.is_scheduled"
 """The attribute of functions that DLight, TVM's default GPU schedules, leaves as they are."""
+
+
+def compile_models_with(compile: Callable[[str], bytes]) -> None:
+    """Have TVM compile the CUDA source of a model by `compile`, in this process. TVM's own way wants more packages."""
+    tvm.register_global_func("tvm_callback_cuda_compile", compile, override=True)
 
 
 def assemble_gpu(lowered: Lowered, winners: Mapping[str, Any], target: Target, cuda_graph: bool = True) -> Any:
@@ -65,8 +75,15 @@ class CudaAssembly:
             return None
         return candidate.passes.applied(schedule.mod["main"], self._target).function
 
+    def compile(self, source: str) -> bytes:
+        """A model's CUDA source as the driver loads it. TVM asks for it where its CUDA runtime can be loaded, that is
+        where a driver is; elsewhere the model holds its source. Raises CompileFailed or MissingCompiler."""
+        with tempfile.TemporaryDirectory(prefix="cuda-model-") as folder:
+            return compile_cubin(source, str(self._target.arch), Path(folder), _COMPILE_TIMEOUT_S).path.read_bytes()
+
     def assemble(self, graph: Lowered, parts: Mapping[str, Any]) -> Any:
+        compile_models_with(self.compile)
         return assemble_gpu(graph, parts, self._target)
 
     def untuned(self, model: ImportedModel, graph: Lowered) -> Any:
-        return assemble_gpu(graph, {}, self._target)
+        return self.assemble(graph, {})

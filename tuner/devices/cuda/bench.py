@@ -8,15 +8,19 @@ from typing import Any
 
 from tuner.devices.gpu.bench import OPEN_TIMEOUT_S, GpuBench, Service
 from tuner.errors import TargetError
+from tuner.process.limits import Limits
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
-_SERVICE = "tuner.devices.cuda.kernel_service:CudaService"
 _ADVICE = "look at the GPU with nvidia-smi"
 
 
-def open_gpus(numbers: Sequence[int] | None, arch: str, mode: str) -> list[CudaBench]:
-    """A bench for each of these GPUs, or for all there are. Raises TargetError, saying what is missing here."""
-    present = _count()
+def open_gpus(
+    numbers: Sequence[int] | None, arch: str, mode: str, kind: type[CudaBench] | None = None
+) -> list[CudaBench]:
+    """A bench of a kind for each of these GPUs, or for all there are. Raises TargetError, saying what is missing
+    here."""
+    kind = kind or CudaBench
+    present = kind.count()
     wanted = list(range(present)) if numbers is None else list(dict.fromkeys(numbers))
     for number in wanted:
         if number >= present:
@@ -24,7 +28,7 @@ def open_gpus(numbers: Sequence[int] | None, arch: str, mode: str) -> list[CudaB
     benches: list[CudaBench] = []
     try:
         for number in wanted:
-            bench = CudaBench(number, mode)
+            bench = kind(number, mode)
             benches.append(bench)
             if not runs(arch, bench.arch):
                 raise TargetError(f"GPU {number} is a {bench.device} ({bench.arch}), and this is for {arch}",
@@ -42,16 +46,19 @@ def runs(cubin: str, gpu: str) -> bool:
     One with a letter (`sm_90a`) loads on exactly that capability (CUDA C++ Programming Guide, "Feature set compiler
     targets"; family-specific `f` ones are treated alike, which refuses some that would load).
     """
-    wanted, letter = re.fullmatch(r"sm_(\d+)([af]?)", cubin).groups()  # type: ignore[union-attr]
+    architecture = re.fullmatch(r"sm_(\d+)([af]?)", cubin)
+    if architecture is None:
+        return cubin == gpu
+    wanted, letter = architecture.groups()
     present = gpu.removeprefix("sm_")
     if letter:
         return wanted == present
     return wanted[:-1] == present[:-1] and int(wanted[-1]) <= int(present[-1])
 
 
-def _count() -> int:
+def _count(counter: str) -> int:
     """How many GPUs are here. A child asks the driver: this process must stay one that can be forked from."""
-    with Child("tuner.devices.cuda.bench:_Counter") as child:
+    with Child(counter) as child:
         try:
             gpus = int(child.call("count", OPEN_TIMEOUT_S))
         except (ChildTimeout, ChildDied, ChildError) as error:
@@ -68,7 +75,7 @@ def _words(error: Exception) -> str:
     return f"measuring on a GPU: missing here: a working NVIDIA driver ({error})"
 
 
-class _Counter:
+class Counter:
     """A child's service."""
 
     def op_count(self) -> int:
@@ -80,15 +87,24 @@ class _Counter:
 class CudaBench(GpuBench):
     """`GpuBench` on the CUDA device of a number. `mode` is hot or cold, `description` what its service says of it."""
 
+    service = "tuner.devices.cuda.kernel_service:CudaService"
+    counter = "tuner.devices.cuda.bench:Counter"
+    limits: Limits | None = None
+
     def __init__(self, number: int, mode: str) -> None:
         label, settings = f"GPU {number}", {"device": number, "mode": mode}
         # This child ends at once: the next one counts the processes on this GPU by NVML, before it is one of them.
-        with Child(_SERVICE, settings) as child:
+        with Child(self.service, settings) as child:
             try:
                 self.description: dict[str, Any] = child.call("describe", OPEN_TIMEOUT_S)
             except (ChildTimeout, ChildDied, ChildError) as error:
                 raise TargetError(f"{label} cannot be used: {error}"[:400]) from error
         self.arch = str(self.description["arch"])
         bus_id = str(self.description["bus_id"])
-        service = Service(_SERVICE, {**settings, "bus_id": bus_id}, label, _ADVICE)
+        service = Service(self.service, {**settings, "bus_id": bus_id}, label, _ADVICE, limits=self.limits)
         super().__init__(service, str(self.description["name"]), bus_id)
+
+    @classmethod
+    def count(cls) -> int:
+        """How many devices there are. Raises TargetError, saying what is missing here."""
+        return _count(cls.counter)

@@ -38,8 +38,9 @@ class Cuda:
     Unlike on a CPU the model's winners are compiled again, all in one module.
     """
 
-    references = (_ON_CPU, "torch")
+    references: tuple[str, ...] = (_ON_CPU, "torch")
     neighbours = None
+    bench_class = CudaBench
 
     def __init__(self, opening: Opening, kind: DeviceKind) -> None:
         self._opening = opening
@@ -50,7 +51,7 @@ class Cuda:
         if opening.replay is not None:
             self.bench = ReplayBench(Recording.load(opening.replay))
         else:
-            [self._opened] = open_gpus([0], target.features[0], self._mode)
+            [self._opened] = open_gpus([0], target.features[0], self._mode, self.bench_class)
             self.bench = self._opened
         self.builder: Builder = kind.builder(
             target.text, opening.work / "kernels", opening.workers, measure.build_timeout_s

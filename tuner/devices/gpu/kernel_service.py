@@ -245,9 +245,11 @@ def _from_bundle(job: Job) -> list[Checker]:
 
 
 def _from_reference(job: Job) -> list[Checker]:
-    from kernels.reference import Expectation
+    from kernels.reference import expectations
 
     reference = job.reference
     assert reference is not None, "a kernel is compared with a reference"
     with np.load(reference.path, allow_pickle=False) as stored:
-        return [Expectation(stored[name], reference.dtype, reference.reduction).check for name in stored.files]
+        outputs = [stored[name] for name in stored.files]
+    made = expectations(outputs, reference.dtype, reference.reduction, reference.rounding)
+    return [expectation.check for expectation in made]

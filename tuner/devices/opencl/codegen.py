@@ -26,6 +26,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     import tvm
     from tvm.target import Target
 
+    from kernels.access import counters
     from kernels.default_gpu import default_schedule
     from kernels.emit_gpu import EmitFailed
     from kernels.opencl import emit_opencl
@@ -35,12 +36,13 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         module = scheduled.schedule.mod
         module = default_schedule(module, target) if candidate.is_default else module
         applied = candidate.passes.applied(module["main"], target)
+        module = tvm.IRModule({"main": applied.function})
         with tvm.transform.PassContext(opt_level=3, config=applied.passes.context_options()):
-            program = emit_opencl(tvm.IRModule({"main": applied.function}), target, scheduled.outputs)
+            program = emit_opencl(module, target, scheduled.outputs)
     except (EmitFailed, RuntimeError, ValueError) as error:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         return BuildFailure(Status.BUILD_FAILED, lines[-1][:300])
-    resources = {"plan": program.plan.to_json()}
+    resources = {"plan": program.plan.to_json(), "access": counters(module, target)}
     os.environ.update(child_env(1, scheduled.folder))
     gpu = _device(str(scheduled.target.get("model", "")))
     if gpu is not None:

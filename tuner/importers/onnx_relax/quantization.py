@@ -1,4 +1,8 @@
-"""Quantized operators: integers between, exact, with one rounding to even at the end."""
+"""Quantized operators: integers between, exact, with one rounding to even at the end.
+
+Where scales and zero points are constant they become `relax.quantize` and `relax.dequantize` around operators on
+floats, of which `tuner.graph.integers` makes products of integers. What is known only at run time is written out.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from tuner.importers.onnx_relax.pooling import automatic_pads
 
 def dequantized(node: Node, value: Any, scale: Any, zero: Any, axis: int = 1, block: int = 0) -> Any:
     """(value - zero) * scale, in the dtype of the scale: one number, one for each index of an axis, or one a block."""
+    if (known := _known(value, scale, zero, axis, block)) is not None:
+        return node.emit(relax.op.dequantize(value, *known, "float32"))
     dtype = str(scale.ty.dtype)
     inner = "float32" if dtype in ("float16", "bfloat16") else dtype
     shape = shape_of(value)
@@ -28,6 +34,9 @@ def dequantized(node: Node, value: Any, scale: Any, zero: Any, axis: int = 1, bl
 
 def quantized(node: Node, value: Any, scale: Any, zero: Any, dtype: str, axis: int = 1, block: int = 0) -> Any:
     """value / scale, rounded to even, plus zero, within the dtype's range."""
+    known = _known(value, scale, zero, axis, block) if dtype in _BYTES else None
+    if known is not None and str(value.ty.dtype) == "float32":
+        return node.emit(relax.op.quantize(value, *known, dtype))
     shape = shape_of(value)
     if str(value.ty.dtype) != "float32":
         value = node.emit(relax.op.astype(value, "float32"))
@@ -40,6 +49,29 @@ def quantized(node: Node, value: Any, scale: Any, zero: Any, dtype: str, axis: i
         steps = node.emit(relax.op.add(steps, offset))
     limits = np.iinfo(dtype)
     return node.emit(relax.op.astype(relax.op.clip(steps, float(limits.min), float(limits.max)), dtype))
+
+
+_BYTES = ("int8", "uint8")
+
+
+def _known(value: Any, scale: Any, zero: Any, axis: int, block: int) -> tuple[Any, Any, int] | None:
+    """A scale and a zero point that are constant, as relax's own operators take them, and their axis; None for others,
+    for blocks, and for values of other types than they take."""
+    factor, offset = array_of(scale), np.zeros((), np.int32) if zero is None else array_of(zero)
+    dtype = str(value.ty.dtype)
+    if block or factor is None or offset is None or str(scale.ty.dtype) != "float32":
+        return None
+    if dtype not in (*_BYTES, "int32", "float32") or offset.dtype.kind not in "iu" or max(factor.ndim, offset.ndim) > 1:
+        return None
+    shape = shape_of(value)
+    if factor.size == offset.size == 1:
+        return const(factor.reshape(()), "float32"), const(offset.reshape(()), "int32"), -1
+    axis = axis_of(axis, len(shape))
+    count = shape[axis]
+    if {factor.size, offset.size} - {1, count}:
+        raise Unsupported(f"{factor.size} scales and {offset.size} zero points for an axis of {count}")
+    spread_out = [np.broadcast_to(a.reshape(-1), (count,)) for a in (factor, offset)]
+    return const(spread_out[0], "float32"), const(spread_out[1], "int32"), axis
 
 
 def spread(node: Node, parameter: Any, shape: Sequence[int], axis: int, block: int) -> Any:
@@ -119,13 +151,35 @@ def conv_integer(node: Node) -> Any:
 
 def qlinear_conv(node: Node) -> Any:
     """QLinearConv: inputs and their scales and zero points, weights and theirs, the output's, and a bias."""
+    if all_known(node, (1, 2, 4, 5, 6, 7)):
+        return _conv_of_floats(node)
     data, weight = centred(node, node.input(0), node.input(2), 1), centred(node, node.input(3), node.input(5), 0)
     total = convolution(node, data, weight)
     if node.input(8) is not None:
-        vector = (1, -1, *([1] * (len(node.shape()) - 2)))
-        total = node.emit(relax.op.add(total, relax.op.reshape(node.input(8), vector)))
+        total = node.emit(relax.op.add(total, relax.op.reshape(node.input(8), _channels(node))))
     scale = relax.op.multiply(node.input(1), node.input(4))
     return _requantized(node, total, node.emit(scale), node.input(6), node.input(7), 1)
+
+
+def _conv_of_floats(node: Node) -> Any:
+    """The same as a convolution of what its operands stand for."""
+    data = dequantized(node, node.input(0), node.input(1), node.input(2))
+    weight = dequantized(node, node.input(3), node.input(4), node.input(5), 0)
+    total = convolution(node, data, weight)
+    if node.input(8) is not None:
+        scale = node.required(1).reshape(-1) * node.required(4).reshape(-1)
+        bias = dequantized(node, node.input(8), const(scale, "float32"), None, 0)
+        total = node.emit(relax.op.add(total, relax.op.reshape(bias, _channels(node))))
+    return quantized(node, total, node.input(6), node.input(7), str(node.input(7).ty.dtype))
+
+
+def _channels(node: Node) -> tuple[int, ...]:
+    return (1, -1, *([1] * (len(node.shape()) - 2)))
+
+
+def all_known(node: Node, places: Sequence[int]) -> bool:
+    """Whether none of these inputs is computed by the model."""
+    return all(node.input(place) is None or array_of(node.input(place)) is not None for place in places)
 
 
 def _requantized(node: Node, total: Any, scale: Any, out_scale: Any, zero: Any, axis: int) -> Any:
@@ -137,6 +191,9 @@ def _requantized(node: Node, total: Any, scale: Any, out_scale: Any, zero: Any, 
 def qlinear_matmul(node: Node) -> Any:
     """QLinearMatMul: a, its scale and zero point, b and its, and the output's; rows or columns may have their own."""
     a, a_scale, a_zero, b, b_scale, b_zero, scale, zero = (node.input(index) for index in range(8))
+    if all_known(node, (1, 2, 4, 5, 6, 7)) and a_scale.ty.ndim + b_scale.ty.ndim <= 2:
+        operands = dequantized(node, a, a_scale, a_zero, -2), dequantized(node, b, b_scale, b_zero, -1)
+        return quantized(node, node.emit(relax.op.matmul(*operands)), scale, zero, str(zero.ty.dtype))
     left, right = centred(node, a, a_zero, -2), centred(node, b, b_zero, -1)
     total = node.emit(relax.op.matmul(left, right))
     factors = [

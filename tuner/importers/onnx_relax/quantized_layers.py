@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tuner.importers.onnx_relax.node import Any, Converter, Node, Unsupported, axis_of, const, relax, shape_of
 from tuner.importers.onnx_relax.pooling import average_pool
-from tuner.importers.onnx_relax.quantization import centred, dequantized, quantized, spread
+from tuner.importers.onnx_relax.quantization import all_known, centred, dequantized, quantized, spread
 
 
 def concat(node: Node) -> Any:
@@ -52,6 +52,8 @@ def softmax(node: Node) -> Any:
 def gemm(node: Node) -> Any:
     """QGemm: alpha * a @ b + c in integers, to floats or, with a scale of the output, to integers again."""
     turned = [bool(node.attributes.get(name, 0)) for name in ("transA", "transB")]
+    if all_known(node, (1, 2, 4, 5, 7, 8)) and node.input(4) is not None:
+        return _gemm_of_floats(node, turned)
     a = centred(node, node.input(0), node.input(2), 0)
     b = centred(node, node.input(3), node.input(5), 0 if turned[1] else 1)  # columns have their own zero points
     operands = [node.emit(relax.op.permute_dims(x, [1, 0])) if t else x for x, t in zip((a, b), turned, strict=True)]
@@ -65,6 +67,21 @@ def gemm(node: Node) -> Any:
     if node.input(7) is None:
         return made
     return _quantized(node, made, 7)
+
+
+def _gemm_of_floats(node: Node, turned: Sequence[bool]) -> Any:
+    """The same as a product of what its operands stand for."""
+    scales = [node.required(place).reshape(-1) for place in (1, 4)]
+    a = dequantized(node, node.input(0), node.input(1), node.input(2))
+    b = dequantized(node, node.input(3), node.input(4), node.input(5), 0 if turned[1] else 1)
+    operands = [node.emit(relax.op.permute_dims(x, [1, 0])) if t else x for x, t in zip((a, b), turned, strict=True)]
+    total = node.emit(relax.op.matmul(*operands))
+    if node.input(6) is not None:
+        bias = dequantized(node, node.input(6), const(scales[0] * scales[1], "float32"), None, -1)
+        total = node.emit(relax.op.add(total, bias))
+    if (alpha := float(node.attributes.get("alpha", 1.0))) != 1.0:
+        total = node.emit(relax.op.multiply(total, const(alpha, "float32")))
+    return total if node.input(7) is None else _quantized(node, total, 7)
 
 
 def expand_dims(node: Node) -> Any:

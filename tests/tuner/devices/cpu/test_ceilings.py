@@ -19,6 +19,8 @@ def test_ceilings_are_measured_and_plausible() -> None:
     assert "1 threads" in found["method"]
     peaks = found["peaks"]
     assert found["peak_flops_per_s"] == peaks["float32"] > peaks["float64"] > 1e8
+    if {"bfloat16", "int8"} <= peaks.keys():
+        assert peaks["int8"] > 1.5 * peaks["bfloat16"] and peaks["bfloat16"] > 1.2 * peaks["float32"]
     rates = [level["bytes_per_s"] for level in found["levels"]]
     assert all(rate > 1e9 for rate in rates)
     if len(rates) > 1:

@@ -11,7 +11,13 @@ import pytest
 
 from tuner import environment
 from tuner.devices.cpu import machine
-from tuner.devices.cpu.ceilings import cache_levels, least_bytes, lower_bound_s, peak_flops_per_s
+from tuner.devices.cpu.ceilings import (
+    arithmetic_dtype,
+    cache_levels,
+    least_bytes,
+    lower_bound_s,
+    peak_flops_per_s,
+)
 from tuner.progress import Progress
 
 FOUND = {
@@ -102,3 +108,13 @@ def test_cache_levels_are_those_that_linux_states(tmp_path: Path) -> None:
     assert [(x["name"], x["bytes"]) for x in found] == [("L1", 1 << 15), ("L2", 1 << 20), ("L3", 32 << 20)]
     assert [x["probe_bytes"] for x in found] == [1 << 14, 1 << 19, 4 << 20]
     assert cache_levels(4, tmp_path / "nothing") == []
+
+
+def test_operands_of_dot_products_are_held_to_their_own_peak() -> None:
+    known = {"peak_flops_per_s": 100e9, "peaks": {"float32": 100e9, "bfloat16": 190e9, "int8": 380e9}}
+    wanted = {"float32": 100e9, "int32": 100e9, "bfloat16": 190e9, "int8": 380e9}
+    assert {dtype: peak_flops_per_s(known, dtype) for dtype in wanted} == wanted
+    assert peak_flops_per_s({"peak_flops_per_s": 100e9}, "int8") == 400e9, "never measured: what fits a register"
+    assert arithmetic_dtype(["uint8", "int8", "float32", "uint8"]) == "int8"
+    assert arithmetic_dtype(["bfloat16", "bfloat16", "float32"]) == "bfloat16"
+    assert arithmetic_dtype(["float32", "float64"]) == "float64"

@@ -208,7 +208,7 @@ def test_each_wrong_use_gives_one_clear_error(name: str, here: Callable[[Found],
 def test_the_doctor_says_what_there_is(here: Callable[[Found], None]) -> None:
     def states(found: Found, wanted: str) -> list[State]:
         here(found)
-        return [f.state for f in OPENCL.findings(RunConfig(ModelConfig("onnx:any"), TargetConfig(wanted)))]
+        return [f.state for f in OPENCL.findings(RunConfig(ModelConfig("onnx:any"), target=TargetConfig(wanted)))]
 
     assert states(EVERY, "opencl") == [State.OK] * 3
     assert states((CPU,), "opencl") == [State.OK, State.NOTE]

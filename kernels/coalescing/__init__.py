@@ -1,0 +1,6 @@
+"""Thread-bound programs rewritten so that the warps need fewer transactions: order, binding, staging, vectors."""
+
+from kernels.coalescing.nests import Nest, Refused, nests, reuses
+from kernels.coalescing.rewrite import Rewritten, coalesced
+
+__all__ = ["Nest", "Refused", "Rewritten", "coalesced", "nests", "reuses"]

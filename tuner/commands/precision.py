@@ -1,0 +1,226 @@
+"""The model in the precision that a run file asks for: which layers take narrower operands, and what was made for it.
+
+What is found out is kept in a folder of the run (`FOLDER`), so that the same model can be put together again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner import files, importers
+from tuner.config import RunConfig
+from tuner.devices.target import ResolvedTarget
+from tuner.errors import ConfigError, ModelError
+from tuner.measure.entries import store
+from tuner.process.limits import for_compilers
+from tuner.process.pinning import thread_env
+from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.progress import Progress
+from tuner.protocols import Array, ImportedModel, InputSpec, LayerPrecision, Reduced
+
+if TYPE_CHECKING:
+    import tvm
+
+FOLDER = "precision"
+"""In a run's folder."""
+
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+
+ERRORS = "errors.json"
+"""What bfloat16 costs each layer."""
+
+LAYER_ERROR = 0.02
+"""A layer of which bfloat16 moves the outputs by more than this share stays in float32. Rounded operands alone move
+those of a usual layer by 0.002 to 0.003: more than ten times that are sums that cancel."""
+
+CALIBRATION_SETS = 8
+"""So many drawn sets of inputs tell the quantizer the ranges of activations, where the run file names no data."""
+
+_LAYERS_S = 600.0
+BFLOAT16_UNIT = 2.0**-8
+
+NEEDED: Mapping[str, frozenset[str]] = {
+    BFLOAT16: frozenset({"avx512bf16", "amx-bf16", "bf16"}),
+    INT8: frozenset({"avx512vnni", "avxvnni", "amx-int8", "dotprod", "i8mm"}),
+}
+"""The instruction sets of which one makes products in a precision faster than in float32, by LLVM's names."""
+
+
+def supported(precision: str, target: ResolvedTarget) -> str:
+    """Why products in a precision gain nothing on a target; "" where they do."""
+    if precision == FLOAT32 or NEEDED[precision] & set(target.features):
+        return ""
+    wanted = " or ".join(sorted(NEEDED[precision]))
+    return f"{target.device} has no instructions for products in {precision} ({wanted}); float32 is faster on it"
+
+
+def require(config: RunConfig, target: ResolvedTarget) -> None:
+    """Raises ConfigError where the target, or the kind of model, cannot have the precision that is asked for."""
+    precision = config.precision
+    if precision == FLOAT32:
+        return
+    if target.kind != "llvm":
+        hint = "leave precision out: a model in half precision is tuned as it is"
+        raise ConfigError("precision", f"{precision} is for CPUs, and the target is {target.kind}", hint)
+    if config.model.source.startswith("llvm:"):
+        raise ConfigError("precision", f"{precision}: a function of a C program keeps its types", "leave precision out")
+    if precision in NEEDED and (why := supported(precision, target)):
+        raise ConfigError("precision", why, "leave precision out, or write the target whose CPU has them")
+
+
+def as_asked(
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
+) -> tuple[ImportedModel, tvm.IRModule]:
+    """The model in the one precision of the run file, and its cleaned module. `folder` is that of the run's FOLDER.
+
+    Raises ConfigError or ModelError, saying what stands in the way.
+    """
+    from tuner.graph import clean
+
+    if config.precision == FLOAT32:
+        return model, clean(model.module)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.precision == BFLOAT16:
+        return in_bfloat16(config, target, model, folder, progress)
+    return in_int8(config, model, folder, progress)
+
+
+# --- bfloat16 -------------------------------------------------------------------------------------
+
+
+def in_bfloat16(
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
+) -> tuple[ImportedModel, tvm.IRModule]:
+    """The model with operands of layers in bfloat16, but for layers that lose too much by it."""
+    from tuner.graph import bfloat16, clean
+    from tuner.graph.layers import layers
+
+    cleaned = clean(model.module)
+    found = layers(cleaned)
+    if not found:
+        raise ModelError(model.source, "there is no product or convolution in float32 in it", "leave precision out")
+    known = layer_errors(config, target, model, folder, progress)
+    notes = [] if known else ["what bfloat16 costs each layer is not known: all of them compute in it"]
+    errors: Sequence[float | None] = known or [None] * len(found)
+    kept = {layer.number for layer, error in zip(found, errors, strict=True) if (error or 0.0) > LAYER_ERROR}
+    table = tuple(
+        LayerPrecision(layer.name, FLOAT32 if layer.number in kept else BFLOAT16, error)
+        for layer, error in zip(found, errors, strict=True)
+    )
+    if kept:
+        notes.append(
+            f"{len(kept)} of {len(found)} layers stay in float32: bfloat16 moves them by over {LAYER_ERROR:.0%}"
+        )
+    narrow = bfloat16.in_bfloat16(cleaned, kept)
+    reduced = Reduced(BFLOAT16, BFLOAT16_UNIT, layers=table)
+    return replace(model, module=narrow, notes=(*model.notes, *notes), reduced=reduced), narrow
+
+
+def layer_errors(
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
+) -> list[float]:
+    """What bfloat16 costs each layer on the run's inputs, measured once; none where that cannot be computed."""
+    return _kept(folder / ERRORS, lambda: _measured(config, target, model, folder, progress))
+
+
+def _measured(
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
+) -> list[float]:
+    progress.phase("measuring what bfloat16 costs each layer")
+    [inputs, *_] = importers.input_sets(model.inputs, model.model_spec, config.search.seed)
+    path = store(inputs.arrays, folder / "inputs.npz")
+    settings = {"model_spec": dict(model.model_spec), "target": target.text, "threads": target.threads}
+    service = "tuner.baselines.layerwise:LayerwiseWorker"
+    try:
+        with Child(service, settings, env=thread_env(target.threads), limits=for_compilers()) as child:
+            return [float(error) for error in child.call("errors", _LAYERS_S, inputs_npz_path=str(path))]
+    except (ChildDied, ChildError, ChildTimeout) as error:
+        progress.message(f"what bfloat16 costs each layer is not known: {str(error)[:200]}")
+        return []
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _kept(path: Path, measure: Callable[[], list[float]]) -> list[float]:
+    """A list of numbers that is measured once and kept in a file; an empty one is not kept."""
+    try:
+        return [float(number) for number in json.loads(path.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        measured = measure()
+    if measured:
+        files.write_aside(path, json.dumps(measured).encode())
+    return measured
+
+
+# --- int8 -----------------------------------------------------------------------------------------
+
+
+def in_int8(
+    config: RunConfig, model: ImportedModel, folder: Path, progress: Progress, excluded: Sequence[str] = ()
+) -> tuple[ImportedModel, tvm.IRModule]:
+    """The quantized model: as it came, where it came so, else as ONNX Runtime's quantizer makes it.
+
+    `excluded`: the nodes that stay in float32. Raises ModelError or MissingPackage.
+    """
+    from tuner.graph import clean
+    from tuner.importers import onnx_quantizer
+
+    if not (folder / onnx_quantizer.FLOAT).exists():
+        whole = importers.onnx_bytes(model.model_spec)
+        if onnx_quantizer.is_quantized(whole):
+            note = "the model is quantized as it came: its scales are its author's"
+            cleaned = clean(model.module)
+            return replace(model, notes=(*model.notes, note), reduced=Reduced(INT8)), cleaned
+        progress.phase(f"quantizing {model.name}")
+        onnx_quantizer.prepare(whole, model.source, folder)
+    known = (folder / onnx_quantizer.RANGES).exists()
+    onnx_quantizer.quantize(model.source, folder, None if known else samples(config, model), excluded)
+    spec = quantized_spec(config, model, folder / onnx_quantizer.QUANTIZED)
+    made = importers.load_spec(spec)
+    same_inputs(model, made.inputs)
+    cleaned = clean(made.module)
+    layers = tuple(
+        LayerPrecision(f"{name} {'x'.join(map(str, weight.shape))}", FLOAT32 if name in excluded else INT8)
+        for name, weight in onnx_quantizer.products(folder).items()
+    )
+    notes = (*model.notes, f"quantized by ONNX Runtime on {_calibrated_on(config)}")
+    reduced = Reduced(INT8, whole=model.model_spec, layers=layers)
+    return replace(model, module=made.module, model_spec={**made.model_spec, **drawn_as(model)}, plan=made.plan,
+                   notes=notes, reduced=reduced), cleaned  # fmt: skip
+
+
+def samples(config: RunConfig, model: ImportedModel) -> list[dict[str, Array]]:
+    """Inputs by name to calibrate with: those of the user, else drawn ones, other than those to verify with."""
+    names = [spec.name for spec in model.inputs]
+    if config.model.data is not None:
+        sets = importers.input_sets(model.inputs, model.model_spec, config.search.seed)
+        return [dict(zip(names, one.arrays, strict=True)) for one in sets]
+    seeds = range(config.search.seed + 1000, config.search.seed + 1000 + CALIBRATION_SETS)
+    return [
+        dict(zip(names, importers.model_inputs(model.inputs, model.model_spec, seed), strict=True)) for seed in seeds
+    ]
+
+
+def quantized_spec(config: RunConfig, model: ImportedModel, path: Path) -> dict[str, Any]:
+    """The spec of a model that was quantized into a file, with the inputs of the one that it was made of."""
+    spec = importers.make_model_spec(f"onnx:{path.resolve()}", None, {}, "original", config.search.seed)
+    return {**spec, "data": model.model_spec.get("data"), "one_of_several": model.model_spec["one_of_several"]}
+
+
+def drawn_as(model: ImportedModel) -> dict[str, Any]:
+    """What inputs are drawn from: quantized or not, a model gets the same."""
+    return {key: model.model_spec[key] for key in ("uses", "texts") if key in model.model_spec}
+
+
+def same_inputs(model: ImportedModel, inputs: Sequence[InputSpec]) -> None:
+    if [(i.name, i.shape, i.dtype) for i in inputs] != [(i.name, i.shape, i.dtype) for i in model.inputs]:
+        raise ModelError(model.source, "quantized it takes other inputs than before", "use precision: float32")
+
+
+def _calibrated_on(config: RunConfig) -> str:
+    data = config.model.data
+    return f"{CALIBRATION_SETS} drawn sets of inputs" if data is None else f"the inputs of {Path(data).name}"

@@ -1,0 +1,1 @@
+/* what kernels include; cuda_on_host.h has it */

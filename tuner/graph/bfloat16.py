@@ -1,0 +1,124 @@
+"""Layers with operands in bfloat16: weights converted here, activations where they are made, sums in float32.
+
+What only layers and element-wise operators read is stored in bfloat16: the kernel that makes it converts it, and
+element-wise operators widen it as they read it. Norms, softmax and reductions compute in float32; what they read, and
+what the model returns, stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import tvm
+from tvm import relax
+from tvm.ir import Call
+
+from tuner.graph.layers import is_layer
+from tuner.graph.rewriter import Rewriter, array_of, op_name, variables_of
+from tuner.graph.scores import users_of
+
+BFLOAT16 = "bfloat16"
+
+_VIEWS = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.permute_dims"}
+"""What moves elements and computes nothing, so that it may do so in any type."""
+
+_ELEMENT_WISE = {
+    "relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.maximum", "relax.minimum",
+    "relax.nn.relu", "relax.nn.leakyrelu", "relax.clip", "relax.sigmoid", "relax.tanh", "relax.erf", "relax.exp",
+    "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.negative", "relax.abs", "relax.mean",
+}  # fmt: skip
+"""What a conversion of its operand is fused into."""
+
+
+def in_bfloat16(module: tvm.IRModule, kept: Collection[int] = ()) -> tvm.IRModule:
+    """A cleaned module whose layers, but for those with the numbers `kept`, take operands in bfloat16."""
+    return _Narrowing(module, kept).run()
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """A value that is stored in bfloat16 and stands for one in float32."""
+
+    expr: Any
+
+
+class _Narrowing(Rewriter):
+    def __init__(self, module: tvm.IRModule, kept: Collection[int]) -> None:
+        super().__init__(module)
+        main = module["main"]
+        bindings = [b for block in main.body.blocks for b in block.bindings]
+        found = [b.var for b in bindings if isinstance(b.value, Call) and is_layer(b.value)]
+        self._layers = {var for number, var in enumerate(found) if number not in kept}
+        self._users = users_of(main)
+        self._kept_whole = _read_otherwise(main)
+        self._converted: dict[Any, Any] = {}
+
+    def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
+        if op_name(call) in _VIEWS and isinstance(args[0], _Narrow):
+            rest = [self.materialize(a) for a in args[1:]]
+            return _Narrow(self.emit(Call(call.op, [args[0].expr, *rest], call.attrs, call.ty_args)))
+        made = self._layer(call, args) if var in self._layers else super().visit(var, call, args)
+        if isinstance(made, tuple) or not self._is_stored_narrow(var):
+            return made
+        return _Narrow(self.emit(relax.op.astype(made, BFLOAT16)))
+
+    def materialize(self, value: Any) -> Any:
+        """A narrow value is widened for each reader anew: the conversion is then fused into it."""
+        if isinstance(value, _Narrow):
+            return self.emit(relax.op.astype(value.expr, "float32"))
+        return super().materialize(value)
+
+    def _layer(self, call: Call, args: Sequence[Any]) -> Any:
+        weight = array_of(args[1])
+        assert weight is not None, "a layer's weight is constant"
+        operands = [self._narrowed(args[0]), relax.const(weight.astype(ml_dtypes.bfloat16), BFLOAT16)]
+        if op_name(call) == "relax.matmul":
+            return self.emit(relax.op.matmul(*operands, out_dtype="float32"))
+        a = call.attrs
+        convolve = getattr(relax.op.nn, str(op_name(call)).rpartition(".")[2])
+        return self.emit(convolve(
+            *operands, a.strides, a.padding, a.dilation, a.groups, a.data_layout, a.kernel_layout, a.out_layout,
+            "float32",
+        ))  # fmt: skip
+
+    def _narrowed(self, value: Any) -> Any:
+        """A layer's operand in bfloat16; one that several layers read is converted once."""
+        if isinstance(value, _Narrow):
+            return value.expr
+        expr = self.materialize(value)
+        if expr not in self._converted:
+            self._converted[expr] = self.emit(relax.op.astype(expr, BFLOAT16))
+        return self._converted[expr]
+
+    def _is_stored_narrow(self, var: Any) -> bool:
+        """Whether layers and element-wise operators, and at least one layer, are all that reads a float32 value."""
+        if str(getattr(var.ty, "dtype", "")) != "float32":
+            return False
+        readers = list(self._readers(var))
+        fused = all(
+            call is not None and (user in self._layers or op_name(call) in _ELEMENT_WISE) for user, call in readers
+        )
+        return fused and any(user in self._layers for user, _ in readers)
+
+    def _readers(self, var: Any) -> Iterator[tuple[Any, Call | None]]:
+        """Who reads a value, through views; (None, None) for the model's outputs and for what reads it in a tuple."""
+        if var in self._kept_whole:
+            yield None, None
+        for user, call in self._users[var]:
+            if op_name(call) in _VIEWS:
+                yield from self._readers(user)
+            else:
+                yield user, call
+
+
+def _read_otherwise(main: Any) -> set[Any]:
+    """The variables that something else reads than a call of which they are an argument."""
+    found = set(variables_of(main.body.body))
+    for binding in (b for block in main.body.blocks for b in block.bindings):
+        value = binding.value
+        apart = [a for a in value.args if isinstance(a, relax.Tuple)] if isinstance(value, Call) else [value]
+        found.update(var for expr in apart for var in variables_of(expr))
+    return found
