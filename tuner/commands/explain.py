@@ -23,7 +23,7 @@ from tuner.measure.stats import median, median_interval
 from tuner.progress import Progress
 from tuner.protocols import RANK, Artifact, BuildFailure, Job, Task, job_of
 from tuner.records import Measurement
-from tuner.report import ladder as report
+from tuner.report import ladder_page
 from tuner.report import summary as summary_file
 from tuner.schema import did_you_mean
 
@@ -57,7 +57,7 @@ def explain(folder: Path, name: str | None, seconds: float, progress: Progress) 
             told |= _climbed(device, task, kernel, config, target, seconds, Path(work), progress)
         finally:
             device.close()
-    report.write(folder, told)
+    ladder_page.write(folder, told)
     return told
 
 

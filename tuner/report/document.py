@@ -53,7 +53,7 @@ def build(
         *_precision(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
-        *ladder.sections(ladders, kernels),
+        *_ladders(ladders, kernels),
         _search(summary, kernels, records),
         _roofline(summary, kernels),
         _failures(summary, records),
@@ -184,6 +184,18 @@ def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Se
         " measured. “Ties” are other finalists that this machine cannot tell from the winner.",
     )
     return Section("Kernels", text, (), tables.kernel_table(kernels))
+
+
+def _ladders(ladders: Sequence[Mapping[str, Any]], kernels: Sequence[tables.Kernel]) -> list[Section]:
+    drawn = (figures.ladder(told) for told in ladder.heaviest(ladders, kernels))
+    pictures = tuple(picture for picture in drawn if picture is not None)
+    if not pictures:
+        return []
+    text = (
+        "How the schedules of some kernels came about: each step was built, checked and timed again, interleaved"
+        f" with the others. The programs themselves are in {ladder.FOLDER}/, one page a kernel.",
+    )
+    return [Section("Ladders of kernels", text, pictures)]
 
 
 def _search(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel], records: Sequence[Record]) -> Section:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tuner.report import figures, html, ladder
+from tuner.report import figures, html, ladder, ladder_page
+from tuner.report.tables import Kernel
 
 
 def told(**changes: Any) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_the_text_says_what_was_done_and_refused() -> None:
 
 
 def test_the_page_escapes_names() -> None:
-    page = html.render(ladder.page(told()))
+    page = html.render(ladder_page.page(told()))
     assert "conv &lt;b&gt;" in page
     assert "<b>" not in page
     assert "data:image/png" in page
@@ -66,23 +67,22 @@ def test_a_ladder_without_times_has_no_picture() -> None:
     rungs = [{**rung, "seconds": None, "reason": "gone"} for rung in told()["rungs"]]
     assert figures.ladder(told(rungs=rungs)) is None
     assert list(ladder.headline(told(rungs=rungs))) == ["Not all of its steps could be timed."]
-    assert "Not timed: gone." in html.render(ladder.page(told(rungs=rungs)))
+    assert "Not timed: gone." in html.render(ladder_page.page(told(rungs=rungs)))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"rungs": []}', '{"rungs": [{"title": 3}]}', "\udcff"])
 def test_a_damaged_ladder_is_left_out(content: str, tmp_path: Path) -> None:
-    ladder.write(tmp_path, told())
+    ladder_page.write(tmp_path, told())
     (tmp_path / ladder.FOLDER / "broken.json").write_text(content, errors="surrogateescape")
     assert ladder.load_all(tmp_path) == [json.loads(json.dumps(told()))]
 
 
 def test_the_report_shows_the_heaviest_kernels_that_were_explained() -> None:
-    class Kernel:
-        def __init__(self, task: str, share: float) -> None:
-            self.data, self.share = {"task": task}, share
+    def kernel(task: str, share: float) -> Kernel:
+        return Kernel(1, {"task": task}, None, share, None, None, None, None, None)
 
-    kernels = [Kernel(f"{n:016x}", n / 10) for n in range(8)]
+    kernels = [kernel(f"{n:016x}", n / 10) for n in range(8)]
     of_run = [told(task=f"{n:016x}") for n in range(8)]
-    [section] = ladder.sections([*of_run, told(task="of another run")], kernels)
-    assert [picture.name for picture in section.pictures] == [f"ladder_{n:016x}" for n in (7, 6, 5, 4)]
-    assert list(ladder.sections([], kernels)) == []
+    shown = ladder.heaviest([*of_run, told(task="of another run")], kernels)
+    assert [one["task"] for one in shown] == [f"{n:016x}" for n in (7, 6, 5, 4)]
+    assert ladder.heaviest([], kernels) == []
