@@ -292,6 +292,9 @@ class NullKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        return f"nothing computes here, {precision} or not"
+
     def require_compiler(self) -> None:
         """Nothing is compiled."""
 

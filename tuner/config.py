@@ -278,8 +278,6 @@ class RunConfig:
     """
 
     model: ModelConfig
-    precision: Precision = "float32"
-    accuracy: AccuracyConfig = AccuracyConfig()
     target: TargetConfig = TargetConfig()
     passes: PassesConfig = PassesConfig()
     search: SearchConfig = SearchConfig()
@@ -287,6 +285,8 @@ class RunConfig:
     baselines: BaselinesConfig = BaselinesConfig()
     report: ReportConfig = ReportConfig()
     export: ExportConfig = ExportConfig()
+    precision: Precision = "float32"
+    accuracy: AccuracyConfig = AccuracyConfig()
     total_budget_s: Seconds | None = None
     out: Annotated[str, _matching(r"[^\x00]+", "the name of a folder")] = "results/runs"
 

@@ -186,6 +186,10 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        """Why a precision below float32 gains nothing with these instruction sets, or cannot be had; "" where it may
+        be asked for."""
+
     def require_compiler(self) -> None:
         """Raises TargetError where nothing here compiles for it, saying what is missing."""
 

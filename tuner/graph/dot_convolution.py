@@ -98,7 +98,7 @@ class DotConvolution:
 
         def element(i: Any, j: Any, y: Any, x: Any, k: Any) -> Any:
             here = (i, j * block + k, y - top, x - left) if self.plain else (i, j, y - top, x - left, k)
-            value = copied(data[here], dot)
+            value = copied(data[here], dot.left)
             inside = [y >= top, y < h + top] * bool(top or bottom) + [x >= left, x < w + left] * bool(left or right)
             inside += [k < block] * (self.depth != block)
             if not inside:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from tuner.measure.states import StateProbe
     from tuner.protocols import Array
 
+NEEDED: Mapping[str, frozenset[str]] = {
+    "bfloat16": frozenset({"avx512bf16", "amx-bf16", "bf16"}),
+    "int8": frozenset({"avx512vnni", "avxvnni", "amx-int8", "dotprod", "i8mm"}),
+}
+"""The instruction sets of which one makes products in a precision faster than in float32, by LLVM's names."""
+
 CODEGEN = "tuner.devices.cpu.codegen:compile"
 
 
@@ -59,6 +65,12 @@ class CpuKind:
         from tuner.graph import preferred_layout
 
         return preferred_layout(lanes)
+
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        if NEEDED[precision] & set(features):
+            return ""
+        wanted = " or ".join(sorted(NEEDED[precision]))
+        return f"this CPU has no instructions for products in {precision} ({wanted}); float32 is faster on it"
 
     def require_compiler(self) -> None:
         """TVM compiles; the linker is missed when it is called."""

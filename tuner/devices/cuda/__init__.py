@@ -66,6 +66,9 @@ class CudaKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        return f"{precision} is for CPUs; on this device a model in half precision is tuned as it is"
+
     def require_compiler(self) -> None:
         from kernels import nvrtc
         from kernels.cubin import MissingCompiler, find_nvcc
