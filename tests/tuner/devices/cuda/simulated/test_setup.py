@@ -11,7 +11,7 @@ from tuner.devices.cuda.simulated import native, setup
 
 @pytest.fixture
 def without_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(setup, "_has_driver", lambda: False)
 
 
