@@ -2,8 +2,8 @@
 
 python experiments/raising/speed.py [--budget 60] [--only NAME,NAME] -o FILE.json
 
-Each kernel of speed.c is one run of the program, with its own comparison and verdicts. What is in the file already is not
-run again.
+Each kernel of speed.c is one run of the program, with its own comparison and verdicts. What is in the file already is
+not run again.
 """
 
 from __future__ import annotations
