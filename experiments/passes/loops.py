@@ -275,7 +275,7 @@ def rows(names: Sequence[str], threads: int, seconds: float) -> Iterator[dict[st
             parts = " ".join(f"{n} threads {row['ratio']:.2f}" for n, row in found["longest_part"].items())
             said = ", ".join(f"{key} {value[0]:.2f}" for key, value in found["ratios"].items())
             print(
-                f"{name}: {found['with_s'] * 1e6:.1f} us; without: {said} times; longest part: {found.pop('parts')}",
+                f"{name}: {found['with_s'] * 1e6:.1f} us; without: {said} times; longest part: {parts}",
                 file=sys.stderr,
                 flush=True,
             )
