@@ -178,7 +178,7 @@ def product(
         aligned = _rows(element, (*batch, tiling.rows, depth), extents[1], dot) if dot and copy else None
 
         def row(at: Any) -> Any:
-            return widened(aligned[at] if copy else element(at), result)
+            return widened(element(at) if aligned is None else aligned[at], result)
 
         def column(at: Any) -> Any:
             *outer, number, k, lane = at

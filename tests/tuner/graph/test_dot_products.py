@@ -154,10 +154,47 @@ def test_a_convolution_is_one_kernel_and_right(case: tuple[Any, ...], target: di
     sums = torch.nn.functional.conv2d(wide[0], wide[1], None, stride, padding, 1, groups).numpy()
     _agree(_run(lowered, x, Target(PLAIN)), _after(sums, dtype, (1, out, 1, 1)))
     [kernel] = [task.workload for task in lowered.tasks if "conv2d" in task.workload.name]
-    assert kernel.name.endswith("_cast"), "what follows is in the kernel"
+    assert kernel.outputs[0].dtype == ("bfloat16" if dtype == "bfloat16" else "uint8"), "what follows is in the kernel"
     if target is WITH_DOTS and groups < channels:
         assert {sketch.rule for sketch in generate(kernel, with_dots()).sketches} == {"dot_convolution"}
         assert not any(task.workload.name == "pack" for task in lowered.tasks), "the kernel reads the image itself"
+
+
+@pytest.mark.parametrize(("dtype", "fill"), [("uint8", 7), ("int8", -5)])
+@pytest.mark.parametrize("target", [WITH_DOTS, PLAIN], ids=["dots", "plain"])
+def test_zero_points_around_images_are_put_there_by_the_convolution(
+    dtype: str, fill: int, target: dict[str, Any]
+) -> None:
+    """Between convolutions, where the data are packed, and around the model's input."""
+    first, second = _weight("int8", 16, 3, 3, 3), _weight("int8", 32, 16, 3, 3)
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((1, 3, 8, 9), dtype))
+    emit, op, widths = builder.emit, relax.op, [0, 0, 0, 0, 1, 2, 0, 1]
+    with builder.function("main", [x], attrs={"num_input": 1}):
+        with builder.dataflow():
+            value = emit(
+                op.nn.conv2d(emit(op.nn.pad(x, widths, "constant", fill)), relax.const(first), out_dtype="int32")
+            )
+            steps = emit(op.round(emit(op.multiply(emit(op.astype(value, "float32")), relax.const(0.001)))))
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            value = emit(op.astype(emit(op.clip(steps, float(low), float(high))), dtype))
+            value = emit(op.nn.pad(value, widths, "constant", fill))
+            result = builder.emit_output(op.nn.conv2d(value, relax.const(second), out_dtype="int32"))
+        builder.emit_func_output(result)
+    lowered = lower(clean(builder.finalize()), GraphConfig("NCHW16c"), Target(target))
+    [data] = seeded_inputs((TensorSpec((1, 3, 8, 9), dtype),), 1)
+
+    def convolved(data: Array, weight: Array) -> Array:
+        padded = np.pad(data.astype(np.float64), [(0, 0), (0, 0), (1, 2), (0, 1)], constant_values=fill)
+        sums: Array = torch.nn.functional.conv2d(
+            torch.from_numpy(padded), torch.from_numpy(weight.astype(float))
+        ).numpy()
+        return sums
+
+    scaled = convolved(data, first).astype(np.float32) * np.float32(0.001)
+    between = np.clip(np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled), low, high)
+    np.testing.assert_array_equal(_run(lowered, data, Target(PLAIN)), convolved(between, second))
+    if target is WITH_DOTS:
+        assert not any("pad" in task.workload.name for task in lowered.tasks)
 
 
 def _candidates(workload: Workload) -> set[Dot]:
