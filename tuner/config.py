@@ -177,8 +177,8 @@ class TargetConfig:
 
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
-    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads", "fuse", "bounds", "lanes",
-    "balance", "coalesce", "bank_padding", "tensorize",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "threads", "fuse", "bounds", "lanes", "balance",
+    "coalesce", "bank_padding", "tensorize", "vector_math",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 

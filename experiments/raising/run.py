@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kernels.raising import ir
 from kernels.raising.findings import analyse
+from tests.kernels.raising.mlir.modules import FORMS
 from tests.kernels.raising.mutants import mutant
 from tests.kernels.raising.near_misses import SOURCE, traps
 from tests.kernels.raising.variants import Variant, source, variants
@@ -94,20 +95,35 @@ def near_misses() -> dict[str, Any]:
     return result
 
 
-def fuzzed(count: int, seed: int) -> dict[str, Any]:
-    """Mutants of IR, read in a confined child: findings, a typed error, or the child's death (which is one, too)."""
-    rng = random.Random(seed)
+def fuzzed(count: int, seed: int, output: Path | None) -> dict[str, Any]:
+    """Mutants of IR and of MLIR, read in a confined child: findings, a typed error, or the child's death (which is
+    one, too). Each has a seed of its own, and `output` is written every hundred: what is in it is not done again.
+    """
+    state = json.loads(output.read_text()) if output is not None and output.exists() else {}
+    if state.get("seed") != seed:
+        state = {}
+    counts: Counter[str] = Counter(state.get("counts", {}))
+    unknown: list[str] = list(state.get("others", []))
+    done, before = int(state.get("done", 0)), float(state.get("minutes", 0.0))
+    began = time.monotonic()
+
+    def result(number: int) -> dict[str, Any]:
+        minutes = before + (time.monotonic() - began) / 60
+        return {"count": count, "seed": seed, "done": number, **counts, "counts": dict(counts), "minutes": minutes,
+                "others": unknown[:20]}  # fmt: skip
+
     with tempfile.TemporaryDirectory() as scratch:
         texts = _modules(Path(scratch))
-        file = Path(scratch, "mutant.ll")
-        counts: Counter[str] = Counter()
-        unknown: list[str] = []
         child: Child | None = None
-        began = time.monotonic()
-        for number in range(count):
+        for number in range(done, count):
+            if number % 100 == 99 and output is not None:
+                output.write_text(json.dumps(result(number), indent=1) + "\n")
             if number % 500 == 499:
                 print(f"{number + 1} of {count}: {dict(counts)}", file=sys.stderr, flush=True)
-            file.write_text(mutant(rng.choice(texts), rng))
+            rng = random.Random(f"{seed}/{number}")
+            name, text = rng.choice(texts)
+            file = Path(scratch, f"mutant{name}")
+            file.write_text(mutant(text, rng))
             if child is None or not child.alive():
                 child = Child("tuner.importers.llvm_service:LlvmService", limits=_limits())
             try:
@@ -124,23 +140,23 @@ def fuzzed(count: int, seed: int) -> dict[str, Any]:
                 unknown.append(str(error)[:300])
         if child is not None:
             child.close()
-    return {"count": count, "seed": seed, **counts, "minutes": (time.monotonic() - began) / 60, "others": unknown[:20]}
+    return result(count)
 
 
 def _limits() -> Limits:
     return Limits(memory_bytes=4 << 30, file_bytes=1 << 30, open_files=256, may_fork=False, may_leave=False)
 
 
-def _modules(scratch: Path) -> list[str]:
-    """Small modules, one function each."""
+def _modules(scratch: Path) -> list[tuple[str, str]]:
+    """Small modules, one function each, with how their files' names end."""
     some = variants()[::23]
-    texts = []
+    texts: list[tuple[str, str]] = []
     for number, variant in enumerate(some):
         file = scratch / f"v{number}.c"
         file.write_text(source([variant]))
         content = ir_of(file, LEVELS[number % len(LEVELS)])
-        texts.append(content if isinstance(content, str) else content.decode())
-    return texts
+        texts.append((".ll", content if isinstance(content, str) else content.decode()))
+    return [*texts, *((".mlir", form.text) for form in FORMS.values())]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", dest="output", default="")
     chosen = parser.parse_args(arguments)
     if chosen.what == "fuzz":
-        result = fuzzed(chosen.count, chosen.seed)
+        result = fuzzed(chosen.count, chosen.seed, Path(chosen.output) if chosen.output else None)
     else:
         result = recognized() if chosen.what == "variants" else near_misses()
     text = json.dumps(result, indent=1)

@@ -125,6 +125,7 @@ class Accesses:
     def delinearize(self, nests: Sequence[Nest], loose: Sequence[Statement]) -> None:
         """Find the dimensions of every array, from all its accesses."""
         self._parted: dict[int, tuple[Poly, ...]] = {}
+        self._needs: dict[tuple[object, ...], isl.Set | Abstained | None] = {}
         self._untiled: dict[int, Untiled] = {s.place: untiled_of(s, ()) for s in loose}
         for nest in nests:
             tiles = tiles_of(nest.statements, self.trace.cells, self._stepped(nest))
@@ -226,7 +227,7 @@ class Accesses:
         best: tuple[tuple[Poly, ...], list[tuple[Poly, ...]], list[isl.Set]] | None = None
         for chain in _chains(strides):
             try:
-                parted, needs = self._parts(chain, offsets)
+                parted, needs = self._parts(chain, offsets, None if best is None else len(best[2]))
             except Abstained:
                 continue
             if best is None or len(needs) < len(best[2]):
@@ -236,15 +237,19 @@ class Accesses:
         return best
 
     def _parts(
-        self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]]
+        self, chain: Sequence[Poly], offsets: Sequence[tuple[Poly, Untiled, Access]], most: int | None
     ) -> tuple[list[tuple[Poly, ...]], list[isl.Set]]:
-        """The subscripts of every access by these strides, in counters of the source. Raises Abstained."""
+        """The subscripts of every access by these strides, in counters of the source. Raises Abstained where there are
+        none, or where as much or more has to be assumed as `most`.
+        """
         needs: list[isl.Set] = []
         parted = []
         for offset, untiled, access in offsets:
             parts, some = self._rows(chain, offset.substitute(untiled.undone), None, untiled.tiles, access)
             parted.append(parts)
             needs += some
+            if most is not None and len(needs) >= most:
+                raise Abstained(Reason.SUBSCRIPT, "other strides ask for less")
         return parted, needs
 
     def _rows(
@@ -283,7 +288,16 @@ class Accesses:
     def _in_row(self, value: Poly, extent: Poly, access: Access) -> isl.Set | None:
         """What parameters must be for a subscript to stay below its extent; None where it does in any case."""
         within = both(at_least_zero(value), at_least_zero(extent - value - 1))
-        return self.polyhedra.needs(self._violations(within, access))
+        key = (access.loops, access.when, within, len(self.polyhedra.assumed_sets), len(self.polyhedra.assumed))
+        if key not in self._needs:
+            try:
+                self._needs[key] = self.polyhedra.needs(self._violations(within, access))
+            except Abstained as problem:
+                self._needs[key] = problem
+        known = self._needs[key]
+        if isinstance(known, Abstained):
+            raise known
+        return known
 
     def _violations(self, within: Condition, access: Access) -> isl.Set:
         whole = self.polyhedra.set_of(access.loops, access.when)

@@ -146,7 +146,7 @@ class Body:
         args = [self._value(arg, env, reduced) for arg in expr.args]
         if expr.op == "call":
             return called(expr.value, args)
-        if expr.op in CASTS:
+        if expr.op in CASTS or (expr.op in ("zext", "uitofp") and "nneg" in expr.flags):
             return args[0].astype(kind)
         if expr.op in OPERATORS:
             return OPERATORS[expr.op](*args)

@@ -92,7 +92,8 @@ class _Analyser:
         self.accesses.delinearize(good, self.trace.loose)
         failed = {id(r): p for r in self.trace.definitions.requirements if (p := self._proven(r)) is not None}
         self.problem = self.trace.problem or next(iter(failed.values()), None)
-        found = sorted([*self._nests(failed), *self._loose()], key=lambda op: op.place)
+        placed = sorted([*self._nests(failed), *self._loose()], key=lambda pair: pair[0])
+        found = [op for _, op in placed]
         ops: list[Operation] = []
         for some in self._segments(found):
             together = joined(some, self._is_private)
@@ -105,16 +106,19 @@ class _Analyser:
         arguments = self.trace.definitions.arguments
         return base.startswith(CELL) or (base.startswith("%") and base not in arguments)
 
-    def _nests(self, failed: Mapping[int, Abstained]) -> list[Operation]:
-        """The operations of all nests; a finding for each nest that is left alone."""
-        found: list[Operation] = []
+    def _nests(self, failed: Mapping[int, Abstained]) -> list[tuple[int, Operation]]:
+        """The operations of all nests with the nests' places; a finding for each nest that is left alone.
+
+        In a nest they keep the order that dependences ask for, which need not be that of the source.
+        """
+        found: list[tuple[int, Operation]] = []
         for nest in self.trace.nests:
             try:
-                found += self._operations(nest, failed)
+                found += [(nest.place, op) for op in self._operations(nest, failed)]
             except Abstained as problem:
                 self.problem = self.problem or problem
                 self.barriers.append(nest.place)
-                place = found[-1].place if found else 0
+                place = found[-1][1].place if found else 0
                 self._note(place, left_alone(self.function.name, problem, self._lines(nest)))
         return found
 
@@ -127,12 +131,12 @@ class _Analyser:
             raise Abstained(Reason.NO_STORE, "a loop that stores nothing", self._line(nest))
         return found
 
-    def _loose(self) -> list[Operation]:
-        """The operations of the stores outside of nests."""
-        found: list[Operation] = []
+    def _loose(self) -> list[tuple[int, Operation]]:
+        """The operations of the stores outside of nests, with their places."""
+        found: list[tuple[int, Operation]] = []
         for statement in self.accesses.loose:
             try:
-                found += operations(self.accesses, [statement])
+                found += [(statement.place, op) for op in operations(self.accesses, [statement])]
             except Abstained as problem:
                 self.problem = self.problem or problem
         return found

@@ -33,6 +33,7 @@ class Polyhedra:
 
     def __post_init__(self) -> None:
         self._domains: dict[tuple[tuple[str, ...], Condition], isl.Set] = {}
+        self._context: tuple[tuple[int, int, int], isl.Set] | None = None
 
     def text(self, poly: Poly, counters: frozenset[str]) -> str:
         """An affine form in the library's syntax. Raises Abstained where counters are multiplied."""
@@ -80,6 +81,12 @@ class Polyhedra:
 
     def context(self) -> isl.Set:
         """What is known and assumed of the parameters."""
+        key = (len(self.names), len(self.assumed), len(self.assumed_sets))
+        if self._context is None or self._context[0] != key:
+            self._context = key, self._made_context()
+        return self._context[1]
+
+    def _made_context(self) -> isl.Set:
         none: frozenset[str] = frozenset()
         parts = [self.constraint(condition, none) for condition in self.assumed]
         found = isl.Set(f"{self.header()}{{ : {' and '.join(parts) or '0 = 0'} }}").intersect(self.context_of_types())
@@ -111,13 +118,14 @@ class Polyhedra:
 
         Raises Abstained where no sizes worth the name avoid them.
         """
+        if violations.is_empty():
+            return None
         bad = violations.params().intersect(self.context())
         if bad.is_empty():
             return None
-        good = self.context().subtract(bad)
         large = isl.Set(
             f"{self.header()}{{ : {' and '.join(f'{n} >= {_PLAUSIBLE}' for n in self.names.values()) or '0 = 0'} }}"
         )
-        if good.intersect(large).is_empty():
+        if large.intersect(self.context()).is_subset(bad):
             raise Abstained(Reason.SUBSCRIPT, "subscripts that leave their row")
-        return self.context().complement().union(good).coalesce()
+        return bad.complement().coalesce()

@@ -13,6 +13,7 @@ import tvm
 from tvm import relax, te
 
 from kernels.raising.bodies import Body
+from kernels.raising.einsum import Formula, formula_of
 from kernels.raising.findings import Analysis
 from kernels.raising.ir import Function
 from kernels.raising.memory import CELL, RESULT
@@ -21,6 +22,7 @@ from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.scalars import DTYPES, FLOATS
 from kernels.raising.shapes import Shapes
 from kernels.raising.sizes import Sized
+from kernels.raising.steps import unrolled
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Tensor:
 @dataclass(frozen=True)
 class Raised:
     """`module` has relax `main(inputs...)`, which returns a tuple of `outputs`; `result` is the dtype of the C
-    function's value, which then is the first output. `reordered`: there are sums of floats whose order is not kept."""
+    function's value, which then is the first output. `reordered`: there are sums of floats whose order is not kept.
+    `formula`: where it is one contraction of whole arrays."""
 
     module: tvm.IRModule
     inputs: tuple[Tensor, ...]
@@ -47,6 +50,7 @@ class Raised:
     result: str
     patterns: tuple[str, ...]
     reordered: bool
+    formula: Formula | None
 
 
 def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bool) -> Raised:
@@ -76,8 +80,6 @@ def _check_types(function: Function) -> None:
 
 def _check(op: Operation, allow_reassociation: bool) -> None:
     """Raises Abstained for what is recognized, but not raised."""
-    if op.fixed:
-        raise Abstained(Reason.SEQUENTIAL, "loops that must stay in order", op.line)
     if op.combine.startswith(("scan", "arg")):
         raise Abstained(Reason.SEQUENTIAL, f"a {op.combine.partition('-')[0]} is recognized but not raised", op.line)
     if op.type not in FLOATS or allow_reassociation:
@@ -94,11 +96,12 @@ def _check(op: Operation, allow_reassociation: bool) -> None:
 class _Raiser:
     def __init__(self, analysis: Analysis, sized: Sized) -> None:
         self.analysis, self.sized = analysis, sized
-        self.shapes = Shapes(sized, analysis.operations)
+        self.ops = unrolled(analysis.operations, sized)
+        self.shapes = Shapes(sized, self.ops)
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
 
     def run(self) -> Raised:
-        ops = self.analysis.operations
+        ops = self.ops
         bases = dict.fromkeys(op.target.base for op in ops if not self._is_local(op.target.base))
         written = sorted(bases, key=lambda base: (base != RESULT, base))
         inputs = self._inputs(ops)
@@ -107,7 +110,8 @@ class _Raiser:
         dtype = DTYPES[self.analysis.function.result] if RESULT in bases else ""
         patterns = tuple(dict.fromkeys(f.pattern for f in self.analysis.findings if f.pattern))
         reordered = any(op.combine in ("add", "mul") and op.type in FLOATS for op in ops)
-        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered)
+        formula = formula_of(ops, self.sized, self.shapes)
+        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, formula)
 
     def _module(self, inputs: Sequence[Tensor], written: Sequence[str]) -> tvm.IRModule:
         builder = relax.BlockBuilder()
@@ -115,7 +119,7 @@ class _Raiser:
         with builder.function("main", list(variables.values())):
             with builder.dataflow():
                 current: dict[str, relax.Expr] = dict(variables)
-                for op in self.analysis.operations:
+                for op in self.ops:
                     current[op.target.base] = self._emit(builder, op, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.importers.c_source import compiler
-from tuner.importers.llvm_service import compile_original
+from tuner.importers.c_source import compile_original, compiler
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Array
 
@@ -30,7 +29,7 @@ SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i
 
 def build(c: Mapping[str, Any], flags: Sequence[str], output: Path) -> None:
     """Compile the file of a raised function to a shared library. Raises ModelError."""
-    compile_original(Path(c["path"]), output, [*flags, "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"])
+    compile_original(c, output, [*flags, "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"])
 
 
 class Original:

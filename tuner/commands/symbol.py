@@ -12,7 +12,7 @@ import tvm_ffi
 
 from tuner.baselines.original import FLAGS, PRECISE, build
 from tuner.export import c_symbol
-from tuner.importers.llvm_service import compile_original
+from tuner.importers.c_source import compile_original
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -27,9 +27,7 @@ def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[st
     """
     c = model_spec["c"]
     flags = [*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c"]
-    library, item = c_symbol.write(
-        folder, c, threads, lambda output: compile_original(Path(c["path"]), output, flags), runtime()
-    )
+    library, item = c_symbol.write(folder, c, threads, lambda output: compile_original(c, output, flags), runtime())
     different, cases = difference(library, model_spec, threads)
     if different:
         return f"it differs from the original: {different}", []

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tuner.errors import MissingPackage, ModelError
 
@@ -41,6 +42,17 @@ def compiled(source: Path, output: Path, flags: Sequence[str]) -> None:
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error:" in line]
         raise ModelError(str(source), lines[0] if lines else f"the compiler fails (exit code {done.returncode})")
+
+
+def compile_original(c: Mapping[str, Any], output: Path, flags: Sequence[str]) -> None:
+    """Run the compiler on what the importer says of a raised function: its file, or IR in it. Raises ModelError."""
+    if "ir" not in c:
+        compiled(Path(c["path"]), output, flags)
+        return
+    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
+        file = Path(scratch, "module.ll")
+        file.write_text(c["ir"], encoding="utf-8")
+        compiled(file, output, flags)
 
 
 def ir_of(path: Path, level: str = "") -> str | bytes:

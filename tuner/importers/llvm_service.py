@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,6 @@ class LlvmService:
         lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
         return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
 
-    def op_lower(self, path: str) -> str:
-        """A file of MLIR as LLVM IR."""
-        from kernels.raising.mlir.lowering import lowered
-
-        return lowered(str(_content(path))).text
-
     def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
         """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
         import tvm
@@ -81,6 +75,14 @@ class LlvmService:
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
             "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
         }  # fmt: skip
+        if made.formula is not None:
+            positions = {a.name: number for number, a in enumerate(chosen.arguments)}
+            operands = [positions[base] for base in made.formula.operands]
+            c["formula"] = {"text": made.formula.text, "operands": operands, "adds": made.formula.adds}
+        if path.endswith(c_source.MLIR):
+            from kernels.raising.mlir.lowering import lowered
+
+            c["ir"] = lowered(str(_content(path)), function).text
         return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
 
 
@@ -142,17 +144,6 @@ def _require_packages(needs_mlir: bool) -> None:
 def scan(path: Path, level: str = "") -> list[Mapping[str, Any]]:
     """What is found in a .c, .ll, .bc or .mlir file. Raises ModelError for what cannot be read, or MissingPackage."""
     return called(path, "scan", level)  # type: ignore[no-any-return]
-
-
-def compile_original(path: Path, output: Path, flags: Sequence[str]) -> None:
-    """Run the C compiler on a file of any kind that is read here. Raises ModelError."""
-    if path.suffix != c_source.MLIR:
-        c_source.compiled(path, output, flags)
-        return
-    with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
-        file = Path(scratch, "module.ll")
-        file.write_text(called(path, "lower"), encoding="utf-8")
-        c_source.compiled(file, output, flags)
 
 
 def called(source: Path, op: str, level: str = "", **arguments: Any) -> Any:

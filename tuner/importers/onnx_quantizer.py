@@ -62,8 +62,8 @@ def prepare(model: onnx.ModelProto, source: str, folder: Path) -> None:
 
 
 def _name_anew(graph: onnx.GraphProto) -> None:
-    """Give nodes and stored tensors names by number. Those that ONNX Runtime's optimizer made it would make again, when it
-    loads the quantized model, and refuse."""
+    """Give nodes and stored tensors names by number. Those that ONNX Runtime's optimizer made it would make again when
+    it loads the quantized model, and refuse."""
     for number, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{number}"
     names = {tensor.name: f"stored_{number}" for number, tensor in enumerate(graph.initializer)}

@@ -35,14 +35,16 @@ class Lowered:
     problems: tuple[tuple[str, Abstained], ...]
 
 
-def lowered(text: str) -> Lowered:
-    """Raises MalformedIr."""
+def lowered(text: str, only: str = "") -> Lowered:
+    """All functions, or one of this name. Raises MalformedIr."""
     module, lines = read(text)
     locations = Locations()
     functions: list[str] = []
     problems: list[tuple[str, Abstained]] = []
     for op in _functions(module):
         name = op.sym_name.data
+        if only not in ("", name):
+            continue
         try:
             functions.append(_Function(op, lines, locations).run())
         except Abstained as problem:

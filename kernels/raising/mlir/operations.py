@@ -24,7 +24,7 @@ _ENDS = (".yield", ".return", ".condition", ".reduce")
 
 
 class Operations:
-    """Writes operations. `values`: what SSA values are. `handlers`: what writes an operation, by its name. `outputs`: the
+    """Writes operations. `values`: what SSA values are. `handlers`: what writes an operation, by name. `outputs`: the
     pointers of results; `homes`: which of them a tensor may be made in. `made`: memory to give back. `reassociated`:
     float operations whose order does not matter. `points`: the counters of linalg around."""
 

@@ -204,9 +204,8 @@ def read(text: str) -> tuple[ModuleOp, dict[Operation, int]]:
     except RecursionError as error:
         raise MalformedIr("nested too deeply") from error
     except Exception as error:  # what the library says of a form that it does not expect is of any type
-        raise MalformedIr(
-            f"{_place(text, parser.pos if parser else 0)}: {_plain(str(error) or type(error).__name__)}"
-        ) from error
+        place = _place(text, parser.pos if parser else 0)
+        raise MalformedIr(f"{place}: {_plain(str(error) or type(error).__name__)}") from error
     for operation in module.walk():
         try:
             operation.verify(verify_nested_ops=False)

@@ -39,7 +39,7 @@ def test_a_line_for_each_loop_nest(tmp_path: Path, capsys: pytest.CaptureFixture
         ("bad.bc", b"not bitcode", "not LLVM bitcode"),
         ("bad.bc", b"BC\xc0\xde" + b"\x07" * 40, "bad.bc"),
         ("bad.c", b"void f( { }", "error:"),
-        ("bad.mlir", b"func.func @f(%x: memref<4xf32>) {\n  memref.lod\n}", "line 2:"),
+        ("bad.mlir", b"func.func @f(%x: memref<4xf32>) {\n  memref.lod\n}", "Operation memref.lod is not"),
         ("bad.mlir", b"\x00\xff", "line 1:"),
         ("bad.txt", b"", "neither C, LLVM IR nor MLIR"),
     ],

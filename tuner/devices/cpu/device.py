@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX, narrower_than_float32
+from tuner.baselines.blas import BLAS
 from tuner.baselines.original import FAST, FLAGS, PRECISE
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
@@ -153,11 +154,14 @@ class Cpu:
 
 
 def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
-    """A raised function as its author's compiler makes it; with fast math where sums may be reordered."""
-    names = (
-        [PRECISE, FAST] if model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"] else [PRECISE]
-    )
-    return [
-        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": model_spec["c"], "flags": list(FLAGS[name])})
-        for name in names
+    """A raised function as its author's compiler makes it; with fast math where sums may be reordered; a contraction
+    by numpy's BLAS."""
+    c = model_spec["c"]
+    reordered = model_spec["raising"]["allow_reassociation"] or c["reordered"]
+    found = [
+        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": c, "flags": list(FLAGS[name])})
+        for name in ([PRECISE, FAST] if reordered else [PRECISE])
     ]
+    if "formula" in c:
+        found.append(EntrySpec(BLAS, "tuner.baselines.blas:BlasWorker", {"c": c}))
+    return found

@@ -13,8 +13,9 @@ from tuner import environment
 from tuner.errors import TargetError
 
 if TYPE_CHECKING:
+    from kernels.passes import Applied
     from tuner.config import RunConfig
-    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.protocols import Array, Builder
@@ -99,6 +100,13 @@ class CudaKind:
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         return None  # its kernels are one CUDA graph
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        from tuner.devices.cuda.codegen import machine_code
+        from tuner.devices.device import Listing
+
+        code, note = machine_code(artifact)
+        return Listing("sass", code, note=note)
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         from tuner.devices.cuda.bench import open_gpus

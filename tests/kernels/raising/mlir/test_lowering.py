@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from kernels.raising.findings import analyse
 from kernels.raising.ir import MalformedIr
 from kernels.raising.mlir.lowering import lowered
 from tests.kernels.raising.mlir.modules import FORMS
+from tuner.baselines.original import Original
 from tuner.errors import MissingPackage
 from tuner.importers.c_source import compiled, compiler
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All forms, each as a function of its name, compiled."""
     try:
         compiler()
@@ -33,7 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     (here / "forms.ll").write_text(lowered(text).text)
     flags = ["-O1", "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"]
     compiled(here / "forms.ll", here / "forms.so", flags)
-    return ctypes.CDLL(str(here / "forms.so"))
+    return here / "forms.so"
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -48,23 +48,24 @@ def test_a_form_is_recognized(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_computes_what_it_says(name: str, library: ctypes.CDLL) -> None:
+def test_a_form_computes_what_it_says(name: str, library: Path) -> None:
     form = FORMS[name]
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in form.shapes]
     wanted = form.wanted(*arrays)
-    given: list[object] = []
-    extents = iter(form.dynamic)
-    for array in arrays:
-        given.append(array.ctypes.data_as(ctypes.c_void_p))
-        given += [ctypes.c_int64(next(extents)) for _ in array.shape if form.dynamic]
-    result = np.full(wanted.shape, np.nan, np.float32)
-    if "->" in form.text.partition("{")[0] or "-> tensor" in form.text:
-        given.append(result.ctypes.data_as(ctypes.c_void_p))
-    else:
-        result = arrays[-1]
-    getattr(library, f"form_{name}")(*given)
-    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
+    [function] = ir.read(lowered(form.text).text)
+    arguments = [{"name": a.label, "type": a.type} for a in function.arguments]
+    pointers = [position for position, a in enumerate(arguments) if a["type"] == "ptr"]
+    numbers = [a["name"] for a in arguments if a["type"] == "i64"]
+    output = {"position": pointers[-1], "shape": list(wanted.shape), "dtype": "float32"}
+    c = {
+        "function": f"form_{name}", "arguments": arguments, "result": "void", "outputs": [output],
+        "inputs": [{"position": position} for position in pointers[: len(arrays)]],
+        "sizes": dict(zip(numbers, form.dynamic, strict=True)),
+    }  # fmt: skip
+    original = Original(library, c, arrays)
+    original.launch(1)
+    np.testing.assert_allclose(original.outputs()[0], wanted, rtol=1e-5, atol=1e-5)
 
 
 _MATMUL = FORMS["matmul"].text

@@ -1,0 +1,99 @@
+"""How much faster raised kernels are than what clang makes of the original, on this machine, with one thread.
+
+python experiments/raising/speed.py [--budget 60] [--only NAME,NAME] -o FILE.json
+
+Each kernel of speed.c is one run of the program, with its own comparison and verdicts. What is in the file already is
+not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from experiments.common import ROOT, write_json
+
+KERNELS: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "gemm": ("contraction", {"n": 1024}), "product_transposed": ("contraction", {"n": 1024}),
+    "batched": ("contraction", {"b": 8, "n": 384}), "gemm64": ("contraction", {"n": 768}),
+    "convolution": ("convolution", {"f": 64, "c": 64, "h": 58}),
+    "convolution_strided": ("convolution", {"f": 64, "c": 32, "h": 56}),
+    "five_points": ("stencil", {"n": 2048}), "seven_points": ("stencil", {"n": 200}),
+    "smoothed_twice": ("stencil", {"n": 2048}),
+}  # fmt: skip
+"""Group and sizes."""
+
+FAST, PRECISE, BLAS = "original_O3_fast", "original_O3", "numpy_blas"
+
+
+def measured(name: str, budget_s: int) -> dict[str, Any]:
+    """One run: times, ratios (tuned by the other) and verdicts. With {"error"} where it gave none."""
+    group, sizes = KERNELS[name]
+    with tempfile.TemporaryDirectory() as scratch:
+        config = {
+            "model": {
+                "source": f"llvm:{Path(__file__).with_name('speed.c')}", "function": name, "sizes": dict(sizes),
+                "allow_reassociation": True,
+            },
+            "search": {"time_budget": f"{budget_s}s"}, "target": {"threads": 1},
+            "output": {"runs": str(Path(scratch, "runs"))},
+        }  # fmt: skip
+        file = Path(scratch, "run.yaml")
+        file.write_text(json.dumps(config))
+        command = [sys.executable, "-m", "tuner", "run", str(file)]
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=budget_s + 900)
+        except subprocess.TimeoutExpired:
+            return {"group": group, "error": f"no end within {budget_s + 900} s"}
+        found = sorted(Path(scratch, "runs").glob("*/summary.json"))
+        if not found:
+            return {"group": group, "error": done.stderr.strip()[-400:]}
+        summary = json.loads(found[-1].read_text())
+    whole = summary["end_to_end"]
+    return {
+        "group": group, "sizes": dict(sizes), "tuned_s": whole["tuned_s"], "verified": whole["verified"],
+        "ratios": whole["ratios"], "verdicts": whole["verdicts"], "exported": bool(summary["export"]),
+        "seconds": {key: part["median_s"] for key, part in whole["baselines"].items()},
+    }  # fmt: skip
+
+
+def summed_up(kernels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Geometric means of speed-ups by group; the original stays where it is faster, so no factor is below one."""
+    found: dict[str, Any] = {}
+    for group in dict.fromkeys(kind for kind, _ in KERNELS.values()):
+        some = [k for k in kernels.values() if k["group"] == group and "ratios" in k]
+        for other in (FAST, PRECISE, BLAS):
+            factors = [1 / k["ratios"][other] for k in some if k["ratios"].get(other)]
+            if factors:
+                found[f"{group}, times {other}"] = math.exp(sum(map(math.log, factors)) / len(factors))
+    slower = [n for n, k in kernels.items() if "SLOWER" in (k.get("verdicts") or {}).get(PRECISE, "") and k["exported"]]
+    return {**found, "slower and exported all the same": slower}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=int, default=60, help="seconds of search for a kernel")
+    parser.add_argument("--only", default=",".join(KERNELS))
+    parser.add_argument("-o", dest="output", required=True)
+    chosen = parser.parse_args(arguments)
+    output = Path(chosen.output)
+    kernels = json.loads(output.read_text())["kernels"] if output.exists() else {}
+    for name in chosen.only.split(","):
+        if "ratios" not in kernels.get(name, {}):
+            kernels[name] = measured(name, chosen.budget)
+            write_json(output, {"budget_s": chosen.budget, "summary": summed_up(kernels), "kernels": kernels})
+        print(name, json.dumps(kernels[name]), flush=True)
+    print(json.dumps(summed_up(kernels), indent=1))
+
+
+if __name__ == "__main__":
+    main()
