@@ -261,6 +261,19 @@ def opencl_kernels(path: Path) -> Figures:
     }
 
 
+def cuda_simulated(path: Path) -> Figures:
+    """Of experiments/cuda_simulated: candidates that were executed, and sabotages that were seen."""
+    found = json.loads(path.read_text("utf-8"))
+    seen = {kind: f"{counts['seen']} of {counts['made']}" for kind, counts in found["sabotages"].items()}
+    failed = [f"{count} {words}" for words, count in found["outcomes"].items()]
+    return {
+        **seen,
+        "finding": f"{found['right']} of {found['executed']} candidates of {len(found['programs'])} programs that "
+        f"compile are right{' (' + ', '.join(failed) + ')' if failed else ''}; of the sabotages are seen "
+        + ", ".join(f"{numbers} with {kind}" for kind, numbers in seen.items()),
+    }
+
+
 def opencl_models(path: Path) -> Figures:
     """Of experiments/opencl/models.py: whole models whose outputs were compared."""
     rows = json.loads(path.read_text("utf-8"))["models"]
@@ -404,6 +417,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "nightly.json": nightly,
     "large_model.json": large_model,
     "onnx_backend.json": onnx_backend,
+    "cuda_simulated.json": cuda_simulated,
     "opencl_kernels.json": opencl_kernels,
     "opencl_models.json": opencl_models,
     "raising_variants.json": raising_variants,

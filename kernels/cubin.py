@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from kernels import nvrtc
+from kernels.gpus import gpu_of
 from kernels.launch_plan import Launch, LaunchPlan
 from kernels.occupancy import occupancy
+from kernels.waves import idle_share
 
 
 class MissingCompiler(Exception):
@@ -56,9 +58,10 @@ class Cubin:
     arch: str = ""
 
     def launch_usage(self, plan: LaunchPlan) -> list[dict[str, Any]]:
-        """The resource usage of each launch as JSON-able data: kernel, registers, memory, occupancy and its limiter.
+        """The resource usage of each launch as JSON-able data: kernel, registers, memory, occupancy and its limiter,
+        and what part of the most capable GPU of its architecture is idle in the last wave.
 
-        Without occupancy where there are no rules for the architecture.
+        Without the last two where there are no rules for the architecture.
         """
         return [self._usage_of(launch) for launch in plan.launches]
 
@@ -68,6 +71,7 @@ class Cubin:
         resources: dict[str, Any] = {"kernel": launch.kernel, **asdict(usage), "shared_bytes": shared}
         with contextlib.suppress(ValueError):
             resources["occupancy"] = asdict(occupancy(self.arch, launch.threads, usage.registers, shared))
+            resources["idle_share"] = idle_share(launch.blocks, gpu_of(self.arch).multiprocessors)
         return resources
 
     def resources(self) -> dict[str, int]:

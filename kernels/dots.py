@@ -1,7 +1,8 @@
 """Dot-product instructions of x86 CPUs: which ones a target has, and as tensor intrinsics.
 
 Each adds to every 32-bit lane of an accumulator the sum of 2 or 4 products of narrow numbers: `vdpbf16ps` of bfloat16,
-`vpdpbusd` of unsigned by signed bytes. The right operand stands with those steps of the reduction side by side.
+`vpdpbusd` of unsigned by signed bytes, `vpdpwssd` of 16-bit integers. The right operand stands with those steps of the
+reduction side by side.
 
 TVM cannot pass bfloat16 to an intrinsic, since it computes with it as float32, and TVM 0.27's own `vpdpbusd` has the
 operand types of an older LLVM. So kernels call functions in LLVM's language, which are imported with the kernel
@@ -90,11 +91,21 @@ def _bytes(bits: int, *features: frozenset[str]) -> Dot:
     )  # fmt: skip
 
 
+def _words(bits: int, *features: frozenset[str]) -> Dot:
+    lanes = bits // 32
+    return Dot(
+        f"vpdpwssd_{bits}", "int16", "int16", "int32", lanes, 2, features,
+        f"llvm.x86.avx512.vpdpwssd.{bits}", f"<{2 * lanes} x i16>",
+    )  # fmt: skip
+
+
 DOTS: tuple[Dot, ...] = (
     _bf16(512, "avx512bf16"),
     _bf16(256, "avx512bf16", "avx512vl"),
     _bytes(512, frozenset({"avx512vnni"})),
     _bytes(256, frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"})),
+    _words(512, frozenset({"avx512vnni"})),
+    _words(256, frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"})),
 )
 """Every instruction, for each kind of operand the widest first."""
 
@@ -118,13 +129,16 @@ def widened(value: Any, result: str) -> Any:
     return tirx.reinterpret("float32", tirx.shift_left(value.astype("uint32"), tirx.const(16, "uint32")))
 
 
-def copied(value: Any, dot: Dot) -> Any:
-    """An element of a left operand as a kernel copies it: bits of bfloat16, signed bytes plus 128."""
+def copied(value: Any, dtype: str) -> Any:
+    """An element of an operand as a kernel copies it for an instruction that reads `dtype`: bits of bfloat16, signed
+    bytes plus 128 as unsigned ones, and integers widened."""
     value = tirx.convert(value)
-    dtype = str(value.ty.dtype)
-    if dtype == "bfloat16":
+    own = str(value.ty.dtype)
+    if own == "bfloat16":
         return tirx.reinterpret(BITS, value)
-    return value if dtype == dot.left else value.astype(dot.left) ^ tirx.const(128, dot.left)
+    if (own, dtype) == ("int8", "uint8"):
+        return value.astype(dtype) ^ tirx.const(128, dtype)
+    return value if own == dtype else value.astype(dtype)
 
 
 def _narrow(factor: Any) -> Any:

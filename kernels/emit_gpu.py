@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
+from tvm.sym import Analyzer
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
@@ -21,6 +23,10 @@ _ASYNC = "tirx.use_async_copy"
 
 class EmitFailed(Exception):
     """TVM cannot lower the program to a GPU, e.g. because a loop is not bound to threads."""
+
+
+class _Misaligned(Exception):
+    """An asynchronous copy of several elements may begin where a copy of its size must not."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ def emit(
     if "wmma." in tvm.ir.save_json(module):
         config[_MERGE] = True  # otherwise storage of two dtypes shares a buffer, which TVM's own checks reject
     with tvm.transform.PassContext(opt_level=current.opt_level, config=config):
+        try:
+            return _emit(module, target, num_outputs)
+        except _Misaligned:
+            pass
+    with tvm.transform.PassContext(opt_level=current.opt_level, config={**config, _ASYNC: False}):
         return _emit(module, target, num_outputs)
 
 
@@ -56,6 +67,8 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
         if len(devices) != 1:
             raise EmitFailed("no loop of the program is bound to threads")
         [(device_target, device)] = devices.items()
+        if not all(_copies_are_aligned(function) for function in device.functions.values()):
+            raise _Misaligned
         plain, dtype = tensor_cores.as_half(finalize_device()(device))
         source = str(codegen_build(plain, device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
@@ -65,6 +78,23 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
         source = tensor_cores.from_half(source, dtype)
     reader = _HostReader(host["main"], len(arguments), shared)
     return GpuProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
+
+
+def _copies_are_aligned(function: tirx.PrimFunc) -> bool:
+    """Whether every asynchronous copy provably begins at multiples of its size, as CUDA demands (PTX ISA, "cp.async").
+
+    TVM merges copies of neighbouring elements and does not ask. Buffers themselves begin at multiples of any size.
+    """
+    analyzer, calls = Analyzer(), list[Any]()
+    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, calls.append))
+    for call in (c for c in calls if _calls(c, "cp_async_raw")):
+        _, to, _, source, nbytes, *_ = call.args
+        elements = int(nbytes) // ITEM_BYTES[str(call.ty.dtype)]
+        for offset in (to, source):
+            known = analyzer.modular_set(offset)
+            if elements > 1 and (known.coeff % elements or known.base % elements):
+                return False
+    return True
 
 
 def _arguments(func: tirx.PrimFunc) -> tuple[Argument, ...]:

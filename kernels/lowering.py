@@ -11,8 +11,6 @@ from tvm import tirx
 from tvm.ir.instrument import pass_instrument
 from tvm.target import Target
 
-from kernels.launch_plan import ITEM_BYTES
-
 _LAST = "tirx.SplitHostDevice"
 """The pass before which a program is still one function with its arguments; it splits it into the host's part and the
 device's."""
@@ -62,4 +60,4 @@ def buffer_bytes(program: tvm.IRModule, scope: str = "") -> int:
     """The bytes of the intermediate buffers of a lowered program, in memory of a scope that begins so."""
     allocated = [allocation.buffer for allocation in nodes(program, tirx.AllocBuffer)]
     buffers = [buffer for buffer in allocated if str(buffer.scope()).startswith(scope)]
-    return sum(math.prod(map(int, b.shape)) * ITEM_BYTES[str(b.dtype)] for b in buffers)
+    return sum(math.prod(map(int, b.shape)) * tvm.DataType(str(b.dtype)).itemsize for b in buffers)

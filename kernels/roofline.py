@@ -21,7 +21,7 @@ _MEMORY_LATENCY_S = 5e-7
 """From device memory to registers through a barrier; roughly the same for a decade."""
 
 _SHARED_LATENCY_S = 2e-8
-_LAUNCH_S = 2e-6
+LAUNCH_S = 2e-6
 _OVERLAP = 0.15
 """The fraction of the smaller shares that adds to the largest one: levels overlap, but not fully."""
 
@@ -109,7 +109,7 @@ def estimate(work: Work, gpu: GpuSpec) -> Estimate:
     shares["latency"] = wait * math.ceil(rounds / at_once) / max(1.0, min(at_once, 4) / 2)
     largest = max(shares, key=lambda name: shares[name])
     rest = sum(shares.values()) - shares[largest]
-    return Estimate(_LAUNCH_S + shares[largest] + _OVERLAP * rest, largest, shares, fits, waves)
+    return Estimate(LAUNCH_S + shares[largest] + _OVERLAP * rest, largest, shares, fits, waves)
 
 
 def _misses(work: Work, gpu: GpuSpec) -> bool:

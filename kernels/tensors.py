@@ -36,7 +36,8 @@ NO_CONSTANTS = ConstantOperands()
 
 
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
-    """Inputs for checking and timing: N(0, 1) for floats, any bytes, 0 and 1 for wider integers, which may be indices.
+    """Inputs for checking and timing: N(0, 1) for floats, any bytes, int16 as far as differences of bytes go, 0 and 1
+    for wider integers, which may be indices.
 
     Never all zeros or constants, which can make arithmetic faster than in use. Bytes are data: quantized tensors have
     all values, and sums of few small ones would hide that a kernel loses carries or signs.
@@ -49,6 +50,8 @@ def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[A
             arrays.append(rng.standard_normal(spec.shape, dtype=np.float32).astype(spec.dtype))
         elif spec.dtype == "bool":
             arrays.append(rng.integers(0, 2, spec.shape).astype(bool))
+        elif spec.dtype == "int16":
+            arrays.append(rng.integers(-255, 256, spec.shape).astype(dtype))
         elif dtype.itemsize == 1:
             limits = np.iinfo(dtype)
             arrays.append(rng.integers(limits.min, limits.max + 1, spec.shape).astype(dtype))

@@ -21,6 +21,7 @@ from kernels.space import Candidate, DesignSpace, Knob, Sketch
 from kernels.space.encoding import ENCODING_COLUMNS
 from kernels.tensors import TensorSpec
 from tuner.devices import resolve
+from tuner.devices.device import Listing
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import ResolvedTarget, canonical
 from tuner.errors import TargetError
@@ -44,6 +45,7 @@ from tuner.records import Conditions, Measurement, Status
 if TYPE_CHECKING:
     import pytest
 
+    from kernels.passes import Applied
     from tuner.config import RunConfig
     from tuner.devices.device import BaselineTiming, BundleBench, Opening, Samples
     from tuner.graph import Lowered
@@ -290,6 +292,9 @@ class NullKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        return f"nothing computes here, {precision} or not"
+
     def require_compiler(self) -> None:
         """Nothing is compiled."""
 
@@ -307,6 +312,9 @@ class NullKind:
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         return None
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        return Listing("none", note="it has no code")
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         raise TargetError(f"--runner: {NAME} measures no bundles", "choose another device")

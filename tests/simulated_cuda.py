@@ -1,5 +1,5 @@
-"""What tests on the simulated GPU share: kernels of y = 2 x that do something wrong, and the environment of a process in
-which every user of CUDA finds the simulated driver."""
+"""What tests on the simulated GPU share: kernels of y = 2 x that do something wrong, and the environment of a process
+that finds the simulated driver in place of NVIDIA's."""
 
 from __future__ import annotations
 

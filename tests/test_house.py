@@ -40,6 +40,7 @@ LOADING = {
     "tests/tuner/commands/test_symbol.py": "a function that it has just built",
     "tuner/baselines/equivalence.py": "an export of this run, and the user's own function",
     "tuner/baselines/original.py": "the user's own function, that the run file names",
+    "tuner/devices/cuda/simulated/native.py": "the simulated driver, that it has just built, and TVM's own library",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
     "tuner/doctor/software.py": "a kernel that it has just built",
     "tuner/devices/cpu/account.py": "libraries of this run, an export after `read_manifest`; what it has just built",
@@ -161,7 +162,7 @@ def test_what_is_safe_is_left_alone(source: str) -> None:
     assert list(unsafe("here.py", source)) == []
 
 
-KINDS = {"cuda", "llvm", "opencl", "null"}
+KINDS = {"cuda", "llvm", "opencl", "simulated_cuda", "null"}
 """Names of kinds of devices: what depends on one belongs into its folder, or into the space that depends on it."""
 
 

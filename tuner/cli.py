@@ -147,6 +147,26 @@ def _profile(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _explain(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from tuner.commands import several
+    from tuner.commands.explain import explain
+    from tuner.config import parse_duration
+    from tuner.report import ladder
+
+    folder = show.find(arguments.out, arguments.run)
+    seconds = parse_duration(arguments.time_budget, "--time-budget")
+    with _progress() as progress:
+        told = explain(folder, arguments.kernel, seconds, progress)
+        progress.phase("writing the report")
+        several.rebuild_report(folder)
+    table = ladder.table(told)
+    _table([table.headers, *table.rows])
+    for line in ladder.text(told, arguments.code):
+        _say(printable(line))
+    _say(str(folder / ladder.FOLDER / f"{told['task']}.html"))
+    return 0
+
+
 def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     folder = show.find(arguments.out, arguments.run)
     from tuner.commands import several
@@ -469,6 +489,7 @@ COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace, list[str]], int], str
     "list": (_list, "list the runs"),
     "show": (_show, "print what a run found"),
     "profile": (_profile, "tell where the time of a run's exported model goes"),
+    "explain": (_explain, "show how a run's kernel came about: each step of its schedule, its time and its code"),
     "report": (_report, "write the report of a run again, from its records"),
     "compare": (_compare, "time two runs, two trials of a kernel, or two exported models against each other"),
     "machine": (_machine, "measure what this machine can do at most"),

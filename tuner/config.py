@@ -177,8 +177,8 @@ class TargetConfig:
 
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
-    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "vector_math", "threads", "fuse", "bounds", "lanes",
-    "balance", "coalesce", "bank_padding", "tensorize",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "threads", "fuse", "bounds", "lanes", "balance",
+    "coalesce", "bank_padding", "tensorize", "vector_math",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 
@@ -278,8 +278,6 @@ class RunConfig:
     """
 
     model: ModelConfig
-    precision: Precision = "float32"
-    accuracy: AccuracyConfig = AccuracyConfig()
     target: TargetConfig = TargetConfig()
     passes: PassesConfig = PassesConfig()
     search: SearchConfig = SearchConfig()
@@ -287,6 +285,8 @@ class RunConfig:
     baselines: BaselinesConfig = BaselinesConfig()
     report: ReportConfig = ReportConfig()
     export: ExportConfig = ExportConfig()
+    precision: Precision = "float32"
+    accuracy: AccuracyConfig = AccuracyConfig()
     total_budget_s: Seconds | None = None
     out: Annotated[str, _matching(r"[^\x00]+", "the name of a folder")] = "results/runs"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ from kernels.shown import shown
 DOCUMENT = ROOT / "docs" / "passes.md"
 BEGIN = "<!-- What follows is written by experiments/passes/page.py. -->"
 END = "<!-- What was written by experiments/passes/page.py ends here. -->"
+
+_SHOWN = 4
+"""Rows of measured gains, and of losses, on a page."""
 
 _PLACES = {
     Place.SCHEDULE: "the schedule",
@@ -105,12 +109,34 @@ def effect(name: str, measured: Mapping[str, Any]) -> Iterator[str]:
     if not rows:
         yield "- Effect: not measured."
         return
-    yield "- Effect, as times of speed with 95 % intervals: alone, against no pass; in all, against all but this one."
+    shown = largest(rows)
+    yield (
+        "- Effect, as times of speed with 95 % intervals: alone, against no pass; in all, against all but this one. Of "
+        f"{len(rows)} rows the {len(shown)} with the largest effects."
+    )
     yield ""
-    yield "| machine | kernels | setting | alone | in all |"
+    yield "| machine | kernel | setting | alone | in all |"
     yield "|---|---|---|---|---|"
-    for machine, row in rows:
+    for machine, row in shown:
         yield f"| {machine} | {row['family']} | `{row['setting']}` | {times(row['alone'])} | {times(row['in_all'])} |"
+
+
+def largest(rows: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The rows with the largest gains and losses, the gains first: what is surely gained or lost counts."""
+
+    def effect_of(row: tuple[str, Any]) -> float:
+        sure = [_sure(row[1][context]) for context in ("alone", "in_all")]
+        return max(sure, key=lambda gain: abs(math.log(gain)))
+
+    ordered = sorted(rows, key=effect_of, reverse=True)
+    return ordered if len(ordered) <= 2 * _SHOWN else [*ordered[:_SHOWN], *ordered[-_SHOWN:]]
+
+
+def _sure(found: Mapping[str, float] | None) -> float:
+    """The end of the interval that is nearer to no effect; 1 where the interval has it inside."""
+    if found is None or found["low"] <= 1.0 <= found["high"]:
+        return 1.0
+    return found["low"] if found["low"] > 1.0 else max(found["high"], 1e-9)
 
 
 def times(found: Mapping[str, float] | None) -> str:

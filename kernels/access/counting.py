@@ -9,7 +9,7 @@ with a thread are enumerated together with the threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,32 +49,33 @@ class _Pattern:
 
 def count(launch: Launch, touch: Touch, budget: int = BUDGET) -> Access:
     """Count one access. `budget` bounds the indices that are looked at."""
+    try:
+        return _counted(launch, touch, budget)
+    except Unknown:
+        return _unknown(launch, touch)
+
+
+def _counted(launch: Launch, touch: Touch, budget: int) -> Access:
+    """Raises Unknown."""
     itemsize = ITEM_BYTES.get(touch.dtype, 4)
     threads = {name: variable for name, (variable, _) in launch.threads.items()}
-    try:
-        split = _split(touch, list(threads.values()))
-        pattern = _pattern(launch, touch, split.with_threads, budget)
-        vector, contiguous = _vector(pattern.indices)
-        strides = {name: _stride(split.with_threads, variable, itemsize) for name, variable in threads.items()}
-    except Unknown:
-        return _unknown(launch, touch, itemsize, dict.fromkeys(threads))
+    split = _split(touch, list(threads.values()))
+    pattern = _pattern(launch, touch, split.with_threads, budget)
+    vector, contiguous = _vector(pattern.indices)
+    strides = {name: _stride(split.with_threads, variable, itemsize) for name, variable in threads.items()}
     if vector > 1 and not contiguous:  # compiled to one instruction an element
         pattern = _elements(pattern)
     modulus = max((SECTOR_BYTES if touch.scope == "global" else BANK_BYTES) // itemsize, 1)
     residues = _residues(split.without_threads, touch.extents, modulus)
-    outer = sum(residues) * _runs(launch, touch, split.used)
-    requests = outer * _requests(pattern)
-    counted, least = 0.0, 0.0
-    for residue, times in enumerate(residues):
-        if times:
-            served = _sectors if touch.scope == "global" else _passes
-            found, best = served(pattern, residue, itemsize)
-            counted, least = counted + found * times, least + best * times
-    scale = _runs(launch, touch, split.used) * pattern.weight
+    served = _sectors if touch.scope == "global" else _passes
+    found = [served(pattern, residue, itemsize) if times else (0, 0) for residue, times in enumerate(residues)]
+    runs = _runs(launch, touch, split.used)
+    each = [_requests(pattern) * sum(residues)]
+    each += [sum(counts[n] * times for counts, times in zip(found, residues, strict=True)) for n in (0, 1)]
+    requests, transactions, least = (round(number * runs * pattern.weight) for number in each)
     return Access(
-        touch.buffer, touch.scope, touch.store, itemsize, vector, strides, round(requests * pattern.weight),
-        round(counted * scale), round(least * scale), pattern.exact,
-    )  # fmt: skip
+        touch.buffer, touch.scope, touch.store, itemsize, vector, strides, requests, transactions, least, pattern.exact
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _pattern(launch: Launch, touch: Touch, with_threads: Sequence[_Term], budget
     bounds = {variable: touch.extents[variable] for variable in used if variable in touch.extents}
     domain = math.prod(extent for _, extent in bounds.values())
     taken = min(domain, max(budget // (warps * WARP), 1))
-    points = np.arange(taken, dtype=np.int64) * domain // taken
+    points = _spread(taken, domain)
     values: dict[Any, Values] = {}
     step = 1
     for variable, extent in dims:
@@ -173,7 +174,7 @@ def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> list[i
     extents = [bounds.get(v, (0, 1)) for v in used]
     domain = math.prod(extent for _, extent in extents)
     taken = min(domain, 1 << 20)
-    points = np.arange(taken, dtype=np.int64) * domain // max(taken, 1)
+    points = _spread(taken, domain)
     values: dict[Any, Values] = {}
     for variable, (low, extent) in zip(used, extents, strict=True):
         values[variable] = points % max(extent, 1) + low
@@ -181,6 +182,13 @@ def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> list[i
     total = sum((factor * evaluate(e, values)[:, 0] for factor, e in group), np.zeros(1, np.int64))
     found = np.bincount(np.broadcast_to(total % modulus, (taken,)), minlength=modulus)
     return [int(n) * domain // max(taken, 1) for n in found]
+
+
+def _spread(count: int, domain: int) -> Values:
+    """So many numbers below `domain`, evenly; all of them where they are as many."""
+    if count == domain:
+        return np.arange(count, dtype=np.int64)
+    return (np.arange(count) * (domain / max(count, 1))).astype(np.int64)
 
 
 def _runs(launch: Launch, touch: Touch, used: Sequence[Any]) -> int:
@@ -238,8 +246,9 @@ def _conflicts(words: Values, there: np.ndarray[Any, Any]) -> Values:
     return np.asarray(counts.reshape(-1, BANKS).max(axis=1), np.int64)
 
 
-def _unknown(launch: Launch, touch: Touch, itemsize: int, strides: Mapping[str, int | None]) -> Access:
+def _unknown(launch: Launch, touch: Touch) -> Access:
     """An access of which it is not known where: every thread is taken to have a sector, or a bank, of its own."""
+    itemsize, strides = ITEM_BYTES.get(touch.dtype, 4), dict.fromkeys(launch.threads)
     threads = math.prod(extent for _, extent in launch.threads.values())
     warps = -(-threads // WARP)
     around = [v for v, _ in (*launch.threads.values(), *launch.blocks.values())]
@@ -248,6 +257,6 @@ def _unknown(launch: Launch, touch: Touch, itemsize: int, strides: Mapping[str, 
     apart = threads if touch.scope == "global" else warps
     least = -(-threads * itemsize // SECTOR_BYTES) if touch.scope == "global" else warps
     return Access(
-        touch.buffer, touch.scope, touch.store, itemsize, 1, dict(strides), warps * times, apart * times, least * times,
+        touch.buffer, touch.scope, touch.store, itemsize, 1, strides, warps * times, apart * times, least * times,
         exact=False,
     )  # fmt: skip

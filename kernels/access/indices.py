@@ -22,12 +22,18 @@ _CALLS = {
 }  # fmt: skip
 
 
+_UNBOUNDED = 1 << 40
+
+
 class Unknown(Exception):
     """An index that depends on data, or is computed by something that has no rule here."""
 
 
 def bounds_of(least: Any, extent: Any, around: Bounds) -> tuple[int, int]:
-    """The least value and the most values of a loop whose bounds may depend on the variables around it."""
+    """The least value and the most values of a loop whose bounds may depend on the variables around it.
+
+    Raises ValueError where it has no bound.
+    """
     if isinstance(least, tirx.IntImm) and isinstance(extent, tirx.IntImm):
         return int(least), int(extent)
     analyzer = tvm.sym.Analyzer()
@@ -36,7 +42,10 @@ def bounds_of(least: Any, extent: Any, around: Bounds) -> tuple[int, int]:
         begin, length = tirx.const(low, dtype), tirx.const(max(count, 1), dtype)
         analyzer.bind(variable, tvm.ir.Range.from_min_extent(begin, length))
     low = int(analyzer.const_int_bound(analyzer.simplify(least)).min_value)
-    return low, max(int(analyzer.const_int_bound(analyzer.simplify(extent)).max_value), 0)
+    most = int(analyzer.const_int_bound(analyzer.simplify(extent)).max_value)
+    if low < -_UNBOUNDED or most > _UNBOUNDED:
+        raise ValueError("a loop without a bound")
+    return low, max(most, 0)
 
 
 def variables(expression: Any) -> list[Any]:

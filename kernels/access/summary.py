@@ -33,6 +33,10 @@ def _of(launch: Launch, budget: int) -> LaunchAccess:
     return LaunchAccess(grid, threads, accesses, launch.opaque, launch.shared_bytes)
 
 
+_FEATURE_BUDGET = 1 << 14
+"""Features are taken of every candidate: 5 to 20 ms."""
+
+
 def features(module: tvm.IRModule, target: Target) -> tuple[float, ...]:
     """The numbers of FEATURE_NAMES of a scheduled program; all 0 where nothing can be counted.
 
@@ -41,7 +45,7 @@ def features(module: tvm.IRModule, target: Target) -> tuple[float, ...]:
     1 where the counts are exact, 0.5 where they are estimates.
     """
     try:
-        found = analyze(module, target)
+        found = analyze(module, target, _FEATURE_BUDGET)
     except (Unbound, RuntimeError, ValueError):
         return (0.0,) * len(FEATURE_NAMES)
     sectors, least = (_sum(found, "global", name) for name in ("transactions", "least"))

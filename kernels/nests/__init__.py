@@ -4,5 +4,9 @@
 |---|---|
 | plain | a scheduled function without blocks; its statements |
 | linear | subscripts as linear forms of loop variables |
+| calls | calls inside of expressions |
 | nest | a loop nest with one statement inside: a sum, another reduction, or element by element |
+| vectors | which loop of a nest becomes vectors |
+| dependences | which iterations touch the same elements, by the integer set library |
+| work | how much work each iteration is, and which share of the threads' time is idle |
 """

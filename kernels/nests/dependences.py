@@ -6,6 +6,7 @@ Conditions count as if they held. So every true dependence is found.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
@@ -59,21 +60,26 @@ def accesses(statement: Any, loops: tuple[Any, ...] = ()) -> Iterator[Access]:
 def meet_only_in_same_iteration(first: Any, second: Any) -> bool:
     """Whether no iteration of the loop `second` touches what another iteration of `first` writes, or writes what it
     touches, where both count from zero. Raises Refused where a body does more than load and store."""
+    touched = [{(a.buffer, a.is_write, _relation(a)) for a in accesses(loop)} for loop in (first, second)]
+    pairs = {
+        (one, other)
+        for (a, a_writes, one), (b, b_writes, other) in itertools.product(*touched)
+        if a.same_as(b) and (a_writes or b_writes)
+    }
+    return all(_same(one, other) for one, other in pairs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _same(one: str, other: str) -> bool:
+    """Whether two relations of iterations and elements lead to one element from one iteration only."""
     import islpy as isl
 
-    touched = [[(a, _relation(a)) for a in accesses(loop)] for loop in (first, second)]
-    same = isl.Map("{ [i] -> [i] }")
-    for (a, one), (b, other) in itertools.product(*touched):
-        ordered = a.buffer.same_as(b.buffer) and (a.is_write or b.is_write)
-        if ordered and not one.apply_range(other.reverse()).is_subset(same):
-            return False
-    return True
+    meeting = isl.Map(one).apply_range(isl.Map(other).reverse())
+    return bool(meeting.is_subset(isl.Map("{ [i] -> [i] }")))
 
 
-def _relation(access: Access) -> Any:
-    """From iterations of the outermost loop to the elements that an access touches."""
-    import islpy as isl
-
+def _relation(access: Access) -> str:
+    """From iterations of the outermost loop to the elements that an access touches, in the library's syntax."""
     names = {loop.loop_var: f"v{n}" for n, loop in enumerate(access.loops)}
     bounds = [text for loop in access.loops if (text := _bounds(loop, names)) is not None]
     equal = []
@@ -85,7 +91,7 @@ def _relation(access: Access) -> Any:
     inside = f"exists {', '.join(inner)} : " if inner else ""
     body = " and ".join([*bounds, *equal]) or "0 = 0"
     axes = ", ".join(f"e{axis}" for axis in range(len(access.indices)))
-    return isl.Map(f"{{ [{outermost}] -> [{axes}] : {inside}{body} }}")
+    return f"{{ [{outermost}] -> [{axes}] : {inside}{body} }}"
 
 
 def _bounds(loop: Any, names: dict[Any, str]) -> str | None:
@@ -124,6 +130,8 @@ def _affine(expression: Any, names: dict[Any, str]) -> str | None:
 
 
 def _loads(expression: Any, loops: tuple[Any, ...]) -> Iterator[Access]:
+    if isinstance(expression, (tirx.Var, tirx.IntImm)):
+        return iter(())
     if not only_values(expression):
         raise Refused("a call")
     return (Access(load.source, tuple(load.indices), False, loops) for load in loads(expression))

@@ -35,6 +35,10 @@ def coefficient(expression: Any, variable: Any) -> int | None:
 
 def uses(expression: Any, variable: Any) -> bool:
     """Whether a variable occurs in an expression or a statement."""
+    if isinstance(expression, tirx.Var):
+        return bool(expression.same_as(variable))
+    if isinstance(expression, tirx.IntImm):
+        return False
     return any(found.same_as(variable) for found in nodes(expression, tirx.Var))
 
 

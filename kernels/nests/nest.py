@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -42,12 +43,12 @@ class Nest:
     combiner: str = ""
     first: Any = None
 
-    @property
+    @functools.cached_property
     def spatial(self) -> tuple[Any, ...]:
         """The loops that go from element to element of C."""
         return tuple(loop for loop in self.loops if any(uses(i, loop.loop_var) for i in self.store.indices))
 
-    @property
+    @functools.cached_property
     def reduced(self) -> tuple[Any, ...]:
         """The loops whose iterations all belong to one element of C."""
         return tuple(loop for loop in self.loops if not any(uses(i, loop.loop_var) for i in self.store.indices))
@@ -136,6 +137,8 @@ def _reduction(loops: tuple[Any, ...], store: Any, first: Any) -> Nest:
 
 def _check(nest: Nest) -> None:
     """Raises Refused unless the iterations may come in any order."""
+    if any(trips(loop) == 0 for loop in nest.loops):
+        raise Refused("a loop without iterations")
     if not all(counts_from_zero(loop) for loop in nest.spatial):
         raise Refused("a loop that is no plain one")
     if any(nest.bounds(loop) for loop in nest.reduced):

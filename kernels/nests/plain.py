@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from tvm import s_tir, tirx
 from kernels.lowering import nodes
 
 
+@functools.lru_cache(maxsize=8)
 def plain(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """The function with its blocks lowered as TVM's own pipeline begins; one without blocks is returned as it is."""
     if not has_blocks(function):

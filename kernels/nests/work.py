@@ -12,7 +12,7 @@ from kernels.lowering import nodes
 from kernels.nests.linear import substituted, uses
 from kernels.nests.nest import Refused
 
-_MOST = 1 << 16
+_MOST = 1 << 11
 """Iterations that are counted one by one, at most."""
 
 

@@ -52,7 +52,6 @@ PASSES: Mapping[str, type[Pass]] = {
         CudaMath,
         PtxasOpt,
         RegisterCap,
-        VectorMath,
         ThreadShare,
         Fuse,
         Bounds,
@@ -61,6 +60,7 @@ PASSES: Mapping[str, type[Pass]] = {
         Coalesce,
         BankPadding,
         Tensorize,
+        VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )
 }
 """Every kernel-level pass, in the order in which a configuration lists them."""

@@ -115,7 +115,7 @@ def _balanced(loop: Any) -> Any | None:
         parts = work(loop)
         if parts != parts[::-1]:
             return _paired(loop)
-        return _with_inner(loop) if len(parts) < _PARTS else None
+        return _with_inner(loop) if 0 < len(parts) < _PARTS else None
     except Refused:
         return None
 

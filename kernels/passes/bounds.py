@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -68,6 +69,7 @@ class Bounds(Pass):
         return _bounded(plain(function))[0] if self.on else function
 
 
+@functools.lru_cache(maxsize=8)
 def _bounded(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, int]:
     """A plain function with conditions as bounds, and in how many nests."""
     count = 0

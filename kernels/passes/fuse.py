@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kernels.nests.dependences import accesses, available, meet_only_in_same_ite
 from kernels.nests.linear import substituted, uses
 from kernels.nests.nest import Refused, nest_of, ordered
 from kernels.nests.plain import counts_from_zero, plain, sequence, serial, with_body
+from kernels.nests.vectors import vector_axis
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 
 _ON_STACK = 512
@@ -25,6 +27,9 @@ _ON_STACK = 512
 
 _LEAST_CHUNKS = 8
 """Parts of a parallel loop that allocates memory, so that threads have about equal numbers of them."""
+
+_WIDTH = 64
+"""The vectors that are expected: the first of `Lanes`."""
 
 _COUNTED = (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL)
 
@@ -69,14 +74,14 @@ class Fuse(Pass):
 
     @classmethod
     def concerns(cls, module: tvm.IRModule) -> bool:
-        return available() and _fuses(plain(module["main"]))
+        return available() and _fuses(module["main"])
 
     def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
         if not self.on:
             return ""
         if not available():
             return "dependences are not known: islpy is not installed (the extra `llvm` has it)"
-        return "" if _fuses(plain(function)) else "no neighbouring loops over the same iterations share a tensor"
+        return "" if _fuses(function) else "no neighbouring loops over the same iterations share a tensor"
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         body = plain(function).body
@@ -86,13 +91,22 @@ class Fuse(Pass):
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:
             return function
-        lowered = plain(function)
-        return lowered.with_body(_contracted(_fused(lowered.body)))
+        return _result(function)
+
+
+@functools.lru_cache(maxsize=8)
+def _result(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A function with its loops fused; the plain function itself where none are. It is asked for twice: to know whether
+    anything is fused, and then for the program."""
+    lowered = plain(function)
+    body = _fused(lowered.body)
+    if len(nodes(body, tirx.For)) == len(nodes(lowered.body, tirx.For)):
+        return lowered
+    return lowered.with_body(_contracted(body))
 
 
 def _fuses(function: tirx.PrimFunc) -> bool:
-    """Whether any loops of a plain function are fused."""
-    return len(nodes(_fused(function.body), tirx.For)) < len(nodes(function.body, tirx.For))
+    return not _result(function).same_as(plain(function))
 
 
 def _inner(statement: Any) -> Any | None:
@@ -129,9 +143,9 @@ def _merged(first: Any, second: Any) -> Any | None:
     if one is None or other is None:
         return None
     try:
-        if not _shared(one, other) or _is_reduced(one) or _is_reduced(other):
+        if not _shared(one, other) or _is_for_vectors(one):
             return None
-        for candidate in _outermost(other, int(one.extent)):
+        for candidate in (c for c in _outermost(other, int(one.extent)) if not _is_for_vectors(c)):
             parallel = tirx.ForKind.PARALLEL in (one.kind, candidate.kind)
             if parallel and not (_is_parallel(one) and _is_parallel(candidate)):
                 continue
@@ -149,13 +163,18 @@ def _is_parallel(loop: Any) -> bool:
     return loop.kind == tirx.ForKind.PARALLEL or meet_only_in_same_iteration(loop, loop)
 
 
-def _is_reduced(loop: Any) -> bool:
-    """Whether a loop combines terms into one element; alone, `Lanes` can make vectors of it."""
+def _is_for_vectors(loop: Any) -> bool:
+    """Whether a loop begins a reduction that `Lanes` would make vectors of along this loop, when it is left alone."""
     try:
         nest = nest_of(loop)
     except Refused:
         return False
-    return bool(nest.combiner) and any(loop.same_as(other) for other in nest.reduced)
+    if not nest.combiner:
+        return False
+    try:
+        return any(loop.same_as(other) for other in nest.reduced) or bool(vector_axis(nest, _WIDTH).same_as(loop))
+    except Refused:
+        return False
 
 
 def _outermost(loop: Any, extent: int) -> Sequence[Any]:

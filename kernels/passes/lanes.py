@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,13 +14,11 @@ from tvm.target import Target
 from kernels import examples
 from kernels.lowering import nodes
 from kernels.nests.calls import named
-from kernels.nests.linear import loads, substituted, uses
-from kernels.nests.nest import Nest, Refused, collapsed, combined, nest_of, neutral, reuse, trips
-from kernels.nests.plain import counts_from_zero, plain, rewritten, sequence, serial
+from kernels.nests.linear import substituted
+from kernels.nests.nest import Nest, Refused, collapsed, combined, nest_of, neutral, reuse
+from kernels.nests.plain import plain, rewritten, sequence, serial
+from kernels.nests.vectors import chunks_of, lanes_of, vector_axis
 from kernels.passes.base import Documentation, Example, Pass, Requirement
-
-_LEAST = 4
-"""Iterations of a loop that are worth a vector."""
 
 _REUSED = 8
 """Uses of an element from which on a reduction is a product of matrices, which sketches tile and vectorize."""
@@ -86,19 +84,25 @@ class Lanes(Pass):
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.width:
             return function
-        lowered = plain(function)
-        return lowered.with_body(rewritten(lowered.body, self._vectorized))
+        return _result(function, self.width)
 
-    def _vectorized(self, loop: Any) -> Any | None:
-        """The nest that a loop begins, in vectors; None where it stays."""
+
+@functools.lru_cache(maxsize=8)
+def _result(function: tirx.PrimFunc, width: int) -> tirx.PrimFunc:
+    """A function with its reductions in vectors; it is asked for twice, by `refusal` and for the program."""
+
+    def change(loop: Any) -> Any | None:
         try:
             nest = collapsed(nest_of(loop))
             if not nest.combiner:
                 return None
-            along = _axis(nest, self.width)
+            along = vector_axis(nest, width)
         except Refused:
             return None
-        return _across(nest, along, self.width) if along in nest.spatial else _along(nest, along, self.width)
+        return _across(nest, along, width) if along in nest.spatial else _along(nest, along, width)
+
+    lowered = plain(function)
+    return lowered.with_body(rewritten(lowered.body, change))
 
 
 def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
@@ -109,7 +113,7 @@ def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
         if loop.kind == tirx.ForKind.VECTORIZED:
             return loop
         try:
-            _axis(collapsed(nest_of(loop)), width)
+            vector_axis(collapsed(nest_of(loop)), width)
         except Refused as refused:
             if nodes(loop.body, tirx.For):
                 return None
@@ -138,62 +142,14 @@ def _reductions(function: tirx.PrimFunc) -> Iterator[Nest]:
     return (nest for nest in found if nest.combiner)
 
 
-def _axis(nest: Nest, width: int) -> Any:
-    """The loop whose iterations become lanes, the one with the least cost a result. Raises Refused without one."""
-    costs = {n: _cost(nest, loop, width) for n, loop in enumerate(nest.loops)}
-    best = min(costs, key=lambda n: costs[n])
-    if math.isinf(costs[best]):
-        raise Refused("no loop of so many iterations whose addresses and conditions vectors can have")
-    return nest.loops[best]
-
-
-def _cost(nest: Nest, loop: Any, width: int) -> float:
-    """About how many vector instructions an iteration of the nest takes with a loop's iterations as lanes."""
-    if not counts_from_zero(loop) or nest.bounds(loop):
-        return math.inf
-    extent = int(loop.extent)
-    lanes = _lanes(extent, width)
-    if extent < _LEAST or (loop.kind == tirx.ForKind.PARALLEL and extent < lanes) or _branches(nest.term, loop):
-        return math.inf
-    read = loads(nest.term)
-    across = loop in nest.spatial
-    if any(nest.stride(access, loop) not in (0, 1) for access in (*read, *([nest.store] if across else []))):
-        return math.inf
-    shared = math.prod(map(trips, nest.reduced))
-    cost = 1.0 + len(read) + (2 / shared if across else (2 * math.log2(lanes) + 2) * lanes / shared)
-    chunks = sum(1 if length < lanes else extent // lanes for _, length in _chunks(extent, lanes))
-    return cost * chunks / extent
-
-
-def _branches(term: Any, loop: Any) -> bool:
-    """Whether lanes would take different branches: TVM then goes lane by lane."""
-    return any(uses(call.args[0], loop.loop_var) for call in named(term, "prim.if_then_else"))
-
-
-def _lanes(extent: int, width: int) -> int:
-    """The largest power of two that is no more than either."""
-    return 1 << (min(extent, width).bit_length() - 1)
-
-
-def _chunks(extent: int, lanes: int) -> list[tuple[int, int]]:
-    """(begin, length) of the vectors that an extent is cut into: (0, lanes) stands for all whole ones."""
-    chunks = [(0, lanes)]
-    at = extent // lanes * lanes
-    while at < extent:
-        length = _lanes(extent - at, lanes)
-        chunks.append((at, length))
-        at += length
-    return chunks
-
-
 def _along(nest: Nest, loop: Any, width: int) -> Any:
     """Every lane reduces its own share of a loop's iterations, and the lanes are reduced at the end."""
-    lanes = _lanes(int(loop.extent), width)
+    lanes = lanes_of(int(loop.extent), width)
     partial = _buffer(nest, lanes)
     others = [other for other in nest.reduced if not other.same_as(loop)]
-    body = [_term(nest, partial, loop, chunk, int(loop.extent)) for chunk in _chunks(int(loop.extent), lanes)]
-    made = nest.store.value if nest.first is None else nest.first.value
-    begun = tirx.BufferLoad(nest.store.buffer, nest.store.indices) if nest.first is None else made
+    body = [_term(nest, partial, loop, chunk, int(loop.extent)) for chunk in chunks_of(int(loop.extent), lanes)]
+    given = tirx.BufferLoad(nest.store.buffer, nest.store.indices)
+    begun = given if nest.first is None else nest.first.value
     whole = tirx.BufferLoad(partial, [tirx.const(0, "int32")])
     last = tirx.BufferStore(nest.store.buffer, combined(nest.combiner, begun, whole), nest.store.indices)
     cleared = _vector(lanes, lambda lane: tirx.BufferStore(partial, neutral(nest), [lane]))
@@ -210,10 +166,10 @@ def _along(nest: Nest, loop: Any, width: int) -> Any:
 def _across(nest: Nest, loop: Any, width: int) -> Any:
     """Every lane has a result of its own."""
     extent = int(loop.extent)
-    lanes = _lanes(extent, width)
+    lanes = lanes_of(extent, width)
     others = [other for other in nest.spatial if not other.same_as(loop)]
     counter = tirx.Var(f"{loop.loop_var.name}_vector", str(loop.loop_var.ty.dtype))
-    chunks = _chunks(extent, lanes)
+    chunks = chunks_of(extent, lanes)
     whole = _results(nest, loop, counter * tirx.const(lanes, counter.ty.dtype), lanes)
     rest = [_results(nest, loop, tirx.const(begin, counter.ty.dtype), length) for begin, length in chunks[1:]]
     if loop.kind != tirx.ForKind.PARALLEL:

@@ -18,7 +18,8 @@ from kernels.metaschedule import meta_schedule
 from kernels.space.data import Candidate, Knob, Sketch
 from kernels.space.decision import Decision, as_factors
 from kernels.space.design import DesignSpace
-from kernels.space.rules import decides_unrolling, plain, tvm_schedules
+from kernels.space.plain import plain
+from kernels.space.rules import decides_unrolling, tvm_schedules
 from kernels.workload import Workload
 
 _ENDLESS = 2**31 - 1

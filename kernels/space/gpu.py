@@ -136,6 +136,7 @@ class GpuModel:
     nbytes: int = 0
     batch: int = 1
     out_itemsize: int = 4
+    second_launch_bytes: int = 0
 
     @property
     def tensor_cores(self) -> bool:

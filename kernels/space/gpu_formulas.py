@@ -25,7 +25,7 @@ _FETCH = "meta_schedule.cooperative_fetch"
 _STAGES = "software_pipeline_stage"
 _UNLIMITED = 2**31
 
-_MODELLED_AS = "sm_75"
+MODELLED_AS = "sm_75"
 """OpenCL does not tell how a device is built: for the analytical model, a GPU of the middle stands for it."""
 
 
@@ -60,7 +60,7 @@ def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: W
         lanes=int(target.attrs["thread_warp_size"]) if tensor else 1,
         intrinsic=_intrinsic(anchor.block) if tensor else (1, 1, 1),
         min_steps=(2 if pipelined else 1, 2 if pipelined and tensor else 1),
-        arch=str(target.attrs.get("arch", _MODELLED_AS)),
+        arch=str(target.attrs.get("arch", MODELLED_AS)),
         flops=workload.flops,
         nbytes=workload.bytes,
         batch=math.prod(int(v.dom.extent) for v in anchor.block.iter_vars if anchor.knob_of[v.var] is None),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kernels.gpus import gpu_of
-from kernels.roofline import Estimate, Work, estimate
+from kernels.roofline import LAUNCH_S, Estimate, Work, estimate
 from kernels.space.decision import Decision, as_factors
 from kernels.space.gpu import GpuModel, Staged
 
@@ -20,7 +21,11 @@ _BASE_REGISTERS = 30
 
 def predict(model: GpuModel, decisions: Sequence[Decision]) -> Estimate:
     """The analytical model's estimate of a candidate, for the most capable GPU of its architecture (0.1 ms)."""
-    return estimate(work(model, decisions), gpu_of(model.arch))
+    gpu = gpu_of(model.arch)
+    first = estimate(work(model, decisions), gpu)
+    if not model.second_launch_bytes:
+        return first
+    return replace(first, seconds=first.seconds + LAUNCH_S + model.second_launch_bytes / gpu.dram_bytes)
 
 
 def work(model: GpuModel, decisions: Sequence[Decision]) -> Work:

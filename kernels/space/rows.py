@@ -105,7 +105,7 @@ def _is_vectorized(block: Any, loop: Any) -> bool:
 
     Where no vector divides it, or where it branches, as padding does, TVM goes element by element, and LLVM does not.
     """
-    return _has_vectors(int(loop.extent)) and "tirx.if_then_else" not in _calls(block)
+    return _has_vectors(int(loop.extent)) and "prim.if_then_else" not in _calls(block)
 
 
 def _reads_rows(block: Any, shared: Sequence[int]) -> bool:

@@ -14,23 +14,27 @@ from tvm.target import Target
 
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
-from kernels.space import dots, gpu_formulas, gpu_rules, winograd
+from kernels.space import dots, gpu_formulas, gpu_rules, split_k, winograd
 from kernels.space.constraints import is_lanes, limits_of, worth_trying
 from kernels.space.data import Knob, Sketch
 from kernels.space.decision import Decision
 from kernels.space.design import DesignSpace
 from kernels.space.gpu_solve import GpuSolver
+from kernels.space.plain import plain
 from kernels.space.sketch_rules import own_traces
 from kernels.space.tiles import factorizations
 from kernels.workload import Workload
 
 
-def tune_context(workload: Workload, target: Target, rules: Sequence[Any] | None = None) -> Any:
-    """TVM's tuning context of a workload, with TVM's rules for the target unless others are given."""
+def tune_context(
+    workload: Workload, target: Target, rules: Sequence[Any] | None = None, module: tvm.IRModule | None = None
+) -> Any:
+    """TVM's tuning context of a workload, with TVM's rules for the target unless others are given. `module`: what the
+    workload's program has become."""
     ms = meta_schedule()
     space = ms.space_generator.PostOrderApply
     return ms.TuneContext(
-        mod=workload.module(),
+        mod=workload.module() if module is None else module,
         target=target,
         space_generator=space() if rules is None else space(sch_rules=list(rules), postprocs=[], mutator_probs={}),
         search_strategy="evolutionary",
@@ -81,6 +85,27 @@ def _tvm_sketches(workload: Workload, target: Target, tf32: bool) -> list[Sketch
         if sketch.gpu and GpuSolver(sketch.knobs, sketch.gpu).draw(np.random.default_rng(0)) is None:
             continue
         sketches.append(sketch)
+    if target.kind.name != "llvm":
+        sketches += _split_sketches(workload, target, len(sketches))
+    return sketches
+
+
+def _split_sketches(workload: Workload, target: Target, number: int) -> list[Sketch]:
+    """Tiled sketches of programs whose reduction is divided among thread blocks."""
+    sketches: list[Sketch] = []
+    plain_rules, *_ = gpu_rules.rule_sets(target, tf32=False)
+    for division in split_k.divided(workload, target, gpu_formulas.MODELLED_AS):
+        for schedule in tune_context(workload, target, plain_rules, division.module).generate_design_space():
+            instructions, decisions = plain(schedule.trace.as_json())
+            own = _knobs(instructions, dict(decisions), split_k.RULE)
+            formulas = gpu_formulas.model(schedule, own, target, workload)
+            if formulas is None:
+                continue
+            formulas = replace(formulas, second_launch_bytes=(division.parts + 1) * workload.outputs[0].nbytes)
+            trace, knobs = division.prefixed(instructions, decisions), division.knobs(own)
+            sketch = Sketch(number + len(sketches), trace, knobs, (), split_k.RULE, formulas)
+            if GpuSolver(knobs, formulas).draw(np.random.default_rng(0)) is not None:
+                sketches.append(sketch)
     return sketches
 
 
@@ -131,17 +156,6 @@ def _knobs(instructions: Sequence[Any], decisions: Mapping[int, Any], rule: str)
         elif kind == "SampleCategorical" and not decides_unrolling(instructions, i):  # the Unroll pass owns that one
             knobs.append(Knob("choice", tuple(range(len(attributes[0]))), i))
     return knobs
-
-
-def plain(value: Any) -> Any:
-    """TVM containers and scalars as JSON-able Python."""
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if not hasattr(value, "value"):
-        return [plain(v) for v in value]
-    if not isinstance(value.value, (bool, int, float)):
-        return value.value
-    return float(value.value) if "float" in str(getattr(value, "dtype", "")) else int(value.value)
 
 
 def decides_unrolling(instructions: Sequence[Any], number: int) -> bool:

@@ -1,4 +1,4 @@
-"""The proving ground of CUDA kernels: candidates compiled for the simulated driver, run through PyCUDA and compared with
+"""The proving ground of CUDA kernels: candidates compiled for the simulated GPU, run through PyCUDA and compared with
 the reference. Barriers, shared memory, fragments and asynchronous copies are executed, and every access is checked."""
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ GROUND: Mapping[str, Callable[[], Any]] = {
     "scan": lambda: scan(5, 37),
 }
 """By name: every kind of program, odd and prime extents and tensor cores among them."""
+
+
+SAMPLE = (
+    "matmul of primes", "matmul in half", "matmul in bfloat16 of primes", "matmul in int8", "conv2d of primes",
+    "depthwise conv2d of primes", "softmax of primes", "scan",
+)  # fmt: skip
+"""Of GROUND, for the suite of tests."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,10 @@ class Ground:
         finally:
             kernel.free()
 
+    def close(self) -> None:
+        """Give the GPU back, which a process must before it ends."""
+        self._gpu.close()
+
     @staticmethod
     def _evaluated(made: Workload) -> Any:
         inputs, function = seeded_inputs(made.inputs, 3), made.module()["main"]
@@ -133,3 +144,34 @@ def wrong_stride(source: str, stride: int) -> str | None:
     """The source with rows that are one element too short; None where nothing has that stride."""
     changed, count = re.subn(rf"\* {stride}\b", f"* {stride - 1}", source)
     return changed if count else None
+
+
+_FRAGMENT = re.compile(r"(mma_sync\(\w+\[\d+\], \w+)\[(\d+)\]")
+_LOADED = re.compile(r"(load_matrix_sync\(\w+matrix_a\w+\[\d+\], .*, )(\d+)\);")
+_WAIT = re.compile(r"\btvm_builtin_ptx_cp_async_wait_group\w+\(\);")
+_SHARED = re.compile(r"(__shared__ [^;\[]*)\[(\d+)\];")
+
+
+def swapped_fragment(source: str) -> str | None:
+    """The source whose first product on tensor cores takes another fragment; None where there is but one."""
+    numbers = {match[2] for match in _FRAGMENT.finditer(source)}
+    if not {"0", "1"} <= numbers:
+        return None
+    return _FRAGMENT.sub(lambda m: f"{m[1]}[{1 if m[2] == '0' else 0}]", source, count=1)
+
+
+def narrower(source: str) -> str | None:
+    """The source that loads fragments from rows that are 8 elements shorter; None where it loads none."""
+    changed, count = _LOADED.subn(lambda m: f"{m[1]}{int(m[2]) - 8});", source)
+    return changed if count else None
+
+
+def without_wait(source: str) -> str | None:
+    """The source that never waits for asynchronous copies; None where it has none."""
+    changed, count = _WAIT.subn(";", source)
+    return changed if count else None
+
+
+def beyond_shared(source: str) -> str:
+    """The source with half of its shared memory."""
+    return _SHARED.sub(lambda m: f"{m[1]}[{int(m[2]) // 2}];", source)

@@ -101,7 +101,7 @@ def check(unscheduled: tirx.PrimFunc, changed: tirx.PrimFunc) -> None:
     function = workload.module()["main"]
     [expected] = reference.evaluate(function, inputs)
     dtype = np.dtype(workload.outputs[0].dtype)
-    unwritten = np.full(expected.shape, np.nan if dtype.kind == "f" else -77, dtype)
+    unwritten = np.full(expected.shape, np.nan if dtype.kind == "f" else 77, dtype)
     *_, output = computed(changed, [*inputs, unwritten])
     length = reference.reduction_length(function)
     right, _, _, reason = reference.compare(output, expected, reference.working_dtype(function), length)

@@ -37,7 +37,7 @@ def product(dot: Dot, rows: int, depth: int, columns: int, copy: bool = False) -
     if copy:
         zero = tirx.const(0, dot.copied)
         left = te.compute(
-            (rows, padded), lambda i, k: te.if_then_else(k < depth, copied(a[i, k], dot), zero), "aligned"
+            (rows, padded), lambda i, k: te.if_then_else(k < depth, copied(a[i, k], dot.left), zero), "aligned"
         )
     k = te.reduce_axis((0, padded), "k")
 
@@ -57,8 +57,8 @@ def _anchor(workload: Workload) -> Any:
     ("mcpu", "names"),
     [
         ("x86-64-v3", set()),
-        ("icelake-server", {"vpdpbusd_512", "vpdpbusd_256"}),
-        ("alderlake", {"vpdpbusd_256"}),
+        ("icelake-server", {"vpdpbusd_512", "vpdpbusd_256", "vpdpwssd_512", "vpdpwssd_256"}),
+        ("alderlake", {"vpdpbusd_256", "vpdpwssd_256"}),
         ("znver4", {dot.name for dot in DOTS}),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_target_offers_what_its_cpu_has(mcpu: str, names: set[str]) -> None:
 
 def test_features_that_a_hypervisor_hides_are_not_used() -> None:
     masked = Target({"kind": "llvm", "mcpu": "znver4", "mattr": ["-avx512bf16"]})
-    assert {dot.left for dot in offered(masked)} == {"uint8"}
+    assert {dot.left for dot in offered(masked)} == {"uint8", "int16"}
     assert offered(Target("opencl")) == ()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tvm
-from tvm import tirx
+from numpy.typing import NDArray
+from tvm import te, tirx, topi
 
 from kernels.nests.dependences import accesses, meet_only_in_same_iteration
 from kernels.nests.nest import Refused
@@ -39,6 +42,14 @@ def test_a_channel_passes_through_all_stages_before_the_next_and_keeps_one_of_ea
     before, after = (Fuse().counters(f, llvm()) for f in (given, Fuse(True).on_function(given)))
     assert before["intermediate bytes"] > after["intermediate bytes"]
     assert str(Fuse(True).on_function(given).script()).count("T.parallel") == 1
+
+
+def test_results_that_become_lanes_keep_their_loop_for_themselves() -> None:
+    a = te.placeholder((9, 37), name="a")
+    mean = topi.divide(topi.sum(a, 0), 9.0)
+    given = te.create_prim_func([a, mean])
+    assert "no neighbouring loops" in Fuse(True).refusal(given, llvm())
+    check(given, Lanes(16).on_function(Fuse(True).on_function(given)))
 
 
 def pair(first: str, second: str, extents: str = "8, 16") -> tirx.PrimFunc:
@@ -75,11 +86,15 @@ def test_dependences_are_exact(first: str, second: str, legal: bool) -> None:
 
 
 def test_without_the_proof_the_result_may_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    function = pair("b[i, j] = a[i, j]", "b[i, j] = b[(i + 1) % 8, j]")
     given = [np.arange(128, dtype="float32").reshape(8, 16), np.zeros((8, 16), "float32")]
-    right = computed(Fuse(True).on_function(function), given)[1]
+
+    def fused() -> NDArray[Any]:
+        function = pair("b[i, j] = a[i, j]", "b[i, j] = b[(i + 1) % 8, j]")
+        return computed(Fuse(True).on_function(function), given)[1]
+
+    right = fused()
     monkeypatch.setattr(fuse, "meet_only_in_same_iteration", lambda one, other: True)
-    assert not np.array_equal(computed(Fuse(True).on_function(function), given)[1], right)
+    assert not np.array_equal(fused(), right)
 
 
 def test_a_statement_with_other_effects_is_refused() -> None:

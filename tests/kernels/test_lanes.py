@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tvm
 from tvm import te, tirx, topi
 from tvm.target import Target
 
+from kernels.passes import PassConfig
 from kernels.passes.lanes import Lanes, scalar_loops
 from tests.kernels.loop_programs import (
     check,
@@ -89,6 +91,31 @@ def test_what_is_not_proven_stays_and_the_reason_is_said(body: str, reason: str)
     assert reason in Lanes(16).refusal(function, llvm())
     assert [why for _, why in scalar_loops(function, 16) if reason in why]
     assert str(Lanes(16).on_function(function).script()) == str(function.script())
+
+
+def test_powers_in_a_sum_become_polynomials_in_each_of_its_vectors() -> None:
+    a = te.placeholder((3, 77), name="a")
+    k = te.reduce_axis((0, 77), name="k")
+    given = te.create_prim_func([a, te.compute((3,), lambda i: te.sum(te.exp(a[i, k]), axis=k), name="out")])
+    applied = PassConfig.from_text("vector_math{on=1} lanes{width=16}").applied(given, llvm())
+    assert not applied.refused
+    check(given, applied.function)
+
+
+@pytest.mark.parametrize(("dtype", "how"), [("float16", topi.max), ("int8", topi.max), ("uint8", topi.min)])
+def test_other_dtypes(dtype: str, how: Any) -> None:
+    given = reduced((3, 45), how, 1, dtype)
+    assert Lanes(16).refusal(given, llvm()) == ""
+    check(given, Lanes(16).on_function(given))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+def test_loops_without_iterations_are_no_problem(shape: tuple[int, int]) -> None:
+    empty = reduced(shape, topi.sum, 1)
+    config = PassConfig.from_text("fuse{on=1} bounds{on=1} lanes{width=16} balance{on=1}")
+    applied = config.applied(empty, llvm())
+    assert len(applied.refused) == (3 if shape == (0, 5) else 4)
+    computed(applied.function, [np.zeros(shape, "float32"), np.zeros(shape[0], "float32")])
 
 
 def test_a_sum_that_was_begun_before_the_loops_goes_on() -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tvm
-from tvm import te, topi
+from tvm import te, tirx, topi
 
+from kernels.lowering import nodes
+from kernels.nests.calls import named
 from kernels.reference import Expectation, evaluate, reduction_length, working_dtype
 from kernels.space import TraceApplier, generate
 from kernels.workload import Workload, from_prim_func, seeded_inputs
@@ -127,6 +129,18 @@ FITTING = [
 def test_a_sketch_rule_fits_what_it_is_for(make: Callable[[], Workload], rules: set[str]) -> None:
     space = generate(make(), llvm())
     assert {s.rule for s in space.sketches} - {"tvm"} == rules
+
+
+def test_rows_leave_padding_to_llvm() -> None:
+    """TVM makes single elements of vectors whose lanes branch."""
+    workload = rows(padded_softmax, 6, 39)
+    space = generate(workload, llvm())
+    [number] = [sketch.number for sketch in space.sketches if sketch.rule == "rows"]
+    candidate = next(c for c in space.initial_candidates() if c.sketch == number)
+    loops = nodes(TraceApplier(workload, space, llvm()).apply(candidate).mod["main"].body, tirx.For)
+    vectors = [loop for loop in loops if loop.kind == tirx.ForKind.VECTORIZED]
+    assert vectors
+    assert not any(named(loop, "prim.if_then_else") for loop in vectors)
 
 
 def test_what_reduces_along_both_operands_is_no_packed_product() -> None:

@@ -72,6 +72,21 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ),
         (("--gpus",), {"metavar": "N,N", "default": "all", "help": f"numbers of the GPUs to use {DEFAULT}"}),
     ),
+    "explain": (
+        (
+            ("kernel",),
+            {
+                "metavar": "KERNEL",
+                "nargs": "?",
+                "help": "its name in `show`, or the beginning of it (default: what takes most of the time)",
+            },
+        ),
+        (
+            ("--time-budget",),
+            {"metavar": "TIME", "default": "20s", "help": f"time the steps for so long, together {DEFAULT}"},
+        ),
+        (("--code",), {"action": "store_true", "help": "print all of the kernel's code, not its hottest loop alone"}),
+    ),
     "scan": (
         (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
         (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
@@ -180,12 +195,12 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--file", metavar="FILE", default="results/model.ubj", help=where)
         records = "the records to train on or to evaluate with (default: %(default)s)"
         command.add_argument("--database", metavar="URL", default="sqlite:///results/records.db", help=records)
-    elif name in ("list", "show", "profile", "report", "export", "compare", "machine"):
+    elif name in ("list", "show", "profile", "explain", "report", "export", "compare", "machine"):
         text = "where the runs are (default: %(default)s)"
         command.add_argument("--out", metavar="DIR", default="results/runs", help=text)
     if name == "run":
         command.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
-    if name in ("show", "profile", "report", "export"):
+    if name in ("show", "profile", "explain", "report", "export"):
         command.add_argument("run", metavar="RUN", help="a run's id, the beginning of it, or `latest`")
     if name == "compare":
         for letter in "ab":

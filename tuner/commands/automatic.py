@@ -48,7 +48,7 @@ def in_mix(
     if not calls:
         raise ModelError(model.source, "there is no product or convolution in float32 in it", "leave precision out")
     prints = [fingerprint(np.asarray(call.args[1].value.numpy())) for call in calls]
-    available = [FLOAT32, *(p for p in (BFLOAT16, INT8) if not precision.supported(p, target) and (p != INT8 or names))]
+    available = [FLOAT32, *(p for p in (BFLOAT16, INT8) if not precision.why_not(p, target) and (p != INT8 or names))]
     mix = mixing.read(folder)
     if mix is None or len(mix.layers) != len(calls):
         if timer is None:
@@ -87,8 +87,8 @@ def _base(
     weights. Where any can, it is the one that the quantizer takes, with batch norms folded."""
     from tuner.importers import onnx_quantizer
 
-    if precision.supported(INT8, target):
-        return model, {}, (f"int8 is left out: {precision.supported(INT8, target)}",)
+    if precision.why_not(INT8, target):
+        return model, {}, (f"int8 is left out: {precision.why_not(INT8, target)}",)
     try:
         if not (folder / onnx_quantizer.FLOAT).exists():
             proto = importers.onnx_bytes(model.model_spec)

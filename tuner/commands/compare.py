@@ -15,10 +15,8 @@ import numpy as np
 from tuner import config as config_file
 from tuner import environment
 from tuner.commands import show
-from tuner.commands.prepare import lowered, open_store
-from tuner.config import RunConfig
+from tuner.commands.prepare import open_store, task_of
 from tuner.devices import resolve
-from tuner.devices.target import ResolvedTarget
 from tuner.errors import InfrastructureError, UserError
 from tuner.importers import model_inputs
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
@@ -324,7 +322,7 @@ def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress)
         )
     config = config_file.load(str(a.run / "config.yaml"))
     target = resolve.resolve(config.target)
-    task = _task_of(config, target, a.record, a.run, progress)
+    task = task_of(config, target, a.record.task_key, a.record.task_name, a.run, progress)
     with tempfile.TemporaryDirectory(prefix="tuner-compare-") as folder:
         opening = Opening(target, config.measure, environment.usable_threads(), Path(folder), a.run.parent, progress)
         device = resolve.kind_of(target).open(opening)
@@ -341,16 +339,6 @@ def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress)
     return Comparison(
         pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
     )
-
-
-def _task_of(config: RunConfig, target: ResolvedTarget, record: Record, run: Path, progress: Progress) -> Task:
-    """The task that a record is of. Raises UserError where its model has it no more."""
-    _, variants = lowered(config, target, progress, folder=run)
-    tasks = {task.key: task for variant in variants for task in variant.tasks}
-    task = tasks.get(record.task_key)
-    if task is None:
-        raise UserError(f"{run.name}: its model has no kernel {record.task_name} any more", "run it again")
-    return task
 
 
 def _jobs(device: Device, task: Task, operands: Sequence[Operand], seed: int, folder: Path) -> list[Job]:

@@ -6,13 +6,14 @@ What is found out is kept in a folder of the run (`FOLDER`), so that the same mo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import files, importers
 from tuner.config import RunConfig
+from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, ModelError
 from tuner.measure.entries import store
@@ -29,6 +30,7 @@ FOLDER = "precision"
 """In a run's folder."""
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+NARROWER = (BFLOAT16, INT8)
 
 ERRORS = "errors.json"
 """What bfloat16 costs each layer."""
@@ -43,33 +45,23 @@ CALIBRATION_SETS = 8
 _LAYERS_S = 600.0
 BFLOAT16_UNIT = 2.0**-8
 
-NEEDED: Mapping[str, frozenset[str]] = {
-    BFLOAT16: frozenset({"avx512bf16", "amx-bf16", "bf16"}),
-    INT8: frozenset({"avx512vnni", "avxvnni", "amx-int8", "dotprod", "i8mm"}),
-}
-"""The instruction sets of which one makes products in a precision faster than in float32, by LLVM's names."""
 
-
-def supported(precision: str, target: ResolvedTarget) -> str:
-    """Why products in a precision gain nothing on a target; "" where they do."""
-    if precision == FLOAT32 or NEEDED[precision] & set(target.features):
-        return ""
-    wanted = " or ".join(sorted(NEEDED[precision]))
-    return f"{target.device} has no instructions for products in {precision} ({wanted}); float32 is faster on it"
+def why_not(precision: str, target: ResolvedTarget) -> str:
+    """Why a precision gains nothing on a target, or cannot be had; "" where it may be asked for."""
+    return "" if precision == FLOAT32 else resolve.kind_of(target).why_not(precision, target.features)
 
 
 def require(config: RunConfig, target: ResolvedTarget) -> None:
     """Raises ConfigError where the target, or the kind of model, cannot have the precision that is asked for."""
-    precision = config.precision
-    if precision == FLOAT32:
+    if config.precision == FLOAT32:
         return
-    if target.kind != "llvm":
-        hint = "leave precision out: a model in half precision is tuned as it is"
-        raise ConfigError("precision", f"{precision} is for CPUs, and the target is {target.kind}", hint)
     if config.model.source.startswith("llvm:"):
-        raise ConfigError("precision", f"{precision}: a function of a C program keeps its types", "leave precision out")
-    if precision in NEEDED and (why := supported(precision, target)):
-        raise ConfigError("precision", why, "leave precision out, or write the target whose CPU has them")
+        why = f"{config.precision}: a function of a C program keeps its types"
+        raise ConfigError("precision", why, "leave precision out")
+    wanted = NARROWER if config.precision == "auto" else (config.precision,)
+    refused = [why for precision in wanted if (why := why_not(precision, target))]
+    if len(refused) == len(wanted):
+        raise ConfigError("precision", refused[0], "leave precision out, or write a target that has them")
 
 
 def as_asked(

@@ -20,10 +20,10 @@ from tuner.config import SETTINGS, EffortSettings, RunConfig, load
 from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import ConfigError, OutputError
+from tuner.errors import ConfigError, OutputError, UserError
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
+from tuner.protocols import ImportedModel, Task
 from tuner.tuning.total import TotalBudget
 
 if TYPE_CHECKING:
@@ -137,6 +137,15 @@ def lowered(
     if not config.passes.winograd:
         return model, [Choices(variant) for variant in variants]
     return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]
+
+
+def task_of(config: RunConfig, target: ResolvedTarget, key: str, name: str, run: Path, progress: Progress) -> Task:
+    """The task of a key in the model of a run's folder. Raises UserError where the model has it no more."""
+    _, variants = lowered(config, target, progress, folder=run)
+    tasks = {task.key: task for variant in variants for task in variant.tasks}
+    if key not in tasks:
+        raise UserError(f"{run.name}: its model has no kernel {name} any more", "run it again")
+    return tasks[key]
 
 
 def scope_of(target: ResolvedTarget, mode: str | None) -> str:

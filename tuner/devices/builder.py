@@ -73,6 +73,10 @@ class LocalBuilder:
         self._workers.load(task.key, workload, data)
         return DesignSpace.from_json(data)
 
+    def load(self, task: Task, space: DesignSpace) -> None:
+        """Take another design space of a task: what is built next are its candidates."""
+        self._workers.load(task.key, task.workload.to_json(), space.to_json())
+
     def features(self, task: Task, candidates: Sequence[Candidate]) -> list[NDArray[np.float32] | None]:
         """One feature vector a candidate; None where it cannot be scheduled or its features take too long."""
         size = max(1, -(-len(candidates) // (2 * self._count)))

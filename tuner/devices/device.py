@@ -17,6 +17,7 @@ from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop,
 from tuner.records import Measurement
 
 if TYPE_CHECKING:
+    from kernels.passes import Applied
     from kernels.space import Candidate, DesignSpace
     from tuner.graph import Lowered
     from tuner.measure.models import EntrySpec
@@ -42,6 +43,17 @@ class Opening:
     runs: Path
     progress: Progress
     replay: Path | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The code of a kernel in a language (`asm`, `sass`, `opencl`), and of it the innermost loop with the most
+    arithmetic; "" where one or the other is not known. `note` says why."""
+
+    language: str
+    code: str = ""
+    hot: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,10 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        """Why a precision below float32 gains nothing with these instruction sets, or cannot be had; "" where it may
+        be asked for."""
+
     def require_compiler(self) -> None:
         """Raises TargetError where nothing here compiles for it, saying what is missing."""
 
@@ -193,6 +209,9 @@ class DeviceKind(Protocol):
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         """Where the time of an exported model goes, as `devices.cpu.account.take` returns it; None where its calls
         cannot be told apart. Raises InfrastructureError."""
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        """The code of a kernel, built from a scheduled function with its passes, for a reader."""
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         """A bench for each of these devices, or for all there are, that measures a bundle made for `arch`.

@@ -24,7 +24,7 @@ class DotConvolution:
     """A convolution of [N, C/in, H, W, in], or of plain [N, C, H, W], that `dot` computes [N, O/out, H, W, out] of.
 
     `signed`: the data are signed bytes where the instruction wants unsigned ones, so 128 is added to each, and what
-    that adds to each output channel is subtracted from the sums.
+    that adds to each output channel is subtracted from the sums. `fill` is what the data are padded with.
     """
 
     geometry: Geometry
@@ -33,6 +33,7 @@ class DotConvolution:
     out_block: int
     plain: bool
     signed: bool
+    fill: int = 0
 
     @property
     def depth(self) -> int:
@@ -98,12 +99,12 @@ class DotConvolution:
 
         def element(i: Any, j: Any, y: Any, x: Any, k: Any) -> Any:
             here = (i, j * block + k, y - top, x - left) if self.plain else (i, j, y - top, x - left, k)
-            value = copied(data[here], dot)
+            value = copied(data[here], dot.left)
             inside = [y >= top, y < h + top] * bool(top or bottom) + [x >= left, x < w + left] * bool(left or right)
             inside += [k < block] * (self.depth != block)
             if not inside:
                 return value
-            return te.if_then_else(te.all(*inside), value, tirx.const(128 if self.signed else 0, dot.copied))
+            return te.if_then_else(te.all(*inside), value, tirx.const(self.fill + 128 * self.signed, dot.copied))
 
         shape = (n, c // block, h + top + bottom, w + left + right, self.depth)
         return te.compute(shape, element, "aligned")

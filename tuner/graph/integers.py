@@ -16,7 +16,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tuner.graph.quantized import MOST_SUM, Steps, Total, along, largest_sum, narrow_weight
+from tuner.graph.quantized import MOST_SUM, Steps, Total, along, largest_sum, narrow_weight, steps_of
 from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 
 _CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
@@ -105,6 +105,8 @@ class Integers(Rewriter):
     def _quantized(self, call: Call, args: Sequence[Any]) -> Any:
         scale, zero = (np.asarray(array_of(a)) for a in args[1:3])
         value, axis, dtype = args[0], int(call.attrs.axis), str(call.ty.dtype)
+        if _is_expr(value) and (known := array_of(value)) is not None:  # weights as training leaves them
+            return constant_of(steps_of(known, scale, zero, axis, dtype))
         shift = 128 if dtype == "int8" else 0
         if isinstance(value, Steps) and value.same_steps(scale, zero + shift, "uint8"):
             return _Shifted(value.expr) if shift else value.expr

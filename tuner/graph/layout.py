@@ -8,12 +8,12 @@ operators, pooling and concatenation along channels stay packed; everything else
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, te, topi
+from tvm import relax, te, tirx, topi
 from tvm.ir import Call
 
 from kernels.dots import Dot
@@ -49,6 +49,16 @@ class Packed:
     plain: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Framed:
+    """A value, as `Pack` has it, with so many rows and columns (top, left, bottom, right) of one byte around it."""
+
+    call: Call
+    value: Any
+    widths: tuple[int, int, int, int]
+    fill: int
+
+
 def block_of(channels: int, lanes: int) -> int:
     """How many channels to put into one block: a power of two that divides them and fits `lanes`.
 
@@ -75,15 +85,21 @@ class Pack(Rewriter):
         self.origins: dict[str, dict[str, Any]] = {}
 
     def materialize(self, value: Any) -> Any:
+        if isinstance(value, _Framed):
+            value = self._unframed(value)
         if isinstance(value, Packed):
             return self._unpack(value)
         return super().materialize(value)
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
-        result = None
+        result: Packed | _Framed | None = None
+        if name != "relax.nn.conv2d":
+            args = [self._unframed(a) for a in args]
         if name == "relax.nn.conv2d":
             result = self._convolution(call, args)
+        elif name == "relax.nn.pad":
+            result = _framed(call, args[0])
         elif name in _UNARY and isinstance(args[0], Packed):
             rest = [self.materialize(a) for a in args[1:]]
             made = self.emit(Call(call.op, [args[0].expr, *rest], call.attrs, call.ty_args))
@@ -97,6 +113,24 @@ class Pack(Rewriter):
         elif name == "relax.concat":
             result = self._concat(call, args)
         return super().visit(var, call, args) if result is None else result
+
+    def _unframed(self, value: Any) -> Any:
+        """A value that nothing is around, or that was copied into its frame."""
+        if isinstance(value, tuple):
+            return tuple(self._unframed(v) for v in value)
+        if not isinstance(value, _Framed):
+            return value
+        if not isinstance(value.value, Packed):
+            return self.emit(Call(value.call.op, [self.materialize(value.value)], value.call.attrs))
+        inner, (top, left, bottom, right) = value.value, value.widths
+        n, c, h, w = inner.plain
+
+        def compute(x: Any) -> Any:
+            widths = (0, 0, top, left, 0), (0, 0, bottom, right, 0)
+            return topi.nn.pad(x, *widths, pad_value=tirx.const(value.fill, x.dtype), name="pad")
+
+        made = self._kernel(compute, inner.expr, hint="pad")
+        return Packed(made, inner.block, (n, c, h + top + bottom, w + left + right))
 
     # --- conversions --------------------------------------------------------------------------
 
@@ -153,10 +187,10 @@ class Pack(Rewriter):
         out_block = block_of(out_channels // (1 if depthwise else groups), self.lanes)
         if out_block < min(4, self.lanes):
             return None
-        geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
-        data = args[0]
-        if not depthwise and (made := self._dot_convolution(call, geometry, data, weight, out_block)) is not None:
+        if not depthwise and (made := self._dot_convolution(call, args[0], weight, out_block)) is not None:
             return made
+        geometry = Geometry.of(attrs, (n, c, h, w), weight.shape)
+        data = self._unframed(args[0])
         if not isinstance(data, Packed):
             data = self._pack(self.materialize(data), out_block if depthwise else block_of(c // groups, self.lanes))
         if (depthwise and data.block != out_block) or (not depthwise and group_channels % data.block):
@@ -173,15 +207,19 @@ class Pack(Rewriter):
         result = self._kernel(compute, data.expr, packed, hint=geometry.hint(), origin=geometry.origin())
         return Packed(result, out_block, shape_of(call))
 
-    def _dot_convolution(
-        self, call: Call, geometry: Geometry, data: Any, weight: Array, out_block: int
-    ) -> Packed | None:
-        """A convolution of bfloat16 or of bytes by the CPU's instructions; None without them."""
+    def _dot_convolution(self, call: Call, data: Any, weight: Array, out_block: int) -> Packed | None:
+        """A convolution of bfloat16 or of bytes by the CPU's instructions, which a frame around its data becomes part
+        of; None without them."""
         left, right, result = str(call.args[0].ty.dtype), str(weight.dtype), str(call.ty.dtype)
         unsigned = "uint8" if left == "int8" else left
         dot = next((d for d in self.dots if (d.left, d.right, d.result) == (unsigned, right, result)), None)
         if dot is None or out_block % min(d.lanes for d in self.dots if d.left == dot.left):
             return None
+        geometry, fill = Geometry.of(call.attrs, shape_of(call.args[0]), weight.shape), 0
+        if isinstance(data, _Framed) and not any(geometry.padding):
+            geometry = replace(geometry, data=shape_of(data.call.args[0]), padding=data.widths)
+            data, fill = data.value, data.fill
+        data = self._unframed(data)
         group_channels = weight.shape[1]
         in_block = block_of(group_channels, self.lanes)
         if isinstance(data, Packed) and group_channels % data.block == 0 and data.block % dot.steps == 0:
@@ -189,7 +227,7 @@ class Pack(Rewriter):
         elif isinstance(data, Packed):
             data = self._pack(self._unpack(data), in_block)
         made = DotConvolution(
-            geometry, dot, in_block, out_block, plain=not isinstance(data, Packed), signed=left != unsigned
+            geometry, dot, in_block, out_block, plain=not isinstance(data, Packed), signed=left != unsigned, fill=fill
         )
         operands = [data.expr if isinstance(data, Packed) else self.materialize(data), constant_of(made.pack(weight))]
         if made.signed:
@@ -276,3 +314,15 @@ class Pack(Rewriter):
             f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields
         ]
         return Packed(self.emit(relax.op.concat([f.expr for f in same], axis=1)), block, shape_of(call))
+
+
+def _framed(call: Call, value: Any) -> _Framed | None:
+    """A `relax.nn.pad` that puts one byte, a zero point, around images, to be done by the convolution that reads them;
+    None for others."""
+    attrs, shape, dtype = call.attrs, shape_of(call), str(call.ty.dtype)
+    widths = [int(width) for width in attrs.pad_width]
+    if dtype not in ("int8", "uint8") or str(attrs.pad_mode) != "constant" or len(shape) != 4:
+        return None
+    if any(widths[:4]) or min(widths) < 0:
+        return None
+    return _Framed(call, value, (widths[4], widths[6], widths[5], widths[7]), int(attrs.pad_value))

@@ -136,15 +136,10 @@ def column_sums(weight: Array) -> Array:
 
 def _aligned(left: Any, depth: int, dot: Dot) -> Any:
     """The left operand [M, depth] as the instruction reads it: a copy, unless it is so already."""
-    own = int(left.shape[1])
+    rows, own = (int(extent) for extent in left.shape)
     if str(left.dtype) == dot.left and own == depth:
         return left
-
-    def element(i: Any, k: Any) -> Any:
-        value = copied(left[i, k], dot)
-        return value if own == depth else te.if_then_else(k < own, value, tirx.const(0, dot.copied))
-
-    return te.compute((left.shape[0], depth), element, "aligned")
+    return _rows(lambda at: left[at], (rows, depth), own, dot)
 
 
 def product(
@@ -155,36 +150,53 @@ def product(
     tiling: Tiling,
     order: Sequence[int],
     dot: Dot | None = None,
+    copy: bool = False,
 ) -> Callable[[Any, Any], Any]:
     """TE of [*batch, M, K] by [*batch, K, N], stored with its axes in `order`; `extents` are M, K and N.
 
     Readers read the operands, wherever their elements are. The first stage makes panels of the right one. The operands
-    have M, K and N `inside`: what is beyond is a copy of the last row or column. Operands of bfloat16 are multiplied by
-    `dot`, or widened.
+    have M, K and N `inside`: what is beyond is a copy of the last row or column. Narrow operands are multiplied by
+    `dot`, for which `copy` makes a copy of the left one at first; bfloat16 without it is widened.
     """
-    depth, width, steps = extents[1], tiling.width, dot.steps if dot else 1
+    steps, result = (dot.steps, dot.result) if dot else (1, "float32")
+    width, depth = tiling.width, -(-extents[1] // steps) * steps
 
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
             *outer, number, k, lane, side = at if dot else (*at, 0)
             row = _clamped(k * steps + side, inside[1], depth)
             value = readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
-            return copied(value, dot) if dot else widened(value, "float32")
+            return copied(value, dot.right) if dot else widened(value, "float32")
 
         shape = (*batch, tiling.columns // width, depth // steps, width)
         panels = te.compute((*shape, steps) if dot else shape, panel, "panels")
 
-        def row(at: Any) -> Any:
+        def element(at: Any) -> Any:
             *outer, i, k = at
-            return widened(readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k)), "float32")
+            return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
+
+        aligned = _rows(element, (*batch, tiling.rows, depth), extents[1], dot) if dot and copy else None
+
+        def row(at: Any) -> Any:
+            return widened(element(at) if aligned is None else aligned[at], result)
 
         def column(at: Any) -> Any:
             *outer, number, k, lane = at
-            return widened(panels[(*outer, number, k // steps, lane, k % steps)], "float32") if dot else panels[at]
+            return widened(panels[(*outer, number, k // steps, lane, k % steps)], result) if dot else panels[at]
 
-        return _product(row, column, batch, extents, tiling, order)
+        return _product(row, column, batch, (extents[0], depth, extents[2]), tiling, order)
 
     return compute
+
+
+def _rows(element: Callable[[Any], Any], shape: Sequence[int], own: int, dot: Dot) -> Any:
+    """A copy of a left operand of `own` steps as an instruction reads it, with zeros in the steps that are added."""
+
+    def copy(*at: Any) -> Any:
+        value = copied(element(at), dot.left)
+        return value if shape[-1] == own else te.if_then_else(at[-1] < own, value, tirx.const(0, dot.copied))
+
+    return te.compute(shape, copy, "aligned")
 
 
 def _product(

@@ -229,8 +229,11 @@ class Products(Rewriter):
         """A product of float32, or one that the CPU has instructions for, as a view; None where it stays as it is."""
         dtypes = tuple(str(t.ty.dtype) for t in (*call.args, call))
         weight, narrow = array_of(args[1]), set(dtypes) != {"float32"}
-        if narrow and (weight is not None or dtypes != ("bfloat16", "bfloat16", "float32")):
+        if narrow and weight is not None:
             return self._dot_product(call, args)
+        dot = self._dot_of(*dtypes) if narrow else None
+        if narrow and dot is None and dtypes != ("bfloat16", "bfloat16", "float32"):
+            return None
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
         if 0 in (*left, *right):
             return None
@@ -253,9 +256,7 @@ class Products(Rewriter):
             self._affine(self._reshaped(view, (*batch, *view.shape[-2:]))) for view in (scored, self._view(args[1]))
         ]
         extents = (rows, operands[0].shape[-1], columns)
-        pending = _Pending(
-            operands[0], operands[1], batch, extents, computed, self._dot_of(operands[0]) if narrow else None
-        )
+        pending = _Pending(operands[0], operands[1], batch, extents, computed, dot)
         whole = View.of(pending, pending.shape)
         factor = operands[0].factor * operands[1].factor
         if factor != 1:
@@ -299,13 +300,12 @@ class Products(Rewriter):
         made = self._kernel(constant_dot_product(rows, columns, tiling, dot), *operands, origin=origin)
         return View.of(made, (rows, columns)).reshaped(shape)
 
-    def _dot_of(self, left: View) -> Dot | None:
-        """The instruction for a product of bfloat16 whose right operand is no constant: it reads steps that lie side by
-        side in the left one."""
-        dot = next((d for d in self.dots if d.left == "bfloat16"), None)
-        if dot is None or left.shape[-1] % dot.steps or left.strides[-1] != 1:
-            return None
-        return dot
+    def _dot_of(self, left: str, right: str, result: str) -> Dot | None:
+        """The instruction for a product of two variables of these dtypes; integers that it cannot read are widened."""
+        narrow = {"int8", "uint8", "int16"}
+        wide = left == right == "bfloat16" or (left, right) == ("uint8", "int8")
+        wanted = (left, right) if wide else ("int16", "int16") if {left, right} <= narrow else ()
+        return next((d for d in self.dots if (d.left, d.right) == wanted and d.result == result), None)
 
     def _emit_constant(self, data: Any, weight: Any) -> Any:
         (rows, depth), columns = shape_of(data), weight.shape[1]
@@ -324,8 +324,12 @@ class Products(Rewriter):
         assert indices[0] is not None and indices[1] is not None, "operands are affine"
         readers = reader(indices[0]), reader(indices[1])
         tiling = Tiling.of(rows, columns, self.lanes, pending.rows)
+        left, dot = pending.left, pending.dot
+        copy = dot is not None and not (
+            str(left.base.ty.dtype) == dot.left and left.strides[-1] == 1 and left.shape[-1] % dot.steps == 0
+        )
         return self._kernel(
-            product(pending.batch, pending.extents, inside, readers, tiling, pending.order, pending.dot),
+            product(pending.batch, pending.extents, inside, readers, tiling, pending.order, dot, copy),
             pending.left.base,
             pending.right.base,
             origin={"op": "matmul", "a": [*pending.batch, rows, inside[1]], "b": [*pending.batch, *inside[1:]]},

@@ -103,6 +103,15 @@ def along(values: Array, rank: int, axis: int) -> Array:
     return values.reshape([-1 if a == axis % rank else 1 for a in range(rank)])
 
 
+def steps_of(values: Array, scale: Array, zero: Array, axis: int, dtype: str) -> Array:
+    """Constants quantized as the standard does it, in float32."""
+    limits, rank = np.iinfo(dtype), values.ndim
+    scaled = np.rint(values.astype(np.float32) / along(scale, rank, axis).astype(np.float32))
+    shifted = scaled + along(zero, rank, axis).astype(np.float32)
+    steps: Array = np.clip(shifted, limits.min, limits.max).astype(dtype)
+    return steps
+
+
 def narrow_weight(steps: Steps) -> Array | None:
     """A constant weight around zero: in int8, or in int16 where it needs more; None where it is not constant."""
     array = steps.array

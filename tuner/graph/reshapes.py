@@ -119,7 +119,7 @@ class Reshapes(Rewriter):
         if seen == shape:
             return _reshaped(self, value.expr if isinstance(value, Reshaped) else value, below)
         if np.prod(seen, dtype=np.int64) == 1:
-            target: Shape | None = ()
+            target: Shape | None = seen if seen == (1,) else ()
         else:
             target = _broadcast_below(seen, shape, below)
         if target is None:

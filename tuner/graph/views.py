@@ -118,7 +118,7 @@ def on_base(shape: Sequence[int], like: View) -> tuple[int, ...] | None:
     """The shape on the base of a view for an operand that is broadcast to the view; None where there is none."""
     full = (*(1,) * (len(like.shape) - len(shape)), *shape)
     if all(n == 1 for n in full):
-        return ()
+        return (1,) if tuple(shape) == (1,) else ()
     if full == like.shape:
         return like.whole
     if [n for n in like.shape if n > 1] == [n for n in like.whole if n > 1]:

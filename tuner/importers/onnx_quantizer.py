@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from tuner.errors import MissingPackage, ModelError
+from tuner.importers.onnx_clean import rename_inputs
 from tuner.importers.onnx_plain import plain
 from tuner.importers.onnx_tensors import PROTOBUF_BYTES, array_of, complete, parameter_bytes
 from tuner.protocols import Array
@@ -56,11 +57,23 @@ def prepare(model: onnx.ModelProto, source: str, folder: Path) -> None:
         )
     given.unlink()
     named = onnx.load_model(folder / FLOAT)
-    taken = {node.name for node in named.graph.node}
-    for number, node in enumerate(named.graph.node):
-        if not node.name:
-            node.name = next(name for name in (f"{node.op_type}_{number}", f"layer__{number}") if name not in taken)
+    _name_anew(named.graph)
     onnx.save_model(named, folder / FLOAT)
+
+
+def _name_anew(graph: onnx.GraphProto) -> None:
+    """Give nodes and stored tensors names by number. Those that ONNX Runtime's optimizer made it would make again when
+    it loads the quantized model, and refuse."""
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+    names = {tensor.name: f"stored_{number}" for number, tensor in enumerate(graph.initializer)}
+    outputs = {value.name for value in graph.output}
+    taken = {value.name for value in graph.input} | {name for node in graph.node for name in node.output}
+    names = {old: new for old, new in names.items() if old not in outputs and new not in taken}
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in graph.node:
+        rename_inputs(node, names)
 
 
 def quantize(

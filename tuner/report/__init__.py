@@ -35,11 +35,12 @@ def render(
     summary = summary_file.load(run_dir)
     written: dict[Path, bytes] = {}
     if "html" in formats or "md" in formats:
-        from tuner.report import document, html, markdown
+        from tuner.report import document, html, ladder, markdown
 
         report = document.build(
-            summary, records, _read_json(run_dir / "environment.json"), _read_text(run_dir / "config.yaml"), since
-        )
+            summary, records, _read_json(run_dir / "environment.json"), _read_text(run_dir / "config.yaml"), since,
+            ladder.load_all(run_dir),
+        )  # fmt: skip
         written |= {run_dir / "figures" / f"{picture.name}.png": picture.png for picture in report.pictures}
         if "md" in formats:
             written[run_dir / "report.md"] = markdown.render(report).encode(errors="replace")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, islands, precision, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, ladder, precision, tables, units
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def build(
     environment: Mapping[str, Any] | None,
     config: str | None,
     since: Sequence[str] = (),
+    ladders: Sequence[Mapping[str, Any]] = (),
 ) -> Document:
     """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` are
-    sentences on how the model stands since last night."""
+    sentences on how the model stands since last night; `ladders` are those of its kernels that were explained."""
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
@@ -52,6 +53,7 @@ def build(
         *_precision(summary),
         *_account(summary, kernels),
         _kernels(summary, kernels),
+        *_ladders(ladders, kernels),
         _search(summary, kernels, records),
         _roofline(summary, kernels),
         _failures(summary, records),
@@ -182,6 +184,18 @@ def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Se
         " measured. “Ties” are other finalists that this machine cannot tell from the winner.",
     )
     return Section("Kernels", text, (), tables.kernel_table(kernels))
+
+
+def _ladders(ladders: Sequence[Mapping[str, Any]], kernels: Sequence[tables.Kernel]) -> list[Section]:
+    drawn = (figures.ladder(told) for told in ladder.heaviest(ladders, kernels))
+    pictures = tuple(picture for picture in drawn if picture is not None)
+    if not pictures:
+        return []
+    text = (
+        "How the schedules of some kernels came about: each step was built, checked and timed again, interleaved"
+        f" with the others. The programs themselves are in {ladder.FOLDER}/, one page a kernel.",
+    )
+    return [Section("Ladders of kernels", text, pictures)]
 
 
 def _search(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel], records: Sequence[Record]) -> Section:

@@ -343,6 +343,49 @@ def plain_ticks(axis: Any, log: bool) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if value < 1e6 else f"{value:.0e}"))
 
 
+def ladder(told: Mapping[str, Any]) -> Picture | None:
+    """A kernel's rungs as bars, from the unscheduled program down to the winner. None without times."""
+    rungs = [rung for rung in told["rungs"] if rung["seconds"]]
+    if not rungs:
+        return None
+    unit_s, unit = units.time_unit(min(rung["seconds"] for rung in rungs))
+    times = [rung["seconds"] / unit_s for rung in rungs]
+    bound = (told["lower_bound_s"] or 0.0) / unit_s
+    least = min([*times, *([bound] if bound else [])])
+    log = max(times) / least > _LOG_FROM
+    left = 10 ** math.floor(math.log10(least) - 0.1) if log else 0.0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, 1.7 + 0.46 * len(rungs)), layout="constrained")
+        axes = figure.subplots()
+        colours = [UNTUNED_COLOUR, *[BASELINE_COLOUR] * (len(rungs) - 2), TUNED_COLOUR][-len(rungs) :]
+        axes.barh(range(len(rungs)), [t - left for t in times], left=left, height=0.64, color=colours)
+        for row, (rung, time) in enumerate(zip(rungs, times, strict=True)):
+            gain = f"  ×{times[row - 1] / time:.2f}" if row else ""
+            axes.annotate(f"{units.duration(rung['seconds'])}{gain}", (time, row), (6, 0),
+                          textcoords="offset points", va="center", fontsize=12)  # fmt: skip
+            if rung["predicted_s"]:
+                predicted = rung["predicted_s"] / unit_s
+                axes.plot(predicted, row, marker="D", color="white", markeredgecolor=INK, markersize=7)
+        if bound:
+            axes.axvline(bound, color=INK, linestyle="--", linewidth=1.4)
+        axes.set_yticks(range(len(rungs)), [drawable(rung["title"]) for rung in rungs], fontsize=12)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.spines["left"].set_visible(False)
+        if log:
+            axes.set_xscale("log")
+            axes.set_xlim(left, max(times) * (max(times) / left) ** 0.3)
+        else:
+            axes.set_xlim(0, max(times) * 1.4)
+        plain_ticks(axes.xaxis, log)
+        axes.set_title(drawable(told["name"], 60), loc="left")
+        marks = [f"{unit} a call{', log scale' if log else ''}", *(["dashed: lower bound"] if bound else [])]
+        marks += ["diamond: predicted"] if any(rung["predicted_s"] for rung in rungs) else []
+        figure.supxlabel("; ".join(marks), fontsize=12)
+        words = ", ".join(f"{rung['title']} {units.duration(rung['seconds'])}" for rung in rungs)
+        return rendered(figure, f"ladder_{told['task']}", f"Steps of {told['name']}: {words}.")
+
+
 def rendered(figure: Figure, name: str, alt: str) -> Picture:
     """A figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()

@@ -30,10 +30,11 @@ def earlier(store: RecordStore, columns: tuple[str, ...], scope: str, tasks: Col
 
 
 def trials(
-    store: RecordStore, columns: tuple[str, ...]
+    store: RecordStore, columns: tuple[str, ...], scope: str | None = None, task_key: str | None = None
 ) -> Iterator[tuple[Record, NDArray[np.float32], CandidateOutcome]]:
-    """Every screening that teaches something, with its feature vector in the order of `columns`."""
-    for record in store.read():
+    """Every screening (in a scope, of a task) that teaches something, with its feature vector in the order of
+    `columns`."""
+    for record in store.read(scope=scope, task_key=task_key):
         measured = record.measurement
         if measured.fidelity is not Fidelity.SCREEN or not teaches(measured):
             continue

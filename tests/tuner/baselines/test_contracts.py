@@ -17,7 +17,7 @@ from tuner.baselines.kernels import OperatorCall, operand_shapes
 from tuner.protocols import Array, Baseline, Launchable
 
 MODEL_SPEC = {"seed": 3}
-SLOW = {"torch_compile": [pytest.mark.slow], "torch_max_autotune": [pytest.mark.slow]}
+SLOW = {name: [pytest.mark.slow] for name in ("torch_compile", "torch_compile_bf16", "torch_max_autotune")}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.compile uses it itself
@@ -34,6 +34,10 @@ class TestWholeModels(BaselineContract):
             # How many threads a process has can be said once, and this process is not the baseline's own.
             patch.setattr("tuner.baselines.torch.use_threads", lambda threads: None)
             yield made
+
+    @pytest.fixture(autouse=True)
+    def _by_precision(self, baseline: Baseline) -> None:
+        self.rtol = 2e-2 if baseline.name.endswith("_bf16") else LaunchableContract.rtol
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -1,4 +1,5 @@
-"""`run` on CUDA without a GPU: the whole way on a small model, with recorded times in place of the device's."""
+"""`run` on CUDA without a GPU: the whole way on a small model, with recorded times in place of the device's, and on the
+simulated GPU, where kernels are executed."""
 
 from __future__ import annotations
 
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from kernels.space import Candidate
+from tests import simulated_cuda
 from tuner import config as run_files
 from tuner.commands.run import run
+from tuner.devices import resolve
 from tuner.devices.builder import entry_of
+from tuner.devices.cuda import CUDA
 from tuner.measure.replay import Recording
 from tuner.progress import Progress
 from tuner.records import Fidelity, Measurement, Status
@@ -69,3 +73,33 @@ def test_the_whole_way_without_a_gpu(compiler: None, tmp_path: Path) -> None:
     for name in ("report.html", "report.md", "kernels.csv", "environment.json", "config.yaml"):
         assert (folder / name).stat().st_size > 0
     assert not (folder / "export").exists()
+
+
+SIMULATED = """
+model: {{source: "torch:configs.models:small_half"}}
+target: simulated_cuda
+search: {{effort: quick, time_budget: 5s, strategy: random, batch: 4}}
+baselines: {{models: [untuned], kernels: false}}
+measure: {{database: "sqlite:///{folder}/r.db"}}
+out: {folder}/runs
+"""
+
+
+@pytest.mark.slow
+def test_the_whole_way_on_the_simulated_gpu(tmp_path: Path) -> None:
+    simulated_cuda.require()
+    config = run_files.parse(SIMULATED.format(folder=tmp_path), "run.yaml")
+    outcome = run(config, "run", Progress())
+    assert outcome.exit_code == 0, outcome.lines
+    assert any("no GPU was used" in line for line in outcome.lines)
+    summary = json.loads((outcome.run_dir / "summary.json").read_text())
+    assert summary["end_to_end"]["verified"]
+    assert summary["target"]["kind"] == "simulated_cuda"
+    assert "its times are estimates" in (outcome.run_dir / "report.md").read_text()
+    assert (outcome.run_dir / "export" / "manifest.json").stat().st_size > 0
+    target = resolve.resolve(config.target)
+    with closing(SqlStore(f"sqlite:///{tmp_path}/r.db")) as store:
+        records = list(store.read())
+    assert {r.scope for r in records} == {resolve.kind_of(target).scope(target.text, target.device, 1, "hot")}
+    assert CUDA.scope(target.text, target.device, 1, "hot") not in {r.scope for r in records}
+    assert any(r.measurement.ok and r.measurement.fidelity is Fidelity.CERTIFY for r in records)

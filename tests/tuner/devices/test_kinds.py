@@ -17,6 +17,9 @@ ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
     "llvm": {"kind": "llvm", "num-cores": 1},
     "opencl": {"kind": "opencl", "model": "A platform / a device", "max_threads_per_block": 256, "max_num_threads": 256,
                "max_shared_memory_per_block": 32768, "thread_warp_size": 32},
+    "simulated_cuda": {"kind": "cuda", "model": "simulated", "arch": "sm_90a", "max_threads_per_block": 1024,
+                       "max_num_threads": 1024, "max_shared_memory_per_block": 49152, "thread_warp_size": 32,
+                       "registers_per_block": 65536, "l2_cache_size_bytes": 1 << 20},
 }  # fmt: skip
 """For each kind a target as a run file may write it out; a new kind needs one."""
 

@@ -13,12 +13,23 @@ from tuner.devices import resolve as devices
 from tuner.devices.cpu import CPU
 from tuner.devices.cuda import CUDA
 from tuner.devices.cuda import target as cuda_target
+from tuner.devices.cuda.simulated import SIMULATED_CUDA
 from tuner.devices.resolve import kind_of, kind_of_text, resolve
 from tuner.errors import ConfigError, TargetError
 
 
 def test_every_line_of_the_table_names_the_kind_of_its_target() -> None:
     assert {name: devices.kind_named(name).name for name in devices.KINDS} == {name: name for name in devices.KINDS}
+
+
+def test_the_simulated_gpu_is_taken_where_it_is_named_alone() -> None:
+    assert not SIMULATED_CUDA.is_automatic()
+    written = resolve(TargetConfig({"kind": "simulated_cuda"}), to_run=False)
+    assert kind_of(written) is SIMULATED_CUDA
+    assert written.text == resolve(TargetConfig({"kind": "cuda", "model": "simulated"}), to_run=False).text
+    assert "no GPU was used" in written.caveat
+    with pytest.raises(TargetError, match=r"target\.spec\.max_num_threads: 2048, the simulated GPU has 1024"):
+        resolve(TargetConfig({"kind": "simulated_cuda", "max_num_threads": 2048}), to_run=False)
 
 
 def test_auto_is_the_cpu_unless_a_gpu_can_be_used() -> None:
@@ -34,7 +45,9 @@ def test_a_device_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
     assert kind_of(resolved) is null_device.NULL
 
 
-@pytest.mark.parametrize(("name", "word"), [("lvm", "did you mean 'llvm'?"), ("gpu", "auto, cuda, opencl, llvm")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("lvm", "did you mean 'llvm'?"), ("gpu", "auto, cuda, simulated_cuda, opencl, llvm")]
+)
 def test_a_name_that_is_no_kind_of_device_is_refused(name: str, word: str) -> None:
     with pytest.raises(ConfigError, match=rf"target\.spec: .*{name!r}") as caught:
         devices.check(TargetConfig(name))
@@ -52,6 +65,7 @@ def test_names_of_the_table_and_targets_written_out_pass_the_check() -> None:
 def test_a_stored_target_tells_its_kind_of_device() -> None:
     assert kind_of_text('{"kind":"llvm","num-cores":2}') is CPU
     assert kind_of_text('{"kind":"cuda","arch":"sm_90a"}') is CUDA
+    assert kind_of_text('{"kind":"cuda","model":"simulated","arch":"sm_90a"}') is SIMULATED_CUDA
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"llvm"', '{"kind":["llvm"]}', '{"kind":"metal"}'])

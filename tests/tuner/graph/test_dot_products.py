@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 from tvm.target import Target
 
-from kernels.dots import imported
+from kernels.dots import Dot, imported, used
 from kernels.reference import Expectation, evaluate, reduction_length, rounding, working_dtype
 from kernels.space import TraceApplier, generate
 from kernels.workload import TensorSpec, Workload, seeded_inputs
@@ -154,14 +154,51 @@ def test_a_convolution_is_one_kernel_and_right(case: tuple[Any, ...], target: di
     sums = torch.nn.functional.conv2d(wide[0], wide[1], None, stride, padding, 1, groups).numpy()
     _agree(_run(lowered, x, Target(PLAIN)), _after(sums, dtype, (1, out, 1, 1)))
     [kernel] = [task.workload for task in lowered.tasks if "conv2d" in task.workload.name]
-    assert kernel.name.endswith("_cast"), "what follows is in the kernel"
+    assert kernel.outputs[0].dtype == ("bfloat16" if dtype == "bfloat16" else "uint8"), "what follows is in the kernel"
     if target is WITH_DOTS and groups < channels:
         assert {sketch.rule for sketch in generate(kernel, with_dots()).sketches} == {"dot_convolution"}
         assert not any(task.workload.name == "pack" for task in lowered.tasks), "the kernel reads the image itself"
 
 
-def _candidates(workload: Workload) -> None:
-    """An initial and two random candidates are right."""
+@pytest.mark.parametrize(("dtype", "fill"), [("uint8", 7), ("int8", -5)])
+@pytest.mark.parametrize("target", [WITH_DOTS, PLAIN], ids=["dots", "plain"])
+def test_zero_points_around_images_are_put_there_by_the_convolution(
+    dtype: str, fill: int, target: dict[str, Any]
+) -> None:
+    """Between convolutions, where the data are packed, and around the model's input."""
+    first, second = _weight("int8", 16, 3, 3, 3), _weight("int8", 32, 16, 3, 3)
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((1, 3, 8, 9), dtype))
+    emit, op, widths = builder.emit, relax.op, [0, 0, 0, 0, 1, 2, 0, 1]
+    with builder.function("main", [x], attrs={"num_input": 1}):
+        with builder.dataflow():
+            value = emit(
+                op.nn.conv2d(emit(op.nn.pad(x, widths, "constant", fill)), relax.const(first), out_dtype="int32")
+            )
+            steps = emit(op.round(emit(op.multiply(emit(op.astype(value, "float32")), relax.const(0.001)))))
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            value = emit(op.astype(emit(op.clip(steps, float(low), float(high))), dtype))
+            value = emit(op.nn.pad(value, widths, "constant", fill))
+            result = builder.emit_output(op.nn.conv2d(value, relax.const(second), out_dtype="int32"))
+        builder.emit_func_output(result)
+    lowered = lower(clean(builder.finalize()), GraphConfig("NCHW16c"), Target(target))
+    [data] = seeded_inputs((TensorSpec((1, 3, 8, 9), dtype),), 1)
+
+    def convolved(data: Array, weight: Array) -> Array:
+        padded = np.pad(data.astype(np.float64), [(0, 0), (0, 0), (1, 2), (0, 1)], constant_values=fill)
+        sums: Array = torch.nn.functional.conv2d(
+            torch.from_numpy(padded), torch.from_numpy(weight.astype(float))
+        ).numpy()
+        return sums
+
+    scaled = convolved(data, first).astype(np.float32) * np.float32(0.001)
+    between = np.clip(np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled), low, high)
+    np.testing.assert_array_equal(_run(lowered, data, Target(PLAIN)), convolved(between, second))
+    if target is WITH_DOTS:
+        assert not any("pad" in task.workload.name for task in lowered.tasks)
+
+
+def _candidates(workload: Workload) -> set[Dot]:
+    """An initial and a random candidate are right; the instructions that they use."""
     space = generate(workload, with_dots())
     applier = TraceApplier(workload, space, with_dots())
     rng = np.random.default_rng(0)
@@ -169,7 +206,8 @@ def _candidates(workload: Workload) -> None:
     [expected] = evaluate(program, inputs)
     slack = rounding(program)[0]
     expectation = Expectation(expected, working_dtype(program), reduction_length(program), slack)
-    for candidate in [space.initial_candidates(1)[0], *(space.sample(rng, vary_passes=0.0) for _ in range(2))]:
+    found: set[Dot] = set()
+    for candidate in [space.initial_candidates(1)[0], space.sample(rng, vary_passes=0.0)]:
         function = imported(candidate.passes.applied(applier.apply(candidate).mod["main"], with_dots()).function)
         library = tvm.compile(tvm.IRModule({"main": function}), target=with_dots())
         [spec] = workload.outputs
@@ -177,10 +215,12 @@ def _candidates(workload: Workload) -> None:
         library["main"](*[tvm.runtime.tensor(a) for a in inputs], out)
         ok, _, _, reason = expectation.check(out.numpy())
         assert ok, f"{candidate.to_text()}: {reason}"
+        found.update(used(function))
+    return found
 
 
 @needs_dots
-@pytest.mark.parametrize(("dtype", "left", "columns"), PRODUCTS)
+@pytest.mark.parametrize(("dtype", "left", "columns"), [PRODUCTS[n] for n in (1, 2, 6)])
 def test_candidates_of_a_product_are_right(dtype: str, left: tuple[int, ...], columns: int) -> None:
     model, _ = _product(dtype, left, columns)
     [task] = lower(clean(model), GraphConfig("NCHW16c"), with_dots()).tasks
@@ -188,7 +228,7 @@ def test_candidates_of_a_product_are_right(dtype: str, left: tuple[int, ...], co
 
 
 @needs_dots
-@pytest.mark.parametrize("case", [c for c in CONVOLUTIONS if c[-1] < c[1]], ids=str)
+@pytest.mark.parametrize("case", [CONVOLUTIONS[n] for n in (1, 2, 4, 8)], ids=str)
 def test_candidates_of_a_convolution_are_right(case: tuple[Any, ...]) -> None:
     model, _ = _convolution(case[0], case[1:])
     lowered = lower(clean(model), GraphConfig("NCHW16c"), with_dots())
@@ -228,20 +268,41 @@ def test_attention_in_bfloat16_reads_its_heads_in_place(target: dict[str, Any], 
     np.testing.assert_allclose(got, wanted, rtol=2**-6, atol=2**-6)
 
 
-@needs_dots
-def test_candidates_of_attention_in_bfloat16_are_right() -> None:
-    """One operand read in place from the middle of rows, the other made into panels by the kernel."""
-    left, right = (relax.Var(name, relax.TensorType((13, 96), "bfloat16")) for name in "ab")
+TWO = [
+    # dtypes, steps of the reduction, whether the left operand stands transposed, the instruction
+    ("bfloat16", "bfloat16", 24, False, "vdpbf16ps_512"),
+    ("bfloat16", "bfloat16", 21, True, "vdpbf16ps_512"),
+    ("uint8", "int8", 22, False, "vpdpbusd_512"),
+    ("int8", "int8", 21, False, "vpdpwssd_512"),
+    ("uint8", "uint8", 24, True, "vpdpwssd_512"),
+    ("int16", "int16", 24, False, "vpdpwssd_512"),
+]
+
+
+def _of_two(left: str, right: str, depth: int, transposed: bool) -> tuple[tvm.IRModule, list[TensorSpec]]:
+    """A batch of products of two variables."""
+    specs = [TensorSpec((3, depth, 13) if transposed else (3, 13, depth), left), TensorSpec((3, depth, 35), right)]
     builder = relax.BlockBuilder()
-    emit, op = builder.emit, relax.op
-    with builder.function("main", [left, right], attrs={"num_input": 2}):
+    a, b = params = [relax.Var(f"x{i}", relax.TensorType(s.shape, s.dtype)) for i, s in enumerate(specs)]
+    with builder.function("main", params, attrs={"num_input": 2}):
         with builder.dataflow():
-            a, b = (emit(op.permute_dims(emit(op.reshape(x, (13, 3, 32))), [1, 0, 2])) for x in (left, right))
-            tall = emit(op.reshape(emit(op.permute_dims(b, [0, 2, 1])), (3, 32, 13)))
-            wide = emit(op.concat([tall, tall], axis=2))
-            result = builder.emit_output(emit(op.matmul(a, wide, out_dtype="float32")))
+            rows = builder.emit(relax.op.permute_dims(a, [0, 2, 1])) if transposed else a
+            product = builder.emit(relax.op.matmul(rows, b, out_dtype="float32" if left == "bfloat16" else "int32"))
+            wide = product if left == "bfloat16" else builder.emit(relax.op.astype(product, "float32"))
+            result = builder.emit_output(builder.emit(relax.op.multiply(wide, relax.const(0.25))))
         builder.emit_func_output(result)
-    lowered = lower(clean(builder.finalize()), GraphConfig("NCHW16c"), with_dots())
-    [workload] = [task.workload for task in lowered.tasks if "matmul" in task.workload.name]
-    assert workload.inputs[0].shape == (13, 96), "the heads are read where they lie"
-    _candidates(workload)
+    return builder.finalize(), specs
+
+
+@needs_dots
+@pytest.mark.parametrize("case", TWO, ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}")
+def test_a_product_of_two_variables_makes_its_panels_itself(case: tuple[Any, ...]) -> None:
+    *parts, instruction = case
+    model, specs = _of_two(*parts)
+    [task] = lower(clean(model), GraphConfig("NCHW16c"), with_dots()).tasks
+    program = task.workload.module()["main"]
+    inputs = seeded_inputs(tuple(specs), 1)
+    a, b = (x.astype(np.float64) for x in inputs)
+    [got] = evaluate(program, inputs)
+    np.testing.assert_allclose(got, (a.transpose(0, 2, 1) if parts[-1] else a) @ b * 0.25, rtol=1e-6)
+    assert instruction in {dot.name for dot in _candidates(task.workload)}

@@ -102,6 +102,22 @@ def test_products_of_two_variables_are_exact() -> None:
     np.testing.assert_array_equal(run(clean(graph(build, (4, 40), (40, 5), dtype="uint8")), a, b), right)
 
 
+def test_weights_of_quantization_aware_training_become_bytes() -> None:
+    """They are stored as floats, and quantized by the model."""
+    weight = RNG.standard_normal((5, 3, 3, 3)).astype(np.float32)
+    scales = (np.abs(weight).max((1, 2, 3)) / 127).astype(np.float32)
+
+    def build(emit: Any, x: Any) -> Any:
+        steps = relax.op.quantize(
+            relax.const(weight), relax.const(scales), relax.const(np.zeros(5, np.int32)), 0, "int8"
+        )
+        filters = _dequantize(emit, emit(steps), scales, np.zeros(5), 0)
+        return emit(relax.op.nn.conv2d(_dequantize(emit, x, 0.1, 0), filters))
+
+    cleaned = clean(graph(build, (1, 3, 8, 8), dtype="uint8"))
+    assert operators(cleaned) == ["nn.conv2d", "astype", "multiply"]
+
+
 class _Drawn(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self) -> None:
         self._left = iter([{"x": RNG.standard_normal((1, 3, 17, 17)).astype(np.float32)} for _ in range(3)])

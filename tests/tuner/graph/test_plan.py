@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tvm.target import Target
 from tuner import importers
 from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
+from tuner.graph.clobbering import clobbered
 from tuner.graph.joins import ALIGNMENT
 from tuner.graph.plan import Place, Plan, Unplannable, plan
 from tuner.measure.compiled_model import Loaded
@@ -94,6 +96,19 @@ def test_tensors_that_live_at_the_same_time_share_no_bytes(made: Plan) -> None:
         assert not (overlap_in_memory and overlap_in_time)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_every_tensor_is_read_as_it_was_written(lowered: Lowered, in_place: bool) -> None:
+    planned = plan(lowered, in_place=in_place)
+    assert clobbered(lowered, planned) == ""
+    *before, last = [call for call in planned.calls if call.arguments[0].place.kind == "arena"]
+    moved = dataclasses.replace(last.arguments[0], place=Place("arena", last.arguments[0].place.at + 64))
+    wrong = dataclasses.replace(last, arguments=(moved, *last.arguments[1:]))
+    calls = tuple(wrong if call is last else call for call in planned.calls)
+    assert "reads what calls" in clobbered(lowered, dataclasses.replace(planned, calls=calls))
+    assert before
+    assert "calls are planned" in clobbered(lowered, dataclasses.replace(planned, calls=planned.calls[1:]))
+
+
 def test_outputs_are_written_where_the_caller_wants_them(made: Plan) -> None:
     assert [t.place for t in made.outputs] == [Place("output", 0), Place("output", 1)]
     assert [t.shape for t in made.outputs] == [(1, 5, 24), (1, 5, 96)]
@@ -114,6 +129,7 @@ def test_concatenations_are_written_in_place(tmp_path: Path) -> None:
     names = [task.name for task in lowered.tasks]
     assert not [name for name in names if name == "concatenate"], names
     made = plan(lowered)
+    assert clobbered(lowered, made) == ""
     tensors = [t for call in made.calls for t in call.arguments]
     wholes = {t.place.at for t in tensors if t.shape == (1, 4, 3, 4, 16)}
     parts = {t.place.at for t in tensors if t.shape == (1, 1, 3, 4, 16)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,20 @@ from tuner import environment
 from tuner.errors import TargetError
 
 if TYPE_CHECKING:
+    from kernels.passes import Applied
     from tuner.config import RunConfig
     from tuner.devices.builder import LocalBuilder
-    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.states import StateProbe
     from tuner.protocols import Array
+
+NEEDED: Mapping[str, frozenset[str]] = {
+    "bfloat16": frozenset({"avx512bf16", "amx-bf16", "bf16"}),
+    "int8": frozenset({"avx512vnni", "avxvnni", "amx-int8", "dotprod", "i8mm"}),
+}
+"""The instruction sets of which one makes products in a precision faster than in float32, by LLVM's names."""
 
 CODEGEN = "tuner.devices.cpu.codegen:compile"
 
@@ -58,6 +66,12 @@ class CpuKind:
 
         return preferred_layout(lanes)
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        if NEEDED[precision] & set(features):
+            return ""
+        wanted = " or ".join(sorted(NEEDED[precision]))
+        return f"this CPU has no instructions for products in {precision} ({wanted}); float32 is faster on it"
+
     def require_compiler(self) -> None:
         """TVM compiles; the linker is missed when it is called."""
 
@@ -87,6 +101,13 @@ class CpuKind:
         from tuner.devices.cpu import account
 
         return account.take(library, inputs, threads, seconds)
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        from kernels.assembly import assembly, hot_loop
+        from tuner.devices.device import Listing
+
+        code = assembly(applied, json.loads(target.text))
+        return Listing("asm", code, hot_loop(code))
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         raise TargetError("--runner: bundles hold kernels for GPUs", "measure with `tuner run` on this machine's CPU")

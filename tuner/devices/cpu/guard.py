@@ -63,6 +63,16 @@ class GuardedBuffers:
         return ""
 
 
+def tensor_on(array: Array) -> Any:
+    """A tensor of TVM's on the memory of an array of whatever dtype."""
+    import tvm
+
+    if array.dtype.kind != "V":
+        return tvm.runtime.from_dlpack(array)
+    bits = tvm.runtime.from_dlpack(array.view(f"u{array.dtype.itemsize}"))  # numpy hands over no bfloat16
+    return bits._create_view(array.shape, str(array.dtype))  # noqa: SLF001 - TVM has no public name for it
+
+
 class _Guarded:
     """One buffer between its guard bytes."""
 
@@ -75,11 +85,7 @@ class _Guarded:
         self._before.fill(_GUARD)
         self._after.fill(_GUARD)
         self.array = raw[MARGIN : MARGIN + size].view(dtype).reshape(shape)
-        if dtype.kind != "V":
-            self.tensor = tvm.runtime.from_dlpack(self.array)
-        else:  # numpy hands over no bfloat16
-            bits = tvm.runtime.from_dlpack(self.array.view(f"u{dtype.itemsize}"))
-            self.tensor = bits._create_view(shape, str(dtype))  # noqa: SLF001 - TVM has no public name for it
+        self.tensor = tensor_on(self.array)
 
     def trespass(self) -> str:
         """How far outside of the buffer something was written, in words; "" when nothing was."""

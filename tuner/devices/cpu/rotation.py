@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kernels.tensors import ConstantOperands
+from tuner.devices.cpu.guard import tensor_on
 from tuner.devices.cpu.runner import last_level_cache_bytes
 from tuner.protocols import Array
 
@@ -90,8 +91,6 @@ class Rotation:
         return itertools.islice(self._turns, count)
 
     def _copied(self, operands: Sequence[Array], count: int) -> Iterator[list[Any]]:
-        import tvm
-
         memory = self._memory(count * sum(_aligned(a.nbytes) for a in operands))
         start = 0
         for _ in range(count):
@@ -99,7 +98,7 @@ class Rotation:
             for operand in operands:
                 held = memory[start : start + operand.nbytes].view(operand.dtype).reshape(operand.shape)
                 np.copyto(held, operand)
-                copy.append(tvm.runtime.from_dlpack(held))
+                copy.append(tensor_on(held))
                 start += _aligned(operand.nbytes)
             yield copy
 

@@ -13,8 +13,9 @@ from tuner import environment
 from tuner.errors import TargetError
 
 if TYPE_CHECKING:
+    from kernels.passes import Applied
     from tuner.config import RunConfig
-    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.protocols import Array, Builder
@@ -65,6 +66,9 @@ class CudaKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        return f"{precision} is for CPUs; on this device a model in half precision is tuned as it is"
+
     def require_compiler(self) -> None:
         from kernels import nvrtc
         from kernels.cubin import MissingCompiler, find_nvcc
@@ -96,6 +100,13 @@ class CudaKind:
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         return None  # its kernels are one CUDA graph
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        from tuner.devices.cuda.codegen import machine_code
+        from tuner.devices.device import Listing
+
+        code, note = machine_code(artifact)
+        return Listing("sass", code, note=note)
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         from tuner.devices.cuda.bench import open_gpus

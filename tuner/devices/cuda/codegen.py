@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.devices.build_service import Compiled, Scheduled
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _NVCC_TIMEOUT_S = 600.0
 """For a compiler that hangs. It is longer than the build timeout of any run file, which the parent enforces."""
+
+_DISASSEMBLY_S = 60.0
 
 
 def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
@@ -64,3 +69,13 @@ def compile_through(
         **made.resources(),
     }
     return Compiled(made.path, made.sha256, resources)
+
+
+def machine_code(cubin: Path) -> tuple[str, str]:
+    """What NVIDIA's disassembler says of a cubin, and why it says nothing, where it does not."""
+    program = shutil.which("cuobjdump")
+    if program is None:
+        return "", "cuobjdump is not here: it comes with the CUDA toolkit"
+    done = subprocess.run([program, "-sass", str(cubin)], capture_output=True, text=True, timeout=_DISASSEMBLY_S)
+    code = "\n".join(line.rstrip() for line in done.stdout.splitlines() if line.strip())
+    return code, "" if done.returncode == 0 else f"cuobjdump failed: {done.stderr.strip()[-200:]}"

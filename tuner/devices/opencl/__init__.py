@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tuner import environment
 
 if TYPE_CHECKING:
+    from kernels.passes import Applied
     from tuner.config import RunConfig
-    from tuner.devices.device import Assembly, BundleBench, Device, Opening
+    from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.protocols import Array, Builder
@@ -64,6 +65,9 @@ class OpenclKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
+    def why_not(self, precision: str, features: Sequence[str]) -> str:
+        return f"{precision} is for CPUs; on this device a model in half precision is tuned as it is"
+
     def require_compiler(self) -> None:
         """None is needed: a driver compiles."""
 
@@ -87,6 +91,11 @@ class OpenclKind:
 
     def account(self, library: Path, inputs: Sequence[Array], threads: int, seconds: float) -> Mapping[str, Any] | None:
         return None  # not written: profiling events could tell its calls apart
+
+    def listing(self, applied: Applied, target: ResolvedTarget, artifact: Path) -> Listing:
+        from tuner.devices.device import Listing
+
+        return Listing("opencl", artifact.read_text("utf-8"), note="what its driver makes of the source is not known")
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
         from tuner.devices.opencl.bench import open_devices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -67,3 +68,13 @@ def test_the_copies_are_those_of_the_inputs_last_filled_in() -> None:
         assert first[0].numpy()[0] == number
     assert rotation.fill(("no constants",), [np.zeros(32)], ConstantOperands()) == 0
     assert rotation.calls([None], ConstantOperands()) == []
+
+
+def test_copies_of_bfloat16_are_tensors_of_it() -> None:
+    weights = np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3)
+    rotation = Rotation(cache_bytes=500)
+    constants = ConstantOperands((0,), 10_000)
+    assert rotation.fill(("a",), [weights], constants) > 1
+    [first, *_] = (call[0] for call in rotation.calls(["weight"], constants))
+    assert (tuple(first.shape), str(first.dtype)) == ((2, 3), "bfloat16")
+    np.testing.assert_array_equal(first.numpy().view(ml_dtypes.bfloat16), weights)

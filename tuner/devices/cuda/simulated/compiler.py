@@ -35,7 +35,8 @@ def compile_simulated(
         code.write_text(text)
         _run(
             [*native.compiler(), *native.flags(), "-shared", "-nodefaultlibs", "-I", str(native.folder()),
-             "-I", str(native.INCLUDE / "empty"), "-include", "cuda_on_host.h", "-o", str(library), str(code), "-lm", "-lc"],
+             "-I", str(native.INCLUDE / "empty"), "-include", "cuda_on_host.h", "-o", str(library), str(code),
+             "-lm", "-lc"],
             scratch, timeout_s,
         )  # fmt: skip
         content = library.read_bytes()

@@ -44,8 +44,10 @@ class SimulatedCuda(Cuda):
         return {}
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """The compiled models on the simulated GPU, and the run in float64 that verifies them. No baseline: those of the
-        host's CPU take real time, with which an estimate cannot be compared."""
+        """The compiled models on the simulated GPU, and the run in float64 that verifies them.
+
+        No baseline: one on the host's CPU takes real time, with which an estimate cannot be compared.
+        """
         threads = self._opening.target.threads
         service = "tuner.devices.cuda.simulated.model_service:SimulatedModelWorker"
         entries = [

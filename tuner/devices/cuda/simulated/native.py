@@ -22,6 +22,8 @@ INCLUDE = HERE / "include"
 DRIVER = "libcuda.so.1"
 RUNTIME = "libcudart.so.13"
 
+_TVM_RUNTIME = "libtvm_runtime_cuda.so"
+
 _DRIVER_SOURCES = ("blocks.cc", "checks.cc", "driver.cc", "graphs.cc", "memory.cc", "modules.cc")
 _BUILD_TIMEOUT_S = 300.0
 
@@ -80,9 +82,12 @@ def preload() -> None:
 
 
 def preload_runtime() -> None:
-    """As `preload`, and the runtime, so that TVM finds both. Raises Unavailable."""
+    """As `preload`, and the runtime, and TVM's part that needs both. Raises Unavailable."""
     _loaded(DRIVER)
     _loaded(RUNTIME)
+    import tvm
+
+    ctypes.CDLL(str(Path(tvm.__file__).parent / "lib" / _TVM_RUNTIME), mode=ctypes.RTLD_GLOBAL)
 
 
 def reset() -> None:

@@ -1,7 +1,7 @@
 """`python -m tuner.devices.cuda.simulated.setup`: build PyCUDA where there is no GPU, for the simulated one.
 
-It is built against the simulated driver, without curand, once: the wheel is kept. Where it cannot be built this says why
-and ends well: what needs it is skipped then. A host with a driver of NVIDIA's installs the extra `cuda` instead.
+It is built against the simulated driver, without curand, once: the wheel is kept. Where it cannot be built this says
+why and ends well: what needs it is skipped then. A host with a driver of NVIDIA's installs the extra `cuda` instead.
 """
 
 from __future__ import annotations

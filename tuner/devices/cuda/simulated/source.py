@@ -28,6 +28,9 @@ _KERNEL = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\(\s*(\d+)[^)]*\)\s*)?(\w+)\s*\(([^)]*)\)\s*\{'
 )
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:(?:__align__|alignas)\(\d+\)\s*)?([\w\s]*?)(\w+)\s*\[\s*\]\s*;")
+_ARRAY = re.compile(
+    r"__shared__\s+((?:(?:alignas|__align__)\(\d+\))?)\s*([\w:]+(?:\s+(?:char|short|int|long))*)\s+(\w+)\s*\[([^\]]+)\]\s*;"
+)
 _STATIC = re.compile(r"__shared__\s+((?:alignas|__align__)\(\d+\))?")
 _ASM = re.compile(r"\b(?:asm|__asm__)\s*(?:volatile|__volatile__)?\s*\(")
 _OPERAND = re.compile(r'^"[=+]?[a-z]"\s*\((.*)\)$', re.DOTALL)
@@ -74,7 +77,12 @@ def translated(source: str, seconds: Mapping[str, float], registers: Mapping[str
         body = source[kernel.begin : kernel.end]
         shared = f"simt_shared_{kernel.name}"
         dynamic = _DYNAMIC.sub(r"\1* const \2 = (\1*)simt_dynamic_shared();", body)
-        static = _STATIC.sub(rf'\1 static __attribute__((section("{shared}"))) ', dynamic)
+        section = f'static __attribute__((section("{shared}")))'
+        # as bytes: a host compiler would construct an array of halves at its first use
+        arrays = _ARRAY.sub(
+            rf"alignas(16) \1 {section} char \3_bytes[sizeof(\2) * (\4)]; \2* const \3 = (\2*)\3_bytes;", dynamic
+        )
+        static = _STATIC.sub(rf"\1 {section} ", arrays)
         parts += [source[at : kernel.begin], _INDICES, static]
         at = kernel.end
         bounds = (f"__start_{shared}", f"__stop_{shared}") if static != dynamic else ("nullptr", "nullptr")

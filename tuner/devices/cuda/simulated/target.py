@@ -21,8 +21,8 @@ LABEL = "Simulated GPU: its times are estimates"
 """What the simulated driver calls it."""
 
 CAVEAT = (
-    "no GPU was used: every time of a kernel is an estimate of the analytical model, and every time of a whole model is "
-    "that of the host which simulates it"
+    "no GPU was used: every time of a kernel is an estimate of the analytical model, and every time of a whole model "
+    "is that of the host which simulates it"
 )
 
 _COMPILED_AS = "sm_90a"

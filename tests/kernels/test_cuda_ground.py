@@ -1,0 +1,117 @@
+"""CUDA candidates executed without a GPU, and sabotages of them that must be seen. experiments/cuda_simulated runs many
+more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kernels.emit_gpu import emit
+from kernels.space import Candidate, TraceApplier, generate
+from tests import simulated_cuda
+from tests.kernels.cuda_ground import (
+    SAMPLE,
+    TARGET,
+    Case,
+    Ground,
+    beyond_shared,
+    cases,
+    narrower,
+    swapped_fragment,
+    without_barrier,
+    without_wait,
+    workload,
+    wrong_stride,
+)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    simulated_cuda.require()
+    made = Ground(tmp_path_factory.mktemp("cubins"))
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_candidates_are_right(name: str, ground: Ground) -> None:
+    drawn = list(cases(workload(name), 1))
+    assert drawn
+    assert [ground.wrong(case) for case in drawn] == [""] * len(drawn)
+
+
+MISALIGNED = {
+    "grouped conv2d": '[1,[[1,1,1,1,1],[1,1,6,2,1],[3,1,3,1,1],[1,1,3,1,3],[1,2,1],[3,1,1],[3,1,1],0,1],""]',
+    "matmul in int8": '[1,[[2,1,8,1,2],[2,1,12,1,2],[32,1,1],3,4],"cuda_math{fast=1}"]',
+}
+"""Candidates whose asynchronous copies, merged from those of neighbouring elements, would begin at odd addresses."""
+
+
+@pytest.mark.parametrize("name", MISALIGNED)
+def test_copies_that_may_be_misaligned_are_not_asynchronous(name: str, ground: Ground) -> None:
+    made = workload(name)
+    schedule = TraceApplier(made, generate(made, TARGET), TARGET).apply(Candidate.from_text(MISALIGNED[name]))
+    program = emit(schedule.mod, TARGET, made.num_outputs)
+    assert "cp.async.ca" not in program.source
+    assert ground.wrong(Case(made, Candidate.from_text(MISALIGNED[name]), program)) == ""
+
+
+@pytest.fixture(scope="module")
+def pipelined() -> Case:
+    """A matrix product whose operands are copied into shared memory asynchronously."""
+    return next(
+        case
+        for sketch in (1, 2)
+        for case in cases(workload("matmul"), 6, sketch=sketch)
+        if "cp_async" in case.program.source and "__syncthreads" in case.program.source
+    )
+
+
+@pytest.fixture(scope="module")
+def tensor_cores() -> Case:
+    """A matrix product on tensor cores with several fragments of an operand."""
+    return next(
+        case
+        for case in cases(workload("matmul in half"), 12, sketch=3)
+        if swapped_fragment(case.program.source) and "__syncthreads" in case.program.source
+    )
+
+
+def test_every_barrier_that_is_missing_is_seen(ground: Ground, pipelined: Case, tensor_cores: Case) -> None:
+    for case in (pipelined, tensor_cores):
+        assert ground.wrong(case) == ""
+        for number in range(3):
+            source = without_barrier(case.program.source, number)
+            if source is not None:
+                assert "a data race" in ground.wrong(case, source) or number > 0
+
+
+def test_a_missing_wait_is_seen(ground: Ground, pipelined: Case) -> None:
+    source = without_wait(pipelined.program.source)
+    assert source is not None
+    assert "before the asynchronous copy to it was waited for" in ground.wrong(pipelined, source)
+
+
+def test_a_swapped_fragment_is_seen(ground: Ground, tensor_cores: Case) -> None:
+    source = swapped_fragment(tensor_cores.program.source)
+    assert source is not None
+    assert "wrong" in ground.wrong(tensor_cores, source)
+
+
+def test_a_wrong_stride_is_seen(ground: Ground, pipelined: Case, tensor_cores: Case) -> None:
+    source = narrower(tensor_cores.program.source)
+    assert source is not None
+    assert ground.wrong(tensor_cores, source)
+    source = wrong_stride(pipelined.program.source, 64)
+    assert source is not None
+    assert ground.wrong(pipelined, source)
+
+
+def test_shared_memory_that_is_too_small_is_seen(ground: Ground, pipelined: Case) -> None:
+    found = ground.wrong(pipelined, beyond_shared(pipelined.program.source))
+    assert "not supported on global/shared address space" in found, "an asynchronous copy to what is no shared memory"
+    plain = next(case for case in cases(workload("matmul of odd"), 4, sketch=0) if "__shared__" in case.program.source)
+    found = ground.wrong(plain, beyond_shared(plain.program.source))
+    assert "an illegal memory access" in found
