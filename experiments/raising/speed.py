@@ -2,8 +2,8 @@
 
 python experiments/raising/speed.py [--budget 60] [--only NAME,NAME] -o FILE.json
 
-Each kernel of speed.c is one run of the program, with its own comparison and verdicts. What is in the file already is not
-run again.
+Each kernel of speed.c is one run of the program, with its own comparison and verdicts. What is in the file already is
+not run again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def measured(name: str, budget_s: int) -> dict[str, Any]:
                 "allow_reassociation": True,
             },
             "search": {"time_budget": f"{budget_s}s"}, "target": {"threads": 1},
-            "output": {"runs": str(Path(scratch, "runs"))},
+            "out": str(Path(scratch, "runs")),
         }  # fmt: skip
         file = Path(scratch, "run.yaml")
         file.write_text(json.dumps(config))

@@ -93,7 +93,7 @@ class Pack(Rewriter):
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
-        result = None
+        result: Packed | _Framed | None = None
         if name != "relax.nn.conv2d":
             args = [self._unframed(a) for a in args]
         if name == "relax.nn.conv2d":
