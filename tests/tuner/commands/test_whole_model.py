@@ -24,6 +24,7 @@ from tuner.commands import whole_model as command
 from tuner.commands.fallback import Fallback
 from tuner.commands.prepare import RunContext, lowered
 from tuner.commands.within import Rehearsal
+from tuner.config import AccuracyConfig
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.errors import UserError
 from tuner.graph import GraphConfig, Lowered, clean, lower
