@@ -45,7 +45,7 @@ def measured(name: str, budget_s: int) -> dict[str, Any]:
                 "allow_reassociation": True,
             },
             "search": {"time_budget": f"{budget_s}s"}, "target": {"threads": 1},
-            "output": {"runs": str(Path(scratch, "runs"))},
+            "out": str(Path(scratch, "runs")),
         }  # fmt: skip
         file = Path(scratch, "run.yaml")
         file.write_text(json.dumps(config))

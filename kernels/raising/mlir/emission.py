@@ -195,6 +195,11 @@ class _Function:
 
     def _operation(self) -> None:
         op, box = self._op, self._box
+        own = [box.inside(poly) for poly in op.target.subscripts]
+        if sorted(c for inside in own for c in inside) != sorted(op.kept) or any(len(inside) > 1 for inside in own):
+            raise Abstained(Reason.SUBSCRIPT, "a result whose subscripts are no plain counters", op.line)
+        if not box.is_whole_cover and not reaches_same(op.target, op, box, self._accesses.polyhedra):
+            raise Abstained(Reason.SIZES, "a result that ends at one of several places", op.line)
         lines = f", line {op.lines[0]}" if op.lines else ""
         self._text.do(f"// {op.combine or 'map'}{lines}")
         kept = op.kept

@@ -116,7 +116,6 @@ def forward(op: Operation, back: Mapping[str, Poly], polyhedra: Polyhedra) -> Op
 
 def box_of(op: Operation, polyhedra: Polyhedra) -> Box:
     """Raises Abstained where the ends are no polynomials of the parameters."""
-    parameters = {name: monomial for monomial, name in polyhedra.names.items()}
     context = polyhedra.context()
     domain, cover = op.domain.intersect_params(context), op.cover.intersect_params(context)
     low: dict[str, Poly] = {}
@@ -125,36 +124,37 @@ def box_of(op: Operation, polyhedra: Polyhedra) -> Box:
         kept = counter in op.kept
         space, place = (cover, op.kept.index(counter)) if kept else (domain, op.loops.index(counter))
         try:
-            low[counter] = _poly(space.dim_min(place), parameters)
-            high[counter] = _poly(space.dim_max(place), parameters)
+            low[counter] = _poly(space.dim_min(place), polyhedra)
+            high[counter] = _poly(space.dim_max(place), polyhedra)
         except Abstained:
-            low[counter], high[counter] = _of_loop(counter, polyhedra, parameters)
+            low[counter], high[counter] = _of_loop(counter, polyhedra)
     boxes = [
         _box_set(loops, low, high, polyhedra).intersect_params(context) for loops in (op.loops, op.kept)
     ]  # fmt: skip
     whole = [bool(box.is_subset(some)) for box, some in zip(boxes, (domain, cover), strict=True)]
     parts = [some.gist(box).coalesce() for box, some in zip(boxes, (domain, cover), strict=True)]
-    ends = {} if whole[0] else _ends(op, domain, polyhedra, parameters)
+    ends = {} if whole[0] else _ends(op, domain, polyhedra)
+    parameters = {name: monomial for monomial, name in polyhedra.names.items()}
     return Box(low, high, parts[0], parts[1], whole[0], whole[1], parameters, ends)
 
 
-def _ends(op: Operation, domain: isl.Set, polyhedra: Polyhedra, parameters: Mapping[str, Monomial]) -> dict[Poly, Poly]:
+def _ends(op: Operation, domain: isl.Set, polyhedra: Polyhedra) -> dict[Poly, Poly]:
     """The greatest values of subscripts in the iterations, where they are polynomials."""
     found: dict[Poly, Poly] = {}
     counters = frozenset(op.loops)
     for poly in {p for e in (op.target, *op.reads) for p in e.subscripts}:
         text = f"{polyhedra.header()}{{ [{', '.join(op.loops)}] -> [{polyhedra.text(poly, counters)}] }}"
         with contextlib.suppress(Abstained):
-            found[poly] = _poly(domain.apply(isl.Map(text)).dim_max(0), parameters)
+            found[poly] = _poly(domain.apply(isl.Map(text)).dim_max(0), polyhedra)
     return found
 
 
-def _of_loop(counter: str, polyhedra: Polyhedra, parameters: Mapping[str, Monomial]) -> tuple[Poly, Poly]:
+def _of_loop(counter: str, polyhedra: Polyhedra) -> tuple[Poly, Poly]:
     """The ends of a loop without regard to guards in it. Raises Abstained where those depend on other counters."""
     if counter not in polyhedra.bounds:
         raise Abstained(Reason.SIZES, "a loop that ends at one of several places")
     whole = polyhedra.set_of((counter,), polyhedra.bounds[counter])
-    return _poly(whole.dim_min(0), parameters), _poly(whole.dim_max(0), parameters)
+    return _poly(whole.dim_min(0), polyhedra), _poly(whole.dim_max(0), polyhedra)
 
 
 def _box_set(loops: Sequence[str], low: Mapping[str, Poly], high: Mapping[str, Poly], polyhedra: Polyhedra) -> isl.Set:
@@ -176,7 +176,8 @@ def reaches_same(element: Element, op: Operation, box: Box, polyhedra: Polyhedra
     return True
 
 
-def _poly(value: isl.PwAff, parameters: Mapping[str, Monomial]) -> Poly:
+def _poly(value: isl.PwAff, polyhedra: Polyhedra) -> Poly:
+    parameters = {name: monomial for monomial, name in polyhedra.names.items()}
     pieces = value.coalesce().gist(value.domain()).get_pieces()
     if len(pieces) != 1:
         raise Abstained(Reason.SIZES, "a loop that ends at one of several places")

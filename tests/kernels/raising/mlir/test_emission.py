@@ -122,8 +122,23 @@ def _shape(op: object) -> tuple[object, ...]:
     return getattr(op, "combine"), len(getattr(op, "reduced")), subscripts  # noqa: B009
 
 
-def test_what_linalg_has_no_operation_for_is_left_out(analyses: list[Analysis]) -> None:
-    text = "define void @f(ptr %x) {\nentry:\n  store float 1.0, ptr %x\n  ret void\n}\n"
-    [function] = ir.read(text.replace("store float 1.0, ptr %x", "call void @g()") + "declare void @g()\n")
-    with pytest.raises(Abstained):
-        emitted(analyse(function))
+def test_what_linalg_has_no_form_for_is_left_out(tmp_path: Path) -> None:
+    """Results on a diagonal; results that end where a guard or the loop does; steps; results of calls."""
+    (tmp_path / "odd.c").write_text("""
+void diagonal(int n, float *A, float *B) {
+  for (int i = n - 2; i > 0; i--) for (int j = i; j < n - 1; j++) if (i == 8) A[j * 24 + i] = B[(i + 1) * 24 + j];
+}
+void cut(int n, float *b, float *c) {
+  for (int i = 1; i < n - 1; i++) { if (i < 8) b[i] = c[i - 1] + b[i]; b[i - 1] = c[i]; }
+}
+void steps(int n, int t, float *x) { for (int s = 0; s < t; s++) for (int i = 1; i < n; i++) x[i] = x[i - 1] + x[i]; }
+void g(float *x);
+void called(float *x) { g(x); }
+""")
+    try:
+        functions = ir.read(ir_of(tmp_path / "odd.c"))
+    except MissingPackage as error:
+        pytest.skip(str(error))
+    for function in functions:
+        with pytest.raises(Abstained):
+            emitted(analyse(function))
