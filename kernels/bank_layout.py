@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +45,10 @@ def why_not(function: tirx.PrimFunc, target: Target) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=8)
 def padded(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The program with rows of its buffers in shared memory padded, each as is counted to conflict least."""
+    """The program with rows of its buffers in shared memory padded, each as is counted to conflict least. The last few are
+    kept."""
     for name in _writers(function):
         lowest, best = _passes(function), function
         widest = _widest(function, name)

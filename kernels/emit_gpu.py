@@ -85,8 +85,11 @@ def _copies_are_aligned(function: tirx.PrimFunc) -> bool:
 
     TVM merges copies of neighbouring elements and does not ask. Buffers themselves begin at multiples of any size.
     """
-    analyzer, calls = Analyzer(), list[Any]()
-    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, calls.append))
+    analyzer, calls, names = Analyzer(), list[Any](), list[Any]()
+    tvm_ffi.structural_walk(function.body, [(tvm.ir.Call, calls.append), (tirx.Bind, names.append)])
+    for name in names:
+        if isinstance(name.var.ty, tvm.ir.PrimType) and str(name.var.ty.dtype).startswith("int"):
+            analyzer.bind(name.var, name.value)
     for call in (c for c in calls if _calls(c, "cp_async_raw")):
         _, to, _, source, nbytes, *_ = call.args
         elements = int(nbytes) // ITEM_BYTES[str(call.ty.dtype)]

@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("programs", nargs="*", default=list(GROUND))
     parser.add_argument("-n", type=int, default=70, help="candidates of each program")
-    parser.add_argument("--sabotaged", type=int, default=3, help="of each program's that are sabotaged, too")
+    parser.add_argument("--sabotaged", type=int, default=7, help="of each program's that are sabotaged, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []

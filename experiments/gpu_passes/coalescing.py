@@ -2,6 +2,10 @@
 transactions are counted, not measured.
 
 python experiments/gpu_passes/coalescing.py [-n PROGRAMS] [--first SEED] [--json FILE]
+python experiments/gpu_passes/coalescing.py --simulated-cuda ...
+
+With --simulated-cuda the programs are executed as CUDA, by TVM's own runtime on the simulated driver, which sees races
+and threads that miss a barrier; nothing is sabotaged there.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm.target import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -23,14 +29,17 @@ from kernels.access import analyze
 from kernels.coalescing import coalesced
 from kernels.emit_gpu import GpuProgram
 from kernels.opencl import emit_opencl
+from kernels.reference import compare, evaluate, reduction_length, working_dtype
 from kernels.space import Candidate
+from kernels.tensors import poison, seeded_inputs
 from kernels.workload import from_prim_func
 from tests.kernels.coalescing_programs import bound, program
 from tests.kernels.opencl_ground import TARGET, Case, Ground, overlapping_tiles, without_barrier
 from tuner.devices.opencl.driver import devices
 from tuner.devices.opencl.facts import POCL
 
-_SABOTAGED = 20
+_SABOTAGED = 40
+"""Programs that are sabotaged, of those that stage operands."""
 
 
 def one(seed: int, ground: Ground, sabotage: bool) -> dict[str, Any]:
@@ -55,6 +64,48 @@ def one(seed: int, ground: Ground, sabotage: bool) -> dict[str, Any]:
     return row
 
 
+class SimulatedCuda:
+    """The simulated GPU of this process, used through TVM's CUDA runtime."""
+
+    label = "the simulated CUDA GPU of tuner/devices/cuda/simulated"
+
+    def __init__(self) -> None:
+        from tuner.devices.cuda.simulated.model_service import load_runtime
+
+        load_runtime()
+        self._target = Target({"tag": "nvidia/nvidia-h100"})
+
+    def wrong(self, function: Any, rewritten: Any) -> str:
+        """What is wrong with a rewritten program's output, or ""."""
+        made = from_prim_func(function, "program")
+        inputs = seeded_inputs(made.inputs, 3)
+        [expected] = evaluate(function, seeded_inputs(made.inputs, 3), made.num_outputs)
+        module, device = tvm.IRModule({"main": rewritten.with_attr("global_symbol", "main")}), tvm.cuda(0)
+        try:
+            with self._target:
+                library = tvm.compile(module, self._target)
+            output = tvm.runtime.tensor(poison(made.outputs[0]), device)
+            library(*[tvm.runtime.tensor(value, device) for value in inputs], output)
+            device.sync()
+        except (RuntimeError, ValueError) as error:
+            return str(error)[-300:]
+        right, _, _, reason = compare(output.numpy(), expected, working_dtype(function), reduction_length(function))
+        return "" if right else str(reason)
+
+
+def one_simulated(seed: int, gpu: SimulatedCuda) -> dict[str, Any]:
+    """The row of one program on the simulated GPU."""
+    function, kind = program(seed)
+    scheduled = bound(function, seed)
+    rewritten, [made] = coalesced(scheduled)
+    both = [analyze(tvm.IRModule({"main": f}), TARGET)[0] for f in (scheduled, rewritten)]
+    counted = [launch.total("global", "transactions") for launch in both]
+    return {
+        "seed": seed, "kind": kind, "shapes": [list(map(int, p.shape)) for p in function.params], "plan": made.plan,
+        "reason": made.reason, "wrong": gpu.wrong(function, rewritten), "wrong_replicated": "", "sectors": counted,
+    }  # fmt: skip
+
+
 def replicated(ground: Ground, case: Case) -> str:
     """As `Ground.wrong`, with PoCL's other way to run the work items of a group: their code is repeated, where it has
     loops over them else. The driver reads the variable whenever it compiles; a comment keeps it from its cache."""
@@ -70,17 +121,24 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=320, help="programs")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first one")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--simulated-cuda", action="store_true", help="as CUDA on the simulated driver, not on PoCL")
     arguments = parser.parse_args()
-    facts = next(facts for facts in devices() if facts.platform == POCL)
-    ground, rows, sabotaged = Ground(facts.number), [], 0
+    row: Callable[[int], dict[str, Any]]
+    if arguments.simulated_cuda:
+        gpu = SimulatedCuda()
+        label, row = gpu.label, lambda seed: one_simulated(seed, gpu)
+    else:
+        facts = next(facts for facts in devices() if facts.platform == POCL)
+        ground, few = Ground(facts.number), arguments.first + _SABOTAGED
+        label, row = facts.label, lambda seed: one(seed, ground, seed < few)
+    rows = []
     for seed in range(arguments.first, arguments.first + arguments.n):
-        rows.append(one(seed, ground, sabotaged < _SABOTAGED))
-        sabotaged += "sabotages" in rows[-1]
+        rows.append(row(seed))
         if rows[-1]["wrong"]:
             print(json.dumps(rows[-1]), flush=True)
         if arguments.json:
-            arguments.json.write_text(json.dumps(summary(facts.label, rows), indent=1) + "\n")
-    print(json.dumps({key: value for key, value in summary(facts.label, rows).items() if key != "programs"}, indent=1))
+            arguments.json.write_text(json.dumps(summary(label, rows), indent=1) + "\n")
+    print(json.dumps({key: value for key, value in summary(label, rows).items() if key != "programs"}, indent=1))
 
 
 def summary(device: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

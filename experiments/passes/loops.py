@@ -1,12 +1,12 @@
 """What do the passes on loop nests gain: `lanes`, `fuse`, `bounds` and `balance`?
 
-    python experiments/passes/loops.py results/<machine>/passes_loops.json [--threads 1] [--seconds 2] [FAMILY ...]
+    python experiments/passes/loops.py results/<machine>/passes_loops.json [FAMILY ...] [--threads 1] [--seconds 2]
 
 For each kernel: the best of the untuned program and the first candidates of all other sketches without these passes
 ("without"); the sketch `loops` with all of them at their best widths ("with"); and the best of both with one left out.
 All are timed in turn, one block of calls each a round, on the same buffers; a ratio is the median over rounds, with its
-95 % interval. Outputs are compared with the reference first. Run it on an idle machine: 3 minutes. `--threads 2` shows
-what `balance` gains, too.
+95 % interval. Outputs are compared with the reference first. Run it on an idle machine: 3 minutes. For `balance`, what
+each of 2 and 3 threads would execute is timed alone: "longest part" is the one that all others wait for.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def families() -> Mapping[str, Callable[[], Any]]:
         "batch norm in training, 2 x 64 x 56 x 56": of((2, 64, 56, 56), batch_norm),
         "triangle times columns, 512 x 64": of((512, 512), triangle, (512, 64)),
         "triangle times square, 256": of((256, 256), triangle, (256, 256)),
-        "three layer norms, 3 x 500": of((3, 500), norm, (500,), (500,)),
+        "sum over the middle, 3 x 197 x 768": of((3, 197, 768), lambda a: topi.sum(a, 1)),
     }  # fmt: skip
 
 
@@ -144,6 +144,25 @@ class Kernels:
                 return
         self._built[name] = library
 
+    def parts(self, name: str, candidate: Any, threads: int) -> list[str]:
+        """Build what each of `threads` threads would execute of a candidate, and give their names."""
+        import tvm
+        from tvm.target import Target
+
+        function = candidate.passes.applied(
+            self._applier.apply(candidate).mod["main"], Target({**json.loads(self._target.text), "num-cores": threads})
+        ).function
+        names = [f"{name}:{thread}" for thread in range(threads)]
+        for thread, own in enumerate(names):
+            part = function.with_body(rewritten_part(function.body, thread, threads))
+            module = tvm.IRModule({"main": part.with_attr("global_symbol", "main")})
+            self._built[own] = tvm.compile(module, self._target.tvm())["main"]
+        return names
+
+    def forget(self, name: str) -> None:
+        """A kernel is timed no more."""
+        del self._built[name]
+
     def times(self, seconds: float) -> dict[str, list[float]]:
         """Seconds of a call by name, one for each round."""
         calls = {}
@@ -160,6 +179,45 @@ class Kernels:
                     library(*self._tensors)
                 taken[name].append((time.perf_counter() - began) / calls[name])
         return taken
+
+
+def rewritten_part(body: Any, thread: int, threads: int) -> Any:
+    """What one of the threads executes of a program, as TVM's runtime divides parallel loops."""
+    from tvm import tirx
+
+    from kernels.nests.plain import rewritten
+
+    def part(loop: Any) -> Any | None:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return None
+        extent = int(loop.extent)
+        size = -(-extent // threads)
+        begin = min(thread * size, extent)
+        dtype = loop.loop_var.ty.dtype
+        count = tirx.const(min(size, extent - begin), dtype)
+        return tirx.For(loop.loop_var, tirx.const(begin, dtype), count, tirx.ForKind.SERIAL, loop.body)
+
+    return rewritten(body, part)
+
+
+def longest_parts(kernels: Kernels, loops: int, seconds: float) -> dict[str, Any]:
+    """Seconds of the thread with the most work, without and with `balance`, for 2 and 3 threads. Each part is timed
+    alone, on one CPU."""
+    from kernels.passes import PassConfig
+    from kernels.space import Candidate
+
+    found: dict[str, Any] = {}
+    for threads in (2, 3):
+        names = {}
+        for on in (0, 1):
+            passes = PassConfig.from_text(f"fuse{{on=1}} bounds{{on=1}} lanes{{width=64}} balance{{on={on}}}")
+            names[on] = kernels.parts(f"part:{threads}:{on}", Candidate(loops, (), passes), threads)
+        taken = kernels.times(seconds)
+        longest = {on: max(min(taken[name]) for name in names[on]) for on in names}
+        found[str(threads)] = {"without_s": longest[0], "with_s": longest[1], "ratio": longest[0] / longest[1]}
+        for name in (*names[0], *names[1]):
+            kernels.forget(name)
+    return found
 
 
 def measured(program: Any, threads: int, seconds: float) -> dict[str, Any]:
@@ -185,7 +243,11 @@ def measured(program: Any, threads: int, seconds: float) -> dict[str, Any]:
 
     every = best("loops:@")
     compared = {"all": best("without@"), **{name: best("without@", f"loops:{name}@") for name in names}}
+    for name in taken:
+        kernels.forget(name)
+    longest = longest_parts(kernels, loops, seconds / 4) if "balance" in names else {}
     return {
+        "longest_part": longest,
         "with_s": min(every),
         "without_s": min(compared["all"]),
         "ratios": {name: list(ratio(times, every)) for name, times in compared.items()},
@@ -210,8 +272,13 @@ def rows(names: Sequence[str], threads: int, seconds: float) -> Iterator[dict[st
     for name, make in families().items():
         if not names or any(part in name for part in names):
             found = {"kernel": name, "threads": threads, **measured(make(), threads, seconds)}
+            parts = " ".join(f"{n} threads {row['ratio']:.2f}" for n, row in found["longest_part"].items())
             said = ", ".join(f"{key} {value[0]:.2f}" for key, value in found["ratios"].items())
-            print(f"{name}: {found['with_s'] * 1e6:.1f} us; without: {said} times", file=sys.stderr, flush=True)
+            print(
+                f"{name}: {found['with_s'] * 1e6:.1f} us; without: {said} times; longest part: {parts}",
+                file=sys.stderr,
+                flush=True,
+            )
             yield found
 
 

@@ -1,6 +1,6 @@
 """Thread-bound programs rewritten so that the warps need fewer transactions: order, binding, staging, vectors."""
 
 from kernels.coalescing.nests import Nest, Refused, nests, reuses
-from kernels.coalescing.rewrite import Rewritten, coalesced
+from kernels.coalescing.rewrite import NOTHING_FEWER, Rewritten, coalesced
 
-__all__ = ["Nest", "Refused", "Rewritten", "coalesced", "nests", "reuses"]
+__all__ = ["NOTHING_FEWER", "Nest", "Refused", "Rewritten", "coalesced", "nests", "reuses"]

@@ -156,8 +156,12 @@ def _check_order(nest: Nest) -> None:
         raise Refused(f"{max(count, size)} iterations are too many to look at each")
     spatial, reduced, thread = _positions(nest, count, domain)
     whole = spatial * max(math.prod(e for v, (_, e) in _of(nest, domain) if is_reduction(v)), 1) + reduced
-    if len(whole) != size or len(np.unique(whole)) != size:
+    run = np.zeros(size, bool)
+    run[whole] = True
+    if len(whole) != size or not run.all():
         raise Refused("its binding is no bijection: an iteration is run twice, or never")
+    if not any(map(is_reduction, nest.block.iter_vars)):
+        return
     order = np.argsort(spatial, kind="stable")
     same = spatial[order][1:] == spatial[order][:-1]
     if (same & (thread[order][1:] != thread[order][:-1])).any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,9 @@ _WORTH = 0.9
 """A plan must need at most this part of the transactions: what moves as much is left as it was scheduled."""
 
 _BUDGET = 1 << 14
+NOTHING_FEWER = "no plan needs fewer transactions"
+"""The reason of a launch that could be rewritten and is not worth it."""
+
 _COUNTING = Target(
     {"kind": "opencl", "max_threads_per_block": 1024, "max_num_threads": 1024, "max_shared_memory_per_block": 49152,
      "thread_warp_size": 32}
@@ -37,11 +42,13 @@ class Rewritten:
     reason: str = ""
 
 
+@functools.lru_cache(maxsize=8)
 def coalesced(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[Rewritten, ...]]:
     """A scheduled program with its launches rewritten where that needs fewer transactions, and what became of each.
 
     Only launches of one block are, whose iterations are shown to be independent, or a reduction that keeps its order:
-    so every element is computed by the same operations in the same order as before.
+    so every element is computed by the same operations in the same order as before. The last few programs are kept: a
+    candidate's features, its refusal and its build ask for the same one.
     """
     made = []
     for number, nest, name in list(nests(function)):
@@ -57,43 +64,43 @@ def _rewritten(function: tirx.PrimFunc, number: int, nest: Nest) -> tuple[tirx.P
     try:
         natural = with_statements(function, {number: nest.natural()})
         before = _cost(function, number)
+        if math.isinf(before):
+            raise Refused("TVM cannot lower it, or it stages much already")
     except Refused as error:
         return function, Rewritten(nest.name, 0.0, 0.0, reason=str(error))
     best, lowest, chosen = function, before * _WORTH, ""
     for plan in plans(nest.block, nest.threads):
         planned = _planned(natural, nest.name, plan)
-        if planned is None:
-            continue
-        cost = _cost(planned, number)
-        if cost < lowest:
+        cost = math.inf if planned is None else _cost(planned, number)
+        if planned is not None and cost < lowest:
             best, lowest, chosen = planned, cost, plan.to_text()
     if not chosen:
-        return function, Rewritten(nest.name, before, before, reason="no plan needs fewer transactions")
+        return function, Rewritten(nest.name, before, before, reason=NOTHING_FEWER)
     return best, Rewritten(nest.name, before, lowest, chosen)
 
 
 def _planned(natural: tirx.PrimFunc, name: str, plan: Plan) -> tirx.PrimFunc | None:
-    """The program with a plan applied; None where TVM refuses a step of it, or it takes too much shared memory."""
+    """The program with a plan applied; None where TVM refuses a step of it."""
     schedule = Schedule(tvm.IRModule({"main": natural}), error_render_level="none")
     try:
         apply(schedule, name, plan)
-        module = schedule.mod
-        return module["main"] if _staged_bytes(module) <= MOST_STAGED else None
     except (RuntimeError, ValueError):
         return None
-
-
-def _staged_bytes(module: tvm.IRModule) -> int:
-    return max((launch.shared_bytes for launch in analyze(module, _COUNTING, 1)), default=0)
+    return schedule.mod["main"]
 
 
 def _cost(function: tirx.PrimFunc, number: int) -> float:
-    """Raises Refused where the program cannot be counted."""
+    """The cost of a launch; infinite where it takes too much shared memory, or TVM cannot lower it after all.
+
+    Raises Refused where the program is not made of launches alone.
+    """
     try:
         found: Sequence[LaunchAccess] = analyze(tvm.IRModule({"main": function}), _COUNTING, _BUDGET)
-    except (RuntimeError, ValueError) as error:
-        raise Refused("TVM cannot lower it") from error
+    except (RuntimeError, ValueError):
+        return math.inf
     if len(found) != len(statements(function)):
         raise Refused("a part of the program is no launch")
     launch = found[number]
+    if launch.shared_bytes > MOST_STAGED:
+        return math.inf
     return launch.total("global", "transactions") + launch.total("shared", "transactions") / 4

@@ -15,6 +15,7 @@ from typing import Any
 
 from tvm import tirx
 
+from kernels.lowering import nodes
 from kernels.nests.calls import only_values
 from kernels.nests.linear import loads
 from kernels.nests.nest import Refused
@@ -60,13 +61,19 @@ def accesses(statement: Any, loops: tuple[Any, ...] = ()) -> Iterator[Access]:
 def meet_only_in_same_iteration(first: Any, second: Any) -> bool:
     """Whether no iteration of the loop `second` touches what another iteration of `first` writes, or writes what it
     touches, where both count from zero. Raises Refused where a body does more than load and store."""
-    touched = [{(a.buffer, a.is_write, _relation(a)) for a in accesses(loop)} for loop in (first, second)]
+    touched = [{(a.buffer, a.is_write, _relation(a)) for a in _shared(loop)} for loop in (first, second)]
     pairs = {
         (one, other)
         for (a, a_writes, one), (b, b_writes, other) in itertools.product(*touched)
         if a.same_as(b) and (a_writes or b_writes)
     }
     return all(_same(one, other) for one, other in pairs)
+
+
+def _shared(loop: Any) -> Iterator[Access]:
+    """The accesses of a loop to what is not allocated by each of its iterations for itself."""
+    own = [allocation.buffer for allocation in nodes(loop.body, tirx.AllocBuffer)]
+    return (access for access in accesses(loop) if not any(access.buffer.same_as(buffer) for buffer in own))
 
 
 @functools.lru_cache(maxsize=4096)

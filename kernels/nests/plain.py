@@ -57,6 +57,18 @@ def rewritten(statement: Any, change: Callable[[Any], Any | None]) -> Any:
     return statement
 
 
+def outermost(statement: Any) -> list[Any]:
+    """The loops of a statement that are in no other loop."""
+    found: list[Any] = []
+
+    def look(loop: Any) -> Any:
+        found.append(loop)
+        return loop
+
+    rewritten(statement, look)
+    return found
+
+
 def with_body(loop: Any, body: Any) -> Any:
     """The loop around another body."""
     return tirx.For(

@@ -14,8 +14,8 @@ from kernels import examples
 from kernels.lowering import nodes
 from kernels.nests.dependences import available, meet_only_in_same_iteration
 from kernels.nests.linear import substituted, uses
-from kernels.nests.nest import Refused
-from kernels.nests.plain import counts_from_zero, is_plain_loop, plain, rewritten, serial
+from kernels.nests.nest import Refused, trips
+from kernels.nests.plain import counts_from_zero, is_plain_loop, outermost, plain, rewritten, serial
 from kernels.nests.work import idle_share, work
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 from kernels.passes.bounds import Bounds
@@ -65,8 +65,8 @@ class Balance(Pass):
     def concerns(cls, module: tvm.IRModule) -> bool:
         if Bounds.concerns(module):
             return True
-        found = nodes(plain(module["main"]).body, tirx.For)
-        return Lanes.concerns(module) and any(int(loop.extent) < _PARTS for loop in found[:1])
+        found = outermost(plain(module["main"]).body)
+        return Lanes.concerns(module) and any(1 < trips(loop) < _PARTS for loop in found)
 
     def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
         if not self.on:

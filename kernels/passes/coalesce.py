@@ -12,7 +12,7 @@ from tvm.target import Target
 
 from kernels import examples
 from kernels.access import Unbound, analyze
-from kernels.coalescing import Refused, coalesced, nests, reuses
+from kernels.coalescing import NOTHING_FEWER, coalesced, reuses
 from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
 
@@ -65,17 +65,10 @@ class Coalesce(Pass):
     def refusal(self, function: tirx.PrimFunc, target: Target) -> str:
         if not self.on:
             return ""
-        reasons = []
-        for _, nest, name in nests(function):
-            try:
-                if isinstance(nest, Refused):
-                    raise nest
-                nest.natural()
-            except Refused as error:
-                reasons.append(f"{name}: {error}")
-            else:
-                return ""
-        return reasons[0] if reasons else "it has no launch"
+        _, made = coalesced(function)
+        if any(launch.plan or launch.reason == NOTHING_FEWER for launch in made):
+            return ""
+        return f"{made[0].block}: {made[0].reason}" if made else "it has no launch"
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         try:

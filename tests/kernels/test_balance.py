@@ -134,6 +134,14 @@ def test_short_loops_of_threads_are_divided_with_the_loop_inside(rows: int) -> N
         check(given, after)
 
 
+def test_vectors_of_an_iteration_are_its_own() -> None:
+    given = reduced((3, 7, 96), topi.sum, 1)
+    before = Lanes(16).on_function(in_parallel(given))
+    assert Balance(True).refusal(before, llvm()) == ""
+    check(given, Balance(True).on_function(before))
+    assert Balance.concerns(tvm.IRModule({"main": given}))
+
+
 def test_a_loop_whose_iterations_depend_on_one_another_is_not_divided() -> None:
     body = "for i in T.parallel(3):\n    for j in range(15):\n        b[i, j + 1] = b[i, j] + a[i, j]"
     function = parsed(body)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tuner import config as config_file
 from tuner import environment
+from tuner.commands import show
 from tuner.commands.prepare import open_store, scope_of, task_of
 from tuner.config import RunConfig
 from tuner.devices import resolve
@@ -29,7 +30,7 @@ from tuner.schema import did_you_mean
 
 if TYPE_CHECKING:
     from kernels.ladder import Rung
-    from kernels.space import DesignSpace
+    from kernels.space import Candidate, DesignSpace
     from tuner.devices.device import Device
     from tuner.devices.target import ResolvedTarget
 
@@ -44,6 +45,9 @@ def explain(folder: Path, name: str | None, seconds: float, progress: Progress) 
     the rungs are timed for, together. Raises UserError where there is no such kernel, or it has no schedule.
     """
     environment.check_versions()
+    if parts := show.shapes(folder):
+        names = ", ".join(part.name for part in parts.values())
+        raise UserError(f"{folder.name}: it tuned several shapes", f"name one of them: {names}")
     summary = summary_file.load(folder)
     kernel = chosen(summary["kernels"], name, folder.name)
     config = config_file.load(str(folder / "config.yaml"))
@@ -96,11 +100,17 @@ def _climbed(
         raise UserError(f"kernels for {target.device} have no schedule to be taken apart", "choose another run")
     progress.phase(f"taking {task.name} apart")
     space = builder.space(task, tuple(PASSES))
+    winner = Candidate.from_text(kernel["candidate"])
     try:
-        own, rungs = ladder(task.workload, space, Candidate.from_text(kernel["candidate"]), target.tvm())
+        own, rungs = ladder(task.workload, space, winner, target.tvm())
     except (InvalidCandidate, IndexError) as error:
         raise UserError(f"{task.name}: its schedule is none of today's: {error}", "run it again") from error
-    predicted = _predicted(builder, task, own, rungs, config, target, progress)
+    known = _predicted(builder, task, own, rungs, config, target, progress)
+    formula = _analytical(space, winner)
+    whole = [rung.candidate.sketch == rungs[-1].candidate.sketch for rung in rungs]
+    predicted = [
+        formula if guess is None and all_of_it else guess for guess, all_of_it in zip(known, whole, strict=True)
+    ]
     progress.phase(f"building {len(rungs)} programs")
     built = builder.build(task, [rung.candidate for rung in rungs])
     measured = _measured(device, task, rungs, built, config.search.seed + 1, seconds, work, progress)
@@ -175,7 +185,15 @@ def _measured(
     order = sorted(jobs, reverse=True)
     timed, _ = device.bench.measure_interleaved([jobs[n] for n in order], RANK, seconds, seed) if jobs else ([], None)
     by_number = dict(zip(order, timed, strict=True))
-    return [by_number.get(number, failure) for number, failure in enumerate(built)]  # type: ignore[arg-type]
+    return [made if isinstance(made, BuildFailure) else by_number[number] for number, made in enumerate(built)]
+
+
+def _analytical(space: DesignSpace, winner: Candidate) -> float | None:
+    """What the analytical model expects of the whole schedule on a GPU, in seconds; None where there is none."""
+    from kernels.space.gpu_work import predict
+
+    model = None if winner.is_default else space.sketches[winner.sketch].gpu
+    return None if model is None else float(predict(model, winner.decisions).seconds)
 
 
 def _predicted(
@@ -195,9 +213,9 @@ def _predicted(
         known = list(trials(store, columns, scope_of(target, config.measure.mode), task.key))
     builder.load(task, own)
     times = [outcome.seconds for _, _, outcome in known if outcome.seconds]
-    vectors = builder.features(task, [rung.candidate for rung in rungs])
     if len(known) < _FEWEST or len(times) < 2:
         return nothing
+    vectors = builder.features(task, [rung.candidate for rung in rungs])
     model = XgbRanker(builder.schema, columns=columns)
     groups = np.zeros(len(known), np.int64)
     model.fit(np.stack([v for _, v, _ in known]), [o for _, _, o in known], groups, np.ones(len(known), np.float32))

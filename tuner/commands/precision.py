@@ -95,10 +95,10 @@ def in_bfloat16(
     found = layers(cleaned)
     if not found:
         raise ModelError(model.source, "there is no product or convolution in float32 in it", "leave precision out")
-    known = layer_errors(config, target, model, folder, progress)
+    known = layer_errors(config, target, model, folder, progress, len(found))
     notes = [] if known else ["what bfloat16 costs each layer is not known: all of them compute in it"]
     errors: Sequence[float | None] = known or [None] * len(found)
-    kept = {layer.number for layer, error in zip(found, errors, strict=True) if (error or 0.0) > LAYER_ERROR}
+    kept = {layer.number for layer, error in zip(found, errors, strict=True) if not (error or 0.0) <= LAYER_ERROR}
     table = tuple(
         LayerPrecision(layer.name, FLOAT32 if layer.number in kept else BFLOAT16, error)
         for layer, error in zip(found, errors, strict=True)
@@ -113,10 +113,11 @@ def in_bfloat16(
 
 
 def layer_errors(
-    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress, count: int
 ) -> list[float]:
-    """What bfloat16 costs each layer on the run's inputs, measured once; none where that cannot be computed."""
-    return _kept(folder / ERRORS, lambda: _measured(config, target, model, folder, progress))
+    """What bfloat16 costs each of `count` layers on the run's inputs, measured once; none where that cannot be
+    computed."""
+    return _kept(folder / ERRORS, count, lambda: _measured(config, target, model, folder, progress))
 
 
 def _measured(
@@ -137,14 +138,18 @@ def _measured(
         path.unlink(missing_ok=True)
 
 
-def _kept(path: Path, measure: Callable[[], list[float]]) -> list[float]:
-    """A list of numbers that is measured once and kept in a file; an empty one is not kept."""
+def _kept(path: Path, count: int, measure: Callable[[], list[float]]) -> list[float]:
+    """So many numbers, measured once and kept in a file. None are kept, and given, where they are not that many."""
     try:
-        return [float(number) for number in json.loads(path.read_bytes())]
+        known = [float(number) for number in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError):
-        measured = measure()
-    if measured:
-        files.write_aside(path, json.dumps(measured).encode())
+        known = []
+    if len(known) == count:
+        return known
+    measured = measure()
+    if len(measured) != count:
+        return []
+    files.write_aside(path, json.dumps(measured).encode())
     return measured
 
 

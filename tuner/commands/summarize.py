@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.comparison import ComparisonResult
     from tuner.measure.models import ModelComparison
-    from tuner.protocols import ImportedModel, Task
+    from tuner.protocols import ImportedModel, LayerPrecision, Task
     from tuner.tuning.session import TaskSession
     from tuner.tuning.tune import SearchResult
     from tuner.tuning.untuned import Untuned
@@ -328,6 +328,12 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
     }
 
 
+def _layer(layer: LayerPrecision) -> dict[str, Any]:
+    error = layer.error
+    known = error if error is not None and math.isfinite(error) else None
+    return {"name": layer.name, "precision": layer.precision, "error": known}
+
+
 def _precision(facts: RunFacts) -> dict[str, Any]:
     """In what the model's layers compute and how good it is, where it was made narrower or something was asked."""
     reduced, comparison = facts.model.reduced, facts.comparison
@@ -337,7 +343,7 @@ def _precision(facts: RunFacts) -> dict[str, Any]:
     return {
         "precision": {
             "asked": facts.config.precision,
-            "layers": [] if reduced is None else [dataclasses.asdict(layer) for layer in reduced.layers],
+            "layers": [] if reduced is None else [_layer(layer) for layer in reduced.layers],
             "quality": None if judged is None else judged.to_json(),
             "entries": {} if comparison is None else dict(comparison.precisions),
             "errors": {} if comparison is None else dict(comparison.errors),

@@ -92,54 +92,11 @@ def constant_product(rows: int, columns: int, tiling: Tiling) -> Callable[[Any, 
 
     def compute(left: Any, panels: Any) -> Any:
         def row(at: Any) -> Any:
-            return left[_clamped(at[0], rows, tiling.rows), at[1]]
+            return left[clamped(at[0], rows, tiling.rows), at[1]]
 
         return _product(row, lambda at: panels[at], (), (rows, int(left.shape[1]), columns), tiling, (0, 1))
 
     return compute
-
-
-def constant_dot_product(rows: int, columns: int, tiling: Tiling, dot: Dot) -> Callable[..., Any]:
-    """TE of [M, K] by panels [N/width, K/steps, width, steps] -> [M, N], as a CPU's instructions multiply.
-
-    Where the left operand is signed and the instructions want it unsigned, 128 is added to it: a third argument [N] has
-    128 times the sum of each column, which is subtracted again.
-    """
-
-    def compute(left: Any, panels: Any, correction: Any = None) -> Any:
-        depth = int(panels.shape[1]) * dot.steps
-        aligned = _aligned(left, depth, dot)
-        k = te.reduce_axis((0, depth), "k")
-
-        def element(i: Any, j: Any) -> Any:
-            factors = (
-                aligned[_clamped(i, rows, tiling.rows), k],
-                panels[j // tiling.width, k // dot.steps, j % tiling.width, k % dot.steps],
-            )
-            return te.sum(widened(factors[0], dot.result) * widened(factors[1], dot.result), axis=k)
-
-        padded = te.compute((tiling.rows, tiling.columns), element, "matmul")
-        if correction is not None:
-            return te.compute((rows, columns), lambda i, j: padded[i, j] - correction[j], "stored")
-        if (tiling.rows, tiling.columns) == (rows, columns):
-            return padded
-        return te.compute((rows, columns), lambda i, j: padded[i, j], "stored")
-
-    return compute
-
-
-def column_sums(weight: Array) -> Array:
-    """What adding 128 to the left operand of a product with [K, N] adds to each column, int32 [N]."""
-    added: Array = 128 * weight.astype(np.int32).sum(axis=0, dtype=np.int32)
-    return added
-
-
-def _aligned(left: Any, depth: int, dot: Dot) -> Any:
-    """The left operand [M, depth] as the instruction reads it: a copy, unless it is so already."""
-    rows, own = (int(extent) for extent in left.shape)
-    if str(left.dtype) == dot.left and own == depth:
-        return left
-    return _rows(lambda at: left[at], (rows, depth), own, dot)
 
 
 def product(
@@ -164,8 +121,8 @@ def product(
     def compute(left: Any, right: Any) -> Any:
         def panel(*at: Any) -> Any:
             *outer, number, k, lane, side = at if dot else (*at, 0)
-            row = _clamped(k * steps + side, inside[1], depth)
-            value = readers[1](right, (*outer, row, _clamped(number * width + lane, inside[2], tiling.columns)))
+            row = clamped(k * steps + side, inside[1], depth)
+            value = readers[1](right, (*outer, row, clamped(number * width + lane, inside[2], tiling.columns)))
             return copied(value, dot.right) if dot else widened(value, "float32")
 
         shape = (*batch, tiling.columns // width, depth // steps, width)
@@ -173,9 +130,9 @@ def product(
 
         def element(at: Any) -> Any:
             *outer, i, k = at
-            return readers[0](left, (*outer, _clamped(i, inside[0], tiling.rows), k))
+            return readers[0](left, (*outer, clamped(i, inside[0], tiling.rows), k))
 
-        aligned = _rows(element, (*batch, tiling.rows, depth), extents[1], dot) if dot and copy else None
+        aligned = rows_copied(element, (*batch, tiling.rows, depth), extents[1], dot) if dot and copy else None
 
         def row(at: Any) -> Any:
             return widened(element(at) if aligned is None else aligned[at], result)
@@ -189,7 +146,7 @@ def product(
     return compute
 
 
-def _rows(element: Callable[[Any], Any], shape: Sequence[int], own: int, dot: Dot) -> Any:
+def rows_copied(element: Callable[[Any], Any], shape: Sequence[int], own: int, dot: Dot) -> Any:
     """A copy of a left operand of `own` steps as an instruction reads it, with zeros in the steps that are added."""
 
     def copy(*at: Any) -> Any:
@@ -224,6 +181,6 @@ def _product(
     )
 
 
-def _clamped(index: Any, extent: int, padded: int) -> Any:
+def clamped(index: Any, extent: int, padded: int) -> Any:
     """The index, kept below `extent` where there are more."""
     return te.min(index, extent - 1) if padded > extent else index

@@ -20,8 +20,9 @@ from tvm.target import Target
 from kernels.dots import Dot, offered
 from kernels.space import vector_lanes
 from kernels.space.sketch_rules import rules_of
+from tuner.graph.dot_products import constant_dot_product, dot_of_two
 from tuner.graph.merging import Merged, merged_products, scaling
-from tuner.graph.panels import Tiling, column_sums, constant_dot_product, constant_product, product
+from tuner.graph.panels import Tiling, constant_product, product
 from tuner.graph.rewriter import Rewriter, array_of, constant_of, op_name, shape_of
 from tuner.graph.scores import scores
 from tuner.graph.views import View, on_base, reader
@@ -231,7 +232,7 @@ class Products(Rewriter):
         weight, narrow = array_of(args[1]), set(dtypes) != {"float32"}
         if narrow and weight is not None:
             return self._dot_product(call, args)
-        dot = self._dot_of(*dtypes) if narrow else None
+        dot = dot_of_two(self.dots, *dtypes) if narrow else None
         if narrow and dot is None and dtypes != ("bfloat16", "bfloat16", "float32"):
             return None
         left, right = shape_of(call.args[0]), shape_of(call.args[1])
@@ -279,33 +280,17 @@ class Products(Rewriter):
         return View.of(self._emit_constant(data, weight.reshape(depth, columns)), (rows, columns)).reshaped(shape)
 
     def _dot_product(self, call: Call, args: Sequence[Any]) -> View | None:
-        """A product of bfloat16, or of bytes, with a constant, for the CPU's instructions; None without them."""
-        left, right, result = (str(t.ty.dtype) for t in (*call.args, call))
-        unsigned = "uint8" if left == "int8" else left
-        dot = next((d for d in self.dots if (d.left, d.right, d.result) == (unsigned, right, result)), None)
+        """A product with a constant by the CPU's instructions for its dtypes; None without them."""
         weight, shape = array_of(args[1]), shape_of(call)
-        if dot is None or weight is None or min(len(shape), weight.ndim) < 2 or 0 in (*shape, *weight.shape):
+        assert weight is not None, "the right operand is constant"
+        made = constant_dot_product(self.dots, str(call.args[0].ty.dtype), weight, shape, str(call.ty.dtype))
+        if made is None:
             return None
-        depth, columns = weight.shape[-2:]
-        if weight.size != depth * columns or columns < dot.lanes:
-            return None
-        rows = math.prod(shape[:-1])
+        rows, depth, columns = made.extents
         data = self.materialize(self._reshaped(self._view(args[0]), (rows, depth)))
-        weight = weight.reshape(depth, columns)
-        tiling = Tiling.of(rows, columns, dot.lanes)
-        operands = [data, constant_of(tiling.pack(weight, dot.steps))]
-        if left != unsigned:
-            operands.append(constant_of(column_sums(weight)))
         origin = {"op": "matmul", "a": [rows, depth], "b": [depth, columns], "flops": 2.0 * rows * depth * columns}
-        made = self._kernel(constant_dot_product(rows, columns, tiling, dot), *operands, origin=origin)
-        return View.of(made, (rows, columns)).reshaped(shape)
-
-    def _dot_of(self, left: str, right: str, result: str) -> Dot | None:
-        """The instruction for a product of two variables of these dtypes; integers that it cannot read are widened."""
-        narrow = {"int8", "uint8", "int16"}
-        wide = left == right == "bfloat16" or (left, right) == ("uint8", "int8")
-        wanted = (left, right) if wide else ("int16", "int16") if {left, right} <= narrow else ()
-        return next((d for d in self.dots if (d.left, d.right) == wanted and d.result == result), None)
+        operands = [data, *(constant_of(operand) for operand in made.operands)]
+        return View.of(self._kernel(made.compute, *operands, origin=origin), (rows, columns)).reshaped(shape)
 
     def _emit_constant(self, data: Any, weight: Any) -> Any:
         (rows, depth), columns = shape_of(data), weight.shape[1]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from tuner import files
 from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_clean import rename_inputs
 from tuner.importers.onnx_plain import plain
@@ -49,16 +50,15 @@ def prepare(model: onnx.ModelProto, source: str, folder: Path) -> None:
     """Write FLOAT: the model with batch norms folded, and names for its layers. Raises ModelError."""
     if parameter_bytes(model) > PROTOBUF_BYTES:
         raise ModelError(source, "its parameters are larger than 2 GiB, and ONNX Runtime's quantizer takes one file")
-    given = folder / "given.onnx"
+    given, folded = folder / "given.onnx", folder / "folded.onnx"
     given.write_bytes(plain(complete(model).SerializeToString()))
     with _quiet(source):
-        shape_inference.quant_pre_process(
-            str(given), str(folder / FLOAT), skip_symbolic_shape=True, skip_onnx_shape=False
-        )
-    given.unlink()
-    named = onnx.load_model(folder / FLOAT)
+        shape_inference.quant_pre_process(str(given), str(folded), skip_symbolic_shape=True, skip_onnx_shape=False)
+    named = onnx.load_model(folded)
     _name_anew(named.graph)
-    onnx.save_model(named, folder / FLOAT)
+    files.write_aside(folder / FLOAT, named.SerializeToString())  # whole, or not there
+    for path in (given, folded):
+        path.unlink()
 
 
 def _name_anew(graph: onnx.GraphProto) -> None:
@@ -89,19 +89,27 @@ def quantize(
     convolutions = sum(kind == "Conv" for kind in layers.values())
     steps_between = 2 * convolutions > len(layers)
     kinds = [*PRODUCTS, *(_AROUND if steps_between else ())]
+    ranges = folder / RANGES
+    seen = ranges if samples is None else _anew(folder / "ranges.part.json")  # whole, or not there
     with _quiet(source):
         quantization.quantize_static(
             str(folder / FLOAT), str(folder / QUANTIZED), _Samples(samples or ()), per_channel=True,
             quant_format=quantization.QuantFormat.QDQ, activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, op_types_to_quantize=kinds, nodes_to_exclude=[*excluded, *other],
-            calibration_cache_path=str(folder / RANGES),
+            calibration_cache_path=str(seen),
             extra_options={
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
                 "OpTypesToExcludeOutputQuantization": [] if steps_between else list(PRODUCTS),
             },
         )  # fmt: skip
+    seen.replace(ranges)
     if not is_quantized(onnx.load_model(folder / QUANTIZED)):
         raise ModelError(source, "ONNX Runtime's quantizer quantized nothing of it", "use precision: float32")
+
+
+def _anew(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
 
 
 def products(folder: Path) -> dict[str, Array]:

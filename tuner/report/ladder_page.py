@@ -50,8 +50,8 @@ def _notes(told: Mapping[str, Any]) -> Iterator[str]:
     )
     if any(rung["predicted_s"] is not None for rung in told["rungs"]):
         yield (
-            "“Predicted” is what a cost model expects that was trained on this run's trials of the kernel. It has seen"
-            " whole schedules only."
+            "“Predicted” is what a cost model expects that was trained on this run's trials of the kernel, which were"
+            " whole schedules only; of a GPU's kernels without enough trials, what the analytical model expects."
         )
     if told["lower_bound_s"]:
         yield f"This machine cannot do it in less than {units.duration(told['lower_bound_s'])} (roofline)."

@@ -110,6 +110,13 @@ def test_a_run_without_a_tuned_kernel_has_no_ladder() -> None:
         explain.chosen(KERNELS[2:], None, "r")
 
 
+def test_a_run_of_several_shapes_is_asked_for_one_of_them(run: Path) -> None:
+    (run / "shapes.json").write_text(json.dumps({"shapes": [{"name": "seq128"}, {"name": "seq256"}]}))
+    with pytest.raises(UserError, match="several shapes") as error:
+        explain.explain(run, None, 0.1, silent())
+    assert "a-run.seq128, a-run.seq256" in error.value.hint
+
+
 def test_a_candidate_that_is_none_of_todays_space_is_refused(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     summary["kernels"][0]["candidate"] = '[77,[],""]'

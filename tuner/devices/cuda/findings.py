@@ -86,5 +86,8 @@ def _pycuda(lacking: State, advice: str) -> Finding:
     if done.returncode == 0:
         return Finding("cuda", State.OK, f"PyCUDA, built for CUDA {done.stdout.strip()}")
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if "libcuda.so" in last:
+        return Finding("cuda", lacking, "PyCUDA is installed, and loads where an NVIDIA driver is",
+                       f"install the NVIDIA driver; {advice}")  # fmt: skip
     return Finding("cuda", lacking, f"PyCUDA cannot be imported: {last[:200]}",
                    "build it again for this toolkit: pip install --force-reinstall --no-cache-dir pycuda")  # fmt: skip

@@ -56,5 +56,6 @@ def _run(command: list[str], scratch: str, timeout_s: float) -> None:
     except subprocess.TimeoutExpired as error:
         raise CompileTimeout(f"the host compiler did not finish within {timeout_s:g} s") from error
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        lines = done.stderr.replace(f"{scratch}/", "").splitlines()
+        errors = [line for line in lines if "error" in line] or lines
         raise CompileFailed("\n".join(errors[:5])[:1000] or f"the host compiler returns {done.returncode}")
