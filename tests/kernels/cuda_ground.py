@@ -169,7 +169,7 @@ def narrower(source: str) -> str | None:
 def without_wait(source: str) -> str | None:
     """The source that never waits for asynchronous copies; None where it makes none."""
     changed, count = _WAIT.subn(";", source)
-    return changed if count and "cp.async.c" in source else None
+    return changed if count and re.search(r"cp\.async\.c[ag]", source) else None
 
 
 def beyond_shared(source: str) -> str:

@@ -48,8 +48,8 @@ PTX: Mapping[str, str] = {
 """The instructions that `native/include/ptx.h` has, and their functions there. `.L2::128B` and its like are hints."""
 
 _GUARDED_COPY = re.compile(
-    r"\{ \.reg \.pred p; setp\.(?:eq|ne)\.u32 p, %3, ([01]); @p cp\.async\.c[ag]\.shared\.global(?:\.L2::\w+)? "
-    r"\[%0\], \[%1\], %2; @!p st\.shared(?:\.v[24])?\.u32 \[%0\], \{[%\d, ]+\}; \}"
+    r"\{ \.reg \.pred p; setp\.eq\.u32 p, %3, 1; @p cp\.async\.c[ag]\.shared\.global(?:\.L2::\w+)? "
+    r"\[%0\], \[%1\], %2; @!p st\.shared(?:\.v[24])?\.u32 \[%0\], \{([%\d, ]+)\}; \}"
 )
 """An asynchronous copy where a predicate holds, and a plain store of other words where it does not."""
 
@@ -128,8 +128,9 @@ def _call(statement: str) -> str:
     sections = [section.strip() for section in _split(statement, ":")]
     words = " ".join("".join(re.findall(r'"([^"]*)"', sections[0])).replace("\\n", " ").replace("\\t", " ").split())
     operands = [_operand(o) for section in sections[1:3] for o in _split(section, ",") if o.strip()]
-    if _GUARDED_COPY.fullmatch(words):
-        return f"ptx_cp_async_where({', '.join(operands)})"
+    if guarded := _GUARDED_COPY.fullmatch(words):
+        stored = [operands[int(number)] for number in re.findall(r"%(\d+)", guarded[1])]
+        return f"ptx_cp_async_where({', '.join([*operands[:4], *stored])})"
     opcode, _, rest = words.rstrip("; ").partition(" ")
     plain = re.sub(r"\.L2::\w+", "", opcode)
     if plain not in PTX:

@@ -45,6 +45,9 @@ GUARDED = r"""asm volatile("{\n" " .reg .pred p;\n" " setp.eq.u32 p, %3, 1;\n"
   :: "r"(to), "l"(from), "n"(8), "r"(here), "r"(0), "r"(0));"""
 
 
+REPEATED = GUARDED.replace("{%4, %5}", "{%4, %4}").replace('"r"(0), "r"(0)', '"r"(7)')
+
+
 @pytest.mark.parametrize(
     ("statement", "call"),
     [
@@ -53,6 +56,7 @@ GUARDED = r"""asm volatile("{\n" " .reg .pred p;\n" " setp.eq.u32 p, %3, 1;\n"
         ('__asm__ __volatile__("cp.async.cg.shared.global.L2::128B [%0], [%1], %2;" :: "r"(f(a, b)), "l"(p), "n"(16));',
          "ptx_cp_async(f(a, b), p, 16);"),
         ('asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));', "ptx_dp4a_u32_s32(r, a, b, c);"),
+        (REPEATED, "ptx_cp_async_where(to, from, 8, here, 7, 7);"),
         (GUARDED, "ptx_cp_async_where(to, from, 8, here, 0, 0);"),
     ],
 )  # fmt: skip
