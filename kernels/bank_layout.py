@@ -47,8 +47,10 @@ def why_not(function: tirx.PrimFunc, target: Target) -> str:
 
 @functools.lru_cache(maxsize=8)
 def padded(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The program with rows of its buffers in shared memory padded, each as is counted to conflict least. The last few are
-    kept."""
+    """The program with rows of its buffers in shared memory padded, each as is counted to conflict least.
+
+    The last few programs are kept.
+    """
     for name in _writers(function):
         lowest, best = _passes(function), function
         widest = _widest(function, name)

@@ -30,6 +30,7 @@ from tuner import config as run_files
 from tuner.commands import run as command
 from tuner.config import RunConfig
 from tuner.devices.device import Device, DeviceKind
+from tuner.errors import UserError
 from tuner.export.library import read_manifest
 from tuner.process.worker import Child
 from tuner.progress import Progress
@@ -292,6 +293,20 @@ def test_report_and_export_can_be_made_again(first: Ran) -> None:
     assert library.read_bytes() == before
     assert command.rebuild_report(first.folder.name, first.config.out) == (first.folder, ())
     assert report.stat().st_size > 0
+
+
+def test_an_export_is_not_made_again_where_the_accuracy_is_missed(first: Ran) -> None:
+    path = first.folder / "summary.json"
+    before = path.read_bytes()
+    quality = {"samples": 1, "errors": [], "agreement": None, "metric": "cosine", "score": 0.5, "bound": 0.9,
+               "met": False, "data": ""}  # fmt: skip
+    asked = {"asked": "float32", "layers": [], "quality": quality, "entries": {}}
+    path.write_text(json.dumps({**json.loads(before), "precision": asked}))
+    try:
+        with pytest.raises(UserError, match="misses its accuracy"):
+            command.reexport(first.folder.name, first.config.out)
+    finally:
+        path.write_bytes(before)
 
 
 def test_a_second_run_measures_nothing_that_is_known(first: Ran) -> None:

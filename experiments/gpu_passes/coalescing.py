@@ -70,9 +70,12 @@ class SimulatedCuda:
     label = "the simulated CUDA GPU of tuner/devices/cuda/simulated"
 
     def __init__(self) -> None:
-        from tuner.devices.cuda.simulated.model_service import load_runtime
+        from tuner.devices.cuda.assembly import compile_models_with
+        from tuner.devices.cuda.simulated import native
+        from tuner.devices.cuda.simulated.assembly import compiled
 
-        load_runtime()
+        native.preload_runtime()
+        compile_models_with(compiled)
         self._target = Target({"tag": "nvidia/nvidia-h100"})
 
     def wrong(self, function: Any, rewritten: Any) -> str:

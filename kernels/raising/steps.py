@@ -44,7 +44,7 @@ def unrolled(ops: Sequence[Operation], sized: Sized) -> list[Operation]:
 
 
 def _steps(ops: Sequence[Operation], sized: Sized, at: Mapping[str, int]) -> Iterator[Operation]:
-    """Operations next to each other that have a loop in common take turns in its iterations."""
+    """Operations next to each other that have a loop in common run one after the other in each of its iterations."""
     depth = len(at)
     for symbol, group in itertools.groupby(ops, lambda op: op.fixed[depth] if len(op.fixed) > depth else ""):
         some = list(group)

@@ -22,6 +22,10 @@ _OUTER_LOOPS = {"parallel": 0.0, "cached": 0.05, "streamed": -0.45, "streamed in
 """Ways to cut the loops around a register tile, each with what it adds to the score."""
 
 
+_PRODUCTS = ("panels", *dots.RULES)
+"""Sketches of products whose operands were stored for them: where there is one, its candidates come first."""
+
+
 def heuristic_candidates(sketches: Sequence[Sketch], vector_lanes: int) -> list[Candidate]:
     """Initial candidates, the most promising first, none twice.
 
@@ -35,7 +39,9 @@ def heuristic_candidates(sketches: Sequence[Sketch], vector_lanes: int) -> list[
             if all(limit.satisfied(candidate.decisions) for limit in sketch.limits):
                 scored.append((score, len(scored), candidate))
     scored.sort(key=lambda item: item[:2])
-    return list(dict.fromkeys(c for _, _, c in scored))
+    ordered = dict.fromkeys(c for _, _, c in scored)
+    products = {sketch.number for sketch in sketches if sketch.rule in _PRODUCTS}
+    return sorted(ordered, key=lambda c: c.sketch not in products) if products else list(ordered)
 
 
 def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candidate]]:

@@ -39,6 +39,7 @@ from tuner.commands.summarize import RunFacts, headline, summarize
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.errors import UserError
+from tuner.measure.quality import in_words
 from tuner.process.interrupts import Interrupts
 from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress
@@ -147,6 +148,10 @@ def reexport(run: str, out: str) -> Path:
     summary = _summary(folder)
     if not summary["end_to_end"]["verified"]:
         raise UserError(f"{run}: its outputs were not verified, so it is not exported", "run it again")
+    judged = (summary.get("precision") or {}).get("quality")
+    if judged is not None and judged["met"] is False:
+        why = f"it misses its accuracy, so it is not exported: {in_words(judged)}"
+        raise UserError(f"{run}: {why}", "run it in another precision, or ask for less")
     named = {k["task"]: k["candidate"] or k.get("untuned_candidate") for k in summary["kernels"]}
     winners = {task: candidate for task, candidate in named.items() if candidate}
     versions = summary["environment"].get("packages", {})

@@ -163,7 +163,7 @@ def in_words(stated: Mapping[str, Any]) -> str:
     if stated["bound"] is None:
         return ""
     side = "at most" if stated["metric"] in LESS_IS_BETTER else "at least"
-    score = "could not be computed" if stated["score"] is None else f"is {stated['score']:.4g}"
+    score = "could not be computed" if stated["score"] is None else f"is {stated['score']:.9g}"
     where = stated["data"] or "the inputs of the run"
     on = f"{stated['samples']} samples of {where}"
-    return f"{stated['metric']} {score} on {on}, and {side} {stated['bound']:g} is asked"
+    return f"{stated['metric']} {score} on {on}, and {side} {stated['bound']:.9g} is asked"

@@ -42,9 +42,9 @@ def bound_sentences(quality: Mapping[str, Any]) -> list[str]:
     if quality["bound"] is None:
         return []
     kept = "kept" if quality["met"] else "MISSED, so the model is not exported"
-    score = units.MISSING if quality["score"] is None else f"{quality['score']:.5g}"
+    score = units.MISSING if quality["score"] is None else f"{quality['score']:.9g}"
     where = quality["data"] or "the inputs of the run"
-    return [f"The accuracy is {kept}: {quality['metric']} is {score} on {where}, the bound is {quality['bound']:g}."]
+    return [f"The accuracy is {kept}: {quality['metric']} is {score} on {where}, the bound is {quality['bound']:.9g}."]
 
 
 def table(summary: Mapping[str, Any]) -> Table | None:

@@ -5,6 +5,7 @@ Nothing of it is ever run. `read` may take long on hostile input: call it in a c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -195,6 +196,8 @@ class _Parser(Parser):
 
 def read(text: str) -> tuple[ModuleOp, dict[Operation, int]]:
     """A verified module, and the line of each operation. Raises MalformedIr: one line, with line and column."""
+    if not re.sub(r"//[^\n]*", "", text).strip():
+        return ModuleOp([]), {}
     parser = None
     try:
         parser = _Parser(text)

@@ -24,6 +24,7 @@ from tuner.commands import whole_model as command
 from tuner.commands.fallback import Fallback
 from tuner.commands.prepare import RunContext, lowered
 from tuner.commands.within import Rehearsal
+from tuner.config import AccuracyConfig
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.errors import UserError
 from tuner.graph import GraphConfig, Lowered, clean, lower
@@ -129,6 +130,17 @@ def test_what_is_not_verified_is_not_exported(
     assert not comparison.verified
     assert manifest is None
     assert "not exported: its outputs are not verified" in comparison.notes
+
+
+def test_what_misses_its_accuracy_is_not_exported(
+    context: RunContext, model: ImportedModel, graph: Lowered, tmp_path: Path
+) -> None:
+    """Nothing here computes in float64, so nothing shows that the bound is kept."""
+    context.config = dataclasses.replace(context.config, accuracy=AccuracyConfig(metric="cosine", at_least=0.9))
+    comparison, manifest = finish(context, model, graph, Null(tmp_path / "kernels"))
+    assert comparison is not None and comparison.quality is not None and comparison.quality.met is False
+    assert manifest is None and not (context.folder / "export").exists()
+    assert any("not exported: it misses its accuracy: cosine could not be computed" in n for n in comparison.notes)
 
 
 def test_exports_can_be_switched_off(context: RunContext, model: ImportedModel, graph: Lowered, tmp_path: Path) -> None:

@@ -131,3 +131,8 @@ def test_mutants_are_read_or_refused() -> None:
 def test_names_of_arguments_are_kept(tmp_path: Path) -> None:
     [function] = ir.read(lowered(FORMS["scf"].text).text)
     assert [a.label for a in function.arguments] == ["x", "x_0", "x_1", "y", "y_0"]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "// f is left out: type\n"])
+def test_a_file_without_operations_is_an_empty_module(text: str) -> None:
+    assert ir.read(lowered(text).text) == []
