@@ -265,7 +265,7 @@ def cuda_simulated(path: Path) -> Figures:
     """Of experiments/cuda_simulated: candidates that were executed, and sabotages that were seen."""
     found = json.loads(path.read_text("utf-8"))
     seen = {kind: f"{counts['seen']} of {counts['made']}" for kind, counts in found["sabotages"].items()}
-    failed = [f"{count} {words}" for words, count in found["outcomes"].items()]
+    failed = [f"{words}: {count}" for words, count in found["outcomes"].items()]
     return {
         **seen,
         "finding": f"{found['right']} of {found['executed']} candidates of {len(found['programs'])} programs that "
