@@ -53,6 +53,8 @@ def find_gpu() -> CudaDevice | str:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "an NVIDIA driver (libcuda.so.1 cannot be loaded)"
+    if hasattr(driver, "simt_reset"):
+        return "an NVIDIA driver (this process has loaded the simulated one)"
     count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
     if (code := driver.cuInit(0)) != 0:
         return f"a working NVIDIA driver (cuInit returns error {code})"
