@@ -111,7 +111,7 @@ def transposed() -> tirx.PrimFunc:
 
 
 def bfloat16_product() -> tirx.PrimFunc:
-    """A row of 8 bfloat16 by 16 columns, of which two steps lie side by side."""
+    """A row of 8 bfloat16 by 16 columns, of which two steps are neighbours."""
     a, b = te.placeholder((1, 8), "bfloat16", name="a"), te.placeholder((4, 16, 2), "bfloat16", name="b")
     k = te.reduce_axis((0, 8), name="k")
 
