@@ -9,7 +9,6 @@ import hashlib
 import shutil
 import subprocess
 
-from kernels.dots import imported
 from tuner.devices.build_service import Compiled, Scheduled
 from tuner.errors import InfrastructureError
 from tuner.protocols import BuildFailure
@@ -23,6 +22,8 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     """An object and a shared library of one kernel."""
     import tvm
     from tvm.target import Target
+
+    from kernels.dots import imported
 
     entry = scheduled.entry
     applied = scheduled.candidate.passes.applied(scheduled.schedule.mod["main"], Target(dict(scheduled.target)))
