@@ -53,8 +53,9 @@ def generate(
     not concern this program.
     """
     own = list(own_traces(workload, target))
-    # Nothing else is as fast for operands that stand as dot-product instructions read them.
-    own = [pair for pair in own if pair[0] in dots.RULES] or own
+    # Nothing else is as fast for operands that stand as dot-product instructions read them, and for attention.
+    for best in (dots.RULES, ("attention",)):
+        own = [pair for pair in own if pair[0] in best] or own
     # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
     alone = (*winograd.RULES, *dots.RULES, "attention")
     empty = any(0 in spec.shape for spec in workload.args)  # nothing to tile, which TVM's rules take for an error

@@ -25,7 +25,7 @@ def test_every_flag_is_in_the_help_with_the_key_it_beats(capsys: pytest.CaptureF
 
 
 def test_the_keys_of_the_flags_are_those_of_a_run_file() -> None:
-    keys = {"out", "total_budget"}
+    keys = {"out", "total_budget", "precision"}
     for name, section in (("search", SearchConfig), ("target", TargetConfig)):
         keys |= {f"{name}.{field.name.removesuffix('_s')}" for field in dataclasses.fields(section)}
     assert {path for path, _, _ in FLAGS.values()} <= keys
