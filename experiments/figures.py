@@ -101,6 +101,17 @@ def models(path: Path) -> Figures:
     }
 
 
+def precision_products(path: Path) -> Figures:
+    """Of experiments/precision: products of narrower numbers against float32."""
+    told = json.loads(path.read_text("utf-8"))
+    rows = [
+        (name, f"{k['gops']:.0f}", f"{k['times_float32']:.2f}", f"{k['interval'][0]:.2f} to {k['interval'][1]:.2f}")
+        for name, k in told["kernels"].items()
+    ]
+    times = {name: f"{k['times_float32']:.2f}" for name, k in told["kernels"].items()}
+    return {"table": table(("operands", "GOP/s", "times float32", "95 % interval"), rows), **times}
+
+
 # --- comparisons of whole models --------------------------------------------------------------------
 
 
@@ -413,6 +424,8 @@ def raising_fuzz(path: Path) -> Figures:
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models,
+    "precision_models.json": models,
+    "precision_products.json": precision_products,
     "field.json": field,
     "nightly.json": nightly,
     "large_model.json": large_model,

@@ -28,6 +28,9 @@ MODELS = (
 )  # fmt: skip
 """Names of run files in configs/."""
 
+NARROWER = ("resnet_bf16", "resnet_int8", "bert_bf16", "bert_int8")
+"""The same in other precisions, tuned where they are named."""
+
 Row = dict[str, Any]
 
 
@@ -59,7 +62,7 @@ def newest(folder: Path) -> Path | None:
 
 def rows(out: Path) -> Iterator[Row]:
     """One row for each model and state of the machine."""
-    for name in MODELS:
+    for name in (*MODELS, *NARROWER):
         path = newest(out / name)
         if path is None:
             continue
@@ -135,8 +138,8 @@ def main() -> int:
     showing.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.command == "tune":
-        if unknown := sorted(set(args.names) - set(MODELS)):
-            parser.error(f"no such models: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+        if unknown := sorted(set(args.names) - {*MODELS, *NARROWER}):
+            parser.error(f"no such models: {', '.join(unknown)}; there are {', '.join((*MODELS, *NARROWER))}")
         return tune(args.names, args.out.resolve(), ["--time-budget", args.time_budget])
     found = list(rows(args.folder))
     print(table(found))
