@@ -99,7 +99,7 @@ def tree() -> Iterator[Path]:
             if (not name.startswith(".") or name in (".ci", ".github"))
             and name not in ("__pycache__", "build")
             and not name.endswith(".egg-info")
-            and here / name != Path("results/runs")
+            and here / name not in map(Path, ("results/runs", "results/models", "results/nightly"))
         )
         yield from (ROOT / here / name for name in sorted(files))
 

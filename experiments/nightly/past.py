@@ -4,7 +4,7 @@
 
 Each commit's own program searches and builds the cells of configs/nightly/short.yaml; today's program times what they
 made, interleaved with what the oldest of them made. About a minute a commit, on an idle machine. Interrupted, the same
-command goes on. The site lies in results/nightly-past/site, the nights as lines of JSON in
+command goes on. The site lies in results/nightly/past/site, the nights as lines of JSON in
 results/amd-epyc/nights.jsonl: `tuner history import FILE` and `tuner site` make the site of them again.
 """
 
@@ -21,7 +21,7 @@ from experiments.common import ROOT
 from tuner.nightly import commits
 
 NIGHT = "configs/nightly/short.yaml"
-SITE = "results/nightly-past/site"
+SITE = "results/nightly/past/site"
 LINES = "results/amd-epyc/nights.jsonl"
 
 
