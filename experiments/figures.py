@@ -454,7 +454,7 @@ def reader_of(name: str) -> Callable[[Path], Figures] | None:
 
 
 def read_all(root: Path = ROOT) -> dict[str, Figures]:
-    """The figures of every file in the folders of devices, by its path under results/; what runs and nights leave is left out."""
+    """The figures of every file in the folders of devices, by its path under results/, but not of runs and nights."""
     results = root / "results"
     names = [path.relative_to(results).as_posix() for path in sorted(results.glob("*/**/*")) if path.is_file()]
     readers = {name: reader_of(name) for name in names if not name.startswith(("runs/", "models/", "nightly/"))}
