@@ -4,23 +4,28 @@ Work groups, local memory and barriers are those of a GPU; buffers lie between g
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from tvm import te, tirx, topi
 from tvm.target import Target
 
-from kernels.emit_gpu import EmitFailed, GpuProgram
+from kernels.emit_gpu import GpuProgram
 from kernels.opencl import emit_opencl
-from kernels.reference import compare, evaluate, reduction_length, working_dtype
-from kernels.space import Candidate, InvalidCandidate, TraceApplier, generate
-from kernels.tensors import seeded_inputs
 from kernels.workload import Workload, from_prim_func
-from tests.kernels.gpu_workloads import PROGRAMS, conv, depthwise, matmul, reduction, softmax
+from tests.kernels.gpu_ground import (
+    ODD,
+    Case,
+    drawn,
+    reference_of,
+    run_and_compared,
+    with_shorter_rows,
+    without_nth,
+)
+from tests.kernels.gpu_workloads import PROGRAMS
+
+__all__ = [
+    "GROUND", "TARGET", "Case", "Ground", "cases", "overlapping_tiles", "without_barrier", "workload", "wrong_stride",
+]  # fmt: skip
 
 TARGET = Target(
     {"kind": "opencl", "max_threads_per_block": 256, "max_num_threads": 256, "max_shared_memory_per_block": 32768,
@@ -28,55 +33,12 @@ TARGET = Target(
 )  # fmt: skip
 """The limits of a small GPU, so that candidates look as they would on one."""
 
-
-def transposed(channels: int, out: int, size: int, stride: int) -> Any:
-    data = te.placeholder((1, channels, size, size), name="data")
-    weight = te.placeholder((channels, out, 3, 3), name="weight")
-    made = topi.nn.conv2d_transpose_nchw(data, weight, (stride, stride), (1, 1, 1, 1), "float32", (0, 0))
-    return te.create_prim_func([data, weight, made])
-
-
-def dilated(channels: int, out: int, size: int) -> Any:
-    data = te.placeholder((1, channels, size, size), name="data")
-    weight = te.placeholder((out, channels, 3, 3), name="weight")
-    return te.create_prim_func([data, weight, topi.nn.conv2d_nchw(data, weight, 1, 2, 2)])
-
-
-def scan(rows: int, columns: int) -> Any:
-    """Sums of the row up to each element."""
-    data = te.placeholder((rows, columns), name="data")
-    before = te.reduce_axis((0, columns), name="k")
-
-    def cell(i: Any, j: Any) -> Any:
-        return te.sum(tirx.if_then_else(before <= j, data[i, before], tirx.const(0, "float32")), axis=before)
-
-    return te.create_prim_func([data, te.compute((rows, columns), cell, name="scan")])
-
-
 GROUND: Mapping[str, Callable[[], Any]] = {
     **{name: make for name, make in PROGRAMS.items() if " in " not in name},  # PoCL has neither half nor bfloat16
-    "matmul of odd": lambda: matmul(33, 45, 27),
-    "matrix by vector": lambda: matmul(61, 1, 128),
     "matmul in int8": PROGRAMS["matmul in int8"],
-    "batched matmul of primes": lambda: matmul(7, 11, 13, batch=5),
-    "conv2d of primes": lambda: conv(5, 7, 13),
-    "transposed conv2d": lambda: transposed(6, 8, 7, 2),
-    "dilated conv2d": lambda: dilated(6, 8, 11),
-    "depthwise conv2d of primes": lambda: depthwise(7, 13, 1),
-    "softmax of primes": lambda: softmax(7, 101),
-    "max of columns": lambda: reduction("max", 41, 13, 0),
-    "scan": lambda: scan(5, 37),
+    **ODD,
 }
 """By name: every kind of program, odd and prime extents among them."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A legal candidate of a program, emitted."""
-
-    workload: Workload
-    candidate: Candidate
-    program: GpuProgram
 
 
 def workload(name: str) -> Workload:
@@ -84,23 +46,8 @@ def workload(name: str) -> Workload:
 
 
 def cases(made: Workload, count: int, seed: int = 5) -> Iterator[Case]:
-    """Up to so many different legal candidates, from each sketch in turn, the passes at random."""
-    space, rng = generate(made, TARGET), np.random.default_rng(seed)
-    applier, seen = TraceApplier(made, space, TARGET), set[Candidate]()
-    for attempt in range(6 * count):
-        if len(seen) == count:
-            return
-        drawn = space.sample_sketch(attempt % len(space.sketches), rng)
-        candidate = drawn if drawn is None or attempt % 2 else space.mutate(drawn, rng, 2)
-        if candidate is None or candidate in seen:
-            continue
-        try:
-            schedule = applier.apply(candidate)
-            program = emit_opencl(schedule.mod, TARGET, made.num_outputs)
-        except (InvalidCandidate, EmitFailed):
-            continue
-        seen.add(candidate)
-        yield Case(made, candidate, program)
+    """See `gpu_ground.drawn`."""
+    return drawn(made, TARGET, emit_opencl, count, seed)
 
 
 class Ground:
@@ -110,52 +57,35 @@ class Ground:
         from tuner.devices.opencl.driver import OpenclGpu
 
         self._gpu = OpenclGpu(number)
-        self._expected = functools.lru_cache(maxsize=2)(self._evaluated)
 
     def wrong(self, case: Case, program: GpuProgram | None = None) -> str:
         """What is wrong with a case's outputs, inputs or guard bytes, or ""; `program` in place of its own."""
         from tuner.devices.gpu.runner import GpuError
 
         made, run = case.workload, program or case.program
-        inputs, expected, dtype, reduction = self._expected(made)
+        inputs, *_ = reference_of(made)
         try:
             kernel = self._gpu.kernel(run.source.encode(), run.plan, inputs, list(made.outputs))
         except GpuError as error:
             return f"not compiled: {error}"
         try:
-            kernel.enqueue(0)
-            self._gpu.synchronize()
-            for actual, wanted in zip(kernel.outputs(), expected, strict=True):
-                right, _, _, reason = compare(actual, wanted, dtype, reduction)
-                if not right:
-                    return str(reason)
-            return kernel.damage()
+            return run_and_compared(self._gpu, kernel, made)
         finally:
             kernel.free()
-
-    @staticmethod
-    def _evaluated(made: Workload) -> Any:
-        inputs, function = seeded_inputs(made.inputs, 3), made.module()["main"]
-        expected = evaluate(function, seeded_inputs(made.inputs, 3), made.num_outputs)
-        return inputs, expected, working_dtype(function), reduction_length(function)
-
-
-_BARRIER = "barrier(CLK_LOCAL_MEM_FENCE);"
 
 
 def without_barrier(program: GpuProgram, number: int) -> GpuProgram | None:
     """The program without one of its barriers; None where it has not so many."""
-    parts = program.source.split(_BARRIER)
-    if number + 1 >= len(parts):
-        return None
-    source = _BARRIER.join(parts[: number + 1]) + ";" + _BARRIER.join(parts[number + 1 :])
-    return GpuProgram(source, program.plan)
+    return _changed(program, without_nth(program.source, "barrier(CLK_LOCAL_MEM_FENCE);", number))
 
 
 def wrong_stride(program: GpuProgram, stride: int) -> GpuProgram | None:
     """The program with rows that are one element too short; None where nothing has that stride."""
-    source, count = re.subn(rf"\* {stride}\b", f"* {stride - 1}", program.source)
-    return GpuProgram(source, program.plan) if count else None
+    return _changed(program, with_shorter_rows(program.source, stride))
+
+
+def _changed(program: GpuProgram, source: str | None) -> GpuProgram | None:
+    return None if source is None else GpuProgram(source, program.plan)
 
 
 def overlapping_tiles(program: GpuProgram) -> GpuProgram | None:
