@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.s_tir import SBlock, Schedule
 from tvm.target import Target
 
-from kernels.access import BANKS, LaunchAccess, Unbound, analyze
+from kernels.access import BANKS, LaunchAccess, Unbound, counted
 from kernels.access.counting import BANK_BYTES
 from kernels.launch_plan import ITEM_BYTES
 from kernels.lowering import nodes
@@ -22,11 +22,6 @@ _WORDS = (1, 2, 4, 8)
 _BUDGET = 1 << 13
 _ALIGNED = "buffer_dim_align"
 """The annotation of a block whose buffer is padded already, by TVM's StorageAlign."""
-
-_COUNTING = Target(
-    {"kind": "opencl", "max_threads_per_block": 1024, "max_num_threads": 1024, "max_shared_memory_per_block": 49152,
-     "thread_warp_size": 32}
-)  # fmt: skip
 
 
 def why_not(function: tirx.PrimFunc, target: Target) -> str:
@@ -106,4 +101,4 @@ def _passes(function: tirx.PrimFunc) -> int:
 
 
 def _counted(function: tirx.PrimFunc) -> Sequence[LaunchAccess]:
-    return analyze(tvm.IRModule({"main": function}), _COUNTING, _BUDGET)
+    return counted(function, _BUDGET)

@@ -8,9 +8,9 @@ from kernels.access.counting import BANKS, SECTOR_BYTES, WARP, count
 from kernels.access.counts import Access, LaunchAccess
 from kernels.access.lowering import access_form
 from kernels.access.nests import Unbound, launches
-from kernels.access.summary import FEATURE_NAMES, analyze, counters, features
+from kernels.access.summary import FEATURE_NAMES, analyze, counted, counters, features, total
 
 __all__ = [
     "BANKS", "FEATURE_NAMES", "SECTOR_BYTES", "WARP", "Access", "LaunchAccess", "Unbound", "access_form", "analyze",
-    "count", "counters", "features", "launches",
+    "count", "counted", "counters", "features", "launches", "total",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm
+from tvm import tirx
 from tvm.target import Target
 
 from kernels.access.counting import BUDGET, count
@@ -24,6 +25,25 @@ def analyze(module: tvm.IRModule, target: Target, budget: int = BUDGET) -> tuple
     Raises Unbound where no loop is bound to threads, and RuntimeError or ValueError where TVM rejects the program.
     """
     return tuple(_of(launch, budget) for launch in launches(access_form(module, target)["main"]))
+
+
+_ANY = Target(
+    {"kind": "opencl", "max_threads_per_block": 1024, "max_num_threads": 1024, "max_shared_memory_per_block": 49152,
+     "thread_warp_size": 32}
+)  # fmt: skip
+
+
+def counted(function: tirx.PrimFunc, budget: int) -> tuple[LaunchAccess, ...]:
+    """`analyze` for no device in particular: what warps ask for does not depend on it, but TVM's lowering wants one."""
+    return analyze(tvm.IRModule({"main": function}), _ANY, budget)
+
+
+def total(function: tirx.PrimFunc, target: Target, scope: str, name: str) -> float:
+    """A number of all accesses to a kind of memory, of all launches; 0 where no loop is bound to threads."""
+    try:
+        return float(_sum(analyze(tvm.IRModule({"main": function}), target), scope, name))
+    except Unbound:
+        return 0.0
 
 
 def _of(launch: Launch, budget: int) -> LaunchAccess:

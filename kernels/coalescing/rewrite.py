@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm.target import Target
 
-from kernels.access import LaunchAccess, analyze
+from kernels.access import LaunchAccess, counted
 from kernels.coalescing.nests import Nest, Refused, nests, statements, with_statements
 from kernels.coalescing.plans import MOST_STAGED, Plan, apply, plans
 
@@ -22,12 +21,6 @@ _WORTH = 0.9
 _BUDGET = 1 << 14
 NOTHING_FEWER = "no plan needs fewer transactions"
 """The reason of a launch that could be rewritten and is not worth it."""
-
-_COUNTING = Target(
-    {"kind": "opencl", "max_threads_per_block": 1024, "max_num_threads": 1024, "max_shared_memory_per_block": 49152,
-     "thread_warp_size": 32}
-)  # fmt: skip
-"""Transactions do not depend on the device; TVM's lowering wants one."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def _cost(function: tirx.PrimFunc, number: int) -> float:
     Raises Refused where the program is not made of launches alone.
     """
     try:
-        found: Sequence[LaunchAccess] = analyze(tvm.IRModule({"main": function}), _COUNTING, _BUDGET)
+        found: Sequence[LaunchAccess] = counted(function, _BUDGET)
     except (RuntimeError, ValueError):
         return math.inf
     if len(found) != len(statements(function)):

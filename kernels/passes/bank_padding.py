@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels import examples
-from kernels.access import Unbound, analyze
+from kernels.access import total
 from kernels.bank_layout import padded, why_not
 from kernels.coalescing import reuses
 from kernels.passes.base import Documentation, Example, Pass, Requirement, View
@@ -63,11 +63,7 @@ class BankPadding(Pass):
         return why_not(function, target) if self.on else ""
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        try:
-            found = analyze(tvm.IRModule({"main": function}), target)
-        except Unbound:
-            return {"bank conflicts": 0.0}
-        return {"bank conflicts": float(sum(launch.total("shared", "excess") for launch in found))}
+        return {"bank conflicts": total(function, target, "shared", "excess")}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         return padded(function) if self.on else function

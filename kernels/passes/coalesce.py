@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels import examples
-from kernels.access import Unbound, analyze
+from kernels.access import total
 from kernels.coalescing import NOTHING_FEWER, coalesced, reuses
 from kernels.passes.base import Documentation, Example, Pass, Requirement, View
 
@@ -71,11 +71,7 @@ class Coalesce(Pass):
         return f"{made[0].block}: {made[0].reason}" if made else "it has no launch"
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        try:
-            found = analyze(tvm.IRModule({"main": function}), target)
-        except Unbound:
-            return {"sectors": 0.0}
-        return {"sectors": float(sum(launch.total("global", "transactions") for launch in found))}
+        return {"sectors": total(function, target, "global", "transactions")}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         return coalesced(function)[0] if self.on else function
