@@ -19,7 +19,6 @@ from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
 from kernels.roofline import FEATURE_NAMES
 from kernels.space import ENCODING_COLUMNS, ENCODING_LENGTH, Candidate, TraceApplier
-from kernels.space.gpu_work import predict
 from kernels.workload import Workload
 
 _PER_STORE = 164
@@ -101,11 +100,11 @@ class FeatureExtractor:
 
     def predicted_s(self, candidate: Candidate) -> float:
         """The seconds that the analytical model gives a tiled GPU candidate; 0 for others."""
-        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
-        return 0.0 if model is None else predict(model, candidate.decisions).seconds
+        estimate = self._applier.space.estimate(candidate)
+        return 0.0 if estimate is None else estimate.seconds
 
     def _predicted(self, candidate: Candidate) -> NDArray[np.float32]:
-        model = None if candidate.is_default else self._applier.space.sketches[candidate.sketch].gpu
-        if model is None:
+        estimate = self._applier.space.estimate(candidate)
+        if estimate is None:
             return np.zeros(len(FEATURE_NAMES), np.float32)
-        return np.array(predict(model, candidate.decisions).features(), np.float32)
+        return np.array(estimate.features(), np.float32)

@@ -25,7 +25,18 @@ GROUND_FLOOR = {
 
 FLOORS = (
     ("errors",),
-    ("records", "nights", "schema", "environment", "files", "outputs", "progress", "protocols", "strict_yaml"),
+    (
+        "records",
+        "nights",
+        "schema",
+        "environment",
+        "files",
+        "metrics",
+        "outputs",
+        "progress",
+        "protocols",
+        "strict_yaml",
+    ),
     ("process",),
     ("config", "search", "measure", "graph", "bundle", "store", "report", "importers", "export"),
     ("baselines",),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from tuner.errors import ConfigError
+from tuner.metrics import LESS_IS_BETTER
 from tuner.schema import ReadBy, Rule, check_keys, plain, read, show
 
 MAX_FILE_BYTES = 1_000_000
@@ -269,6 +270,11 @@ class AccuracyConfig:
     at_least: float | None = None
     at_most: float | None = None
 
+    @property
+    def bound(self) -> float | None:
+        """What the metric must reach; None where nothing is asked."""
+        return self.at_least if self.at_least is not None else self.at_most
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -320,9 +326,6 @@ def parse(text: str, name: str, overrides: Mapping[str, Any] | None = None) -> R
     _check_accuracy(config.accuracy)
     return config
 
-
-LESS_IS_BETTER = ("mse", "max_error")
-"""The metrics that are errors."""
 
 _SHARES = ("top1", "top5", "cosine")
 

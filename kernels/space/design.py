@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.passes import PASSES, PassConfig
+from kernels.roofline import Estimate
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
 from kernels.space.gpu import GpuModel
 from kernels.space.gpu_initial import RankedDraws, ranked_draws
 from kernels.space.gpu_solve import GpuSolver
+from kernels.space.gpu_work import predict
 from kernels.space.initial import heuristic_candidates
 from kernels.space.solve import Count, Solver
 
@@ -199,6 +201,11 @@ class DesignSpace:
     def encodings(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
         """The encoding of each candidate [n, ENCODING_LENGTH]."""
         return np.stack([self.encode(c) for c in candidates])
+
+    def estimate(self, candidate: Candidate) -> Estimate | None:
+        """What the analytical model says of a tiled GPU candidate; None for others."""
+        model = None if candidate.is_default else self.sketches[candidate.sketch].gpu
+        return None if model is None else predict(model, candidate.decisions)
 
     # --- lists ------------------------------------------------------------------------------------
 

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from tuner.measure.models import ModelComparison
 
 
-def bound_of(config: RunConfig) -> float | None:
-    """What the metric must reach; None where nothing is asked."""
-    asked = config.accuracy
-    return asked.at_least if asked.at_least is not None else asked.at_most
-
-
 def samples_of(config: RunConfig, model: ImportedModel) -> Samples | None:
     """The user's samples, where there are some. Raises ConfigError for a file that does not fit."""
     data = config.accuracy.data
@@ -44,7 +38,7 @@ def judge(
     comparison: ModelComparison,
 ) -> None:  # fmt: skip
     """Say in `comparison` how good the tuned outputs are, where they can be compared with anything."""
-    bound = bound_of(run.config)
+    bound = run.config.accuracy.bound
     if model.reduced is None and bound is None:
         return
     if TUNED not in comparison.settings:

@@ -133,7 +133,7 @@ def _found(
 ) -> Mix:  # fmt: skip
     progress.phase("looking for the fastest mix of precisions that keeps the accuracy")
     asked = config.accuracy
-    if asked.at_least is None and asked.at_most is None:
+    if asked.bound is None:
         asked = mixing.DEFAULT
         progress.message(f"no accuracy is asked for: {asked.metric} of at least {asked.at_least} is kept")
     given, labels, right = _samples(config, model)

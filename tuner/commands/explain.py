@@ -30,7 +30,7 @@ from tuner.schema import did_you_mean
 
 if TYPE_CHECKING:
     from kernels.ladder import Rung
-    from kernels.space import Candidate, DesignSpace
+    from kernels.space import DesignSpace
     from tuner.devices.device import Device
     from tuner.devices.target import ResolvedTarget
 
@@ -106,7 +106,8 @@ def _climbed(
     except (InvalidCandidate, IndexError) as error:
         raise UserError(f"{task.name}: its schedule is none of today's: {error}", "run it again") from error
     known = _predicted(builder, task, own, rungs, config, target, progress)
-    formula = _analytical(space, winner)
+    estimate = space.estimate(winner)
+    formula = None if estimate is None else float(estimate.seconds)
     whole = [rung.candidate.sketch == rungs[-1].candidate.sketch for rung in rungs]
     predicted = [
         formula if guess is None and all_of_it else guess for guess, all_of_it in zip(known, whole, strict=True)
@@ -186,14 +187,6 @@ def _measured(
     timed, _ = device.bench.measure_interleaved([jobs[n] for n in order], RANK, seconds, seed) if jobs else ([], None)
     by_number = dict(zip(order, timed, strict=True))
     return [made if isinstance(made, BuildFailure) else by_number[number] for number, made in enumerate(built)]
-
-
-def _analytical(space: DesignSpace, winner: Candidate) -> float | None:
-    """What the analytical model expects of the whole schedule on a GPU, in seconds; None where there is none."""
-    from kernels.space.gpu_work import predict
-
-    model = None if winner.is_default else space.sketches[winner.sketch].gpu
-    return None if model is None else float(predict(model, winner.decisions).seconds)
 
 
 def _predicted(

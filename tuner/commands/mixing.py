@@ -16,7 +16,8 @@ from typing import Any
 from tuner import files
 from tuner.config import AccuracyConfig
 from tuner.measure.entries import arrays, store
-from tuner.measure.quality import LESS_IS_BETTER, Outputs, relative_error, scored
+from tuner.measure.quality import Outputs, relative_error, scored
+from tuner.metrics import keeps
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
@@ -113,12 +114,10 @@ class Judge:
     right: Sequence[Outputs]
     labels: Array | None = None
 
-    def keeps(self, outputs: Sequence[Outputs]) -> bool:
-        metric = self.accuracy.metric
-        score = scored(metric, outputs, self.right, self.labels)
-        bound = self.accuracy.at_most if metric in LESS_IS_BETTER else self.accuracy.at_least
+    def accepts(self, outputs: Sequence[Outputs]) -> bool:
+        metric, bound = self.accuracy.metric, self.accuracy.bound
         assert bound is not None, "a mix is looked for with a bound"
-        return score <= bound if metric in LESS_IS_BETTER else score >= bound
+        return keeps(metric, scored(metric, outputs, self.right, self.labels), bound)
 
 
 Times = Sequence[Mapping[str, float]]
@@ -147,9 +146,8 @@ def find(times: Times, outputs: Callable[[Sequence[str]], list[Outputs]], judge:
         mix = after(number)
         made = outputs(mix)
         seconds = sum(known[p] for known, p in zip(times, mix, strict=True))
-        error = relative_error([a for one in made for a in one], [a for one in whole for a in one])
-        looked_at.append((seconds, error or 0.0))
-        return judge.keeps(made)
+        looked_at.append((seconds, _error_of(made, whole) or 0.0))
+        return judge.accepts(made)
 
     low, high = 0, len(steps)  # the fewest steps that keep the bound, as if more steps never lost any
     while low < high:
@@ -192,7 +190,11 @@ def _alone(
         if precision == reference:
             continue
         mix = [reference] * number + [precision]
-        made = outputs(mix)
-        error = relative_error([a for one in made for a in one], [a for one in whole for a in one])
+        error = _error_of(outputs(mix), whole)
         found[precision] = float("inf") if error is None else error
     return found
+
+
+def _error_of(made: Sequence[Outputs], whole: Sequence[Outputs]) -> float | None:
+    """The relative error of the outputs of all samples together."""
+    return relative_error([a for one in made for a in one], [a for one in whole for a in one])

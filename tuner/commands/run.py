@@ -388,7 +388,6 @@ class _Run(RunContext):
             again = shlex.quote(str(self.folder / "config.yaml"))
             lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]
             lines[-1] += f"python -m tuner run {again} --resume {self.folder.name}"
-        quality = None if facts.comparison is None else facts.comparison.quality
-        missed = quality is not None and quality.met is False
+        missed = facts.comparison is not None and facts.comparison.misses_accuracy
         code = 130 if self.interrupted() else 3 if self.failures else MISSED if missed else 0
         return RunOutcome(self.folder, code, lines)

@@ -94,7 +94,7 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{_milliseconds(first.median_s)}{units.in_state(state)}")
         lines += [_against(entry) for entry in rest]
     lines += [said] if (said := islands.sentence(summary)) else []
-    lines += [s for s in precision.sentences(summary)] if precision.stated(summary) else []
+    lines += precision.sentences(summary) if precision.stated(summary) else []
     lines.append(
         f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
         f"stopped by {search['stopped_by']}"

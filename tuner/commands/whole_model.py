@@ -233,7 +233,7 @@ def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
         return "export.enabled is false"
     if not comparison.verified:
         return "its outputs are not verified"
-    if comparison.quality is not None and comparison.quality.met is False:
+    if comparison.quality is not None and comparison.misses_accuracy:
         return f"it misses its accuracy: {quality.in_words(comparison.quality.to_json())}"
     _, result = comparison.result.main(TUNED, UNTUNED)
     if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:

@@ -33,3 +33,8 @@ class ModelComparison:
     errors: dict[str, float] = field(default_factory=dict)
     quality: Quality | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def misses_accuracy(self) -> bool:
+        """Whether an accuracy was asked for that the tuned outputs do not have."""
+        return self.quality is not None and self.quality.met is False

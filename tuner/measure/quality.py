@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tuner.metrics import LESS_IS_BETTER, keeps
 from tuner.protocols import Array
 
 Outputs = Sequence[Array]
-
-LESS_IS_BETTER = ("mse", "max_error")
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,11 @@ class Quality:
     score: float | None = None
     bound: float | None = None
     data: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def met(self) -> bool | None:
         """Whether the bound is kept; None where there is none. An unknown score keeps none."""
-        if self.bound is None:
-            return None
-        if self.score is None or not math.isfinite(self.score):
-            return False
-        return self.score <= self.bound if self.metric in LESS_IS_BETTER else self.score >= self.bound
+        return None if self.bound is None else keeps(self.metric, self.score, self.bound)
 
     def to_json(self) -> dict[str, Any]:
         """Numbers that are not finite become None."""

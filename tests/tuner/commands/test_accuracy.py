@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.commands.accuracy import bound_of, samples_of
+from tuner.commands.accuracy import samples_of
 from tuner.config import AccuracyConfig, ModelConfig, RunConfig, parse
 from tuner.errors import ConfigError
 from tuner.importers.samples import read_samples
@@ -69,7 +69,7 @@ def test_labels_have_classes(tmp_path: Path) -> None:
     config = RunConfig(ModelConfig("onnx:m"), accuracy=AccuracyConfig(path, "mse", at_most=1.0))
     with pytest.raises(ConfigError, match="not one of labels"):
         samples_of(config, MODEL)
-    assert samples_of(RunConfig(ModelConfig("onnx:m")), MODEL) is None and bound_of(config) == 1.0
+    assert samples_of(RunConfig(ModelConfig("onnx:m")), MODEL) is None and config.accuracy.bound == 1.0
 
 
 @pytest.mark.parametrize(
