@@ -75,38 +75,33 @@ define linkonce_odr hidden {result} @{self.symbol}({result} %c, {words} %a, {wor
 """
 
 
-def _bf16(bits: int, *features: str) -> Dot:
-    lanes = bits // 32
-    return Dot(
-        f"vdpbf16ps_{bits}", "bfloat16", "bfloat16", "float32", lanes, 2, (frozenset(features),),
-        f"llvm.x86.avx512bf16.dpbf16ps.{bits}", f"<{2 * lanes} x bfloat>",
+_Features = tuple[frozenset[str], ...]
+
+_BF16: _Features = (frozenset({"avx512bf16"}),)
+_BF16_256: _Features = (frozenset({"avx512bf16", "avx512vl"}),)
+_VNNI: _Features = (frozenset({"avx512vnni"}),)
+_VNNI_256: _Features = (frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"}))
+
+
+def _widths(
+    name: str, operands: tuple[str, str], result: str, steps: int, llvm: str, element: str,
+    features: tuple[_Features, _Features],
+) -> tuple[Dot, Dot]:  # fmt: skip
+    """An instruction on vectors of 512 and of 256 bits. `element`: what LLVM calls an operand's."""
+    wide, narrow = (
+        Dot(f"{name}_{bits}", *operands, result, bits // 32, steps, needed, f"{llvm}.{bits}",
+            f"<{bits // 32 * steps} x {element}>")
+        for bits, needed in zip((512, 256), features, strict=True)
     )  # fmt: skip
-
-
-def _bytes(bits: int, *features: frozenset[str]) -> Dot:
-    lanes = bits // 32
-    return Dot(
-        f"vpdpbusd_{bits}", "uint8", "int8", "int32", lanes, 4, features,
-        f"llvm.x86.avx512.vpdpbusd.{bits}", f"<{4 * lanes} x i8>",
-    )  # fmt: skip
-
-
-def _words(bits: int, *features: frozenset[str]) -> Dot:
-    lanes = bits // 32
-    return Dot(
-        f"vpdpwssd_{bits}", "int16", "int16", "int32", lanes, 2, features,
-        f"llvm.x86.avx512.vpdpwssd.{bits}", f"<{2 * lanes} x i16>",
-    )  # fmt: skip
+    return wide, narrow
 
 
 DOTS: tuple[Dot, ...] = (
-    _bf16(512, "avx512bf16"),
-    _bf16(256, "avx512bf16", "avx512vl"),
-    _bytes(512, frozenset({"avx512vnni"})),
-    _bytes(256, frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"})),
-    _words(512, frozenset({"avx512vnni"})),
-    _words(256, frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"})),
-)
+    *_widths("vdpbf16ps", ("bfloat16", "bfloat16"), "float32", 2, "llvm.x86.avx512bf16.dpbf16ps", "bfloat",
+             (_BF16, _BF16_256)),
+    *_widths("vpdpbusd", ("uint8", "int8"), "int32", 4, "llvm.x86.avx512.vpdpbusd", "i8", (_VNNI, _VNNI_256)),
+    *_widths("vpdpwssd", ("int16", "int16"), "int32", 2, "llvm.x86.avx512.vpdpwssd", "i16", (_VNNI, _VNNI_256)),
+)  # fmt: skip
 """Every instruction, for each kind of operand the widest first."""
 
 

@@ -9,6 +9,7 @@ import tvm
 from tvm import te
 from tvm.s_tir import Schedule
 
+from kernels import examples
 from kernels.access import FEATURE_NAMES, LaunchAccess, Unbound, access_form, analyze, features
 from kernels.features import COLUMNS, DEFAULTS
 from kernels.space import TraceApplier, generate
@@ -80,20 +81,9 @@ def tile(pad: int) -> Schedule:
     """A transpose through shared memory, with rows padded by some elements."""
     data = te.placeholder((64, 64), name="data")
     schedule = Schedule(te.create_prim_func([data, transpose(data)]))
-    block = schedule.get_sblock("out")
-    i, j = schedule.get_loops(block)
-    (i_0, i_1), (j_0, j_1) = schedule.split(i, [None, 32]), schedule.split(j, [None, 32])
-    schedule.reorder(i_0, j_0, i_1, j_1)
-    schedule.bind(schedule.fuse(i_0, j_0), "blockIdx.x")
-    staged = schedule.cache_read(block, 0, "shared")
-    schedule.compute_at(staged, schedule.get_loops(block)[0])
-    schedule.bind(i_1, "threadIdx.y")
-    schedule.bind(j_1, "threadIdx.x")
-    row, column = schedule.get_loops(staged)[-2:]
-    schedule.bind(row, "threadIdx.y")
-    schedule.bind(column, "threadIdx.x")
+    examples.tile(schedule)
     if pad:
-        schedule.storage_align(staged, 0, 0, 32, pad)
+        schedule.storage_align(schedule.get_sblock("data_shared"), 0, 0, 32, pad)
     return schedule
 
 

@@ -36,8 +36,7 @@ def in_mix(
     Raises ConfigError where it would have to be found out, and there is no timer.
     """
     from tuner.graph import clean
-    from tuner.graph.layers import layers
-    from tuner.graph.single_layers import layer_calls
+    from tuner.graph.layers import layer_calls, layers
     from tuner.importers import onnx_quantizer
 
     base, names, notes = _base(config, target, model, folder, progress)
@@ -118,7 +117,7 @@ def fingerprint(weight: Array) -> str:
 def _narrowed(cleaned: tvm.IRModule, by_print: Mapping[str, str]) -> tuple[tvm.IRModule, float]:
     """The module with those layers in bfloat16 that are to be, and the unit roundoff of its operands."""
     from tuner.graph.bfloat16 import in_bfloat16
-    from tuner.graph.single_layers import layer_calls
+    from tuner.graph.layers import layer_calls
 
     prints = [fingerprint(np.asarray(call.args[1].value.numpy())) for call in layer_calls(cleaned)]
     kept = {number for number, key in enumerate(prints) if by_print.get(key) != BFLOAT16}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
-from tuner.commands.prepare import RunContext
+from tuner.commands.prepare import RunContext, layouts_of, with_algorithms
 from tuner.devices import resolve
 
 if TYPE_CHECKING:
@@ -71,16 +71,12 @@ def _searched(
 
 
 def _choices(run: RunContext, module: Any) -> Choices:
-    from kernels.space import vector_lanes
-    from tuner.graph import Choices, GraphConfig, choices, lower
+    from tuner.graph import GraphConfig, lower
 
     target = run.target.tvm()
-    layout: str = run.config.passes.layouts[0]
-    if layout == "auto":
-        layout = resolve.kind_of(run.target).layout(vector_lanes(target))
 
-    def again(graph: GraphConfig) -> Any:
+    def lowered_as(graph: GraphConfig) -> Any:
         return lower(module, graph, target)
 
-    lowered = again(GraphConfig(layout))
-    return choices(lowered, again) if run.config.passes.winograd else Choices(lowered)
+    layout, *_ = layouts_of(run.config, run.target)
+    return with_algorithms(run.config, lowered_as(GraphConfig(layout)), lowered_as)

@@ -27,7 +27,7 @@ from tuner.protocols import ImportedModel, Task
 from tuner.tuning.total import TotalBudget
 
 if TYPE_CHECKING:
-    from tuner.graph import Choices
+    from tuner.graph import Choices, GraphConfig, Lowered
     from tuner.store import SqlStore
 
 _SCORES_IN_CACHE = 1 << 17
@@ -110,8 +110,7 @@ def lowered(
     `folder` is that of the run: what is found out about the precision is kept in it. `timer` times single layers, where
     a mix of precisions is to be found out.
     """
-    from kernels.space import vector_lanes
-    from tuner.graph import Choices, GraphConfig, attention_scores, choices, lower
+    from tuner.graph import GraphConfig, attention_scores, lower
 
     precision.require(config, target)
     progress.phase(f"importing {config.model.source}")
@@ -124,19 +123,32 @@ def lowered(
         else:
             model, cleaned = precision.as_asked(config, target, model, place, progress)
     tvm_target = target.tvm()
-    auto = resolve.kind_of(target).layout(vector_lanes(tvm_target))
-    layouts = dict.fromkeys(auto if name == "auto" else name for name in config.passes.layouts)
     wanted = [only] if only is not None else [
-        GraphConfig(layout, depth) for layout in layouts for depth in config.passes.fusion_depths
+        GraphConfig(layout, depth) for layout in layouts_of(config, target) for depth in config.passes.fusion_depths
     ]  # fmt: skip
     if only is None and config.passes.attention and attention_scores(cleaned, tvm_target) > _SCORES_IN_CACHE:
         wanted += [replace(graph, attention=True) for graph in wanted if graph.fusion_depth]
     progress.phase(f"cutting {model.name} into tasks")
     variants = [lower(cleaned, graph, tvm_target) for graph in wanted]
     variants = [v for v in variants if not v.config.attention or v.kernels_of_attention]
-    if not config.passes.winograd:
-        return model, [Choices(variant) for variant in variants]
-    return model, [choices(variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants]
+    return model, [
+        with_algorithms(config, variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants
+    ]
+
+
+def layouts_of(config: RunConfig, target: ResolvedTarget) -> list[str]:
+    """The layouts of convolutions to be tried."""
+    from kernels.space import vector_lanes
+
+    auto = resolve.kind_of(target).layout(vector_lanes(target.tvm()))
+    return list(dict.fromkeys(auto if name == "auto" else name for name in config.passes.layouts))
+
+
+def with_algorithms(config: RunConfig, variant: Lowered, lowered_as: Callable[[GraphConfig], Lowered]) -> Choices:
+    """A lowered graph with the algorithms of its kernels that are to be tried. `lowered_as` lowers it with others."""
+    from tuner.graph import Choices, choices
+
+    return choices(variant, lowered_as) if config.passes.winograd else Choices(variant)
 
 
 def task_of(config: RunConfig, target: ResolvedTarget, key: str, name: str, run: Path, progress: Progress) -> Task:

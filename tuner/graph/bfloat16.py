@@ -16,7 +16,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tuner.graph.layers import is_layer
+from tuner.graph.layers import is_layer, recomputed
 from tuner.graph.rewriter import Rewriter, array_of, op_name, variables_of
 from tuner.graph.scores import users_of
 
@@ -74,15 +74,8 @@ class _Narrowing(Rewriter):
     def _layer(self, call: Call, args: Sequence[Any]) -> Any:
         weight = array_of(args[1])
         assert weight is not None, "a layer's weight is constant"
-        operands = [self._narrowed(args[0]), relax.const(weight.astype(ml_dtypes.bfloat16), BFLOAT16)]
-        if op_name(call) == "relax.matmul":
-            return self.emit(relax.op.matmul(*operands, out_dtype="float32"))
-        a = call.attrs
-        convolve = getattr(relax.op.nn, str(op_name(call)).rpartition(".")[2])
-        return self.emit(convolve(
-            *operands, a.strides, a.padding, a.dilation, a.groups, a.data_layout, a.kernel_layout, a.out_layout,
-            "float32",
-        ))  # fmt: skip
+        narrow = relax.const(weight.astype(ml_dtypes.bfloat16), BFLOAT16)
+        return self.emit(recomputed(call, self._narrowed(args[0]), narrow, "float32"))
 
     def _narrowed(self, value: Any) -> Any:
         """A layer's operand in bfloat16; one that several layers read is converted once."""

@@ -16,6 +16,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from tuner.graph.layers import recomputed
 from tuner.graph.quantized import MOST_SUM, Steps, Total, along, largest_sum, narrow_weight, steps_of
 from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 
@@ -245,11 +246,7 @@ class Integers(Rewriter):
             widths = [0, 0, 0, 0, *(p for pair in zip(padding[:rank], padding[rank:], strict=True) for p in pair)]
             expr = self.emit(relax.op.nn.pad(expr, widths, "constant", int(data.zero.item())))
             padding = [0] * 2 * rank
-        convolve = getattr(relax.op.nn, op_name(call).rpartition(".")[2])
-        made = self.emit(convolve(
-            expr, operand_steps, attrs.strides, padding, attrs.dilation, attrs.groups, attrs.data_layout,
-            attrs.kernel_layout, attrs.out_layout, "int32",
-        ))  # fmt: skip
+        made = self.emit(recomputed(call, expr, operand_steps, "int32", padding))
         sums = steps.astype(np.int64).sum(axis=summed).reshape(1, -1, *([1] * rank))
         return _without_zero(Total(made, _scales(data, weight), 1), data, sums)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+from tvm import relax
 from tvm.ir import Call
 
 from tuner.graph.convolution import Geometry
@@ -29,8 +30,7 @@ class Layer:
 
 def layers(module: tvm.IRModule) -> list[Layer]:
     """The layers of `main` in float32, in order."""
-    calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
-    return [Layer(number, *_described(call)) for number, call in enumerate(filter(is_layer, calls))]
+    return [Layer(number, *_described(call)) for number, call in enumerate(layer_calls(module))]
 
 
 def is_layer(call: Call) -> bool:
@@ -48,6 +48,25 @@ def is_layer(call: Call) -> bool:
         return weight.ndim >= 2
     plain = str(call.attrs.data_layout).startswith("NC") and str(call.attrs.kernel_layout).startswith("OI")
     return plain and weight.shape[1] > 1
+
+
+def recomputed(call: Call, data: Any, weight: Any, sums: str, padding: Any = None) -> Call:
+    """A product or convolution as `call` says it, of other operands, with sums of another dtype; a convolution perhaps
+    with another padding."""
+    if op_name(call) == "relax.matmul":
+        return relax.op.matmul(data, weight, out_dtype=sums)
+    a = call.attrs
+    convolve = getattr(relax.op.nn, op_name(call).rpartition(".")[2])
+    padding = a.padding if padding is None else padding
+    return convolve(
+        data, weight, a.strides, padding, a.dilation, a.groups, a.data_layout, a.kernel_layout, a.out_layout, sums
+    )
+
+
+def layer_calls(module: tvm.IRModule) -> list[Call]:
+    """The calls of the layers of `main`, in order."""
+    calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
+    return [call for call in calls if is_layer(call)]
 
 
 def _described(call: Call) -> tuple[str, int]:

@@ -11,18 +11,12 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tuner.graph.layers import is_layer
+from tuner.graph.layers import recomputed
 from tuner.graph.lower import Lowered, is_call_tir
 from tuner.graph.rewriter import Array, array_of, constant_of, op_name, shape_of
 
 DATA = {"float32": "float32", "bfloat16": "bfloat16", "int8": "uint8"}
 """The type of a layer's data, by precision."""
-
-
-def layer_calls(module: tvm.IRModule) -> list[Call]:
-    """The layers of a cleaned module, in order."""
-    calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
-    return [call for call in calls if is_layer(call)]
 
 
 def alike(calls: Sequence[Call]) -> list[int]:
@@ -53,20 +47,12 @@ def single_layers(calls: Sequence[Call], precision: str) -> tvm.IRModule:
 def _layer(builder: relax.BlockBuilder, call: Call, data: Any, precision: str) -> Any:
     sums = "int32" if precision == "int8" else "float32"
     weight = _narrow(np.asarray(array_of(call.args[1])), precision)
-    if op_name(call) == "relax.matmul":
-        made = builder.emit(relax.op.matmul(data, weight, out_dtype=sums))
-        scale: Array = np.full(shape_of(call)[-1], 0.01, np.float32)
-    else:
-        a = call.attrs
-        convolve = getattr(relax.op.nn, op_name(call).rpartition(".")[2])
-        made = builder.emit(convolve(
-            data, weight, a.strides, a.padding, a.dilation, a.groups, a.data_layout, a.kernel_layout, a.out_layout, sums
-        ))  # fmt: skip
-        channels = shape_of(call)[1]
-        scale = np.full((1, channels, *([1] * (len(shape_of(call)) - 2))), 0.01, np.float32)
+    made = builder.emit(recomputed(call, data, weight, sums))
     if precision == "int8":
+        shape = shape_of(call)
+        one_each = shape[-1:] if op_name(call) == "relax.matmul" else (1, shape[1], *([1] * (len(shape) - 2)))
         made = builder.emit(relax.op.astype(made, "float32"))
-        made = builder.emit(relax.op.multiply(made, constant_of(scale)))
+        made = builder.emit(relax.op.multiply(made, constant_of(np.full(one_each, 0.01, np.float32))))
     return made
 
 

@@ -12,7 +12,8 @@ from tvm.target import Target
 from tests.tuner.graph.graphs import TARGET, graph
 from tuner.commands import layer_times
 from tuner.graph import GraphConfig, clean, lower
-from tuner.graph.single_layers import alike, kernels_of, layer_calls, single_layers
+from tuner.graph.layers import layer_calls
+from tuner.graph.single_layers import alike, kernels_of, single_layers
 
 RNG = np.random.default_rng(0)
 
