@@ -94,7 +94,8 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
     if code == 0:
         return Step(seconds, "", 0)
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return Step(seconds, f"{how}: {_last_words(log)}", code)
+    words = _last_words(log).replace(f"{tree.folder.absolute()}{os.sep}", "")  # where a tree lies is no news
+    return Step(seconds, f"{how}: {words}", code)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

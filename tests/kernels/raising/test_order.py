@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-from tvm import relax
 
 pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
 pytest.importorskip("islpy", reason="the extra `llvm` is not installed")
 
+from tests.kernels.raising.test_raised import run
 from tuner.baselines.original import Original, build
 from tuner.errors import MissingPackage
 from tuner.importers import model_inputs
@@ -54,10 +54,8 @@ def test_order_is_kept(name: str, folder: Path) -> None:
         inputs = [np.random.default_rng(k).choice(some, a.shape) for k, a in enumerate(inputs)]
     original = Original(folder / "order.so", reply["c"], inputs)
     original.launch(1)
-    built = relax.build(tvm.ir.load_json(reply["module"]), tvm.target.Target("llvm"))
-    results = relax.VirtualMachine(built, tvm.cpu())["main"](*[tvm.runtime.tensor(a) for a in inputs])
-    for got, wanted in zip(results, original.outputs(), strict=True):
-        np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-4, atol=1e-5)
+    for got, wanted in zip(run(reply, inputs), original.outputs(), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_too_many_steps_are_left_alone(folder: Path) -> None:

@@ -31,6 +31,7 @@ def test_a_step_that_works(tmp_path: Path) -> None:
     [
         ("import sys; sys.exit('error: the disk is full')", "exit code 1: error: the disk is full"),
         ("raise ValueError('a\\nb')", "ValueError: a"),
+        ("import os; raise ValueError(os.getcwd() + '/kernels/x.py')", "ValueError: kernels/x.py"),
         ("import os; os.kill(os.getpid(), 11)", "signal 11: it said nothing"),
     ],
 )
