@@ -59,5 +59,9 @@ def nodes(tree: Any, kind: Any) -> list[Any]:
 def buffer_bytes(program: tvm.IRModule, scope: str = "") -> int:
     """The bytes of the intermediate buffers of a lowered program, in memory of a scope that begins so."""
     allocated = [allocation.buffer for allocation in nodes(program, tirx.AllocBuffer)]
-    buffers = [buffer for buffer in allocated if str(buffer.scope()).startswith(scope)]
-    return sum(math.prod(map(int, b.shape)) * tvm.DataType(str(b.dtype)).itemsize for b in buffers)
+    return sum(nbytes(buffer) for buffer in allocated if str(buffer.scope()).startswith(scope))
+
+
+def nbytes(buffer: Any) -> int:
+    """The bytes of a buffer of fixed extents."""
+    return math.prod(map(int, buffer.shape)) * int(tvm.DataType(str(buffer.dtype)).itemsize)

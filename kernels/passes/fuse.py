@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels import examples
-from kernels.lowering import nodes
+from kernels.lowering import nbytes, nodes
 from kernels.nests.dependences import accesses, available, meet_only_in_same_iteration
 from kernels.nests.linear import substituted, uses
 from kernels.nests.nest import Refused, nest_of, ordered
@@ -86,7 +85,7 @@ class Fuse(Pass):
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         body = plain(function).body
         buffers = [allocation.buffer for allocation in nodes(body, tirx.AllocBuffer)]
-        return {"loops": len(nodes(body, tirx.For)), "intermediate bytes": sum(map(_bytes, buffers))}
+        return {"loops": len(nodes(body, tirx.For)), "intermediate bytes": sum(map(nbytes, buffers))}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         if not self.on:
@@ -206,16 +205,12 @@ def _contracted(statement: Any) -> Any:
         return statement
     parts = list(statement.seq)
     for allocation in [part for part in parts if isinstance(part, tirx.AllocBuffer)]:
-        users = [n for n, part in enumerate(parts) if part is not allocation and _touches(part, allocation.buffer)]
+        users = [n for n, part in enumerate(parts) if part is not allocation and uses(part, allocation.buffer)]
         inside = _inside(parts[users[0]], allocation.buffer) if len(users) == 1 else None
         if inside is not None:
             parts[users[0]] = inside
             parts.remove(allocation)
     return sequence([_contracted(part) for part in parts])
-
-
-def _touches(statement: Any, buffer: Any) -> bool:
-    return uses(statement, buffer)
 
 
 def _inside(loop: Any, buffer: Any) -> Any | None:
@@ -243,7 +238,7 @@ def _inside(loop: Any, buffer: Any) -> Any | None:
         return tirx.BufferStore(smaller, node.value, indices(node.indices)) if node.buffer.same_as(buffer) else node
 
     body = tvm_ffi.structural_map(loop.body, [(tvm.ir.TensorLoad, load), (tirx.BufferStore, store)])
-    if loop.kind != tirx.ForKind.PARALLEL or _bytes(smaller) <= _ON_STACK:
+    if loop.kind != tirx.ForKind.PARALLEL or nbytes(smaller) <= _ON_STACK:
         return with_body(loop, sequence([tirx.AllocBuffer(smaller), body]))
     return _in_chunks(loop, tirx.AllocBuffer(smaller), body)
 
@@ -259,7 +254,3 @@ def _in_chunks(loop: Any, allocation: Any, body: Any) -> Any | None:
     index = chunk * tirx.const(extent // count, dtype) + one
     inner = serial(one, extent // count, substituted(body, {loop.loop_var: index}))
     return serial(chunk, count, sequence([allocation, inner]), tirx.ForKind.PARALLEL)
-
-
-def _bytes(buffer: Any) -> int:
-    return math.prod(map(int, buffer.shape)) * int(tvm.DataType(str(buffer.dtype)).bits) // 8

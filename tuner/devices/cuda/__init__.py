@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.devices.gpu import why_not_narrower
 from tuner.errors import TargetError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class CudaKind:
         return "NCHW"
 
     def why_not(self, precision: str, features: Sequence[str]) -> str:
-        return f"{precision} is for CPUs; on this device a model in half precision is tuned as it is"
+        return why_not_narrower(precision)
 
     def require_compiler(self) -> None:
         from kernels import nvrtc

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.devices.gpu import why_not_narrower
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
@@ -66,7 +67,7 @@ class OpenclKind:
         return "NCHW"
 
     def why_not(self, precision: str, features: Sequence[str]) -> str:
-        return f"{precision} is for CPUs; on this device a model in half precision is tuned as it is"
+        return why_not_narrower(precision)
 
     def require_compiler(self) -> None:
         """None is needed: a driver compiles."""
