@@ -9,7 +9,7 @@ A document names the file and the figure in a comment before the figure, and end
     python experiments/papers.py --list     # every figure that a document may state, with its value
 
 To state a figure of a new file: put the file into results/<device>/, link it in results/README.md, write the two
-comments with anything between them, and run the first command. `experiments/figures.py` reads the files; only a new
+comments with anything between them, and run the first command. `experiments/figures/` reads the files; only a new
 kind of file needs code there.
 
 A table is a figure on lines of its own. Any other figure must not begin a line, where Markdown would take the line for
@@ -28,7 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.common import ROOT
-from experiments.figures import Figures, read_all
+from experiments.figures import read_all
+from experiments.figures.words import Figures
 
 DOCUMENTS = ("README.md", "CHANGELOG.md", "docs/**/*.md", "experiments/**/*.md", "results/README.md")
 OPENING = "<!-- figure:"

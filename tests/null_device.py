@@ -28,18 +28,8 @@ from tuner.errors import TargetError
 from tuner.export.library import NATIVE
 from tuner.measure.model_service import ModelWorker
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec
-from tuner.protocols import (
-    AaControl,
-    Array,
-    Artifact,
-    BuildFailure,
-    ImportedModel,
-    Job,
-    Policy,
-    Reference,
-    Stop,
-    Task,
-)
+from tuner.models import ImportedModel
+from tuner.protocols import AaControl, Array, Artifact, BuildFailure, Job, Policy, Reference, Stop, Task
 from tuner.records import Conditions, Measurement, Status
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ FLOORS = (
         "environment",
         "files",
         "metrics",
+        "models",
         "outputs",
         "progress",
         "protocols",
@@ -224,7 +225,7 @@ def test_every_import_points_down() -> None:
 
 
 OF_ONE_KIND = {
-    "tuner/cli.py": "tuner.devices.cpu.machine",
+    "tuner/cli/commands.py": "tuner.devices.cpu.machine",
     "tuner/doctor/software.py": "tuner.devices.cpu.codegen",
 }
 """Who may import from the folder of one kind of device, and what: `machine` and the linker are of this machine."""
@@ -289,9 +290,9 @@ def test_no_cycles() -> None:
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tuner.measure import stats",
             "tuner.measure and tuner.bundle are blind to each other",
         ),
-        ("tuner/cli.py", "import tests.conftest", "nobody imports tests"),
+        ("tuner/cli/commands.py", "import tests.conftest", "nobody imports tests"),
         ("tuner/odd.py", "import tuner.errors", "tuner.odd has no floor"),
-        ("tuner/cli.py", "import tuner.odd", "tuner.odd has no floor"),
+        ("tuner/cli/commands.py", "import tuner.odd", "tuner.odd has no floor"),
         ("tuner/__init__.py", "from tuner.cli import main", "imports nothing"),
         ("tuner/search/guided.py", "def f():\n    import optuna.samplers", "belongs in tuner/search/optuna.py"),
         ("tuner/graph/clean.py", "from torch import nn", "belongs in tuner/baselines/kernels.py"),
@@ -312,7 +313,7 @@ def test_a_line_that_breaks_the_order_is_named(path: str, source: str, words: st
         ("tuner/protocols.py", "from tuner.records import Record\nfrom kernels.space import Candidate"),
         ("tuner/search/optuna.py", "import optuna\nfrom tuner.search.base import Base\nfrom tuner import errors"),
         ("tuner/devices/builder.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
-        ("tuner/cli.py", "from tuner import __version__\nfrom tuner.commands.run import run"),
+        ("tuner/cli/commands.py", "from tuner import __version__\nfrom tuner.commands.run import run"),
     ],
 )
 def test_what_points_down_is_left_alone(path: str, source: str) -> None:

@@ -28,8 +28,9 @@ from tuner.graph import GraphConfig, clean, lower
 from tuner.importers import load, model_inputs, original_check
 from tuner.measure.models import EntrySpec, answer_once
 from tuner.measure.tolerances import MODEL_ATOL, MODEL_RTOL
+from tuner.models import ImportedModel
 from tuner.outputs import check_outputs
-from tuner.protocols import ImportedModel, Task
+from tuner.protocols import Task
 
 LIGHT = (
     "squeezenet", "shufflenet", "inception_v1", "inception_v2", "zfnet512", "bvlc_alexnet", "resnet50", "densenet121",

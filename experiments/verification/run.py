@@ -33,7 +33,8 @@ from tuner.graph import GraphConfig, clean, lower
 from tuner.measure.accuracy import Yardstick
 from tuner.measure.entries import TUNED, EntrySpec, answer, compiled_entry
 from tuner.measure.exact import ExactRun
-from tuner.protocols import Array, ImportedModel
+from tuner.models import ImportedModel
+from tuner.protocols import Array
 
 OWN = "torch:experiments.verification.models:"
 MODELS = (

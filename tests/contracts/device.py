@@ -13,7 +13,8 @@ from kernels.space import Candidate, DesignSpace
 from tuner.devices.device import BaselineTiming, Device
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.measure.models import TUNED, UNTUNED
-from tuner.protocols import SCREEN, Array, Artifact, ImportedModel, InputSpec, Task, TuningDevice, job_of
+from tuner.models import ImportedModel, InputSpec
+from tuner.protocols import SCREEN, Array, Artifact, Task, TuningDevice, job_of
 from tuner.records import Status
 
 CEILINGS = {

@@ -12,7 +12,7 @@ import torch
 
 from tests.tuner.importers.graphs import Value, by_onnxruntime, close
 from tuner import importers
-from tuner.protocols import ImportedModel
+from tuner.models import ImportedModel
 
 
 class ImporterContract:

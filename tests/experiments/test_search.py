@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import figures
+from experiments.figures import search as figures
 from experiments.one_task import A_DAY_S
 from experiments.search import run
 from experiments.search.curve import Curve

@@ -19,7 +19,8 @@ from tuner.measure.comparison import CONTROL, ComparisonResult
 from tuner.measure.models import TUNED, UNTUNED, ModelComparison
 from tuner.measure.pooled import pool_processes, with_noise_floor
 from tuner.measure.stats import StopRule
-from tuner.protocols import ImportedModel, InputSpec, Task
+from tuner.models import ImportedModel, InputSpec
+from tuner.protocols import Task
 from tuner.records import Conditions, CpuState, Fidelity, Measurement, Record, Status
 from tuner.tuning.budget import SearchEnd
 from tuner.tuning.ledger import Ledger

@@ -19,7 +19,8 @@ from tuner.baselines.torch import (
     TorchMaxAutotune,
     TorchSource,
 )
-from tuner.protocols import Baseline, Reduced
+from tuner.models import Reduced
+from tuner.protocols import Baseline
 
 FROM_TORCH: Mapping[str, Callable[[TorchSource], Baseline]] = {
     TorchEager.name: TorchEager,

@@ -14,8 +14,8 @@ from tuner.importers.samples import Samples, read_samples
 from tuner.measure.entries import EXACT, EXACT_WHOLE, SHOWN, TUNED, EntrySpec, answer_once, answers
 from tuner.measure.exact import exact_outputs
 from tuner.measure.quality import Outputs, Quality, agreement_of, errors_of, scored
+from tuner.models import ImportedModel
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
-from tuner.protocols import ImportedModel
 
 if TYPE_CHECKING:
     from tuner.measure.models import ModelComparison

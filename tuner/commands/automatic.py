@@ -17,8 +17,9 @@ from tuner.config import RunConfig
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, MissingPackage, ModelError
 from tuner.importers.samples import read_samples
+from tuner.models import ImportedModel, LayerPrecision, Reduced
 from tuner.progress import Progress
-from tuner.protocols import Array, ImportedModel, LayerPrecision, Reduced
+from tuner.protocols import Array
 
 if TYPE_CHECKING:
     import tvm

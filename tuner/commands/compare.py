@@ -22,9 +22,10 @@ from tuner.importers import model_inputs
 from tuner.measure.comparison import BenchmarkEntry, ComparisonResult, compare_interleaved
 from tuner.measure.models import compiled_entry
 from tuner.measure.stats import Verdict, median, median_interval, noise_floor, verdict
+from tuner.models import InputSpec
 from tuner.outputs import check_outputs
 from tuner.progress import Progress, milliseconds
-from tuner.protocols import CERTIFY, Artifact, Bench, InputSpec, Job, Task, job_of
+from tuner.protocols import CERTIFY, Artifact, Bench, Job, Task, job_of
 from tuner.records import CpuState, Fidelity, Measurement, Record
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, ModelError
 from tuner.measure.entries import store
+from tuner.models import ImportedModel, InputSpec, LayerPrecision, Reduced
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.progress import Progress
-from tuner.protocols import Array, ImportedModel, InputSpec, LayerPrecision, Reduced
+from tuner.protocols import Array
 
 if TYPE_CHECKING:
     import tvm

@@ -21,9 +21,10 @@ from tuner.devices import resolve
 from tuner.devices.device import Opening, mode_of
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, OutputError, UserError
+from tuner.models import ImportedModel
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel, Task
+from tuner.protocols import Task
 from tuner.tuning.total import TotalBudget
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from tuner.devices import resolve
 from tuner.errors import TunerError, UserError
 from tuner.export import library
 from tuner.importers import model_inputs
+from tuner.models import ImportedModel, InputSpec
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel, InputSpec
 from tuner.report import account, tables
 from tuner.report import summary as summary_file
 from tuner.tuning.total import Phase

@@ -20,8 +20,8 @@ from tuner.importers import input_sets
 from tuner.measure import entries as benchmark
 from tuner.measure.entries import EXACT, EXACT_WHOLE, TUNED
 from tuner.measure.exact import EXACT_S, ExactRun
+from tuner.models import ImportedModel
 from tuner.process.worker import ChildDied, ChildError, ChildTimeout
-from tuner.protocols import ImportedModel
 
 if TYPE_CHECKING:
     from tuner.graph import Lowered

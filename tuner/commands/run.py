@@ -40,10 +40,10 @@ from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.errors import UserError
 from tuner.measure.quality import in_words
+from tuner.models import ImportedModel
 from tuner.process.interrupts import Interrupts
 from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
 from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:

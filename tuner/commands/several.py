@@ -24,9 +24,9 @@ from tuner.commands import run as single
 from tuner.commands.run import RunOutcome
 from tuner.config import RunConfig
 from tuner.errors import ConfigError, TunerError, UserError
+from tuner.models import InputSpec
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import InputSpec
 from tuner.report import summary as summary_file
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.comparison import ComparisonResult
     from tuner.measure.models import ModelComparison
-    from tuner.protocols import ImportedModel, LayerPrecision, Task
+    from tuner.models import ImportedModel, LayerPrecision
+    from tuner.protocols import Task
     from tuner.tuning.session import TaskSession
     from tuner.tuning.tune import SearchResult
     from tuner.tuning.untuned import Untuned

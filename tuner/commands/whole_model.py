@@ -33,9 +33,10 @@ from tuner.measure import models, quality
 from tuner.measure.entries import EXACT_WHOLE
 from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, Mend, ModelComparison, Timing
+from tuner.models import ImportedModel
 from tuner.outputs import check_outputs
 from tuner.progress import Progress
-from tuner.protocols import Artifact, Builder, ImportedModel, Task
+from tuner.protocols import Artifact, Builder, Task
 from tuner.records import Label
 from tuner.tuning.total import Phase
 

@@ -12,8 +12,9 @@ from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError
 from tuner.export.library import Form
+from tuner.models import ImportedModel
 from tuner.progress import Progress
-from tuner.protocols import Artifact, Builder, ImportedModel, Job, Policy, Stop, Task, TuningDevice
+from tuner.protocols import Artifact, Builder, Job, Policy, Stop, Task, TuningDevice
 from tuner.records import Measurement
 
 if TYPE_CHECKING:

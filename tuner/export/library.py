@@ -26,8 +26,8 @@ from tuner.export.loader import LOADER_TEXT
 from tuner.export.manifest import SCHEMA as SCHEMA
 from tuner.export.manifest import ManifestOfParts, stated_in
 from tuner.files import replace_folder, sync
+from tuner.models import ImportedModel, InputSpec
 from tuner.outputs import OutputCheck, check_outputs
-from tuner.protocols import ImportedModel, InputSpec
 
 if TYPE_CHECKING:
     from tuner.protocols import Array

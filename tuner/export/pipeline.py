@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.protocols import ModelPlan, OutputSpec
+from tuner.models import ModelPlan, OutputSpec
 
 Specs = Sequence[tuple[Sequence[int], str]]
 """Shapes and dtypes."""

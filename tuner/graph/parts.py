@@ -9,7 +9,7 @@ from tvm import relax
 
 from tuner.graph.lower import Lowered
 from tuner.graph.rewriter import Rewriter, variables_of
-from tuner.protocols import ImportedModel, Segment
+from tuner.models import ImportedModel, Segment
 
 
 def tuned_parts(model: ImportedModel, graph: Lowered) -> list[tuple[ImportedModel, Lowered]]:

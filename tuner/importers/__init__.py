@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import ModelError
 from tuner.importers.inputs import input_sets, model_inputs, provenance
-from tuner.protocols import Array, ImportedModel
+from tuner.models import ImportedModel
+from tuner.protocols import Array
 
 if TYPE_CHECKING:
     import onnx

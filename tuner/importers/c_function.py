@@ -16,7 +16,7 @@ from tuner.errors import ModelError
 from tuner.importers.c_source import MLIR
 from tuner.importers.llvm_service import called
 from tuner.importers.use import Use
-from tuner.protocols import ImportedModel, InputSpec
+from tuner.models import ImportedModel, InputSpec
 
 _INTEGERS = Use(-8, 7)
 """What integer arrays are drawn from: products and sums stay far from overflow."""

@@ -15,7 +15,8 @@ from typing import Any
 from tuner.errors import ConfigError, ModelError
 from tuner.importers import npz
 from tuner.importers.data_set import KEY, MAX_BYTES, SAVE, DataSet, Wanted
-from tuner.protocols import Array, InputSet
+from tuner.models import InputSet
+from tuner.protocols import Array
 from tuner.schema import did_you_mean
 
 _SET = re.compile(r"test_data_set_(\d+)")

@@ -8,7 +8,8 @@ from typing import Any
 from tuner.importers import data as stored_data
 from tuner.importers.data_set import Wanted
 from tuner.importers.use import Use, drawn, drawn_text, words
-from tuner.protocols import Array, InputSet, InputSpec
+from tuner.models import InputSet, InputSpec
+from tuner.protocols import Array
 
 ModelSpec = Mapping[str, Any]
 

@@ -28,7 +28,8 @@ from tuner.importers.onnx_shapes import changed_by_batch, fix_shapes, input_spec
 from tuner.importers.onnx_texts import texts_of
 from tuner.importers.onnx_uses import input_uses
 from tuner.importers.onnx_weights import draws
-from tuner.protocols import Array, ImportedModel, ModelPlan
+from tuner.models import ImportedModel, ModelPlan
+from tuner.protocols import Array
 from tuner.schema import did_you_mean
 
 _MOST_TEXTS = 4096

@@ -20,7 +20,7 @@ from tuner.importers.onnx_relax.importer import NotConvertible, to_relax
 from tuner.importers.onnx_runtime import complete, computes
 from tuner.importers.onnx_shapes import known_shapes
 from tuner.importers.onnx_support import kept_out
-from tuner.protocols import KeptOut, ModelPlan, OutputSpec, Segment
+from tuner.models import KeptOut, ModelPlan, OutputSpec, Segment
 
 _TRIES = 64
 """Each is a conversion of the model up to the first node that a converter refuses."""

@@ -14,7 +14,7 @@ from tuner.importers.onnx_defaults import functions, opset_of, write_defaults
 from tuner.importers.onnx_extents import fixed_shapes
 from tuner.importers.onnx_file import MAX_PARAMETER_BYTES, check_tensor, described, first_line
 from tuner.importers.onnx_tensors import light
-from tuner.protocols import InputSpec
+from tuner.models import InputSpec
 from tuner.schema import did_you_mean
 
 Shapes = dict[str, tuple[int, ...]]

@@ -11,7 +11,7 @@ from tuner.importers.onnx_control import OPERATORS
 from tuner.importers.onnx_file import described, operator_of
 from tuner.importers.onnx_relax.importer import is_supported
 from tuner.importers.onnx_shapes import known_shapes
-from tuner.protocols import KeptOut
+from tuner.models import KeptOut
 
 
 def kept_out(model: onnx.ModelProto, failed: Mapping[str, str]) -> dict[int, KeptOut]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from tuner.errors import ConfigError
 from tuner.importers.npz import read_set
-from tuner.protocols import Array, InputSpec
+from tuner.models import InputSpec
+from tuner.protocols import Array
 
 KEY = "accuracy.data"
 LABELS = "labels"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import MissingPackage, ModelError
-from tuner.protocols import ImportedModel, InputSpec, ModelPlan
+from tuner.models import ImportedModel, InputSpec, ModelPlan
 
 try:
     import torch

@@ -10,7 +10,8 @@ import torch
 
 from tuner.importers import data
 from tuner.importers.data_set import Wanted
-from tuner.protocols import Array, InputSpec
+from tuner.models import InputSpec
+from tuner.protocols import Array
 
 
 def stored_inputs(

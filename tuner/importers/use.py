@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from tuner.protocols import Array, InputSpec
+from tuner.models import InputSpec
+from tuner.protocols import Array
 
 Levels = tuple[float, float]
 """Of a mask: the value that keeps an element, and the one that drops it."""

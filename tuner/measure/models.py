@@ -25,9 +25,10 @@ from tuner.measure.exact import ExactRun
 from tuner.measure.model_comparison import ModelComparison
 from tuner.measure.states import StateProbe
 from tuner.measure.verifier import Verifier, errors_against, wrong_of_whole
+from tuner.models import InputSet
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import Array, InputSet, Stop
+from tuner.protocols import Array, Stop
 
 __all__ = [
     "EXACT", "PIPELINE", "PREPARE_S", "TUNED", "UNTUNED", "EntrySpec", "ModelComparison", "Timing", "answer_once",

@@ -11,8 +11,9 @@ from tuner.measure.exact import ExactRun
 from tuner.measure.model_comparison import ModelComparison
 from tuner.measure.quality import relative_error
 from tuner.measure.tolerances import by_tolerances
+from tuner.models import InputSet
 from tuner.outputs import OutputCheck
-from tuner.protocols import Array, InputSet
+from tuner.protocols import Array
 
 
 class Verifier:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tuner.config import RunConfig
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.models import EntrySpec, ModelComparison
-    from tuner.protocols import ImportedModel
+    from tuner.models import ImportedModel
 
 REFERENCE, REBUILT, SEARCHED = "reference", "rebuilt", "searched"
 OURS = (REFERENCE, REBUILT, SEARCHED)
@@ -146,7 +146,7 @@ def _timed(
     specs: Sequence[EntrySpec], inputs: Sequence[Any], work: Path, threads: int, seconds: float, seed: int, probe: Any
 ) -> ModelComparison:
     from tuner.measure.models import Timing, compare_models
-    from tuner.protocols import InputSet
+    from tuner.models import InputSet
 
     references = [REFERENCE] if any(spec.name == REFERENCE for spec in specs) else []
     with tempfile.TemporaryDirectory(dir=work, prefix="pass-") as folder:

@@ -19,7 +19,7 @@ from tuner.graph import GraphConfig, clean, lower, preferred_layout
 from tuner.importers import make_model_spec, model_inputs
 from tuner.measure.accuracy import Yardstick, degenerate
 from tuner.measure.compiled_model import CompiledModelWorker
-from tuner.protocols import ImportedModel
+from tuner.models import ImportedModel
 
 THREADS = 1
 REFERENCES = {"torch": ("torch",), "onnx": ("torch", "onnxruntime")}

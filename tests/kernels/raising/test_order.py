@@ -18,7 +18,7 @@ from tuner.errors import MissingPackage
 from tuner.importers import model_inputs
 from tuner.importers.c_source import compiler, ir_of
 from tuner.importers.llvm_service import LlvmService
-from tuner.protocols import InputSpec
+from tuner.models import InputSpec
 
 SOURCE = Path(__file__).parent / "order.c"
 

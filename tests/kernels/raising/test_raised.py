@@ -19,7 +19,8 @@ from tuner.errors import MissingPackage, ModelError
 from tuner.importers import model_inputs
 from tuner.importers.c_source import compiler, ir_of
 from tuner.importers.llvm_service import LlvmService
-from tuner.protocols import Array, InputSpec
+from tuner.models import InputSpec
+from tuner.protocols import Array
 
 SOURCE = Path(__file__).parent / "kernels.c"
 

@@ -12,7 +12,7 @@ from tuner.commands.accuracy import samples_of
 from tuner.config import AccuracyConfig, ModelConfig, RunConfig, parse
 from tuner.errors import ConfigError
 from tuner.importers.samples import read_samples
-from tuner.protocols import ImportedModel, InputSpec
+from tuner.models import ImportedModel, InputSpec
 
 SPECS = (InputSpec("x", (1, 4), "float32"), InputSpec("n", (), "int64"))
 MODEL = ImportedModel("m", "onnx:m", None, SPECS, {})

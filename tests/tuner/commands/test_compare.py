@@ -21,8 +21,9 @@ from tuner.commands.compare import Comparison, compare
 from tuner.errors import InfrastructureError, UserError
 from tuner.export import library
 from tuner.measure.stats import Verdict
+from tuner.models import ImportedModel, InputSpec
 from tuner.progress import Progress
-from tuner.protocols import BuildFailure, ImportedModel, InputSpec
+from tuner.protocols import BuildFailure
 from tuner.records import CpuState, Fidelity, Label, Measurement, Record, Status
 
 

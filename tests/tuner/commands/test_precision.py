@@ -12,8 +12,8 @@ from tuner.commands import precision
 from tuner.config import ModelConfig, RunConfig
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, ModelError
+from tuner.models import ImportedModel
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
 
 SOURCE = "torch:tests.tuner.graph.test_graph:small"
 CONFIG = RunConfig(ModelConfig(SOURCE), precision="int8")

@@ -29,9 +29,10 @@ from tuner.devices.device import BaselineTiming, Samples
 from tuner.errors import UserError
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison
+from tuner.models import ImportedModel
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel, Task
+from tuner.protocols import Task
 from tuner.tuning.tune import SearchResult
 
 CONFIG = "model: {source: 'torch:a.b:c'}\ntarget: 'null'\nbaselines: {models: [untuned]}\nsearch: {effort: quick}\n"

@@ -21,8 +21,8 @@ from tuner.commands import show, within
 from tuner.config import MeasureConfig, RunConfig
 from tuner.errors import ConfigError, UserError
 from tuner.measure.models import TUNED, EntrySpec
+from tuner.models import ImportedModel
 from tuner.progress import Progress
-from tuner.protocols import ImportedModel
 from tuner.records import Status
 from tuner.store import SqlStore
 from tuner.tuning.total import TotalBudget

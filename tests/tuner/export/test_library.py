@@ -19,8 +19,8 @@ from tvm import relax
 from tests.contracts.exporter import ExporterContract
 from tuner.errors import OutputError, UserError
 from tuner.export import library
+from tuner.models import ImportedModel, InputSpec
 from tuner.outputs import OutputCheck
-from tuner.protocols import ImportedModel, InputSpec
 
 SHAPES = ((3, 4), (4, 5), (5,))
 

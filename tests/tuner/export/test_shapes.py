@@ -17,7 +17,8 @@ from tvm import relax
 
 from tuner.errors import UserError
 from tuner.export import library, shapes
-from tuner.protocols import Array, ImportedModel, InputSpec
+from tuner.models import ImportedModel, InputSpec
+from tuner.protocols import Array
 
 
 def _exported(folder: Path, rows: int) -> Path:

@@ -15,7 +15,7 @@ from tuner.devices.cpu.assembly import assemble
 from tuner.graph import DIRECT, Choices, GraphConfig, Lowered, choices, clean, lower
 from tuner.graph.convolution import Geometry
 from tuner.graph.winograd import sizes
-from tuner.protocols import ImportedModel
+from tuner.models import ImportedModel
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
 

@@ -21,7 +21,8 @@ from tuner.devices.cpu import CPU
 from tuner.devices.cpu.assembly import assemble
 from tuner.graph import GraphConfig, clean, lower, output_specs
 from tuner.graph.layout import block_of
-from tuner.protocols import Artifact, ImportedModel
+from tuner.models import ImportedModel
+from tuner.protocols import Artifact
 
 Expected = tuple[list[np.ndarray], np.ndarray]  # the inputs and the output
 

@@ -14,7 +14,8 @@ from tests.tuner.importers import graphs
 from tuner import importers
 from tuner.errors import ConfigError
 from tuner.importers import data
-from tuner.protocols import Array, ImportedModel
+from tuner.models import ImportedModel
+from tuner.protocols import Array
 
 Change = Callable[[dict[str, Array]], None]
 Values = dict[str, Array]

@@ -16,8 +16,8 @@ from tuner import importers
 from tuner.errors import MissingPackage, ModelError
 from tuner.importers.onnx_relax import CONVERTERS
 from tuner.importers.onnx_relax.node import Unsupported
+from tuner.models import ImportedModel
 from tuner.process.worker import Child
-from tuner.protocols import ImportedModel
 
 TUNED = "tuned"
 

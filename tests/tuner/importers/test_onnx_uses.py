@@ -15,7 +15,7 @@ from tuner import importers
 from tuner.importers.onnx import clean_proto
 from tuner.importers.onnx_uses import input_uses
 from tuner.importers.use import MASKED, Use
-from tuner.protocols import InputSpec
+from tuner.models import InputSpec
 
 INT, FLOAT, BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
 node = helper.make_node

@@ -11,7 +11,7 @@ from tuner import importers
 from tuner.errors import ModelError
 from tuner.importers.torch_uses import by_example
 from tuner.importers.use import Use
-from tuner.protocols import InputSpec
+from tuner.models import InputSpec
 
 MODELS = "torch:tests.tuner.importers.torch_models"
 

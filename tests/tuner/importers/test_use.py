@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tuner.importers.use import MASKED, Use, drawn, words
-from tuner.protocols import Array, InputSpec
+from tuner.models import InputSpec
+from tuner.protocols import Array
 
 USES = [
     ("float32", (4, 32), Use()),

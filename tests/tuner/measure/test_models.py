@@ -13,8 +13,8 @@ import pytest
 from tests.tuner.measure import services
 from tuner.measure.entries import call
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, ModelComparison, Timing, compare_models
+from tuner.models import InputSet
 from tuner.process.worker import Child, ChildTimeout
-from tuner.protocols import InputSet
 
 ONES = InputSet("ones", (np.ones((4, 4), dtype=np.float32),))
 

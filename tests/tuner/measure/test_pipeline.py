@@ -27,8 +27,9 @@ from tuner.measure.accuracy import Yardstick
 from tuner.measure.exact import ExactRun
 from tuner.measure.models import EXACT, PIPELINE, TUNED, EntrySpec, Timing, compare_models, compiled_entry
 from tuner.measure.pipeline import Pipeline
+from tuner.models import ImportedModel, InputSet
 from tuner.outputs import check_outputs
-from tuner.protocols import Array, ImportedModel, InputSet
+from tuner.protocols import Array
 
 THREADS = 2
 EXACT_SERVICE = "tuner.baselines.exact:ExactWorker"

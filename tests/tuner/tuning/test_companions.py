@@ -10,7 +10,7 @@ from kernels.passes.thread_share import ThreadShare
 from kernels.space import Candidate
 from tests.null_device import FASTEST_S
 from tests.tuner.tuning.on_null import Loop
-from tests.tuner.tuning.test_tune import TASK, variant
+from tests.tuner.tuning.test_tune_model import TASK, variant
 from tuner.devices.device import Together
 from tuner.graph import Lowered
 from tuner.protocols import Task

@@ -20,7 +20,8 @@ from tuner.graph import Lowered, build_untuned, finish
 from tuner.graph.integers import in_integers
 from tuner.graph.plan import Unplannable, plan
 from tuner.graph.rewriter import op_name
-from tuner.protocols import Artifact, ImportedModel, Task
+from tuner.models import ImportedModel
+from tuner.protocols import Artifact, Task
 
 
 @relax.expr_functor.mutator

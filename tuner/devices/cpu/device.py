@@ -24,9 +24,10 @@ from tuner.devices.kernel_baselines import time_each
 from tuner.measure.entries import EXACT_WHOLE
 from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording
+from tuner.models import ImportedModel
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
-from tuner.protocols import RANK, Bench, ImportedModel, Task
+from tuner.protocols import RANK, Bench, Task
 
 if TYPE_CHECKING:
     from tuner.devices.builder import LocalBuilder

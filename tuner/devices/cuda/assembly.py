@@ -21,7 +21,8 @@ from tuner.export.library import NATIVE
 from tuner.graph import Lowered, finish
 from tuner.graph.arena import with_arena
 from tuner.graph.plan import Unplannable
-from tuner.protocols import Artifact, ImportedModel, Task
+from tuner.models import ImportedModel
+from tuner.protocols import Artifact, Task
 
 _COMPILE_TIMEOUT_S = 1800.0
 

@@ -15,8 +15,9 @@ from tuner.devices.kernel_baselines import time_each
 from tuner.errors import TargetError
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording, ReplayBench
+from tuner.models import ImportedModel
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
-from tuner.protocols import RANK, Bench, Builder, ImportedModel, Task
+from tuner.protocols import RANK, Bench, Builder, Task
 
 _ON_CPU = "onnxruntime_cpu"
 """ONNX Runtime on the CPU, besides the baselines on the GPU: an independent check of outputs, not a time to beat."""

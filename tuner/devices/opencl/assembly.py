@@ -24,7 +24,8 @@ from tuner.devices.target import ResolvedTarget
 from tuner.export.library import Form
 from tuner.graph import Lowered
 from tuner.graph.plan import KernelCall, Plan, Tensor, Unplannable, plan
-from tuner.protocols import Artifact, ImportedModel, Task
+from tuner.models import ImportedModel
+from tuner.protocols import Artifact, Task
 
 ALIGNMENT = 512
 """Bytes that every tensor in the arena is aligned to: what the devices of all makers want of sub-buffers, or more."""

@@ -14,7 +14,8 @@ from tuner.devices.opencl.target import INSTALL, device_of, find_devices
 from tuner.errors import TargetError
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording, ReplayBench
-from tuner.protocols import Bench, Builder, ImportedModel, Task
+from tuner.models import ImportedModel
+from tuner.protocols import Bench, Builder, Task
 
 ON_CPU = "_cpu"
 """What the names of baselines on the host's CPU end in: beside a GPU they are no times to beat."""

@@ -26,7 +26,8 @@ from tuner.devices.cpu.static_model import StaticModel
 from tuner.graph import GraphConfig, Lowered, clean, lower
 from tuner.graph.plan import plan
 from tuner.measure.compiled_model import Loaded, static_outputs
-from tuner.protocols import Array, ImportedModel, Launchable
+from tuner.models import ImportedModel
+from tuner.protocols import Array, Launchable
 
 TARGET = Target({"kind": "llvm", "num-cores": 2})
 

@@ -12,7 +12,8 @@ from tuner.devices.cuda.device import Cuda
 from tuner.devices.cuda.simulated.bench import SimulatedBench
 from tuner.devices.device import BaselineTiming, Samples
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
-from tuner.protocols import ImportedModel, Task
+from tuner.models import ImportedModel
+from tuner.protocols import Task
 
 _ARCH = "sm_90a"
 

@@ -1,0 +1,48 @@
+"""Of kernels of C programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from experiments.figures.words import Figures, table
+
+
+def raising_variants(path: Path) -> Figures:
+    """Of `experiments/raising/run.py variants`: how many ways of writing are recognized, and in what time."""
+    found = json.loads(path.read_text("utf-8"))
+    levels = found["levels"]
+    keys = ("recognized", "left_alone", "mislabelled")
+    rows = [[level, *(str(row.get(key, 0)) for key in keys), f"{row['cpu_ms_median']:.0f}", f"{row['cpu_ms_most']:.0f}"]
+            for level, row in levels.items()]  # fmt: skip
+    recognized = ", ".join(f"{row['recognized']} at `{level}`" for level, row in levels.items())
+    mislabelled = sum(row.get("mislabelled", 0) for row in levels.values())
+    heads = ("level", "recognized", "left alone", "mislabelled", "CPU ms a function, median", "most")
+    return {
+        "variants": str(found["variants"]),
+        "finding": f"of {found['variants']} ways of writing {recognized} are recognized, and {mislabelled} mislabelled",
+        "table": table(heads, rows),
+    }
+
+
+def raising_traps(path: Path) -> Figures:
+    """Of `experiments/raising/run.py traps`: what becomes of near misses."""
+    found = json.loads(path.read_text("utf-8"))
+    levels = found["levels"]
+    right = ", ".join(f"{row['right_reason']} of {sum(row.values())} at `{level}`" for level, row in levels.items())
+    labelled = sum(row.get("labelled", 0) for row in levels.values())
+    return {
+        "traps": str(found["traps"]),
+        "finding": f"of near misses {right} are left alone for a right reason, and {labelled} labelled",
+    }
+
+
+def raising_fuzz(path: Path) -> Figures:
+    """Of `experiments/raising/run.py fuzz`: what broken IR does to the child that reads it."""
+    found = json.loads(path.read_text("utf-8"))
+    kinds = {
+        "findings": "gave findings", "nothing": "gave nothing", "MalformedIr": "were refused as malformed",
+        "ModelError": "were refused as models", "died": "made LLVM end its child", "timeout": "took too long",
+    }  # fmt: skip
+    said = ", ".join(f"{found[kind]:,} {words}" for kind, words in kinds.items() if kind in found)
+    return {"mutants": f"{found['count']:,}", "finding": f"of {found['count']:,} mutants of IR {said}"}
