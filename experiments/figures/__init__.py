@@ -24,6 +24,8 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "cuda_simulated.json": gpus.cuda_simulated,
     "opencl_kernels.json": gpus.opencl_kernels,
     "opencl_models.json": gpus.opencl_models,
+    "opencl_clblast.json": gpus.opencl_clblast,
+    "opencl_oclgrind.json": gpus.opencl_oclgrind,
     "raising_variants.json": raising.raising_variants,
     "raising_traps.json": raising.raising_traps,
     "raising_fuzz.json": raising.raising_fuzz,
