@@ -3,6 +3,9 @@
     python experiments/passes/check.py results/<machine>/passes_check.json     # 300 programs a pass: 30 min
     python experiments/passes/check.py /tmp/check.json --programs 20 --passes threads,vector_math
 
+Each pass is stored as soon as it is checked. A run goes on with the passes that the file lacks; those that are named
+are checked again.
+
 Each program is of a random family with random extents (`families.py`: odd, prime, one, and empty ones), scheduled by a
 random candidate of its design space. The pass is applied with one of its settings, the kernel is built as the builder
 builds it, and its output is compared with numpy's in float64. A refused setting counts for nothing, and so does a
@@ -22,6 +25,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +56,9 @@ Array = NDArray[Any]
 _EMPTY_SHARE = 0.05
 _DRAWS = 60
 """Programs drawn for each that is wanted, at most: a pass may refuse most."""
+
+_BEFORE = {"balance": "bounds{on=1}"}
+"""What else is on where a pass is checked: threads have uneven work after it."""
 
 _SCHEDULES = 3
 """Programs drawn of one design space: making the space takes as long as building one."""
@@ -98,7 +105,7 @@ def check(name: str, programs: int, seed: int, target: Target, names: Sequence[s
     rng, found = np.random.default_rng([seed, *name.encode()]), Checked()
     for _ in range(programs * _DRAWS):
         family = str(rng.choice(names))
-        for program in drawn(family, rng, target):
+        for program in drawn(family, rng, target, PASSES[name]):
             if found.programs == programs:
                 return found
             if _check(program, PASSES[name], rng, target, found):
@@ -106,8 +113,9 @@ def check(name: str, programs: int, seed: int, target: Target, names: Sequence[s
     return found
 
 
-def drawn(family: str, rng: np.random.Generator, target: Target) -> Iterator[Program]:
-    """A random program of a family under random schedules; none where the extents that were drawn have no program."""
+def drawn(family: str, rng: np.random.Generator, target: Target, kind: type[Pass]) -> Iterator[Program]:
+    """A random program of a family under random schedules; none where the extents that were drawn have no program, or
+    the pass does not concern it."""
     extents = list(FAMILIES[family].drawn(rng))
     if rng.random() < _EMPTY_SHARE:
         extents[int(rng.integers(len(extents)))] = 0
@@ -115,11 +123,11 @@ def drawn(family: str, rng: np.random.Generator, target: Target) -> Iterator[Pro
         made = workload(family, tuple(extents))
     except (ValueError, RuntimeError):  # no such program: pooling without pixels
         return
+    function = made.module()["main"]
+    if _sums_nothing(function) or not kind.concerns(made.module()):
+        return
     space = generate(made, target)
     applier = TraceApplier(made, space, target)
-    function = made.module()["main"]
-    if _sums_nothing(function):
-        return
     inputs = seeded_inputs(made.inputs, int(rng.integers(1 << 30)))
     [expected] = reference.evaluate(function, inputs)
     dtype, reduction = reference.working_dtype(function), reference.reduction_length(function)
@@ -144,20 +152,22 @@ def chosen(kind: type[Pass], function: tirx.PrimFunc, rng: np.random.Generator) 
 
 def _check(program: Program, kind: type[Pass], rng: np.random.Generator, target: Target, found: Checked) -> bool:
     """Whether a setting of the pass could be applied to a program, which was then checked."""
+    others = PassConfig.from_text(_BEFORE.get(kind.name, ""))
     try:
-        before = program.scheduled(PassConfig())
+        before = program.scheduled(others)
         setting = chosen(kind, before, rng)
         if setting is None:
             return False
-        function = program.scheduled(PassConfig().replace(setting))
+        function = program.scheduled(others.replace(setting))
     except InvalidCandidate:
         return False
-    applied = PassConfig().replace(setting).applied(function, target)
-    if applied.refused:
+    before = others.applied(before, target).function
+    applied = others.replace(setting).applied(function, target)
+    if setting.to_text() in applied.refused:
         found.refused += 1
         return False
     if reason := fault(program, applied.function, applied.passes, target):
-        if fault(program, before, PassConfig(), target):
+        if fault(program, before, others, target):
             found.wrong_without += 1
             return False
         found.wrong.append(f"{setting.to_text()}: {program.name}: {reason}")
@@ -260,26 +270,36 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
+def kept(path: Path, seed: int, programs: int) -> dict[str, Any]:
+    """The passes that a file has already, checked on the same programs; none where it has others."""
+    if not path.exists():
+        return {}
+    stored = json.loads(path.read_text("utf-8"))
+    same = (stored["seed"], stored["asked"]) == (seed, programs)
+    return dict(stored["passes"]) if same else {}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="where the result is written, as JSON")
     parser.add_argument("--programs", type=int, default=300, help="so many for each pass")
-    parser.add_argument("--passes", default=",".join(searched_on_cpu()), help="their names, by commas")
+    parser.add_argument("--passes", default="", help="their names, by commas; else all that the file does not have")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         give_result(result(check(given.passes, given.programs, given.seed, cpu_target().tvm())))
         return 0
-    found: dict[str, Any] = {}
-    for name in given.passes.split(","):
+    found = kept(given.out, given.seed, given.programs)
+    asked = given.passes.split(",") if given.passes else [name for name in searched_on_cpu() if name not in found]
+    for name in asked:
         arguments = [str(given.out), "--programs", str(given.programs), "--passes", name, "--seed", str(given.seed)]
         try:
             found[name] = run_script(__file__, [*arguments, "--child"], {"MALLOC_PERTURB_": "128"})
         except ScriptFailed as error:  # a kernel that ends its process is a wrong kernel
             found[name] = result(Checked(wrong=[f"the process ended: {error}"]))
         print(*summary({name: found[name]}), flush=True)
-    write_json(given.out, {"seed": given.seed, "passes": found})
+        write_json(given.out, {"seed": given.seed, "asked": given.programs, "passes": found})
     return int(any(row["wrong"] for row in found.values()))
 
 
