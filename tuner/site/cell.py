@@ -204,6 +204,8 @@ def _count(value: float) -> str:
 
 
 def _bytes(value: float) -> str:
+    if abs(value) < 2**12:
+        return f"{value:.4g} B"
     return f"{value / 2**20:.4g} MiB" if abs(value) >= 2**18 else f"{value / 2**10:.4g} KiB"
 
 
