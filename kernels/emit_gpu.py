@@ -14,7 +14,7 @@ from tvm.sym import Analyzer
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
-from kernels import tensor_cores
+from kernels import mma, tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
 _MERGE = "tirx.merge_static_smem"
@@ -59,7 +59,7 @@ def emit(
 
 
 def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
-    arguments = _arguments(module["main"])
+    arguments, by_mma = _arguments(module["main"]), mma.marked(module["main"])
     try:
         module = tirx.transform.BindTarget(target.with_host(Target("llvm")))(module)
         pipeline, _, finalize_device = tirx.get_default_tir_pipeline(target)
@@ -76,6 +76,8 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
     shared = {gv.name_hint: _declared_shared(func) for gv, func in device.functions.items()}
     if dtype is not None:
         source = tensor_cores.from_half(source, dtype)
+    if by_mma:
+        source = mma.in_mma(source)
     reader = _HostReader(host["main"], len(arguments), shared)
     return GpuProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
 

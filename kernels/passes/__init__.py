@@ -25,6 +25,7 @@ from kernels.passes.fuse import Fuse
 from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
+from kernels.passes.mma import Mma
 from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
@@ -59,6 +60,7 @@ PASSES: Mapping[str, type[Pass]] = {
         Balance,
         Coalesce,
         BankPadding,
+        Mma,
         Tensorize,
         VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )
