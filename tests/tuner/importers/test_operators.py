@@ -137,6 +137,8 @@ CASES: list[tuple[str, tuple[int, ...], list[graphs.Value], dict[str, Any], int]
     ("ScatterElements", (3, 4), [np.array([[1, 1]]), weight(1, 2)], {"axis": 1, "reduction": "add"}, 17),
     ("ScatterND", IMAGE, [np.array([[0, 1], [1, -2]]), weight(2, 9, 8)], {}, 17),
     ("ScatterND", IMAGE, [np.array([[0, 1], [0, 1]]), weight(2, 9, 8)], {"reduction": "add"}, 17),
+    ("ReverseSequence", (5, 3, 2), [ints(5, 1, 3)], {}, 17),
+    ("ReverseSequence", (3, 5, 2), [ints(5, 1, 3)], {"batch_axis": 0, "time_axis": 1}, 17),
     ("Trilu", IMAGE, [np.array(1)], {}, 17),
     ("Trilu", IMAGE, [], {"upper": 0}, 17),
     ("Resize", IMAGE, [np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, 10),
