@@ -1,11 +1,12 @@
 """AMX, the tile products of x86 CPUs: which a target has, and functions in LLVM's language that kernels call.
 
 One instruction adds to a tile of 16 by 16 32-bit sums the product of 16 rows of 64 bytes by 16 columns of 64 bytes,
-which stand as dot-product instructions read them (`kernels.dots`). A function computes up to six such tiles below each
+which stand as dot-product instructions read them (`kernels.dots`). A function computes up to four such tiles below each
 other over a whole reduction: each tile of the right operand is loaded once for all of them. A last part of fewer than
 64 bytes is a smaller tile.
 
-Linux gives the tiles' registers to a process that asks for them, which such functions do before their first tile. No CPU without AMX runs this code, and none is offered it.
+Linux gives the tiles' registers to a process that asks for them, which such functions do before their first tile. No
+CPU without AMX runs this code, and none is offered it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import tvm
 from tvm import tirx
@@ -27,8 +27,21 @@ ROWS = 16
 WORDS = 16
 """32-bit words of a row of a tile, and columns of a tile of sums."""
 
-MOST_ROWS = 6 * ROWS
-"""Of one call: eight tile registers, of which two hold operands."""
+MOST_TILES = 4
+"""Below each other, in one call. There are eight registers, each of one size: two hold operands, and two the smaller
+ones of the last part of a reduction."""
+
+MOST_FASTER = 16.0
+"""Than dot products of vectors, at most: a tile product is 256 of these and takes 16 cycles."""
+
+MOST_ROWS = MOST_TILES * ROWS
+
+
+def tiles_of(rows: int) -> int | None:
+    """Into how many tiles of equal heights the rows of one call are cut; None where no number will do. One row alone is
+    left to vectors: its product is bound by memory."""
+    numbers = range(max(1, -(-rows // ROWS)), MOST_TILES + 1)
+    return next((n for n in numbers if rows % n == 0), None) if rows > 1 else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ def called(function: tirx.PrimFunc) -> list[str]:
 def instructions(symbol: str) -> int:
     """The tile products that one call of a function executes; 0 for another symbol."""
     found = parsed(symbol)
-    return 0 if found is None else -(-found[1] // ROWS) * -(-found[2] // WORDS)
+    return 0 if found is None else (tiles_of(found[1]) or 0) * -(-found[2] // WORDS)
 
 
 def definitions(function: tirx.PrimFunc) -> str:
@@ -123,34 +136,36 @@ def _definition(symbol: str) -> str:
     found = parsed(symbol)
     assert found is not None, symbol
     tile, rows, words = found
-    heights = [min(ROWS, rows - begin) for begin in range(0, rows, ROWS)]
+    count = tiles_of(rows)
+    assert count is not None, symbol
+    height = rows // count
     whole, rest = divmod(words, WORDS)
+    sizes = sorted({height, 4 * WORDS, WORDS, rest, 4 * rest})
     lines = [
         f"define linkonce_odr hidden i32 @{symbol}({_ARGUMENTS}) {{",
         "entry:",
         "  call void @amx_permit()",
         # LLVM configures tiles as soon as it knows their sizes: not before these
-        *(f'  {_size(n)} = call i16 asm sideeffect "", "=r,0"(i16 {n})' for n in sorted({*heights, 4 * WORDS, WORDS, rest, 4 * rest})),
-        *_places(heights),
-        *(_load(f"%c{n}", f"%pc{n}", h, WORDS, "%ldc") for n, h in enumerate(heights)),
+        *(f'  {_size(n)} = call i16 asm sideeffect "", "=r,0"(i16 {n})' for n in sizes),
+        *_places(count, height),
+        *(_load(f"%c{n}", f"%pc{n}", height, WORDS, "%ldc") for n in range(count)),
     ]
     if whole:
-        lines += _loop(tile.name, heights, whole)
+        lines += _loop(tile.name, (count, height), whole)
     if rest:
-        lines += _part(tile.name, heights, rest, "%a_end" if whole else "%a", "%b_end" if whole else "%b", "r")
+        lines += _part(tile.name, (count, height), rest, "%a_end" if whole else "%a", "%b_end" if whole else "%b", "r")
     last = "r" if rest else "s"
-    for n, height in enumerate(heights):
-        lines.append(
-            f"  call void @llvm.x86.tilestored64.internal({_sizes(height, 4 * WORDS)}, ptr %pc{n}, i64 %ldc, {_TILE} %{last}{n})"
-        )
+    for n in range(count):
+        stored = f"{_sizes(height, 4 * WORDS)}, ptr %pc{n}, i64 %ldc, {_TILE} %{last}{n}"
+        lines.append(f"  call void @llvm.x86.tilestored64.internal({stored})")
     return "\n".join([*lines, "  ret i32 0", "}", ""])
 
 
-def _places(heights: list[int]) -> Iterator[str]:
+def _places(count: int, height: int) -> Iterator[str]:
     """Where each tile of C begins, and its rows of A."""
-    for n in range(len(heights)):
+    for n in range(count):
         for operand in "ca":
-            yield f"  %o{operand}{n} = mul i64 %ld{operand}, {n * ROWS}"
+            yield f"  %o{operand}{n} = mul i64 %ld{operand}, {n * height}"
         yield f"  %pc{n} = getelementptr i8, ptr %c, i64 %oc{n}"
 
 
@@ -167,7 +182,7 @@ def _sizes(*counts: int) -> str:
     return ", ".join(f"i16 {_size(n)}" for n in counts)
 
 
-def _loop(name: str, heights: list[int], count: int) -> list[str]:
+def _loop(name: str, tiles: tuple[int, int], count: int) -> list[str]:
     """`count` whole parts of the reduction; the sums are %s0, %s1, ... after it."""
     return [
         "  %b_step = mul i64 %ldb, 16",
@@ -176,8 +191,8 @@ def _loop(name: str, heights: list[int], count: int) -> list[str]:
         "  %n = phi i64 [ 0, %entry ], [ %n_next, %loop ]",
         "  %a_now = phi ptr [ %a, %entry ], [ %a_end, %loop ]",
         "  %b_now = phi ptr [ %b, %entry ], [ %b_end, %loop ]",
-        *(f"  %t{n} = phi {_TILE} [ %c{n}, %entry ], [ %s{n}, %loop ]" for n in range(len(heights))),
-        *_part(name, heights, WORDS, "%a_now", "%b_now", "s"),
+        *(f"  %t{n} = phi {_TILE} [ %c{n}, %entry ], [ %s{n}, %loop ]" for n in range(tiles[0])),
+        *_part(name, tiles, WORDS, "%a_now", "%b_now", "s"),
         "  %a_end = getelementptr i8, ptr %a_now, i64 64",
         "  %b_end = getelementptr i8, ptr %b_now, i64 %b_step",
         "  %n_next = add i64 %n, 1",
@@ -187,15 +202,16 @@ def _loop(name: str, heights: list[int], count: int) -> list[str]:
     ]
 
 
-def _part(name: str, heights: list[int], words: int, a: str, b: str, made: str) -> list[str]:
+def _part(name: str, tiles: tuple[int, int], words: int, a: str, b: str, made: str) -> list[str]:
     """Some words of the reduction. What it adds to are the loop's sums in the loop (`made` "s"), and after it what the
     loop left, or C."""
     lines = [_load(f"%b_{made}", b, words, WORDS, "%ldb")]
     given = "t" if made == "s" else "s" if a == "%a_end" else "c"
-    for n, height in enumerate(heights):
+    count, height = tiles
+    for n in range(count):
         lines.append(f"  %pa_{made}{n} = getelementptr i8, ptr {a}, i64 %oa{n}")
         lines.append(_load(f"%a_{made}{n}", f"%pa_{made}{n}", height, words, "%lda"))
         sizes = _sizes(height, 4 * WORDS, 4 * words)
-        tiles = f"{_TILE} %{given}{n}, {_TILE} %a_{made}{n}, {_TILE} %b_{made}"
-        lines.append(f"  %{made}{n} = call {_TILE} @llvm.x86.{name}.internal({sizes}, {tiles})")
+        operands = f"{_TILE} %{given}{n}, {_TILE} %a_{made}{n}, {_TILE} %b_{made}"
+        lines.append(f"  %{made}{n} = call {_TILE} @llvm.x86.{name}.internal({sizes}, {operands})")
     return lines
