@@ -181,7 +181,7 @@ def _sabotage(
     program: Program, before: tirx.PrimFunc, applied: Applied, rng: np.random.Generator, target: Target, found: Checked
 ) -> None:
     mutants = list(sabotages(before, applied.function))
-    if mutants:
+    if mutants and program.expected.size:
         what, make = mutants[int(rng.integers(len(mutants)))]
         found.sabotaged += 1
         if fault(program, make(), applied.passes, target):
