@@ -16,11 +16,9 @@ import tvm
 from tvm import tirx
 from tvm.target import Target
 
+from kernels.access import FRAGMENTS
 from kernels.lowering import nodes
 from kernels.tensor_cores import sm_number
-
-MARK = "warp_mma"
-"""The attribute of a scheduled function that is to be emitted so."""
 
 LEAST_SM = 80
 """The first architecture with `mma.sync` of m16n8k16."""
@@ -28,12 +26,13 @@ LEAST_SM = 80
 OPERANDS = ("float16", "bfloat16", "int8")
 
 _WMMA = "nvcuda::wmma::"
-_KERNEL = re.compile(r'^extern "C" __global__', re.MULTILINE)
+KERNEL = re.compile(r'^extern "C" __global__', re.MULTILINE)
+"""Where the first kernel of a source begins, or its declaration."""
 
 
 def marked(function: tirx.PrimFunc) -> bool:
     """Whether a scheduled function is to be emitted with `mma.sync`."""
-    return MARK in (function.attrs or {})
+    return FRAGMENTS in (function.attrs or {})
 
 
 def why_not(function: tirx.PrimFunc, target: Target) -> str:
@@ -50,7 +49,7 @@ def why_not(function: tirx.PrimFunc, target: Target) -> str:
 
 def in_mma(source: str) -> str:
     """CUDA source with wmma in the words of `warp_mma`."""
-    first = _KERNEL.search(source)
+    first = KERNEL.search(source)
     if first is None or _WMMA not in source:
         return source
     text = source.replace(_WMMA, "warp_mma::")
@@ -73,4 +72,4 @@ def _fragments(function: tirx.PrimFunc) -> list[Any]:
 
 def with_mark(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """The function, to be emitted with `mma.sync`."""
-    return function.with_attr(MARK, tvm.tirx.IntImm("int32", 1))
+    return function.with_attr(FRAGMENTS, tvm.tirx.IntImm("int32", 1))

@@ -27,7 +27,8 @@ class Mma(Pass):
             Requirement("operands are float16, bfloat16 or int8", "the fragments' dtypes; else refused"),
             Requirement("the architecture has m16n8k16", "sm_80 and later; else refused"),
             Requirement(
-                "a fragment holds what wmma's would", "the layouts of the PTX ISA, executed on the simulated GPU by test"
+                "a fragment holds what wmma's would",
+                "the layouts of the PTX ISA, executed on the simulated GPU by test",
             ),
         ),
         options={"on": "fragments are loaded by ldmatrix and multiplied by mma.sync"},
