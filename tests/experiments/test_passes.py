@@ -75,7 +75,12 @@ QUICK = ("product", "chain", "softmax", "column maxima")
 """Families whose spaces are made in a twentieth of a second."""
 
 
-REWRITES = {"vector_math": QUICK, "threads": QUICK, "bounds": ("lower triangle", "causal maxima")}
+REWRITES = {
+    "vector_math": ("chain",),
+    "threads": ("product", "chain", "transpose"),
+    "bounds": ("lower triangle", "causal maxima"),
+    "balance": ("causal maxima",),
+}
 NARROW = ("bfloat16 product", "byte product")
 
 
