@@ -12,7 +12,8 @@ builds it, and its output is compared with numpy's in float64. A refused setting
 schedule that is wrong without the pass, too (TVM's own rules make some, of several stages). Memory that a kernel takes
 for itself is filled with large numbers, so that what it never wrote does not look right.
 
-A pass that rewrites the function itself is sabotaged as well: in what it has made, one thing is wrong (a loop ends one
+A pass that rewrites the function itself, or makes calls of our own functions (`tensorize`), is sabotaged as well: in
+what it has made, one thing is wrong (a loop ends one
 step early, a constant differs, a sum is a difference). A sabotage counts as seen where the output is not right any
 more; some change nothing (the last element of a maximum). What the other passes do is TVM's, LLVM's or the CUDA
 compiler's: they are switches, in which there is nothing of ours to sabotage. CUDA's switches act on code that needs a
@@ -44,12 +45,14 @@ from tvm.target import Target
 from experiments.common import ScriptFailed, cpu_target, give_result, run_script, write_json
 from experiments.passes.families import FAMILIES, workload
 from kernels import reference
+from kernels.dots import imported
 from kernels.lowering import nodes
 from kernels.passes import PASSES, Applied, PassConfig
 from kernels.passes.base import Pass, Place
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare, levels
 from kernels.space import Candidate, InvalidCandidate, TraceApplier, generate
-from kernels.tensors import seeded_inputs
+from kernels.tensors import TensorSpec, seeded_inputs
 
 Array = NDArray[Any]
 
@@ -59,6 +62,9 @@ _DRAWS = 60
 
 _BEFORE = {"balance": "bounds{on=1}"}
 """What else is on where a pass is checked: threads have uneven work after it."""
+
+_UNWRITTEN = 1 << 30
+"""What integer outputs hold before."""
 
 _SCHEDULES = 3
 """Programs drawn of one design space: making the space takes as long as building one."""
@@ -86,6 +92,7 @@ class Program:
     applier: TraceApplier
     candidate: Candidate
     inputs: list[Array]
+    output: TensorSpec
     expected: Array
     dtype: str
     reduction: int
@@ -133,7 +140,8 @@ def drawn(family: str, rng: np.random.Generator, target: Target, kind: type[Pass
     dtype, reduction = reference.working_dtype(function), reference.reduction_length(function)
     for _ in range(_SCHEDULES):
         candidate = space.sample(rng)
-        yield Program(f"{made.name} {candidate.to_text()}", applier, candidate, inputs, expected, dtype, reduction)
+        name = f"{made.name} {candidate.to_text()}"
+        yield Program(name, applier, candidate, inputs, made.outputs[0], expected, dtype, reduction)
 
 
 def _sums_nothing(function: tirx.PrimFunc) -> bool:
@@ -172,7 +180,7 @@ def _check(program: Program, kind: type[Pass], rng: np.random.Generator, target:
             return False
         found.wrong.append(f"{setting.to_text()}: {program.name}: {reason}")
     found.programs += 1
-    if not reason and Place.FUNCTION in setting.places():
+    if not reason and (Place.FUNCTION in setting.places() or kind is Tensorize):
         _sabotage(program, before, applied, rng, target, found)
     return True
 
@@ -196,10 +204,12 @@ def fault(program: Program, function: tirx.PrimFunc, passes: PassConfig, target:
     options = {**passes.context_options(), "tirx.disable_assert": True}
     try:
         with own, tvm.transform.PassContext(opt_level=3, config=options):
-            library = tvm.compile(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), target=own)
+            module = tvm.IRModule({"main": imported(function).with_attr("global_symbol", "main")})
+            library = tvm.compile(module, target=own)
     except (RuntimeError, ValueError, TypeError) as error:
         return f"not built: {(str(error).strip() or type(error).__name__).splitlines()[-1][:200]}"
-    output = tvm.runtime.tensor(np.full(program.expected.shape, np.nan, np.float32))
+    spec = program.output
+    output = tvm.runtime.tensor(np.full(spec.shape, np.nan if spec.dtype == "float32" else _UNWRITTEN, spec.dtype))
     library["main"](*map(tvm.runtime.tensor, program.inputs), output)
     right, _, _, reason = reference.compare(output.numpy(), program.expected, program.dtype, program.reduction)
     return "" if right else reason

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx, topi
 
+from kernels.dots import DOTS, copied, widened
 from kernels.workload import Workload, from_prim_func
 
 Shape = tuple[int, ...]
@@ -165,6 +166,31 @@ def _causal_maxima(rows: int, columns: int) -> list[Any]:
     return [a, te.compute(a.shape, lambda i, j: a[i, j] - most[i], name="out")]
 
 
+def _narrow_product(name: str) -> Callable[..., list[Any]]:
+    """A product in the order in which a dot-product instruction reads its operands: rows by panels of columns."""
+    dot = next(dot for dot in DOTS if dot.name == name)
+
+    def make(m: int, k: int, panels: int) -> list[Any]:
+        padded = -(-k // dot.steps) * dot.steps
+        a = te.placeholder((m, k), dot.left, name="a")
+        b = te.placeholder((panels, padded // dot.steps, dot.lanes, dot.steps), dot.right, name="b")
+        zero = tirx.const(0, dot.copied)
+
+        def copy(i: Any, r: Any) -> Any:
+            return te.if_then_else(r < k, copied(a[i, r], dot.left), zero)
+
+        left = a if padded == k else te.compute((m, padded), copy, name="aligned")
+        r = te.reduce_axis((0, padded), "r")
+
+        def element(i: Any, j: Any) -> Any:
+            right = b[j // dot.lanes, r // dot.steps, j % dot.lanes, r % dot.steps]
+            return te.sum(widened(left[i, r], dot.result) * widened(right, dot.result), axis=r)
+
+        return [a, b, te.compute((m, panels * dot.lanes), element, name="product")]
+
+    return make
+
+
 def _pooling(kind: str) -> Callable[..., list[Any]]:
     def make(c: int, size: int) -> list[Any]:
         data = _tensor("data", 1, c, size, size)
@@ -198,6 +224,8 @@ FAMILIES: Mapping[str, Family] = {
     "upper triangle": Family(_triangle(_above), ((512, 512, 64),), (37, 37, 17)),
     "band": Family(_triangle(_between), ((512, 512, 64),), (37, 37, 17)),
     "causal maxima": Family(_causal_maxima, ((1024, 1024),), (37, 64)),
+    "bfloat16 product": Family(_narrow_product("vdpbf16ps_512"), ((128, 768, 48),), (37, 64, 5)),
+    "byte product": Family(_narrow_product("vpdpbusd_512"), ((128, 768, 48),), (37, 64, 5)),
     "maximum pooling": Family(_pooling("max"), ((64, 112),), (17, 17)),
     "mean pooling": Family(_pooling("avg"), ((192, 28),), (17, 17)),
     "transpose": Family(_transpose, ((1024, 1024),), (37, 64)),
