@@ -246,7 +246,7 @@ class _Run(RunContext):
         from tuner.commands import profile, whole_model
         from tuner.commands.rehearsal import rehearse
         from tuner.importers import provenance
-        from tuner.tuning import untuned
+        from tuner.tuning import beginnings, untuned
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
@@ -260,6 +260,7 @@ class _Run(RunContext):
             result = tune_model(
                 variants, device, store, search, lambda record: is_run_of(record.run_id, source, self.shape)
             )
+            beginnings.begin(result.sessions, search)
             search_s = time.monotonic() - began
             within.keep(self.folder, self.config, self.total)
             certify(result, device, store, search, device.neighbours if self._divides_threads() else None)

@@ -92,6 +92,8 @@ def sentences(rung: Mapping[str, Any]) -> Iterator[str]:
         yield f"Counted: {', '.join(rung['counted'])}."
     for refused in rung["refused"]:
         yield f"Refused, so it changes nothing: {refused}."
+    if rung.get("scalar"):
+        yield f"Loops that are no vectors: {'; '.join(rung['scalar'])}."
     if rung["reason"]:
         yield f"Not timed: {rung['reason']}."
 
