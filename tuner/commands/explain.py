@@ -95,6 +95,7 @@ def _climbed(
 ) -> dict[str, Any]:  # fmt: skip
     """The rungs of a kernel with their times, and its code."""
     from kernels.ladder import ladder
+    from kernels.padding import padded_share
     from kernels.passes import PASSES
     from kernels.space import Candidate, InvalidCandidate
 
@@ -127,6 +128,7 @@ def _climbed(
         "mode": config.measure.mode,
         "lower_bound_s": kernel.get("lower_bound_s") or None,
         "flops": task.workload.flops,
+        "padded_share": padded_share(task.workload),
         "rungs": [
             {**_rung(rung, before, target), "scalar": loops, "predicted_s": guess, **_time(measurement)}
             for rung, before, loops, guess, measurement in zip(
