@@ -127,7 +127,7 @@ class _Night:
         night = Night(
             self._new_id(now), now.isoformat(timespec="seconds"), commit, commits.branch(),
             environment.environment_id(captured), installed.versions(captured["packages"]),
-            installed.machine(captured), self.path,
+            installed.machine(captured), self.path, site=str(self.out / "site"),
         )  # fmt: skip
         return self.history.begin(night)
 
