@@ -121,7 +121,7 @@ def _climbed(
     measured = _measured(device, task, rungs, built, config.search.seed + 1, seconds, work, progress)
     code = _listing(target, rungs[-1], built[-1])
     scalar: list[list[str]] = [[] for _ in rungs[1:]]
-    scalar.append(_scalar(rungs[-1], target))
+    scalar.append(_scalar(rungs[-1]))
     return {
         "device": target.device,
         "threads": target.threads,
@@ -139,12 +139,10 @@ def _climbed(
     }
 
 
-def _scalar(winner: Rung, target: ResolvedTarget) -> list[str]:
+def _scalar(winner: Rung) -> list[str]:
     """The loops of a CPU's kernel that are no vectors, and why."""
     from kernels.nests.scalar import scalar_loops
 
-    if target.tvm().kind.name != "llvm":
-        return []
     return [f"{name}: {why}" for name, why in scalar_loops(winner.applied.function, _LANES)]
 
 
