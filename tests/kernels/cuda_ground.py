@@ -62,7 +62,7 @@ class Ground:
         from tuner.devices.cuda.driver import CudaGpu
 
         self._folder = folder
-        self._gpu = CudaGpu(0)
+        self.gpu = CudaGpu(0)
 
     def wrong(self, case: Case, source: str | None = None) -> str:
         """What is wrong with a case's outputs, inputs or guard bytes, or ""; `source` in place of its own."""
@@ -72,11 +72,11 @@ class Ground:
         inputs, *_ = reference_of(made)
         try:
             cubin = compile_simulated(source or case.program.source, "sm_90", self._folder, {})
-            kernel = self._gpu.kernel(cubin.path.read_bytes(), plan, inputs, list(made.outputs))
+            kernel = self.gpu.kernel(cubin.path.read_bytes(), plan, inputs, list(made.outputs))
         except (GpuError, CompileFailed) as error:
             return f"not compiled: {error}"
         try:
-            return run_and_compared(self._gpu, kernel, made)
+            return run_and_compared(self.gpu, kernel, made)
         except GpuError as error:
             native.reset()
             return str(error)
@@ -85,7 +85,7 @@ class Ground:
 
     def close(self) -> None:
         """Give the GPU back, which a process must before it ends."""
-        self._gpu.close()
+        self.gpu.close()
 
 
 def without_barrier(source: str, number: int) -> str | None:
