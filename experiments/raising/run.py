@@ -1,6 +1,6 @@
 """How many ways of writing tensor computations are recognized, what near misses become, and what broken IR does.
 
-python experiments/raising/run.py variants|traps|fuzz|compilers [--count N] [--seed S] [--clang COMMAND ...] -o FILE.json
+python experiments/raising/run.py variants|traps|fuzz|compilers [--count N] [--seed S] [--clang COMMAND] -o FILE.json
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _recognized(
 
 
 def _timed(function: ir.Function) -> tuple[Analysis, float]:
-    """The findings, and the seconds of CPU: the least of three where it took long, since others use the machine, too."""
+    """The findings, and the seconds of CPU: the least of three where it took long, since others use the machine."""
     least = float("inf")
     for _ in range(3):
         began = time.process_time()
