@@ -117,7 +117,7 @@ def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runt
     text = [f'#define THREADS "{threads}"', _HEAD, f"static const char* const models[] = {{{listed}}};",
             f"static const char* const libraries[] = {{{libraries}}};", _OPENED]  # fmt: skip
     for number, part in enumerate(parts.values()):
-        text += ["static ", *_function(part, f"of_size{number}", f"runs[{number}]")]
+        text += _function(part, f"of_size{number}", f"runs[{number}]", "static ")
     declared, names, result = _signature(c)
     original = f"{c['function']}{ORIGINAL_SUFFIX}({', '.join(names)})"
     returned = "return " if result != "void" else ""
@@ -136,7 +136,7 @@ def _signature(c: Mapping[str, Any]) -> tuple[str, list[str], str]:
     return declared, names, _TYPES[c["result"]]
 
 
-def _function(c: Mapping[str, Any], name: str, run: str) -> list[str]:
+def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> list[str]:
     """The lines of a function that calls a model, or the original."""
     declared, names, result = _signature(c)
     original = f"{c['function']}{ORIGINAL_SUFFIX}"
@@ -173,7 +173,8 @@ def _function(c: Mapping[str, Any], name: str, run: str) -> list[str]:
         f"  if (code != 0) {{ {fallback} }}",
         *(["  return value[0];"] if result != "void" else []),
     ]
-    return [f"extern {result} {original}({declared});", "", f"{result} {name}({declared}) {{", *body, "}", ""]
+    head = f"{linkage}{result} {name}({declared}) {{"
+    return [f"extern {result} {original}({declared});", "", head, *body, "}", ""]
 
 
 def _other_sizes(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:

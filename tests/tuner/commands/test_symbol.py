@@ -19,6 +19,8 @@ from tuner.commands.prepare import lowered
 from tuner.commands.whole_model import assembled, export
 from tuner.config import ModelConfig, RunConfig
 from tuner.devices import resolve
+from tuner.export import c_symbol
+from tuner.importers.c_source import compiled
 from tuner.progress import Progress
 
 CODE = """
@@ -130,12 +132,21 @@ def test_sizes_choose_among_models(exported: tuple[Path, dict[str, Any]], tmp_pa
     shutil.copytree(tmp_path / "n-17" / "export", tmp_path / "n-17", dirs_exist_ok=True)
     why, words = symbol.write_several(tmp_path, specs, 2)
     assert (why, "2 sizes" in words[0]) == ("", True)
-    function = ctypes.CDLL(str(tmp_path / "libproduct.so")).product
+    subtracts = tmp_path / "subtracts.c"
+    subtracts.write_text(CODE.replace("C[i * n + j] += s", "C[i * n + j] -= s"))
+
+    def another(output: Path) -> None:
+        compiled(subtracts, output, ["-O1", "-w", "-fPIC", "-c"])
+
+    parts = {f"{name}/model.so": one["c"] for name, one in specs.items()}
+    (tmp_path / "libproduct.so").unlink()
+    library, _ = c_symbol.write_several(tmp_path, parts, 2, another, symbol.runtime())
+    function = ctypes.CDLL(str(library)).product
     function.restype = None
     rng = np.random.default_rng(0)
-    for n in (N, 17, 5, 0):
+    for n, sign in ((N, 1), (17, 1), (5, -1), (0, -1)):  # what the models say, and what the original does
         a, b, c = (rng.standard_normal((n, n)).astype(np.float32) for _ in range(3))
-        wanted = c + a @ b
+        wanted = c + sign * (a @ b)
         function(ctypes.c_int(n), *(ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)))
         np.testing.assert_allclose(c, wanted, rtol=1e-4, atol=1e-4)
 
