@@ -34,7 +34,8 @@ from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 LEVELS = ("-O0", "-O1", "-O2")
 PARTS = {
-    "softmax": ("elementwise", "reduction"), "layer norm": ("elementwise", "reduction"), "scan": ("copy", "elementwise"),
+    "softmax": ("elementwise", "reduction"), "layer norm": ("elementwise", "reduction"),
+    "scan": ("copy", "elementwise"),
 }  # fmt: skip
 """What is left of patterns where a compiler has taken an iteration out of a loop: right names of parts."""
 
