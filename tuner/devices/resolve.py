@@ -29,6 +29,12 @@ MODELS: dict[tuple[str, str], str] = {("cuda", "simulated"): "simulated_cuda"}
 
 AUTO = "auto"
 
+_COUNTS = (
+    "max_threads_per_block", "max_num_threads", "max_shared_memory_per_block", "registers_per_block",
+    "thread_warp_size", "num-cores",
+)  # fmt: skip
+"""Attributes of targets that TVM takes at any value, and spaces need to be positive."""
+
 
 def kind_named(name: str) -> DeviceKind:
     """The kind of device with a name of `KINDS`. Raises KeyError."""
@@ -99,6 +105,10 @@ def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
         target = Target(dict(spec))
     except REFUSALS as error:
         raise _refused_field(spec) or TargetError(f"target.spec: TVM refuses it: {_first_sentence(error)}") from error
+    for key in _COUNTS:
+        if isinstance(spec.get(key), int) and spec[key] < 1:
+            raise TargetError(f"target.spec.{key}: {spec[key]}, but at least 1 is needed",
+                              "leave it out to use the device's own")  # fmt: skip
     kind = str(target.kind.name)
     if kind not in KINDS:
         names = sorted(KINDS, reverse=True)

@@ -103,3 +103,11 @@ def test_a_wrong_mapping_blames_its_field(spec: dict[str, Any], field: str, word
     assert str(caught.value).startswith(f"{field}: ")
     assert word in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["max_threads_per_block", "max_shared_memory_per_block", "thread_warp_size"])
+@pytest.mark.parametrize("kind", [{"kind": "cuda", "arch": "sm_90"}, {"kind": "opencl", "model": "X / Y"}])
+def test_a_limit_below_one_is_refused(kind: dict[str, str], name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(TargetError, match=f"target.spec.{name}: {value}, but at least 1 is needed"):
+            resolve(TargetConfig({**kind, name: value}), to_run=False)
