@@ -98,11 +98,16 @@ class Ground:
         compiled at once, which takes a third of the time."""
         found = {}
         for declarations, like in itertools.groupby(sorted(cases, key=_declarations), _declarations):
-            numbered = [_renamed(case, number) for number, case in enumerate(like)]
+            alone = list(like)
+            numbered = [_renamed(case, number) for number, case in enumerate(alone)]
             together = "\n".join([declarations, *(case.program.source.removeprefix(declarations) for case in numbered)])
-            for case in numbered:
-                if reason := self.wrong(case, together):
-                    found[case.candidate] = reason
+            try:
+                self._compiled(together)
+            except CompileFailed:  # for one of them: each by itself
+                reasons = [self.wrong(case) for case in alone]
+            else:
+                reasons = [self.wrong(case, together) for case in numbered]
+            found.update({case.candidate: reason for case, reason in zip(alone, reasons, strict=True) if reason})
         return found
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ def test_enough_was_executed() -> None:
     if len(EXECUTED) < len(PROGRAMS):
         pytest.skip("only a part of the workloads was asked for, or there is no simulated GPU")
     assert min(EXECUTED.values()) >= 5, EXECUTED
-    assert sum(EXECUTED.values()) >= 200, EXECUTED
+    assert sum(EXECUTED.values()) >= 150, EXECUTED
 
 
 def test_a_copy_that_misses_an_element_is_seen() -> None:
