@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from experiments.common import ROOT
-from experiments.figures import gpus, models, nights, raising, search, timing
+from experiments.figures import gpus, models, nights, passes, raising, search, timing
 from experiments.figures.words import Figures
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
@@ -25,6 +25,8 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "cuda_simulated.json": gpus.cuda_simulated,
     "opencl_kernels.json": gpus.opencl_kernels,
     "opencl_models.json": gpus.opencl_models,
+    "passes_check.json": passes.passes_check,
+    "passes_threads.json": passes.passes_threads,
     "raising_variants.json": raising.raising_variants,
     "raising_traps.json": raising.raising_traps,
     "raising_fuzz.json": raising.raising_fuzz,

@@ -18,7 +18,9 @@ REDUCES = "reduces in order, without the pass `lanes`"
 
 def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
     """The innermost loops that are neither vectors nor unrolled, by name, each with what keeps it from vectors of
-    `width` lanes: `ELEMENTS` and `REDUCES` where nothing does."""
+    `width` lanes: `ELEMENTS` and `REDUCES` where nothing does. None of a GPU's program, whose lanes are threads."""
+    if any(loop.kind == tirx.ForKind.THREAD_BINDING for loop in nodes(function.body, tirx.For)):
+        return []
     found: list[tuple[str, str]] = []
 
     def look(loop: Any) -> Any | None:

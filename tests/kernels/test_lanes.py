@@ -123,6 +123,10 @@ def test_why_an_innermost_loop_is_no_vector(body: str, reason: str) -> None:
     assert scalar_loops(vectors, 16) == []
     assert loop_kinds(vectors) == {"vector": 1, "unrolled": 0, "scalar": 0}
     assert loop_kinds(parsed(body))["scalar"] == 1
+    on_a_gpu = parsed(
+        "for i in T.thread_binding(8, 'threadIdx.x'):\n    for j in range(16):\n        b[i, j] = a[i, j]"
+    )
+    assert scalar_loops(on_a_gpu, 16) == []
 
 
 def test_powers_in_a_sum_become_polynomials_in_each_of_its_vectors() -> None:

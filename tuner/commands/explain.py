@@ -95,6 +95,7 @@ def _climbed(
 ) -> dict[str, Any]:  # fmt: skip
     """The rungs of a kernel with their times, and its code."""
     from kernels.ladder import ladder
+    from kernels.padding import padded_share
     from kernels.passes import PASSES
     from kernels.space import Candidate, InvalidCandidate
 
@@ -120,13 +121,14 @@ def _climbed(
     measured = _measured(device, task, rungs, built, config.search.seed + 1, seconds, work, progress)
     code = _listing(target, rungs[-1], built[-1])
     scalar: list[list[str]] = [[] for _ in rungs[1:]]
-    scalar.append(_scalar(rungs[-1], target))
+    scalar.append(_scalar(rungs[-1]))
     return {
         "device": target.device,
         "threads": target.threads,
         "mode": config.measure.mode,
         "lower_bound_s": kernel.get("lower_bound_s") or None,
         "flops": task.workload.flops,
+        "padded_share": padded_share(task.workload),
         "rungs": [
             {**_rung(rung, before, target), "scalar": loops, "predicted_s": guess, **_time(measurement)}
             for rung, before, loops, guess, measurement in zip(
@@ -137,12 +139,10 @@ def _climbed(
     }
 
 
-def _scalar(winner: Rung, target: ResolvedTarget) -> list[str]:
+def _scalar(winner: Rung) -> list[str]:
     """The loops of a CPU's kernel that are no vectors, and why."""
     from kernels.nests.scalar import scalar_loops
 
-    if target.tvm().kind.name != "llvm":
-        return []
     return [f"{name}: {why}" for name, why in scalar_loops(winner.applied.function, _LANES)]
 
 

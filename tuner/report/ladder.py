@@ -55,6 +55,8 @@ def headline(told: Mapping[str, Any]) -> Iterator[str]:
             yield f"The largest step is “{title}”: {units.speedup(gain)}."
     else:
         yield "Not all of its steps could be timed."
+    if padded := told.get("padded_share"):
+        yield f"{100 * padded:.2g} % of its multiply-adds are padding, for whole tiles and vectors."
 
 
 def _timed_pairs(rungs: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:

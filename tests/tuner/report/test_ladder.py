@@ -58,6 +58,14 @@ def test_the_text_says_what_was_done_and_refused() -> None:
     assert "From 8.00 ms to 2.00 ms: ×4.00 the speed." in text
 
 
+def test_what_padding_costs_is_said() -> None:
+    assert list(ladder.headline(told(padded_share=0.125)))[-1] == (
+        "12 % of its multiply-adds are padding, for whole tiles and vectors."
+    )
+    for share in (0.0, None):
+        assert "padding" not in " ".join(ladder.headline(told(padded_share=share)))
+
+
 def test_the_page_escapes_names() -> None:
     page = html.render(ladder_page.page(told()))
     assert "conv &lt;b&gt;" in page
