@@ -65,7 +65,7 @@ class Ground:
         from tuner.devices.cuda.driver import CudaGpu
 
         self._folder = folder
-        self._gpu = CudaGpu(0)
+        self.gpu = CudaGpu(0)
         self._last: tuple[str, bytes] = "", b""
 
     def wrong(self, case: Case, source: str | None = None) -> str:
@@ -76,11 +76,11 @@ class Ground:
         inputs, *_ = reference_of(made)
         try:
             compiled = self._compiled(source or case.program.source)
-            kernel = self._gpu.kernel(compiled, plan, inputs, list(made.outputs))
+            kernel = self.gpu.kernel(compiled, plan, inputs, list(made.outputs))
         except (GpuError, CompileFailed) as error:
             return f"not compiled: {error}"
         try:
-            return run_and_compared(self._gpu, kernel, made)
+            return run_and_compared(self.gpu, kernel, made)
         except GpuError as error:
             native.reset()
             return str(error)
@@ -107,7 +107,7 @@ class Ground:
 
     def close(self) -> None:
         """Give the GPU back, which a process must before it ends."""
-        self._gpu.close()
+        self.gpu.close()
 
 
 def _declarations(case: Case) -> str:
