@@ -145,8 +145,8 @@ def _declared(match: re.Match[str], granule: int) -> str:
 def _copy(name: str, granule: int) -> str:
     """TVM's function for an asynchronous copy, to swizzled memory."""
     return (
-        f"template <class T> __device__ __forceinline__ void {name}(Swizzled<T, {granule}> dst, int dst_off, void* src, "
-        f"int src_off) {{\n  {name}((void*)(dst + dst_off), 0, src, src_off);\n}}\n"
+        f"template <class T> __device__ __forceinline__ void {name}(Swizzled<T, {granule}> dst, int dst_off, "
+        f"void* src, int src_off) {{\n  {name}((void*)(dst + dst_off), 0, src, src_off);\n}}\n"
     )
 
 

@@ -19,6 +19,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "precision_products.json": models.precision_products,
     "field.json": models.field,
     "nightly.json": nights.nightly,
+    "nights.jsonl": nights.past,
     "large_model.json": models.large_model,
     "onnx_backend.json": models.onnx_backend,
     "cuda_simulated.json": gpus.cuda_simulated,

@@ -11,6 +11,22 @@ from kernels.access.nests import FRAGMENTS, SWIZZLED, WARP, Unbound, launches
 from kernels.access.summary import FEATURE_NAMES, analyze, counted, counted_in_chunks, counters, features, total
 
 __all__ = [
-    "BANKS", "FEATURE_NAMES", "FRAGMENTS", "SECTOR_BYTES", "SWIZZLED", "WARP", "Access", "LaunchAccess", "Unbound", "access_form", "analyze",
-    "count", "counted", "counted_in_chunks", "counters", "features", "launches", "total",
-]  # fmt: skip
+    "BANKS",
+    "FEATURE_NAMES",
+    "FRAGMENTS",
+    "SECTOR_BYTES",
+    "SWIZZLED",
+    "WARP",
+    "Access",
+    "LaunchAccess",
+    "Unbound",
+    "access_form",
+    "analyze",
+    "count",
+    "counted",
+    "counted_in_chunks",
+    "counters",
+    "features",
+    "launches",
+    "total",
+]

@@ -8,6 +8,7 @@ with a thread are enumerated together with the threads.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -73,9 +74,9 @@ def _counted(launch: Launch, touch: Touch, budget: int) -> Access:
         pattern = _elements(pattern)
     alike = SECTOR_BYTES if touch.scope == "global" else _LARGEST if touch.granule else BANK_BYTES
     residues = _residues(split.without_threads, touch.extents, max(alike // itemsize, 1))
-    looked_at = dict(list(residues.items())[:: -(-len(residues) // _RESIDUES)])
-    found = {r: _sectors(pattern, r, itemsize) if touch.scope == "global" else _passes(pattern, r, itemsize, touch.granule)
-             for r in looked_at}  # fmt: skip
+    looked_at = dict(list(residues.items())[:: max(-(-len(residues) // _RESIDUES), 1)])
+    served = _sectors if touch.scope == "global" else functools.partial(_passes, granule=touch.granule)
+    found = {residue: served(pattern, residue, itemsize) for residue in looked_at}
     runs = _runs(launch, touch, split.used) * sum(residues.values()) / max(sum(looked_at.values()), 1)
     each = [_requests(pattern) * sum(looked_at.values())]
     each += [sum(found[r][n] * times for r, times in looked_at.items()) for n in (0, 1)]

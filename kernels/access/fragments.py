@@ -1,4 +1,4 @@
-"""What the lanes of a warp access when fragments are loaded by `ldmatrix` and stored, as `kernels/warp_mma.cuh` does."""
+"""What the lanes of a warp access when fragments are loaded by `ldmatrix` and stored: see `kernels/warp_mma.cuh`."""
 
 from __future__ import annotations
 

@@ -46,8 +46,10 @@ COMBINED: Mapping[str, Callable[[Any, Any], Any]] = {
     "maximum": MAXIMUM, "minimum": MINIMUM,
 }  # fmt: skip
 _PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), "product")
+_GREATEST = te.comm_reducer(lambda a, b: tirx.max(a, b), lambda dtype: least_of("argmax", dtype), "greatest")
+_LEAST = te.comm_reducer(lambda a, b: tirx.min(a, b), lambda dtype: least_of("argmin", dtype), "least")
 REDUCERS: Mapping[str, Callable[..., Any]] = {
-    "add": te.sum, "mul": _PRODUCT, "max": te.max, "min": te.min,
+    "add": te.sum, "mul": _PRODUCT, "max": _GREATEST, "min": _LEAST,  # te.max begins with the least finite number
     "maximum": te.comm_reducer(MAXIMUM, lambda dtype: tirx.const(float("-inf"), dtype), "maximum"),
     "minimum": te.comm_reducer(MINIMUM, lambda dtype: tirx.const(float("inf"), dtype), "minimum"),
 }  # fmt: skip
@@ -56,9 +58,7 @@ REDUCERS: Mapping[str, Callable[..., Any]] = {
 def neutral_of(combine: str, dtype: str) -> Any:
     if combine in NEUTRAL:
         return tirx.const(NEUTRAL[combine], dtype)
-    if combine in ("maximum", "minimum"):
-        return tirx.const(float("-inf" if combine == "maximum" else "inf"), dtype)
-    return te.min_value(dtype) if combine == "max" else te.max_value(dtype)
+    return least_of(f"arg{combine[:3]}", dtype)
 
 
 def least_of(combine: str, dtype: str) -> Any:

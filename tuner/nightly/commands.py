@@ -41,7 +41,8 @@ def history(request: Request, progress: Progress) -> Answer:
     action, what = request.action, request.what
     count = min(len(what), 2) if action == "backfill" else len(what)
     if count != _COUNT.get(action, 0):
-        raise UserError(f"history {action}: {len(what)} arguments", f"write: tuner history {action} {_USAGE[action]}")
+        given = f"{len(what)} argument{'s' * (len(what) != 1)}"
+        raise UserError(f"history {action}: {given}", f"write: tuner history {action} {_USAGE[action]}".rstrip())
     url = browse.database_of(request.night, request.database)
     if action not in _MAKING:
         browse.require(url)
