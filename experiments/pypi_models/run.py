@@ -52,6 +52,7 @@ def check(path: Path) -> dict[str, Any]:
     from tuner.commands.whole_model import assembled, export, to_run
     from tuner.devices import resolve
     from tuner.importers import input_sets
+    from tuner.measure.entries import EXACT, EXACT_WHOLE
     from tuner.measure.models import TUNED, Timing, compare_models
     from tuner.process.interrupts import Interrupts
     from tuner.progress import Progress
@@ -65,13 +66,14 @@ def check(path: Path) -> dict[str, Any]:
         run.work.mkdir(parents=True)
         device = resolve.kind_of(target).open(run.opening())
         try:
-            rehearse(run, device, model, graph)
+            rehearsed = rehearse(run, device, model, graph)
             export(model, graph, assembled(model, graph, device.assembly, {}), run.work, target, {}, device.assembly)
-            entries = device.entries(model, {TUNED: to_run(model, run.work)}, BASELINES)
+            compared = device.entries(model, {TUNED: to_run(model, run.work)}, BASELINES)
+            entries = [entry for entry in compared if entry.name not in (EXACT, EXACT_WHOLE)]
             sets = input_sets(model.inputs, model.model_spec, 0)
             comparison = compare_models(
                 entries, device.references, sets, run.work, target.threads, Timing(lambda: _COMPARE_S, 1), 0,
-                lambda _: None,
+                lambda _: None, exact=rehearsed.exact,
             )  # fmt: skip
         finally:
             device.close()

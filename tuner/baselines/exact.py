@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 from tuner.baselines.torch import use_threads
 from tuner.baselines.worker import named
 from tuner.importers.pytorch.decompositions import GROUPED
+from tuner.importers.pytorch.flex import plain_attention
 from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
@@ -78,7 +79,7 @@ def _run(module: torch.nn.Module, mode: InFloat64, inputs: list[Any]) -> list[Ar
     wide = [mode.lifted(tensor) for tensor in inputs]
     torch._C._set_mkldnn_enabled(False)  # noqa: SLF001  oneDNN has no float64; the public switch warns of TF32
     try:
-        with torch.no_grad(), mode:
+        with torch.no_grad(), plain_attention(), mode:
             result = module(*wide)
     finally:
         torch._C._set_mkldnn_enabled(True)  # noqa: SLF001

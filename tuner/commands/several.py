@@ -25,6 +25,7 @@ from tuner.commands.run import RunOutcome
 from tuner.config import RunConfig
 from tuner.errors import ConfigError, TunerError, UserError
 from tuner.models import InputSpec
+from tuner.nights import Since
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.report import summary as summary_file
@@ -52,13 +53,13 @@ def run(
         return _Several(stated, command, progress, interrupted, store).execute(resume)
 
 
-def rebuild_report(folder: Path) -> tuple[Path, Sequence[str]]:
+def rebuild_report(folder: Path) -> tuple[Path, Sequence[Since]]:
     """Write the report of a finished run again, whatever its number of shapes. Returns its folder, and how its model
     stands since last night."""
     parts = show.shapes(folder)
     if not parts:
         return single.rebuild_report(folder.name, str(folder.parent))
-    since: list[str] = []
+    since: list[Since] = []
     for part in parts.values():
         if (part / summary_file.FILE).exists():
             since += single.rebuild_report(part.name, str(part.parent))[1]

@@ -49,6 +49,8 @@ class Integers(Rewriter):
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
         made: Any = None
+        if name in ("relax.quantize", "relax.dequantize") and any(array_of(a) is None for a in args[1:3]):
+            return self._computed(call, [self.materialize(a) for a in args])
         if name == "relax.dequantize":
             return self._dequantized(call, args)
         if name == "relax.quantize":
@@ -95,6 +97,23 @@ class Integers(Rewriter):
         if total.offset is None or not total.offset.any():
             return total.expr
         return self.emit(relax.op.add(total.expr, constant_of(total.offset.astype(np.int32))))
+
+    def _computed(self, call: Call, args: Sequence[Any]) -> Any:
+        """Quantized or dequantized by a scale and a zero point of which the model computes one, in float32."""
+        rank, axis = len(shape_of(call)), int(call.attrs.axis) % max(len(shape_of(call)), 1)
+        value, scale, zero = (self.emit(relax.op.astype(a, "float32")) for a in args)
+        along_axis = [-1 if place == axis else 1 for place in range(rank)]
+        scale, zero = (
+            self.emit(relax.op.reshape(a, along_axis if np.prod(shape_of(a)) > 1 else ())) for a in (scale, zero)
+        )
+        dtype = str(call.ty.dtype)
+        if op_name(call) == "relax.dequantize":
+            made = self.emit(relax.op.multiply(self.emit(relax.op.subtract(value, zero)), scale))
+            return self.emit(relax.op.astype(made, dtype))
+        steps = self.emit(relax.op.round(self.emit(relax.op.divide(value, scale))))
+        steps = self.emit(relax.op.add(steps, zero))
+        limits = np.iinfo(dtype)
+        return self.emit(relax.op.astype(relax.op.clip(steps, float(limits.min), float(limits.max)), dtype))
 
     def _dequantized(self, call: Call, args: Sequence[Any]) -> Steps:
         scale, zero = (np.asarray(array_of(a)) for a in args[1:3])

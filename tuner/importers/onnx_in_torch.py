@@ -55,6 +55,7 @@ def to_module(
     return module, tensors
 
 
+_NARROW = ("int2", "int4", "uint2", "uint4")
 _SEVERAL = ("GRU", "LSTM", "RNN", "Split", "TopK")
 """Operators whose torch form returns a tuple."""
 
@@ -89,6 +90,8 @@ class _Builder:
         run = OPERATORS.get(node.op_type) or DIRECT.get(node.op_type)
         if run is None:
             raise self._refused(node, "has no torch form")
+        if narrow := next((name for name in node.output if self._is_narrow(name)), None):
+            raise self._refused(node, f"makes {narrow!r}, of integers that torch has not")
         names = list(node.input)
         while names and not names[-1]:
             names.pop()
@@ -159,6 +162,9 @@ class _Builder:
         read = {name for node in self.model.graph.node for name in node.input}
         return bool(read.union(output.name for output in self.model.graph.output).intersection(names))
 
+    def _is_narrow(self, name: str) -> bool:
+        return name in self.types and dtype_of(self.types[name]) in _NARROW
+
     def _refused(self, node: onnx.NodeProto, why: str) -> ModelError:
         return ModelError(self.source, f"operator {node.op_type} of node {node.name!r} {why}")
 
@@ -191,7 +197,9 @@ def _as_tensors(value: Any) -> Any:
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    """A tensor of the array's type; torch does not know numpy's bfloat16."""
+    """A tensor of the array's type; torch does not know numpy's bfloat16, and integers of fewer than 8 bits have 8."""
+    if array.dtype.name in _NARROW:
+        return torch.from_numpy(array.astype("uint8" if array.dtype.name.startswith("u") else "int8"))
     if array.dtype.name != "bfloat16":
         return torch.from_numpy(array)
     return torch.from_numpy(array.view("int16")).view(torch.bfloat16)

@@ -126,7 +126,7 @@ def _yardstick(model_spec: Mapping[str, Any], inputs: Path, folder: Path, result
     """The float64 run, with the references that agree with it; None where there is none, or none agrees with it."""
     path = folder / "exact.npz"
     try:
-        answer = ExactWorker(model_spec, THREADS, "tuner.importers:torch_module").op_outputs(str(inputs), str(path))
+        answer = ExactWorker(model_spec, THREADS, "tuner.baselines.exact_nodes:module").op_outputs(str(inputs), str(path))
     except Exception as error:  # noqa: BLE001  the model's own
         result |= {"class": "unverified", "reason": f"no float64 run: {type(error).__name__}: {error}"}
         return None
@@ -137,7 +137,7 @@ def _yardstick(model_spec: Mapping[str, Any], inputs: Path, folder: Path, result
     yardstick = Yardstick(runs.pop("exact"), list(runs.values()), answer["unit"])
     result["references"] = {}
     for name in REFERENCES[model_spec["kind"]]:
-        provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.importers:torch_module"
+        provider = "tuner.importers:onnx_bytes" if name == "onnxruntime" else "tuner.baselines.exact_nodes:module"
         try:
             outputs = _answered(BaselineWorker(name, model_spec, THREADS, provider), inputs, folder / f"{name}.npz")
         except Exception as error:  # noqa: BLE001  the baseline's own

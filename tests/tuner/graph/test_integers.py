@@ -186,3 +186,21 @@ def test_names_of_kernels_are_short() -> None:
         "conv2d_1x1_64x56x56_to_256_requantize_dequantize_add_relu_quantize"
     )
     assert shortened("matmul_8x8_by_8x8_add_relu") == "matmul_8x8_by_8x8_add_relu"
+
+
+@pytest.mark.parametrize("columns", [0, 6])
+def test_scales_that_the_model_computes(columns: int) -> None:
+    """The largest of the data sets the scale: of all of it, or of each column."""
+
+    def build(emit: Any, x: Any) -> Any:
+        largest = emit(relax.op.max(relax.op.abs(x), [0] if columns else None))
+        scale = emit(relax.op.divide(largest, relax.const(np.float32(100))))
+        zero = emit(relax.op.astype(relax.op.multiply(scale, relax.const(np.float32(0))), "int8"))
+        steps = emit(relax.op.quantize(x, scale, zero, 1, "int8"))
+        return emit(relax.op.dequantize(steps, scale, zero, 1, "float32"))
+
+    x = RNG.standard_normal((5, 6)).astype(np.float32)
+    cleaned = clean(graph(build, x.shape))
+    assert not {"quantize", "dequantize"} & set(operators(cleaned))
+    scale = np.abs(x).max(0 if columns else None) / np.float32(100)
+    np.testing.assert_allclose(run(cleaned, x), np.rint(x / scale) * scale, rtol=1e-5, atol=1e-6)

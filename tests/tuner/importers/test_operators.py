@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -137,6 +138,8 @@ CASES: list[tuple[str, tuple[int, ...], list[graphs.Value], dict[str, Any], int]
     ("ScatterElements", (3, 4), [np.array([[1, 1]]), weight(1, 2)], {"axis": 1, "reduction": "add"}, 17),
     ("ScatterND", IMAGE, [np.array([[0, 1], [1, -2]]), weight(2, 9, 8)], {}, 17),
     ("ScatterND", IMAGE, [np.array([[0, 1], [0, 1]]), weight(2, 9, 8)], {"reduction": "add"}, 17),
+    ("ReverseSequence", (5, 3, 2), [ints(5, 1, 3)], {}, 17),
+    ("ReverseSequence", (3, 5, 2), [ints(5, 1, 3)], {"batch_axis": 0, "time_axis": 1}, 17),
     ("Trilu", IMAGE, [np.array(1)], {}, 17),
     ("Trilu", IMAGE, [], {"upper": 0}, 17),
     ("Resize", IMAGE, [np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, 10),
@@ -175,6 +178,22 @@ def test_torch_form(
     node = helper.make_node(operator, ["x", *names], ["out"], **attributes)
     proto = graphs.model([node], {"x": shape}, dict(zip(names, constants, strict=True)), opset=opset)
     _agree(proto, shape, tmp_path)
+
+
+@pytest.mark.parametrize("block", [0, 4])
+def test_stored_integers_of_four_bits(block: int, tmp_path: Path) -> None:
+    """One scale and zero point for each of 8 columns, or for each 4 of its rows."""
+    shape, attributes = ((2, 8), {"axis": 0, "block_size": 4}) if block else ((8,), {"axis": 1})
+    stored = {
+        "w": RNG.integers(-8, 8, (8, 8)).astype(ml_dtypes.int4),
+        "scale": np.abs(weight(*shape)) + 0.1,
+        "zero": RNG.integers(-8, 8, shape).astype(ml_dtypes.int4),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["wide"], **attributes),
+        helper.make_node("Add", ["x", "wide"], ["out"]),
+    ]
+    _agree(graphs.model(nodes, {"x": (8, 8)}, stored, opset=21), (8, 8), tmp_path)
 
 
 def test_even_window_of_lrn(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tuner.baselines.exact import InFloat64
 from tuner.errors import ModelError
 from tuner.importers.pytorch.export import exported
+from tuner.importers.pytorch.flex import plain_attention
 from tuner.importers.pytorch.relax import to_relax
 from tuner.importers.torch import _in_relax
 
@@ -89,6 +91,33 @@ def test_groups_of_rows_are_multiplied_with_matrices_of_their_own() -> None:
     want = torch.cat([rows[:2] @ matrices[0], rows[2:5] @ matrices[2], rows[5:] @ matrices[3]])
     [made], _ = _answers(_grouped, rows, matrices, ends)
     np.testing.assert_allclose(made, want.numpy(), rtol=0.03, atol=0.03)
+
+
+def test_flex_attention_with_functions_of_the_user() -> None:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    slopes = torch.tensor([0.5, 0.25])
+    mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 8, 8, device="cpu")
+
+    def run(query: Tensor, keys: Tensor) -> Any:
+        return (
+            flex_attention(query, keys, keys, score_mod=lambda score, b, h, i, j: score + slopes[h] * (j - i)),
+            flex_attention(query, keys, keys, block_mask=mask, enable_gqa=True),
+        )
+
+    values = [torch.randn(1, 2, 8, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    query, keys = (value.double() for value in values)
+    scores, places = query @ keys.transpose(2, 3) / 2, torch.arange(8)
+    sloped = scores + slopes.reshape(2, 1, 1) * (places - places.reshape(-1, 1))
+    masked = scores.masked_fill(places > places.reshape(-1, 1), -torch.inf)
+    expected = [torch.softmax(s, -1) @ keys for s in (sloped, masked)]
+    made, notes = _answers(run, *values)
+    with torch.no_grad(), plain_attention(), InFloat64():
+        exact = run(query, keys)
+    for ours, wide, right in zip(made, exact, expected, strict=True):
+        np.testing.assert_allclose(ours, right.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(wide.numpy(), right.numpy(), rtol=1e-6, atol=1e-6)
+    assert not notes
 
 
 def test_what_tvm_does_not_know_comes_by_way_of_onnx() -> None:

@@ -55,6 +55,15 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = 
     return x.index_put(tuple(indices.long().unbind(-1)), updates, accumulate=reduction == "add")
 
 
+def reverse_sequence(x: Tensor, lengths: Tensor, *, time_axis: int = 0, batch_axis: int = 1) -> Tensor:
+    """The first elements along the axis of time turned round, in each batch as many as its length says."""
+    rows = x.movedim((batch_axis, time_axis), (0, 1))
+    steps, counts = torch.arange(rows.shape[1], device=x.device), lengths.unsqueeze(1)
+    places = torch.where(steps < counts, counts - 1 - steps, steps)
+    turned = rows[torch.arange(rows.shape[0], device=x.device).unsqueeze(1), places]
+    return turned.movedim((0, 1), (batch_axis, time_axis))
+
+
 def trilu(x: Tensor, k: int = 0, *, upper: int = 1) -> Tensor:
     return torch.triu(x, k) if upper else torch.tril(x, k)
 
@@ -79,6 +88,7 @@ OPERATORS: Forms = {
     "GatherND": gather_nd,
     "NonZero": non_zero,
     "OneHot": one_hot,
+    "ReverseSequence": reverse_sequence,
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
     "TopK": top_k,

@@ -1,8 +1,9 @@
-"""Slice, of every operator set, along constant axes."""
+"""Slice, of every operator set, along constant axes; and ReverseSequence."""
 
 from __future__ import annotations
 
 import numpy as np
+from tvm import topi
 
 from tuner.importers.onnx_relax.node import Any, Array, Converter, Node, array_of, axis_of, relax, table
 
@@ -30,6 +31,12 @@ def slices(node: Node) -> Any:
     return value
 
 
+def reverse_sequence(node: Node) -> Any:
+    """The first elements along the axis of time turned round, in each batch as many as its length says."""
+    time, batch = int(node.attributes.get("time_axis", 0)), int(node.attributes.get("batch_axis", 1))
+    return node.te(topi.reverse_sequence, node.input(0), node.input(1), time, batch, name="reverse_sequence")
+
+
 _NAMES = ("starts", "ends", "axes", "steps")
 
 
@@ -42,4 +49,7 @@ def _given(node: Node, index: int, name: str) -> Array | None:
     return None if array is None else array.reshape(-1)
 
 
-CONVERTERS: dict[tuple[str, str], Converter] = {("", "Slice"): slices}
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "ReverseSequence"): reverse_sequence,
+    ("", "Slice"): slices,
+}

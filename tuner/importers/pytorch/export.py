@@ -14,6 +14,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from tuner.errors import MissingPackage, ModelError
 from tuner.importers.pytorch.decompositions import decomposed
 from tuner.importers.pytorch.errors import gist, line_of
+from tuner.importers.pytorch.flex import plain_attention
 
 if TYPE_CHECKING:
     import onnx
@@ -97,5 +98,5 @@ def quietly() -> Iterator[None]:
 
 
 def _traced(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], strict: bool) -> torch.export.ExportedProgram:
-    with quietly(), torch.no_grad():
+    with quietly(), torch.no_grad(), plain_attention():
         return torch.export.export(module, inputs, strict=strict)

@@ -89,9 +89,18 @@ def _decomposed(program: torch.export.ExportedProgram, source: str) -> torch.exp
     try:
         with quietly(), torch.no_grad():
             decomposed: torch.export.ExportedProgram = program.run_decompositions()
+            _drop_unread(decomposed.graph)
             return decomposed
     except Exception as error:
         raise ModelError(source, f"torch cannot decompose it: {gist(error)}") from error
+
+
+def _drop_unread(graph: torch.fx.Graph) -> None:
+    """Remove what no output needs. What asserts a type or a shape is true for the inputs that the program was made of,
+    and keeps alive what it looks at."""
+    for node in [n for n in graph.nodes if n.target is torch.ops.aten._assert_tensor_metadata.default]:  # noqa: SLF001
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
 
 
 def _differs(node: torch.fx.Node, result: Any) -> str:

@@ -46,6 +46,15 @@ def test_reshaping_to_no_elements() -> None:
     check("Reshape", [values(0, 3, 4), np.array([3, 4, 0])], (1,), allowzero=1)
 
 
+@pytest.mark.parametrize("stored", [(), (1,)])
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0)])
+def test_sequences_turned_round(axes: tuple[int, int], stored: tuple[int, ...]) -> None:
+    time, batch = axes
+    given = values(5, 3, 2) if time == 0 else values(3, 5, 2)
+    lengths = np.array([5, 1, 3])
+    check("ReverseSequence", [given, lengths], stored, opset=10, time_axis=time, batch_axis=batch)
+
+
 SLICES: list[tuple[list[int], ...]] = [
     ([1, -3], [1000, -1], [0, 2], [2, 1]),
     ([-1, 5], [-1000, 0], [0, 2], [-1, -2]),
