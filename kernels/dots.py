@@ -20,6 +20,7 @@ from tvm import tirx
 from tvm.target import Target
 from tvm.tirx import IterVar
 
+from kernels import amx
 from kernels.lowering import nodes
 
 MARK = "dot"
@@ -255,16 +256,19 @@ def intrinsic(name: str) -> str:
 
     if TensorIntrin.get(name, allow_missing=True) is None:
         dot, left, right = parsed(name)
-        bits = 'T.reinterpret("float32", T.shift_left(T.cast({}, "uint32"), T.uint32(16)))'
-        factors = " * ".join(
-            bits.format(load) if dtype == BITS else f'T.cast({load}, "{dot.result}")'
-            for load, dtype in (("a[vk]", left), ("b[vi, vk]", right))
-        )
         parts = {**dot.__dict__, "symbol": dot.symbol, "span": dot.lanes * dot.steps}
-        parts |= {"left": left, "right": right, "factors": factors}
+        parts |= {"left": left, "right": right, "factors": factors("a[vk]", "b[vi, vk]", left, right, dot.result)}
         described, implemented = (from_source(text.format(**parts)) for text in (_DESCRIBED, _IMPLEMENTED))
         TensorIntrin.register(name, described, implemented)
     return name
+
+
+def factors(a: str, b: str, left: str, right: str, result: str) -> str:
+    """The product of two loads of these dtypes, `widened`, in TVM's script."""
+    bits = 'T.reinterpret("float32", T.shift_left(T.cast({}, "uint32"), T.uint32(16)))'
+    return " * ".join(
+        bits.format(load) if dtype == BITS else f'T.cast({load}, "{result}")' for load, dtype in ((a, left), (b, right))
+    )
 
 
 def used(function: tirx.PrimFunc) -> tuple[Dot, ...]:
@@ -274,7 +278,8 @@ def used(function: tirx.PrimFunc) -> tuple[Dot, ...]:
 
 
 def executed(statement: Any) -> int:
-    """How many of the instructions a statement of a scheduled program executes, in loops of fixed extents."""
+    """How many of the instructions, and of tile products, a statement of a scheduled program executes, in loops of
+    fixed extents."""
     if isinstance(statement, tirx.For):
         inside = executed(statement.body)
         return inside and int(statement.extent) * inside
@@ -283,12 +288,13 @@ def executed(statement: Any) -> int:
     if isinstance(statement, tvm.s_tir.SBlockRealize):
         return executed(statement.block.body)
     symbols = {dot.symbol for dot in DOTS}
-    return sum(_called(call) in symbols for call in nodes(statement, tvm.ir.Call))
+    called = [_called(call) for call in nodes(statement, tvm.ir.Call)]
+    return sum(1 if symbol in symbols else amx.instructions(symbol) for symbol in called)
 
 
 def imported(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """A program that is about to be compiled, with the definitions of the functions that it calls."""
-    text = "".join(dot.definition for dot in used(function))
+    text = "".join(dot.definition for dot in used(function)) + amx.definitions(function)
     if not text:
         return function
     return function.with_body(tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", text, function.body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
@@ -14,7 +14,7 @@ from tvm.sym import Analyzer
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
-from kernels import tensor_cores
+from kernels import mma, swizzle, tensor_cores
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
 _MERGE = "tirx.merge_static_smem"
@@ -59,7 +59,8 @@ def emit(
 
 
 def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
-    arguments = _arguments(module["main"])
+    function = module["main"]
+    arguments, granule = _arguments(function), swizzle.granule_of(function)
     try:
         module = tirx.transform.BindTarget(target.with_host(Target("llvm")))(module)
         pipeline, _, finalize_device = tirx.get_default_tir_pipeline(target)
@@ -73,11 +74,20 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
         source = str(codegen_build(plain, device_target).inspect_source())
     except (RuntimeError, ValueError) as error:
         raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
-    shared = {gv.name_hint: _declared_shared(func) for gv, func in device.functions.items()}
+    line = swizzle.LINE_BYTES if granule else 1
+    shared = {gv.name_hint: _declared_shared(func, line) for gv, func in device.functions.items()}
     if dtype is not None:
         source = tensor_cores.from_half(source, dtype)
+    if mma.marked(function):
+        source = mma.in_mma(source)
+    if granule:
+        source = swizzle.in_swizzle(source, granule)
     reader = _HostReader(host["main"], len(arguments), shared)
-    return GpuProgram(source, LaunchPlan(tuple(reader.launches), arguments, num_outputs, tuple(reader.workspaces)))
+    launches = tuple(
+        replace(launch, dynamic_shared_bytes=-(-launch.dynamic_shared_bytes // line) * line)
+        for launch in reader.launches
+    )
+    return GpuProgram(source, LaunchPlan(launches, arguments, num_outputs, tuple(reader.workspaces)))
 
 
 def _copies_are_aligned(function: tirx.PrimFunc) -> bool:
@@ -107,10 +117,10 @@ def _arguments(func: tirx.PrimFunc) -> tuple[Argument, ...]:
         raise EmitFailed("an argument has a symbolic shape") from error
 
 
-def _declared_shared(func: tirx.PrimFunc) -> int:
-    """Bytes of shared memory that a kernel declares statically."""
+def _declared_shared(func: tirx.PrimFunc, line: int) -> int:
+    """Bytes of shared memory that a kernel declares statically, of each buffer a multiple of `line`."""
     return sum(
-        _nbytes(s.buffer)
+        -(-_nbytes(s.buffer) // line) * line
         for s in _statements(func.body)
         if isinstance(s, tirx.AllocBuffer) and s.buffer.scope() == "shared"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -211,3 +213,48 @@ def marked(schedule: Schedule) -> None:
     schedule.reorder(reduction, steps, lanes)
     schedule.annotate(block, MARK, "dot_vdpbf16ps_512.bfloat16.bfloat16")
     schedule.annotate(reduction, MARK, 1)
+
+
+def half_product() -> tirx.PrimFunc:
+    """A product of 16 x 16 in float16, its sums in float32."""
+    a, b = (te.placeholder((16, 16), "float16", name=name) for name in "ab")
+    k = te.reduce_axis((0, 16), name="k")
+
+    def cell(i: tirx.Var, j: tirx.Var) -> tirx.PrimExpr:
+        return te.sum(a[i, k].astype("float32") * b[k, j].astype("float32"), axis=k)
+
+    return te.create_prim_func([a, b, te.compute((16, 16), cell, name="out")])
+
+
+def tensor_cores(schedule: Schedule) -> None:
+    """`half_product` by one warp: operands through shared memory into fragments, the result back through it."""
+    from tvm.s_tir.tensor_intrin.cuda import get_wmma_intrin_group
+
+    group = get_wmma_intrin_group("shared", "shared", "float16", "float32", False)
+    block = schedule.get_sblock("out")
+    i, *_ = schedule.get_loops(block)
+    outer, i = schedule.split(i, [1, None])
+    schedule.bind(outer, "blockIdx.x")
+    through = [schedule.cache_write(block, 0, scope) for scope in ("shared", "wmma.accumulator")]
+    for store in reversed(through):
+        schedule.reverse_compute_at(store, outer)
+    for operand, role in enumerate(("load_a", "load_b")):
+        staged = schedule.cache_read(block, operand, "shared")
+        loaded = schedule.cache_read(block, operand, f"wmma.matrix_{'ab'[operand]}")
+        for copy in (loaded, staged):
+            schedule.compute_at(copy, outer)
+        _threads(schedule, staged)
+        schedule.tensorize(schedule.get_loops(loaded)[-2], group[role])
+    _threads(schedule, through[0])
+    schedule.tensorize(schedule.get_loops(through[1])[-2], group["store"])
+    start = schedule.decompose_reduction(block, i)
+    schedule.tensorize(schedule.get_loops(start)[-2], group["init"])
+    schedule.tensorize(i, group["compute"])
+
+
+def _threads(schedule: Schedule, block: Any) -> None:
+    """A copy of a tile by 32 threads, each 4 elements at once."""
+    tile = schedule.fuse(*schedule.get_loops(block)[-2:])
+    _, thread, vector = schedule.split(tile, [None, 32, 4])
+    schedule.bind(thread, "threadIdx.x")
+    schedule.vectorize(vector)

@@ -22,7 +22,17 @@ PAGES = [
     *sorted((ROOT / "experiments").rglob("*.md")),
 ]
 
-FOREIGN = {"--tuner", "--spaces", "--per-space", "--resource-usage", "--use", "--ptxas-options", "--now", "--rm"}
+FOREIGN = {
+    "--tuner",
+    "--spaces",
+    "--per-space",
+    "--resource-usage",
+    "--use",
+    "--ptxas-options",
+    "--now",
+    "--rm",
+    "--build-arg",
+}
 """Flags of the public replay benchmark, of nvcc, systemctl and docker."""
 
 FOREIGN_FILES = {"replay_bench.py", "run_model.py", "siteconf.py"}

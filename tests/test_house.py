@@ -35,6 +35,7 @@ LOADERS = {"CDLL", "LoadLibrary", "PyDLL", "dlopen", "load_module", "load_static
 LOADING = {
     "experiments/verdicts/kernels.py": "kernels that it has just built",
     "kernels/nvrtc.py": "NVRTC, found where packages and the system keep it",
+    "tests/kernels/test_amx.py": "instructions emulated in C, that it has just built",
     "tests/tuner/devices/cpu/test_static_model.py": "models that it has just built",
     "tests/tuner/graph/test_graph.py": "a model that it has just built",
     "tests/tuner/commands/test_symbol.py": "a function that it has just built",

@@ -99,6 +99,19 @@ def gpu_scope_key(kind: str, target: str, device: str, mode: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_APART = "apart-"
+
+
+def apart(scope: str) -> str:
+    """A scope of a device that only stands for another one: nothing is learned from its records elsewhere."""
+    return f"{_APART}{scope}"
+
+
+def stands_apart(scope: str) -> bool:
+    """Whether a scope is one that `apart` made."""
+    return scope.startswith(_APART)
+
+
 def usable_threads() -> int:
     """How many cores this process may use: its affinity, and the CPU quota of its control group."""
     allowed = len(os.sched_getaffinity(0))

@@ -96,6 +96,7 @@ class Night:
     `began_at` and `ended_at` are UTC, ISO 8601; `ended_at` is empty for a night that goes on or was killed. `commit` is
     the git revision, `branch` its branch (each empty where it is not known), `environment` an id of
     `tuner.environment.environment_id`, `versions` those of the packages. `origin`: "night", or "backfill" of a commit.
+    `site`: the folder that the site is written into, as the night's own process would open it.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Night:
     ended_at: str = ""
     number: int = 0
     notes: tuple[str, ...] = ()
+    site: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"notes": list(self.notes)}
@@ -124,6 +126,7 @@ class Night:
             machine=_mapping(data["machine"]),
             number=int(data["number"]),
             notes=tuple(map(require_text, data["notes"])),
+            site=require_text(data.get("site", "")),
         )
 
 
@@ -288,3 +291,13 @@ def _finite(value: object) -> float:
 
 def _number(value: object) -> float | None:
     return None if value is None else _finite(value)
+
+
+@dataclass(frozen=True)
+class Since:
+    """How a model stands since its cell's last night, in a sentence; `page` is the cell's page, empty where none was
+    written."""
+
+    cell: str
+    sentence: str
+    page: str = ""

@@ -75,8 +75,8 @@ def executed(name: str, count: int, sabotaged: int, ground: Ground) -> dict[str,
             "sabotages": {kind: {"made": made, "seen": caught} for kind, (made, caught) in seen.items()}}  # fmt: skip
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The totals of all programs."""
+def summary(rows: list[dict[str, Any]], asked: dict[str, int]) -> dict[str, Any]:
+    """The totals of all programs, and how many candidates of each were asked for."""
     seen: dict[str, dict[str, int]] = {}
     for row in rows:
         for kind, counts in row["sabotages"].items():
@@ -84,8 +84,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             into["made"] += counts["made"]
             into["seen"] += counts["seen"]
     outcomes = sum((Counter(row["outcomes"]) for row in rows), Counter[str]())
-    return {"executed": sum(row["executed"] for row in rows), "right": sum(row["right"] for row in rows),
+    return {**asked, "executed": sum(row["executed"] for row in rows), "right": sum(row["right"] for row in rows),
             "outcomes": dict(outcomes), "sabotages": seen, "programs": rows}  # fmt: skip
+
+
+def finished(path: Path | None, asked: dict[str, int]) -> list[dict[str, Any]]:
+    """The rows that an earlier call has written that asked for the same, so that this one goes on after them."""
+    if path is None or not path.exists():
+        return []
+    earlier = json.loads(path.read_text())
+    if any(earlier.get(name) != number for name, number in asked.items()):
+        return []
+    rows: list[dict[str, Any]] = earlier["programs"]
+    return rows
 
 
 def main() -> None:
@@ -95,15 +106,17 @@ def main() -> None:
     parser.add_argument("--sabotaged", type=int, default=7, help="of each program's that are sabotaged, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    asked = {"candidates": arguments.n, "sabotaged": arguments.sabotaged}
+    rows = finished(arguments.json, asked)
+    done = {row["program"] for row in rows}
     with tempfile.TemporaryDirectory(prefix="cuda-simulated-") as folder:
         ground = Ground(Path(folder))
         try:
-            for name in arguments.programs:
+            for name in (name for name in arguments.programs if name not in done):
                 rows.append(executed(name, arguments.n, arguments.sabotaged, ground))
                 print(json.dumps(rows[-1]), flush=True)
                 if arguments.json:
-                    arguments.json.write_text(json.dumps(summary(rows), indent=1) + "\n")
+                    arguments.json.write_text(json.dumps(summary(rows, asked), indent=1) + "\n")
         finally:
             ground.close()
 

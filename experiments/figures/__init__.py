@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from experiments.common import ROOT
-from experiments.figures import gpus, models, nights, raising, search, timing
+from experiments.figures import gpus, models, nights, passes, raising, search, timing
 from experiments.figures.words import Figures
 
 READERS: Mapping[str, Callable[[Path], Figures]] = {
@@ -19,11 +19,14 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "precision_products.json": models.precision_products,
     "field.json": models.field,
     "nightly.json": nights.nightly,
+    "nights.jsonl": nights.past,
     "large_model.json": models.large_model,
     "onnx_backend.json": models.onnx_backend,
     "cuda_simulated.json": gpus.cuda_simulated,
     "opencl_kernels.json": gpus.opencl_kernels,
     "opencl_models.json": gpus.opencl_models,
+    "passes_check.json": passes.passes_check,
+    "passes_threads.json": passes.passes_threads,
     "raising_variants.json": raising.raising_variants,
     "raising_traps.json": raising.raising_traps,
     "raising_fuzz.json": raising.raising_fuzz,

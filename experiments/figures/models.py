@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
-from experiments.figures.words import MISSING, Figures, duration, table, three
+from experiments.figures.words import MISSING, Figures, duration, percent, table, three
 from experiments.models.run import mean_speedup
 from experiments.models.run import table as model_table
 
@@ -29,7 +30,8 @@ def precision_products(path: Path) -> Figures:
         for name, k in told["kernels"].items()
     ]
     times = {name: f"{k['times_float32']:.2f}" for name, k in told["kernels"].items()}
-    return {"table": table(("operands", "GOP/s", "times float32", "95 % interval"), rows), **times}
+    rates = {f"{name} GOP/s": f"{k['gops']:.0f}" for name, k in told["kernels"].items()}
+    return {"table": table(("operands", "GOP/s", "times float32", "95 % interval"), rows), **times, **rates}
 
 
 def run_summary(path: Path) -> Figures:
@@ -46,7 +48,17 @@ def run_summary(path: Path) -> Figures:
     state = f" with the CPUs {models['state']}" if models.get("state") else ""
     minutes, seconds = divmod(round(search["wall_s"]), 60)
     checked = "outputs verified" if models["verified"] else "outputs not verified"
+    products = [
+        kernel["lower_bound_s"] / kernel["tuned_s"]
+        for kernel in summary["kernels"]
+        if kernel["name"].startswith("conv2d_1x1") and kernel["tuned_s"] and kernel.get("lower_bound_s")
+    ]
     return {
+        **(
+            {"products": f"{percent(median(products))} ({percent(min(products))} to {percent(max(products))})"}
+            if products
+            else {}
+        ),
         "run": summary["run_id"],
         "tuned": duration(tuned_s),
         **{f"times {name}": speedup for name, speedup in speedups.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def nightly(path: Path) -> Figures:
 
 def _instead(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(row["instead"].items())) or MISSING
+
+
+def past(path: Path) -> Figures:
+    """Of experiments/nightly/past.py: the nights of commits, and their worst verdicts."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    nights = {line["night"]["id"] for line in lines if "night" in line}
+    others = Counter(line["cell"]["outcome"] for line in lines if "cell" in line and line["cell"]["outcome"] != "same")
+    apart = {line["cell"]["night"] for line in lines if "cell" in line and line["cell"]["outcome"] != "same"}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(others.items()))
+    return {"finding": f"{len(nights)} nights, {len(nights - apart)} the same in all cells{told and f', {told}'}"}
 
 
 def site(path: Path) -> Figures:

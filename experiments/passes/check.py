@@ -3,13 +3,17 @@
     python experiments/passes/check.py results/<machine>/passes_check.json     # 300 programs a pass: 30 min
     python experiments/passes/check.py /tmp/check.json --programs 20 --passes threads,vector_math
 
+Each pass is stored as soon as it is checked. A run goes on with the passes that the file lacks; those that are named
+are checked again.
+
 Each program is of a random family with random extents (`families.py`: odd, prime, one, and empty ones), scheduled by a
 random candidate of its design space. The pass is applied with one of its settings, the kernel is built as the builder
 builds it, and its output is compared with numpy's in float64. A refused setting counts for nothing, and so does a
 schedule that is wrong without the pass, too (TVM's own rules make some, of several stages). Memory that a kernel takes
 for itself is filled with large numbers, so that what it never wrote does not look right.
 
-A pass that rewrites the function itself is sabotaged as well: in what it has made, one thing is wrong (a loop ends one
+A pass that rewrites the function itself, or makes calls of our own functions (`tensorize`), is sabotaged as well: in
+what it has made, one thing is wrong (a loop ends one
 step early, a constant differs, a sum is a difference). A sabotage counts as seen where the output is not right any
 more; some change nothing (the last element of a maximum). What the other passes do is TVM's, LLVM's or the CUDA
 compiler's: they are switches, in which there is nothing of ours to sabotage. CUDA's switches act on code that needs a
@@ -22,6 +26,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,18 +45,26 @@ from tvm.target import Target
 from experiments.common import ScriptFailed, cpu_target, give_result, run_script, write_json
 from experiments.passes.families import FAMILIES, workload
 from kernels import reference
+from kernels.dots import imported
 from kernels.lowering import nodes
 from kernels.passes import PASSES, Applied, PassConfig
 from kernels.passes.base import Pass, Place
+from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare, levels
 from kernels.space import Candidate, InvalidCandidate, TraceApplier, generate
-from kernels.tensors import seeded_inputs
+from kernels.tensors import TensorSpec, seeded_inputs
 
 Array = NDArray[Any]
 
 _EMPTY_SHARE = 0.05
 _DRAWS = 60
 """Programs drawn for each that is wanted, at most: a pass may refuse most."""
+
+_BEFORE = {"balance": "bounds{on=1}"}
+"""What else is on where a pass is checked: threads have uneven work after it."""
+
+_UNWRITTEN = 1 << 30
+"""What integer outputs hold before."""
 
 _SCHEDULES = 3
 """Programs drawn of one design space: making the space takes as long as building one."""
@@ -79,6 +92,7 @@ class Program:
     applier: TraceApplier
     candidate: Candidate
     inputs: list[Array]
+    output: TensorSpec
     expected: Array
     dtype: str
     reduction: int
@@ -98,7 +112,7 @@ def check(name: str, programs: int, seed: int, target: Target, names: Sequence[s
     rng, found = np.random.default_rng([seed, *name.encode()]), Checked()
     for _ in range(programs * _DRAWS):
         family = str(rng.choice(names))
-        for program in drawn(family, rng, target):
+        for program in drawn(family, rng, target, PASSES[name]):
             if found.programs == programs:
                 return found
             if _check(program, PASSES[name], rng, target, found):
@@ -106,8 +120,9 @@ def check(name: str, programs: int, seed: int, target: Target, names: Sequence[s
     return found
 
 
-def drawn(family: str, rng: np.random.Generator, target: Target) -> Iterator[Program]:
-    """A random program of a family under random schedules; none where the extents that were drawn have no program."""
+def drawn(family: str, rng: np.random.Generator, target: Target, kind: type[Pass]) -> Iterator[Program]:
+    """A random program of a family under random schedules; none where the extents that were drawn have no program, or
+    the pass does not concern it."""
     extents = list(FAMILIES[family].drawn(rng))
     if rng.random() < _EMPTY_SHARE:
         extents[int(rng.integers(len(extents)))] = 0
@@ -115,17 +130,18 @@ def drawn(family: str, rng: np.random.Generator, target: Target) -> Iterator[Pro
         made = workload(family, tuple(extents))
     except (ValueError, RuntimeError):  # no such program: pooling without pixels
         return
+    function = made.module()["main"]
+    if _sums_nothing(function) or not kind.concerns(made.module()):
+        return
     space = generate(made, target)
     applier = TraceApplier(made, space, target)
-    function = made.module()["main"]
-    if _sums_nothing(function):
-        return
     inputs = seeded_inputs(made.inputs, int(rng.integers(1 << 30)))
     [expected] = reference.evaluate(function, inputs)
     dtype, reduction = reference.working_dtype(function), reference.reduction_length(function)
     for _ in range(_SCHEDULES):
         candidate = space.sample(rng)
-        yield Program(f"{made.name} {candidate.to_text()}", applier, candidate, inputs, expected, dtype, reduction)
+        name = f"{made.name} {candidate.to_text()}"
+        yield Program(name, applier, candidate, inputs, made.outputs[0], expected, dtype, reduction)
 
 
 def _sums_nothing(function: tirx.PrimFunc) -> bool:
@@ -144,25 +160,27 @@ def chosen(kind: type[Pass], function: tirx.PrimFunc, rng: np.random.Generator) 
 
 def _check(program: Program, kind: type[Pass], rng: np.random.Generator, target: Target, found: Checked) -> bool:
     """Whether a setting of the pass could be applied to a program, which was then checked."""
+    others = PassConfig.from_text(_BEFORE.get(kind.name, ""))
     try:
-        before = program.scheduled(PassConfig())
+        before = program.scheduled(others)
         setting = chosen(kind, before, rng)
         if setting is None:
             return False
-        function = program.scheduled(PassConfig().replace(setting))
+        function = program.scheduled(others.replace(setting))
     except InvalidCandidate:
         return False
-    applied = PassConfig().replace(setting).applied(function, target)
-    if applied.refused:
+    before = others.applied(before, target).function
+    applied = others.replace(setting).applied(function, target)
+    if setting.to_text() in applied.refused:
         found.refused += 1
         return False
     if reason := fault(program, applied.function, applied.passes, target):
-        if fault(program, before, PassConfig(), target):
+        if fault(program, before, others, target):
             found.wrong_without += 1
             return False
         found.wrong.append(f"{setting.to_text()}: {program.name}: {reason}")
     found.programs += 1
-    if not reason and Place.FUNCTION in setting.places():
+    if not reason and (Place.FUNCTION in setting.places() or kind is Tensorize):
         _sabotage(program, before, applied, rng, target, found)
     return True
 
@@ -171,7 +189,7 @@ def _sabotage(
     program: Program, before: tirx.PrimFunc, applied: Applied, rng: np.random.Generator, target: Target, found: Checked
 ) -> None:
     mutants = list(sabotages(before, applied.function))
-    if mutants:
+    if mutants and program.expected.size:
         what, make = mutants[int(rng.integers(len(mutants)))]
         found.sabotaged += 1
         if fault(program, make(), applied.passes, target):
@@ -186,10 +204,12 @@ def fault(program: Program, function: tirx.PrimFunc, passes: PassConfig, target:
     options = {**passes.context_options(), "tirx.disable_assert": True}
     try:
         with own, tvm.transform.PassContext(opt_level=3, config=options):
-            library = tvm.compile(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), target=own)
+            module = tvm.IRModule({"main": imported(function).with_attr("global_symbol", "main")})
+            library = tvm.compile(module, target=own)
     except (RuntimeError, ValueError, TypeError) as error:
         return f"not built: {(str(error).strip() or type(error).__name__).splitlines()[-1][:200]}"
-    output = tvm.runtime.tensor(np.full(program.expected.shape, np.nan, np.float32))
+    spec = program.output
+    output = tvm.runtime.tensor(np.full(spec.shape, np.nan if spec.dtype == "float32" else _UNWRITTEN, spec.dtype))
     library["main"](*map(tvm.runtime.tensor, program.inputs), output)
     right, _, _, reason = reference.compare(output.numpy(), program.expected, program.dtype, program.reduction)
     return "" if right else reason
@@ -260,26 +280,36 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
+def kept(path: Path, seed: int, programs: int) -> dict[str, Any]:
+    """The passes that a file has already, checked on the same programs; none where it has others."""
+    if not path.exists():
+        return {}
+    stored = json.loads(path.read_text("utf-8"))
+    same = (stored["seed"], stored["asked"]) == (seed, programs)
+    return dict(stored["passes"]) if same else {}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="where the result is written, as JSON")
     parser.add_argument("--programs", type=int, default=300, help="so many for each pass")
-    parser.add_argument("--passes", default=",".join(searched_on_cpu()), help="their names, by commas")
+    parser.add_argument("--passes", default="", help="their names, by commas; else all that the file does not have")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         give_result(result(check(given.passes, given.programs, given.seed, cpu_target().tvm())))
         return 0
-    found: dict[str, Any] = {}
-    for name in given.passes.split(","):
+    found = kept(given.out, given.seed, given.programs)
+    asked = given.passes.split(",") if given.passes else [name for name in searched_on_cpu() if name not in found]
+    for name in asked:
         arguments = [str(given.out), "--programs", str(given.programs), "--passes", name, "--seed", str(given.seed)]
         try:
             found[name] = run_script(__file__, [*arguments, "--child"], {"MALLOC_PERTURB_": "128"})
         except ScriptFailed as error:  # a kernel that ends its process is a wrong kernel
             found[name] = result(Checked(wrong=[f"the process ended: {error}"]))
         print(*summary({name: found[name]}), flush=True)
-    write_json(given.out, {"seed": given.seed, "passes": found})
+        write_json(given.out, {"seed": given.seed, "asked": given.programs, "passes": found})
     return int(any(row["wrong"] for row in found.values()))
 
 

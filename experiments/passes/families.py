@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx, topi
 
+from kernels.dots import DOTS, copied, widened
 from kernels.workload import Workload, from_prim_func
 
 Shape = tuple[int, ...]
@@ -130,6 +131,66 @@ def _column_maxima(rows: int, columns: int) -> list[Any]:
     return [a, topi.max(a, axis=0)]
 
 
+def _below(r: Any, i: Any) -> Any:
+    return r <= i
+
+
+def _above(r: Any, i: Any) -> Any:
+    return r > i
+
+
+def _between(r: Any, i: Any) -> Any:
+    return tirx.And(r <= i + 2, i < r + 7)
+
+
+def _triangle(counts: Callable[[Any, Any], Any]) -> Callable[..., list[Any]]:
+    """A product with a matrix of which only some elements of each row count, as in causal attention."""
+
+    def make(m: int, k: int, n: int) -> list[Any]:
+        a, b = _tensor("a", m, k), _tensor("b", k, n)
+        r, zero = te.reduce_axis((0, k), "r"), tirx.const(0, "float32")
+
+        def element(i: Any, j: Any) -> Any:
+            return te.sum(tirx.if_then_else(counts(r, i), a[i, r] * b[r, j], zero), axis=r)
+
+        return [a, b, te.compute((m, n), element, name="out")]
+
+    return make
+
+
+def _causal_maxima(rows: int, columns: int) -> list[Any]:
+    """The largest of each row's elements up to the diagonal, and each row less it."""
+    a, r = _tensor("a", rows, columns), te.reduce_axis((0, columns), "r")
+    least = tirx.min_value("float32")
+    most = te.compute((rows,), lambda i: te.max(tirx.if_then_else(r <= i, a[i, r], least), axis=r), name="most")
+    return [a, te.compute(a.shape, lambda i, j: a[i, j] - most[i], name="out")]
+
+
+def _narrow_product(name: str) -> Callable[..., list[Any]]:
+    """A product in the order in which a dot-product instruction reads its operands: rows by panels of columns."""
+    dot = next(dot for dot in DOTS if dot.name == name)
+
+    def make(m: int, k: int, panels: int) -> list[Any]:
+        padded = -(-k // dot.steps) * dot.steps
+        a = te.placeholder((m, k), dot.left, name="a")
+        b = te.placeholder((panels, padded // dot.steps, dot.lanes, dot.steps), dot.right, name="b")
+        zero = tirx.const(0, dot.copied)
+
+        def copy(i: Any, r: Any) -> Any:
+            return te.if_then_else(r < k, copied(a[i, r], dot.left), zero)
+
+        left = a if padded == k else te.compute((m, padded), copy, name="aligned")
+        r = te.reduce_axis((0, padded), "r")
+
+        def element(i: Any, j: Any) -> Any:
+            right = b[j // dot.lanes, r // dot.steps, j % dot.lanes, r % dot.steps]
+            return te.sum(widened(left[i, r], dot.result) * widened(right, dot.result), axis=r)
+
+        return [a, b, te.compute((m, panels * dot.lanes), element, name="product")]
+
+    return make
+
+
 def _pooling(kind: str) -> Callable[..., list[Any]]:
     def make(c: int, size: int) -> list[Any]:
         data = _tensor("data", 1, c, size, size)
@@ -159,6 +220,12 @@ FAMILIES: Mapping[str, Family] = {
     "arithmetic": Family(_scaled, ((1024, 1024),), (37, 64)),
     "row sums": Family(_row_sums, ((1024, 2048), (64, 2047)), (37, 64)),
     "column maxima": Family(_column_maxima, ((1024, 1024),), (37, 64)),
+    "lower triangle": Family(_triangle(_below), ((512, 512, 64),), (37, 37, 17)),
+    "upper triangle": Family(_triangle(_above), ((512, 512, 64),), (37, 37, 17)),
+    "band": Family(_triangle(_between), ((512, 512, 64),), (37, 37, 17)),
+    "causal maxima": Family(_causal_maxima, ((1024, 1024),), (37, 64)),
+    "bfloat16 product": Family(_narrow_product("vdpbf16ps_512"), ((128, 768, 48),), (37, 64, 5)),
+    "byte product": Family(_narrow_product("vpdpbusd_512"), ((128, 768, 48),), (37, 64, 5)),
     "maximum pooling": Family(_pooling("max"), ((64, 112),), (17, 17)),
     "mean pooling": Family(_pooling("avg"), ((192, 28),), (17, 17)),
     "transpose": Family(_transpose, ((1024, 1024),), (37, 64)),

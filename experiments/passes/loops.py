@@ -159,6 +159,11 @@ class Kernels:
             self._built[own] = tvm.compile(module, self._target.tvm())["main"]
         return names
 
+    def call(self, name: str) -> Callable[[], Any]:
+        """A call of a kernel that was added."""
+        library = self._built[name]
+        return lambda: library(*self._tensors)
+
     def forget(self, name: str) -> None:
         """A kernel is timed no more."""
         del self._built[name]

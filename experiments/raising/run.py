@@ -1,25 +1,29 @@
 """How many ways of writing tensor computations are recognized, what near misses become, and what broken IR does.
 
-python experiments/raising/run.py variants|traps|fuzz [--count N] [--seed S] -o FILE.json
+python experiments/raising/run.py variants|traps|fuzz|compilers [--count N] [--seed S] [--clang COMMAND] -o FILE.json
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
+import re
+import shlex
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kernels.raising import ir
-from kernels.raising.findings import analyse
+from kernels.raising.findings import Analysis, analyse
 from tests.kernels.raising.mlir.modules import FORMS
 from tests.kernels.raising.mutants import mutant
 from tests.kernels.raising.near_misses import SOURCE, traps
@@ -29,51 +33,102 @@ from tuner.process.limits import Limits
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 LEVELS = ("-O0", "-O1", "-O2")
+PARTS = {
+    "softmax": ("elementwise", "reduction"), "layer norm": ("elementwise", "reduction"),
+    "scan": ("copy", "elementwise"),
+}  # fmt: skip
+"""What is left of patterns where a compiler has taken an iteration out of a loop: right names of parts."""
+
 _CALL_S = 30.0
+_LONG_S = 0.03
 
 
 def recognized() -> dict[str, Any]:
     """Every variant at every level: recognized, left alone, or mislabelled; seconds of CPU a function."""
-    every = variants()
-    result: dict[str, Any] = {"variants": len(every), "levels": {}}
-    for level in LEVELS:
-        counts: Counter[str] = Counter()
-        seconds: list[float] = []
-        left: dict[str, str] = {}
-        for start in range(0, len(every), 60):
-            some = every[start : start + 60]
-            counts += _recognized(some, level, seconds, left)
-        ordered = sorted(seconds)
-        result["levels"][level] = {
-            **counts, "cpu_ms_median": 1e3 * ordered[len(ordered) // 2],
-            "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100], "cpu_ms_most": 1e3 * ordered[-1],
-            "left_alone_as": left,
-        }  # fmt: skip
+    return {"variants": len(variants()), "levels": {level: _at_level(level, ir_of) for level in LEVELS}}
+
+
+def by_compilers(commands: Sequence[str], output: Path | None) -> dict[str, Any]:
+    """The same by several clangs, each a command line. What `output` has of one is not done again."""
+    state = json.loads(output.read_text()) if output is not None and output.exists() else {}
+    known = dict(state.get("compilers", {})) if state.get("variants") == len(variants()) else {}
+    result = {"variants": len(variants()), "compilers": known}
+    for command in map(shlex.split, commands):
+        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"clang version (\S+)", said)
+        name = f"clang {found[1] if found else said.splitlines()[0]}"
+        levels = known.setdefault(name, {})
+        for level in LEVELS:
+            if level not in levels:
+                levels[level] = _at_level(level, functools.partial(_compiled, command))
+                print(name, level, levels[level], file=sys.stderr, flush=True)
+                if output is not None:
+                    output.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _recognized(some: Sequence[Variant], level: str, seconds: list[float], left: dict[str, str]) -> Counter[str]:
+def _compiled(command: Sequence[str], file: Path, level: str) -> str:
+    output = file.with_suffix(".ll")
+    flags = [level, "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops", "-fno-sanitize=undefined"]
+    subprocess.run([*command, "-S", "-emit-llvm", "-g", "-w", *flags, str(file), "-o", str(output)], check=True)
+    return output.read_text("utf-8", "replace")
+
+
+def _at_level(level: str, compiled: Callable[[Path, str], str | bytes]) -> dict[str, Any]:
+    every = variants()
+    counts: Counter[str] = Counter()
+    seconds: list[float] = []
+    left: dict[str, str] = {}
+    for start in range(0, len(every), 60):
+        counts += _recognized(every[start : start + 60], level, seconds, left, compiled)
+    ordered = sorted(seconds)
+    return {
+        **counts, "cpu_ms_median": 1e3 * ordered[len(ordered) // 2],
+        "cpu_ms_99": 1e3 * ordered[len(ordered) * 99 // 100], "cpu_ms_most": 1e3 * ordered[-1],
+        "left_alone_as": left,
+    }  # fmt: skip
+
+
+def _recognized(
+    some: Sequence[Variant], level: str, seconds: list[float], left: dict[str, str],
+    compiled: Callable[[Path, str], str | bytes],
+) -> Counter[str]:  # fmt: skip
     counts: Counter[str] = Counter()
     by_name = {variant.name: variant for variant in some}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "variants.c")
         file.write_text(source(list(some)))
-        functions = ir.read(ir_of(file, level))
+        functions = ir.read(compiled(file, level))
     for function in functions:
-        began = time.process_time()
-        analysis = analyse(function)
-        seconds.append(time.process_time() - began)
+        analysis, spent = _timed(function)
+        seconds.append(spent)
         patterns = {f.pattern for f in analysis.findings if f.pattern}
         reasons = sorted({f.reason for f in analysis.findings if f.reason})
         wanted = by_name[function.name].patterns
-        if patterns - wanted:
+        if patterns - wanted <= {part for whole in wanted for part in PARTS.get(whole, ())} and patterns - wanted:
+            counts["in_parts"] += 1
+            left[function.name] = f"in parts: {', '.join(sorted(patterns))}"
+        elif patterns - wanted:
             counts["mislabelled"] += 1
+            left[function.name] = f"taken for {', '.join(sorted(patterns))}"
         elif reasons or patterns != wanted:
             counts["left_alone"] += 1
             left[function.name] = ", ".join(reasons)
         else:
             counts["recognized"] += 1
     return counts
+
+
+def _timed(function: ir.Function) -> tuple[Analysis, float]:
+    """The findings, and the seconds of CPU: the least of three where it took long, since others use the machine."""
+    least = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        analysis = analyse(function)
+        least = min(least, time.process_time() - began)
+        if least < _LONG_S:
+            break
+    return analysis, least
 
 
 def near_misses() -> dict[str, Any]:
@@ -132,7 +187,7 @@ def fuzzed(count: int, seed: int, output: Path | None) -> dict[str, Any]:
             except ChildError as error:
                 counts[error.kind] += 1
                 if error.kind not in ("MalformedIr", "ModelError"):
-                    unknown.append(f"{error} {error.details[-600:]}")
+                    unknown.insert(0, f"{error} {error.details[-600:]}")
             except ChildTimeout:
                 counts["timeout"] += 1
             except ChildDied as error:
@@ -161,13 +216,18 @@ def _modules(scratch: Path) -> list[tuple[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("variants", "traps", "fuzz"))
+    parser.add_argument("what", choices=("variants", "traps", "fuzz", "compilers"))
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--clang", action="append", default=[], metavar="COMMAND", help="for compilers, again and again"
+    )
     parser.add_argument("-o", dest="output", default="")
     chosen = parser.parse_args(arguments)
     if chosen.what == "fuzz":
         result = fuzzed(chosen.count, chosen.seed, Path(chosen.output) if chosen.output else None)
+    elif chosen.what == "compilers":
+        result = by_compilers(chosen.clang, Path(chosen.output) if chosen.output else None)
     else:
         result = recognized() if chosen.what == "variants" else near_misses()
     text = json.dumps(result, indent=1)

@@ -4,13 +4,29 @@ Global memory: sectors of 32 bytes. Shared memory: conflicts of 32 banks of 4 by
 thread: where it does not, the count is an upper bound.
 """
 
-from kernels.access.counting import BANKS, SECTOR_BYTES, WARP, count
+from kernels.access.counting import BANKS, SECTOR_BYTES, count
 from kernels.access.counts import Access, LaunchAccess
 from kernels.access.lowering import access_form
-from kernels.access.nests import Unbound, launches
-from kernels.access.summary import FEATURE_NAMES, analyze, counted, counters, features, total
+from kernels.access.nests import FRAGMENTS, SWIZZLED, WARP, Unbound, launches
+from kernels.access.summary import FEATURE_NAMES, analyze, counted, counted_in_chunks, counters, features, total
 
 __all__ = [
-    "BANKS", "FEATURE_NAMES", "SECTOR_BYTES", "WARP", "Access", "LaunchAccess", "Unbound", "access_form", "analyze",
-    "count", "counted", "counters", "features", "launches", "total",
-]  # fmt: skip
+    "BANKS",
+    "FEATURE_NAMES",
+    "FRAGMENTS",
+    "SECTOR_BYTES",
+    "SWIZZLED",
+    "WARP",
+    "Access",
+    "LaunchAccess",
+    "Unbound",
+    "access_form",
+    "analyze",
+    "count",
+    "counted",
+    "counted_in_chunks",
+    "counters",
+    "features",
+    "launches",
+    "total",
+]

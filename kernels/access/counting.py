@@ -8,6 +8,8 @@ with a thread are enumerated together with the threads.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +19,21 @@ import numpy as np
 
 from kernels.access.counts import Access
 from kernels.access.indices import Bounds, Unknown, Values, evaluate, terms, variables
-from kernels.access.nests import Launch, Touch
+from kernels.access.nests import WARP, Launch, Touch
 from kernels.launch_plan import ITEM_BYTES
 
-WARP = 32
 SECTOR_BYTES = 32
 """Of global memory: what an access moves at least, on every NVIDIA GPU since Maxwell."""
 
 BANKS = 32
 BANK_BYTES = 4
 """Of shared memory (CUDA programming guide, compute capability 5 and later)."""
+
+_LARGEST = 1 << 18
+"""A power of two beyond any shared memory: swizzled patterns are alike only where they lie at the same address."""
+
+_RESIDUES = 64
+"""Places of one pattern that are looked at, where it is not alike everywhere."""
 
 BUDGET = 1 << 16
 """Indices that are looked at for one access by default; further ones are sampled evenly."""
@@ -65,16 +72,18 @@ def _counted(launch: Launch, touch: Touch, budget: int) -> Access:
     strides = {name: _stride(split.with_threads, variable, itemsize) for name, variable in threads.items()}
     if vector > 1 and not contiguous:  # compiled to one instruction an element
         pattern = _elements(pattern)
-    modulus = max((SECTOR_BYTES if touch.scope == "global" else BANK_BYTES) // itemsize, 1)
-    residues = _residues(split.without_threads, touch.extents, modulus)
-    served = _sectors if touch.scope == "global" else _passes
-    found = [served(pattern, residue, itemsize) if times else (0, 0) for residue, times in enumerate(residues)]
-    runs = _runs(launch, touch, split.used)
-    each = [_requests(pattern) * sum(residues)]
-    each += [sum(counts[n] * times for counts, times in zip(found, residues, strict=True)) for n in (0, 1)]
+    alike = SECTOR_BYTES if touch.scope == "global" else _LARGEST if touch.granule else BANK_BYTES
+    residues = _residues(split.without_threads, touch.extents, max(alike // itemsize, 1))
+    looked_at = dict(list(residues.items())[:: max(-(-len(residues) // _RESIDUES), 1)])
+    served = _sectors if touch.scope == "global" else functools.partial(_passes, granule=touch.granule)
+    found = {residue: served(pattern, residue, itemsize) for residue in looked_at}
+    runs = _runs(launch, touch, split.used) * sum(residues.values()) / max(sum(looked_at.values()), 1)
+    each = [_requests(pattern) * sum(looked_at.values())]
+    each += [sum(found[r][n] * times for r, times in looked_at.items()) for n in (0, 1)]
     requests, transactions, least = (round(number * runs * pattern.weight) for number in each)
+    exact = pattern.exact and looked_at == residues
     return Access(
-        touch.buffer, touch.scope, touch.store, itemsize, vector, strides, requests, transactions, least, pattern.exact
+        touch.buffer, touch.scope, touch.store, itemsize, vector, strides, requests, transactions, least, exact
     )
 
 
@@ -160,16 +169,19 @@ def _stride(with_threads: Sequence[_Term], variable: Any, itemsize: int) -> int 
     return stride
 
 
-def _residues(groups: Sequence[Sequence[_Term]], bounds: Bounds, modulus: int) -> list[int]:
+def _residues(groups: Sequence[Sequence[_Term]], bounds: Bounds, modulus: int) -> dict[int, int]:
     """How often the sum of terms has each residue, over all values of their variables."""
-    times = [1] + [0] * (modulus - 1)
+    times = {0: 1}
     for group in groups:
-        own = _residues_of(group, bounds, modulus)
-        times = [sum(times[(r - s) % modulus] * own[s] for s in range(modulus)) for r in range(modulus)]
+        own, sums = _residues_of(group, bounds, modulus), dict[int, int]()
+        for (one, often), (other, as_often) in itertools.product(times.items(), own.items()):
+            residue = (one + other) % modulus
+            sums[residue] = sums.get(residue, 0) + often * as_often
+        times = sums
     return times
 
 
-def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> list[int]:
+def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> dict[int, int]:
     used = list(dict.fromkeys(v for _, expression in group for v in variables(expression)))
     extents = [bounds.get(v, (0, 1)) for v in used]
     domain = math.prod(extent for _, extent in extents)
@@ -180,8 +192,8 @@ def _residues_of(group: Sequence[_Term], bounds: Bounds, modulus: int) -> list[i
         values[variable] = points % max(extent, 1) + low
         points = points // max(extent, 1)
     total = sum((factor * evaluate(e, values)[:, 0] for factor, e in group), np.zeros(1, np.int64))
-    found = np.bincount(np.broadcast_to(total % modulus, (taken,)), minlength=modulus)
-    return [int(n) * domain // max(taken, 1) for n in found]
+    found = np.bincount(np.broadcast_to(total % modulus, (taken,)))
+    return {int(residue): int(found[residue]) * domain // max(taken, 1) for residue in found.nonzero()[0]}
 
 
 def _spread(count: int, domain: int) -> Values:
@@ -209,18 +221,26 @@ def _sectors(pattern: _Pattern, residue: int, itemsize: int) -> tuple[int, int]:
     return int(touched.sum()), int((-(-distinct * itemsize // SECTOR_BYTES)).sum())
 
 
-def _passes(pattern: _Pattern, residue: int, itemsize: int) -> tuple[int, int]:
+def _passes(pattern: _Pattern, residue: int, itemsize: int, granule: int) -> tuple[int, int]:
     """The passes over the banks that the warps need, and how many without a conflict: a warp whose threads access 8
     (16) bytes each is served in 2 (4) parts."""
     width = itemsize * pattern.indices.shape[2]
     parts = min(max(-(-width // BANK_BYTES), 1), 4)
     parts = 1 << (parts - 1).bit_length()
     lanes = WARP // parts
-    words = (pattern.indices + residue) * itemsize // BANK_BYTES
+    addresses = (pattern.indices + residue) * itemsize
+    words = (_swizzled(addresses, granule) if granule else addresses) // BANK_BYTES
     words = words.reshape(words.shape[0] * (WARP // lanes), -1)
     there = np.repeat(pattern.there[:, :, None], pattern.indices.shape[2], axis=2).reshape(words.shape)
     passes = _conflicts(words, there)
     return int(passes.sum()), int(there.any(axis=1).sum())
+
+
+def _swizzled(addresses: Values, granule: int) -> Values:
+    """Where `Swizzled` of `kernels/swizzled.cuh` has what lies at these bytes."""
+    chunks = BANKS * BANK_BYTES // granule
+    lines, bits = addresses // (BANKS * BANK_BYTES), chunks.bit_length() - 1
+    return addresses ^ ((lines ^ lines >> bits ^ lines >> 2 * bits) % chunks) * granule
 
 
 def _distinct(values: Values, there: np.ndarray[Any, Any]) -> Values:

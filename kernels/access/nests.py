@@ -9,10 +9,16 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from kernels.access import fragments
 from kernels.access.indices import Bounds, bounds_of
 from kernels.launch_plan import ITEM_BYTES
 from kernels.nests.linear import substituted
 from kernels.reference.expressions import subexpressions
+
+SWIZZLED, FRAGMENTS = "swizzled_shared", "warp_mma"
+"""Attributes of functions: the chunks of their shared memory, and that fragments are loaded by `ldmatrix`."""
+
+WARP = 32
 
 _POINTERS = ("address_of", "tvm_access_ptr", "ptx_", "mma", "tvm_load_matrix", "tvm_store_matrix", "tvm_fill")
 """How the names of calls begin that are given memory by a pointer (or, with `tirx.`, what follows it)."""
@@ -24,7 +30,8 @@ class Unbound(Exception):
 
 @dataclass(frozen=True)
 class Touch:
-    """A load or store: `index` is flat, in elements. `extents`: the bounds of every variable around it."""
+    """A load or store: `index` is flat, in elements. `extents`: the bounds of every variable around it. `granule`: the
+    bytes of a chunk of its swizzled buffer, 0 where it is not swizzled."""
 
     buffer: str
     scope: str
@@ -32,6 +39,7 @@ class Touch:
     store: bool
     index: Any
     extents: Bounds
+    granule: int = 0
 
 
 @dataclass
@@ -47,7 +55,8 @@ class Launch:
 
 def launches(function: tirx.PrimFunc) -> list[Launch]:
     """The launches of a program in the form of `lowering.access_form`. Raises Unbound where there are none."""
-    walker = _Walker()
+    attributes = function.attrs or {}
+    walker = _Walker(int(attributes.get(SWIZZLED, 0)), FRAGMENTS in attributes)
     walker.statement(function.body, {}, None)
     if not walker.found:
         raise Unbound("no loop of the program is bound to threads")
@@ -55,8 +64,12 @@ def launches(function: tirx.PrimFunc) -> list[Launch]:
 
 
 class _Walker:
-    def __init__(self) -> None:
+    """`granule`: of the chunks of shared memory. `by_lanes`: which lane accesses what of a fragment is known."""
+
+    def __init__(self, granule: int, by_lanes: bool) -> None:
         self.found: list[Launch] = []
+        self._granule = granule
+        self._by_lanes = by_lanes
         self._bound: dict[Any, Any] = {}
 
     def statement(self, statement: Any, extents: Bounds, launch: Launch | None) -> None:
@@ -96,17 +109,29 @@ class _Walker:
             for part in subexpressions(self._inlined(expression)):
                 if isinstance(part, tvm.ir.TensorLoad):
                     self._touch(part.source, part.indices, extents, launch, store=False)
+                elif isinstance(part, tvm.ir.Call) and self._by_lanes and _name(part) in fragments.CALLS:
+                    self._fragment(part, extents, launch)
                 elif isinstance(part, tvm.ir.Call):
                     launch.opaque += _takes_pointers(part)
         if isinstance(statement, tirx.BufferStore):
             self._touch(statement.buffer, statement.indices, extents, launch, store=True)
+
+    def _fragment(self, call: Any, extents: Bounds, launch: Launch) -> None:
+        """What the lanes access of the tile that a fragment is loaded from or stored to."""
+        if _name(call) not in (fragments.LOAD, fragments.STORE):
+            return
+        lane, _ = launch.threads["threadIdx.x"]
+        buffer, _ = fragments.tile_of(call)
+        for index in fragments.indices(call, lane % WARP):
+            self._touch(buffer, [index], extents, launch, store=_name(call) == fragments.STORE)
 
     def _touch(self, buffer: Any, indices: Any, extents: Bounds, launch: Launch, store: bool) -> None:
         scope = str(buffer.scope()).partition(".")[0] or "global"
         if scope not in ("global", "shared"):
             return
         [index] = [self._inlined(index) for index in indices]
-        launch.touches.append(Touch(buffer.name, scope, str(buffer.dtype), store, index, extents))
+        granule = self._granule if scope == "shared" else 0
+        launch.touches.append(Touch(buffer.name, scope, str(buffer.dtype), store, index, extents, granule))
 
     def _inlined(self, expression: Any) -> Any:
         """With the values of bound variables in their place."""
@@ -131,6 +156,9 @@ def _shared_bytes(buffer: Any) -> int:
     return math.prod(int(extent) for extent in buffer.shape) * ITEM_BYTES.get(str(buffer.dtype), 4)
 
 
+def _name(call: Any) -> str:
+    return str(getattr(call.op, "name", "")).removeprefix("tirx.")
+
+
 def _takes_pointers(call: Any) -> bool:
-    name = str(getattr(call.op, "name", "")).removeprefix("tirx.")
-    return name.startswith(_POINTERS)
+    return _name(call).startswith(_POINTERS)

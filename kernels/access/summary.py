@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import tvm
@@ -36,6 +37,19 @@ _ANY = Target(
 def counted(function: tirx.PrimFunc, budget: int) -> tuple[LaunchAccess, ...]:
     """`analyze` for no device in particular: what warps ask for does not depend on it, but TVM's lowering wants one."""
     return analyze(tvm.IRModule({"main": function}), _ANY, budget)
+
+
+def counted_in_chunks(
+    function: tirx.PrimFunc, budget: int, granules: Sequence[int]
+) -> dict[int, tuple[LaunchAccess, ...]]:
+    """`counted` for shared memory that is swizzled in chunks of so many bytes, by them; 0 is not swizzled."""
+    found = launches(access_form(tvm.IRModule({"main": function}), _ANY)["main"])
+    return {granule: tuple(_of(_in_chunks(launch, granule), budget) for launch in found) for granule in granules}
+
+
+def _in_chunks(launch: Launch, granule: int) -> Launch:
+    touches = [replace(touch, granule=granule if touch.scope == "shared" else 0) for touch in launch.touches]
+    return replace(launch, touches=touches)
 
 
 def total(function: tirx.PrimFunc, target: Target, scope: str, name: str) -> float:

@@ -12,7 +12,7 @@ from kernels.nests.linear import loads, uses
 from kernels.nests.nest import Nest, Refused, trips
 from kernels.nests.plain import counts_from_zero
 
-_LEAST = 4
+LEAST = 4
 """Iterations of a loop that are worth a vector."""
 
 
@@ -31,7 +31,7 @@ def _cost(nest: Nest, loop: Any, width: int) -> float:
         return math.inf
     extent = int(loop.extent)
     lanes = lanes_of(extent, width)
-    if extent < _LEAST or (loop.kind == tirx.ForKind.PARALLEL and extent < lanes) or _branches(nest.term, loop):
+    if extent < LEAST or (loop.kind == tirx.ForKind.PARALLEL and extent < lanes) or branches(nest.term, loop):
         return math.inf
     read = loads(nest.term)
     across = loop in nest.spatial
@@ -43,7 +43,7 @@ def _cost(nest: Nest, loop: Any, width: int) -> float:
     return cost * chunks / extent
 
 
-def _branches(term: Any, loop: Any) -> bool:
+def branches(term: Any, loop: Any) -> bool:
     """Whether lanes would take different branches: TVM then goes lane by lane."""
     return any(uses(call.args[0], loop.loop_var) for call in named(term, "prim.if_then_else"))
 

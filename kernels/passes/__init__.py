@@ -25,10 +25,12 @@ from kernels.passes.fuse import Fuse
 from kernels.passes.lanes import Lanes
 from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
+from kernels.passes.mma import Mma
 from kernels.passes.noalias import NoAlias
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.swizzle import Swizzle
 from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
 from kernels.passes.unroll import Unroll
@@ -59,6 +61,8 @@ PASSES: Mapping[str, type[Pass]] = {
         Balance,
         Coalesce,
         BankPadding,
+        Mma,
+        Swizzle,  # after those that say which lane accesses what, and which rows are padded
         Tensorize,
         VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )

@@ -17,6 +17,7 @@ from kernels.nests.calls import named
 from kernels.nests.linear import substituted
 from kernels.nests.nest import Nest, Refused, collapsed, combined, nest_of, neutral, reuse
 from kernels.nests.plain import plain, rewritten, sequence, serial
+from kernels.nests.scalar import ELEMENTS, scalar_loops
 from kernels.nests.vectors import chunks_of, lanes_of, vector_axis
 from kernels.passes.base import Documentation, Example, Pass, Requirement
 
@@ -72,7 +73,7 @@ class Lanes(Pass):
         given = plain(function)
         if len(_vectors(given)) < len(_vectors(self.on_function(given))):
             return ""
-        scalar = [f"{name}: {why}" for name, why in scalar_loops(given, self.width)]
+        scalar = [f"{name}: {why}" for name, why in scalar_loops(given, self.width) if why != ELEMENTS]
         return "no reduction becomes vectors; " + ("; ".join(scalar[:3]) or "there is no scalar loop")
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
@@ -103,25 +104,6 @@ def _result(function: tirx.PrimFunc, width: int) -> tirx.PrimFunc:
 
     lowered = plain(function)
     return lowered.with_body(rewritten(lowered.body, change))
-
-
-def scalar_loops(function: tirx.PrimFunc, width: int) -> list[tuple[str, str]]:
-    """The innermost loops that stay scalar in a scheduled program, by name, each with the reason."""
-    found: list[tuple[str, str]] = []
-
-    def look(loop: Any) -> Any | None:
-        if loop.kind == tirx.ForKind.VECTORIZED:
-            return loop
-        try:
-            vector_axis(collapsed(nest_of(loop)), width)
-        except Refused as refused:
-            if nodes(loop.body, tirx.For):
-                return None
-            found.append((str(loop.loop_var.name), str(refused)))
-        return loop
-
-    rewritten(plain(function).body, look)
-    return found
 
 
 def _vectors(function: tirx.PrimFunc) -> list[Any]:

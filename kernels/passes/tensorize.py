@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
-from kernels import examples
+from kernels import amx, examples, tile_intrinsics
 from kernels.dots import MARK, executed, intrinsic, multiplied, offered, parsed
 from kernels.lowering import nodes
 from kernels.passes.base import Documentation, Example, Pass, Requirement
@@ -22,7 +22,8 @@ class Tensorize(Pass):
     """Compute dot products of bytes and of bfloat16 by the CPU's instructions for them; 0 leaves them to LLVM.
 
     Sketches mark the blocks that an instruction of the target computes (`kernels.dots`): their two innermost loops,
-    steps and lanes, become one call. Without it the lanes are a vector and the steps are unrolled.
+    steps and lanes, become one call. Without it the lanes are a vector and the steps are unrolled. On CPUs with AMX
+    (`kernels.amx`) other sketches mark tiles of rows by 16 columns and the whole reduction.
     """
 
     name: ClassVar[str] = "tensorize"
@@ -34,7 +35,7 @@ class Tensorize(Pass):
             Requirement("sums of products of bfloat16 may be added in another order", "the tolerance of the check"),
         ),
         options={"on": "by the instruction"},
-        counters={"dot products": "instructions that one call of the kernel executes"},
+        counters={"dot products": "instructions, of vectors or tiles, that one call of the kernel executes"},
         loses="Where a kernel is bound by memory, which narrow numbers have relieved already.",
         elsewhere="TVM `tensorize`, Exo `replace` by an instruction, MLIR `x86vector.avx512.dot`, oneDNN VNNI layouts",
         example=Example(examples.bfloat16_product, examples.marked, "tensorize{on=0}", "tensorize{on=1}"),
@@ -53,18 +54,22 @@ class Tensorize(Pass):
         if not self.on:
             return ""
         marks = [b.annotations[MARK] for b in nodes(function.body, tvm.s_tir.SBlock) if MARK in b.annotations]
-        missing = {parsed(str(mark))[0].name for mark in marks} - {dot.name for dot in offered(target)}
+        wanted = {*(parsed(str(mark))[0].name for mark in marks), *tile_intrinsics.wanted(function)}
+        missing = wanted - {dot.name for dot in offered(target)} - {tile.name for tile in amx.offered(target)}
         if missing:
             return f"the target has no {', '.join(sorted(missing))}"
-        return "" if marks else "no block is marked as a dot product"
+        return "" if wanted else "no block is marked as a dot product"
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         return {"dot products": executed(function.body)}
 
     def on_schedule(self, schedule: Schedule) -> None:
         for block in schedule.get_child_blocks(schedule.get_sblock("root", func_name="main")):
-            if MARK in schedule.get(block).annotations:
+            annotations = schedule.get(block).annotations
+            if MARK in annotations:
                 self._compute(schedule, block)
+            elif tile_intrinsics.MARK in annotations:
+                tile_intrinsics.compute(schedule, block, self.on)
 
     def _compute(self, schedule: Schedule, block: Any) -> None:
         instruction = str(schedule.get(block).annotations[MARK])

@@ -9,7 +9,17 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kernels.raising.expressions import Access, Condition, Expr, at_least_zero, both, rebuilt, substituted
+from kernels.raising.expressions import (
+    Access,
+    Condition,
+    Expr,
+    at_least_zero,
+    both,
+    conjuncts,
+    negated,
+    rebuilt,
+    substituted,
+)
 from kernels.raising.ir import Operand
 from kernels.raising.memory import CELL, RESULT, Statement
 from kernels.raising.polyhedra import Polyhedra, isl
@@ -245,7 +255,8 @@ class Accesses:
         needs: list[isl.Set] = []
         parted = []
         for offset, untiled, access in offsets:
-            parts, some = self._rows(chain, offset.substitute(untiled.undone), None, untiled.tiles, access)
+            below = None if most is None else most - len(needs)
+            parts, some = self._rows(chain, offset.substitute(untiled.undone), None, untiled.tiles, access, below)
             parted.append(parts)
             needs += some
             if most is not None and len(needs) >= most:
@@ -253,11 +264,13 @@ class Accesses:
         return parted, needs
 
     def _rows(
-        self, chain: Sequence[Poly], rest: Poly, above: Poly | None, done: Mapping[str, Poly], access: Access
-    ) -> tuple[tuple[Poly, ...], list[isl.Set]]:
+        self, chain: Sequence[Poly], rest: Poly, above: Poly | None, done: Mapping[str, Poly], access: Access,
+        most: int | None,
+    ) -> tuple[tuple[Poly, ...], list[isl.Set]]:  # fmt: skip
         """The subscripts by the strides of the chain. A remainder that lies in the row beside is moved into its own.
 
-        Raises Abstained where there are none that stay in their rows.
+        Raises Abstained where there are none that stay in their rows, or none for which less than `most` has to be
+        assumed.
         """
         stride = chain[0]
         quotient, remainder = rest.parted(stride)
@@ -267,11 +280,13 @@ class Accesses:
             try:
                 moved = (quotient + shift).substitute(done)
                 self.polyhedra.text(moved, frozenset(access.loops))  # raises where it is not affine
-                need = None if above is None else self._in_row(moved, above.parted(stride)[0], access)
+                least = most if best is None else len(best[1])
+                need = None if above is None else self._in_row(moved, above.parted(stride)[0], access, least)
                 needs = [] if need is None else [need]
                 parts: tuple[Poly, ...] = (moved,)
                 if len(chain) > 1:
-                    below, more = self._rows(chain[1:], remainder - stride * shift, stride, done, access)
+                    fewer = None if least is None else least - len(needs)
+                    below, more = self._rows(chain[1:], remainder - stride * shift, stride, done, access, fewer)
                     parts, needs = parts + below, needs + more
             except Abstained as found:
                 problem = problem or found
@@ -285,13 +300,19 @@ class Accesses:
             raise problem
         return best
 
-    def _in_row(self, value: Poly, extent: Poly, access: Access) -> isl.Set | None:
-        """What parameters must be for a subscript to stay below its extent; None where it does in any case."""
+    def _in_row(self, value: Poly, extent: Poly, access: Access, most: int | None) -> isl.Set | None:
+        """What parameters must be for a subscript to stay below its extent; None where it does in any case.
+
+        Raises Abstained where it never does, or where that is no less than `most` conditions.
+        """
         within = both(at_least_zero(value), at_least_zero(extent - value - 1))
         key = (access.loops, access.when, within, len(self.polyhedra.assumed_sets), len(self.polyhedra.assumed))
         if key not in self._needs:
+            violations = self._violations(within, access)
+            if most is not None and most <= 1 and not violations.is_empty():
+                raise Abstained(Reason.SUBSCRIPT, "other strides ask for less")  # cheaper than what exactly is asked
             try:
-                self._needs[key] = self.polyhedra.needs(self._violations(within, access))
+                self._needs[key] = self.polyhedra.needs(violations)
             except Abstained as problem:
                 self._needs[key] = problem
         known = self._needs[key]
@@ -301,8 +322,9 @@ class Accesses:
 
     def _violations(self, within: Condition, access: Access) -> isl.Set:
         whole = self.polyhedra.set_of(access.loops, access.when)
-        inside = self.polyhedra.set_of(access.loops, both(access.when, within))
-        return whole.subtract(inside)
+        counters, header = frozenset(access.loops), f"[{', '.join(access.loops)}]"
+        outside = " or ".join(self.polyhedra.constraint(negated(part), counters) for part in conjuncts(within))
+        return whole.intersect(isl.Set(f"{self.polyhedra.header()}{{ {header} : {outside} }}"))
 
 
 def _filled_rows(offset: Poly, length: Poly, array: Array) -> tuple[list[Poly], list[Poly]] | None:

@@ -49,6 +49,8 @@ class Arithmetic:
         if a.constant is not None:
             a, b = b, a
         if b.constant == 0xFFFFFFFF and instruction.type == "i64":
+            if a.constant_term >= 1 << 31:  # compilers write p - 1 in 32 bits as p + 4294967295
+                a -= 1 << 32
             holds = both(at_least_zero(a), at_least_zero(Poly.of(0x7FFFFFFF) - a))
             self._definitions.require("wrap", holds, block, instruction.line)
             return a

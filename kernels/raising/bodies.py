@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tvm import te, tirx
 
 from kernels.raising.expressions import Condition, Expr
-from kernels.raising.ops import ACCUMULATED, Operation
+from kernels.raising.ops import ACCUMULATED, Chosen, Operation
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
@@ -21,13 +22,19 @@ from kernels.raising.tensor_operators import (
     NEUTRAL,
     OPERATORS,
     REDUCERS,
+    better_than,
     bounds,
     box_text,
     called,
     compared,
+    extreme_of,
+    least_of,
     membership,
     neutral_of,
 )
+
+_Ranges = dict[str, tuple[int, int]]
+_Guards = Callable[[Sequence[Any], Mapping[str, Any]], list[Any]]
 
 
 class Body:
@@ -41,8 +48,10 @@ class Body:
 
     def output(self) -> te.Tensor:
         """The target's next version. Raises Abstained where it is of no form that is raised."""
+        if self._op.choice is not None:
+            return self._chosen(self._op.choice)
         if not self._op.combine:
-            return self._written(lambda at, env: self._value(self._op.value, env))
+            return self._written(lambda at, env: self.value(self._op.value, env))
         partial = self._reduced()
         if partial is None:
             raise Abstained(Reason.SIZES, "a reduction over nothing")
@@ -70,12 +79,13 @@ class Body:
 
     def _finished(self, reduced: Any, at: Sequence[Any], env: Mapping[str, Any]) -> Any:
         op = self._op
-        start = self._tensors[op.target.base](*at) if op.start is None else self._value(op.start, env)
+        start = self._tensors[op.target.base](*at) if op.start is None else self.value(op.start, env)
         total = reduced if self._starts_neutral() else COMBINED[op.combine](start, reduced)
-        return total if op.finish is None else self._value(op.finish, env, total)
+        return total if op.finish is None else self.value(op.finish, env, total)
 
-    def _reduced(self) -> te.Tensor | None:
-        """The reduction from its neutral element; None where it has no terms at these sizes."""
+    def _box(self) -> tuple[_Ranges, dict[str, Any], _Guards] | None:
+        """The ranges of all counters, an axis for each reduced one, and which iterations in these there are, by the
+        place and the counters. None where there are none at these sizes."""
         op = self._op
         domain = self._sized.at(op.domain)
         if domain.is_empty():
@@ -85,16 +95,87 @@ class Body:
         box = isl.Set(box_text(op.loops, ranges))
         exact = box.is_subset(domain)
 
+        def guards(at: Sequence[Any], env: Mapping[str, Any]) -> list[Any]:
+            found = [] if exact else [membership(domain.gist(box), op.loops, env)]
+            return found if self._whole else [*found, self._inside(at)]
+
+        return ranges, axes, guards
+
+    def _reduced(self) -> te.Tensor | None:
+        """The reduction from its neutral element; None where it has no terms at these sizes."""
+        op = self._op
+        box = self._box()
+        if box is None:
+            return None
+        ranges, axes, guards = box
+
         def term(*at: Any) -> Any:
             env = self._counters(at) | {c: axes[c] + ranges[c][0] for c in op.reduced}
-            value = self._value(op.value, env)
-            guards = [] if exact else [membership(domain.gist(box), op.loops, env)]
-            guards += [] if self._whole else [self._inside(at)]
-            if guards:
-                value = tirx.if_then_else(tirx.all(*guards), value, neutral_of(op.combine, DTYPES[op.type]))
+            value = self.value(op.value, env)
+            inside = guards(at, env)
+            if inside:
+                value = tirx.if_then_else(tirx.all(*inside), value, neutral_of(op.combine, DTYPES[op.type]))
             return REDUCERS[op.combine](value, list(axes.values()))
 
         return te.compute(self._shape, term, "reduced")
+
+    # --- argmax and argmin
+
+    def _chosen(self, choice: Chosen) -> te.Tensor:
+        """What is noted of the greatest or least term, or itself; what it begins with where no term is better."""
+        op = self._op
+        reduced = self._extremes(choice)
+        if reduced is None:
+            raise Abstained(Reason.SIZES, "a reduction over nothing")
+        places, values = reduced
+        better = better_than(op.combine, choice.first)
+
+        def result(at: Sequence[Any], env: Mapping[str, Any]) -> Any:
+            place, value = places(*at), values(*at)
+            start = self._tensors[op.target.base](*at) if op.start is None else self.value(op.start, env)
+            best = start if choice.best is None else self.value(choice.best, env)
+            found = value if choice.place is None else self.value(choice.place, {**env, **self._at(choice, place)})
+            chosen = tirx.Select(tirx.all(place >= 0, better(value, best)), found, start)
+            return chosen if op.finish is None else self.value(op.finish, env, chosen)
+
+        return self._written(result)
+
+    def _extremes(self, choice: Chosen) -> tuple[te.Tensor, te.Tensor] | None:
+        """The place (-1 for none) and the value of the best term."""
+        box = self._box()
+        if box is None:
+            return None
+        ranges, axes, guards = box
+        extents = [ranges[c][1] - ranges[c][0] + 1 for c in choice.order]
+        if math.prod(extents) >= 1 << 31:
+            raise Abstained(Reason.SIZES, "a choice among more than 2^31 elements")
+        none = (tirx.const(-1, "int32"), least_of(self._op.combine, DTYPES[self._op.value.type]))
+
+        def term(*at: Any) -> Any:
+            env = self._counters(at) | {c: axes[c] + ranges[c][0] for c in self._op.reduced}
+            place: Any = tirx.const(0, "int32")
+            for c, extent in zip(choice.order, extents, strict=True):
+                place = place * extent + axes[c]
+            value = self.value(self._op.value, env)
+            inside = guards(at, env)
+            if inside:
+                place, value = (
+                    tirx.if_then_else(tirx.all(*inside), a, b) for a, b in zip((place, value), none, strict=True)
+                )
+            return extreme_of(self._op.combine, choice.first)((place, value), list(axes.values()))
+
+        places, values = te.compute(self._shape, term, "extreme")
+        return places, values
+
+    def _at(self, choice: Chosen, place: Any) -> dict[str, Any]:
+        """The reduced counters at a place."""
+        domain = self._sized.at(self._op.domain)
+        found = {}
+        for c in reversed(choice.order):
+            low, high = bounds(domain, self._op.loops.index(c))
+            found[c] = tirx.floormod(place, high - low + 1) + low
+            place = tirx.floordiv(place, high - low + 1)
+        return found
 
     # --- where it writes
 
@@ -127,7 +208,8 @@ class Body:
 
     # --- values
 
-    def _value(self, expr: Expr, env: Mapping[str, Any], reduced: Any = None) -> Any:
+    def value(self, expr: Expr, env: Mapping[str, Any], reduced: Any = None) -> Any:
+        """A value by the counters; `reduced` stands for what a reduction leaves. Raises Abstained."""
         kind = DTYPES.get(expr.type, "bool")
         if expr.op == ACCUMULATED:
             return reduced
@@ -136,14 +218,14 @@ class Body:
         if expr.op == "param":
             return self._tensors[expr.value][0]
         if expr.op == "index":
-            return self._index(expr.value, env).astype(kind)
+            return self.index(expr.value, env).astype(kind)
         if expr.op == "read":
-            at = [self._index(p, env) for p in expr.value.subscripts] or [0]
+            at = [self.index(p, env) for p in expr.value.subscripts] or [0]
             return self._tensors[expr.value.base](*at)
         if expr.op == "select":
-            a, b = (self._value(arg, env, reduced) for arg in expr.args)
+            a, b = (self.value(arg, env, reduced) for arg in expr.args)
             return tirx.if_then_else(self._condition(expr.value, env, reduced), a, b)
-        args = [self._value(arg, env, reduced) for arg in expr.args]
+        args = [self.value(arg, env, reduced) for arg in expr.args]
         if expr.op == "call":
             return called(expr.value, args)
         if expr.op in CASTS or (expr.op in ("zext", "uitofp") and "nneg" in expr.flags):
@@ -152,7 +234,8 @@ class Body:
             return OPERATORS[expr.op](*args)
         raise Abstained(Reason.OPERATOR, f"the operator {expr.op} is not raised")
 
-    def _index(self, poly: Poly, env: Mapping[str, Any]) -> Any:
+    def index(self, poly: Poly, env: Mapping[str, Any]) -> Any:
+        """A polynomial of counters and sizes. Raises Abstained where one is not known."""
         value = poly.substitute(self._sized.values)
         total: Any = tirx.const(value.constant_term, "int32")
         for monomial, factor in value.terms:
@@ -174,8 +257,8 @@ class Body:
         if negated:
             [condition] = condition.parts
         if condition.poly is not None:
-            value = self._index(condition.poly, env)
+            value = self.index(condition.poly, env)
             return value >= 0 if kind == "ge" else value.equal(0) if kind == "eq" else tirx.NE(value, 0)
         assert condition.value is not None
-        a, b = (self._value(arg, env, reduced) for arg in condition.value.args)
+        a, b = (self.value(arg, env, reduced) for arg in condition.value.args)
         return compared(condition.value.value, a, b, negated)

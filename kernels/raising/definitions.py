@@ -19,13 +19,17 @@ PENDING = "x:"
 
 @dataclass(frozen=True)
 class Requirement:
-    """`holds` must be true at every point of the loops `loops` where `when` is. `kind`: wrap, runs or guard."""
+    """`holds` must be true at every point of the loops `loops` where `when` is. `kind`: wrap, runs or guard.
+
+    `block`: where it is asked for, "" for everywhere. What is not reached may be anything.
+    """
 
     kind: str
     holds: Condition
     loops: tuple[str, ...]
     when: Condition
     line: int | None
+    block: str = ""
 
     def with_values(self, values: Mapping[str, Poly]) -> Requirement:
         return replace(self, holds=substituted(self.holds, values), when=substituted(self.when, values))
@@ -62,4 +66,4 @@ class Definitions:
         if holds == TRUE:
             return
         loop = self.flow.innermost.get(block)
-        self.requirements.append(Requirement(kind, holds, loop.symbols if loop else (), TRUE, line))
+        self.requirements.append(Requirement(kind, holds, loop.symbols if loop else (), TRUE, line, block))

@@ -10,17 +10,21 @@ from typing import Any
 from kernels.raising.access import Accesses
 from kernels.raising.composites import composite
 from kernels.raising.definitions import Requirement
+from kernels.raising.distribution import in_order, operations
 from kernels.raising.expressions import Condition, both, conjuncts, negated
 from kernels.raising.ir import Function
 from kernels.raising.joining import joined
 from kernels.raising.memory import CELL
 from kernels.raising.mirror import without_mirrors
-from kernels.raising.ops import Operation, operations
+from kernels.raising.ops import Operation
 from kernels.raising.patterns import Label, label
 from kernels.raising.polyhedra import Polyhedra, isl
 from kernels.raising.polynomials import Poly, TooManyTerms
 from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.trace import Nest, Trace, trace
+
+_ONLY_ORDERED = (Reason.CARRIED, Reason.NAN, Reason.OVERWRITE)
+"""Reasons of nests whose every store is known, which may be run as they are."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ class Finding:
 
 @dataclass
 class Analysis:
-    """A function's operations, in order, and its findings. `problem`: why the operations are not all that it does."""
+    """A function's operations, in order, and its findings. `problem`: why the operations are not all that it does.
+
+    Nests that are left alone are among the operations, too, where they can be run as they are.
+    """
 
     function: Function
     findings: list[Finding]
@@ -116,10 +123,13 @@ class _Analyser:
             try:
                 found += [(nest.place, op) for op in self._operations(nest, failed)]
             except Abstained as problem:
-                self.problem = self.problem or problem
-                self.barriers.append(nest.place)
                 place = found[-1][1].place if found else 0
                 self._note(place, left_alone(self.function.name, problem, self._lines(nest)))
+                try:
+                    found.append((nest.place, self._loops(nest, problem)))
+                except Abstained:
+                    self.problem = self.problem or problem
+                    self.barriers.append(nest.place)
         return found
 
     def _operations(self, nest: Nest, failed: Mapping[int, Abstained]) -> list[Operation]:
@@ -130,6 +140,12 @@ class _Analyser:
         if not found:
             raise Abstained(Reason.NO_STORE, "a loop that stores nothing", self._line(nest))
         return found
+
+    def _loops(self, nest: Nest, problem: Abstained) -> Operation:
+        """A nest that is no tensor computation, run as it is. Raises Abstained where that is not known either."""
+        if problem.reason not in _ONLY_ORDERED or not nest.statements:
+            raise problem
+        return in_order(self.accesses, nest.statements, problem)
 
     def _loose(self) -> list[tuple[int, Operation]]:
         """The operations of the stores outside of nests, with their places."""
@@ -230,7 +246,7 @@ class _Analyser:
     # --- labels
 
     def _label(self, ops: Sequence[Operation]) -> None:
-        visible = [op for op in ops if op.loops or op.combine]
+        visible = [op for op in ops if (op.loops or op.combine) and op.problem is None]
         position = 0
         while position < len(visible):
             several = composite(visible, position)

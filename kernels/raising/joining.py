@@ -24,13 +24,13 @@ def joined(found: Sequence[Operation], is_private: Callable[[str], bool]) -> lis
     changed = True
     while changed:
         changed = False
-        for step in (_with_start, partial(_with_finish, is_private=is_private), _without_copies):
+        for step in (_with_beginning, _with_start, partial(_with_finish, is_private=is_private), _without_copies):
             after = step(operations_left)
             if after is not None:
                 operations_left, changed = after, True
                 break
     read = {e.base for op in operations_left for e in op.reads}
-    return [op for op in operations_left if not op.target.base.startswith(CELL) or op.target.base in read]
+    return [op for op in operations_left if any(not base.startswith(CELL) or base in read for base in op.written)]
 
 
 def _write_map(op: Operation) -> isl.Map:
@@ -72,17 +72,19 @@ def _inverse(op: Operation, target: Element) -> dict[str, Poly] | None:
 
 
 def _untouched(between: Sequence[Operation], bases: set[str]) -> bool:
-    return not any(op.target.base in bases for op in between)
+    return not any(bases & {*op.written} for op in between)
 
 
 def _with_start(ops: list[Operation]) -> list[Operation] | None:
     """A map that writes what a reduction then adds to, all of it and nothing else, is its start."""
     for j, op in enumerate(ops):
-        if not op.combine or op.combine.startswith(("arg", "scan")) or op.start is not None or op.finish is not None:
+        if not op.combine or op.steps or op.start is not None or op.finish is not None:
             continue
         for i in range(j - 1, -1, -1):
             first = ops[i]
             base = op.target.base
+            if first.steps and base in first.written:
+                break
             if first.target.base == base:
                 cover = _cover_by(first, op)
                 if first.combine or first.fixed != op.fixed or cover is None:
@@ -100,6 +102,34 @@ def _with_start(ops: list[Operation]) -> list[Operation] | None:
             if any(e.base == base for e in first.reads):
                 break
     return None
+
+
+def _with_beginning(ops: list[Operation]) -> list[Operation] | None:
+    """What a map writes and a choice or a running sum begins with is put in its place there; the map stays."""
+    for j, op in enumerate(ops):
+        element = _beginning(op)
+        i = next((i for i in reversed(range(j)) if element is not None and element.base in ops[i].written), None)
+        if element is None or i is None or ops[i].combine or ops[i].fixed != op.fixed:
+            continue
+        first, values = ops[i], _inverse(ops[i], element)
+        if values is None or not _untouched(ops[i + 1 : j], {e.base for e in first.reads}):
+            continue
+        if not _writes(replace(op, target=element)).is_subset(_writes(first)):
+            continue
+        value = substituted_value(first.value, values)
+        if op.choice is None:
+            return [*ops[:j], replace(op, start=value), *ops[j + 1 :]]
+        return [*ops[:j], replace(op, choice=replace(op.choice, best=value)), *ops[j + 1 :]]
+    return None
+
+
+def _beginning(op: Operation) -> Element | None:
+    """The cell whose content a choice is compared with, or a running sum begins with."""
+    if op.choice is not None:
+        best = op.choice.best
+        return best.value if best is not None and best.op == "read" and best.value.base.startswith(CELL) else None
+    cells = [e for e in op.reads if e.base.startswith(CELL) and e.base in op.written]
+    return cells[0] if op.combine.startswith("scan") and op.start is None and len(cells) == 1 else None
 
 
 def _cover_by(start: Operation, op: Operation) -> isl.Set | None:
@@ -125,10 +155,10 @@ def _with_finish(ops: list[Operation], is_private: Callable[[str], bool]) -> lis
     """A map of a private array that a reduction has left, element by element, is the reduction's finish."""
     for i, op in enumerate(ops):
         base = op.target.base
-        if not op.combine or op.combine.startswith(("arg", "scan")) or not is_private(base):
+        if not op.combine or op.steps or not is_private(base):
             continue
         users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
-        writers = [o for o in ops if o is not op and o.target.base == base]
+        writers = [o for o in ops if o is not op and base in o.written]
         if len(users) != 1 or writers:
             continue
         j, user = users[0]
@@ -140,7 +170,7 @@ def _with_finish(ops: list[Operation], is_private: Callable[[str], bool]) -> lis
         values = _inverse_of_read(op, next(iter(read)), user)
         between = ops[i + 1 : j]
         mine = {e.base for e in op.reads}
-        if values is None or any(o.target.base in mine for o in between) or not _covers(op, user, next(iter(read))):
+        if values is None or not _untouched(between, mine) or not _covers(op, user, next(iter(read))):
             continue
         if user.target.base != base and user.target.base in {e.base for e in elements(op.value)}:
             continue
@@ -184,14 +214,14 @@ def _without_copies(ops: list[Operation]) -> list[Operation] | None:
     """A cell that is a map's value and read by one later map, element by element, is put in its place."""
     for i, op in enumerate(ops):
         base = op.target.base
-        if op.combine or not base.startswith(CELL) or [o for o in ops if o is not op and o.target.base == base]:
+        if op.combine or not base.startswith(CELL) or [o for o in ops if o is not op and base in o.written]:
             continue
         users = [(j, o) for j, o in enumerate(ops) if j != i and any(e.base == base for e in o.reads)]
         if len(users) != 1 or users[0][0] < i:
             continue
         j, user = users[0]
         mine = {e.base for e in elements(op.value)}
-        if not _untouched(ops[i + 1 : j], mine) or (user.combine and user.target.base in mine):
+        if user.steps or not _untouched(ops[i + 1 : j], mine) or (user.combine and user.target.base in mine):
             continue
         reads = {e for e in user.reads if e.base == base}
         solved = {e: _inverse(op, e) for e in reads}
@@ -208,6 +238,9 @@ def _without_copies(ops: list[Operation]) -> list[Operation] | None:
         merged = replace(
             user, value=rebuilt(user.value, change), start=None if user.start is None else rebuilt(user.start, change),
             finish=None if user.finish is None else rebuilt(user.finish, change),
+            choice=None if user.choice is None else replace(
+                user.choice, best=None if user.choice.best is None else rebuilt(user.choice.best, change)
+            ),
         )  # fmt: skip
         return [*ops[:i], *ops[i + 1 : j], merged, *ops[j + 1 :]]
     return None

@@ -78,7 +78,9 @@ def _begun(start: Statement, store: Statement, statements: Sequence[Statement]) 
     others = [s for s in statements if s.target.base == target.base and s is not store]
     value = start.value
     if value.op == "load" and value.value.base == target.base and value.value.offset == target.offset:
-        return not others
+        # what is written before it is read there, in the same iteration, is what is read
+        read: Access = value.value
+        return all(o.target.loops == start.target.loops == read.loops and o.target.time < read.time for o in others)
     if len(others) != 1:
         return False
     [first] = others

@@ -59,6 +59,21 @@ class Order:
         """Whether an execution of `second` must come after one of `first`, in one iteration of the loops `fixed`."""
         return any(not relation.is_empty() for relation in self.relations(first, second, fixed))
 
+    def independent(self, statements: Sequence[Normal]) -> tuple[str, ...]:
+        """Loops around all of some statements whose iterations do not depend on each other's."""
+        pairs = [(a, b, relation) for a in statements for b in statements for relation in self.relations(a, b, ())]
+        plain = [{*s.loops} & {*s.source.target.loops} for s in statements]
+        common = [c for c in statements[0].loops if all(c in loops for loops in plain)]
+
+        def is_free(symbol: str) -> bool:
+            places = [(a.source.target.loops.index(symbol), b.source.target.loops.index(symbol)) for a, b, _ in pairs]
+            return all(
+                relation.is_subset(relation.equate(isl.dim_type.in_, here, isl.dim_type.out, there))
+                for (here, there), (_, _, relation) in zip(places, pairs, strict=True)
+            )
+
+        return tuple(c for c in common if is_free(c))
+
     def relations(self, first: Normal, second: Normal, fixed: Sequence[str]) -> list[Any]:
         found = []
         for a in self._all(first):

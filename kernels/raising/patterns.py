@@ -14,6 +14,7 @@ from kernels.raising.reasons import Abstained, Reason
 from kernels.raising.substitution import substituted_value
 from kernels.raising.updates import summands
 
+_WORDS = {"add": "sum", "mul": "product", "max": "max", "min": "min", "maximum": "max", "minimum": "min"}
 _CASTS = ("sext", "zext", "fpext", "fptrunc", "sitofp", "uitofp", "trunc")
 
 
@@ -30,7 +31,7 @@ def label(op: Operation) -> Label:
     """Raises Abstained where the operation is a tensor computation without a name."""
     op = _forward(op)
     if op.combine.startswith("scan"):
-        return Label("scan", f"{'sum' if op.combine.endswith('add') else 'product'} along {op.reduced[0]}")
+        return Label("scan", f"{_WORDS[op.combine.removeprefix('scan-')]} along {op.reduced[0]}")
     if op.combine.startswith("arg"):
         return Label("reduction", op.combine)
     if op.combine:
@@ -134,7 +135,7 @@ def _is_group_dimension(inside: Sequence[str], parallel: set[str], taps: set[str
 def _plain_reduction(op: Operation) -> Label:
     read = [e for e in op.reads if e.base != op.target.base]
     inside = list(dict.fromkeys(e for e in elements(op.value)))
-    name = {"add": "sum", "mul": "product", "max": "max", "min": "min", "maximum": "max", "minimum": "min"}[op.combine]
+    name = _WORDS[op.combine]
     if not inside:
         raise Abstained(Reason.LINEAR, "a sum of what is not read from memory", op.line)
     if all(_is_pure(e, op) for e in inside):

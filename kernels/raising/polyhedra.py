@@ -128,4 +128,4 @@ class Polyhedra:
         )
         if large.intersect(self.context()).is_subset(bad):
             raise Abstained(Reason.SUBSCRIPT, "subscripts that leave their row")
-        return bad.complement().coalesce()
+        return bad.gist(self.context()).complement().coalesce()  # what is known anyway has no part in it

@@ -14,6 +14,7 @@ from tvm import relax, te
 
 from kernels.raising.bodies import Body
 from kernels.raising.einsum import Formula, formula_of
+from kernels.raising.exact import ExactLoops, dtype_of, scalars
 from kernels.raising.findings import Analysis
 from kernels.raising.ir import Function
 from kernels.raising.memory import CELL, RESULT
@@ -64,6 +65,9 @@ def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bo
     _check_types(analysis.function)
     if not analysis.operations:
         raise Abstained(Reason.NO_STORE, "a function without loops that store anything", analysis.function.line)
+    left = [op.problem for op in analysis.operations if op.problem is not None]
+    if left and all(op.problem is not None or not (op.loops or op.combine) for op in analysis.operations):
+        raise left[0]
     sized = Sized(analysis, sizes)
     for op in analysis.operations:
         _check(op, allow_reassociation)
@@ -79,9 +83,7 @@ def _check_types(function: Function) -> None:
 
 
 def _check(op: Operation, allow_reassociation: bool) -> None:
-    """Raises Abstained for what is recognized, but not raised."""
-    if op.combine.startswith(("scan", "arg")):
-        raise Abstained(Reason.SEQUENTIAL, f"a {op.combine.partition('-')[0]} is recognized but not raised", op.line)
+    """Raises Abstained for sums and maxima of floats whose order matters."""
     if op.type not in FLOATS or allow_reassociation:
         return
     if op.combine in ("add", "mul") and not op.reordered:
@@ -102,7 +104,7 @@ class _Raiser:
 
     def run(self) -> Raised:
         ops = self.ops
-        bases = dict.fromkeys(op.target.base for op in ops if not self._is_local(op.target.base))
+        bases = dict.fromkeys(base for op in ops for base in op.written if not self._is_local(base))
         written = sorted(bases, key=lambda base: (base != RESULT, base))
         inputs = self._inputs(ops)
         module = self._module(inputs, written)
@@ -119,8 +121,8 @@ class _Raiser:
         with builder.function("main", list(variables.values())):
             with builder.dataflow():
                 current: dict[str, relax.Expr] = dict(variables)
-                for op in self.ops:
-                    current[op.target.base] = self._emit(builder, op, current)
+                for number, op in enumerate(self.ops):
+                    current |= self._emit(builder, number, op, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)
         return builder.get()
@@ -134,21 +136,23 @@ class _Raiser:
     def _inputs(self, ops: Sequence[Operation]) -> list[Tensor]:
         """Arrays that are read before they are wholly written, and scalars."""
         bases: dict[str, None] = {}
-        scalars: dict[str, None] = {}
+        names: dict[str, None] = {}
         complete: set[str] = set()
         for op in ops:
+            own = {base for base in op.written if op.steps and base.startswith(CELL)}
             for element in op.reads:
-                if element.base not in complete:
+                if element.base not in complete | own:
                     bases[element.base] = None
-            scalars |= dict.fromkeys(_scalars(op))
-            if op.combine and op.start is None and op.target.base not in complete:
+            names |= dict.fromkeys(scalars(op))
+            if op.combine and not op.steps and op.start is None and op.target.base not in complete:
                 bases[op.target.base] = None
-            if self.shapes.is_whole(op):
-                complete.add(op.target.base)
-            elif op.target.base not in complete:
-                bases[op.target.base] = None
+            for base in op.written:
+                if self.shapes.is_whole(op, base):
+                    complete.add(base)
+                elif base not in complete | own:
+                    bases[base] = None
         found = [self._tensor(base) for base in bases]
-        for name in scalars:
+        for name in names:
             position, argument = self.places[name]
             found.append(Tensor(name, position, (1,), DTYPES[argument.type], scalar=True))
         return sorted(found, key=lambda t: t.position)
@@ -167,27 +171,48 @@ class _Raiser:
 
     # --- code
 
-    def _emit(self, builder: relax.BlockBuilder, op: Operation, current: Mapping[str, relax.Expr]) -> relax.Expr:
-        """The next version of the op's target."""
+    def _emit(
+        self, builder: relax.BlockBuilder, number: int, op: Operation, current: Mapping[str, relax.Expr]
+    ) -> dict[str, relax.Expr]:
+        """The next versions of what the op writes."""
+        if op.steps:
+            return self._emit_loops(builder, number, op, current)
         names = list(dict.fromkeys([
-            *(e.base for e in op.reads), *_scalars(op),
+            *(e.base for e in op.reads), *scalars(op),
             *([op.target.base] if not self.shapes.is_whole(op) or (op.combine and op.start is None) else []),
         ]))  # fmt: skip
-        missing = [name for name in names if name not in current]
-        if missing:
-            raise Abstained(Reason.POINTER, f"{missing[0]} is read before it is written")
+        _check_known(names, current)
 
         def compute(*tensors: te.Tensor) -> te.Tensor:
             return Body(op, dict(zip(names, tensors, strict=True)), self.sized, self.shapes).output()
 
-        return builder.emit_te(compute, *(current[name] for name in names), primfunc_name_hint=_hint(op))
+        hint = _hint(op)
+        return {op.target.base: builder.emit_te(compute, *(current[n] for n in names), primfunc_name_hint=hint)}
+
+    def _emit_loops(
+        self, builder: relax.BlockBuilder, number: int, op: Operation, current: Mapping[str, relax.Expr]
+    ) -> dict[str, relax.Expr]:
+        later = {e.base for other in self.ops[number + 1 :] for e in other.reads}
+        later |= {other.target.base for other in self.ops[number + 1 :] if not other.steps}
+        later |= {base for base in op.written if not self._is_local(base)}
+        loops = ExactLoops(op, self.sized, self.shapes, current, later)
+        _check_known(loops.inputs, current)
+        kinds = {name: str(current[name].ty.dtype) for name in loops.inputs}
+        kinds |= {base: dtype_of(op, base) for base in op.written}
+        types = [relax.TensorType(self.shapes.of[base], kinds[base]) for base in loops.outputs]
+        function = builder.add_func(loops.function(kinds), _hint(op))
+        made = builder.emit(relax.call_tir(function, [current[n] for n in loops.inputs], types))
+        if len(types) == 1:
+            return {loops.outputs[0]: made}
+        return {base: builder.emit(relax.TupleGetItem(made, k)) for k, base in enumerate(loops.outputs)}
 
 
-def _scalars(op: Operation) -> list[str]:
-    """The scalar arguments that an operation uses."""
-    parts = [part for part in (op.value, op.start, op.finish) if part is not None]
-    return [node.value for part in parts for node in part.walk() if node.op == "param"]
+def _check_known(names: Sequence[str], current: Mapping[str, relax.Expr]) -> None:
+    missing = [name for name in names if name not in current]
+    if missing:
+        raise Abstained(Reason.POINTER, f"{missing[0]} is read before it is written")
 
 
 def _hint(op: Operation) -> str:
-    return {"": "map", "add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}.get(op.combine, op.combine)
+    known = {"": "map", "add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}
+    return known.get(op.combine, op.combine.partition("-")[0])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kernels.raising.access import Element
 from kernels.raising.memory import CELL, RESULT
-from kernels.raising.ops import Operation
+from kernels.raising.ops import Operation, elements
 from kernels.raising.polyhedra import isl
 from kernels.raising.polynomials import Poly
 from kernels.raising.reasons import Abstained, Reason
@@ -35,21 +35,37 @@ class Shapes:
             if math.prod(self.of[base]) * 8 > MOST_BYTES:
                 raise Abstained(Reason.SIZES, f"an array of the shape {list(self.of[base])}")
         for op in ops:
-            if op.target.base.startswith(CELL):
-                self._cell(op)
+            for target, loops, domain in self._writes(op):
+                if target.base.startswith(CELL):
+                    self._cell(target, loops, domain)
 
-    def is_whole(self, op: Operation) -> bool:
-        """Whether every element of the target is written."""
-        if not op.target.subscripts:
-            return True
-        image = self._image(op.target.subscripts, op.kept, self._sized.at(op.cover))
-        shape = self.of[op.target.base]
+    def _writes(self, op: Operation) -> list[tuple[Element, Sequence[str], isl.Set]]:
+        """The elements that an operation writes, by which loops, where."""
+        if op.steps:
+            return [(step.target, step.loops, self._sized.at(step.domain)) for step in op.steps]
+        return [(op.target, op.kept, self._sized.at(op.cover))]
+
+    def is_whole(self, op: Operation, base: str = "") -> bool:
+        """Whether every element of an array (the target) is written."""
+        base = base or op.target.base
+        shape = self.of[base]
+        image = isl.Set(f"{{ [{', '.join(f'd{k}' for k in range(len(shape)))}] : 1 = 0 }}")
+        for target, loops, domain in self._writes(op):
+            if target.base == base:
+                if not target.subscripts:
+                    return True
+                image = image.union(self._image(target.subscripts, loops, domain))
         names = [f"d{position}" for position in range(len(shape))]
         ranges = " and ".join(f"0 <= {name} < {extent}" for name, extent in zip(names, shape, strict=True))
         return bool(isl.Set(f"{{ [{', '.join(names)}] : {ranges} }}").is_subset(image))
 
     def _measure(self, op: Operation, rows: dict[str, int]) -> None:
         """Note how far the op's accesses reach: their rows, and their last elements."""
+        if op.steps:
+            for step in op.steps:
+                for element in (step.target, *elements(step.value)):
+                    self._reach(element, step.loops, self._sized.at(step.domain), rows)
+            return
         domain, cover = self._sized.at(op.domain), self._sized.at(op.cover)
         self._reach(op.target, op.kept, cover, rows)
         for element in op.reads:
@@ -78,13 +94,14 @@ class Shapes:
             flat = flat * self._sized.number(extent) + poly
         return flat
 
-    def _cell(self, op: Operation) -> None:
+    def _cell(self, target: Element, loops: Sequence[str], domain: isl.Set) -> None:
         """A cell has an extent for each loop that it is kept for."""
-        cover = self._sized.at(op.cover)
-        shape = [self._range(poly, op.kept, cover)[1] + 1 for poly in op.target.subscripts]
-        known = self.of.get(op.target.base, ())
+        if domain.is_empty():
+            return
+        shape = [self._range(poly, loops, domain)[1] + 1 for poly in target.subscripts]
+        known = self.of.get(target.base, ())
         grown = [max(a, b) for a, b in zip(shape, known, strict=True)] if len(known) == len(shape) else shape
-        self.of[op.target.base] = tuple(grown) or (1,)
+        self.of[target.base] = tuple(grown) or (1,)
 
     def _range(self, poly: Poly, loops: Sequence[str], domain: isl.Set) -> tuple[int, int]:
         image = self._image([poly], loops, domain)

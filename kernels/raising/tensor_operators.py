@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,10 @@ COMBINED: Mapping[str, Callable[[Any, Any], Any]] = {
     "maximum": MAXIMUM, "minimum": MINIMUM,
 }  # fmt: skip
 _PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), "product")
+_GREATEST = te.comm_reducer(lambda a, b: tirx.max(a, b), lambda dtype: least_of("argmax", dtype), "greatest")
+_LEAST = te.comm_reducer(lambda a, b: tirx.min(a, b), lambda dtype: least_of("argmin", dtype), "least")
 REDUCERS: Mapping[str, Callable[..., Any]] = {
-    "add": te.sum, "mul": _PRODUCT, "max": te.max, "min": te.min,
+    "add": te.sum, "mul": _PRODUCT, "max": _GREATEST, "min": _LEAST,  # te.max begins with the least finite number
     "maximum": te.comm_reducer(MAXIMUM, lambda dtype: tirx.const(float("-inf"), dtype), "maximum"),
     "minimum": te.comm_reducer(MINIMUM, lambda dtype: tirx.const(float("inf"), dtype), "minimum"),
 }  # fmt: skip
@@ -55,9 +58,37 @@ REDUCERS: Mapping[str, Callable[..., Any]] = {
 def neutral_of(combine: str, dtype: str) -> Any:
     if combine in NEUTRAL:
         return tirx.const(NEUTRAL[combine], dtype)
-    if combine in ("maximum", "minimum"):
-        return tirx.const(float("-inf" if combine == "maximum" else "inf"), dtype)
-    return te.min_value(dtype) if combine == "max" else te.max_value(dtype)
+    return least_of(f"arg{combine[:3]}", dtype)
+
+
+def least_of(combine: str, dtype: str) -> Any:
+    """What no value is worse than, for argmax and argmin."""
+    if dtype.startswith("float"):
+        return tirx.const(float("-inf" if combine == "argmax" else "inf"), dtype)
+    return te.min_value(dtype) if combine == "argmax" else te.max_value(dtype)
+
+
+def better_than(combine: str, first: bool) -> Callable[[Any, Any], Any]:
+    """Whether a later value takes the place of an earlier one. NaNs never do, and none takes theirs."""
+    if combine == "argmax":
+        return (lambda a, b: a > b) if first else (lambda a, b: a >= b)
+    return (lambda a, b: a < b) if first else (lambda a, b: a <= b)
+
+
+@functools.cache
+def extreme_of(combine: str, first: bool) -> Callable[..., Any]:
+    """The reducer of pairs of a place and a value to the greatest or least value; of equal ones the first or last."""
+    better = better_than(combine, first=True)
+
+    def chosen(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, Any]:
+        nearer = b[0] < a[0] if first else b[0] > a[0]
+        takes = tirx.any(better(b[1], a[1]), tirx.all(b[1].equal(a[1]), nearer))
+        return tirx.Select(takes, b[0], a[0]), tirx.Select(takes, b[1], a[1])
+
+    def none(place: str, value: str) -> tuple[Any, Any]:
+        return tirx.const(-1, place), least_of(combine, value)
+
+    return te.comm_reducer(chosen, none, combine)  # type: ignore[no-any-return]
 
 
 def called(name: str, args: Sequence[Any]) -> Any:

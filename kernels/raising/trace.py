@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernels.raising.assumptions import assume_work
 from kernels.raising.cells import Cells
 from kernels.raising.definitions import Definitions
 from kernels.raising.evaluation import Evaluator
-from kernels.raising.expressions import FALSE, TRUE, Condition, both, either, negated
+from kernels.raising.expressions import FALSE, TRUE, Condition, both, either, negated, without_data
 from kernels.raising.integers import Integers
 from kernels.raising.ir import Block, Function, Instruction
 from kernels.raising.loop_bounds import bound_of
@@ -62,6 +62,7 @@ class _Tracer:
         self.cells = Cells(self.values, self.memory)
         self.evaluator = Evaluator(self.values, self.memory, self.cells)
         self.bounds: dict[str, Condition] = {}
+        self.reached: dict[str, Condition] = {}
         self.problem: Abstained | None = None
         self.nests: list[Nest] = []
         self.barriers: list[int] = []
@@ -70,6 +71,9 @@ class _Tracer:
     def run(self) -> Trace:
         assume_work(self.definitions, self.integers)
         self._region(None, Point((), TRUE))
+        self.definitions.requirements = [
+            replace(r, when=both(r.when, self.reached.get(r.block, TRUE))) for r in self.definitions.requirements
+        ]
         return Trace(
             self.definitions, self.integers, self.bounds, self.nests, self.memory.statements, self.problem,
             {cell.base: cell.loops for cell in self.cells.by_name.values()}, self.barriers,
@@ -81,6 +85,7 @@ class _Tracer:
         for name, condition in self._reached(loop):
             inner = self.flow.innermost.get(name)
             here = Point(point.time, both(point.when, condition))
+            self.reached[name] = without_data(here.when)
             if inner is not loop:
                 if inner is not None and inner.header == name and inner.parent is loop:
                     self._loop(inner, here, condition)

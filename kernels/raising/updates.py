@@ -50,26 +50,11 @@ def update(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
 
 def choice(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
     """The same of a choice by data: of the greater or the less, or of an update and none."""
-    condition, (a, b) = value.value, value.args
-    leaf = condition
-    opposite = leaf.kind == "not"
-    if opposite:
-        [leaf] = leaf.parts
-    if leaf.kind != "data" or leaf.value is None or own not in (a, b):
+    found = _compared(value, own)
+    if found is None:
         return None
-    compared = leaf.value
-    other = b if a == own else a
-    taken_if_true = a != own
-    predicate = compared.value
-    if opposite:
-        predicate = _OPPOSITE.get(predicate)
-    if not taken_if_true:
-        predicate = _OPPOSITE.get(predicate)
-    if predicate is None or compared.op not in ("fcmp", "icmp"):
-        return None
+    predicate, compared, other, taken_if_true = found
     if set(compared.args) == {own, other}:
-        if compared.args[0] == own:  # own < x means x > own
-            predicate = predicate[0] + _SWAPPED.get(predicate[1:], predicate[1:])
         kind = _GREATER.get(predicate)
         careless = "nnan" in compared.flags or "fast" in compared.flags
         if compared.op == "fcmp" and predicate[0] == "u" and not careless:
@@ -86,6 +71,36 @@ def choice(value: Expr, own: Expr) -> tuple[str, Expr, bool] | None:
     term = inner[1]
     chosen = replace(value, args=(term, neutral) if taken_if_true else (neutral, term))
     return inner[0], chosen, inner[2]
+
+
+def takes_first(value: Expr, own: Expr) -> bool | None:
+    """Of a choice of the greater or the less: whether the first of equals stays. None where it is no such choice."""
+    found = _compared(value, own)
+    return None if found is None or found[0] not in _GREATER else found[0][1:] in ("gt", "lt")
+
+
+def _compared(value: Expr, own: Expr) -> tuple[str, Expr, Expr, bool] | None:
+    """Of a choice by data of `own` or another value: the predicate by which the other one is taken, its comparison, the
+    other, and whether it is taken where that holds. Where the two are compared the other stands on the left."""
+    leaf, (a, b) = value.value, value.args
+    opposite = leaf.kind == "not"
+    if opposite:
+        [leaf] = leaf.parts
+    if leaf.kind != "data" or leaf.value is None or own not in (a, b):
+        return None
+    compared = leaf.value
+    other = b if a == own else a
+    taken_if_true = a != own
+    predicate = compared.value
+    if opposite:
+        predicate = _OPPOSITE.get(predicate)
+    if not taken_if_true:
+        predicate = _OPPOSITE.get(predicate)
+    if predicate is None or compared.op not in ("fcmp", "icmp"):
+        return None
+    if set(compared.args) == {own, other} and compared.args[0] == own:  # own < x means x > own
+        predicate = predicate[0] + _SWAPPED.get(predicate[1:], predicate[1:])
+    return predicate, compared, other, taken_if_true
 
 
 def summands(value: Expr) -> list[tuple[int, Expr]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from kernels import amx
 from kernels.space import dots, winograd
 from kernels.space.data import FactorProduct, Knob, Limit
 from kernels.space.tiles import divisors
@@ -27,6 +28,8 @@ def limits_of(knobs: Sequence[Knob], target_kind: str, lanes: int, rule: str = "
     if rule in winograd.RULES:  # rows and columns of tiles by vectors of channels
         tile = FactorProduct(((0, (-1,)), (1, (-1,)), (2, (-1,))))
         return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
+    if rule == dots.TILE_RULE:  # the tile of rows has its own limit
+        return ()
     if rule in dots.RULES:  # rows by vectors of columns, pixels by vectors of channels
         tile = FactorProduct(tuple((i, (-1,)) for i, k in enumerate(knobs) if k.role == "spatial"))
         return (Limit("accumulators in registers", (tile,), most=registers(lanes) - 4),)
@@ -61,6 +64,8 @@ def worth_trying(rule: str, position: int, innermost: int, choice: Sequence[int]
     gain nothing.
     """
     lanes = choice[-1]
+    if rule == dots.TILE_RULE:
+        return position > 0 or amx.tiles_of(lanes) is not None
     power_of_two = lanes <= MAX_LANES and lanes & (lanes - 1) == 0
     if is_lanes(rule, innermost):
         return power_of_two and lanes >= LEAST_LANES

@@ -13,17 +13,23 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
-from kernels.dots import MARK, Dot, dot_of, parsed
+from kernels import tile_intrinsics
+from kernels.amx import MOST_ROWS, ROWS, TileProduct, tiles_of
+from kernels.dots import DOTS, MARK, Dot, dot_of, parsed
 from kernels.space.data import Candidate, Sketch
 from kernels.space.decision import Decision
 from kernels.space.tiles import divisors, nearest
 
 RULES = ("dot_panels", "dot_convolution")
+TILE_RULE = "tile_panels"
 
 _MAX_ROWS = 28
 _MAX_VECTORS = 4
 _MAX_STEPS = 8
 """Instructions along the reduction that are unrolled, at most."""
+
+_MOST_PANELS = 64
+"""Panels that a thread goes through with the same rows, at most."""
 
 _COPIED = 64
 """Elements of a vector of a stage that copies an operand, at most."""
@@ -55,13 +61,47 @@ def schedule_dot_panels(schedule: Schedule, dots: Sequence[Dot]) -> bool:
         schedule.unroll(loop)
     _mark(schedule, product, k0, instruction)
     _store(schedule, written, i1)
+    _before(schedule, product, before, j1)
+    return True
+
+
+def _before(schedule: Schedule, product: Any, before: Sequence[Any], panel: Any) -> None:
+    """Make panels where the loop `panel` needs them, and copies of the left operand at first."""
     right = schedule.get(product).reads[-1].source
     for block in before:
         if schedule.get(block).writes[0].source.same_as(right):
-            schedule.compute_at(block, j1, preserve_unit_loops=True)
+            schedule.compute_at(block, panel, preserve_unit_loops=True)
             _vectorize(schedule, schedule.get_loops(block)[-1])
         else:
             _copy(schedule, block)
+
+
+def schedule_tile_panels(schedule: Schedule, tiles: Sequence[TileProduct]) -> bool:
+    """Schedule a product as `schedule_dot_panels` does, by tile products over the whole reduction.
+
+    False, with the schedule as it was, where the program is not of this kind.
+    """
+    found = _found(schedule, [dot for dot in DOTS if dot.name in {tile.dot for tile in tiles}])
+    if found is None:
+        return False
+    before, product, following, instruction = found
+    dot, left, right = parsed(instruction)
+    loops = schedule.get_loops(product)
+    if _reduced(schedule.get(product)) != 1 or len(loops) < 3:
+        return False
+    *batch, i, j, k = loops
+    if not any(tiles_of(rows) for rows in divisors(int(schedule.get(i).extent))):
+        return False
+    written = _written(schedule, product, following)
+    j, lanes = schedule.split(j, [None, dot.lanes])
+    i0, i1, i2 = schedule.split(i, schedule.sample_perfect_tile(i, 3, MOST_ROWS))
+    j0, j1 = schedule.split(j, schedule.sample_perfect_tile(j, 2, _MOST_PANELS))
+    schedule.reorder(*batch, i0, j0, j1, i1, i2, lanes, k)
+    schedule.parallel(schedule.fuse(*batch, i0, j0))
+    tile = next(tile for tile in tiles if tile.dot == dot.name)
+    schedule.annotate(product, tile_intrinsics.MARK, f"{tile.name}.{left}.{right}")
+    _store(schedule, written, i1)
+    _before(schedule, product, before, j1)
     return True
 
 
@@ -145,7 +185,26 @@ def _vectorize(schedule: Schedule, loop: Any) -> None:
 
 def candidates(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
     """Initial candidates: the tiles that load least for each instruction, with whole reductions inside."""
+    if sketch.rule == TILE_RULE:
+        return _of_tiles(sketch)
     return _of_panels(sketch) if sketch.rule == "dot_panels" else _of_convolution(sketch)
+
+
+def _of_tiles(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:
+    """Many rows for each tile of the right operand that is loaded, in tiles that are nearly full."""
+    rows, panels = sketch.knobs
+    for height in divisors(rows.extent):
+        tiles, blocks = tiles_of(height), rows.extent // height
+        if tiles is None:
+            continue
+        loads = (tiles + 1) / tiles * (tiles * ROWS / height)
+        for inside in {d for d in (1, panels.extent) if d <= _MOST_PANELS}:
+            for rank, divided in enumerate(dict.fromkeys(n for n in (1, 2, blocks) if blocks % n == 0)):
+                decisions: tuple[Decision, ...] = (
+                    (divided, blocks // divided, height),
+                    (panels.extent // inside, inside),
+                )
+                yield 0.1 * loads + 0.1 * rank + 0.05 * (inside > 1) - 1.35, Candidate(sketch.number, decisions)
 
 
 def _of_panels(sketch: Sketch) -> Iterator[tuple[float, Candidate]]:

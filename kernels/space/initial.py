@@ -22,7 +22,7 @@ _OUTER_LOOPS = {"parallel": 0.0, "cached": 0.05, "streamed": -0.45, "streamed in
 """Ways to cut the loops around a register tile, each with what it adds to the score."""
 
 
-_PRODUCTS = ("panels", *dots.RULES)
+_PRODUCTS = ("panels", *dots.RULES, dots.TILE_RULE)
 """Sketches of products whose operands were stored for them: where there is one, its candidates come first."""
 
 
@@ -48,7 +48,7 @@ def _of_sketch(sketch: Sketch, vector_lanes: int) -> Iterator[tuple[float, Candi
     """Candidates of a sketch, each with a score: lower is more promising."""
     if winograd.within(sketch):
         return winograd.candidates(sketch)
-    if sketch.rule in dots.RULES:
+    if sketch.rule in (*dots.RULES, dots.TILE_RULE):
         return dots.candidates(sketch)
     if sketch.rule == "attention":
         return attention.candidates(sketch, vector_lanes)

@@ -54,10 +54,11 @@ def generate(
     """
     own = list(own_traces(workload, target))
     # Nothing else is as fast for operands that stand as dot-product instructions read them, and for attention.
-    for best in (dots.RULES, ("attention",)):
+    narrow = (*dots.RULES, dots.TILE_RULE)
+    for best in (narrow, ("attention",)):
         own = [pair for pair in own if pair[0] in best] or own
     # TVM's rules treat each stage of a Winograd convolution, and of attention, as a program of its own.
-    alone = (*winograd.RULES, *dots.RULES, "attention")
+    alone = (*winograd.RULES, *narrow, "attention")
     empty = any(0 in spec.shape for spec in workload.args)  # nothing to tile, which TVM's rules take for an error
     without = empty or any(rule in alone for rule, _ in own)
     sketches = [] if without else _tvm_sketches(workload, target, tf32)

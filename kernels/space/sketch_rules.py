@@ -8,9 +8,10 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from kernels import amx
 from kernels.dots import Dot, offered
 from kernels.space.attention import schedule_attention
-from kernels.space.dots import schedule_dot_convolution, schedule_dot_panels
+from kernels.space.dots import TILE_RULE, schedule_dot_convolution, schedule_dot_panels, schedule_tile_panels
 from kernels.space.loops import schedule_loops
 from kernels.space.packed import schedule_packed
 from kernels.space.panels import schedule_panels
@@ -42,11 +43,13 @@ def rules_of(target: Target) -> Mapping[str, Callable[[Schedule], bool]]:
         return {}
     dots = offered(target)
     by_dots = {name: _with(rule, dots) for name, rule in DOT_SKETCH_RULES.items() if dots}
-    return {**CPU_SKETCH_RULES, **by_dots}
+    tiles = amx.offered(target)
+    by_tiles = {TILE_RULE: _with(schedule_tile_panels, tiles)} if tiles else {}
+    return {**CPU_SKETCH_RULES, **by_dots, **by_tiles}
 
 
-def _with(rule: Callable[[Schedule, Sequence[Dot]], bool], dots: Sequence[Dot]) -> Callable[[Schedule], bool]:
-    return lambda schedule: rule(schedule, dots)
+def _with(rule: Callable[[Schedule, Any], bool], instructions: Any) -> Callable[[Schedule], bool]:
+    return lambda schedule: rule(schedule, instructions)
 
 
 def own_traces(workload: Workload, target: Target) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from kernels import examples, reference
 from kernels.passes import PASSES
 from kernels.space import Candidate, generate
 from kernels.workload import seeded_inputs
+from tests.kernels.dot_targets import needs_dots, with_dots
 from tests.kernels.programs import llvm
 
 
@@ -74,12 +75,16 @@ QUICK = ("product", "chain", "softmax", "column maxima")
 """Families whose spaces are made in a twentieth of a second."""
 
 
-REWRITES = ("vector_math", "threads")
-CONDITIONAL = ("bounds",)
-"""Passes that refuse all of QUICK: tests/kernels/test_balance.py has programs with conditions."""
+REWRITES = {
+    "vector_math": ("chain",),
+    "threads": ("product", "chain", "transpose"),
+    "bounds": ("lower triangle", "causal maxima"),
+    "balance": ("causal maxima",),
+}
+NARROW = ("bfloat16 product", "byte product")
 
 
-@pytest.mark.parametrize("name", [n for n in check.searched_on_cpu() if n not in REWRITES + CONDITIONAL])
+@pytest.mark.parametrize("name", [n for n in check.searched_on_cpu() if n not in (*REWRITES, "tensorize")])
 def test_a_pass_is_right_on_a_random_program(name: str) -> None:
     found = check.check(name, 1, 4, llvm(), QUICK)
     assert found.programs == 1
@@ -88,10 +93,25 @@ def test_a_pass_is_right_on_a_random_program(name: str) -> None:
 
 @pytest.mark.parametrize("name", REWRITES)
 def test_a_pass_that_rewrites_is_right_on_random_programs_and_its_sabotages_are_seen(name: str) -> None:
-    found = check.check(name, 3, 1, llvm(), ("product", "chain", "transpose"))
+    found = check.check(name, 3, 1, llvm(), REWRITES[name])
     assert found.wrong == []
     assert found.sabotaged == 3
     assert found.seen >= 2, found.unseen
+
+
+@needs_dots
+def test_dot_products_are_right_on_random_programs_and_sabotages_are_seen() -> None:
+    found = check.check("tensorize", 2, 1, with_dots(), NARROW)
+    assert (found.programs, found.wrong, found.sabotaged) == (2, [], 2)
+    assert found.seen >= 1, found.unseen
+
+
+def test_a_check_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "check.json"
+    assert check.kept(path, 0, 300) == {}
+    path.write_text('{"seed": 0, "asked": 300, "passes": {"lanes": {"programs": 300}}}')
+    assert check.kept(path, 0, 300) == {"lanes": {"programs": 300}}
+    assert check.kept(path, 1, 300) == check.kept(path, 0, 20) == {}, "those were other programs"
 
 
 def test_an_empty_program_is_checked_too() -> None:

@@ -17,11 +17,12 @@ Counts = list[tuple[str, str, bool, int, int]]
 """(buffer, scope, whether it stores, requests, sectors or passes over banks) of each access, in the program's order."""
 
 
-def brute(function: tirx.PrimFunc) -> Counts:
-    """The accesses of a lowered program. Conditions are not looked at: all threads take both ways."""
+def brute(function: tirx.PrimFunc, granule: int = 0) -> Counts:
+    """The accesses of a lowered program, its shared memory swizzled in chunks of `granule` bytes where that is not 0.
+    Conditions are not looked at: all threads take both ways."""
     found: list[Any] = []
     _walk(function.body, [], found)
-    return [_counted(*entry) for entry in found]
+    return [_counted(*entry, granule) for entry in found]
 
 
 def _walk(statement: Any, around: list[tuple[str, Any, int, int]], found: list[Any]) -> None:
@@ -90,7 +91,7 @@ def _value(expression: Any, at: dict[str, int]) -> list[int]:
     return [operation(a, b) for a, b in whole]
 
 
-def _counted(buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]]) -> Any:
+def _counted(buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]], granule: int) -> Any:
     scope, itemsize = str(buffer.scope()) or "global", ITEM_BYTES[str(buffer.dtype)]
     dims = {kind: extent for kind, _, _, extent in around if kind.startswith("threadIdx")}
     x, y = dims.get("threadIdx.x", 1), dims.get("threadIdx.y", 1)
@@ -109,8 +110,9 @@ def _counted(buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, 
         apart = [elements] if _beside(elements) else [[element] for element in elements]
         for part, of_request in enumerate(apart):
             warps[number // 32, tuple(rest), part].append((number % 32, of_request))
-    served = _sectors if scope == "global" else _passes
-    return buffer.name, scope, store, len(warps), sum(served(lanes, itemsize) for lanes in warps.values())
+    if scope == "global":
+        return buffer.name, scope, store, len(warps), sum(_sectors(lanes, itemsize) for lanes in warps.values())
+    return buffer.name, scope, store, len(warps), sum(_passes(lanes, itemsize, granule) for lanes in warps.values())
 
 
 def _beside(elements: list[int]) -> bool:
@@ -121,7 +123,17 @@ def _sectors(lanes: list[tuple[int, list[int]]], itemsize: int) -> int:
     return len({element * itemsize // 32 for _, elements in lanes for element in elements})
 
 
-def _passes(lanes: list[tuple[int, list[int]]], itemsize: int) -> int:
+def _moved(byte: int, granule: int) -> int:
+    """Where a byte of swizzled memory lies: bits of its line's number, folded, against those of its chunk's."""
+    line, within = divmod(byte, 128)
+    chunk, rest = divmod(within, granule)
+    folded, chunks = 0, 128 // granule
+    while line:
+        folded, line = folded ^ line % chunks, line // chunks
+    return byte - within + (chunk ^ folded) * granule + rest
+
+
+def _passes(lanes: list[tuple[int, list[int]]], itemsize: int, granule: int) -> int:
     width = len(lanes[0][1]) * itemsize
     together = 32 if width <= 4 else 16 if width <= 8 else 8
     total = 0
@@ -130,6 +142,7 @@ def _passes(lanes: list[tuple[int, list[int]]], itemsize: int) -> int:
         for lane, elements in lanes:
             if first <= lane < first + together:
                 for element in elements:
-                    banks[element * itemsize // 4 % 32].add(element * itemsize // 4)
+                    byte = _moved(element * itemsize, granule) if granule else element * itemsize
+                    banks[byte // 4 % 32].add(byte // 4)
         total += max(map(len, banks.values()), default=0)
     return total

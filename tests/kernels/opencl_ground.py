@@ -4,6 +4,7 @@ Work groups, local memory and barriers are those of a GPU; buffers lie between g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ from tests.kernels.gpu_ground import (
 from tests.kernels.gpu_workloads import PROGRAMS
 
 __all__ = [
-    "GROUND", "TARGET", "Case", "Ground", "cases", "overlapping_tiles", "without_barrier", "workload", "wrong_stride",
+    "GROUND", "TARGET", "Case", "Ground", "cases", "overlapping_tiles", "smaller_local", "without_barrier", "workload",
+    "wrong_stride",
 ]  # fmt: skip
 
 TARGET = Target(
@@ -82,6 +84,15 @@ def without_barrier(program: GpuProgram, number: int) -> GpuProgram | None:
 def wrong_stride(program: GpuProgram, stride: int) -> GpuProgram | None:
     """The program with rows that are one element too short; None where nothing has that stride."""
     return _changed(program, with_shorter_rows(program.source, stride))
+
+
+_LOCAL = re.compile(r"(__local [^;\[]*)\[(\d+)\];")
+
+
+def smaller_local(program: GpuProgram) -> GpuProgram | None:
+    """The program with half of its local memory; None where it has none."""
+    changed, count = _LOCAL.subn(lambda m: f"{m[1]}[{int(m[2]) // 2}];", program.source)
+    return _changed(program, changed if count else None)
 
 
 def _changed(program: GpuProgram, source: str | None) -> GpuProgram | None:

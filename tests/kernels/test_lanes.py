@@ -11,8 +11,9 @@ import tvm
 from tvm import te, tirx, topi
 from tvm.target import Target
 
+from kernels.nests.scalar import ELEMENTS, REDUCES, loop_kinds, scalar_loops
 from kernels.passes import PassConfig
-from kernels.passes.lanes import Lanes, scalar_loops
+from kernels.passes.lanes import Lanes
 from tests.kernels.loop_programs import (
     check,
     computed,
@@ -79,7 +80,7 @@ def test_every_reduction_of_at_least_four_becomes_vectors(name: str) -> None:
         ),
         ("for i, j in T.grid(8, 16):\n    b[i, 0] = b[i, 0] - a[i, j]", "no sum, product, maximum or minimum"),
         ("for i, j in T.grid(8, 16):\n    b[0, j // 2] = T.max(b[0, j // 2], a[i, j])", "written several times"),
-        ("for j, i in T.grid(16, 8):\n    b[0, 0] = b[0, 0] + a[i, (j * 3) % 16]", "no loop of so many iterations"),
+        ("for j, i in T.grid(16, 8):\n    b[0, 0] = b[0, 0] + a[i, (j * 3) % 16]", "elements of a that lie 16 apart"),
         (
             "for i, j in T.grid(8, 16):\n    b[i, 0] = b[i, 0] + a[i, j]\n    b[i, 1] = b[i, 0]",
             "several statements",
@@ -91,6 +92,41 @@ def test_what_is_not_proven_stays_and_the_reason_is_said(body: str, reason: str)
     assert reason in Lanes(16).refusal(function, llvm())
     assert [why for _, why in scalar_loops(function, 16) if reason in why]
     assert str(Lanes(16).on_function(function).script()) == str(function.script())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("for i, j in T.grid(8, 16):\n    b[i, j] = a[i, j] + T.float32(1)", ELEMENTS),
+        ("for i, j in T.grid(8, 16):\n    b[i, 0] = b[i, 0] + a[i, j]", REDUCES),
+        ("for i, j in T.grid(2, 3):\n    b[i, 0] = b[i, 0] + a[i, j]", "3 iterations, which is no vector"),
+        ("for i in range(8):\n    b[0, 0] = b[0, 0] + a[i, 0]", "elements of a that lie 16 apart"),
+        (
+            "for i in range(8):\n    b[0, 0] = b[0, 0] + a[0, (i * 3) % 16]",
+            "gathered elements of a, which no stride describes",
+        ),
+        (
+            "for i in range(16):\n    b[0, 0] = b[0, 0] + T.if_then_else(i < 5, a[0, i], T.float32(0))",
+            "a condition on its own variable",
+        ),
+        (
+            "for i in range(8):\n    b[i, 0] = T.float32(0)\n    for j in range(i):\n"
+            "        b[i, 0] = b[i, 0] + a[j, 0]",
+            "bounds that vary",
+        ),
+    ],
+)
+def test_why_an_innermost_loop_is_no_vector(body: str, reason: str) -> None:
+    [(_, why)] = scalar_loops(parsed(body), 16)
+    assert why == reason
+    vectors = parsed("for i in range(8):\n    for j in T.vectorized(16):\n        b[i, j] = a[i, j]")
+    assert scalar_loops(vectors, 16) == []
+    assert loop_kinds(vectors) == {"vector": 1, "unrolled": 0, "scalar": 0}
+    assert loop_kinds(parsed(body))["scalar"] == 1
+    on_a_gpu = parsed(
+        "for i in T.thread_binding(8, 'threadIdx.x'):\n    for j in range(16):\n        b[i, j] = a[i, j]"
+    )
+    assert scalar_loops(on_a_gpu, 16) == []
 
 
 def test_powers_in_a_sum_become_polynomials_in_each_of_its_vectors() -> None:

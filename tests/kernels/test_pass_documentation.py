@@ -66,6 +66,8 @@ def computed(example: Any, text: str, inputs: list[NDArray[Any]], shape: tuple[i
     config, module = PassConfig.from_text(text), shown.scheduled(example, text)
     applied = config.applied(module["main"], Target(shown.target_of(example)))
     on_gpu = example.view in (View.CUDA, View.COMMAND)
+    if "wmma" in tvm.ir.save_json(module):
+        pytest.skip("fragments are executed on the simulated GPU (test_mma.py)")
     if used(applied.function) and not HAS_DOTS:
         pytest.skip("this CPU has no dot-product instructions")
     module = tvm.IRModule({"main": imported(applied.function)})

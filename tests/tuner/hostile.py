@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from unittest import mock
 
 from tuner.process import limits
 
@@ -28,6 +30,13 @@ class Hostile:
 
     def op_pid(self) -> int:
         return os.getpid()
+
+    def op_lock(self) -> list[str]:
+        """Make a lock as progress bars do; the names that this process would have to take out of the system."""
+        named: list[str] = []
+        with mock.patch("multiprocessing.resource_tracker.register", lambda name, kind: named.append(name)):
+            self.lock = multiprocessing.RLock()
+        return named
 
     def op_fail(self) -> None:
         raise ValueError("as asked")

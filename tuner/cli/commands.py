@@ -107,7 +107,7 @@ def _report(arguments: argparse.Namespace, argv: list[str]) -> int:
     from tuner.commands import several
 
     written, since = several.rebuild_report(folder)
-    for line in (str(written), *since):
+    for line in (str(written), *(one.sentence for one in since)):
         say(line)
     return 0
 

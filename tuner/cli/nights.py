@@ -31,8 +31,11 @@ def _site(arguments: argparse.Namespace, argv: list[str]) -> int:
 
     with shown_progress() as progress:
         progress.phase("writing the site")
-        database = browse.database_of(arguments.night, arguments.database)
-        say(site.of_database(database, Path(arguments.folder), arguments.url))
+        out = Path(arguments.folder)
+        if arguments.lines is not None:
+            say(site.of_lines(Path(arguments.lines), out, arguments.url))
+        else:
+            say(site.of_database(browse.database_of(arguments.night, arguments.database), out, arguments.url))
     return 0
 
 

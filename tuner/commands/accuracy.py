@@ -11,7 +11,7 @@ from tuner.config import RunConfig
 from tuner.errors import ConfigError
 from tuner.importers import input_sets
 from tuner.importers.samples import Samples, read_samples
-from tuner.measure.entries import EXACT, EXACT_WHOLE, SHOWN, TUNED, EntrySpec, answer_once, answers
+from tuner.measure.entries import EXACT, EXACT_WHOLE, SHOWN, TUNED, EntrySpec, answers
 from tuner.measure.exact import exact_outputs
 from tuner.measure.quality import Outputs, Quality, agreement_of, errors_of, scored
 from tuner.models import ImportedModel
@@ -77,17 +77,13 @@ def _judged(
 
 def _on_run_inputs(
     run: RunContext, model: ImportedModel, tuned: EntrySpec, rehearsal: Rehearsal
-) -> tuple[list[Outputs], list[Outputs]]:
+) -> tuple[Sequence[Outputs], Sequence[Outputs]]:
     """The tuned outputs and those in float64 on the inputs that the run verifies with, as far as these are known."""
     exact = rehearsal.whole or rehearsal.exact
-    outputs: list[Outputs] = []
-    right: list[Outputs] = []
-    for number, one in enumerate(input_sets(model.inputs, model.model_spec, run.config.search.seed)):
-        yardstick = None if exact is None else exact.yardstick(number)
-        if yardstick is None:
-            continue
-        answer = answer_once(tuned, one.arrays, run.work, run.target.threads)
-        if not isinstance(answer, str):
-            outputs.append(answer)
-            right.append(yardstick.exact)
-    return outputs, right
+    sets = input_sets(model.inputs, model.model_spec, run.config.search.seed)
+    known = [None if exact is None else exact.yardstick(number) for number in range(len(sets))]
+    pairs = [(one.arrays, found.exact) for one, found in zip(sets, known, strict=True) if found is not None]
+    if not pairs:
+        return [], []
+    given = answers(tuned, [inputs for inputs, _ in pairs], run.work, run.target.threads)
+    return given, [right for _, right in pairs]

@@ -103,6 +103,7 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
             {"metavar": "FILE", "default": "configs/nightly.yaml", "help": f"the file of the nights {DEFAULT}"},
         ),
         (("--database",), {"metavar": "URL", "help": "the database of the history (default: that of the file)"}),
+        (("--lines",), {"metavar": "FILE", "help": "what `history export` wrote, instead of a database"}),
         (("--url",), {"metavar": "URL", "default": "", "help": "where the site will be published, for its feed"}),
     ),
     "history": (

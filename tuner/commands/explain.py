@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from tuner.devices.device import Device
     from tuner.devices.target import ResolvedTarget
 
+_LANES = 64
+"""Lanes of the vectors that scalar loops are held against: those with which a search begins."""
+
 _FEWEST = 16
 """Trials from which a cost model is trained; with fewer nothing is predicted."""
 
@@ -92,6 +95,7 @@ def _climbed(
 ) -> dict[str, Any]:  # fmt: skip
     """The rungs of a kernel with their times, and its code."""
     from kernels.ladder import ladder
+    from kernels.padding import padded_share
     from kernels.passes import PASSES
     from kernels.space import Candidate, InvalidCandidate
 
@@ -116,18 +120,30 @@ def _climbed(
     built = builder.build(task, [rung.candidate for rung in rungs])
     measured = _measured(device, task, rungs, built, config.search.seed + 1, seconds, work, progress)
     code = _listing(target, rungs[-1], built[-1])
+    scalar: list[list[str]] = [[] for _ in rungs[1:]]
+    scalar.append(_scalar(rungs[-1]))
     return {
         "device": target.device,
         "threads": target.threads,
         "mode": config.measure.mode,
         "lower_bound_s": kernel.get("lower_bound_s") or None,
         "flops": task.workload.flops,
+        "padded_share": padded_share(task.workload),
         "rungs": [
-            {**_rung(rung, before, target), "predicted_s": guess, **_time(measurement)}
-            for rung, before, guess, measurement in zip(rungs, [None, *rungs], predicted, measured, strict=False)
+            {**_rung(rung, before, target), "scalar": loops, "predicted_s": guess, **_time(measurement)}
+            for rung, before, loops, guess, measurement in zip(
+                rungs, [None, *rungs], scalar, predicted, measured, strict=False
+            )
         ],
         "listing": code,
     }
+
+
+def _scalar(winner: Rung) -> list[str]:
+    """The loops of a CPU's kernel that are no vectors, and why."""
+    from kernels.nests.scalar import scalar_loops
+
+    return [f"{name}: {why}" for name, why in scalar_loops(winner.applied.function, _LANES)]
 
 
 def _rung(rung: Rung, before: Rung | None, target: ResolvedTarget) -> dict[str, Any]:

@@ -94,10 +94,12 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
     shape = model.shapes[0] if model.shapes else {}
     inputs = {**model.inputs, **{name: given for name, given in shape.items() if isinstance(given, tuple)}}
     dims = {**model.dims, **{name: given for name, given in shape.items() if isinstance(given, int)}}
-    raising = {"function": model.function, "sizes": dict(model.sizes), "allow_reassociation": model.allow_reassociation}
+    raising = None
+    if model.source.startswith(("llvm:", "mlir:")):
+        sizes = {**model.sizes, **dims}
+        raising = {"function": model.function, "sizes": sizes, "allow_reassociation": model.allow_reassociation}
     return importers.make_model_spec(
-        model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape),
-        raising if model.source.startswith(("llvm:", "mlir:")) else None,
+        model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape), raising
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from tuner.devices import resolve
 from tuner.errors import UserError
 from tuner.measure.quality import in_words
 from tuner.models import ImportedModel
+from tuner.nights import Since
 from tuner.process.interrupts import Interrupts
 from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress
@@ -120,7 +121,7 @@ def tasks(config: RunConfig, progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[str]]:
+def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[Since]]:
     """Write the report of a finished run again, from its summary and records. Returns its folder, and how its model
     stands since last night."""
     from tuner import report
@@ -134,7 +135,7 @@ def rebuild_report(run: str, out: str) -> tuple[Path, Sequence[str]]:
     scope = scope_of(target, config.measure.mode)
     with SqlStore(config.measure.database) as store:
         records = store.read(scope=scope, task_key=keys)
-    since = since_last_night(config.measure.database, summary)
+    since = since_last_night(config.measure.database, summary, folder)
     report.render(folder, records, config.report.formats, since)
     return folder, since
 
@@ -245,7 +246,7 @@ class _Run(RunContext):
         from tuner.commands import profile, whole_model
         from tuner.commands.rehearsal import rehearse
         from tuner.importers import provenance
-        from tuner.tuning import untuned
+        from tuner.tuning import beginnings, untuned
         from tuner.tuning.tune import certify, tune_model
 
         device = resolve.kind_of(self.target).open(self.opening())
@@ -259,6 +260,7 @@ class _Run(RunContext):
             result = tune_model(
                 variants, device, store, search, lambda record: is_run_of(record.run_id, source, self.shape)
             )
+            beginnings.begin(result.sessions, search)
             search_s = time.monotonic() - began
             within.keep(self.folder, self.config, self.total)
             certify(result, device, store, search, device.neighbours if self._divides_threads() else None)
@@ -377,7 +379,7 @@ class _Run(RunContext):
         summary = summarize(facts)
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
-        since = since_last_night(self.config.measure.database, summary)
+        since = since_last_night(self.config.measure.database, summary, self.folder)
         lines = [*headline(summary), *filter(None, [self.target.caveat])]
         with self._costs_itself("the report was not written"):
             report.render(self.folder, records, self.config.report.formats, since)

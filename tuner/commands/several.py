@@ -25,6 +25,7 @@ from tuner.commands.run import RunOutcome
 from tuner.config import RunConfig
 from tuner.errors import ConfigError, TunerError, UserError
 from tuner.models import InputSpec
+from tuner.nights import Since
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.report import summary as summary_file
@@ -52,13 +53,13 @@ def run(
         return _Several(stated, command, progress, interrupted, store).execute(resume)
 
 
-def rebuild_report(folder: Path) -> tuple[Path, Sequence[str]]:
+def rebuild_report(folder: Path) -> tuple[Path, Sequence[Since]]:
     """Write the report of a finished run again, whatever its number of shapes. Returns its folder, and how its model
     stands since last night."""
     parts = show.shapes(folder)
     if not parts:
         return single.rebuild_report(folder.name, str(folder.parent))
-    since: list[str] = []
+    since: list[Since] = []
     for part in parts.values():
         if (part / summary_file.FILE).exists():
             since += single.rebuild_report(part.name, str(part.parent))[1]
@@ -242,15 +243,28 @@ def _export(folder: Path, config: RunConfig, parts: Mapping[str, Path]) -> tuple
     work = prepare.scratch(folder)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    raised = config.model.source.startswith(("llvm:", "mlir:"))
     try:
         try:
             specs = [prepare.model_spec(one) for one in named_shapes(config).values()]
-            beside, sentence = fallback.write(specs, work), ""
+            beside, sentence = None if raised else fallback.write(specs, work), ""
         except (TunerError, RuntimeError, ValueError, OSError) as error:
             first = str(error).strip().splitlines()[0][:200]
             beside, sentence = None, f"no model for other shapes is in the export: {first}"
         shapes.export(work / "export", exported, beside)
+        if raised and (why_not := _behind_symbol(config, work / "export", exported)):
+            return None, f"no export of all shapes: {why_not}"
         files.replace_folder(work / "export", folder / "export")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder / "export", sentence
+
+
+def _behind_symbol(config: RunConfig, folder: Path, exported: Mapping[str, Path]) -> str:
+    """Put a raised function behind its symbol, where its sizes choose the model. Returns why it may not be exported."""
+    from tuner.commands import symbol
+    from tuner.devices import resolve
+
+    runs = {name: one for name, one in named_shapes(config).items() if name in exported}
+    specs = {name: prepare.imported(one).model_spec for name, one in runs.items()}
+    return symbol.write_several(folder, specs, resolve.resolve(config.target, to_run=False).threads)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 _CHECK_S = 120.0
+_AS_OBJECT = (*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c")
 
 
 def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[str, list[str]]:
@@ -26,13 +28,33 @@ def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[st
     Returns why it may not be exported ("" where it may) and sentences for the report. Raises OutputError or ModelError.
     """
     c = model_spec["c"]
-    flags = [*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c"]
-    library, item = c_symbol.write(folder, c, threads, lambda output: compile_original(c, output, flags), runtime())
+    library, item = c_symbol.write(
+        folder, c, threads, lambda output: compile_original(c, output, _AS_OBJECT), runtime()
+    )
     different, cases = difference(library, model_spec, threads)
     if different:
         return f"it differs from the original: {different}", []
     words = f"{library.name} and {item.name} give what the original gives in {cases} cases (values, sizes, overlaps)"
     return "", [words]
+
+
+def write_several(folder: Path, model_specs: Mapping[str, Mapping[str, Any]], threads: int) -> tuple[str, list[str]]:
+    """The same for a function at several sizes: `model_specs` by the folders of their exports in this one."""
+    parts = {f"{name}/model.so": spec["c"] for name, spec in model_specs.items()}
+    c = next(iter(parts.values()))
+    original = partial(compile_original, c, flags=_AS_OBJECT)
+    library, item = c_symbol.write_several(folder, parts, threads, original, runtime())
+    cases = 0
+    for spec in model_specs.values():
+        different, some = difference(library, spec, threads)
+        cases += some
+        if different:
+            sizes = ", ".join(f"{name} {size}" for name, size in spec["c"]["sizes"].items())
+            return f"it differs from the original for {sizes}: {different}", []
+    words = (
+        f"{library.name} and {item.name} choose among {len(parts)} sizes and give what the original gives in {cases}"
+    )
+    return "", [f"{words} cases"]
 
 
 def runtime() -> list[Path]:

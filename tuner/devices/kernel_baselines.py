@@ -10,7 +10,9 @@ from tuner.process.worker import ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Task
 
 
-def time_each(tasks: Sequence[Task], timing: BaselineTiming, time: Callable[[Task], Any]) -> dict[str, Any]:
+def time_each(
+    tasks: Sequence[Task], timing: BaselineTiming, time: Callable[[Task], Any], framework: str = "PyTorch"
+) -> dict[str, Any]:
     """By task key, what `time` returns for each task that the framework has a counterpart of; else it returns None.
 
     A task that cannot be timed is noted. When the child is gone, or the run interrupted, no more are timed.
@@ -22,10 +24,10 @@ def time_each(tasks: Sequence[Task], timing: BaselineTiming, time: Callable[[Tas
         try:
             samples = time(task)
         except ChildError as error:
-            timing.note(f"PyTorch's {task.name} was not timed: {str(error)[:200]}")
+            timing.note(f"{framework}'s {task.name} was not timed: {str(error)[:200]}")
             continue
         except (ChildDied, ChildTimeout) as error:
-            timing.note(f"PyTorch's kernels were not all timed: {str(error)[:200]}")
+            timing.note(f"{framework}'s kernels were not all timed: {str(error)[:200]}")
             break
         if samples is not None:
             timed[task.key] = samples

@@ -2,7 +2,8 @@
 
 The function tests what was assumed of its arguments (the sizes, arrays that do not overlap) and calls the tuned model;
 where a test fails, or the model, it calls the original, which is part of both files. Arrays that are not aligned, or
-that are read and written, go through aligned copies.
+that are read and written, go through aligned copies. Where there are models for several sizes, the sizes choose one;
+they are then opened when the library is, beside which they lie.
 """
 
 from __future__ import annotations
@@ -28,30 +29,28 @@ _BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "float32": 32, "float
 
 _HEAD = (
     """\
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 """
     + STRUCTS
     + """\
 enum { NONE = 0, TENSOR_PTR = 7, ALIGNMENT = 64 };
 #define ALIGNED __attribute__((aligned(ALIGNMENT)))
+typedef int (*Run)(void* self, const Any* arguments, int32_t count, Any* result);
 extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, Any* result);
 
 /* What TVM's loader of modules would have put into the kernels' library. */
 #define RUNTIME(name) extern void name(void); extern void (*__##name)(void) __attribute__((weak));
-#define SET(name) if (&__##name) __##name = name;
 #define EACH(f) f(TVMBackendParallelLaunch) f(TVMBackendParallelBarrier) f(TVMBackendAllocWorkspace) \
   f(TVMBackendFreeWorkspace) f(TVMFFIEnvModLookupFromImports) f(TVMFFIFunctionCall) \
   f(TVMFFIErrorSetRaisedFromCStr) f(TVMFFIErrorSetRaisedFromCStrParts)
 EACH(RUNTIME)
-
-__attribute__((constructor)) static void set_up(void) {
-  setenv("TVM_NUM_THREADS", THREADS, 0);
-  setenv("TVM_BIND_THREADS", "0", 0);
-  EACH(SET)
-}
 
 static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
   return (const char*)a < (const char*)b + n && (const char*)b < (const char*)a + m;
@@ -63,12 +62,83 @@ static void* room(uint64_t bytes) { return aligned_alloc(ALIGNMENT, (bytes + ALI
 )
 
 
+_LINKED = """\
+#define SET(name) if (&__##name) __##name = name;
+__attribute__((constructor)) static void set_up(void) {
+  setenv("TVM_NUM_THREADS", THREADS, 0);
+  setenv("TVM_BIND_THREADS", "0", 0);
+  EACH(SET)
+}
+"""
+"""The model is linked to the function."""
+
+_OPENED = """\
+static Run runs[sizeof models / sizeof *models];
+
+#define SET(name) if ((slot = (void (**)(void))dlsym(model, "__" #name))) *slot = name;
+__attribute__((constructor)) static void set_up(void) {
+  setenv("TVM_NUM_THREADS", THREADS, 0);
+  setenv("TVM_BIND_THREADS", "0", 0);
+  char here[3072], file[4096];
+  Dl_info self;
+  if (!dladdr((void*)runs, &self) || !self.dli_fname) return;
+  int found = snprintf(here, sizeof here, "%s", self.dli_fname);
+  if (!strchr(self.dli_fname, '/')) found = (int)readlink("/proc/self/exe", here, sizeof here - 1);
+  if (found < 1 || found >= (int)sizeof here) return;
+  here[found] = 0;
+  *strrchr(here, '/') = 0;
+  for (unsigned i = 0; i < sizeof libraries / sizeof *libraries; ++i)
+    dlopen(libraries[i], RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+  for (unsigned i = 0; i < sizeof models / sizeof *models; ++i) {
+    snprintf(file, sizeof file, "%s/%s", here, models[i]);
+    void* model = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    void (**slot)(void);
+    if (!model) continue;
+    EACH(SET)
+    runs[i] = (Run)dlsym(model, "__tvm_ffi_tuner_run");
+  }
+}
+"""
+"""The models lie beside the library. One that cannot be opened is not used."""
+
+
 def source(c: Mapping[str, Any], threads: int) -> str:
     """The C text of the function in the original's place. `c` is what the importer says of it."""
-    arguments = c["arguments"]
-    names = [f"a{number}" for number in range(len(arguments))]
-    result = _TYPES[c["result"]]
-    declared = ", ".join(f"{_TYPES[a['type']]} {n}" for a, n in zip(arguments, names, strict=True)) or "void"
+    head = [f'#define THREADS "{threads}"', _HEAD, _LINKED]
+    return "\n".join([*head, *_function(c, c["function"], "__tvm_ffi_tuner_run")])
+
+
+def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runtime: Sequence[Path]) -> str:
+    """The C text of a function that takes one of several models by its sizes. `parts`: what the importer says of the
+    function at each of its sizes, by the files of the models; `runtime` are TVM's libraries."""
+    c = next(iter(parts.values()))
+    listed = ", ".join(f'"{name}"' for name in parts)
+    libraries = ", ".join(f'"{path.name}"' for path in runtime)
+    text = [f'#define THREADS "{threads}"', _HEAD, f"static const char* const models[] = {{{listed}}};",
+            f"static const char* const libraries[] = {{{libraries}}};", _OPENED]  # fmt: skip
+    for number, part in enumerate(parts.values()):
+        text += _function(part, f"of_size{number}", f"runs[{number}]", "static ")
+    declared, names, result = _signature(c)
+    original = f"{c['function']}{ORIGINAL_SUFFIX}({', '.join(names)})"
+    returned = "return " if result != "void" else ""
+    text.append(f"{result} {c['function']}({declared}) {{")
+    for number, part in enumerate(parts.values()):
+        test = " && ".join([f"runs[{number}]", *(f"!({doubt})" for doubt in _other_sizes(part, names))])
+        call = f"of_size{number}({', '.join(names)})"
+        text.append(f"  if ({test}) {{ {returned}{call}; {'' if returned else 'return; '}}}")
+    return "\n".join([*text, f"  {returned}{original};", "}", ""])
+
+
+def _signature(c: Mapping[str, Any]) -> tuple[str, list[str], str]:
+    """The parameters, their names, and the type of the result."""
+    names = [f"a{number}" for number in range(len(c["arguments"]))]
+    declared = ", ".join(f"{_TYPES[a['type']]} {n}" for a, n in zip(c["arguments"], names, strict=True)) or "void"
+    return declared, names, _TYPES[c["result"]]
+
+
+def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> list[str]:
+    """The lines of a function that calls a model, or the original."""
+    declared, names, result = _signature(c)
     original = f"{c['function']}{ORIGINAL_SUFFIX}"
     tensors = [*c["inputs"], *c["outputs"]]
     returned = "return " if result != "void" else ""
@@ -91,7 +161,7 @@ def source(c: Mapping[str, Any], threads: int) -> str:
         f"    Any arguments[{len(tensors)}];",
         f"    for (int i = 0; i < {len(tensors)}; ++i) arguments[i] = (Any){{TENSOR_PTR, 0, {{.p = tensors + i}}}};",
         "    Any ignored = {NONE, 0, {0}};",
-        f"    code = __tvm_ffi_tuner_run(NULL, arguments, {len(tensors)}, &ignored);",
+        f"    code = {run}(NULL, arguments, {len(tensors)}, &ignored);",
         "  }",
     ]
     for number, tensor in enumerate(tensors[inputs:], inputs):
@@ -103,19 +173,21 @@ def source(c: Mapping[str, Any], threads: int) -> str:
         f"  if (code != 0) {{ {fallback} }}",
         *(["  return value[0];"] if result != "void" else []),
     ]
-    return "\n".join([
-        f'#define THREADS "{threads}"', _HEAD, f"extern {result} {original}({declared});", "",
-        f"{result} {c['function']}({declared}) {{", *body, "}", "",
-    ])  # fmt: skip
+    head = f"{linkage}{result} {name}({declared}) {{"
+    return [f"extern {result} {original}({declared});", "", head, *body, "}", ""]
 
 
-def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Conditions under which the original is called."""
-    doubts = [
+def _other_sizes(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [
         f"{name} != {c['sizes'][argument['name']]}"
         for argument, name in zip(c["arguments"], names, strict=True)
         if argument["name"] in c["sizes"]
     ]
+
+
+def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Conditions under which the original is called."""
+    doubts = _other_sizes(c, names)
     sizes: dict[int, int] = {}
     for tensor in [*c["inputs"], *c["outputs"]]:
         if tensor["position"] >= 0 and not tensor["scalar"]:
@@ -182,8 +254,25 @@ def write(
     `build_original` compiles the user's file to an object; `runtime` are TVM's libraries. The object needs `model.so`
     and these when it is linked. Raises OutputError.
     """
-    name = c["function"]
-    (folder / f"{name}.c").write_text(source(c, threads), encoding="ascii")
+    return _linked(folder, c["function"], source(c, threads), ["model.so"], build_original, runtime)
+
+
+def write_several(
+    folder: Path, parts: Mapping[str, Mapping[str, Any]], threads: int, build_original: Callable[[Path], None],
+    runtime: Sequence[Path],
+) -> tuple[Path, Path]:  # fmt: skip
+    """The same for several sizes: `parts` as in `source_of_several`, with files in folders of this one. The object
+    opens them in the folder of the program that it is linked to. Raises OutputError."""
+    function = next(iter(parts.values()))["function"]
+    return _linked(folder, function, source_of_several(parts, threads, runtime), [], build_original, runtime)
+
+
+def _linked(
+    folder: Path, name: str, text: str, models: Sequence[str], build_original: Callable[[Path], None],
+    runtime: Sequence[Path],
+) -> tuple[Path, Path]:  # fmt: skip
+    """A function's text and the original as a library and an object."""
+    (folder / f"{name}.c").write_text(text, encoding="utf-8")
     build_original(folder / _ORIGINAL)
     renamed = f"{name}{ORIGINAL_SUFFIX}"
     objcopy = shutil.which("objcopy")
@@ -198,7 +287,7 @@ def write(
         [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", _ORIGINAL],
         [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", _GUARD],
         [compiler, "-r", "-nostdlib", _GUARD, _ORIGINAL, "-o", f"{name}.o"],
-        [compiler, "-shared", f"{name}.o", "model.so", "-o", f"lib{name}.so", *libraries, *paths, "-lm"],
+        [compiler, "-shared", f"{name}.o", *models, "-o", f"lib{name}.so", *libraries, *paths, "-lm", "-ldl"],
     ):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
-from tuner.errors import TunerError, UserError
+from tuner.errors import UserError
 from tuner.nightly import commits, installed
 from tuner.nightly.artifacts import Artifacts
 from tuner.nightly.config import CellConfig, NightConfig
@@ -136,7 +136,8 @@ def at(
 ) -> tuple[Measured, Sequence[Finding]]:
     """A cell measured at a commit, and what `then` makes of it. A commit that cannot be set up is BROKEN.
 
-    Call it only while the folder of the nights is locked.
+    Call it only while the folder of the nights is locked. Raises InfrastructureError where the machine failed: that
+    tells nothing of the commit.
     """
     out = Path(config.out)
     work = (out / "backfill" / commit[:12]).absolute()
@@ -152,9 +153,9 @@ def at(
             return measured, then(job, measurer, measured)
     except Unbuildable as error:
         return Measured().failed(Outcome.BROKEN, f"commit {commit[:12]}: {error}"), ()
-    except (TunerError, OSError) as error:
+    except (UserError, OSError) as error:
         files.require_room(out)
-        return Measured().failed(Outcome.BROKEN, error.message if isinstance(error, TunerError) else str(error)), ()
+        return Measured().failed(Outcome.BROKEN, error.message if isinstance(error, UserError) else str(error)), ()
 
 
 def _night(history: History, commit: str) -> Night:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
-from tuner.errors import UserError
-from tuner.nightly.config import load
+from tuner.errors import DamagedStore, UserError
+from tuner.nightly.config import USUAL, NightConfig, load
 from tuner.nightly.summary import main_finding, percent, sentence, worst_first
 from tuner.nights import Acceptance, CellNight, Night, Outcome
 from tuner.progress import milliseconds
 from tuner.schema import did_you_mean
+from tuner.store import engine
 from tuner.store.history import History
 
 Rows = list[list[str]]
@@ -22,12 +23,27 @@ _SHOWN = 30  # nights of a cell
 
 
 def database_of(config: str | None, url: str | None) -> str:
-    """The URL of the history: as given, else that of the night's file, where there is one, else the default."""
-    from tuner.nightly.config import NightConfig
+    """The URL of the history: as given, else that of the night's file; the usual file need not be there.
 
+    Raises ConfigError.
+    """
     if url is not None:
         return url
-    return load(config).database if config is not None and os.path.exists(config) else NightConfig.database
+    if config is None or (config == USUAL and not os.path.exists(config)):
+        return NightConfig.database
+    return load(config).database
+
+
+def require(url: str) -> None:
+    """Raise UserError where the database at `url` has no nights: looking into it makes none. One that is damaged has
+    some, perhaps."""
+    try:
+        there = History.is_in(url)
+    except DamagedStore:
+        there = True
+    if not there:
+        shown = engine.make(url)[0].render_as_string(hide_password=True)
+        raise UserError(f"database {shown}: no night was stored yet", "python -m tuner nightly NIGHT makes its history")
 
 
 def listed(history: History) -> Rows:
@@ -148,6 +164,11 @@ def read(history: History, path: Path) -> tuple[int, int]:
         raise UserError(f"{path}: {error.strerror}", "give a file that `tuner history export` wrote") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}", "give a file that `tuner history export` wrote") from error
+
+
+def left_out(lines: int) -> str:
+    """What is said of lines that were not read."""
+    return f"{lines} lines cannot be understood and were left out"
 
 
 def _lines(file: Iterable[str]) -> Iterable[str]:

@@ -19,6 +19,8 @@ _USAGE = {
 }  # fmt: skip
 _COUNT = {"show": 1, "accept": 1, "bisect": 3, "backfill": 2, "export": 1, "import": 1}
 """Arguments of each action, 0 where it is not here; backfill may have more."""
+_MAKING = ("import", "backfill", "bisect")
+"""What may be the first that is done with a history."""
 
 Answer = tuple[Sequence[Rows], Sequence[str]]
 
@@ -39,8 +41,11 @@ def history(request: Request, progress: Progress) -> Answer:
     action, what = request.action, request.what
     count = min(len(what), 2) if action == "backfill" else len(what)
     if count != _COUNT.get(action, 0):
-        raise UserError(f"history {action}: {len(what)} arguments", f"write: tuner history {action} {_USAGE[action]}")
+        given = f"{len(what)} argument{'s' * (len(what) != 1)}"
+        raise UserError(f"history {action}: {given}", f"write: tuner history {action} {_USAGE[action]}".rstrip())
     url = browse.database_of(request.night, request.database)
+    if action not in _MAKING:
+        browse.require(url)
     notes: list[str] = []
     salvage.open_store(url, notes.append).close()
     with History(url) as stored:
@@ -66,7 +71,7 @@ def _act(stored: History, request: Request, progress: Progress) -> Answer:
         return [], [f"{what[0]}: {browse.write(stored, Path(what[0]))} lines"]
     if action == "import":
         added, bad = browse.read(stored, Path(what[0]))
-        damage = f"; {bad} lines cannot be understood and were left out" if bad else ""
+        damage = f"; {browse.left_out(bad)}" if bad else ""
         return [], [f"{added} nights, results and acceptances were added{damage}"]
     return _elsewhere(stored, request, progress)
 

@@ -14,6 +14,9 @@ from tuner.config import Count, ModelBaseline, Seconds, read_file
 from tuner.errors import ConfigError
 from tuner.schema import check_keys, read, show
 
+USUAL = "configs/nightly.yaml"
+"""The file that commands read where none is named."""
+
 
 def _name(text: str) -> str:
     return "" if re.fullmatch(r"[A-Za-z0-9][\w.@+-]{0,63}", text) else "a name of letters, digits and . _ - + @"

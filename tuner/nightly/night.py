@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -102,7 +103,7 @@ class _Night:
         self.deadline = time.monotonic() + max(self.config.budget_s - spent_s, 0.0)
         shutil.rmtree(self.out / "work", ignore_errors=True)
         for cell in self._plan():
-            self.progress.phase(f"cell {cell.name}, {self._left_s() / 60:.0f} minutes left")
+            self.progress.phase(f"cell {cell.name}, {max(self._left_s(), 0.0) / 60:.0f} minutes left")
             result = self._cell(cell)
             self.history.add(result)
             self.done.append(result)
@@ -127,7 +128,7 @@ class _Night:
         night = Night(
             self._new_id(now), now.isoformat(timespec="seconds"), commit, commits.branch(),
             environment.environment_id(captured), installed.versions(captured["packages"]),
-            installed.machine(captured), self.path,
+            installed.machine(captured), self.path, site=str(self.out / "site"),
         )  # fmt: skip
         return self.history.begin(night)
 
@@ -154,14 +155,19 @@ class _Night:
     # --- the plan ---------------------------------------------------------------------------------------
 
     def _plan(self) -> list[CellConfig]:
-        """The cells that are left, in random order; those first for which the last night had no time."""
+        """The cells that are left, in random order; those first for which the nights before had no time, that which
+        waits longest before all."""
         measured = {result.cell.name for result in self.done}
         left = [cell for cell in self.config.cells if cell.name not in measured]
         random.Random(self.night.id).shuffle(left)
-        before = [night for night in self.nights if night.id != self.night.id]
-        skipped = self.history.results(night=before[-1].id) if before else []
-        late = {result.cell.name for result in skipped if result.reason.startswith(NO_TIME)}
-        return sorted(left, key=lambda cell: cell.name not in late)
+        waits, waiting = Counter[str](), {cell.name for cell in left}
+        for night in reversed([n for n in self.nights if n.id != self.night.id and n.origin == "night"]):
+            results = self.history.results(night=night.id)
+            waiting &= {result.cell.name for result in results if result.reason.startswith(NO_TIME)}
+            if not waiting:
+                break
+            waits.update(waiting)
+        return sorted(left, key=lambda cell: -waits[cell.name])
 
     def _left_s(self) -> float:
         return self.deadline - time.monotonic()

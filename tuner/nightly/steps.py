@@ -20,11 +20,12 @@ from tuner.errors import InfrastructureError
 
 _TAIL = 400  # characters of a step's last lines that a reason repeats
 _BEGIN = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9);"
-    "os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.getppid() == int(sys.argv[1]) or os._exit(9);"
+    "os.execv(sys.executable, [sys.executable, '-m', *sys.argv[2:]])"
 )
 """How a step begins: it is to be killed (9) where this process dies (PR_SET_PDEATHSIG is 1), so that nothing goes on
-that would disturb the next night; its own workers die with it. That outlives the exec."""
+that would disturb the next night; its own workers die with it. That outlives the exec. The first argument is this
+process: where it died before that was said, the step ends at once."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,8 +76,8 @@ def run(tree: Tree, arguments: Sequence[str], log: Path, limit_s: float) -> Step
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                [tree.python, "-c", _BEGIN, *arguments], cwd=tree.folder, env=environment, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                [tree.python, "-c", _BEGIN, str(os.getpid()), *arguments], cwd=tree.folder, env=environment,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
     except OSError as error:
         raise InfrastructureError(

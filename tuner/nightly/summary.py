@@ -35,12 +35,19 @@ def sentence(found: Finding) -> str:
     """A finding in words: the series, its change, the threshold beside it, and the cause."""
     if found.change is None:
         return "; ".join([found.series, *found.evidence])
-    parts = [f"{found.series} {percent(found.change)}"]
+    parts = [f"{found.series} {percent(_moved(found, found.change))}"]
     if found.threshold is not None:
         parts[0] += f" (threshold {percent(found.threshold)})"
     if found.cause is not None:
         parts.append(str(found.cause))
     return ", ".join([*parts, *found.evidence])
+
+
+def _moved(found: Finding, change: float) -> float:
+    """A change as a reader sees it: down where a structural value went down, also where more would be better."""
+    if "." not in found.series or found.value is None or found.base is None:
+        return change
+    return math.copysign(change, found.value - found.base)
 
 
 def percent(change: float) -> str:

@@ -264,6 +264,9 @@ def _set_up(request: Mapping[str, Any], pipe: Connection, log: Connection) -> No
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     os.environ.update(request["env"])
+    # A lock of another context (progress bars of frameworks make one) has a name until its process ends by itself: one
+    # that is killed would leave it behind, with a warning.
+    multiprocessing.set_start_method("fork", force=True)
     if request["cpus"] is not None:
         os.sched_setaffinity(0, request["cpus"])
     fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner.errors import UserError
 from tuner.files import write_aside
+from tuner.nights import Since
 from tuner.records import Record
 from tuner.report import summary as summary_file
 
@@ -17,12 +18,12 @@ FORMATS = ("html", "md", "csv")
 
 
 def render(
-    run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = FORMATS, since: Sequence[str] = ()
+    run_dir: Path, records: Sequence[Record], formats: tuple[str, ...] = FORMATS, since: Sequence[Since] = ()
 ) -> list[Path]:
     """Write the report of the run in `run_dir` and return the paths written, each replaced atomically.
 
     `formats` are among html (report.html), md (report.md with figures/*.png) and csv (kernels.csv).
-    `records` are the trials the run made or reused, in the order they were made; `since` are sentences on how the
+    `records` are the trials the run made or reused, in the order they were made; `since` is how the
     model stands since last night. Works for a partial
     run and says what is missing. Raises UserError for a broken summary or an unknown format,
     OutputError when a file cannot be written.

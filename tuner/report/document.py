@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.nights import Since
 from tuner.records import Record
 from tuner.report import account, curves, end_to_end, figures, islands, ladder, precision, tables, units
 
 
 @dataclass(frozen=True)
 class Section:
-    """One heading with what stands under it, in this order: text, pictures, table, code."""
+    """One heading with what stands under it, in this order: text, links (words and a page), pictures, table, code."""
 
     title: str
     text: tuple[str, ...] = ()
     pictures: tuple[figures.Picture, ...] = ()
     table: tables.Table | None = None
     code: str | None = None
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,15 @@ def build(
     records: Sequence[Record],
     environment: Mapping[str, Any] | None,
     config: str | None,
-    since: Sequence[str] = (),
+    since: Sequence[Since] = (),
     ladders: Sequence[Mapping[str, Any]] = (),
 ) -> Document:
-    """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` are
-    sentences on how the model stands since last night; `ladders` are those of its kernels that were explained."""
+    """The whole report. `environment` and `config` are the run's files, None where they are missing; `since` is
+    how the model stands since last night; `ladders` are those of its kernels that were explained."""
     kernels = tables.kernels(summary)
     sections = (
         *_end_to_end(summary),
-        *([Section("Since last night", tuple(since))] if since else []),
+        *([_since(since)] if since else []),
         *_islands(summary),
         *_precision(summary),
         *_account(summary, kernels),
@@ -66,6 +68,11 @@ def build(
     )
     title = f"Tuning {summary['model']['name']}"
     return Document(title, _subtitle(summary), end_to_end.headline(summary), sections)
+
+
+def _since(since: Sequence[Since]) -> Section:
+    links = tuple((f"{one.cell}, night by night", one.page) for one in since if one.page)
+    return Section("Since last night", tuple(one.sentence for one in since), links=links)
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:

@@ -55,6 +55,8 @@ def headline(told: Mapping[str, Any]) -> Iterator[str]:
             yield f"The largest step is “{title}”: {units.speedup(gain)}."
     else:
         yield "Not all of its steps could be timed."
+    if padded := told.get("padded_share"):
+        yield f"{100 * padded:.2g} % of its multiply-adds are padding, for whole tiles and vectors."
 
 
 def _timed_pairs(rungs: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -92,6 +94,8 @@ def sentences(rung: Mapping[str, Any]) -> Iterator[str]:
         yield f"Counted: {', '.join(rung['counted'])}."
     for refused in rung["refused"]:
         yield f"Refused, so it changes nothing: {refused}."
+    if rung.get("scalar"):
+        yield f"Loops that are no vectors: {'; '.join(rung['scalar'])}."
     if rung["reason"]:
         yield f"Not timed: {rung['reason']}."
 

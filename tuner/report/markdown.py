@@ -29,6 +29,7 @@ def render(document: Document) -> str:
 def _section(section: Section) -> list[str]:
     parts = [f"## {escape(section.title)}"]
     parts += [escape(text) for text in section.text] if len(section.text) < 2 else [_items(section.text)]
+    parts += [f"[{escape(words)}](<{page}>)" for words, page in section.links]
     parts += [f"![{escape(picture.alt)}](figures/{picture.name}.png)" for picture in section.pictures]
     parts += [_table(section.table)] if section.table is not None else []
     parts += [_code(section.code)] if section.code is not None else []

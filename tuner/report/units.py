@@ -23,6 +23,8 @@ _BASELINES = {
     "torch_bf16": "PyTorch, bfloat16",
     "torch_compile_bf16": "torch.compile, bfloat16",
     "mnn": "MNN",
+    "clblast": "clBLAST",
+    "clblast_product": "clBLAST, the product alone",
 }
 
 

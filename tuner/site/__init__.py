@@ -11,6 +11,6 @@
     data/             the same for machines: index.json, cells/ID.json, nights/ID.json
 """
 
-from tuner.site.write import Site, after_night, of_database, write
+from tuner.site.write import Site, after_night, of_database, of_lines, write
 
-__all__ = ["Site", "after_night", "of_database", "write"]
+__all__ = ["Site", "after_night", "of_database", "of_lines", "write"]

@@ -13,13 +13,16 @@ from tuner.nightly.compared import OURS, REBUILT, REFERENCE, SEARCHED
 from tuner.nightly.spaces import SERIES as SPACE
 from tuner.nightly.summary import percent, sentence
 from tuner.nightly.verdicts import CODE, SEARCH, WHOLE
-from tuner.nights import Finding
+from tuner.nights import Finding, Night
 from tuner.progress import milliseconds
 from tuner.site.charts import Chart, Line, Values
 from tuner.site.past import Past
 
 ROWS = 100
 """Nights in the table of a page; all of them are in its charts and in its data."""
+
+_SMALL = 430
+"""The width of a chart that stands beside another one."""
 
 _TITLES = {
     CODE: "Our code: the kept candidates built today, against the reference",
@@ -46,7 +49,7 @@ class Row:
 def charts(past: Past) -> list[Chart]:
     """The charts of a cell's page, those that its verdicts rest on first."""
     marks = {b.index: b.what for b in past.breaks}
-    labels = [night.id.partition("-")[0] for night in past.nights]
+    labels = _labels(past.nights)
     accepted = {at: acceptance.why for at, acceptance in past.accepted.items()}
     cuts = frozenset(b.index for b in past.breaks if "branch" in b.what or "device" in b.what)
 
@@ -69,12 +72,17 @@ def charts(past: Past) -> list[Chart]:
     return found
 
 
+def _labels(nights: Sequence[Night]) -> list[str]:
+    """Below the axis: a night's day, or, of one that was measured later for a commit of the past, that commit."""
+    return [night.commit[:7] if night.origin == "backfill" else night.id.partition("-")[0] for night in nights]
+
+
 def structural(past: Past) -> list[Chart]:
     """Small charts of the structural series: what no noise moves."""
     marks = {b.index: b.what for b in past.breaks}
     return [
         Chart(name, name.replace("_", " ").replace(".", ": "), [Line(name, values)], _form_of(name), (), marks=marks,
-              height=120)
+              height=120, width=_SMALL)
         for name, values in past.structure.items()
     ]  # fmt: skip
 
@@ -196,6 +204,8 @@ def _count(value: float) -> str:
 
 
 def _bytes(value: float) -> str:
+    if abs(value) < 2**12:
+        return f"{value:.4g} B"
     return f"{value / 2**20:.4g} MiB" if abs(value) >= 2**18 else f"{value / 2**10:.4g} KiB"
 
 

@@ -51,6 +51,7 @@ class Chart:
     accepted: Mapping[int, str] = field(default_factory=dict)
     cuts: frozenset[int] = frozenset()
     height: int = 220
+    width: int = WIDTH
 
     @property
     def kinds(self) -> list[str]:
@@ -73,15 +74,15 @@ def _words(value: float, form: Callable[[float], str]) -> str | None:
 def svg(chart: Chart) -> str:
     """The chart as one `svg` element, with a title for readers who do not see it."""
     low, high = _range(chart)
-    place = _Place(chart.nights, chart.height, low, high)
+    place, right = _Place(chart.nights, chart.width, chart.height, low, high), chart.width - RIGHT
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {chart.height}" role="img" aria-label="{html.escape(_described(chart))}" '
-        f'preserveAspectRatio="none" data-left="{LEFT}" data-right="{WIDTH - RIGHT}">'
+        f'<svg viewBox="0 0 {chart.width} {chart.height}" role="img" aria-label="{html.escape(_described(chart))}" '
+        f'preserveAspectRatio="none" data-left="{LEFT}" data-right="{right}">'
     ]
-    for tick in _ticks(low, high):
+    for words, tick in {chart.form(tick): tick for tick in _ticks(low, high)}.items():  # no two that read alike
         y = place.y(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4}">{html.escape(chart.form(tick))}</text>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y}H{right}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4}">{html.escape(words)}</text>')
     for at in _labelled(len(chart.labels)):
         x, y = place.x(at), chart.height - 6
         parts.append(f'<text class="tick night" x="{x:.0f}" y="{y}">{html.escape(chart.labels[at])}</text>')
@@ -104,13 +105,14 @@ def svg(chart: Chart) -> str:
 @dataclass(frozen=True)
 class _Place:
     nights: int
+    width: int
     height: int
     low: float
     high: float
 
     @property
     def step(self) -> float:
-        return (WIDTH - LEFT - RIGHT) / max(self.nights, 1)
+        return (self.width - LEFT - RIGHT) / max(self.nights, 1)
 
     def x(self, at: int) -> float:
         return LEFT + (at + 0.5) * self.step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +13,7 @@ from typing import Any
 
 from tuner.errors import OutputError
 from tuner.files import finish_replacing, locked, replace_folder
+from tuner.nightly import browse
 from tuner.nightly.config import load
 from tuner.nights import CellNight, Night, Outcome
 from tuner.site import cell as cells
@@ -59,7 +61,8 @@ def write(history: History, out: Path, url: str = "") -> Site:
 
 
 def of_database(database: str, out: Path, url: str = "") -> str:
-    """Write the site of the history at a database URL; returns a sentence. Raises as `write`."""
+    """Write the site of the history at a database URL; returns a sentence. Raises as `write`, and UserError."""
+    browse.require(database)
     notes: list[str] = []
     salvage.open_store(database, notes.append).close()
     with History(database) as history:
@@ -67,6 +70,16 @@ def of_database(database: str, out: Path, url: str = "") -> str:
         if history.damaged:
             notes.append(f"{history.damaged} damaged rows of the history were skipped")
     return "; ".join([f"site: {made.folder / 'index.html'}, {made.cells} cells, {made.nights} nights", *notes])
+
+
+def of_lines(lines: Path, out: Path, url: str = "") -> str:
+    """Write the site of a history in a file of JSON lines; returns a sentence. Raises as `write`, and UserError."""
+    with tempfile.TemporaryDirectory(prefix="tuner-site-") as folder:
+        database = f"sqlite:///{folder}/history.db"
+        with History(database) as history:
+            bad = browse.read(history, lines)[1]
+        said = of_database(database, out, url)
+    return f"{said}; {browse.left_out(bad)}" if bad else said
 
 
 def after_night(night_file: str) -> str:

@@ -25,7 +25,7 @@ _HINTS = {
     "SQLITE_IOERR": "the disk refused; check its space, its quota and its health: everything stored so far is safe",
     "SQLITE_BUSY": "another process keeps it locked; wait for that process or end it",
 }
-_ELSEWHERE = "check that the database is up, that its driver is installed, and measure.database in the run file"
+_ELSEWHERE = "check that the database is up, that its driver is installed, and its URL"
 
 
 def make(url: str) -> tuple[sa.URL, sa.Engine, sa.Engine]:
@@ -82,4 +82,4 @@ def store_error(shown: str, error: Exception) -> StoreError:
     code = getattr(cause, "sqlite_errorname", "")
     hint = next((text for name, text in _HINTS.items() if code.startswith(name)), _ELSEWHERE)
     kind = DamagedStore if code.startswith("SQLITE_CORRUPT") else StoreError
-    return kind(f"database {shown}: {cause}", hint)
+    return kind(f"database {shown}: {' '.join(str(cause).split())}", hint)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from costmodel.dataset import FAILURE, CandidateOutcome, align
 from kernels.features import DEFAULTS
 from kernels.space import Candidate
+from tuner.environment import stands_apart
 from tuner.protocols import RecordStore
 from tuner.records import Fidelity, Record
 from tuner.search.base import teaches, time_or_bound
@@ -21,11 +22,12 @@ Trial = tuple[str, NDArray[np.float32], CandidateOutcome]
 
 
 def earlier(store: RecordStore, columns: tuple[str, ...], scope: str, tasks: Collection[str]) -> list[Trial]:
-    """What was measured of other tasks, and of these in other scopes, oldest first; each with a group's name."""
+    """What was measured of other tasks, and of these in other scopes, oldest first; each with a group's name. Other
+    scopes whose devices only stand for another, and which `stands_apart` knows, are left out."""
     return [
         (f"{record.scope} {record.task_key}", vector, outcome)
         for record, vector, outcome in trials(store, columns)
-        if record.scope != scope or record.task_key not in tasks
+        if (record.task_key not in tasks if record.scope == scope else not stands_apart(record.scope))
     ]
 
 

@@ -184,9 +184,9 @@ class TaskSession:
                 self._trials.references.prepare(self._ledger.seed)
             self._screen([Proposal(self.space.default(), "default")], lambda: False, self._batch + 1)
 
-    def probe(self, count: int, stop: Stop) -> None:
-        """Measure up to `count` initial candidates, whatever the strategy is; those known are not repeated."""
-        initial = [c for c in self.space.initial_candidates()[:count] if c not in self.screened]
+    def probe(self, candidates: Sequence[Candidate], stop: Stop) -> None:
+        """Measure some initial candidates, whatever the strategy is; those known are not repeated."""
+        initial = [c for c in candidates if c not in self.screened]
         if initial:
             self._trials.references.prepare(self._ledger.seed)
             self._screen([Proposal(c, "initial") for c in initial], stop, 0)

@@ -36,6 +36,9 @@ _SAME_FOR_ALL = 0.3
 _LEAST_TOGETHER_S = 5.0
 """With less time to certify, no kernels are looked for that fit together."""
 
+_NARROW = frozenset({"bfloat16", "int8", "uint8", "int16"})
+"""The dtypes of operands that are packed for dot products."""
+
 _LEAST_CERTIFY_S = 0.05
 """For one kernel in one process, beyond loading and checking: three rounds are run in any case."""
 
@@ -133,13 +136,15 @@ def tune_model(
 
 def _known(searcher: Searcher, tasks: Mapping[str, Task], context: SearchContext, began: float) -> dict[str, KnownTask]:
     """The space of each task and what is stored of it. Where a total budget leaves no time to make all spaces, those
-    tasks that compute little get none: they are not searched."""
+    tasks that compute little get none: they are not searched. Narrow numbers always get one: TVM's own
+    program of an operand that was packed for dot products is a hundred times slower."""
     if not context.total.limited:
         return {key: searcher.known(task) for key, task in tasks.items()}
     end = began + _SPACES_SHARE * context.search.time_budget_s
     known: dict[str, KnownTask] = {}
     for key, task in sorted(tasks.items(), key=lambda item: -item[1].weight * item[1].workload.flops):
-        if known and (time.monotonic() >= end or context.interrupted()):
+        late = time.monotonic() >= end or context.interrupted()
+        if known and late and not _NARROW & {spec.dtype for spec in task.workload.args}:
             first = next(iter(known.values()))
             known[key] = KnownTask(dataclasses.replace(first.space, sketches=()))
         else:

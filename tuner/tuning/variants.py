@@ -54,7 +54,7 @@ def _probe(
     for task in sorted(lowered.tasks, key=lambda t: -t.weight * t.workload.flops):
         session = session_of(task)
         if time.monotonic() < until:
-            session.probe(PROBE_TRIALS, budget.before(until))
+            session.probe(session.space.initial_candidates()[:PROBE_TRIALS], budget.before(until))
             show(session)
         total += task.weight * (session.best_s if session.best_s is not None else float("inf"))
     return total

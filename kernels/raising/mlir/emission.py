@@ -29,7 +29,7 @@ def emitted(analysis: Analysis) -> str:
     if not analysis.operations:
         raise Abstained(Reason.NO_STORE, "nothing is stored")
     for op in analysis.operations:
-        if op.fixed or op.combine.startswith(("scan", "arg")):
+        if op.fixed or op.steps or op.choice:
             words = f"linalg has no operation for {op.combine or 'loops in order'}"
             raise Abstained(Reason.SEQUENTIAL, words, op.line)
     return _Function(analysis).run()

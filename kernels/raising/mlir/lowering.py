@@ -51,6 +51,10 @@ def lowered(text: str, only: str = "") -> Lowered:
             problems.append((name, Abstained(problem.reason, problem.detail, problem.line or lines.get(op))))
         except RecursionError:
             problems.append((name, Abstained(Reason.LARGE, "operations nested too deeply", lines.get(op))))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # what the verifier lets through and nobody has seen yet: it is left alone, as in `findings.analyse`
+            words = f"a form that is not read ({type(error).__name__})"
+            problems.append((name, Abstained(Reason.UNREAD, words, lines.get(op))))
     body = "\n".join(functions)
     return Lowered("\n".join([body, *_declarations(body), locations.text(), ""]), tuple(problems))
 

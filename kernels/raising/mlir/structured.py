@@ -72,12 +72,14 @@ def _shaped(ops: Operations, op: Any, word: str) -> None:
     total = max(ranks)
     axes: list[AffineExpr] = [AffineExpr.dimension(k) for k in range(total)]
     if word == "transpose":
-        moved = _listed(op, "permutation")
+        moved = _listed(op, "permutation", total)
+        if len(moved) != total or ranks != [total, total]:
+            raise MalformedIr(f"{op.name}: the permutation is none of {total} dimensions")
         maps = [AffineMap(total, 0, tuple(axes[moved.index(k)] for k in range(total))), AffineMap.identity(total)]
     elif word == "map":
         maps = [AffineMap.identity(total)] * len(ranks)
     else:
-        gone = _listed(op, "dimensions")
+        gone = _listed(op, "dimensions", total)
         rest = AffineMap(total, 0, tuple(axes[k] for k in range(total) if k not in gone))
         whole = AffineMap.identity(total)
         maps = [rest, whole] if word == "broadcast" else [whole] * len(ins) + [rest] * len(outs)
@@ -91,10 +93,11 @@ def _shaped(ops: Operations, op: Any, word: str) -> None:
         _nest(ops, op, ins, outs, maps, op.body, given)
 
 
-def _listed(op: Operation, key: str) -> list[int]:
+def _listed(op: Operation, key: str, rank: int) -> list[int]:
+    """Different numbers of dimensions. Raises MalformedIr."""
     given = op.attributes.get(key)
     numbers = [int(number) for number in given.get_values()] if isinstance(given, DenseArrayBase) else None
-    if numbers is None or len(set(numbers)) != len(numbers):
+    if numbers is None or len(set(numbers)) != len(numbers) or not all(0 <= number < rank for number in numbers):
         raise MalformedIr(f"{op.name}: no list of {key}")
     return numbers
 

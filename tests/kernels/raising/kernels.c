@@ -96,3 +96,57 @@ int counted(int n, float *x, float *y) { for (int i = 0; i < n; i++) y[i] = x[i]
 void part(int m, int n, int ldc, float *A, float *C) {
   for (int i = 0; i < m; i++) for (int j = 0; j < n; j++) C[i * ldc + j] = 2 * A[i * n + j];
 }
+void running(int m, int n, float *x, float *y) {
+  for (int i = 0; i < m; i++) { float s = 1; for (int j = 0; j < n; j++) { s += x[i * n + j]; y[i * n + j] = s; } }
+}
+float before(int n, double *x, double *y) {
+  double s = 1;
+  for (int i = 0; i < n; i++) { y[i] = s; s *= x[i]; }
+  return s;
+}
+void columns(int m, int n, double *x, double *y) {
+  for (int j = 0; j < n; j++) y[j] = x[j];
+  for (int i = 1; i < m; i++) for (int j = 0; j < n; j++) y[i * n + j] = y[(i - 1) * n + j] + x[i * n + j];
+}
+void added_up(int n, int *x) { for (int i = 1; i < n; i++) x[i] += x[i - 1]; }
+void greatest_so_far(int n, float *x, float *y) {
+  float s = x[n - 1];
+  for (int i = n - 1; i >= 0; i--) { if (x[i] > s) s = x[i]; y[i] = s; }
+}
+int first_greatest(int n, float *x) {
+  int at = 0;
+  float m = x[0];
+  for (int i = 1; i < n; i++) if (x[i] > m) { m = x[i]; at = i; }
+  return at;
+}
+void last_least(int m, int n, float *x, long *y, float *v) {
+  for (int i = 0; i < m; i++) {
+    int at = 0;
+    float b = x[i * n];
+    for (int j = 1; j < n; j++) if (x[i * n + j] <= b) { b = x[i * n + j]; at = j; }
+    y[i] = at;
+    v[i] = b;
+  }
+}
+int first_from_behind(int m, int n, float *x) {
+  int at = -1;
+  float b = -INFINITY;
+  for (int i = m - 1; i >= 0; i--) for (int j = 0; j < n; j++) if (x[i * n + j] > b) { b = x[i * n + j]; at = i * n + j; }
+  return at;
+}
+void filtered(int m, int n, double a, double *x, double *y, double *z) {
+  for (int i = 0; i < m; i++) { double s = 0; for (int j = 0; j < n; j++) { s = a * s + x[i * n + j]; y[i * n + j] = s; } }
+  for (int i = 0; i < m; i++) for (int j = 0; j < n; j++) z[i * n + j] = 2 * y[i * n + j];
+}
+void solved(int n, double *A, double *b, double *x) {
+  for (int i = 0; i < n; i++) b[i] = 2 * b[i];
+  for (int i = 0; i < n; i++) {
+    double s = b[i];
+    for (int j = 0; j < i; j++) s -= A[i * n + j] * x[j];
+    x[i] = s / (3 + A[i * n + i]);
+  }
+}
+void recurrence(int n, double *x) { for (int i = 1; i < n; i++) x[i] = 0.5 * x[i - 1] + x[i]; }
+void largest(int m, int n, float *x, float *y) {
+  for (int i = 0; i < m; i++) { float g = x[i * n]; for (int j = 1; j < n; j++) g = x[i * n + j] > g ? x[i * n + j] : g; y[i] = g; }
+}

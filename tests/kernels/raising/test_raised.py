@@ -32,6 +32,13 @@ CASES: Mapping[str, Mapping[str, int]] = {
     "rows": {"m": 5, "n": 4, "lda": 7}, "clipped": {"n": 12}, "counted": {"n": 6}, "part": {"m": 3, "n": 4, "ldc": 6},
 }  # fmt: skip
 
+IN_ORDER: Mapping[str, Mapping[str, int]] = {
+    "running": {"m": 5, "n": 9}, "before": {"n": 8}, "columns": {"m": 6, "n": 7}, "added_up": {"n": 12},
+    "greatest_so_far": {"n": 13}, "first_greatest": {"n": 14}, "last_least": {"m": 4, "n": 9},
+    "first_from_behind": {"m": 4, "n": 5}, "filtered": {"m": 3, "n": 8}, "solved": {"n": 9},
+}  # fmt: skip
+"""Running sums, the place of the greatest, and what is run as it is: the same to the last bit, by whatever values."""
+
 OPTIMISED = ("gemm", "convolution", "softmax", "symmetric")
 """Those that are raised from optimised IR, too."""
 
@@ -49,12 +56,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert isinstance(content, str)
         (here / f"kernels{level}.ll").write_text(content)
     build({"path": str(SOURCE)}, ["-O2"], here / "kernels.so")
+    build({"path": str(SOURCE)}, ["-O1", "-ffp-contract=off"], here / "exact.so")
     return here
 
 
 def run(reply: Mapping[str, Any], inputs: list[Array]) -> list[Array]:
+    return called(machine_of(reply), inputs)
+
+
+def machine_of(reply: Mapping[str, Any]) -> relax.VirtualMachine:
     built = relax.build(tvm.ir.load_json(reply["module"]), tvm.target.Target("llvm"))
-    machine = relax.VirtualMachine(built, tvm.cpu())
+    return relax.VirtualMachine(built, tvm.cpu())
+
+
+def called(machine: relax.VirtualMachine, inputs: list[Array]) -> list[Array]:
     return [value.numpy() for value in machine["main"](*[tvm.runtime.tensor(a) for a in inputs])]
 
 
@@ -70,6 +85,48 @@ def test_a_raised_function_computes_what_the_function_computes(name: str, level:
     for got, wanted in zip(run(reply, inputs), original.outputs(), strict=True):
         assert got.dtype == wanted.dtype
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [*((n, "-O0") for n in IN_ORDER), *((n, "-O1") for n in ("running", "last_least", "solved"))]
+)
+def test_what_is_in_order_is_the_same_to_the_last_bit(name: str, level: str, folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / f"kernels{level}.ll"), name, IN_ORDER[name], False)
+    assert "left_alone" not in reply, reply
+    rng = np.random.default_rng(5)
+    machine = machine_of(reply)
+    for values in ("normal", "ties", "special"):
+        inputs = [drawn(t, values, rng) for t in reply["inputs"]]
+        original = Original(folder / "exact.so", reply["c"], inputs)
+        original.launch(1)
+        for got, wanted in zip(called(machine, inputs), original.outputs(), strict=True):
+            assert got.dtype == wanted.dtype
+            assert got.tobytes() == wanted.tobytes(), (values, got, wanted)
+
+
+def drawn(tensor: Mapping[str, Any], values: str, rng: np.random.Generator) -> Array:
+    """Random values; many equal ones, with zeros of both signs; or NaNs and infinities among them."""
+    few: Array = rng.integers(-2, 3, tensor["shape"]).astype(tensor["dtype"])
+    if not tensor["dtype"].startswith("float"):
+        return few
+    if values == "normal":
+        return np.asarray(rng.standard_normal(tensor["shape"]), tensor["dtype"])
+    signed: Array = np.copysign(few, rng.standard_normal(few.shape)).astype(few.dtype)
+    if values == "special":
+        odd = np.array([np.nan, np.inf, -np.inf, -0.0], few.dtype)
+        return np.asarray(np.where(rng.random(few.shape) < 0.4, rng.choice(odd, few.shape), signed), few.dtype)
+    return signed
+
+
+def test_loops_in_order_alone_are_left_alone(folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / "kernels-O0.ll"), "recurrence", {"n": 9}, True)
+    assert reply["left_alone"].startswith("loop-carried")
+
+
+def test_a_maximum_of_what_is_infinitely_small(folder: Path) -> None:
+    reply = LlvmService().op_raise(str(folder / "kernels-O0.ll"), "largest", {"m": 3, "n": 8}, True)
+    [got] = run(reply, [np.full((3, 8), -np.inf, np.float32)])
+    assert np.array_equal(got, np.full(3, -np.inf, np.float32))
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,10 @@ def reductions(style: Style) -> Iterator[Variant]:
         yield Variant(
             "argmax", f"({parameters}{e} *x, {c} *r) {{ {c} at = 0; {e} best = x[0]; {at} r[0] = at; }}", found
         )
+        at = style.one("j", n, f"if ({a} <= best) {{ best = {a}; at = j; }}")
+        body = f"{c} at = 0; {e} best = {style.at('A', [m, n], ['i', '0'])}; {at} r[i] = at;"
+        declared = f"{style.parameter('A', [m, n])}, {c} *r"
+        yield Variant("argmin_rows_last", f"({parameters}{declared}) {{ {style.one('i', m, body)} }}", found)
 
 
 def composites(style: Style) -> Iterator[Variant]:
@@ -312,6 +316,17 @@ def simple(style: Style) -> Iterator[Variant]:
     if style.loop != "down":
         code = style.one("i", n, "s += x[i]; y[i] = s;")
         yield Variant("scan_register", f"({parameters}{e} *x, {t} *y) {{ {t} s = 0; {code} }}", frozenset({"scan"}))
+        code = style.one("i", n, "y[i] = s; s *= x[i];")
+        yield Variant("scan_exclusive", f"({parameters}{e} *x, {t} *y) {{ {t} s = 1; {code} }}", frozenset({"scan"}))
+        read, write = style.at("A", [m, n], ["i", "j"]), style.at("B", [m, n], ["i", "j"])
+        declared = f"{style.parameter('A', [m, n])}, {style.parameter('B', [m, n], t)}"
+        sums = style.one("j", n, f"s += {read}; {write} = s;")
+        code = style.one("i", m, f"{t} s = 0; {sums}")
+        yield Variant("scan_rows", f"({parameters}{declared}) {{ {code} }}", frozenset({"scan"}))
+        if e != "signed char":
+            sums = style.one("i", m, f"if ({read} > s) s = {read}; {write} = s;")
+            code = style.one("j", n, f"{t} s = {style.at('A', [m, n], ['0', 'j'])}; {sums}")
+            yield Variant("scan_greatest", f"({parameters}{declared}) {{ {code} }}", frozenset({"scan"}))
     if style.loop == "for" and style.array == "flat":
         code = f"for ({c} i = 1; i < {n}; i++) y[i] = y[i - 1] + x[i];"
         yield Variant("scan_memory", f"({parameters}{e} *x, {t} *y) {{ y[0] = x[0]; {code} }}", frozenset({"scan"}))
@@ -336,7 +351,24 @@ def simple(style: Style) -> Iterator[Variant]:
         )
 
 
-FAMILIES = (products, contractions, convolutions, stencils, reductions, composites, simple)
+def poolings(style: Style) -> Iterator[Variant]:
+    """Sums and maxima over windows."""
+    if style.array != "flat" or style.tile or style.loop in ("down", "not-equal"):
+        return
+    if style.counter in ("size_t", "unsigned") or style.element == "signed char":
+        return
+    found, e, c = frozenset({"pooling"}), style.element, style.counter
+    start, end = (f"{e} s =", "y[o] = s;") if style.total == "register" else ("y[o] =", "")
+    target = "s" if style.total == "register" else "y[o]"
+    for name, first, update in (
+        ("sum", "0", f"{target} += x[2 * o + r];"),
+        ("max", "x[2 * o]", f"if (x[2 * o + r] > {target}) {target} = x[2 * o + r];"),
+    ):
+        code = style.one("o", "n", f"{start} {first}; {style.one('r', '3', update)} {end}")
+        yield Variant(f"pool_{name}", f"({c} n, {e} *x, {e} *y) {{ {code} }}", found)
+
+
+FAMILIES = (poolings, products, contractions, convolutions, stencils, reductions, composites, simple)
 
 
 def variants() -> list[Variant]:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from kernels.launch_plan import LaunchPlan
+from tests import simulated_cuda
 from tests.tuner.bundle import small
+from tests.tuner.devices.opencl.hand_written import pocl
 from tuner import cli, environment
 from tuner import config as run_files
 from tuner.bundle import Bundle
-from tuner.bundle.measurements import FORMAT, Header, Row, Writer
+from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
 from tuner.commands.bundle import _Packed, shares
 from tuner.devices.target import ResolvedTarget
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
@@ -93,6 +95,46 @@ def test_a_search_continues_from_what_was_measured_elsewhere(
     assert not candidates(second) & candidates(first), "what is known is not proposed again"
     with Bundle(second) as opened:
         assert "default" not in {item.proposer for item in opened.manifest.items}
+
+
+WITHOUT_A_GPU = """
+model: {{source: "torch:tests.tuner.bundle.models:small"}}
+target: {target}
+search: {{strategy: random}}
+measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout: 120s}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["simulated_cuda", "opencl"])
+def test_the_whole_way_with_kernels_that_are_executed(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = kind
+    if kind == "simulated_cuda":
+        simulated_cuda.require()
+    else:
+        target = f'{{kind: opencl, platform: "{pocl().platform}"}}'
+    config, packed, results = tmp_path / "c.yaml", tmp_path / "1.tar", tmp_path / "m.jsonl"
+    config.write_text(WITHOUT_A_GPU.format(folder=tmp_path, target=target))
+    database = f"sqlite:///{tmp_path}/records.db"
+    assert cli.main(["bundle", str(config), "-n", "2", "-o", str(packed)]) == 0
+    assert cli.main(["measure", str(packed), "-o", str(results)]) == 0
+    assert cli.main(["import", str(results), "--database", database]) == 0
+    header, _ = read_measurements(results)
+    [device] = header.devices
+    assert header.runner == kind
+    assert ("its times are estimates" if kind == "simulated_cuda" else "a CPU, its times are not a GPU's") in device
+    with Bundle(packed) as opened, closing(SqlStore(database)) as store:
+        records = store.read()
+        assert {r.scope for r in records} == {
+            environment.apart(environment.gpu_scope_key(kind, opened.manifest.target, device, "cold"))
+        }
+        assert {(r.task_key, r.candidate) for r in records} == candidates(packed)
+    assert {r.measurement.status for r in records if r.measurement.fidelity is Fidelity.CERTIFY} == {Status.OK}
+    capsys.readouterr()
+    assert cli.main(["measure", str(packed), "-o", str(tmp_path / "other.jsonl"), "--runner", "cuda"]) != 0
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def plan(item: object) -> LaunchPlan:

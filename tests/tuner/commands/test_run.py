@@ -24,6 +24,7 @@ from tests.ceilings import keep_ceilings
 from tests.null_device import Null
 from tests.test_null_device import config_of, store_model
 from tests.test_null_device import run as run_on_null_device
+from tuner import cli
 from tuner.export.library import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,21 +139,22 @@ def test_the_export_runs_in_a_fresh_process(finished: tuple[Path, Path], tmp_pat
     assert "(1, 7)" in done.stdout
 
 
-def test_list_show_report_export(finished: tuple[Path, Path]) -> None:
+def test_list_show_report_export(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder, run = finished
     out = str(folder / "runs")
-    assert run.name in _tuner("list", "--out", out).stdout
-    assert "verified" in _tuner("show", run.name, "--out", out).stdout
+    assert cli.main(["list", "--out", out]) == 0
+    assert run.name in capsys.readouterr().out
+    assert cli.main(["show", run.name, "--out", out]) == 0
+    assert "verified" in capsys.readouterr().out
     (run / "report.html").unlink()
-    assert _tuner("report", run.name, "--out", out).returncode == 0
+    assert cli.main(["report", run.name, "--out", out]) == 0
     assert (run / "report.html").exists()
     before = (run / "export" / "model.so").read_bytes()
-    done = _tuner("export", run.name, "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["export", run.name, "--out", out]) == 0, capsys.readouterr().err
     assert len((run / "export" / "model.so").read_bytes()) == pytest.approx(len(before), rel=0.05)
 
 
-def test_where_the_time_of_the_model_goes(finished: tuple[Path, Path]) -> None:
+def test_where_the_time_of_the_model_goes(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder, run = finished
     summary = _summary(run)
     account = summary["account"]
@@ -160,12 +162,11 @@ def test_where_the_time_of_the_model_goes(finished: tuple[Path, Path]) -> None:
     assert all(kernel["lower_bound_s"] >= 0 for kernel in summary["kernels"])
     assert {kernel["cold_bytes"] for kernel in summary["kernels"]} == {0}  # so small a model stays in the caches
     assert "## Where the time goes" in (run / "report.md").read_text()
-    done = _tuner("profile", run.name, "--out", str(folder / "runs"))
-    assert done.returncode == 0, done.stderr
-    assert "All parts together take" in done.stdout
+    assert cli.main(["profile", run.name, "--out", str(folder / "runs")]) == 0, capsys.readouterr().err
+    assert "All parts together take" in capsys.readouterr().out
 
 
-def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
+def test_every_winner_was_measured_again(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _, run = finished
     tuned = [k for k in _summary(run)["kernels"] if k["tuned_s"] is not None]
     assert tuned
@@ -174,7 +175,8 @@ def test_every_winner_was_measured_again(finished: tuple[Path, Path]) -> None:
         assert kernel["remeasurement_shift"] == pytest.approx(kernel["tuned_s"] / kernel["searched_s"] - 1)
         assert "fresh process" in kernel["metadata"]["samples"]
         assert kernel["candidate"] not in kernel["ties"]
-    shown = _tuner("show", run.name, "--out", str(run.parent)).stdout
+    assert cli.main(["show", run.name, "--out", str(run.parent)]) == 0
+    shown = capsys.readouterr().out
     for words in ("re-measured", "fresh process", "stopped by", "TVM_NUM_THREADS"):
         assert words in shown
 

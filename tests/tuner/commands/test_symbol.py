@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tuner.commands.prepare import lowered
 from tuner.commands.whole_model import assembled, export
 from tuner.config import ModelConfig, RunConfig
 from tuner.devices import resolve
+from tuner.export import c_symbol
+from tuner.importers.c_source import compiled
 from tuner.progress import Progress
 
 CODE = """
@@ -34,22 +37,29 @@ int other(int i) { return helper(i) + 1; }
 N = 24
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """An export's folder with the function, untuned, and the model spec."""
-    here = tmp_path_factory.mktemp("symbol")
+def model_of(here: Path, n: int) -> dict[str, Any]:
+    """Export the function for one size, untuned, and return the model spec."""
+    here.mkdir(exist_ok=True)
     file = here / "product.c"
     file.write_text(CODE)
     source = f"llvm:{file}"
-    config = RunConfig(ModelConfig(source, function="product", sizes={"n": N}, allow_reassociation=True))
+    config = RunConfig(ModelConfig(source, function="product", sizes={"n": n}, allow_reassociation=True))
     target = resolve.resolve(config.target)
     model, [choices] = lowered(config, target, Progress())
     assembly = resolve.kind_of(target).assembly(target)
     export(model, choices.lowered, assembled(model, choices.lowered, assembly, {}), here, target, {}, assembly)
-    why, words = symbol.write(here / "export", model.model_spec, 2)
+    return dict(model.model_spec)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An export's folder with the function, untuned, and the model spec."""
+    here = tmp_path_factory.mktemp("symbol")
+    model_spec = model_of(here, N)
+    why, words = symbol.write(here / "export", model_spec, 2)
     assert why == ""
     assert "libproduct.so" in words[0]
-    return here / "export", dict(model.model_spec)
+    return here / "export", model_spec
 
 
 def test_the_library_takes_the_originals_place(exported: tuple[Path, dict[str, Any]]) -> None:
@@ -113,3 +123,35 @@ def test_a_library_that_crashes_is_refused(exported: tuple[Path, dict[str, Any]]
     different, cases = symbol.difference(tmp_path / "broken.so", spec, 1)
     assert different.startswith("it cannot be called")
     assert cases == 0
+
+
+def test_sizes_choose_among_models(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, spec = exported
+    specs = {f"n-{N}": spec, "n-17": model_of(tmp_path / "n-17", 17)}
+    shutil.copytree(folder, tmp_path / f"n-{N}")
+    shutil.copytree(tmp_path / "n-17" / "export", tmp_path / "n-17", dirs_exist_ok=True)
+    why, words = symbol.write_several(tmp_path, specs, 2)
+    assert (why, "2 sizes" in words[0]) == ("", True)
+    subtracts = tmp_path / "subtracts.c"
+    subtracts.write_text(CODE.replace("C[i * n + j] += s", "C[i * n + j] -= s"))
+
+    def another(output: Path) -> None:
+        compiled(subtracts, output, ["-O1", "-w", "-fPIC", "-c"])
+
+    parts = {f"{name}/model.so": one["c"] for name, one in specs.items()}
+    (tmp_path / "libproduct.so").unlink()
+    library, _ = c_symbol.write_several(tmp_path, parts, 2, another, symbol.runtime())
+    function = ctypes.CDLL(str(library)).product
+    function.restype = None
+    rng = np.random.default_rng(0)
+    for n, sign in ((N, 1), (17, 1), (5, -1), (0, -1)):  # what the models say, and what the original does
+        a, b, c = (rng.standard_normal((n, n)).astype(np.float32) for _ in range(3))
+        wanted = c + sign * (a @ b)
+        function(ctypes.c_int(n), *(ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)))
+        np.testing.assert_allclose(c, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_is_missing_leaves_the_original(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, spec = exported
+    why, _ = symbol.write_several(tmp_path, {"gone": spec}, 2)
+    assert why == ""

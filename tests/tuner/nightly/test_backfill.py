@@ -11,6 +11,7 @@ import pytest
 
 from tests.tuner.nightly import synthetic
 from tests.tuner.nightly.synthetic import Synthetic
+from tuner.errors import InfrastructureError
 from tuner.nightly import backfill, commits
 from tuner.nightly.config import load
 from tuner.nightly.measuring import Job
@@ -76,3 +77,18 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, measurer: Synthetic) -> No
     assert filled(tmp_path, path, "conv", "a", "c") == ["every commit has a night of the cell already"]
     filled(tmp_path, path, "conv", "a")
     assert len(measurer.asked) == 4, "one commit alone is measured again"
+
+
+def test_a_machine_that_fails_tells_nothing_of_the_commit(tmp_path: Path, measurer: Synthetic) -> None:
+    path = synthetic.config(tmp_path, "conv")
+
+    def fails(job: Job) -> None:
+        raise InfrastructureError("no step can be started: its folder is gone")
+
+    measurer.before = fails
+    with pytest.raises(InfrastructureError, match="its folder is gone"):
+        filled(tmp_path, path, "conv", "a", "c")
+    measurer.before = lambda job: None
+    filled(tmp_path, path, "conv", "a", "c")
+    with History(f"sqlite:///{tmp_path / 'h.db'}") as history:
+        assert [result.outcome for result in history.results()] == [Outcome.SAME, Outcome.SAME]

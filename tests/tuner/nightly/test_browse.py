@@ -80,8 +80,14 @@ def test_export_and_import(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert code == 2 and "tuner-history/1" in err
 
 
-def test_an_empty_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("action", ["list", "show a", "regressions", "accept a --why b", "export all.jsonl"])
+def test_looking_into_a_history_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str) -> None:
     synthetic.config(tmp_path, "a")
-    assert "no night was stored yet" in tuner(tmp_path, capsys)[1]
-    assert "no regression stands" in tuner(tmp_path, capsys, "regressions")[1]
-    assert "no night was stored yet" in tuner(tmp_path, capsys, "show", "a")[2]
+    code, _, err = tuner(tmp_path, capsys, *action.split())
+    assert code == 2 and "no night was stored yet" in err
+    assert not (tmp_path / "h.db").exists()
+
+
+def test_a_file_of_nights_that_is_not_there_is_no_other_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = tuner(tmp_path, capsys)
+    assert code == 2 and "night.yaml: no such file" in err

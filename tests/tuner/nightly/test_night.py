@@ -98,6 +98,14 @@ def test_the_budget_is_kept_and_what_was_left_out_comes_first(tmp_path: Path) ->
     assert set(measurer.asked[:3]) == {"a", "b", "c"}
 
 
+def test_what_waits_longest_comes_before_all(tmp_path: Path) -> None:
+    for cells in ("d", "c d", "a b c d e f"):
+        run(synthetic.config(tmp_path, cells, budget="1s"), Synthetic())
+    measurer = Synthetic()
+    run(synthetic.config(tmp_path, "a b c d e f", budget="1h"), measurer)
+    assert measurer.asked[:2] == ["d", "c"]
+
+
 def test_cells_come_in_another_order_each_night(tmp_path: Path) -> None:
     path = synthetic.config(tmp_path, "a b c d e f g h")
     orders = set()

@@ -23,6 +23,10 @@ def test_answers_and_keeps_state(child: Child) -> None:
     assert child.call("environment", 10, name="TUNER_TEST_MARK") == "here"
 
 
+def test_a_lock_of_a_child_that_is_killed_is_not_left_behind(child: Child) -> None:
+    assert child.call("lock", 60) == []
+
+
 def test_an_exception_is_typed_and_the_child_lives_on(child: Child) -> None:
     with pytest.raises(ChildError) as caught:
         child.call("fail", 60)

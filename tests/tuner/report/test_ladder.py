@@ -28,6 +28,7 @@ def told(**changes: Any) -> dict[str, Any]:
         {
             **rung, "title": "unroll{depth=16}", "seconds": 2e-3, "interval_s": None, "predicted_s": 1e-3,
             "refused": ["x{on=1}: no"], "counted": ["loops: 4 to 2"],
+            "scalar": ["k: gathered elements of a", "i: bounds that vary"],
         },
     ]  # fmt: skip
     listing = {"language": "asm", "code": "mov\nret", "hot": "mov", "note": ""}
@@ -49,11 +50,20 @@ def test_the_text_says_what_was_done_and_refused() -> None:
     assert "   Loops are cut." in text
     assert "Refused, so it changes nothing: x{on=1}: no." in text
     assert "Counted: loops: 4 to 2." in text
+    assert text.count("Loops that are no vectors: k: gathered elements of a; i: bounds that vary.") == 1
     assert "Not timed: build failed: no thread." in text
     assert "  mov" in text
     assert "ret" not in text
     assert "  ret" in "\n".join(ladder.text(told(), code=True))
     assert "From 8.00 ms to 2.00 ms: ×4.00 the speed." in text
+
+
+def test_what_padding_costs_is_said() -> None:
+    assert list(ladder.headline(told(padded_share=0.125)))[-1] == (
+        "12 % of its multiply-adds are padding, for whole tiles and vectors."
+    )
+    for share in (0.0, None):
+        assert "padding" not in " ".join(ladder.headline(told(padded_share=share)))
 
 
 def test_the_page_escapes_names() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tuner.errors import UserError
+from tuner.nights import Since
 from tuner.records import Label, Record
 from tuner.report import document, end_to_end, kernels_csv, render, tables, units
 from tuner.report import summary as summary_file
@@ -99,6 +100,17 @@ def test_formats_are_those_asked_for(summary: dict[str, Any], records: list[Reco
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels.csv", "summary.json"]
     with pytest.raises(UserError, match="pdf"):
         render(tmp_path, records, ("pdf",))
+
+
+def test_the_history_of_its_cell_is_a_link(summary: dict[str, Any], records: list[Record], tmp_path: Path) -> None:
+    summary_file.save(tmp_path, summary)
+    since = [Since("a <b>", "Since last night", "../nightly/site/cells/a b.html"), Since("c", "No page was written")]
+    render(tmp_path, records, since=since)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert html.count("<a ") == 1
+    assert '<a href="../nightly/site/cells/a%20b.html">a &lt;b&gt;, night by night</a>' in html
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert "[a &lt;b&gt;, night by night](<../nightly/site/cells/a b.html>)" in markdown
 
 
 def test_interrupted_before_anything_was_measured(summary: dict[str, Any], tmp_path: Path) -> None:

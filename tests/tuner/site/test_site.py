@@ -156,6 +156,28 @@ def test_the_command_replaces_a_site_and_nothing_else(tmp_path: Path, capsys: py
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
+def test_the_nights_that_are_kept_with_the_project_are_a_site(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Path(__file__).resolve().parents[3] / "results" / "amd-epyc" / "nights.jsonl"
+    assert cli.main(["site", str(tmp_path / "site"), "--lines", str(kept)]) == 0
+    assert "2 cells, 30 nights" in capsys.readouterr().out
+    torn = tmp_path / "torn.jsonl"
+    torn.write_bytes(kept.read_bytes()[:-40])
+    assert cli.main(["site", str(tmp_path / "site"), "--lines", str(torn)]) == 0
+    assert "1 lines cannot be understood" in capsys.readouterr().out
+
+
+def test_a_history_that_is_not_there_leaves_the_site_as_it_was(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made, tmp_path / "site")
+    for source in (["--lines", "nowhere.jsonl"], ["--database", f"sqlite:///{tmp_path}/nowhere.db"]):
+        assert cli.main(["site", str(tmp_path / "site"), *source]) == 2
+        assert "nowhere" in capsys.readouterr().err
+    assert (tmp_path / "site" / "index.html").read_bytes() == (made / "index.html").read_bytes()
+
+
 def test_a_site_stays_whole_where_the_new_one_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,23 +278,28 @@ def test_two_nights_are_compared(made: Path) -> None:
 
 
 @browser
-def test_pages_fit_a_telephone(made: Path, served: str) -> None:
+def test_pages_fit_a_telephone_and_their_charts_can_be_read_there(made: Path, served: str) -> None:
     cell = next((made / "cells").iterdir()).name
     pages = ["index.html", f"cells/{cell}", "models.html", "machines.html", "compare.html"]
     script = """
-      const widths = {};
+      const widths = {}, sizes = [];
       for (const page of %s) {
         const frame = document.createElement('iframe');
         frame.style.cssText = 'width:400px;height:800px;border:0';
         frame.src = '/' + page; document.body.append(frame);
         await new Promise((done) => frame.onload = done);
         widths[page] = frame.contentDocument.documentElement.scrollWidth;
+        for (const text of frame.contentDocument.querySelectorAll('svg text')) {
+          const svg = text.ownerSVGElement, scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+          sizes.push(scale * parseFloat(frame.contentWindow.getComputedStyle(text).fontSize));
+        }
       }
-      return widths;
+      return { widths, sizes };
     """
-    widths = in_browser(made, "index.html", script % json.dumps(pages), served)
-    assert set(widths) == set(pages)
-    assert max(widths.values()) <= 400
+    found = in_browser(made, "index.html", script % json.dumps(pages), served)
+    assert set(found["widths"]) == set(pages)
+    assert max(found["widths"].values()) <= 400
+    assert len(found["sizes"]) > 20 and min(found["sizes"]) > 8  # pixels
 
 
 def test_texts_are_legible_on_light_and_dark_pages() -> None:

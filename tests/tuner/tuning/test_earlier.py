@@ -12,6 +12,7 @@ from kernels.features import DEFAULTS
 from kernels.space import Candidate
 from tests.null_device import space_of
 from tests.tuner.tuning.on_null import BEST, failed, record_of, task_named, timed
+from tuner.environment import apart
 from tuner.records import Fidelity, Measurement, Record, Status
 from tuner.search.winners import Winners
 from tuner.store import SqlStore
@@ -62,6 +63,14 @@ def test_what_became_of_a_candidate(measured: Measurement, outcome: CandidateOut
 def test_what_teaches_nothing_is_left_out(record: Record, store: SqlStore) -> None:
     store.append([record])
     assert list(trials(store, COLUMNS)) == []
+
+
+def test_nothing_is_learned_elsewhere_from_a_device_that_stands_for_another(store: SqlStore) -> None:
+    own, gpu = apart("0123456789abcdef"), "fedcba9876543210"
+    store.append([taught(timed(0.5), scope=own), taught(timed(0.25), scope=gpu)])
+    assert [group.split()[0] for group, *_ in earlier(store, COLUMNS, gpu, ())] == [gpu]
+    assert [group.split()[0] for group, *_ in earlier(store, COLUMNS, "another", ())] == [gpu]
+    assert {group.split()[0] for group, *_ in earlier(store, COLUMNS, own, ())} == {own, gpu}
 
 
 def test_features_are_read_by_their_names() -> None:

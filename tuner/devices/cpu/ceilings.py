@@ -225,20 +225,24 @@ def fma_rate(threads: int, dtype: str, widths: Sequence[int]) -> tuple[float, in
 
 def dot_rates(threads: int) -> dict[str, float]:
     """Flops per second of the CPU's dot-product instructions in registers, by dtype of the operands, where it has them:
-    those of one thread times threads."""
+    those of one thread times threads. Where it has tile products (AMX), a bound: so much more than their dot products.
+    """
     import tvm
 
+    from kernels import amx
     from kernels.dots import offered
 
     rates: dict[str, float] = {}
-    for dot in offered(host_cpu(1).tvm()):
+    target = host_cpu(1).tvm()
+    faster = {tile.dot: amx.MOST_FASTER for tile in amx.offered(target)}
+    for dot in offered(target):
         bits = 0x3F003F00 if dot.left == "bfloat16" else 0x01010101  # halves, ones
         width = dot.lanes * _ACCUMULATORS
         run = _compiled(_DOTS, tasks=1, width=width, lanes=dot.lanes, steps=_STEPS, dtype=dot.result, symbol=dot.symbol)
         x = tvm.runtime.tensor(np.full(2, bits, np.int32))
         out = tvm.runtime.tensor(np.zeros((1, width), dtype=dot.result))
         seconds = _least_seconds(lambda run=run, out=out, x=x: run(x, out), 0.2)  # type: ignore[misc]
-        rate = 2.0 * threads * width * dot.steps * _STEPS / seconds
+        rate = 2.0 * threads * width * dot.steps * _STEPS / seconds * faster.get(dot.name, 1.0)
         rates[dot.right] = max(rate, rates.get(dot.right, 0.0))
     return rates
 

@@ -1,4 +1,4 @@
-"""A scheduled candidate as `<entry>.o`, linked into `<entry>.so`.
+"""A scheduled candidate as `<entry>.o`, linked into `<entry>.so`; with it how many of its loops are vectors.
 
 The object is kept: the whole model is later linked from the objects that were measured.
 """
@@ -24,6 +24,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
     from tvm.target import Target
 
     from kernels.dots import imported
+    from kernels.nests.scalar import loop_kinds
 
     entry = scheduled.entry
     applied = scheduled.candidate.passes.applied(scheduled.schedule.mod["main"], Target(dict(scheduled.target)))
@@ -42,7 +43,8 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
         return BuildFailure(Status.BUILD_FAILED, message.splitlines()[-1][:300] if message else type(error).__name__)
     shared = object_file.with_suffix(".so")
     subprocess.run([*linker(), "-o", str(shared), str(object_file)], check=True, capture_output=True, timeout=60)
-    return Compiled(shared, hashlib.sha256(object_file.read_bytes()).hexdigest())
+    counted = {"loops": loop_kinds(applied.function)}
+    return Compiled(shared, hashlib.sha256(object_file.read_bytes()).hexdigest(), counted)
 
 
 def linker() -> list[str]:

@@ -60,8 +60,12 @@ class OpenclKind:
         return target.from_attributes(spec, wanted_threads, to_run)
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
-        """A device that is a CPU has its name and its threads in `device`, so that no GPU shares its scope."""
-        return environment.gpu_scope_key(self.name, target, device, mode)
+        """A device that is a CPU has its name and its threads in `device`, so that no GPU shares its scope, and none
+        learns from its records."""
+        from tuner.devices.opencl.facts import A_CPU
+
+        scope = environment.gpu_scope_key(self.name, target, device, mode)
+        return environment.apart(scope) if device.endswith(A_CPU) else scope
 
     def layout(self, lanes: int) -> str:
         return "NCHW"

@@ -54,6 +54,7 @@ class OpenclBench(GpuBench):
     def __init__(
         self, facts: Facts, mode: str, threads: int, scratch: Path | None = None, run_timeout_s: float | None = None
     ) -> None:
+        self.facts, self.mode = facts, mode
         self._own = Path(tempfile.mkdtemp(prefix="tuner-opencl-")) if scratch is None else None
         service = Service(
             "tuner.devices.opencl.kernel_service:OpenclService", {"device": facts.number, "mode": mode},

@@ -8,8 +8,9 @@ import numpy as np
 
 from kernels.launch_plan import Argument, Launch, LaunchPlan
 from kernels.tensors import TensorSpec
-from tuner.devices.opencl.driver import OpenclGpu, OpenclKernel
+from tuner.devices.opencl.driver import OpenclGpu
 from tuner.devices.opencl.facts import EXTENSION_OF
+from tuner.devices.opencl.kernel import OpenclKernel
 
 _GROUPS, _GROUP = 64, 64
 _CHAINS, _STEPS = 8, 1024

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +11,26 @@ from typing import Any
 
 from tuner.baselines import FROM_ONNX
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
+from tuner.devices.kernel_baselines import time_each
 from tuner.devices.opencl.bench import OpenclBench
+from tuner.devices.opencl.children import child_env, confined
 from tuner.devices.opencl.target import INSTALL, device_of, find_devices
 from tuner.errors import TargetError
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording, ReplayBench
 from tuner.models import ImportedModel
-from tuner.protocols import Bench, Builder, Task
+from tuner.process.worker import Child
+from tuner.protocols import RANK, Bench, Builder, Task
+
+CLBLAST, CLBLAST_ALONE = "clblast", "clblast_product"
+"""The names of clBLAST's products: of a kernel that is nothing else, and of one that has an epilogue, which clBLAST has
+not."""
+
+_CLBLAST_S = 60.0
+"""So long may a call of clBLAST take at least, whatever the effort: its first one compiles."""
+
+_KERNEL_S = 0.5
+"""The longest sampling of one of clBLAST's products."""
 
 ON_CPU = "_cpu"
 """What the names of baselines on the host's CPU end in: beside a GPU they are no times to beat."""
@@ -64,8 +79,25 @@ class Opencl:
         return 0.0
 
     def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
-        """None: no framework's operators run through OpenCL. TVM's default schedule is timed with the candidates."""
-        return {}
+        """clBLAST's samples for each matrix product, where its library is installed: those of the product alone, of a
+        kernel that does more. No framework's operators run through OpenCL; TVM's default schedule is timed with the
+        candidates."""
+        products = [task for task in tasks if task.workload.origin.get("op") == "matmul"]
+        if self._opened is None or not products or ctypes.util.find_library("clblast") is None:
+            return {}
+        self._opening.progress.phase("timing clBLAST's kernels")
+        threads, limit = self._opening.target.threads, max(timing.seconds, _CLBLAST_S)
+        policy = dataclasses.replace(RANK, max_time_s=_KERNEL_S)
+        settings = {"device": self._opened.facts.number, "mode": self._opened.mode}
+        env = child_env(threads, self._opening.work / "kernels")
+        with Child("tuner.devices.opencl.clblast:ClblastKernels", settings, env=env, limits=confined()) as child:
+
+            def time(task: Task) -> Any:
+                origin, dtype = dict(task.workload.origin), task.workload.args[0].dtype
+                samples = child.call("time", limit, origin=origin, dtype=dtype, policy=policy.to_json())
+                return None if samples is None else {CLBLAST_ALONE if origin.get("epilogue") else CLBLAST: samples}
+
+            return time_each(products, timing, time, "clBLAST")
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """The compiled models on the device, the baselines that were asked for on the host's CPU, and the run in

@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyopencl as cl
 
 from kernels.launch_plan import MAX_SHARED, Launch, LaunchPlan
-from kernels.tensors import TensorSpec, poison
+from kernels.tensors import TensorSpec
 from tuner import environment
-from tuner.devices.gpu.copies import damage_of, outputs_of
 from tuner.devices.gpu.runner import GpuError, Timing
 from tuner.devices.opencl.facts import Facts
+from tuner.devices.opencl.kernel import OpenclKernel, built, kernel_of, named
 from tuner.protocols import Array
-
-GUARD_BYTES = 4096
-"""Bytes of a known pattern on both sides of each buffer: a multiple of what any device wants sub-buffers aligned to."""
-
-_PATTERN = 0xA5
 
 _OWN_KERNELS = """
 __kernel void tuner_check(__global uint* values, uint rounds)
@@ -59,25 +53,9 @@ _CLOCK_SHARE = (0.5, 1.05)
 _CLOCK_SLACK_S = 50e-6
 
 
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """Raises GpuError for pyopencl's errors, so that nobody else needs pyopencl to catch them."""
-    try:
-        yield
-    except cl.Error as error:
-        raise GpuError(reason_of(str(error)) or type(error).__name__) from error
-
-
-def reason_of(message: str) -> str:
-    """The first error that a build log names, or the first line of another message; at most 300 characters."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    named = next((line for line in lines if "error:" in line.lower()), None)
-    return (named or next(iter(lines), ""))[:300]
-
-
 def devices() -> list[Facts]:
     """Every device of this machine, in the order of its platforms. Raises GpuError where no driver answers."""
-    with _named():
+    with named():
         return [_facts(device, number) for number, device in enumerate(_all_devices())]
 
 
@@ -127,7 +105,7 @@ class OpenclGpu:
     peak_bytes_per_s = 0.0
 
     def __init__(self, number: int) -> None:
-        with _named():
+        with named():
             found = _all_devices()
             if number >= len(found):
                 raise GpuError(f"OpenCL device {number} is gone: there are {len(found)}")
@@ -148,7 +126,7 @@ class OpenclGpu:
 
     def choose_clock(self) -> None:
         """Compare the clock of profiling events with the wall clock, and use it where it agrees."""
-        with _named():
+        with named():
             values, rounds = self._buffer_of(np.zeros(_CHECK_THREADS, np.uint32)), 1 << 10
             self._run_check(values, 1)  # the first call may still compile
             while True:
@@ -166,7 +144,7 @@ class OpenclGpu:
     def flush(self) -> None:
         """Enqueue a write of twice the cache, each time of another value."""
         self._flushes += 1
-        with _named():
+        with named():
             if self._flush_buffer is None:
                 self._flush_buffer = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, max(2 * self.l2_bytes, 4096))
             value = np.full(1, self._flushes & 0xFF, np.uint8)
@@ -174,7 +152,7 @@ class OpenclGpu:
 
     def hold(self, seconds: float) -> None:
         """Let nothing that is enqueued from now on begin until `time` has enqueued all of it, however long that is."""
-        with _named():
+        with named():
             self._gate = cl.UserEvent(self._context)
             cl.enqueue_barrier(self._queue, wait_for=[self._gate])
 
@@ -185,7 +163,7 @@ class OpenclGpu:
             self.hold(0.0)
         self._events, self._recording = [], True
         try:
-            with _named():
+            with named():
                 try:
                     work()
                     self._queue.flush()
@@ -208,7 +186,7 @@ class OpenclGpu:
         return span_s
 
     def synchronize(self) -> None:
-        with _named():
+        with named():
             self._queue.finish()
 
     def free_bytes(self) -> int:
@@ -221,7 +199,7 @@ class OpenclGpu:
         expected = values * np.uint32(3) + np.arange(_CHECK_THREADS, dtype=np.uint32)
         outputs = np.zeros_like(values)
         try:
-            with _named():
+            with named():
                 buffer = self._buffer_of(values)
                 self._run_check(buffer, 1)
                 cl.enqueue_copy(self._queue, outputs, buffer)
@@ -233,7 +211,7 @@ class OpenclGpu:
         """Enqueue what fills the local memory of every compute unit with NaN. Raises cl.Error."""
         if self._poison is None:
             words = min(self.facts.local_bytes, MAX_SHARED) // 4
-            self._poison = cl.Kernel(_built(self._context, f"#define WORDS {words}\n{_POISON}"), "tuner_poison")
+            self._poison = cl.Kernel(built(self._context, f"#define WORDS {words}\n{_POISON}"), "tuner_poison")
             self._unused = self._buffer_of(np.zeros(1, np.uint32))  # a kernel does not keep its arguments alive
             self._poison.set_args(self._unused)
         groups = _POISONED_GROUPS * self.facts.compute_units
@@ -241,7 +219,7 @@ class OpenclGpu:
 
     def _run_check(self, buffer: Any, rounds: int) -> Any:
         if self._checks is None:
-            self._checks = cl.Kernel(_built(self._context, _OWN_KERNELS), "tuner_check")
+            self._checks = cl.Kernel(built(self._context, _OWN_KERNELS), "tuner_check")
         self._checks.set_args(buffer, np.uint32(rounds))
         event = cl.enqueue_nd_range_kernel(self._queue, self._checks, (_CHECK_THREADS,), (64,))
         event.wait()
@@ -258,9 +236,9 @@ class OpenclGpu:
 
         Raises GpuError with the first error of the build log, or with the limit that a launch exceeds.
         """
-        with _named():
-            program = _built(self._context, source)
-            return {launch.kernel: self.usage(_kernel(program, launch), launch) for launch in plan.launches}
+        with named():
+            program = built(self._context, source)
+            return {launch.kernel: self.usage(kernel_of(program, launch), launch) for launch in plan.launches}
 
     def usage(self, kernel: Any, launch: Launch) -> dict[str, int]:
         """What a compiled kernel takes. Raises GpuError for a launch beyond the kernel's or the device's limits, which
@@ -282,13 +260,23 @@ class OpenclGpu:
         self, compiled: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
     ) -> OpenclKernel:
         """A program on fixed inputs, compiled and ready to be enqueued; its outputs hold NaN."""
-        with _named():
+        with named():
             return OpenclKernel(self, compiled.decode(errors="replace"), plan, inputs, outputs)
 
     def launch(self, kernel: Any, launch: Launch) -> None:
         """Enqueue one launch of a kernel whose arguments are set."""
         size = tuple(grid * block for grid, block in zip(launch.grid, launch.block, strict=True))
-        event = cl.enqueue_nd_range_kernel(self._queue, kernel, size, launch.block)
+        self.record(cl.enqueue_nd_range_kernel(self._queue, kernel, size, launch.block))
+
+    def begin(self) -> None:
+        """Let the time that is being taken begin here: for launches of a library that tells the event of its last one
+        only. Raises GpuError."""
+        if self._recording and not self._events:
+            with named():
+                self._events = [cl.enqueue_marker(self._queue)]
+
+    def record(self, event: Any) -> None:
+        """Let the time that is being taken end with this event."""
         if self._recording:
             self._events[1:] = [event]  # the first and the last
 
@@ -303,120 +291,3 @@ class OpenclGpu:
     @property
     def device(self) -> Any:
         return self._device
-
-
-def _built(context: Any, source: str) -> Any:
-    """Compile. Raises cl.Error with the build log."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pyopencl, about compilers that say something
-        return cl.Program(context, source).build()
-
-
-def _kernel(program: Any, launch: Launch) -> Any:
-    try:
-        return cl.Kernel(program, launch.kernel)
-    except cl.LogicError as error:
-        raise GpuError(f"the program has no kernel {launch.kernel}") from error
-
-
-class _Buffer:
-    """Device memory between guard bytes."""
-
-    def __init__(self, gpu: OpenclGpu, nbytes: int, content: bytes | None = None) -> None:
-        self._queue = gpu.queue
-        self.nbytes = nbytes
-        inside = content if content is not None else bytes([_PATTERN]) * max(nbytes, 1)
-        edge = bytes([_PATTERN]) * GUARD_BYTES
-        self._tail = -(-max(nbytes, 1) // 256) * 256 - nbytes + GUARD_BYTES
-        whole = np.frombuffer(edge + inside[:nbytes] + bytes([_PATTERN]) * self._tail, np.uint8)
-        self._memory = cl.Buffer(
-            gpu.context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=whole.copy()
-        )
-        self.inner = self._memory.get_sub_region(GUARD_BYTES, max(nbytes, 1))
-
-    def read(self, spec: TensorSpec) -> Array:
-        """Copy to the host."""
-        host = np.empty(spec.shape, dtype=spec.dtype)
-        if host.nbytes:
-            cl.enqueue_copy(self._queue, host, self._memory, src_offset=GUARD_BYTES)
-        return host
-
-    def guards_hold(self) -> bool:
-        """Whether the guard bytes are unchanged."""
-        before, after = np.empty(GUARD_BYTES, np.uint8), np.empty(self._tail, np.uint8)
-        cl.enqueue_copy(self._queue, before, self._memory)
-        cl.enqueue_copy(self._queue, after, self._memory, src_offset=GUARD_BYTES + self.nbytes)
-        return bool((before == _PATTERN).all() and (after == _PATTERN).all())
-
-    def free(self) -> None:
-        self.inner.release()
-        self._memory.release()
-
-
-class OpenclKernel:
-    """Implements `gpu.kernel_service.GpuKernel`: a plan's launches on one or more copies of its arguments."""
-
-    def __init__(
-        self, gpu: OpenclGpu, source: str, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
-    ) -> None:
-        if any(launch.dynamic_shared_bytes or launch.cooperative or launch.cluster != (1, 1, 1)
-               for launch in plan.launches):  # fmt: skip
-            raise GpuError("its plan wants what OpenCL has not: clusters, a cooperative launch or dynamic local memory")
-        self._gpu = gpu
-        self._inputs = list(inputs)
-        self._input_specs = [TensorSpec(array.shape, str(array.dtype)) for array in inputs]
-        self._outputs = tuple(outputs)
-        self._plan = plan
-        self._program = _built(gpu.context, source)
-        self._copies: list[list[_Buffer]] = []
-        self._ready: list[list[tuple[Any, Launch]]] = []
-        self.copies(1)
-        gpu.poison_local()
-
-    @property
-    def nbytes(self) -> int:
-        """Of the arguments, workspaces included."""
-        arguments = sum(spec.nbytes for spec in (*self._input_specs, *self._outputs))
-        return arguments + sum(self._plan.workspaces)
-
-    def copies(self, count: int) -> None:
-        """See that there are at least `count` copies of everything that the kernel touches."""
-        with _named():
-            while len(self._copies) < count:
-                buffers: list[_Buffer] = []
-                self._copies.append(buffers)  # at once, so that `free` finds what an error leaves half made
-                for array in [*self._inputs, *[poison(spec) for spec in self._outputs]]:
-                    buffers.append(_Buffer(self._gpu, array.nbytes, np.ascontiguousarray(array).tobytes()))
-                buffers.extend(_Buffer(self._gpu, nbytes) for nbytes in self._plan.workspaces)
-                ready = []
-                for launch in self._plan.launches:
-                    kernel = _kernel(self._program, launch)
-                    self._gpu.usage(kernel, launch)
-                    kernel.set_args(*[buffers[slot].inner for slot in launch.args])
-                    ready.append((kernel, launch))
-                self._ready.append(ready)
-
-    def enqueue(self, copy: int) -> None:
-        """Put one call in the queue, on the given copy of the arguments."""
-        try:  # not `_named`, whose context manager would cost the host a microsecond a call
-            for kernel, launch in self._ready[copy]:
-                self._gpu.launch(kernel, launch)
-        except cl.Error as error:
-            raise GpuError(reason_of(str(error)) or type(error).__name__) from error
-
-    def outputs(self) -> list[Array]:
-        """The outputs of the last call on the first copy."""
-        with _named():
-            return outputs_of(self._copies, len(self._inputs), self._outputs)
-
-    def damage(self) -> str:
-        """What the kernel changed that is not its output: its inputs, or bytes around any buffer. "" when nothing."""
-        with _named():
-            return damage_of(self._copies, self._input_specs, self._inputs)
-
-    def free(self) -> None:
-        with contextlib.suppress(cl.Error):
-            for buffer in (buffer for buffers in self._copies for buffer in buffers):
-                buffer.free()
-        self._copies.clear()
-        self._ready.clear()

@@ -12,6 +12,9 @@ from kernels.launch_plan import MAX_SHARED, MAX_THREADS
 POCL = "Portable Computing Language"
 """The name of PoCL's platform."""
 
+A_CPU = "a CPU, its times are not a GPU's"
+"""What the label of a device that is a CPU ends in."""
+
 EXTENSION_OF: Mapping[str, str] = {"float16": "cl_khr_fp16", "float64": "cl_khr_fp64"}
 """By dtype, the extension without which a device has no arithmetic in it."""
 
@@ -49,10 +52,7 @@ class Facts:
         """Its name in reports and records. Times of a CPU say so wherever they stand."""
         if self.is_cpu:
             platform = "PoCL" if self.platform == POCL else self.platform
-            return (
-                f"{platform} {self.version} on {self.processor} ({self.compute_units} compute unit(s)): "
-                "a CPU, its times are not a GPU's"
-            )
+            return f"{platform} {self.version} on {self.processor} ({self.compute_units} compute unit(s)): {A_CPU}"
         return f"{self.name} ({self.platform}, driver {self.version})"
 
     @property

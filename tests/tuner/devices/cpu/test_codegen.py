@@ -30,6 +30,7 @@ def test_the_object_lies_beside_a_library_with_the_entry(tmp_path: Path, task: T
     service, drawn = service_of(tmp_path, task)
     built = next(b for b in (service.op_build(task.key, text, ENTRY) for text in drawn) if "path" in b)
     assert Path(built["path"]).with_suffix(".o").exists()
+    assert built["resources"]["loops"].keys() == {"vector", "unrolled", "scalar"}
     assert f"\0__tvm_ffi_{ENTRY}\0".encode() in Path(built["path"]).read_bytes()
 
 

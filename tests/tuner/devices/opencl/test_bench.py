@@ -17,15 +17,20 @@ from tuner.records import Status
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenclBench]:
-    made = OpenclBench(pocl(), "hot", 2, tmp_path_factory.mktemp("bench"), run_timeout_s=4.0)
+    made = OpenclBench(pocl(), "hot", 2, tmp_path_factory.mktemp("bench"), run_timeout_s=60.0)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_each_kernel_gets_its_status_and_the_next_is_healthy(name: str, bench: OpenclBench, tmp_path: Path) -> None:
-    measured = bench.measure(job(name, tmp_path), SCREEN)
+def test_each_kernel_gets_its_status_and_the_next_is_healthy(
+    name: str, bench: OpenclBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, words = OUTCOMES[name]
+    with monkeypatch.context() as patch:
+        if status is Status.RUN_TIMEOUT:  # the others have time enough to be compiled on a busy machine
+            patch.setattr(bench, "_run_timeout_s", 4.0)
+        measured = bench.measure(job(name, tmp_path), SCREEN)
     assert measured.status is status, measured.reason
     assert words in measured.reason
     healthy = bench.measure(job("right", tmp_path, 1), SCREEN)

@@ -84,7 +84,7 @@ class TestBench(BenchContract, BundleBenchContract):
 
 def test_a_build_log_is_the_reason() -> None:
     pytest.importorskip("pyopencl")
-    from tuner.devices.opencl.driver import reason_of
+    from tuner.devices.opencl.kernel import reason_of
 
     log = "clBuildProgram failed: BUILD_PROGRAM_FAILURE\n\nx.cl:3:9: error: use of undeclared identifier 'a'\n1 error"
     assert reason_of(log) == "x.cl:3:9: error: use of undeclared identifier 'a'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from kernels.launch_plan import MAX_SHARED, MAX_THREADS
 from kernels.workload import Workload
 from tests.tuner.devices.opencl.hand_written import pocl
+from tuner import environment
 from tuner.config import MeasureConfig, ModelConfig, RunConfig, TargetConfig
 from tuner.devices import resolve
 from tuner.devices.device import Opening
@@ -22,6 +24,9 @@ from tuner.devices.opencl.facts import POCL, Facts
 from tuner.errors import ConfigError, TargetError, TunerError
 from tuner.progress import Progress
 from tuner.protocols import Task
+from tuner.records import Fidelity, Measurement, Record, Status
+from tuner.store import SqlStore
+from tuner.tuning.earlier import earlier
 
 Found = tuple[Facts, ...] | str
 
@@ -131,6 +136,22 @@ def test_scopes_of_a_cpu_and_a_gpu_never_meet() -> None:
     assert OPENCL.scope(text, RADEON.label, 2, "hot") not in {
         kind.scope(text, RADEON.label, 2, "hot") for kind in resolve.all_kinds() if kind is not OPENCL
     }
+
+
+def test_records_of_a_cpu_are_never_a_gpu_s(tmp_path: Path) -> None:
+    """Not measured again, not a winner, not learned from, not compared: whatever the target's text."""
+    text, gpu = "the same target", OPENCL.scope("the same target", RADEON.label, 2, "hot")
+    measured = Measurement(Status.OK, (1e-3,), Fidelity.SCREEN)
+    ways = [(OPENCL, CPU.label), (resolve.kind_named("simulated_cuda"), "Simulated GPU: its times are estimates")]
+    with closing(SqlStore(f"sqlite:///{tmp_path}/r.db")) as store:
+        for kind, label in ways:
+            scope = kind.scope(text, label, 2, "hot")
+            assert environment.stands_apart(scope) and not environment.stands_apart(gpu)
+            store.append([Record("run", "key", "name", scope, 1, '[0,[],""]', "random", measured, 0, "2026-01-01",
+                                 features=(1.0,), columns=("a",))])  # fmt: skip
+        for scope in (gpu, resolve.kind_named("cuda").scope(text, "A GPU", 2, "hot")):
+            assert store.read(scope=scope) == []
+            assert earlier(store, ("a",), scope, ()) == []
 
 
 def task(*dtypes: str) -> Task:

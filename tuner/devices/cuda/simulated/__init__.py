@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner import environment
 from tuner.devices.cuda import CudaKind
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class SimulatedCudaKind(CudaKind):
         from tuner.devices.cuda.simulated import target
 
         return target.from_attributes(spec, wanted_threads, to_run)
+
+    def scope(self, target: str, device: str, threads: int, mode: str) -> str:
+        """No GPU shares it, and none learns from its records: they are estimates."""
+        return environment.apart(super().scope(target, device, threads, mode))
 
     def require_compiler(self) -> None:
         from tuner.devices.cuda.simulated import target

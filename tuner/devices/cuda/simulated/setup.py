@@ -21,7 +21,9 @@ from tuner.devices.cuda.simulated import native
 
 _NAME = "pycuda"
 _CONSTRAINTS = Path(__file__).resolve().parents[4] / "constraints.txt"
-_HEADER_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-crt")
+_HEADER_WHEELS = ("nvidia-cuda-runtime==13.5.37", "nvidia-cuda-crt==13.5.37")
+"""Pinned here, not in constraints.txt: the CUDA builds of torch require versions of their own."""
+
 _TIMEOUT_S = 900.0
 
 _PROFILER = """#pragma once
@@ -77,7 +79,7 @@ def _require_headers() -> None:
     try:
         native.headers()
     except native.Unavailable:
-        _run(_pip("install", "--no-deps", "--constraint", str(_CONSTRAINTS), *_HEADER_WHEELS))
+        _run(_pip("install", "--no-deps", *_HEADER_WHEELS))
         native.headers()
 
 

@@ -34,7 +34,18 @@ _ARRAY = re.compile(
 _STATIC = re.compile(r"__shared__\s+((?:alignas|__align__)\(\d+\))?")
 _ASM = re.compile(r"\b(?:asm|__asm__)\s*(?:volatile|__volatile__)?\s*\(")
 _OPERAND = re.compile(r'^"[=+]?[a-z]"\s*\((.*)\)$', re.DOTALL)
-_NUMBER = re.compile(r"\b\d+\b")
+_ARGUMENT = re.compile(r"%(\d+)|\b(\d+)\b")
+
+_MMA = {
+    "m16n8k8.row.col.f32.f16.f16.f32": "SimtF16, 8, float",
+    "m16n8k8.row.col.f32.bf16.bf16.f32": "SimtBf16, 8, float",
+    "m16n8k16.row.col.f16.f16.f16.f16": "SimtF16, 16",
+    "m16n8k16.row.col.f32.f16.f16.f32": "SimtF16, 16, float",
+    "m16n8k16.row.col.f32.bf16.bf16.f32": "SimtBf16, 16, float",
+    "m16n8k16.row.col.s32.s8.s8.s32": "SimtS8, 16, int",
+    "m16n8k32.row.col.s32.s8.s8.s32": "SimtS8, 32, int",
+    "m16n8k32.row.col.f32.e4m3.e4m3.f32": "SimtE4m3, 32, float",
+}
 
 PTX: Mapping[str, str] = {
     "cp.async.ca.shared.global": "ptx_cp_async",
@@ -44,6 +55,13 @@ PTX: Mapping[str, str] = {
     "cp.async.wait_all": "ptx_cp_async_wait_all",
     "dp4a.u32.s32": "ptx_dp4a_u32_s32",
     "dp4a.s32.u32": "ptx_dp4a_s32_u32",
+    "mov.u32.laneid": "ptx_laneid",
+    **{f"mma.sync.aligned.{shape}": f"ptx_mma<{arguments}>" for shape, arguments in _MMA.items()},
+    **{
+        f"ldmatrix.sync.aligned.m8n8.x{count}{layout}.shared.b16": f"ptx_ldmatrix<{count}, {transposed}>"
+        for count in (1, 2, 4)
+        for layout, transposed in (("", "false"), (".trans", "true"))
+    },
 }
 """The instructions that `native/include/ptx.h` has, and their functions there. `.L2::128B` and its like are hints."""
 
@@ -132,12 +150,16 @@ def _call(statement: str) -> str:
         stored = [operands[int(number)] for number in re.findall(r"%(\d+)", guarded[1])]
         return f"ptx_cp_async_where({', '.join([*operands[:4], *stored])})"
     opcode, _, rest = words.rstrip("; ").partition(" ")
+    if rest == "%0, %%laneid":
+        opcode, rest = f"{opcode}.laneid", "%0"
     plain = re.sub(r"\.L2::\w+", "", opcode)
     if plain not in PTX:
         raise Untranslatable(f"the simulated GPU does not know the PTX instruction {words[:80]!r}")
-    if not operands:
-        operands = _NUMBER.findall(rest)
-    return f"{PTX[plain]}({', '.join(operands)})"
+    named = _ARGUMENT.findall(rest)
+    if any(int(number or 0) >= max(len(operands), 1) for number, _ in named):
+        raise Untranslatable(f"an operand that is not there: {words[:80]!r}")
+    arguments = [operands[int(number)] if number else literal for number, literal in named]
+    return f"{PTX[plain]}({', '.join(arguments)})"
 
 
 def _operand(text: str) -> str:

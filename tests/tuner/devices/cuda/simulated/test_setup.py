@@ -41,3 +41,9 @@ def test_a_pip_that_fails_is_quoted(without_pycuda: None, monkeypatch: pytest.Mo
 
 def test_the_version_is_the_pinned_one() -> None:
     assert setup._pinned().startswith("pycuda==")  # noqa: SLF001 - the line of constraints.txt
+
+
+def test_the_constraints_leave_cudas_own_packages_to_torch() -> None:
+    """Its CUDA builds require versions of their own: another one beside them, and pip installs nothing at all."""
+    lines = setup._CONSTRAINTS.read_text("utf-8").splitlines()  # noqa: SLF001 - where it lies
+    assert [line for line in lines if line.startswith("nvidia-")] == []

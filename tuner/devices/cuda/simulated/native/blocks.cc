@@ -221,6 +221,13 @@ void simt_store_shared(unsigned to, const void *from, unsigned bytes) {
   memcpy(destination, from, bytes);
 }
 
+void simt_load_shared(void *to, unsigned from, unsigned bytes) {
+  const char *source = shared_pointer(from);
+  if ((uintptr_t)source % bytes) simt_misaligned(source, bytes);
+  check_access(source, bytes, false, false);
+  memcpy(to, source, bytes);
+}
+
 void simt_commit_async(void) { ++fibers[running].groups; }
 
 void simt_wait_async(unsigned groups_left) {

@@ -43,6 +43,7 @@ void simt_meet(unsigned mask, void (*work)(void **arguments, unsigned lanes), vo
 unsigned simt_shared_address(const void *pointer);
 void simt_copy_async(unsigned to, const void *from, unsigned bytes, unsigned read);
 void simt_store_shared(unsigned to, const void *from, unsigned bytes);
+void simt_load_shared(void *to, unsigned from, unsigned bytes); /* at a multiple of its size */
 void simt_commit_async(void);
 void simt_wait_async(unsigned groups_left);
 
