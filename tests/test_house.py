@@ -43,6 +43,7 @@ LOADING = {
     "tuner/baselines/original.py": "the user's own function, that the run file names",
     "tuner/devices/cuda/simulated/native.py": "the simulated driver, that it has just built, and TVM's own library",
     "tuner/devices/cuda/findings.py": "NVRTC, by names that stand there",
+    "tuner/devices/opencl/clblast.py": "clBLAST, found where the system keeps it, in a child that is confined",
     "tuner/doctor/software.py": "a kernel that it has just built",
     "tuner/devices/cpu/account.py": "libraries of this run, an export after `read_manifest`; what it has just built",
     "tuner/devices/cpu/assembly.py": "objects of this run",
