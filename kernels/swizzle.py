@@ -64,7 +64,7 @@ def swizzled(function: tirx.PrimFunc) -> tirx.PrimFunc:
     Fewer conflicts count first, then fewer bytes. The last few programs are kept.
     """
     best, lowest = function, None
-    for program in (function, _without_padding(function)):
+    for program in (function, without_padding(function)):
         if program is None:
             continue
         found = counted_in_chunks(program, _BUDGET, (0, *_GRANULES))
@@ -97,7 +97,7 @@ def _widest(found: Sequence[LaunchAccess]) -> int:
     return max((a.vector * a.itemsize for launch in found for a in launch.of("shared")), default=1)
 
 
-def _without_padding(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
+def without_padding(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
     """The program whose buffers have rows of no more than their elements; None where they have no more."""
     padded = [block for block in nodes(function.body, SBlock) if _ALIGNED in block.annotations]
     if not padded:
@@ -118,8 +118,8 @@ def in_swizzle(source: str, granule: int) -> str:
         return source
     text = _SHARED.sub(lambda match: _declared(match, granule), source)
     for name in names:
-        view = re.compile(_ACCESSED_AS.format(name=name))
-        text = view.sub(lambda m, name=name: f"Swizzled<{m[1]}, {granule}>{{(char*){name}, 0}}", text)
+        through = rf"Swizzled<\1, {granule}>{{(char*){name}, 0}}"
+        text = re.sub(_ACCESSED_AS.format(name=name), through, text)
     text = _TILE.sub(r"\1\2.tile(\3)\4", text)
     first = mma.KERNEL.search(text)
     assert first is not None

@@ -36,6 +36,26 @@ def cuda_simulated(path: Path) -> Figures:
     }
 
 
+def opencl_clblast(path: Path) -> Figures:
+    """Of experiments/opencl/clblast.py: products of clBLAST that were run, compared and timed."""
+    found = json.loads(path.read_text("utf-8"))
+    return {"finding": f"{found['right']} of {found['products']} products are right"}
+
+
+def opencl_oclgrind(path: Path) -> Figures:
+    """Of experiments/opencl/oclgrind.py: candidates without a finding, and sabotages with one."""
+    found = json.loads(path.read_text("utf-8"))
+    races, bounds = (found["findings"].get(kind, 0) for kind in ("data race", "out of bounds"))
+    seen = [
+        f"{counts['by Oclgrind']} of {counts['made']} with {kind} ({counts['by either']} by it or by their outputs)"
+        for kind, counts in found["sabotages"].items()
+    ]
+    return {
+        "finding": f"{found['clean']} of {found['executed']} candidates of {len(found['programs'])} programs are right "
+        f"and clean: {races} data races, {bounds} accesses out of bounds; of the sabotages it sees " + ", ".join(seen),
+    }
+
+
 def opencl_models(path: Path) -> Figures:
     """Of experiments/opencl/models.py: whole models whose outputs were compared."""
     rows = json.loads(path.read_text("utf-8"))["models"]
@@ -50,3 +70,60 @@ def opencl_models(path: Path) -> Figures:
         "finding": f"{len(right)} of {len(rows)} runs of {len(names)} models give the right outputs",
         "table": table(("model", "weights", "candidates", "compared with", "largest error, relative"), cells),
     }
+
+
+def gpu_coalescing(path: Path) -> Figures:
+    """Of experiments/gpu_passes/coalescing.py: random programs after the pass, executed, their sectors counted."""
+    found = json.loads(path.read_text("utf-8"))
+    return {
+        "finding": f"{found['right']} of {found['executed']} random programs are right; {found['rewritten']} were "
+        f"rewritten, to {found['fewer_sectors']:.1f} times fewer sectors in the geometric mean"
+    }
+
+
+def gpu_fragments(path: Path) -> Figures:
+    """Of experiments/gpu_passes/fragments.py: random products with `mma` and `swizzle`."""
+    found = json.loads(path.read_text("utf-8"))
+    return {
+        "finding": f"{found['right']} of {found['executed']} random products are right, {found['by_mma']} of them on "
+        f"tensor cores; {found['swizzled']} were swizzled, to {found['conflicts_fall_by']:.1f} times fewer bank "
+        f"conflicts in {found['bytes_fall_by']:.2f} times fewer bytes (geometric means); {found['seen']} of "
+        f"{found['sabotages']} sabotages are seen"
+    }
+
+
+def gpu_balance(path: Path) -> Figures:
+    """Of experiments/gpu_passes/balance.py: idle shares and predicted speedups of split-K, by kernel."""
+    rows = json.loads(path.read_text("utf-8"))["kernels"]
+    divided = [row for row in rows if row.get("predicted_speedup", 0) >= 1.1]
+    cells = []
+    for row in rows:
+        whole, split = row["whole"], row.get("split")
+        after = [f"{split['idle_share']:.2f}", f"{whole['blocks']} -> {split['blocks']}",
+                 f"{row['predicted_speedup']:.2f}"] if split else ["not divided", "", ""]  # fmt: skip
+        cells.append([row["kernel"], f"{whole['idle_share']:.2f}", *after])
+    return {
+        "finding": f"{len(divided)} of {len(rows)} kernels are predicted to gain 1.1 times or more by split-K",
+        "table": table(("kernel", "idle before", "idle after", "blocks", "predicted speedup"), cells),
+    }
+
+
+def gpu_memory(path: Path) -> Figures:
+    """Of experiments/memory: plans of whole models, in MiB."""
+    rows = json.loads(path.read_text("utf-8"))["models"]
+    sizes = ("lower_bound", "plan", "in_place", "tvm", "pytorch_peak")
+    cells = [
+        [row["model"], str(row["calls"]), *(f"{(row[size] or 0) / 2**20:.2f}" for size in sizes),
+         f"{row['over_bound']:.4f}", row["clobbered"] or "nothing"]
+        for row in rows
+    ]  # fmt: skip
+    most = max(row["over_bound"] for row in rows)
+    below = sum(row["plan"] <= (row["pytorch_peak"] or 0) for row in rows)
+    return {
+        "finding": f"{len(rows)} models are planned at {most:.4f} of the lower bound at most, {below} of them at no "
+        "more than PyTorch's peak",
+        "table": table(
+            ("model", "calls", "lower bound", "plan", "in place", "TVM's plan", "PyTorch's peak", "plan / bound",
+             "clobbered"), cells
+        ),
+    }  # fmt: skip

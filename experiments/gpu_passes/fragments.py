@@ -34,7 +34,9 @@ from tests.kernels.cuda_ground import TARGET, Case, Ground, swapped_fragment
 from tests.kernels.gpu_workloads import matmul
 
 EXTENTS = (1, 5, 13, 16, 31, 32, 37, 48, 61, 64, 97)
-DTYPES = (("float16", "float32"), ("float16", "float16"), ("bfloat16", "float32"), ("int8", "int32"), ("float32", "float32"))
+DTYPES = (
+    ("float16", "float32"), ("float16", "float16"), ("bfloat16", "float32"), ("int8", "int32"), ("float32", "float32"),
+)  # fmt: skip
 
 _DRAWS = 40
 _EVERY = 20
@@ -46,7 +48,9 @@ def program(seed: int) -> tuple[Workload, np.random.Generator]:
     m, n, k = (int(rng.choice(EXTENTS)) for _ in range(3))
     read, written = DTYPES[int(rng.integers(len(DTYPES)))]
     batch = int(rng.choice((0, 0, 0, 2)))
-    return from_prim_func(matmul(m, n, k, read, written, batch), f"{batch or 1} x {m} x {n} x {k} {read} {written}"), rng
+    return from_prim_func(
+        matmul(m, n, k, read, written, batch), f"{batch or 1} x {m} x {n} x {k} {read} {written}"
+    ), rng
 
 
 def one(seed: int, ground: Ground) -> dict[str, Any]:
@@ -80,10 +84,11 @@ def one(seed: int, ground: Ground) -> dict[str, Any]:
 
 def sabotages(source: str) -> Iterator[tuple[str, str]]:
     """A source broken in each way that it allows."""
+    access = ">{(char*)buf_dyn_shmem_ptr, %d} +"
     made = {
         "another fragment": swapped_fragment(source),
         "registers in another order": source.replace('"r"(a[0]), "r"(a[1])', '"r"(a[1]), "r"(a[0])'),
-        "one access that is not swizzled": source.replace(">{(char*)buf_dyn_shmem_ptr, 0} +", ">{(char*)buf_dyn_shmem_ptr, 8} +", 1),
+        "one access that is not swizzled": source.replace(access % 0, access % 8, 1),
     }  # fmt: skip
     yield from ((what, changed) for what, changed in made.items() if changed and changed != source)
 

@@ -91,7 +91,9 @@ def _value(expression: Any, at: dict[str, int]) -> list[int]:
     return [operation(a, b) for a, b in whole]
 
 
-def _counted(buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]], granule: int) -> Any:
+def _counted(
+    buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]], granule: int
+) -> Any:
     scope, itemsize = str(buffer.scope()) or "global", ITEM_BYTES[str(buffer.dtype)]
     dims = {kind: extent for kind, _, _, extent in around if kind.startswith("threadIdx")}
     x, y = dims.get("threadIdx.x", 1), dims.get("threadIdx.y", 1)

@@ -1,4 +1,4 @@
-"""Swizzled shared memory: conflicts as an interpreter finds them, right on the simulated GPU, refused where it is not."""
+"""Swizzled shared memory: its conflicts as an interpreter finds them, executed, refused where it is not shown."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_tile_that_is_read_by_columns_loses_its_conflicts_and_stays_as_small(g
 
 def test_rows_are_read_by_ldmatrix_without_conflicts_and_without_padding() -> None:
     function = with_mark(candidate("matmul in half", HALF))
-    bare = swizzle._without_padding(function)
+    bare = swizzle.without_padding(function)
     assert bare is not None
     loads = {
         granule: [a for a in launch.of("shared") if a.vector == 8 and not a.store]

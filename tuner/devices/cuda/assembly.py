@@ -15,6 +15,7 @@ from tvm.target import Target
 
 from kernels.cubin import compile_cubin
 from kernels.default_gpu import default_schedule
+from kernels.passes.swizzle import Swizzle
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier
 from tuner.devices.target import ResolvedTarget
 from tuner.export.library import NATIVE
@@ -74,7 +75,8 @@ class CudaAssembly:
             schedule = TraceApplier(task.workload, space, self._target).apply(candidate)
         except InvalidCandidate:
             return None
-        return candidate.passes.applied(schedule.mod["main"], self._target).function
+        passes = candidate.passes.replace(Swizzle())  # which wants whole lines, and TVM launches a model's kernels
+        return passes.applied(schedule.mod["main"], self._target).function
 
     def compile(self, source: str) -> bytes:
         """A model's CUDA source as the driver loads it. TVM asks for it where its CUDA runtime can be loaded, that is
