@@ -34,6 +34,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "passes_check.json": passes.passes_check,
     "passes_threads.json": passes.passes_threads,
     "raising_variants.json": raising.raising_variants,
+    "raising_compilers.json": raising.raising_compilers,
     "raising_traps.json": raising.raising_traps,
     "raising_fuzz.json": raising.raising_fuzz,
     "sharing.json": timing.sharing,

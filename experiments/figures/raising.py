@@ -37,6 +37,17 @@ def raising_traps(path: Path) -> Figures:
     }
 
 
+def raising_compilers(path: Path) -> Figures:
+    """Of `experiments/raising/run.py compilers`: how many ways are recognized in the IR of several clangs."""
+    found = json.loads(path.read_text("utf-8"))
+    keys = ("recognized", "in_parts", "left_alone", "mislabelled")
+    rows = [[name, level, *(str(row.get(key, 0)) for key in keys), f"{100 * row['recognized'] / found['variants']:.1f}"]
+            for name, levels in found["compilers"].items() for level, row in levels.items()]  # fmt: skip
+    heads = ("compiler", "level", "recognized", "in parts", "left alone", "mislabelled", "%")
+    mislabelled = sum(row.get("mislabelled", 0) for levels in found["compilers"].values() for row in levels.values())
+    return {"table": table(heads, rows), "mislabelled": str(mislabelled), "variants": str(found["variants"])}
+
+
 def raising_fuzz(path: Path) -> Figures:
     """Of `experiments/raising/run.py fuzz`: what broken IR does to the child that reads it."""
     found = json.loads(path.read_text("utf-8"))

@@ -269,8 +269,7 @@ class Accesses:
     ) -> tuple[tuple[Poly, ...], list[isl.Set]]:  # fmt: skip
         """The subscripts by the strides of the chain. A remainder that lies in the row beside is moved into its own.
 
-        Raises Abstained where there are none that stay in their rows, or none for which less than `most` has to be
-        assumed.
+        Raises Abstained where none stay in their rows, or none with fewer assumptions than `most`.
         """
         stride = chain[0]
         quotient, remainder = rest.parted(stride)
@@ -301,10 +300,8 @@ class Accesses:
         return best
 
     def _in_row(self, value: Poly, extent: Poly, access: Access, most: int | None) -> isl.Set | None:
-        """What parameters must be for a subscript to stay below its extent; None where it does in any case.
-
-        Raises Abstained where it never does, or where that is no less than `most` conditions.
-        """
+        """What parameters must be for a subscript to stay below its extent; None where it does in any case. Raises
+        Abstained where it never does, or where `most` allows for no condition."""
         within = both(at_least_zero(value), at_least_zero(extent - value - 1))
         key = (access.loops, access.when, within, len(self.polyhedra.assumed_sets), len(self.polyhedra.assumed))
         if key not in self._needs:
@@ -322,9 +319,9 @@ class Accesses:
 
     def _violations(self, within: Condition, access: Access) -> isl.Set:
         whole = self.polyhedra.set_of(access.loops, access.when)
-        counters, header = frozenset(access.loops), f"[{', '.join(access.loops)}]"
-        outside = " or ".join(self.polyhedra.constraint(negated(part), counters) for part in conjuncts(within))
-        return whole.intersect(isl.Set(f"{self.polyhedra.header()}{{ {header} : {outside} }}"))
+        parts = [self.polyhedra.constraint(negated(part), frozenset(access.loops)) for part in conjuncts(within)]
+        text = f"{{ [{', '.join(access.loops)}] : {' or '.join(parts)} }}"
+        return whole.intersect(isl.Set(self.polyhedra.header() + text))
 
 
 def _filled_rows(offset: Poly, length: Poly, array: Array) -> tuple[list[Poly], list[Poly]] | None:

@@ -46,8 +46,18 @@ COMBINED: Mapping[str, Callable[[Any, Any], Any]] = {
     "maximum": MAXIMUM, "minimum": MINIMUM,
 }  # fmt: skip
 _PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), "product")
-_GREATEST = te.comm_reducer(lambda a, b: tirx.max(a, b), lambda dtype: least_of("argmax", dtype), "greatest")
-_LEAST = te.comm_reducer(lambda a, b: tirx.min(a, b), lambda dtype: least_of("argmin", dtype), "least")
+
+
+def _greater(a: Any, b: Any) -> Any:
+    return tirx.max(a, b)
+
+
+def _less(a: Any, b: Any) -> Any:
+    return tirx.min(a, b)
+
+
+_GREATEST = te.comm_reducer(_greater, lambda dtype: least_of("argmax", dtype), "greatest")
+_LEAST = te.comm_reducer(_less, lambda dtype: least_of("argmin", dtype), "least")
 REDUCERS: Mapping[str, Callable[..., Any]] = {
     "add": te.sum, "mul": _PRODUCT, "max": _GREATEST, "min": _LEAST,  # te.max begins with the least finite number
     "maximum": te.comm_reducer(MAXIMUM, lambda dtype: tirx.const(float("-inf"), dtype), "maximum"),

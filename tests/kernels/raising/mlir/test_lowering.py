@@ -71,6 +71,14 @@ def test_a_form_computes_what_it_says(name: str, library: Path) -> None:
 _MATMUL = FORMS["matmul"].text
 
 
+_TRANSPOSE = """
+func.func @f(%x: tensor<4x4xf32>, %y: tensor<4x4xf32>) -> tensor<4x4xf32> {
+  %r = linalg.transpose ins(%x : tensor<4x4xf32>) outs(%y : tensor<4x4xf32>) permutation = [1, 0]
+  return %r : tensor<4x4xf32>
+}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -78,6 +86,8 @@ _MATMUL = FORMS["matmul"].text
         (_MATMUL.replace("ins(%x0, %x1 :", "ins(%x0, %q :"), "not defined"),
         (_MATMUL.replace("7x5xf32", "8x5xf32"), "line 5:1: linalg.matmul: operand 1 has the extent 8"),
         (_MATMUL.replace("%r :", "%c :"), "line 6:"),
+        (_TRANSPOSE.replace("[1, 0]", "[0, 2]"), "permutation"),
+        (_TRANSPOSE.replace("[1, 0]", "[0, 0]"), "permutation"),
         ("func.func @f(", "line 1:"),
         ("\0", "line 1:"),
         ("}" * 10, "line 1:1"),
