@@ -114,7 +114,8 @@ class Night:
     site: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"notes": list(self.notes)}
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"notes": list(self.notes)}
+        return data if self.site else {name: value for name, value in data.items() if name != "site"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -29,6 +29,8 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "gpu_memory.json": gpus.gpu_memory,
     "opencl_kernels.json": gpus.opencl_kernels,
     "opencl_models.json": gpus.opencl_models,
+    "opencl_clblast.json": gpus.opencl_clblast,
+    "opencl_oclgrind.json": gpus.opencl_oclgrind,
     "passes_check.json": passes.passes_check,
     "passes_threads.json": passes.passes_threads,
     "raising_variants.json": raising.raising_variants,

@@ -36,6 +36,26 @@ def cuda_simulated(path: Path) -> Figures:
     }
 
 
+def opencl_clblast(path: Path) -> Figures:
+    """Of experiments/opencl/clblast.py: products of clBLAST that were run, compared and timed."""
+    found = json.loads(path.read_text("utf-8"))
+    return {"finding": f"{found['right']} of {found['products']} products are right"}
+
+
+def opencl_oclgrind(path: Path) -> Figures:
+    """Of experiments/opencl/oclgrind.py: candidates without a finding, and sabotages with one."""
+    found = json.loads(path.read_text("utf-8"))
+    races, bounds = (found["findings"].get(kind, 0) for kind in ("data race", "out of bounds"))
+    seen = [
+        f"{counts['by Oclgrind']} of {counts['made']} with {kind} ({counts['by either']} by it or by their outputs)"
+        for kind, counts in found["sabotages"].items()
+    ]
+    return {
+        "finding": f"{found['clean']} of {found['executed']} candidates of {len(found['programs'])} programs are right "
+        f"and clean: {races} data races, {bounds} accesses out of bounds; of the sabotages it sees " + ", ".join(seen),
+    }
+
+
 def opencl_models(path: Path) -> Figures:
     """Of experiments/opencl/models.py: whole models whose outputs were compared."""
     rows = json.loads(path.read_text("utf-8"))["models"]

@@ -4,6 +4,9 @@ and what its outputs are checked by."""
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +19,40 @@ from tuner.importers.c_source import compile_original, compiler
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Array
 
-PRECISE, FAST = "original_O3", "original_O3_fast"
-"""Names of the two ways in which it is compiled. Only the first one is a reference."""
+PRECISE, FAST, POLLY = "original_O3", "original_O3_fast", "original_polly"
+"""Names of the ways in which it is compiled. Only the first one is a reference."""
 
 FLAGS: Mapping[str, Sequence[str]] = {
     PRECISE: ("-O3", "-march=native"), FAST: ("-O3", "-march=native", "-ffast-math"),
+    POLLY: ("-O3", "-march=native", "-mllvm", "-polly"),
 }  # fmt: skip
+
+_TRIED_S = 30.0
 
 SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
             "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
+
+
+def flags_of(function: str, reordered: bool) -> dict[str, list[str]]:
+    """The flags by name: fast math only where sums may be reordered, Polly where the compiler has it (for the function
+    alone: it takes minutes for files of many)."""
+    found = {PRECISE: list(FLAGS[PRECISE])}
+    if reordered:
+        found[FAST] = list(FLAGS[FAST])
+    if _has_polly(tuple(compiler())):
+        found[POLLY] = [*FLAGS[POLLY], "-mllvm", f"-polly-only-func={function}"]
+        found[POLLY] += ["-ffast-math"] if reordered else []
+    return found
+
+
+@functools.cache
+def _has_polly(command: tuple[str, ...]) -> bool:
+    """Whether a clang knows LLVM's polyhedral optimizer."""
+    tried = [*command, *FLAGS[POLLY], "-x", "c", "-S", "-", "-o", os.devnull]
+    try:
+        return subprocess.run(tried, input=b"", capture_output=True, timeout=_TRIED_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def build(c: Mapping[str, Any], flags: Sequence[str], output: Path) -> None:

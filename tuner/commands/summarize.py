@@ -227,8 +227,8 @@ def _end_to_end(comparison: ModelComparison | None) -> dict[str, Any]:
             if name != UNTUNED
         },
         "verified": comparison.verified,
-        "max_abs_error": comparison.max_abs_error,
-        "max_rel_error": comparison.max_rel_error,
+        "max_abs_error": _finite(comparison.max_abs_error),
+        "max_rel_error": _finite(comparison.max_rel_error),
         "verdicts": {name: entry["verdict"] for name, entry in entries.items() if tuned},
         "ratios": {name: entry["ratio"] for name, entry in entries.items() if tuned},
         "noise_floor": _finite(main.noise_floor),
@@ -265,8 +265,8 @@ def _entries(result: ComparisonResult) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def _finite(floor: float) -> float | None:
-    return floor if math.isfinite(floor) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _verdict_notes(comparison: ModelComparison | None) -> list[str]:

@@ -7,6 +7,7 @@ the file and the field. Keys that were renamed are written under both names (`AL
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -148,7 +149,7 @@ def _fail(path: str, expected: str, value: object) -> NoReturn:
 
 
 # No measurement lies outside, and products and ratios of numbers inside cannot overflow. NaN fails both.
-_SMALLEST, _LARGEST = 1e-15, 1e30
+_SMALLEST, _LARGEST, _FINITE = 1e-15, 1e30, 1.7e308
 
 
 def _text(path: str, value: object) -> None:
@@ -161,8 +162,8 @@ def _flag(path: str, value: object) -> None:
         _fail(path, "true or false", value)
 
 
-def _number(path: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST:
+def _number(path: str, value: object, most: float = _LARGEST) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
         _fail(path, "a finite number >= 0", value)
 
 
@@ -328,8 +329,8 @@ _END_TO_END = {
     "interval_s": _maybe(_interval),
     "baselines": _mapping_of(_maybe(_BASELINE)),
     "verified": _maybe(_flag),
-    "max_abs_error": _maybe(_number),
-    "max_rel_error": _maybe(_number),
+    "max_abs_error": _maybe(functools.partial(_number, most=_FINITE)),
+    "max_rel_error": _maybe(functools.partial(_number, most=_FINITE)),
 }
 _ENTRIES = _mapping_of(
     _fields({"median_s": _maybe(_positive), "interval_s": _maybe(_interval), "verdict": _maybe(_verdict),

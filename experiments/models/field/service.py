@@ -126,7 +126,9 @@ def _yardstick(model_spec: Mapping[str, Any], inputs: Path, folder: Path, result
     """The float64 run, with the references that agree with it; None where there is none, or none agrees with it."""
     path = folder / "exact.npz"
     try:
-        answer = ExactWorker(model_spec, THREADS, "tuner.baselines.exact_nodes:module").op_outputs(str(inputs), str(path))
+        answer = ExactWorker(model_spec, THREADS, "tuner.baselines.exact_nodes:module").op_outputs(
+            str(inputs), str(path)
+        )
     except Exception as error:  # noqa: BLE001  the model's own
         result |= {"class": "unverified", "reason": f"no float64 run: {type(error).__name__}: {error}"}
         return None

@@ -101,14 +101,14 @@ def test_flex_attention_with_functions_of_the_user() -> None:
 
     def run(query: Tensor, keys: Tensor) -> Any:
         return (
-            flex_attention(query, keys, keys, score_mod=lambda score, b, h, i, j: score + slopes[h] * (j - i)),
+            flex_attention(query, keys, keys, score_mod=lambda score, b, h, i, j: score + slopes[h] * (0.1 * (j - i))),
             flex_attention(query, keys, keys, block_mask=mask, enable_gqa=True),
         )
 
     values = [torch.randn(1, 2, 8, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     query, keys = (value.double() for value in values)
     scores, places = query @ keys.transpose(2, 3) / 2, torch.arange(8)
-    sloped = scores + slopes.reshape(2, 1, 1) * (places - places.reshape(-1, 1))
+    sloped = scores + 0.1 * slopes.reshape(2, 1, 1) * (places - places.reshape(-1, 1))
     masked = scores.masked_fill(places > places.reshape(-1, 1), -torch.inf)
     expected = [torch.softmax(s, -1) @ keys for s in (sloped, masked)]
     made, notes = _answers(run, *values)

@@ -81,11 +81,10 @@ def test_a_step_dies_with_the_night(tmp_path: Path) -> None:
 
 def test_a_step_whose_night_died_before_it_began_does_nothing(tmp_path: Path) -> None:
     tree(tmp_path, "print('done')")
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    ).stdout
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
     step = subprocess.run(
-        [sys.executable, "-c", steps._BEGIN, str(ended.pid), "one"],  # noqa: SLF001 - the moment is too short to be met
+        [sys.executable, "-c", steps._BEGIN, str(ended.pid), "one"],  # noqa: SLF001 - that moment is short
         cwd=tmp_path, capture_output=True,
     )  # fmt: skip
     assert (step.returncode, step.stdout) == (9, b"")

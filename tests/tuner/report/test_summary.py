@@ -31,6 +31,12 @@ def test_round_trip(summary: dict[str, Any], tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["summary.json"]
 
 
+def test_a_wrong_model_may_be_off_by_any_number(summary: dict[str, Any], tmp_path: Path) -> None:
+    wrong = changed(summary, "end_to_end.max_abs_error", 6.4e35)
+    summary_file.save(tmp_path, wrong)
+    assert summary_file.load(tmp_path) == wrong
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.baselines import FROM_ONNX, narrower_than_float32
 from tuner.baselines.blas import BLAS
-from tuner.baselines.original import FAST, FLAGS, PRECISE
+from tuner.baselines.original import PRECISE, flags_of
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
@@ -155,13 +155,13 @@ class Cpu:
 
 
 def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
-    """A raised function as its author's compiler makes it; with fast math where sums may be reordered; a contraction
-    by numpy's BLAS."""
+    """A raised function as its author's compiler makes it; with fast math where sums may be reordered, and with Polly
+    where there is one; a contraction by numpy's BLAS."""
     c = model_spec["c"]
     reordered = model_spec["raising"]["allow_reassociation"] or c["reordered"]
     found = [
-        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": c, "flags": list(FLAGS[name])})
-        for name in ([PRECISE, FAST] if reordered else [PRECISE])
+        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": c, "flags": flags})
+        for name, flags in flags_of(c["function"], reordered).items()
     ]
     if "formula" in c:
         found.append(EntrySpec(BLAS, "tuner.baselines.blas:BlasWorker", {"c": c}))

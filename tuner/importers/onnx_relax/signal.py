@@ -64,7 +64,8 @@ def _matrix(points: int, bins: int, inverse: bool) -> Array:
     """What each part of each point adds to each part of each bin: (points, 2, bins, 2)."""
     turns = np.outer(np.arange(points), np.arange(bins)) % points  # exact, where angles of many turns are not
     angles = turns * (2 * math.pi / points) * (1 if inverse else -1)
-    real, imaginary = np.cos(angles), np.sin(angles)
+    quarters = 4 * turns % points == 0  # there they are whole numbers, so that what is zero is exactly zero
+    real, imaginary = (np.where(quarters, np.rint(part), part) for part in (np.cos(angles), np.sin(angles)))
     whole = np.stack([np.stack([real, imaginary], -1), np.stack([-imaginary, real], -1)], axis=1)
     return whole / points if inverse else whole
 

@@ -158,7 +158,15 @@ def joined(node: Any, importer: Any) -> Any:
     return importer.block_builder.emit(relax.op.concat(kept, axis=axis)) if len(kept) > 1 else kept[0]
 
 
+def to_copy(node: Any, importer: Any) -> Any:
+    """`aten._to_copy`, also of a number that was written in the model."""
+    if isinstance(node.args[0], (bool, int, float)):
+        return relax.const(node.args[0], str(node.kwargs["dtype"]).removeprefix("torch."))
+    return importer._to_copy(node)  # noqa: SLF001  TVM's own
+
+
 CONVERTERS: Mapping[str, Converter] = {
+    "_to_copy.default": to_copy,
     "convolution.default": convolution,
     "mm.default": product,
     "bmm.default": product,

@@ -12,8 +12,8 @@ from typing import Any
 def plain_attention() -> Iterator[None]:
     """Here `flex_attention` computes by operators that can be exported, and run in any precision, one after the other:
     as one operator it is of a kind that neither exporters nor dispatch modes look into."""
-    outer = importlib.import_module("torch.nn.attention.flex_attention")
-    inner = importlib.import_module("torch._higher_order_ops.flex_attention")  # its package names the operator so, too
+    outer: Any = importlib.import_module("torch.nn.attention.flex_attention")
+    inner: Any = importlib.import_module("torch._higher_order_ops.flex_attention")  # by name: the operator has it, too
     fused, compiled = inner.FlexAttentionHOP.__call__, outer._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG  # noqa: SLF001
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
