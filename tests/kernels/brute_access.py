@@ -22,7 +22,7 @@ def brute(function: tirx.PrimFunc, granule: int = 0) -> Counts:
     Conditions are not looked at: all threads take both ways."""
     found: list[Any] = []
     _walk(function.body, [], found)
-    return [_counted(*entry, granule) for entry in found]
+    return [_counted(buffer, index, store, around, granule) for buffer, index, store, around in found]
 
 
 def _walk(statement: Any, around: list[tuple[str, Any, int, int]], found: list[Any]) -> None:
@@ -91,9 +91,7 @@ def _value(expression: Any, at: dict[str, int]) -> list[int]:
     return [operation(a, b) for a, b in whole]
 
 
-def _counted(
-    buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]], granule: int
-) -> Any:
+def _counted(buffer: Any, index: Any, store: bool, around: list[tuple[str, Any, int, int]], granule: int) -> Any:
     scope, itemsize = str(buffer.scope()) or "global", ITEM_BYTES[str(buffer.dtype)]
     dims = {kind: extent for kind, _, _, extent in around if kind.startswith("threadIdx")}
     x, y = dims.get("threadIdx.x", 1), dims.get("threadIdx.y", 1)

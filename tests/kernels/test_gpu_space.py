@@ -187,3 +187,10 @@ def test_initial_candidates_are_the_fastest_by_prediction_and_features_have_the_
     assert vector[ENCODING] == pytest.approx(space.encode(initial[0]))
     assert vector[COLUMNS.index("roofline.seconds")] == pytest.approx(np.log2(predicted[0]), rel=1e-5)
     assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize(("dtype", "out"), [("float16", "float32"), ("bfloat16", "float32"), ("int8", "int32")])
+def test_rows_that_no_tile_divides_are_padded_for_tensor_cores(dtype: str, out: str) -> None:
+    for extents in ((197, 197, 64), (197, 64, 197)):
+        space = generate(made(matmul(*extents, dtype, out)), gpu())
+        assert [s for s in space.sketches if s.gpu is not None and s.gpu.tensor_cores]
