@@ -183,14 +183,16 @@ def test_torch_form(
 @pytest.mark.parametrize("block", [0, 4])
 def test_stored_integers_of_four_bits(block: int, tmp_path: Path) -> None:
     """One scale and zero point for each of 8 columns, or for each 4 of its rows."""
-    shape, attributes = ((2, 8), {"axis": 0, "block_size": 4}) if block else ((8,), {"axis": 1})
+    shape = (2, 8) if block else (8,)
     stored = {
         "w": RNG.integers(-8, 8, (8, 8)).astype(ml_dtypes.int4),
         "scale": np.abs(weight(*shape)) + 0.1,
         "zero": RNG.integers(-8, 8, shape).astype(ml_dtypes.int4),
     }
     nodes = [
-        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["wide"], **attributes),
+        helper.make_node(
+            "DequantizeLinear", ["w", "scale", "zero"], ["wide"], axis=0 if block else 1, block_size=block
+        ),
         helper.make_node("Add", ["x", "wide"], ["out"]),
     ]
     _agree(graphs.model(nodes, {"x": (8, 8)}, stored, opset=21), (8, 8), tmp_path)
