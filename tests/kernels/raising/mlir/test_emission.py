@@ -38,12 +38,30 @@ def read_again(text: str) -> Analysis:
 
 
 @pytest.fixture(scope="module")
-def analyses() -> list[Analysis]:
+def every() -> list[Analysis]:
     """Of the functions of C."""
     try:
         return [analyse(function) for function in ir.read(ir_of(SOURCE))]
     except MissingPackage as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def analyses(every: list[Analysis]) -> list[Analysis]:
+    """Of those that linalg has operations for."""
+    return [analysis for analysis in every if not _ordered(analysis)]
+
+
+def _ordered(analysis: Analysis) -> bool:
+    return any(op.steps or op.choice for op in analysis.operations)
+
+
+def test_what_must_stay_in_order_is_refused_by_name(every: list[Analysis]) -> None:
+    in_order = [analysis for analysis in every if _ordered(analysis)]
+    assert in_order
+    for analysis in in_order:
+        with pytest.raises(Abstained, match="linalg has no operation for scan-add"):
+            emitted(analysis)
 
 
 def test_a_raised_function_is_raised_to_the_same_again(analyses: list[Analysis]) -> None:
