@@ -31,6 +31,8 @@ from tests.kernels.cuda_ground import (
 )
 
 _BARRIERS = 8
+_TOGETHER = 10
+"""Candidates that are compiled at once."""
 
 REFUSED, FAULTS, WRONG = "does not compile", "faults", "wrong"
 
@@ -58,19 +60,19 @@ def executed(name: str, count: int, sabotaged: int, ground: Ground) -> dict[str,
     found: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     seen: dict[str, list[int]] = {}
-    total, began = 0, time.perf_counter()
-    for case in cases(workload(name), count):
-        total += 1
-        reason = ground.wrong(case)
-        if reason:
+    began = time.perf_counter()
+    every = list(cases(workload(name), count))
+    for some in (every[first : first + _TOGETHER] for first in range(0, len(every), _TOGETHER)):
+        for candidate, reason in ground.wrong_ones(some).items():
             found[outcome(reason)] += 1
-            reasons[case.candidate.to_text()] = reason[:200]
-        elif total <= sabotaged:
+            reasons[candidate.to_text()] = reason[:200]
+    for case in every[:sabotaged]:
+        if case.candidate.to_text() not in reasons:
             for kind, source in sabotages(case):
                 counts = seen.setdefault(kind, [0, 0])
                 counts[0] += 1
                 counts[1] += bool(ground.wrong(case, source))
-    return {"program": name, "executed": total - found[REFUSED], "right": total - sum(found.values()),
+    return {"program": name, "executed": len(every) - found[REFUSED], "right": len(every) - sum(found.values()),
             "outcomes": dict(found), "reasons": reasons, "seconds": round(time.perf_counter() - began, 1),
             "sabotages": {kind: {"made": made, "seen": caught} for kind, (made, caught) in seen.items()}}  # fmt: skip
 

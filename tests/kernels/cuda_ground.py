@@ -28,7 +28,7 @@ from tuner.devices.cuda.simulated import native
 from tuner.devices.cuda.simulated.compiler import compile_simulated
 
 __all__ = [
-    "GROUND", "SAMPLE", "TARGET", "Case", "Ground", "beyond_shared", "cases", "narrower", "swapped_fragment",
+    "GROUND", "TARGET", "Case", "Ground", "beyond_shared", "cases", "narrower", "swapped_fragment",
     "without_barrier", "without_wait", "workload", "wrong_stride",
 ]  # fmt: skip
 
@@ -40,12 +40,6 @@ GROUND: Mapping[str, Callable[[], Any]] = {
     **ODD,
 }
 """By name: every kind of program, odd and prime extents and tensor cores among them."""
-
-SAMPLE = (
-    "matmul of primes", "matmul in half", "matmul in bfloat16 of primes", "matmul in int8", "conv2d of primes",
-    "depthwise conv2d of primes", "softmax of primes", "scan",
-)  # fmt: skip
-"""Of GROUND, for the suite of tests."""
 
 
 def workload(name: str) -> Workload:

@@ -1,5 +1,4 @@
-"""CUDA candidates compute what numpy computes, checked without a GPU: their schedules run serially on the CPU, and
-their CUDA source on the simulated GPU.
+"""CUDA candidates compute what numpy computes, checked without a GPU: their schedules run serially on the CPU.
 
 Over 200 candidates of every kind of workload, with tensor cores and without. The long form is
 experiments/cuda_numerics.
@@ -7,27 +6,21 @@ experiments/cuda_numerics.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
 
-from kernels.emit_gpu import EmitFailed, emit
 from kernels.reference import compare, evaluate, reduction_length, working_dtype
 from kernels.serial import run_serial, serial
 from kernels.space import Candidate, DesignSpace, InvalidCandidate, TraceApplier, generate
 from kernels.workload import Workload, seeded_inputs
-from tests import simulated_cuda
-from tests.kernels.cuda_ground import Case, Ground
 from tests.kernels.gpu_workloads import PROGRAMS, gpu, workload
 
 CHECKED: dict[str, int] = {}
-EXECUTED: dict[str, int] = {}
 
 
 def candidates(
@@ -44,7 +37,7 @@ def candidates(
             schedule = applier.apply(candidate, described=True)
         except InvalidCandidate:
             continue
-        programs[f"candidate_{len(programs)}"] = candidate, schedule.mod
+        programs[f"candidate_{len(programs)}"] = candidate, serial(schedule.mod)
         if len(programs) == count:
             break
     return programs
@@ -64,41 +57,15 @@ def wrong_ones(made: Workload, programs: Mapping[str, tvm.IRModule]) -> dict[str
     return wrong
 
 
-@functools.cache
-def drawn(name: str) -> dict[str, tuple[Candidate, tvm.IRModule]]:
-    """Candidates of a program, scheduled."""
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_candidates_are_right(name: str) -> None:
     made = workload(name)
     space = generate(made, gpu(), tf32=name.startswith("matmul"))
     count = 9 if "conv" in name else 12  # convolutions take longest to schedule
-    return candidates(space, TraceApplier(made, space, gpu()), count)
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_candidates_are_right(name: str) -> None:
-    programs = drawn(name)
+    programs = candidates(space, TraceApplier(made, space, gpu()), count)
     CHECKED[name] = len(programs)
-    wrong = wrong_ones(workload(name), {key: serial(module) for key, (_, module) in programs.items()})
+    wrong = wrong_ones(made, {key: program for key, (_, program) in programs.items()})
     assert not wrong, [(programs[key][0].to_text(), reason) for key, reason in wrong.items()]
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    simulated_cuda.require()
-    made = Ground(tmp_path_factory.mktemp("cubins"))
-    yield made
-    made.close()
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_they_are_right_when_they_are_executed(name: str, ground: Ground) -> None:
-    """As CUDA source, on the simulated GPU: with barriers, shared memory, fragments and asynchronous copies."""
-    made, cases = workload(name), []
-    for candidate, module in drawn(name).values():
-        with contextlib.suppress(EmitFailed):
-            cases.append(Case(made, candidate, emit(module, gpu(), made.num_outputs)))
-    wrong = ground.wrong_ones(cases)
-    EXECUTED[name] = len(cases) - len(wrong)
-    assert all("not compiled" in reason for reason in wrong.values()), wrong
 
 
 def test_enough_was_checked() -> None:
@@ -108,19 +75,12 @@ def test_enough_was_checked() -> None:
     assert sum(CHECKED.values()) >= 200, CHECKED
 
 
-def test_enough_was_executed() -> None:
-    if len(EXECUTED) < len(PROGRAMS):
-        pytest.skip("only a part of the workloads was asked for, or there is no simulated GPU")
-    assert min(EXECUTED.values()) >= 5, EXECUTED
-    assert sum(EXECUTED.values()) >= 150, EXECUTED
-
-
 def test_a_copy_that_misses_an_element_is_seen() -> None:
     """The check can fail: every loop over a tile's columns on its way into shared memory stops one step early."""
     made = workload("matmul of primes")
     space = generate(made, gpu())
     programs = candidates(space, TraceApplier(made, space, gpu()), 3)
-    assert len(wrong_ones(made, {key: shortened(serial(module)) for key, (_, module) in programs.items()})) == 3
+    assert len(wrong_ones(made, {key: shortened(program) for key, (_, program) in programs.items()})) == 3
 
 
 def shortened(module: tvm.IRModule) -> tvm.IRModule:

@@ -3,11 +3,13 @@
 Every operator of the PyTorch form is computed in float64, whatever precision the model asks for. How much error is to
 be expected of a right implementation is sampled: the same run with each operand of each operator off by a random
 relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997);
-it sees cancellation, depth and saturation, which no fixed tolerance does.
+it sees cancellation, depth and saturation, which no fixed tolerance does. Convolutions that Winograd's F(6x6) may
+compute get more: it is a right implementation, too.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -26,6 +28,14 @@ from tuner.measure.onnx_values import flat_arrays
 from tuner.protocols import Array
 
 NOISY_RUNS = 3
+
+_WINOGRAD = 16.0
+"""Roundings of the operands that make the error of Winograd's F(6x6): on random layers of 16 to 512 channels its largest
+error was 9 to 81 times that of a direct convolution."""
+
+_NO_WINOGRAD = 1e-4
+"""Nothing computes it in a precision of this unit roundoff or a coarser one."""
+
 _ROWS = (list, tuple)
 
 
@@ -101,7 +111,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Inside this context every floating operator computes in float64: operands are widened, and conversions to a
     narrower type widen as well. `unit` then is the unit roundoff of the coarsest type that the model asked for.
 
-    With `noise` (a unit roundoff) each floating operand has a relative error drawn from N(0, noise^2).
+    With `noise` (a unit roundoff) each floating operand has a relative error drawn from N(0, noise^2), and those of 3x3
+    convolutions one from N(0, (16 noise)^2), unless the precision is too coarse for Winograd's algorithm.
     """
 
     def __init__(self, noise: float = 0.0, seed: int = 0, seen: float = 0.0) -> None:
@@ -113,7 +124,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not _writes(func):
-            change = self.lifted if _moves(func) else self._noisy
+            times = _WINOGRAD if self._noise < _NO_WINOGRAD and _may_be_winograd(func, args) else 1.0
+            change = self.lifted if _moves(func) else functools.partial(self._noisy, times=times)
             operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
             args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
         func = GROUPED.get(str(func), func)
@@ -131,12 +143,12 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             return value.to(torch.float64) if value.dtype != torch.float64 else value
         return value if not isinstance(value, (tuple, list, dict)) else tree_map(self.lifted, value)
 
-    def _noisy(self, value: Any) -> Any:
+    def _noisy(self, value: Any, times: float) -> Any:
         value = self.lifted(value)
         if not self._noise or not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
         off = torch.randn(value.shape, generator=self._rng, dtype=torch.float64)
-        return value * off.mul_(self._noise).add_(1.0)
+        return value * off.mul_(times * self._noise).add_(1.0)
 
     def _see(self, dtype: torch.dtype) -> None:
         self.unit = max(self.unit, torch.finfo(dtype).eps / 2)
@@ -151,6 +163,15 @@ _MOVING = ("view", "expand", "transpose", "permute", "t", "slice", "select", "un
 
 def _moves(func: Any) -> bool:
     return func.overloadpacket.__name__ in _MOVING
+
+
+def _may_be_winograd(func: Any, args: Any) -> bool:
+    """Whether it is a 3x3 convolution with stride 1, of all channels."""
+    if func.overloadpacket.__name__ != "convolution":
+        return False
+    _, weight, _, stride, _, dilation, transposed, _, groups = args
+    steps = {*stride, *dilation, groups}
+    return tuple(weight.shape[2:]) == (3, 3) and steps == {1} and not transposed
 
 
 def _is_power(func: Any) -> bool:

@@ -60,7 +60,7 @@ def test_what_must_stay_in_order_is_refused_by_name(every: list[Analysis]) -> No
     in_order = [analysis for analysis in every if _ordered(analysis)]
     assert in_order
     for analysis in in_order:
-        with pytest.raises(Abstained, match="linalg has no operation for scan-(add|mul)"):
+        with pytest.raises(Abstained, match="linalg has no operation for"):
             emitted(analysis)
 
 

@@ -1,0 +1,61 @@
+"""How much error is to be expected of a right implementation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from kernels.winograd import TILES, matrices, transformed_weight
+from tuner.baselines.exact import NOISY_RUNS, InFloat64
+from tuner.measure.accuracy import Yardstick
+
+Array = NDArray[Any]
+UNIT = float(np.finfo(np.float32).eps) / 2
+
+
+def convolved(layer: torch.nn.Module, data: Array, noise: float = 0.0, seed: int = 0) -> Array:
+    with torch.no_grad(), InFloat64(noise, seed):
+        return np.asarray(layer.double()(torch.from_numpy(data).double()).numpy())
+
+
+def by_winograd(data: Array, weight: Array, m: int) -> Array:
+    """A 3x3 convolution of [1, c, n, n] with padding 1 by F(m x m, 3 x 3) in float32."""
+    a_t, _, b_t = (np.array(matrix, np.float32) for matrix in matrices(m))
+    [image], size = data, data.shape[-1]
+    tiles = -(-size // m)
+    padded = np.pad(image, ((0, 0), *[(1, tiles * m + 1 - size)] * 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (m + 2, m + 2), axis=(1, 2))[:, ::m, ::m]
+    products = np.einsum("rsoc,cyxrs->oyxrs", transformed_weight(weight, m), b_t @ windows @ b_t.T, dtype=np.float32)
+    outputs = (a_t @ products @ a_t.T).transpose(0, 1, 3, 2, 4).reshape(1, -1, tiles * m, tiles * m)
+    return np.ascontiguousarray(outputs[..., :size, :size])
+
+
+@pytest.mark.parametrize("m", TILES)
+@pytest.mark.parametrize("channels", [32, 128])
+def test_a_layer_by_winograd_is_right_and_one_that_is_off_is_not(channels: int, m: int) -> None:
+    torch.manual_seed(m)
+    layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    data = np.random.default_rng(m).standard_normal((1, channels, 20, 20)).astype(np.float32)
+    weight = layer.weight.detach().numpy()
+    got = by_winograd(data, weight, m)
+    samples = [[convolved(layer, data, UNIT, seed)] for seed in range(1, NOISY_RUNS + 1)]
+    yardstick = Yardstick([convolved(layer, data)], samples, UNIT)
+    assert yardstick.check([got]).ok
+    got[0, 3, 5, 7] += 1e-3
+    assert "1 of" in yardstick.check([got]).reason
+
+
+def test_other_convolutions_err_by_a_rounding() -> None:
+    data = np.random.default_rng(0).standard_normal((1, 16, 20, 20)).astype(np.float32)
+    layers = [
+        torch.nn.Conv2d(16, 16, 3),
+        torch.nn.Conv2d(16, 16, 3, stride=2),
+        torch.nn.Conv2d(16, 16, 3, groups=2),
+        torch.nn.Conv2d(16, 16, 1),
+    ]
+    errors = [np.abs(convolved(layer, data, UNIT, 1) - convolved(layer, data)).mean() for layer in layers]
+    assert all(errors[0] > 8 * error for error in errors[1:])
