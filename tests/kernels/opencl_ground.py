@@ -5,15 +5,13 @@ Work groups, local memory and barriers are those of a GPU; buffers lie between g
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tvm.target import Target
 
 from kernels.emit_gpu import GpuProgram
-from kernels.opencl import emit_opencl, joined, renamed
-from kernels.space import Candidate
+from kernels.opencl import emit_opencl
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_ground import (
     ODD,
@@ -76,13 +74,6 @@ class Ground:
             return run_and_compared(self._gpu, kernel, made)
         finally:
             kernel.free()
-
-    def wrong_ones(self, cases: Sequence[Case]) -> dict[Candidate, str]:
-        """What `wrong` says of each case that is wrong; all of one program, which are compiled at once."""
-        programs = [renamed(case.program, f"k{number}") for number, case in enumerate(cases)]
-        source = joined(programs)
-        reasons = [self.wrong(c, replace(p, source=source)) for c, p in zip(cases, programs, strict=True)]
-        return {case.candidate: reason for case, reason in zip(cases, reasons, strict=True) if reason}
 
 
 def without_barrier(program: GpuProgram, number: int) -> GpuProgram | None:

@@ -29,6 +29,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCL_CACHE_DIR", str(tmp_path_factory.mktemp("pocl")))
         patch.setenv("PYOPENCL_NO_CACHE", "1")
+        patch.setenv(
+            "POCL_EXTRA_BUILD_FLAGS", "-cl-opt-disable"
+        )  # a third of the time; barriers and memory are as ever
         number = next((facts.number for facts in devices() if facts.platform == POCL), None)
         if number is None:
             pytest.skip("PoCL is not installed")
@@ -42,7 +45,7 @@ EXECUTED: dict[str, int] = {}
 @pytest.mark.parametrize("name", GROUND)
 def test_candidates_are_right(name: str, ground: Ground) -> None:
     drawn = list(cases(workload(name), 14))
-    assert ground.wrong_ones(drawn) == {}
+    assert [ground.wrong(case) for case in drawn] == [""] * len(drawn)
     EXECUTED[name] = len(drawn)
 
 

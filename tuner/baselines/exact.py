@@ -30,8 +30,8 @@ from tuner.protocols import Array
 NOISY_RUNS = 3
 
 _WINOGRAD = 16.0
-"""Roundings of the operands that make the error of Winograd's F(6x6): on random layers of 16 to 512 channels its largest
-error was 9 to 81 times that of a direct convolution."""
+"""Roundings of the operands that make the error of Winograd's F(6x6): on random layers of 16 to 512 channels its
+largest error was 9 to 81 times that of a direct convolution."""
 
 _NO_WINOGRAD = 1e-4
 """Nothing computes it in a precision of this unit roundoff or a coarser one."""
