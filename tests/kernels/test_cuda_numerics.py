@@ -1,6 +1,6 @@
 """CUDA candidates compute what numpy computes, checked without a GPU: their schedules run serially on the CPU.
 
-Over 200 candidates of every kind of workload, with tensor cores and without. The long form is
+Over 80 candidates of every kind of workload, with tensor cores and without. The long form is
 experiments/cuda_numerics.
 """
 
@@ -61,7 +61,7 @@ def wrong_ones(made: Workload, programs: Mapping[str, tvm.IRModule]) -> dict[str
 def test_candidates_are_right(name: str) -> None:
     made = workload(name)
     space = generate(made, gpu(), tf32=name.startswith("matmul"))
-    count = 9 if "conv" in name else 12  # convolutions take longest to schedule
+    count = 4 if "conv" in name else 6  # convolutions take longest to schedule
     programs = candidates(space, TraceApplier(made, space, gpu()), count)
     CHECKED[name] = len(programs)
     wrong = wrong_ones(made, {key: program for key, (_, program) in programs.items()})
@@ -71,8 +71,8 @@ def test_candidates_are_right(name: str) -> None:
 def test_enough_was_checked() -> None:
     if len(CHECKED) < len(PROGRAMS):
         pytest.skip("only a part of the workloads was asked for")
-    assert min(CHECKED.values()) >= 5, CHECKED
-    assert sum(CHECKED.values()) >= 200, CHECKED
+    assert min(CHECKED.values()) >= 4, CHECKED
+    assert sum(CHECKED.values()) >= 80, CHECKED
 
 
 def test_a_copy_that_misses_an_element_is_seen() -> None:

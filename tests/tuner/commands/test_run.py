@@ -41,7 +41,7 @@ out: {folder}/runs
 """
 
 
-def _config(folder: Path, trials: int = 24, budget: str = "30s", baselines: str = "untuned, torch") -> Path:
+def _config(folder: Path, trials: int = 16, budget: str = "30s", baselines: str = "untuned, torch") -> Path:
     keep_ceilings(folder / "runs", 1)
     path = folder / "small.yaml"
     path.write_text(CONFIG.format(folder=folder, trials=trials, budget=budget, baselines=baselines))
@@ -121,7 +121,7 @@ def test_the_result_is_verified_and_compared(finished: tuple[Path, Path]) -> Non
 
 
 def test_trial_budget_is_kept(finished: tuple[Path, Path]) -> None:
-    assert _summary(finished[1])["search"]["trials"] <= 24 + len(_summary(finished[1])["kernels"])
+    assert _summary(finished[1])["search"]["trials"] <= 16 + len(_summary(finished[1])["kernels"])
 
 
 def test_the_export_runs_in_a_fresh_process(finished: tuple[Path, Path], tmp_path: Path) -> None:
