@@ -14,7 +14,7 @@ FLAGS = {
     "--trials": ("search.trials", "N", "measure at most N candidates, or `auto`: as many as the time allows"),
     "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
     "--within": ("total_budget", "TIME", "end this long after the start, export included: 30s, 5m, 1h"),
-    "--target": ("target.spec", "T", "auto, llvm, cuda, or a TVM target as JSON"),
+    "--target": ("target.spec", "T", "auto, llvm, cuda, opencl, simulated_cuda, or a TVM target as JSON"),
     "--precision": ("precision", "P", "float32, bfloat16, int8, or auto: the fastest mix that keeps the accuracy"),
     "--seed": ("search.seed", "N", "the seed of everything random"),
     "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
