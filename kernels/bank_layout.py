@@ -20,7 +20,7 @@ _WORDS = (1, 2, 4, 8)
 """Paddings tried, in words of a bank, beyond a multiple of all banks."""
 
 _BUDGET = 1 << 13
-_ALIGNED = "buffer_dim_align"
+ALIGNED = "buffer_dim_align"
 """The annotation of a block whose buffer is padded already, by TVM's StorageAlign."""
 
 
@@ -67,7 +67,7 @@ def _writers(function: tirx.PrimFunc) -> list[str]:
     return [
         str(blocks[0].name_hint)
         for blocks in found.values()
-        if len(blocks) == 1 and len(blocks[0].writes) == 1 and _ALIGNED not in blocks[0].annotations
+        if len(blocks) == 1 and len(blocks[0].writes) == 1 and ALIGNED not in blocks[0].annotations
     ]
 
 

@@ -19,6 +19,7 @@ from tvm.target import Target
 
 from kernels import mma
 from kernels.access import SWIZZLED, LaunchAccess, Unbound, counted, counted_in_chunks
+from kernels.bank_layout import ALIGNED
 from kernels.lowering import nodes
 
 LINE_BYTES = 128
@@ -26,7 +27,6 @@ LINE_BYTES = 128
 
 _GRANULES = (16, 8, 4)
 _BUDGET = 1 << 12
-_ALIGNED = "buffer_dim_align"
 
 _SHARED = re.compile(
     r"^(\s*)(extern )?__shared__ (?:alignas|__align__)\(\d+\) ((?:\w+ )+?)(\w+)\[(\d*)\];", re.MULTILINE
@@ -99,12 +99,12 @@ def _widest(found: Sequence[LaunchAccess]) -> int:
 
 def without_padding(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
     """The program whose buffers have rows of no more than their elements; None where they have no more."""
-    padded = [block for block in nodes(function.body, SBlock) if _ALIGNED in block.annotations]
+    padded = [block for block in nodes(function.body, SBlock) if ALIGNED in block.annotations]
     if not padded:
         return None
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="none")
     for block in padded:
-        schedule.unannotate(schedule.get_sblock(str(block.name_hint)), _ALIGNED)
+        schedule.unannotate(schedule.get_sblock(str(block.name_hint)), ALIGNED)
     return schedule.mod["main"]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kernels.cubin import CompileFailed
-from kernels.emit_gpu import GpuProgram, emit
+from kernels.emit_gpu import emit
+from kernels.opencl import renamed
 from kernels.space import Candidate
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_ground import (
@@ -93,7 +94,7 @@ class Ground:
         found = {}
         for declarations, like in itertools.groupby(sorted(cases, key=_declarations), _declarations):
             alone = list(like)
-            numbered = [_renamed(case, number) for number, case in enumerate(alone)]
+            numbered = [replace(case, program=renamed(case.program, f"k{n}")) for n, case in enumerate(alone)]
             together = "\n".join([declarations, *(case.program.source.removeprefix(declarations) for case in numbered)])
             try:
                 self._compiled(together)
@@ -112,13 +113,6 @@ class Ground:
 def _declarations(case: Case) -> str:
     """What stands before a source's first kernel."""
     return case.program.source.partition('extern "C"')[0]
-
-
-def _renamed(case: Case, number: int) -> Case:
-    """The case with a number in the names of its kernels."""
-    launches = tuple(replace(launch, kernel=f"k{number}_{launch.kernel}") for launch in case.program.plan.launches)
-    source = re.sub(r"\bmain_kernel", f"k{number}_main_kernel", case.program.source)
-    return replace(case, program=GpuProgram(source, replace(case.program.plan, launches=launches)))
 
 
 def without_barrier(source: str, number: int) -> str | None:

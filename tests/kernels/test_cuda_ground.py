@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kernels.emit_gpu import emit
 from kernels.space import Candidate, TraceApplier, generate
-from tests import simulated_cuda
 from tests.kernels.cuda_ground import (
     GROUND,
     TARGET,
@@ -23,15 +20,6 @@ from tests.kernels.cuda_ground import (
     workload,
     wrong_stride,
 )
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    simulated_cuda.require()
-    made = Ground(tmp_path_factory.mktemp("cubins"))
-    yield made
-    made.close()
-
 
 EXECUTED: dict[str, int] = {}
 

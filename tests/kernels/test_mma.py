@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from kernels.passes.swizzle import Swizzle
 from kernels.space import TraceApplier, generate
 from kernels.tensors import TensorSpec
 from kernels.workload import Workload, from_prim_func
-from tests import simulated_cuda
 from tests.kernels.cuda_ground import TARGET, Case, Ground, cases, swapped_fragment, workload
 from tests.kernels.gpu_workloads import gpu, matmul
 from tuner.devices.cuda.simulated.compiler import compile_simulated
@@ -48,14 +46,6 @@ SHAPES = {
     "m16n8k32.row.col.s32.s8.s8.s32": ("int8", 32),
     "m16n8k32.row.col.f32.e4m3.e4m3.f32": ("float8_e4m3fn", 32),
 }
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    simulated_cuda.require()
-    made = Ground(tmp_path_factory.mktemp("cubins"))
-    yield made
-    made.close()
 
 
 def run(ground: Ground, folder: Path, body: str, inputs: list[Array], output: TensorSpec) -> Array:

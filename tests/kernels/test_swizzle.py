@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import tvm
 from tvm.s_tir import Schedule
 
@@ -17,18 +15,8 @@ from kernels.passes import PassConfig
 from kernels.passes.swizzle import Swizzle
 from kernels.space import Candidate, TraceApplier, generate
 from kernels.workload import from_prim_func
-from tests import simulated_cuda
 from tests.kernels.brute_access import brute
 from tests.kernels.cuda_ground import TARGET, Case, Ground, workload
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    simulated_cuda.require()
-    made = Ground(tmp_path_factory.mktemp("cubins"))
-    yield made
-    made.close()
-
 
 HALF = '[3,[[1,1,2,1,1],[3,1,1,1,1],[1,1,4],3,3,0],""]'
 """A candidate whose operands have rows of 128 and 32 bytes in shared memory."""
