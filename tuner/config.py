@@ -165,6 +165,11 @@ class ModelConfig:
     sizes: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     allow_reassociation: bool = False
 
+    @property
+    def raised(self) -> bool:
+        """Whether it is a function of a program, and no model of a framework."""
+        return self.source.startswith(("llvm:", "mlir:"))
+
 
 @dataclass(frozen=True)
 class TargetConfig:

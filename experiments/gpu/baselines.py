@@ -3,14 +3,14 @@ timer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kernels.launch_plan import LaunchPlan
 from kernels.tensors import seeded_inputs
 from tuner.devices.cuda.torch_services import KernelsOnGpu
-from tuner.devices.gpu.runner import GpuPrepared, GpuRunner
-from tuner.protocols import Array, Job, Policy
+from tuner.devices.gpu.runner import GpuPrepared, GpuRunner, Ready
+from tuner.protocols import Job, Policy
 
 _PROFILED_CALLS = 100
 
@@ -30,7 +30,7 @@ class GpuBaselines(KernelsOnGpu):
         kernel = self._gpu.kernel(asked.path.read_bytes(), plan, inputs, list(asked.outputs))
         try:
             runner = GpuRunner(self._gpu, "hot", lambda: None)
-            events_s = runner.run(_Ready(kernel), inputs, Policy.from_json(policy)).median_s
+            events_s = runner.run(Ready(kernel), inputs, Policy.from_json(policy)).median_s
             return {"events_s": events_s, "cupti_s": _profiled_s(kernel, {launch.kernel for launch in plan.launches})}
         finally:
             kernel.free()
@@ -46,13 +46,3 @@ def _profiled_s(kernel: GpuPrepared, names: set[str]) -> float:
         torch.cuda.synchronize()
     spent_us = [event.device_time_total for event in profile.events() if event.name in names]
     return 1e-6 * sum(spent_us) / _PROFILED_CALLS if spent_us else float("nan")
-
-
-class _Ready:
-    """Implements `devices.gpu.runner.GpuLaunchable`: a kernel that is loaded already."""
-
-    def __init__(self, kernel: GpuPrepared) -> None:
-        self._kernel = kernel
-
-    def prepare(self, inputs: Sequence[Array]) -> GpuPrepared:
-        return self._kernel

@@ -95,7 +95,7 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
     inputs = {**model.inputs, **{name: given for name, given in shape.items() if isinstance(given, tuple)}}
     dims = {**model.dims, **{name: given for name, given in shape.items() if isinstance(given, int)}}
     raising = None
-    if model.source.startswith(("llvm:", "mlir:")):
+    if model.raised:
         sizes = {**model.sizes, **dims}
         raising = {"function": model.function, "sizes": sizes, "allow_reassociation": model.allow_reassociation}
     return importers.make_model_spec(

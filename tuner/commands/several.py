@@ -243,7 +243,7 @@ def _export(folder: Path, config: RunConfig, parts: Mapping[str, Path]) -> tuple
     work = prepare.scratch(folder)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    raised = config.model.source.startswith(("llvm:", "mlir:"))
+    raised = config.model.raised
     try:
         try:
             specs = [prepare.model_spec(one) for one in named_shapes(config).values()]

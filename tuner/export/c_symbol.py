@@ -52,6 +52,11 @@ extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, 
   f(TVMFFIErrorSetRaisedFromCStr) f(TVMFFIErrorSetRaisedFromCStrParts)
 EACH(RUNTIME)
 
+static void set_threads(void) {
+  setenv("TVM_NUM_THREADS", THREADS, 0);
+  setenv("TVM_BIND_THREADS", "0", 0);
+}
+
 static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
   return (const char*)a < (const char*)b + n && (const char*)b < (const char*)a + m;
 }
@@ -65,8 +70,7 @@ static void* room(uint64_t bytes) { return aligned_alloc(ALIGNMENT, (bytes + ALI
 _LINKED = """\
 #define SET(name) if (&__##name) __##name = name;
 __attribute__((constructor)) static void set_up(void) {
-  setenv("TVM_NUM_THREADS", THREADS, 0);
-  setenv("TVM_BIND_THREADS", "0", 0);
+  set_threads();
   EACH(SET)
 }
 """
@@ -77,8 +81,7 @@ static Run runs[sizeof models / sizeof *models];
 
 #define SET(name) if ((slot = (void (**)(void))dlsym(model, "__" #name))) *slot = name;
 __attribute__((constructor)) static void set_up(void) {
-  setenv("TVM_NUM_THREADS", THREADS, 0);
-  setenv("TVM_BIND_THREADS", "0", 0);
+  set_threads();
   char here[3072], file[4096];
   Dl_info self;
   if (!dladdr((void*)runs, &self) || !self.dli_fname) return;

@@ -89,6 +89,16 @@ class GpuLaunchable(Protocol):
         """Load it with these inputs; its first call is still to come."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Implements `GpuLaunchable`: what is loaded already, with inputs of its own."""
+
+    prepared: GpuPrepared
+
+    def prepare(self, inputs: Sequence[Array]) -> GpuPrepared:
+        return self.prepared
+
+
 class Gpu(Protocol):
     """What a runner needs of a device. `flush` and `hold` only enqueue."""
 

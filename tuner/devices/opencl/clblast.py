@@ -18,7 +18,7 @@ import pyopencl as cl
 from kernels.reference import compare
 from kernels.tensors import TensorSpec, poison
 from tuner.devices.gpu.copies import damage_of, outputs_of
-from tuner.devices.gpu.runner import GpuError, GpuRunner
+from tuner.devices.gpu.runner import GpuError, GpuRunner, Ready
 from tuner.devices.opencl.driver import OpenclGpu
 from tuner.devices.opencl.kernel import Buffer, named
 from tuner.protocols import Array, Policy
@@ -62,19 +62,9 @@ class Product:
         )
 
 
-class ClblastProduct:
-    """A GpuLaunchable: one product. `library` is clBLAST's, loaded."""
-
-    def __init__(self, gpu: OpenclGpu, library: ctypes.CDLL, product: Product, dtype: str) -> None:
-        self._gpu, self._library, self._product, self._dtype = gpu, library, product, dtype
-
-    def prepare(self, inputs: Sequence[Array]) -> PreparedProduct:
-        with named():
-            return PreparedProduct(self._gpu, self._library, self._product, self._dtype, inputs)
-
-
 class PreparedProduct:
-    """Implements `gpu.runner.GpuPrepared`. Its buffers lie between guard bytes, and its output holds NaN first."""
+    """Implements `gpu.runner.GpuPrepared`: one product on fixed inputs. `library` is clBLAST's, loaded. Its buffers lie
+    between guard bytes, and its output holds NaN first."""
 
     def __init__(
         self, gpu: OpenclGpu, library: ctypes.CDLL, product: Product, dtype: str, inputs: Sequence[Array]
@@ -172,25 +162,15 @@ class ClblastKernels:
             return None
         rng = np.random.default_rng(0)
         inputs = [rng.standard_normal(shape, dtype=np.float32).astype(dtype) for shape in product.shapes()[:2]]
-        checked = ClblastProduct(self._gpu, self._library, product, dtype).prepare(inputs)
+        checked = PreparedProduct(self._gpu, self._library, product, dtype, inputs)
         try:
             checked.enqueue(0)
             self._gpu.synchronize()
             if reason := checked.wrong():
                 raise GpuError(f"clBLAST's output is wrong: {reason}")
-            samples = self._runner.run(_Ready(checked), inputs, Policy.from_json(policy)).samples_s
+            samples = self._runner.run(Ready(checked), inputs, Policy.from_json(policy)).samples_s
             if reason := checked.wrong():
                 raise GpuError(f"clBLAST's output is wrong after timing: {reason}")
             return list(samples)
         finally:
             checked.free()
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A GpuLaunchable that is prepared already."""
-
-    prepared: PreparedProduct
-
-    def prepare(self, inputs: Sequence[Array]) -> PreparedProduct:
-        return self.prepared

@@ -24,7 +24,7 @@ from tuner.protocols import Task
 pytest.importorskip("pyopencl", reason="needs pyopencl and pocl-binary-distribution")
 
 from tuner.devices.gpu.runner import GpuError
-from tuner.devices.opencl.clblast import ClblastProduct, Product
+from tuner.devices.opencl.clblast import PreparedProduct, Product
 from tuner.devices.opencl.driver import OpenclGpu
 
 ODD = Product(1, 3, 5, 7)
@@ -59,10 +59,10 @@ def gpu() -> OpenclGpu:
     return OpenclGpu(pocl().number)
 
 
-def prepared(gpu: OpenclGpu, routine: Callable[..., int]) -> Any:
+def prepared(gpu: OpenclGpu, routine: Callable[..., int]) -> PreparedProduct:
     library: Any = SimpleNamespace(CLBlastSgemm=routine)
     inputs = [np.ones(shape, np.float32) for shape in ODD.shapes()[:2]]
-    return ClblastProduct(gpu, library, ODD, "float32").prepare(inputs)
+    return PreparedProduct(gpu, library, ODD, "float32", inputs)
 
 
 def test_an_output_that_was_not_written_is_wrong(gpu: OpenclGpu) -> None:
