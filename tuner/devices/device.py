@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tuner.caveats import Caveats
 from tuner.config import MeasureConfig, RunConfig
 from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
@@ -180,6 +181,10 @@ class DeviceKind(Protocol):
 
     def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
         """The target that a run file writes out; with `to_run` False also of a device elsewhere. Raises TargetError."""
+
+    def caveats(self, device: str) -> Caveats:
+        """What the times are that are taken on one of its devices, by the device's name as it is stored; none where
+        they are the device's own."""
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """What stored measurements must share to be used again: a short hash."""
