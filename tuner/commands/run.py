@@ -292,7 +292,7 @@ class _Run(RunContext):
         self.total.reserved_s = 0.0
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
+        facts.notes = [*resolve.caveats_of(self.target).sentences, *self.notes, *result.explanations]
         return facts
 
     def _late(self) -> bool:
@@ -380,7 +380,7 @@ class _Run(RunContext):
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         since = since_last_night(self.config.measure.database, summary, self.folder)
-        lines = [*headline(summary), *filter(None, [self.target.caveat])]
+        lines = headline(summary)
         with self._costs_itself("the report was not written"):
             report.render(self.folder, records, self.config.report.formats, since)
             lines.append(f"report: {self.folder / 'report.html'}")

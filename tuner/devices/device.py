@@ -30,6 +30,10 @@ Samples = dict[str, dict[str, list[float]]]
 """Seconds per call by task key and by the baseline's name."""
 
 
+ON_TENSOR_CORES = " on tensor cores"
+"""What the name of a peak that only tensor cores reach ends in, after a dtype, where a device's ceilings have both."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """What a device is opened with. `work` is scratch space, `runs` the folder of runs, where ceilings are kept.
@@ -125,7 +129,8 @@ class Device(TuningDevice, Protocol):
 
     @property
     def ceilings(self) -> Mapping[str, Any]:
-        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` returns it; measured once."""
+        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` returns it; measured once. Where it
+        was not measured, `source` says where it is from."""
 
     @property
     def references(self) -> tuple[str, ...]:
