@@ -192,6 +192,7 @@ class _Run(RunContext):
     def execute(self, store: SqlStore) -> RunOutcome:
         """The whole run, from the model to the report."""
         began = time.monotonic()
+        self.progress.caveat = resolve.caveats_of(self.target).kernel
         continued = None if self.resume is None else self.folder / self.resume
         self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))

@@ -75,7 +75,7 @@ def _limit(seconds: float, kernel: Kernel, ceilings: Mapping[str, Any]) -> str:
     data, certified_s = kernel.data, kernel.used_s
     bound = data.get("lower_bound_s")
     peak, bandwidth = kernel.peak, ceilings.get("bandwidth_bytes_per_s")
-    if bound is None or not bandwidth or not peak:
+    if bound is None or not bandwidth or peak is None:
         return ""
     if seconds <= _NEAR * bound:
         return "near its lower bound"
@@ -85,7 +85,8 @@ def _limit(seconds: float, kernel: Kernel, ceilings: Mapping[str, Any]) -> str:
         return "slower inside the model"
     if from_memory > _MUCH * above:
         return "cold operand"
-    return "memory bound" if (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak else "far from peak"
+    of_memory = (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak.flops_per_s
+    return "memory bound" if of_memory else "far from peak"
 
 
 def rest_s(summary: Mapping[str, Any], found: Sequence[Part]) -> float:

@@ -25,13 +25,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """A peak of a device: of what it is, and its flop/s."""
+
+    name: str
+    flops_per_s: float
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One kernel of the summary with what follows from it. Speedups above 1: the tuned kernel is faster.
 
     `used_s` is the time of what the model runs: the default schedule where tuning did not win.
     `share` is the kernel's part of the model's kernel time, all calls together. `speedup` is over the untuned kernel,
-    from the comparison that gave the verdict. `peak` is that of what it computes in, in flop/s; `caveat` says what its
-    times are.
+    from the comparison that gave the verdict. `peak` is that of what it computes in; `caveat` says what its times
+    are.
     """
 
     rank: int
@@ -43,7 +51,7 @@ class Kernel:
     speedup_over_best: float | None
     flops_per_s: float | None
     share_of_peak: float | None
-    peak: float | None = None
+    peak: Peak | None = None
     caveat: Caveat = NONE
 
     @property
@@ -71,20 +79,20 @@ def kernels(summary: Mapping[str, Any]) -> list[Kernel]:
     ]
 
 
-def peak_of(kernel: Mapping[str, Any], ceilings: Mapping[str, Any]) -> float | None:
-    """The flop/s that a kernel is held against: the peak of what it computes in; where that is not known, that of its
-    dtype, else that of float32."""
-    peaks, arithmetic = ceilings.get("peaks") or {}, kernel.get("arithmetic") or ""
-    of_dtype = peaks.get(arithmetic.partition(" ")[0], ceilings.get("peak_flops_per_s"))
-    peak = peaks.get(arithmetic, of_dtype)
-    return None if peak is None else float(peak)
+def peak_of(kernel: Mapping[str, Any], ceilings: Mapping[str, Any]) -> Peak | None:
+    """What a kernel is held against: the peak of what it computes in; where that is not known, that of its dtype, else
+    that of float32."""
+    peaks = {"float32": ceilings.get("peak_flops_per_s"), **(ceilings.get("peaks") or {})}
+    arithmetic = kernel.get("arithmetic") or ""
+    names = (arithmetic, arithmetic.partition(" ")[0], "float32")
+    return next((Peak(name, float(peaks[name])) for name in names if peaks.get(name)), None)
 
 
 def _calls(kernel: Mapping[str, Any]) -> float:
     return 1.0 if kernel["weight"] is None else float(kernel["weight"])
 
 
-def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak: float | None) -> Kernel:
+def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak: Peak | None) -> Kernel:
     used, tuned = used_seconds(data), data["tuned_s"]
     baselines = {name: value for name, value in data["baselines"].items() if value is not None and name != UNTUNED}
     best = min(baselines, key=lambda name: float(baselines[name]), default=None)
@@ -98,7 +106,7 @@ def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak
         best_baseline=best,
         speedup_over_best=baselines[best] / tuned if tuned and best is not None else None,
         flops_per_s=rate,
-        share_of_peak=rate / peak if rate and peak else None,
+        share_of_peak=rate / peak.flops_per_s if rate and peak else None,
         peak=peak,
     )
 
