@@ -293,7 +293,7 @@ class _Run(RunContext):
         self.total.reserved_s = 0.0
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*resolve.caveats_of(self.target).sentences, *self.notes, *result.explanations]
+        facts.notes = [*self.notes, *result.explanations]
         return facts
 
     def _late(self) -> bool:

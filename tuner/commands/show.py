@@ -142,6 +142,7 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
     failed = [f"{count} {kind}" for kind, count in search["failed"].items() if count]
     baselines = {name: value for name, value in end.get("baselines", {}).items() if value}
     caveats = Caveats.of_summary(summary)
+    beside = caveats.model.beside
     return [
         ["run", summary["run_id"]],
         ["command", summary["command"]],
@@ -155,9 +156,9 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         *(["times", sentence] for sentence in caveats.sentences),
         *([["CPUs", str(end["state"])]] if end.get("state") else []),
         ["verified", {True: "yes", False: "NO", None: "not checked"}[end.get("verified")]],
-        *(["baseline", f"{caveats.model.beside(_time(value['median_s']))} {name}"] for name, value in baselines.items()),
+        *(["baseline", f"{beside(_time(value['median_s']))} {name}"] for name, value in baselines.items()),
         ["export", _cell(exported.get("path"))],
-        *(["note", str(note)] for note in summary.get("notes") or () if note not in caveats.sentences),
+        *(["note", str(note)] for note in summary.get("notes") or ()),
     ]
 
 

@@ -91,7 +91,9 @@ def with_round_trips(measured: Measurement, round_trips_s: Sequence[float]) -> M
 # --- in words -------------------------------------------------------------------------------------
 
 _WIDEST = 1e6  # relative; a wider interval is not worth its digits
-_BRIEF = ("fidelity", "times", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
+_BRIEF = (
+    "fidelity", "times", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out",
+)  # fmt: skip
 
 
 def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:

@@ -43,7 +43,10 @@ _WORDS = (
 
 def _table(summaries: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> tables.Table:
     caveat = next((Caveats.of_summary(summary).model for summary in summaries.values()), NONE)
-    headers = ("shape", "inputs", caveat.beside("tuned"), "speedup over untuned", caveat.beside("best baseline"), "speedup", "verdict", "verified")
+    headers = (
+        "shape", "inputs", caveat.beside("tuned"), "speedup over untuned", caveat.beside("best baseline"), "speedup",
+        "verdict", "verified",
+    )  # fmt: skip
     rows = [_row(name, summary) for name, summary in summaries.items()]
     rows += [(name, "", *[units.MISSING] * 5, "no result") for name in failed]
     return tables.Table(headers, tuple(rows), words=frozenset({0, 1, 4, 6, 7}))
