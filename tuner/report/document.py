@@ -235,7 +235,7 @@ def _roofline(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> S
     ceilings = summary.get("ceilings") or {}
     bandwidth, source = ceilings.get("bandwidth_bytes_per_s"), ceilings.get("source", MEASURED)
     if ceilings.get("peak_flops_per_s") is None or bandwidth is None:
-        return Section("Roofline", ("The machine's ceilings are not known.",))
+        return Section("Roofline", ("The machine's ceilings were not measured.",))
     caveat = Caveats.of_summary(summary).kernel
     picture = roofline.drawn(kernels, bandwidth, source, caveat)
     if picture is None:
