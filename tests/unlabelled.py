@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 _TIME = re.compile(r"(?<![\w.-])\d[\d,.]*(?:e-?\d+)? (?:s|ms|µs|us|ns)\b")
 _TIMED_COLUMN = re.compile(r"GFLOP/s|^load$")
-_OF_THE_RUN = re.compile(r"^(\*\*)?(Search \(|search: |search {2})|whole run: |expected to end|^\[")
+_OF_THE_RUN = re.compile(r"^(\*\*)?(Search \(|search: |search {2})|whole run: |\d trials in |expected to end|^\[")
 """Durations of the run itself: seconds of this machine, whatever the device's are."""
 
 _WITHOUT_TIMES = ("Environment", "Reproduce", "Inputs", "Export")

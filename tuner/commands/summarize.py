@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuner.caveats import MEASURED, NONE, Caveat, Caveats
+from tuner.caveats import MEASURED, Caveat, Caveats
 from tuner.devices import resolve
 from tuner.devices.device import ON_TENSOR_CORES
 from tuner.measure.metadata import metadata_lines

@@ -115,9 +115,7 @@ def _end_to_end(summary: Mapping[str, Any]) -> list[Section]:
     return [main, *(_in_state(state, listed, whole, caveat) for state, listed in others.items())]
 
 
-def _in_state(
-    state: str, entries: Sequence[end_to_end.Entry], whole: Mapping[str, Any], caveat: Caveat
-) -> Section:
+def _in_state(state: str, entries: Sequence[end_to_end.Entry], whole: Mapping[str, Any], caveat: Caveat) -> Section:
     """The comparison in another state of the machine."""
     found = whole["states"][state]
     text = [f"The same, with a round trip of {units.nanoseconds(found['round_trip_s'])}."]
