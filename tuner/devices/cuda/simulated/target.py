@@ -27,8 +27,7 @@ CAVEATS = Caveats(
     ),
     model=Caveat(
         "host's time",
-        "No GPU was used: every time of a whole model is that of the host which simulates the GPU, and says nothing of"
-        " one.",
+        "Every time of a whole model is that of the host which simulates the GPU, and says nothing of one.",
     ),
 )
 """What its times are."""
