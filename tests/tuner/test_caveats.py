@@ -54,8 +54,8 @@ def test_a_time_without_a_caveat_is_measured() -> None:
 def test_caveats_are_kept_as_data() -> None:
     both = Caveats(KERNEL, MODEL)
     assert Caveats.from_json(json.loads(json.dumps(both.to_json()))) == both
-    for other in (None, [], "words", {"kernel": 3}, {"kernel": {"words": 3}}):
-        assert Caveats.from_json(other) == OWN
+    damaged: list[object] = [None, [], "words", {"kernel": 3}, {"kernel": {"words": 3}}]
+    assert [Caveats.from_json(data) for data in damaged] == [OWN] * len(damaged)
 
 
 @pytest.mark.parametrize("name", resolve.KINDS)

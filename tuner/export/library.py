@@ -68,7 +68,8 @@ def export(
     `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
     `export_library(path)` and the name of its `function`; `outputs` are the shapes and dtypes of what it returns;
     `device` is the name of the TVM device it runs on; `form` says what the library and its loaders are, and `times`
-    what times on that device are where they are not its own. Raises OutputError, e.g. without a C++ compiler to link with.
+    what times on that device are where they are not its own. Raises OutputError, e.g. without a C++ compiler to link
+    with.
     """
 
     def fill(folder: Path) -> dict[str, Any]:

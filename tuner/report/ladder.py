@@ -15,7 +15,7 @@ from tuner.report.tables import Kernel, Table
 FOLDER = "explain"
 """In the folder of a run: `<task>.json`, and `<task>.html` to be read."""
 
-_REASON = 60
+_REASON = 110
 """Characters of a reason that the table has; the step itself has all of it."""
 
 _MOST = 4
