@@ -141,7 +141,7 @@ def test_the_lines_for_the_terminal_begin_with_the_tuned_model(facts: RunFacts) 
     facts.comparison.verified = False
     assert headline(summarize(facts))[0].endswith(", NOT verified")
     facts.comparison.result.blocks.pop(UNTUNED)
-    assert not [line for line in headline(summarize(facts)) if "untuned" in line]
+    assert not [line for line in headline(summarize(facts)) if "untuned TVM" in line]
 
 
 def test_versions_are_those_of_the_environment(facts: RunFacts) -> None:
