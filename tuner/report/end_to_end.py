@@ -256,12 +256,16 @@ def _verified(whole: Mapping[str, Any]) -> str:
 
 
 def measurements(search: Mapping[str, Any]) -> str:
-    """How many measurements a search made, and what for: `62 measurements (40 trials: 36 candidates and 4 untuned
+    """How many measurements a search made, and what for: `62 measurements (40 trials: 36 candidates, 4 untuned
     programs; 12 to rank finalists; 10 to certify)`."""
     counts = search.get("counts") or {}
-    candidates, untuned = counts.get("candidates", 0), counts.get("untuned", 0)
-    parts = [f"{units.count(candidates + untuned)} trials: {units.count(candidates)} candidates"]
-    parts[0] += f" and {units.count(untuned)} untuned programs" if untuned else ""
+    tried = {
+        "candidates": "candidates", "untuned": "untuned programs",
+        "beginnings": "candidates of kernels that the search did not reach",
+    }  # fmt: skip
+    trials = [f"{units.count(counts[key])} {what}" for key, what in tried.items() if counts.get(key)]
+    total = sum(counts.get(key, 0) for key in tried)
+    parts = [f"{units.count(total)} trials: {', '.join(trials)}"] if trials else []
     words = {"rank": "to rank finalists", "certify": "to certify"}
     parts += [f"{units.count(counts[key])} {purpose}" for key, purpose in words.items() if counts.get(key)]
     made = f"{units.count(search['measured'])} measurements"

@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 from tuner.protocols import Proposal, RecordStore, Task
 from tuner.records import Fidelity, Measurement, Record
 
-CANDIDATES, UNTUNED = "candidates", "untuned"
+CANDIDATES, UNTUNED, BEGINNINGS = "candidates", "untuned", "beginnings"
 """What screenings are of, in `Ledger.counts`; measurements at another fidelity stand under its name."""
+
+BEGINNING = "beginning"
+"""Who proposes candidates of kernels that a search left without one, beyond its budget."""
 
 
 @dataclass
@@ -45,7 +48,8 @@ class Ledger:
             self.numbered += 1
             self._count(measurement)
         self.measured += 1
-        screened = UNTUNED if proposal.candidate.is_default else CANDIDATES
+        screened = BEGINNINGS if proposal.proposer == BEGINNING else CANDIDATES
+        screened = UNTUNED if proposal.candidate.is_default else screened
         self.counts[screened if measurement.fidelity is Fidelity.SCREEN else str(measurement.fidelity)] += 1
         record = Record(
             run_id=self.run_id,

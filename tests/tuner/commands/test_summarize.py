@@ -135,7 +135,7 @@ def test_the_lines_for_the_terminal_begin_with_the_tuned_model(facts: RunFacts) 
     assert first.startswith("golden: ")
     assert first.endswith(", verified")
     assert untuned.startswith("  against untuned TVM (")
-    counted = "10 trials: 8 candidates and 2 untuned programs; 4 to certify"
+    counted = "10 trials: 8 candidates, 2 untuned programs; 4 to certify"
     assert search == f"search: 14 measurements ({counted}), 2 reused, 60 s, stopped by time budget"
     assert facts.comparison is not None
     facts.comparison.verified = False

@@ -116,8 +116,10 @@ def test_a_kernel_is_held_against_the_peak_of_what_it_computes_in(summary: dict[
     [
         ({}, "62 measurements"),
         ({"candidates": 40, "untuned": 2, "rank": 11, "certify": 9},
-         "62 measurements (42 trials: 40 candidates and 2 untuned programs; 11 to rank finalists; 9 to certify)"),
-        ({"candidates": 62}, "62 measurements (62 trials: 62 candidates)"),
+         "62 measurements (42 trials: 40 candidates, 2 untuned programs; 11 to rank finalists; 9 to certify)"),
+        ({"candidates": 60, "beginnings": 2},
+         "62 measurements (62 trials: 60 candidates, 2 candidates of kernels that the search did not reach)"),
+        ({"certify": 62}, "62 measurements (62 to certify)"),
     ],
 )  # fmt: skip
 def test_what_was_measured_is_said(counts: dict[str, int], said: str) -> None:
