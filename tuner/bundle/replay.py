@@ -12,7 +12,7 @@ from tuner.records import Measurement, Status
 class BundleReplayBench:
     """Implements `devices.device.BundleBench` with what a file has of the same task, candidate and fidelity.
 
-    What it does not have fails. One whose first sample is over `policy.give_up_above_s` is censored.
+    What it does not have fails. One of which every sample is over `policy.give_up_above_s` is censored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +26,7 @@ class BundleReplayBench:
         if measured is None:
             return Measurement(Status.RUN_FAILED, fidelity=policy.fidelity, reason="not in the recorded measurements")
         limit = policy.give_up_above_s
-        if measured.ok and limit is not None and measured.samples_s[0] > limit:
+        if measured.ok and limit is not None and min(measured.samples_s) > limit:
             return Measurement.censored(limit, policy.fidelity)
         return measured
 
