@@ -58,7 +58,8 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     kind = resolve.kind_of(target)
     if not kind.bundles:
         raise TargetError(
-            "target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}"
+            "target: a bundle holds kernels for GPUs",
+            "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}; without one: target: opencl, or simulated_cuda",
         )
     kind.require_compiler()
     _, variants = lowered(config, target, progress)
@@ -149,7 +150,8 @@ class _Packed:
         if self.failed:
             lines.append("left out: " + ", ".join(f"{n} {why}" for why, n in self.failed.most_common()))
         lines += self.notes
-        lines.append(f"on a host with such a GPU: python -m tuner measure {output.name} -o measurements.jsonl")
+        place = resolve.kind_of(target).place
+        lines.append(f"{place}: python -m tuner measure {output.name} -o measurements.jsonl")
         return lines
 
 
