@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.bundle.archive import Bundle
 from tuner.bundle.measurements import read_measurements
+from tuner.errors import BundleError
 from tuner.protocols import Job, Policy
 from tuner.records import Measurement, Status
 
+_HINT = "give the measurements of this bundle, as `python -m tuner measure` wrote them"
+
 
 class BundleReplayBench:
-    """Implements `devices.device.BundleBench` with what a file has of the same task, candidate and fidelity.
+    """Implements `devices.device.BundleBench` with what a file has of the same task, candidate and fidelity, of an
+    equal target and mode.
 
     What it does not have fails. One of which every sample is over `policy.give_up_above_s` is censored.
     """
@@ -19,7 +24,21 @@ class BundleReplayBench:
         """Raises BundleError for a file that holds no measurements."""
         header, rows = read_measurements(path)
         self.device = rows[0].device if rows else next(iter(header.devices), "nothing recorded")
+        self._path, self._header = path, header
         self._measurements = {row.key: row.measurement for row in rows}
+
+    def require(self, bundle: Bundle) -> None:
+        """Raises BundleError, naming both, where the file has nothing of a bundle: it was recorded of another one."""
+        manifest = bundle.manifest
+        recorded = f"recorded of bundle {self._header.bundle_sha256[:12]}"
+        of_this = f"the bundle to measure is {bundle.sha256[:12]}"
+        for name in ("target", "mode"):
+            was, wanted = getattr(self._header, name), getattr(manifest, name)
+            if was != wanted:
+                raise BundleError(str(self._path), f"{recorded} for the {name} {was}; {of_this}, for {wanted}", _HINT)
+        known = {(task, candidate) for task, candidate, _ in self._measurements}
+        if not any((item.task, item.candidate) in known for item in manifest.items):
+            raise BundleError(str(self._path), f"{recorded}; {of_this}, and none of its kernels is in it", _HINT)
 
     def measure(self, job: Job, policy: Policy) -> Measurement:
         measured = self._measurements.get((job.task, job.candidate, policy.fidelity))

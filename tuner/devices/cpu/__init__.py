@@ -115,7 +115,7 @@ class CpuKind:
         return Listing("asm", code, hot_loop(code))
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
-        raise TargetError("--runner: bundles hold kernels for GPUs", "measure with `tuner run` on this machine's CPU")
+        raise TargetError("a bundle for a CPU: bundles hold kernels for GPUs", "`tuner run` measures on this CPU")
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
         return iter(())

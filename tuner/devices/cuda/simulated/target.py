@@ -12,8 +12,9 @@ from typing import Any
 from tuner.devices.cuda.simulated import native
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
 from tuner.errors import TargetError
+from tuner.export.manifest import SIMULATED
 
-KIND = "simulated_cuda"
+KIND = SIMULATED
 MODEL = "simulated"
 """The `model` of its TVM targets, by which they are told from those of a GPU."""
 
