@@ -79,7 +79,7 @@ def check(target: TargetConfig) -> None:
 
 
 def check_keys(target: TargetConfig) -> None:
-    """As `check`, and for an attribute that no target of its kind has; it asks TVM which there are."""
+    """As `check`, and raises TargetError for an attribute that no target of its kind has; TVM is asked for them."""
     check(target)
     if isinstance(target.spec, Mapping):
         _check_keys(target.spec)
@@ -102,7 +102,7 @@ def _check_keys(spec: Mapping[str, Any]) -> None:
         near = did_you_mean(key, [*known, _THREADS])
         if _THREADS in (key, *near.split("'")):
             near = f"write {_THREADS} beside the target: target: {{spec: {{kind: ...}}, {_THREADS}: 2}}"
-        raise ConfigError(f"target.spec.{key}", "unknown key", near or f"known here: {', '.join(known)}")
+        raise TargetError(f"target.spec.{key}: unknown key", near or f"known here: {', '.join(known)}")
 
 
 def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:

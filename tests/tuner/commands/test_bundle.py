@@ -32,8 +32,9 @@ measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout:
 
 def record(bundle: Path, path: Path, device: str) -> Path:
     """Times that depend on the candidate alone, so that every bundle agrees on them; some fail."""
-    writer = Writer(path, Header(FORMAT, "0" * 64, "{}", "cold", PROTOCOL_VERSION, "cuda", (device,)))
     with Bundle(bundle) as opened:
+        target = opened.manifest.target
+        writer = Writer(path, Header(FORMAT, opened.sha256, target, "cold", PROTOCOL_VERSION, "cuda", (device,)))
         for item in opened.manifest.items:
             number = sum(item.candidate.encode()) % 97
             for fidelity in Fidelity:
@@ -119,8 +120,12 @@ def test_the_whole_way_with_kernels_that_are_executed(
     config.write_text(WITHOUT_A_GPU.format(folder=tmp_path, target=target))
     database = f"sqlite:///{tmp_path}/records.db"
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(packed)]) == 0
+    place = "on this host, or on one whose CPU" if kind == "simulated_cuda" else "on a host with such a device: "
+    assert place in capsys.readouterr().out
     assert cli.main(["measure", str(packed), "-o", str(results)]) == 0
+    capsys.readouterr()
     assert cli.main(["import", str(results), "--database", database]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1, "nothing is missing"
     header, _ = read_measurements(results)
     [device] = header.devices
     assert header.runner == kind
@@ -133,8 +138,8 @@ def test_the_whole_way_with_kernels_that_are_executed(
         assert {(r.task_key, r.candidate) for r in records} == candidates(packed)
     assert {r.measurement.status for r in records if r.measurement.fidelity is Fidelity.CERTIFY} == {Status.OK}
     capsys.readouterr()
-    assert cli.main(["measure", str(packed), "-o", str(tmp_path / "other.jsonl"), "--runner", "cuda"]) != 0
-    assert "Traceback" not in capsys.readouterr().err
+    assert cli.main(["measure", str(packed), "-o", str(tmp_path / "other.jsonl"), "--runner", "cuda"]) == 2
+    assert f"the bundle is for {kind} " in capsys.readouterr().err
 
 
 def plan(item: object) -> LaunchPlan:
