@@ -92,6 +92,8 @@ def test_a_search_continues_from_what_was_measured_elsewhere(
     assert cli.main(["import", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
     assert "imported 0 of" in capsys.readouterr().out, "twice is once"
 
+    assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second), "--device", "GPU B"]) == 2
+    assert "--device: nothing was imported from 'GPU B'\n  did you mean 'GPU A'?" in capsys.readouterr().err
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second)]) == 0
     assert not candidates(second) & candidates(first), "what is known is not proposed again"
     with Bundle(second) as opened:
@@ -175,6 +177,16 @@ def test_a_bundle_for_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     config.write_text(CONFIG.format(folder=tmp_path).replace("target: {tag: nvidia/nvidia-h100}", "target: llvm"))
     assert cli.main(["bundle", str(config)]) == 2
     assert "a bundle holds kernels for GPUs" in capsys.readouterr().err
+
+
+def test_a_bundle_that_cannot_be_written_is_refused_before_anything_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path))
+    for output, words in ((tmp_path, "a folder, where the bundle"), (config / "b.tar", "cannot be made")):
+        assert cli.main(["bundle", str(config), "-o", str(output)]) == 3
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [["-n", "0"], ["-n", "ten"], ["-n", "9999999"]])
