@@ -79,7 +79,8 @@ def test_a_row_that_is_no_candidate_is_refused_and_nothing_is_stored(tmp_path: P
 
 
 def test_what_a_cut_file_lacks_is_said(tmp_path: Path, database: str) -> None:
-    path = written(tmp_path / "m.jsonl", header=dataclasses.replace(HEADER, tasks=(TaskKernels(small.KEY, "double", 9),)))
+    header = dataclasses.replace(HEADER, tasks=(TaskKernels(small.KEY, "double", 9),))
+    path = written(tmp_path / "m.jsonl", header=header)
     path.write_bytes(path.read_bytes()[:-20])
     line, *missing = import_measurements(path, database, Progress())
     assert line.startswith("imported 2 of 2 measurements")

@@ -106,7 +106,7 @@ def test_each_kernel_gets_its_status_and_the_next_one_is_fine(
         assert got.status is status, (name, got.reason)
         assert words in got.reason
         if status is Status.OK:
-            assert got.samples_s == pytest.approx([simulated_cuda.SECONDS] * len(got.samples_s), rel=1e-6), "the estimate"
+            assert got.samples_s == pytest.approx([simulated_cuda.SECONDS] * len(got.samples_s), rel=1e-6)
             assert got.conditions.details["single_call_s"] == pytest.approx(simulated_cuda.SECONDS, rel=1e-6)
             assert got.conditions.details["samples_preempted"] == got.conditions.details["samples_dropped"] == 0
             assert got.max_abs_error == 0.0

@@ -42,8 +42,8 @@ _IMPORT = "import ctypes, sys; ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL); imp
 
 
 def missing_here(pycuda: bool = True) -> list[str]:
-    """What the simulated GPU lacks on this machine; empty when there is nothing. `pycuda`: with what runs kernels, which
-    is tried where the driver is built already."""
+    """What the simulated GPU lacks on this machine; empty when there is nothing. `pycuda`: with what runs kernels,
+    which is tried where the driver is built already."""
     missing = []
     for part in (native.compiler, native.headers):
         try:
