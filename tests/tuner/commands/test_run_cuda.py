@@ -78,7 +78,7 @@ def test_the_whole_way_on_the_simulated_gpu(tmp_path: Path) -> None:
     assert manifest["device"] == "simulated_cuda"
     model = imported(config)
     module, _ = torch_module(model.model_spec)
-    inputs = [one.arrays for one in input_sets(model.inputs, model.model_spec, 0)][0]
+    inputs = next(one.arrays for one in input_sets(model.inputs, model.model_spec, 0))
     expected = module.double()(*[torch.from_numpy(array).double() for array in inputs]).detach().numpy()
     check = verify(outcome.run_dir / "export", inputs, [expected], 2e-3, 2e-3)
     assert check.ok, f"by `python run_model.py`: {check.reason}"

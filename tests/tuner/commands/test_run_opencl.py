@@ -53,6 +53,6 @@ def test_a_model_in_a_dtype_that_the_device_has_not_is_refused_before_anything_i
         pytest.skip("this PoCL has float16")
     text = f"{CONFIG.replace('tests.tuner.bundle.models:small', 'configs.models:small_half')}\nout: {tmp_path}/runs\n"
     config = run_files.parse(f"{text}measure: {{database: 'sqlite:///{tmp_path}/r.db'}}\n", "run.yaml")
-    with pytest.raises(TargetError, match="float16 needs the extension cl_khr_fp16, which .* has not"):
+    with pytest.raises(TargetError, match=r"float16 needs the extension cl_khr_fp16, which .* has not"):
         command.run(config, "tuner run", Progress())
     assert not list((tmp_path / "runs").glob("*/config.yaml"))

@@ -113,7 +113,8 @@ def test_a_wrong_mapping_blames_its_field(spec: dict[str, Any], field: str, word
 def test_an_unknown_attribute_is_found_without_the_device() -> None:
     with pytest.raises(TargetError, match=r"target\.spec\.thread: unknown key"):
         devices.check_keys(TargetConfig({"kind": "cuda", "thread": 2}))
-    for spec in (*devices.KINDS, {"kind": "opencl", "platform": "AMD", "device": 0}, {"tag": "nvidia/nvidia-h100"}):
+    written: list[dict[str, Any]] = [{"kind": "opencl", "platform": "AMD", "device": 0}, {"tag": "nvidia/nvidia-h100"}]
+    for spec in (*devices.KINDS, *written):
         devices.check_keys(TargetConfig(spec))
 
 

@@ -11,6 +11,7 @@ from tuner.errors import TargetError
 from tuner.process.limits import Limits
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
+
 def open_gpus(
     numbers: Sequence[int] | None, arch: str, mode: str, kind: type[CudaBench] | None = None
 ) -> list[CudaBench]:

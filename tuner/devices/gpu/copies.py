@@ -33,9 +33,7 @@ class ArgumentCopies(Generic[B]):
     A subclass says how a buffer is made, and as what its device's errors are raised.
     """
 
-    def __init__(
-        self, inputs: Sequence[Array], outputs: Sequence[TensorSpec], workspaces: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, inputs: Sequence[Array], outputs: Sequence[TensorSpec], workspaces: Sequence[int] = ()) -> None:
         self._inputs = list(inputs)
         self._input_specs = [TensorSpec(array.shape, str(array.dtype)) for array in inputs]
         self._outputs = tuple(outputs)

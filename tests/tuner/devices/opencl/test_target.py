@@ -163,14 +163,14 @@ def spec_of(**more: Any) -> Callable[[Path], object]:
     return lambda folder: resolve.resolve(TargetConfig({"kind": "opencl", **more}))
 
 
-def without_half(folder: Path) -> object:
+def without_half(folder: Path) -> None:
     target = resolve.resolve(TargetConfig({"kind": "opencl", "device": "arc"}))
-    return OPENCL.require_arithmetic(target, [task("float32"), task("float32", "float16")])
+    OPENCL.require_arithmetic(target, [task("float32"), task("float32", "float16")])
 
 
-def without_double(folder: Path) -> object:
+def without_double(folder: Path) -> None:
     target = resolve.resolve(TargetConfig({"kind": "opencl", "device": "gfx1100"}))
-    return OPENCL.require_arithmetic(target, [task("float64")])
+    OPENCL.require_arithmetic(target, [task("float64")])
 
 
 def a_mode_of_cpus(folder: Path) -> object:

@@ -30,7 +30,7 @@ def broken_pycuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 def test_a_pycuda_that_cannot_be_imported_is_missing_for_a_run_and_for_the_doctor(broken_pycuda: None) -> None:
-    with pytest.raises(TargetError, match="missing here: PyCUDA that can be imported .*libcudart.so.99") as caught:
+    with pytest.raises(TargetError, match=r"missing here: PyCUDA that can be imported .*libcudart\.so\.99") as caught:
         resolve.resolve(TargetConfig("simulated_cuda"))
     assert caught.value.hint.startswith("`make setup` builds what is missing")
     assert not SIMULATED_CUDA.is_here() and not SIMULATED_CUDA.devices()
