@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tuner.bundle.archive import Bundle
@@ -35,6 +36,7 @@ class BundleReplayBench:
         for name in ("target", "mode"):
             was, wanted = getattr(self._header, name), getattr(manifest, name)
             if was != wanted:
+                was, wanted = (was, wanted) if _short(was) == _short(wanted) else (_short(was), _short(wanted))
                 raise BundleError(str(self._path), f"{recorded} for the {name} {was}; {of_this}, for {wanted}", _HINT)
         known = {(task, candidate) for task, candidate, _ in self._measurements}
         if not any((item.task, item.candidate) in known for item in manifest.items):
@@ -51,3 +53,12 @@ class BundleReplayBench:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _short(text: str) -> str:
+    """The kind and the model of a target as JSON; another text as it is."""
+    try:
+        target = json.loads(text)
+        return " ".join(str(target[key]) for key in ("kind", "model") if key in target)
+    except (ValueError, TypeError):
+        return text

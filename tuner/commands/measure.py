@@ -85,8 +85,9 @@ def _benches(runner: str | None, bundle: Bundle, gpus: Sequence[int] | None) -> 
     if colon:
         raise UserError(f"--runner {runner}: {name} takes nothing behind its name", "choose devices with --gpus")
     if name != kind.name:
+        made_for = kind.name if manifest.arch in kind.name else f"{kind.name} ({manifest.arch})"
         raise UserError(
-            f"--runner {name}: the bundle is for {kind.name} ({manifest.arch}), and {name} runs none of its kernels",
+            f"--runner {name}: the bundle is for {made_for}, and {name} runs none of its kernels",
             f"leave --runner out, to measure {kind.place}" + _bundle_for(name),
         )
     return name, kind.benches(gpus, manifest.arch, manifest.mode)
