@@ -256,8 +256,11 @@ class NullKind:
     """Implements `devices.device.DeviceKind`."""
 
     name = NAME
+    tvm_kind = "llvm"
+    selectors = ()
     modes = ("hot", "cold")
     bundles = False
+    place = "nowhere"
 
     def is_here(self) -> bool:
         return True
@@ -291,6 +294,9 @@ class NullKind:
 
     def require_compiler(self) -> None:
         """Nothing is compiled."""
+
+    def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
+        """Nothing computes."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> NullBuilder:
         return NullBuilder(folder)

@@ -26,6 +26,7 @@ _LINES = {
     "inputs": "y[i] = 2 * x[i]; x[i] += 1;",
     "races": "__shared__ float s[15]; s[i] = x[i]; y[i] = 2 * s[14 - i];",
     "beyond shared": "__shared__ float s[15]; s[i] = x[i]; __syncthreads(); y[i] = 2 * s[i + 1];",
+    "waits for the clock": "long long t = clock64(); while (clock64() < t + 100) {} y[i] = 2 * x[i];",
     "traps": "__trap(); y[i] = x[i];",
     "waits for nobody": "if (i < 3) __shfl_sync(0x7fff, i, 0); else __syncthreads(); y[i] = 2 * x[i];",
 }

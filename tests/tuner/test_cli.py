@@ -94,6 +94,19 @@ def test_a_file_for_a_device_that_is_none_is_refused(
     assert "did you mean 'llvm'?" in shown.err
 
 
+@pytest.mark.parametrize("command", ["run", "config", "tasks", "bundle"])
+def test_an_attribute_that_no_target_has_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("model: {source: onnx:light_resnet50}\ntarget: {kind: opencl, thread: 2}\n")
+    assert cli.main([command, str(file)]) == 2
+    assert capsys.readouterr().err == (
+        "error: target.spec.thread: unknown key\n"
+        "  write threads beside the target: target: {spec: {kind: ...}, threads: 2}\n"
+    )
+
+
 @pytest.mark.parametrize(("former", "name"), cli.FORMER_COMMANDS.items())
 def test_a_former_command_does_the_same_and_says_its_new_name(
     former: str, name: str, capsys: pytest.CaptureFixture[str]

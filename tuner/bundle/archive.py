@@ -60,10 +60,31 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether a file begins as `write` makes one. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(512)[257:262] == b"ustar"
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _what_it_is(path: Path) -> tuple[str, str]:
+    """What a path that is no tar file is instead, in words, and what to do."""
+    if path.is_dir():
+        return "a folder, and no bundle", "give the file that `python -m tuner bundle` wrote"
+    if not path.exists():
+        return "no such file", "give the file that `python -m tuner bundle` wrote"
+    if not path.is_file():
+        return "no regular file", "give the file that `python -m tuner bundle` wrote"
+    with open(path, "rb") as file:
+        begin = file.read(1 << 10)
+    if begin.startswith(b"{") and b"bundle_sha256" in begin:
+        return "measurements, and no bundle", f"bring them in with: python -m tuner import {path}"
+    return "not a tar file", _HINT if begin else "the file is empty; fetch or make the bundle again"
 
 
 class Bundle:
@@ -73,7 +94,7 @@ class Bundle:
         self._path = path
         try:
             if not path.is_file():
-                raise BundleError(str(path), "no such file")
+                raise BundleError(str(path), *_what_it_is(path))
             if path.stat().st_size > MAX_BUNDLE_BYTES:
                 raise BundleError(str(path), f"over {MAX_BUNDLE_BYTES >> 30} GiB; this is no bundle")
             self.sha256 = sha256_of(path)
@@ -81,7 +102,7 @@ class Bundle:
         except OSError as error:
             raise BundleError(str(path), f"cannot be read: {error.strerror}") from error
         except _TAR_ERRORS as error:
-            raise BundleError(str(path), f"not a tar file ({type(error).__name__})", _HINT) from error
+            raise BundleError(str(path), *_what_it_is(path)) from error
         try:
             self._members = self._scan()
             self.manifest = self._manifest()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tuner.bundle.archive import is_bundle
 from tuner.bundle.manifest import Digest, Key, Text
 from tuner.errors import BundleError, ConfigError, OutputError
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
@@ -20,14 +24,26 @@ MAX_FILE_BYTES = 1 << 30
 MAX_LINE_BYTES = 4 << 20
 MAX_CONDITIONS = 64
 
+_WRITTEN_BY = "give the file that `python -m tuner measure` wrote"
+
 _STATUSES = tuple(status.value for status in Status)
 _StatusName = Annotated[str, lambda value: "" if value in _STATUSES else f"one of {', '.join(_STATUSES)}"]
 Count = Annotated[int, lambda value: "" if 0 <= value < 2**63 else "a count"]
 
 
 @dataclass(frozen=True)
+class TaskKernels:
+    """How many kernels of a task a bundle has."""
+
+    key: Key
+    name: Text
+    kernels: Count
+
+
+@dataclass(frozen=True)
 class Header:
-    """Which bundle was measured, by what runner (`cuda`, `replay`), and on which devices when it began."""
+    """Which bundle was measured, by what runner (`cuda`, `replay`), and on which devices when it began. `tasks` says
+    what is to be measured; earlier versions did not."""
 
     format: int
     bundle_sha256: Digest
@@ -36,6 +52,7 @@ class Header:
     protocol: int
     runner: Text
     devices: tuple[Text, ...] = ()
+    tasks: tuple[TaskKernels, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,24 +108,41 @@ class _Line:
 class Writer:
     """Appends rows to a file, each on disk before the next is measured. A file that is there already is continued.
 
-    `done` holds the rows that are in it. Raises BundleError when they are of another bundle, and OutputError.
+    `done` holds the rows that are in it. The file is this writer's alone until it is closed, or this process dies.
+    Raises BundleError when the rows are of another bundle, and OutputError, also where another writer has the file.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
         self.done: list[Row] = []
         try:
-            if path.exists() and path.stat().st_size:
-                earlier, self.done, whole = _read(path)
-                if (earlier.bundle_sha256, earlier.runner) != (header.bundle_sha256, header.runner):
-                    raise BundleError(str(path), "holds measurements of another bundle or runner",
-                                      "choose another file with -o")  # fmt: skip
-                os.truncate(path, whole)  # an incomplete last line, e.g. after a power failure, is measured again
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-            if self._file.tell() == 0:
-                self._append(_header_data(header))
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}", "choose another with -o") from error
+        try:
+            self._begin(header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, header: Header) -> None:
+        path = self._path
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._file.tell():
+                earlier, self.done, whole = _read(path)
+                if (earlier.bundle_sha256, earlier.runner) != (header.bundle_sha256, header.runner):
+                    raise BundleError(str(path), f"holds measurements of bundle {earlier.bundle_sha256[:12]} by "
+                                      f"{earlier.runner}, this is {header.bundle_sha256[:12]} by {header.runner}",
+                                      "choose another file with -o")  # fmt: skip
+                os.truncate(path, whole)  # an incomplete last line, e.g. after a power failure, is measured again
+        except BlockingIOError as error:
+            raise OutputError(f"{path}: another `measure` is writing to it",
+                              "wait until it ends, or choose another file with -o") from error  # fmt: skip
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}", "choose another with -o") from error
+        if self._file.tell() == 0:
+            self._append(_header_data(header))
 
     def add(self, row: Row) -> None:
         """Append a row, and wait until it is on disk. Raises OutputError."""
@@ -142,9 +176,35 @@ def read_measurements(path: Path, check_candidate: Callable[[str], object] = str
     return header, rows
 
 
+def what_is_missing(path: Path, header: Header, rows: Sequence[Row]) -> list[str]:
+    """Sentences about what a file of measurements has not, and a whole one has; none where nothing is missing."""
+    sentences = []
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            sentences.append("the last line is cut off, and left out")
+    screened = Counter(task for task, _, fidelity in {row.key for row in rows} if fidelity is Fidelity.SCREEN)
+    wanted = sum(task.kernels for task in header.tasks)
+    lacking = [(task.name, task.kernels - screened[task.key]) for task in header.tasks]
+    if any(count > 0 for _, count in lacking):
+        names = ", ".join(f"{count} of {name}" for name, count in lacking if count > 0)
+        sentences.append(f"{screened.total()} of {wanted} kernels of the bundle were screened; missing: {names}")
+    timed = {row.task: row.task_name for row in rows if row.measurement.ok}
+    certified = {row.task for row in rows if row.measurement.fidelity is Fidelity.CERTIFY}
+    if uncertified := [name or key for key, name in timed.items() if key not in certified]:
+        sentences.append(f"no time was certified of: {', '.join(uncertified)}")
+    if sentences:
+        sentences.append("what is missing is measured when `measure` is started again with the same file")
+    return sentences
+
+
 def _read(path: Path, check_candidate: Callable[[str], object] = str) -> tuple[Header, list[Row], int]:
     """Header, rows, and how many bytes of whole lines there are."""
     try:
+        if path.is_dir():
+            raise BundleError(str(path), "a folder, and no file of measurements", _WRITTEN_BY)
+        if is_bundle(path):
+            raise BundleError(str(path), "a bundle, and no measurements", f"python -m tuner measure {path}")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BundleError(str(path), f"over {MAX_FILE_BYTES >> 30} GiB; this is no file of measurements")
         header, rows, whole, number = None, [], 0, 0
@@ -165,7 +225,7 @@ def _read(path: Path, check_candidate: Callable[[str], object] = str) -> tuple[H
     except OSError as error:
         raise BundleError(str(path), f"cannot be read: {error.strerror}") from error
     if header is None:
-        raise BundleError(str(path), "holds no measurements", "give the file that `python -m tuner measure` wrote")
+        raise BundleError(str(path), "holds no measurements", _WRITTEN_BY)
     return header, rows, whole
 
 
@@ -173,13 +233,13 @@ def _parse(line: bytes, where: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BundleError(where, "not JSON") from error
+        raise BundleError(where, "not JSON", _WRITTEN_BY) from error
 
 
 def _header(data: Any, where: str) -> Header:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BundleError(where, "not the header of a file of measurements, or of another version's",
-                          "give the file that `python -m tuner measure` wrote")  # fmt: skip
+                          _WRITTEN_BY)  # fmt: skip
     return _checked(Header, data, where)  # type: ignore[no-any-return]
 
 
@@ -220,7 +280,7 @@ def _checked(kind: Any, data: Any, where: str) -> Any:
 
 
 def _header_data(header: Header) -> dict[str, Any]:
-    return {name: getattr(header, name) for name in Header.__dataclass_fields__}
+    return dataclasses.asdict(header)
 
 
 def _measurement_data(measurement: Measurement) -> dict[str, Any]:

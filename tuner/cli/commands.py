@@ -292,7 +292,7 @@ def _load(arguments: argparse.Namespace) -> RunConfig:
 
     given = {path: getattr(arguments, flag[2:].replace("-", "_")) for flag, (path, _, _) in FLAGS.items()}
     config = load(arguments.config, {path: _flag_value(path, text) for path, text in given.items() if text is not None})
-    resolve.check(config.target)
+    resolve.check_keys(config.target)
     return config
 
 

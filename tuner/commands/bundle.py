@@ -25,11 +25,13 @@ from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import mode_of
 from tuner.devices.target import ResolvedTarget
-from tuner.errors import TargetError, UserError
+from tuner.errors import OutputError, TargetError, UserError
+from tuner.files import require_room
 from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress
 from tuner.protocols import Builder, Reference, Task
 from tuner.records import PROTOCOL_VERSION, Record
+from tuner.schema import did_you_mean
 from tuner.tuning.budget import Budget, SearchEnd
 from tuner.tuning.context import SearchContext, searched_passes
 from tuner.tuning.phase import Pace
@@ -54,11 +56,13 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     continues the search of the last one. Raises TunerError; after an interrupt what was built by then is packed.
     """
     environment.check_versions()
+    _require_writable(output)
     target = resolve.resolve(config.target, to_run=False)
     kind = resolve.kind_of(target)
     if not kind.bundles:
         raise TargetError(
-            "target: a bundle holds kernels for GPUs", "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}"
+            "target: a bundle holds kernels for GPUs",
+            "name the GPU, e.g. target: {tag: nvidia/nvidia-h100}; without one: target: opencl, or simulated_cuda",
         )
     kind.require_compiler()
     _, variants = lowered(config, target, progress)
@@ -81,14 +85,26 @@ def bundle(config: RunConfig, count: int, output: Path, progress: Progress, devi
     return packed.write(output, config, target)
 
 
+def _require_writable(output: Path) -> None:
+    """Raises OutputError where no bundle can be written: before minutes of compiling, not after."""
+    hint = "choose another file with -o"
+    if output.is_dir():
+        raise OutputError(f"{output}: a folder, where the bundle is to be written", hint)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output.parent}: cannot be made: {error.strerror}", hint) from error
+    require_room(output.parent)
+
+
 def _device(
     store: SqlStore, target: ResolvedTarget, config: RunConfig, tasks: Sequence[Task], wanted: str | None
 ) -> str:
     """The device whose measurements the search continues from; "" where nothing is known.
 
-    Raises UserError where measurements of several kinds are known and none of them was named.
+    Raises UserError where measurements of other kinds are known alone, or of several and none of them was named.
     """
-    if wanted is not None or not config.search.reuse:
+    if not config.search.reuse:
         return wanted or ""
     kind = resolve.kind_of(target)
     mode = mode_of(kind, config.measure.mode)
@@ -97,6 +113,11 @@ def _device(
         device = record.measurement.conditions.device
         if record.scope == kind.scope(target.text, device, target.threads, mode):
             devices[device] += 1
+    if wanted is not None:
+        if devices and wanted not in devices:
+            near = did_you_mean(wanted, devices) or f"known are: {', '.join(devices)}"
+            raise UserError(f"--device: nothing was imported from {wanted!r}", near)
+        return wanted
     if len(devices) > 1:
         raise UserError(f"measurements of {len(devices)} kinds of GPU are known: {', '.join(devices)}",
                         "say with --device for which one to search on")  # fmt: skip
@@ -149,7 +170,8 @@ class _Packed:
         if self.failed:
             lines.append("left out: " + ", ".join(f"{n} {why}" for why, n in self.failed.most_common()))
         lines += self.notes
-        lines.append(f"on a host with such a GPU: python -m tuner measure {output.name} -o measurements.jsonl")
+        place = resolve.kind_of(target).place
+        lines.append(f"{place}: python -m tuner measure {output.name} -o measurements.jsonl")
         return lines
 
 

@@ -263,6 +263,10 @@ def _both_exports(a: Path, b: Path) -> tuple[list[Path], list[Array], int]:
     from tuner.export.library import read_manifest
 
     manifests = [read_manifest(folder) for folder in (a, b)]
+    for folder, manifest in zip((a, b), manifests, strict=True):
+        if manifest["device"] != "cpu":
+            raise UserError(f"{folder}: exported for {manifest['device']}, and models are compared on CPUs only",
+                            "compare two trials of a kernel: RUN:TRIAL")  # fmt: skip
     for key in ("inputs", "threads"):
         if manifests[0].get(key) != manifests[1].get(key):
             raise UserError(f"{a} and {b}: their {key} differ", "compare models of the same kind")

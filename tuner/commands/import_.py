@@ -13,14 +13,15 @@ from tuner.records import Record
 
 
 def import_measurements(measurements: Path, database: str, progress: Progress) -> list[str]:
-    """Bring what `measure` wrote into the record database. Returns lines for the terminal.
+    """Bring what `measure` wrote into the record database. Returns lines for the terminal, which name what is missing
+    in a file that is not whole.
 
     A measurement that is there already is not added again.
 
     Raises BundleError for a file that is damaged, TargetError for one of a kind of device that is not known.
     """
     from kernels.space import Candidate
-    from tuner.bundle.measurements import read_measurements
+    from tuner.bundle.measurements import read_measurements, what_is_missing
     from tuner.store import SqlStore
 
     progress.phase(f"reading {measurements}")
@@ -47,5 +48,5 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
     counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common()) or "nothing new"
     devices = ", ".join(sorted({row.device for row in rows}))
     said = dict.fromkeys(s for row in rows for s in kind.caveats(row.device).kernel.sentences)
-    return [f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {counts}",
-            *said]  # fmt: skip
+    line = f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {counts}"
+    return [line, *said, *what_is_missing(measurements, header, rows)]

@@ -6,13 +6,14 @@ import dataclasses
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import config
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
-from tuner.bundle.measurements import FORMAT, Header, Row, Writer
+from tuner.bundle.measurements import FORMAT, Header, Row, TaskKernels, Writer
 from tuner.bundle.replay import BundleReplayBench
 from tuner.caveats import NONE, Caveat
 from tuner.devices import resolve
@@ -23,6 +24,7 @@ from tuner.process.interrupts import Interrupts
 from tuner.progress import Progress, milliseconds
 from tuner.protocols import CERTIFY, RANK, SCREEN, ExpectedOutput, Job, Policy
 from tuner.records import PROTOCOL_VERSION, Fidelity, Status
+from tuner.schema import did_you_mean
 
 SETTINGS = config.SETTINGS["standard"]
 """A `chunk` of items goes to a device together: their task's inputs are drawn and uploaded once."""
@@ -49,12 +51,16 @@ def measure(
         if manifest.protocol != PROTOCOL_VERSION:
             raise BundleError(str(path), f"made for timing protocol {manifest.protocol}, this program's is "
                               f"{PROTOCOL_VERSION}", "make the bundle again with this version")  # fmt: skip
-        name, benches = _benches(runner, manifest, gpus)
+        name, benches = _benches(runner, bundle, gpus)
         try:
             for digest in manifest.blobs:
                 _unpack(Path(folder) / digest, bundle.blob(digest))
             devices = tuple(sorted({bench.device for bench in benches}))
-            header = Header(FORMAT, bundle.sha256, manifest.target, manifest.mode, PROTOCOL_VERSION, name, devices)
+            count = Counter(item.task for item in manifest.items)
+            tasks = tuple(TaskKernels(task.key, task.name, count[task.key]) for task in manifest.tasks)
+            header = Header(
+                FORMAT, bundle.sha256, manifest.target, manifest.mode, PROTOCOL_VERSION, name, devices, tasks
+            )
             with Interrupts(progress.message) as interrupted:
                 caveat = _caveat(manifest, devices)
                 return _Measuring(
@@ -65,16 +71,29 @@ def measure(
                 bench.close()
 
 
-def _benches(runner: str | None, manifest: Manifest, gpus: Sequence[int] | None) -> tuple[str, Sequence[BundleBench]]:
-    """The runner's name and what it measures on. Raises UserError for an unknown one, TargetError without a device."""
-    kinds = [kind for kind in resolve.all_kinds() if kind.bundles]
-    name, _, argument = (runner or resolve.kind_of_text(manifest.target).name).partition(":")
+def _benches(runner: str | None, bundle: Bundle, gpus: Sequence[int] | None) -> tuple[str, Sequence[BundleBench]]:
+    """The runner's name and what it measures on. Raises UserError for one that is not the bundle's, TargetError without
+    a device, BundleError for a recording of another bundle."""
+    manifest = bundle.manifest
+    kind = resolve.kind_of_text(manifest.target)
+    name, colon, argument = (runner or kind.name).partition(":")
     if name == REPLAY:
-        return name, [BundleReplayBench(Path(argument))]
-    kind = next((kind for kind in kinds if kind.name == name), None)
-    if kind is None:
-        known = ", ".join([*(kind.name for kind in kinds), REPLAY])
-        raise UserError(f"--runner: no runner {name!r}", f"there are: {known}")
+        if not argument:
+            raise UserError(f"--runner {runner}: names no file", f"write --runner {REPLAY}:FILE")
+        replayed = BundleReplayBench(Path(argument))
+        replayed.require(bundle)
+        return name, [replayed]
+    if name not in resolve.KINDS:
+        known = ", ".join([*(known.name for known in resolve.all_kinds() if known.bundles), REPLAY])
+        raise UserError(f"--runner: no runner {name!r}", did_you_mean(name, resolve.KINDS) or f"there are: {known}")
+    if colon:
+        raise UserError(f"--runner {runner}: {name} takes nothing behind its name", "choose devices with --gpus")
+    if name != kind.name:
+        made_for = kind.name if manifest.arch in kind.name else f"{kind.name} ({manifest.arch})"
+        raise UserError(
+            f"--runner {name}: the bundle is for {made_for}, and {name} runs none of its kernels",
+            f"leave --runner out, to measure {kind.place}" + _bundle_for(name),
+        )
     return name, kind.benches(gpus, manifest.arch, manifest.mode)
 
 
@@ -82,6 +101,13 @@ def _caveat(manifest: Manifest, devices: Sequence[str]) -> Caveat:
     """What the times are that are taken on these devices; a recording's are those of the device in it."""
     kind = resolve.kind_of_text(manifest.target)
     return next((caveat for device in devices if (caveat := kind.caveats(device).kernel).words), NONE)
+
+
+def _bundle_for(name: str) -> str:
+    """What to do for a runner that is not the bundle's."""
+    if resolve.kind_named(name).bundles:
+        return f"; or make a bundle for it: `target: {name}` in the run file"
+    return f"; {name} needs no bundle: `python -m tuner run` with `target: {name}`"
 
 
 def _unpack(path: Path, content: bytes) -> None:

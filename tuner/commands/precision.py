@@ -56,8 +56,8 @@ def require(config: RunConfig, target: ResolvedTarget) -> None:
     """Raises ConfigError where the target, or the kind of model, cannot have the precision that is asked for."""
     if config.precision == FLOAT32:
         return
-    if config.model.source.startswith("llvm:"):
-        why = f"{config.precision}: a function of a C program keeps its types"
+    if config.model.raised:
+        why = f"{config.precision}: a function of a program keeps its types"
         raise ConfigError("precision", why, "leave precision out")
     wanted = NARROWER if config.precision == "auto" else (config.precision,)
     refused = [why for precision in wanted if (why := why_not(precision, target))]

@@ -108,7 +108,8 @@ def lowered(
     timer: Timer | None = None,
 ) -> tuple[ImportedModel, list[Choices]]:  # fmt: skip
     """The imported model in the precision that is asked for, and its lowered variants, each with the algorithms of its
-    kernels: one for each graph configuration, or for `only` alone.
+    kernels: one for each graph configuration, or for `only` alone. Raises TargetError where the device has no
+    arithmetic for one of them.
 
     `folder` is that of the run: what is found out about the precision is kept in it. `timer` times single layers, where
     a mix of precisions is to be found out.
@@ -134,6 +135,7 @@ def lowered(
     progress.phase(f"cutting {model.name} into tasks")
     variants = [lower(cleaned, graph, tvm_target) for graph in wanted]
     variants = [v for v in variants if not v.config.attention or v.kernels_of_attention]
+    resolve.kind_of(target).require_arithmetic(target, variants[0].tasks)
     return model, [
         with_algorithms(config, variant, lambda graph: lower(cleaned, graph, tvm_target)) for variant in variants
     ]

@@ -159,7 +159,15 @@ class DeviceKind(Protocol):
 
     @property
     def name(self) -> str:
-        """What a run file calls it: the kind of its TVM target."""
+        """What a run file calls it."""
+
+    @property
+    def tvm_kind(self) -> str:
+        """The kind of its TVM targets."""
+
+    @property
+    def selectors(self) -> Sequence[str]:
+        """What a run file may write among the attributes of a target to choose a device, besides those of TVM."""
 
     @property
     def modes(self) -> Sequence[str]:
@@ -168,6 +176,10 @@ class DeviceKind(Protocol):
     @property
     def bundles(self) -> bool:
         """Whether its kernels can be compiled on one machine and measured on another."""
+
+    @property
+    def place(self) -> str:
+        """Where a bundle for it is measured, in words."""
 
     def is_here(self) -> bool:
         """Whether one can be used on this machine."""
@@ -203,6 +215,9 @@ class DeviceKind(Protocol):
 
     def require_compiler(self) -> None:
         """Raises TargetError where nothing here compiles for it, saying what is missing."""
+
+    def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
+        """Raises TargetError for a task in a dtype that the device has no arithmetic for, as far as it is known."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         """A builder for a TVM target as JSON. Artifacts go to `folder`; a build takes at most `timeout_s`."""

@@ -30,6 +30,9 @@ MODELS: dict[tuple[str, str], str] = {("cuda", "simulated"): "simulated_cuda"}
 
 AUTO = "auto"
 
+_THREADS = "threads"
+"""A key of a run file's target, and no attribute of a TVM target."""
+
 _COUNTS = (
     "max_threads_per_block", "max_num_threads", "max_shared_memory_per_block", "registers_per_block",
     "thread_warp_size", "num-cores",
@@ -81,12 +84,39 @@ def check(target: TargetConfig) -> None:
         raise ConfigError("target.spec", f"expected {', '.join(names)} or a TVM target, not {target.spec!r}", near)
 
 
+def check_keys(target: TargetConfig) -> None:
+    """As `check`, and raises TargetError for an attribute that no target of its kind has; TVM is asked for them."""
+    check(target)
+    if isinstance(target.spec, Mapping):
+        _check_keys(target.spec)
+
+
+def _check_keys(spec: Mapping[str, Any]) -> None:
+    from tvm.target import Target, TargetKind
+
+    name = spec.get("kind")
+    try:
+        kind = kind_named(name) if isinstance(name, str) else None
+        of_tvm = kind.tvm_kind if kind is not None else str(Target({"tag": spec["tag"]}).kind.name)
+    except (KeyError, *REFUSALS):
+        return  # what is no kind, or no tag, is refused where the target is made
+    chosen = () if kind is None else kind.selectors
+    known = sorted({"kind", "tag", *chosen, *TargetKind.options_from_name(of_tvm)})
+    for key in spec:
+        if key in known:
+            continue
+        near = did_you_mean(key, [*known, _THREADS])
+        if _THREADS in (key, *near.split("'")):
+            near = f"write {_THREADS} beside the target: target: {{spec: {{kind: ...}}, {_THREADS}: 2}}"
+        raise TargetError(f"target.spec.{key}: unknown key", near or f"known here: {', '.join(known)}")
+
+
 def resolve(target: TargetConfig, to_run: bool = True) -> ResolvedTarget:
     """The target to tune for. Raises TargetError when it is wrong, or when it is not here.
 
     With `to_run` False a full target of a kind that compiles without its device is accepted without one.
     """
-    check(target)
+    check_keys(target)
     threads = threads_of(target.threads)
     if isinstance(target.spec, Mapping):
         return _from_mapping(target.spec, target.threads, to_run)

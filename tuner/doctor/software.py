@@ -17,7 +17,7 @@ from tuner import environment
 from tuner.config import RunConfig, TargetConfig
 from tuner.devices import resolve as targets
 from tuner.devices.finding import Finding, Findings, State
-from tuner.errors import InfrastructureError, TargetError
+from tuner.errors import InfrastructureError, UserError
 
 _PROBE_TIMEOUT_S = 180.0
 
@@ -152,8 +152,9 @@ def tvm(config: RunConfig) -> Findings:
         return
     try:  # here, now that TVM works: some kinds of devices are asked for in children of their own
         target = targets.resolve(config.target)
-    except TargetError as error:
-        yield Finding("target", State.BROKEN, error.message, "change `target` in the run file")
+    except UserError as error:
+        advice = " ".join(error.hint.split()) or "change `target` in the run file"
+        yield Finding("target", State.BROKEN, error.message, advice)
         return
     features = ", ".join(target.features) or "no features"
     words = f"{target.kind}, {target.device}, {target.threads} thread(s): {features}"

@@ -41,10 +41,12 @@ LOADER = "run_model.py"
 @dataclass(frozen=True)
 class Form:
     """What an exported folder is made of: the name of the library that the manifest has the SHA-256 of, and the loaders
-    beside it by name, the one in Python among them as LOADER."""
+    beside it by name, the one in Python among them as LOADER. `device`: what the manifest calls the device, where that
+    is not the name of the TVM device."""
 
     library: str = LIBRARY
     loaders: Mapping[str, str] = field(default_factory=lambda: {LOADER: LOADER_TEXT})
+    device: str = ""
 
 
 NATIVE = Form()
@@ -129,7 +131,7 @@ def _export(
             "inputs": [_input(spec) for spec in model.inputs],
             "uses": dict(model.model_spec.get("uses", {})),
             "target": target,
-            "device": device,
+            "device": form.device or device,
             "threads": threads,
             "versions": dict(versions),
             **({"times": times} if times else {}),

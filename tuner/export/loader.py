@@ -29,7 +29,21 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: running the model needs the packages numpy and apache-tvm")
 
+simulated = kind == "simulated_cuda"
+if simulated:
+    try:
+        from tuner.devices.cuda.simulated.model_service import begin
+        from tuner.errors import TargetError
+    except ImportError as error:
+        sys.exit(f"{error}: the model is for the simulated GPU, a part of the tuner: run it in that one's environment")
+    try:
+        begin()
+    except TargetError as error:
+        sys.exit(str(error))
+    kind = "cuda"
 device = tvm.device(kind, 0)
+if not device.exist:
+    sys.exit(f"TVM finds no {kind} device here, which the model was exported for: {manifest.get('target')}")
 module = tvm.runtime.load_module(str(library))
 rng = np.random.default_rng(0)
 try:

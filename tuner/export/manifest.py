@@ -11,6 +11,9 @@ from tuner.schema import read
 
 SCHEMA = 1
 
+SIMULATED = "simulated_cuda"
+"""The device of a model for the simulated GPU, which TVM takes for one of CUDA."""
+
 
 def _extents(shape: tuple[int, ...]) -> str:
     return "" if all(0 <= extent < 2**31 for extent in shape) else "extents from 0 to 2^31"
@@ -29,7 +32,7 @@ def _device(name: str) -> str:
             tvm.device(name)
         except ValueError:
             known = False
-    return "" if known else "the name of a TVM device"
+    return "" if known or name == SIMULATED else f"the name of a TVM device, or {SIMULATED}"
 
 
 def _count(count: int) -> str:

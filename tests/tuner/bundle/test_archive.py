@@ -33,6 +33,20 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar"], "no scratch is left"
 
 
+def test_what_is_no_bundle_is_named_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"format":1,"bundle_sha256":"00"}\n')
+    (tmp_path / "empty").touch()
+    for name, words, hint in [
+        (".", "a folder, and no bundle", "`python -m tuner bundle`"),
+        ("nothing", "no such file", "`python -m tuner bundle`"),
+        ("m.jsonl", "measurements, and no bundle", "tuner import"),
+        ("empty", "not a tar file", "empty"),
+    ]:
+        with pytest.raises(BundleError, match=words) as caught:
+            Bundle(tmp_path / name)
+        assert hint in caught.value.hint
+
+
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """The small bundle with its manifest changed."""
     with tarfile.open(small.bundle(path)) as tar:

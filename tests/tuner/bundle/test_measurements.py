@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from tests.tuner.bundle import small
-from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
-from tuner.errors import BundleError
+from tuner.bundle.measurements import (
+    FORMAT,
+    Header,
+    Row,
+    TaskKernels,
+    Writer,
+    read_measurements,
+    what_is_missing,
+)
+from tuner.errors import BundleError, OutputError
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 
 HEADER = Header(FORMAT, "a" * 64, '{"kind":"cuda"}', "cold", PROTOCOL_VERSION, "replay", ("A GPU",))
@@ -30,8 +38,8 @@ ROWS = [
 ]  # fmt: skip
 
 
-def written(path: Path, rows: list[Row] = ROWS) -> Path:
-    writer = Writer(path, HEADER)
+def written(path: Path, rows: list[Row] = ROWS, header: Header = HEADER) -> Path:
+    writer = Writer(path, header)
     for row in rows:
         writer.add(row)
     writer.close()
@@ -62,8 +70,49 @@ def test_a_torn_last_line_is_left_out_and_then_written_again(tmp_path: Path, cut
 
 def test_measurements_of_another_bundle_are_not_mixed(tmp_path: Path) -> None:
     path = written(tmp_path / "m.jsonl")
-    with pytest.raises(BundleError, match="another bundle"):
+    with pytest.raises(BundleError, match="of bundle aaaaaaaaaaaa by replay, this is bbbbbbbbbbbb by replay"):
         Writer(path, dataclasses.replace(HEADER, bundle_sha256="b" * 64))
+
+
+def test_a_file_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    first = Writer(tmp_path / "m.jsonl", HEADER)
+    with pytest.raises(OutputError, match="another `measure` is writing to it"):
+        Writer(tmp_path / "m.jsonl", HEADER)
+    first.add(ROWS[0])
+    first.close()
+    second = Writer(tmp_path / "m.jsonl", HEADER)
+    second.close()
+    assert [row.key for row in second.done] == [ROWS[0].key]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"], "no lock is left"
+
+
+def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
+    tasks = (TaskKernels(small.KEY, "double", 2), TaskKernels("f" * 16, "other", 3))
+    header = dataclasses.replace(HEADER, tasks=tasks)
+    screened, certified = (
+        dataclasses.replace(ROWS[0], measurement=dataclasses.replace(OK, fidelity=fidelity))
+        for fidelity in (Fidelity.SCREEN, Fidelity.CERTIFY)
+    )
+    path = written(tmp_path / "m.jsonl", [screened, ROWS[1]], header)
+    assert what_is_missing(path, *read_measurements(path)) == [
+        "2 of 5 kernels of the bundle were screened; missing: 3 of other", "no time was certified of: double",
+        "what is missing is measured when `measure` is started again with the same file",
+    ]  # fmt: skip
+    path.write_bytes(path.read_bytes()[:-9])
+    cut, counted, *_ = what_is_missing(path, *read_measurements(path))
+    assert cut == "the last line is cut off, and left out"
+    assert counted == "1 of 5 kernels of the bundle were screened; missing: 1 of double, 3 of other"
+    whole = dataclasses.replace(HEADER, tasks=tasks[:1])
+    path = written(tmp_path / "whole.jsonl", [screened, ROWS[1], certified], whole)
+    assert what_is_missing(path, *read_measurements(path)) == []
+
+
+def test_a_bundle_and_a_folder_are_named_as_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="a bundle, and no measurements") as caught:
+        read_measurements(small.bundle(tmp_path / "b.tar"))
+    assert "tuner measure" in caught.value.hint
+    with pytest.raises(BundleError, match="a folder, and no file of measurements"):
+        read_measurements(tmp_path)
 
 
 def broken(line: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -33,8 +33,9 @@ measure: {{mode: cold, database: "sqlite:///{folder}/records.db", build_timeout:
 
 def record(bundle: Path, path: Path, device: str) -> Path:
     """Times that depend on the candidate alone, so that every bundle agrees on them; some fail."""
-    writer = Writer(path, Header(FORMAT, "0" * 64, "{}", "cold", PROTOCOL_VERSION, "cuda", (device,)))
     with Bundle(bundle) as opened:
+        target = opened.manifest.target
+        writer = Writer(path, Header(FORMAT, opened.sha256, target, "cold", PROTOCOL_VERSION, "cuda", (device,)))
         for item in opened.manifest.items:
             number = sum(item.candidate.encode()) % 97
             for fidelity in Fidelity:
@@ -92,6 +93,8 @@ def test_a_search_continues_from_what_was_measured_elsewhere(
     assert cli.main(["import", str(results), "--database", f"sqlite:///{tmp_path}/records.db"]) == 0
     assert "imported 0 of" in capsys.readouterr().out, "twice is once"
 
+    assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second), "--device", "GPU B"]) == 2
+    assert "--device: nothing was imported from 'GPU B'\n  did you mean 'GPU A'?" in capsys.readouterr().err
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(second)]) == 0
     assert not candidates(second) & candidates(first), "what is known is not proposed again"
     with Bundle(second) as opened:
@@ -120,9 +123,12 @@ def test_the_whole_way_with_kernels_that_are_executed(
     config.write_text(WITHOUT_A_GPU.format(folder=tmp_path, target=target))
     database = f"sqlite:///{tmp_path}/records.db"
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(packed)]) == 0
+    place = "on this host, or on one whose CPU" if kind == "simulated_cuda" else "on a host with such a device: "
+    assert place in capsys.readouterr().out
     assert cli.main(["measure", str(packed), "-o", str(results)]) == 0
     assert cli.main(["import", str(results), "--database", database]) == 0
     printed = capsys.readouterr().out.splitlines()
+    assert not [line for line in printed if "missing" in line], "nothing is missing"
     header, rows = read_measurements(results)
     [device] = header.devices
     assert header.runner == kind
@@ -139,8 +145,8 @@ def test_the_whole_way_with_kernels_that_are_executed(
         assert {(r.task_key, r.candidate) for r in records} == candidates(packed)
     assert {r.measurement.status for r in records if r.measurement.fidelity is Fidelity.CERTIFY} == {Status.OK}
     capsys.readouterr()
-    assert cli.main(["measure", str(packed), "-o", str(tmp_path / "other.jsonl"), "--runner", "cuda"]) != 0
-    assert "Traceback" not in capsys.readouterr().err
+    assert cli.main(["measure", str(packed), "-o", str(tmp_path / "other.jsonl"), "--runner", "cuda"]) == 2
+    assert f"the bundle is for {kind}, and cuda runs none of its kernels" in capsys.readouterr().err
 
 
 def plan(item: object) -> LaunchPlan:
@@ -176,6 +182,16 @@ def test_a_bundle_for_a_cpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     config.write_text(CONFIG.format(folder=tmp_path).replace("target: {tag: nvidia/nvidia-h100}", "target: llvm"))
     assert cli.main(["bundle", str(config)]) == 2
     assert "a bundle holds kernels for GPUs" in capsys.readouterr().err
+
+
+def test_a_bundle_that_cannot_be_written_is_refused_before_anything_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path))
+    for output, words in ((tmp_path, "a folder, where the bundle"), (config / "b.tar", "cannot be made")):
+        assert cli.main(["bundle", str(config), "-o", str(output)]) == 3
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [["-n", "0"], ["-n", "ten"], ["-n", "9999999"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,14 @@ def test_outputs_that_differ_are_said(export: Path, tmp_path: Path) -> None:
 def test_models_of_other_inputs_are_not_compared(export: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="their inputs differ"):
         compared(str(export), str(exported(tmp_path, rows=5)))
+
+
+def test_models_of_other_devices_are_not_compared(export: Path, tmp_path: Path) -> None:
+    other = exported(tmp_path)
+    manifest = json.loads((other / library.MANIFEST).read_text())
+    (other / library.MANIFEST).write_text(json.dumps({**manifest, "device": "opencl"}))
+    with pytest.raises(UserError, match="exported for opencl, and models are compared on CPUs only"):
+        compared(str(export), str(other))
 
 
 def test_an_export_that_does_not_run_is_named(export: Path, tmp_path: Path) -> None:

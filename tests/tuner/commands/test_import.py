@@ -11,7 +11,7 @@ import pytest
 from tests.tuner.bundle import small
 from tests.tuner.bundle.test_measurements import HEADER, ROWS, written
 from tuner import cli, environment
-from tuner.bundle.measurements import Writer
+from tuner.bundle.measurements import TaskKernels, Writer
 from tuner.commands.import_ import import_measurements
 from tuner.errors import BundleError, TargetError
 from tuner.progress import Progress
@@ -30,7 +30,7 @@ def stored(database: str) -> list[Record]:
 
 
 def test_what_was_measured_is_stored_with_its_device(tmp_path: Path, database: str) -> None:
-    [line] = import_measurements(written(tmp_path / "m.jsonl"), database, Progress())
+    line, *_ = import_measurements(written(tmp_path / "m.jsonl"), database, Progress())
     assert line == f"imported 3 of 3 measurements on A GPU into {database}: 1 ok, 1 censored, 1 run failed"
     records = stored(database)
     assert [record.candidate for record in records] == [row.candidate for row in ROWS]
@@ -45,7 +45,7 @@ def test_what_was_measured_is_stored_with_its_device(tmp_path: Path, database: s
 def test_twice_is_once_and_what_was_added_since_is_new(tmp_path: Path, database: str) -> None:
     first = written(tmp_path / "m.jsonl", ROWS[:2])
     import_measurements(first, database, Progress())
-    [line] = import_measurements(first, database, Progress())
+    line, *_ = import_measurements(first, database, Progress())
     assert "imported 0 of 2" in line
     assert line.endswith("nothing new")
     writer = Writer(first, HEADER)
@@ -57,7 +57,7 @@ def test_twice_is_once_and_what_was_added_since_is_new(tmp_path: Path, database:
 
 def test_devices_have_scopes_of_their_own(tmp_path: Path, database: str) -> None:
     other = dataclasses.replace(ROWS[0], device="Another GPU", candidate='[9,[],""]')
-    [line] = import_measurements(written(tmp_path / "m.jsonl", [ROWS[0], other]), database, Progress())
+    line, *_ = import_measurements(written(tmp_path / "m.jsonl", [ROWS[0], other]), database, Progress())
     assert "on A GPU, Another GPU into" in line
     assert len({record.scope for record in stored(database)}) == 2
 
@@ -76,6 +76,17 @@ def test_a_row_that_is_no_candidate_is_refused_and_nothing_is_stored(tmp_path: P
     with pytest.raises(BundleError, match="line 3"):
         import_measurements(written(tmp_path / "m.jsonl", [ROWS[0], bad]), database, Progress())
     assert not (tmp_path / "records.db").exists()
+
+
+def test_what_a_cut_file_lacks_is_said(tmp_path: Path, database: str) -> None:
+    header = dataclasses.replace(HEADER, tasks=(TaskKernels(small.KEY, "double", 9),))
+    path = written(tmp_path / "m.jsonl", header=header)
+    path.write_bytes(path.read_bytes()[:-20])
+    line, *missing = import_measurements(path, database, Progress())
+    assert line.startswith("imported 2 of 2 measurements")
+    assert missing[:2] == [
+        "the last line is cut off, and left out", "1 of 9 kernels of the bundle were screened; missing: 8 of double",
+    ]  # fmt: skip
 
 
 def test_command(tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str]) -> None:

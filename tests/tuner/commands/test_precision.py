@@ -35,9 +35,10 @@ def test_what_the_target_has_not_is_refused() -> None:
     precision.require(replace(CONFIG, precision="float32"), replace(CPU, features=()))
 
 
-def test_functions_of_c_keep_their_types() -> None:
+@pytest.mark.parametrize("source", ["llvm:gemm.c", "mlir:gemm.mlir"])
+def test_functions_of_programs_keep_their_types(source: str) -> None:
     with pytest.raises(ConfigError, match="keeps its types"):
-        precision.require(replace(CONFIG, model=ModelConfig("llvm:gemm.c")), CPU)
+        precision.require(replace(CONFIG, model=ModelConfig(source)), CPU)
 
 
 def test_a_model_is_quantized_once_and_keeps_its_inputs(tmp_path: Path) -> None:

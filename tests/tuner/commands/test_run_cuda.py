@@ -7,12 +7,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import simulated_cuda, unlabelled
 from tuner import config as run_files
+from tuner.commands.prepare import imported
 from tuner.commands.run import run
 from tuner.devices import resolve
 from tuner.devices.cuda import CUDA
+from tuner.export.library import read_manifest, verify
+from tuner.importers import input_sets, torch_module
 from tuner.measure.replay import Recording
 from tuner.progress import Progress
 from tuner.records import Fidelity
@@ -83,7 +87,14 @@ def test_the_whole_way_on_the_simulated_gpu(tmp_path: Path) -> None:
     assert on_tensor_cores.flops_per_s > 5e14
     assert {kernel["arithmetic"].partition(" ")[0] for kernel in summary["kernels"]} == {"float16"}
     assert sum(summary["search"]["counts"].values()) == summary["search"]["measured"]
-    assert json.loads((outcome.run_dir / "export" / "manifest.json").read_text())["times"] == "host's time"
+    manifest = read_manifest(outcome.run_dir / "export")
+    assert (manifest["device"], manifest["times"]) == ("simulated_cuda", "host's time")
+    model = imported(config)
+    module, _ = torch_module(model.model_spec)
+    inputs = next(one.arrays for one in input_sets(model.inputs, model.model_spec, 0))
+    expected = module.double()(*[torch.from_numpy(array).double() for array in inputs]).detach().numpy()
+    check = verify(outcome.run_dir / "export", inputs, [expected], 2e-3, 2e-3)
+    assert check.ok, f"by `python run_model.py`: {check.reason}"
     target = resolve.resolve(config.target)
     with closing(SqlStore(f"sqlite:///{tmp_path}/r.db")) as store:
         records = list(store.read())

@@ -13,6 +13,7 @@ from tuner import config as run_files
 from tuner.commands import run as command
 from tuner.devices import resolve
 from tuner.devices.opencl import OPENCL
+from tuner.errors import TargetError
 from tuner.progress import Progress
 from tuner.store import SqlStore
 
@@ -51,3 +52,13 @@ def test_a_run_ends_verified_and_says_that_its_times_are_a_cpu_s(tmp_path: Path)
         [scope] = {record.scope for record in store.read()}
     resolved = resolve.resolve(run_files.load(str(tmp_path / "run.yaml")).target)
     assert scope == OPENCL.scope(resolved.text, resolved.device, resolved.threads, "hot")
+
+
+def test_a_model_in_a_dtype_that_the_device_has_not_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    if not pocl().missing_for("float16"):
+        pytest.skip("this PoCL has float16")
+    text = f"{CONFIG.replace('tests.tuner.bundle.models:small', 'configs.models:small_half')}\nout: {tmp_path}/runs\n"
+    config = run_files.parse(f"{text}measure: {{database: 'sqlite:///{tmp_path}/r.db'}}\n", "run.yaml")
+    with pytest.raises(TargetError, match=r"float16 needs the extension cl_khr_fp16, which .* has not"):
+        command.run(config, "tuner run", Progress())
+    assert not list((tmp_path / "runs").glob("*/config.yaml"))

@@ -89,14 +89,19 @@ def test_fewer_threads_may_be_asked_for_but_not_more() -> None:
         ({"kind": "llvn"}, "target.spec.kind", "not defined"),
         ({"kind": ["llvm"]}, "target.spec.kind", "String"),
         ({"kind": "c"}, "target.spec.kind", "llvm or cuda"),
-        ({"kind": "llvm", "mcp": "x"}, "target.spec.mcp", "'mcp'"),
+        ({"kind": "llvm", "mcp": "x"}, "target.spec.mcp", "unknown key\n  did you mean 'mcpu'?"),
+        ({"kind": "llvm", "thread": 2}, "target.spec.thread", "target: {spec: {kind: ...}, threads: 2}"),
+        ({"kind": "llvm", "platform": "AMD"}, "target.spec.platform", "known here: "),
+        ({"kind": "opencl", "devise": 0}, "target.spec.devise", "did you mean 'device'?"),
+        ({"kind": "simulated_cuda", "max_num_thread": 2}, "target.spec.max_num_thread", "'max_num_threads'?"),
+        ({"tag": "nvidia/nvidia-h100", "aarch": "sm_90a"}, "target.spec.aarch", "did you mean 'arch'?"),
         ({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": "two"}, "target.spec.num-cores", "int"),
         ({"mcpu": "znver4", "opt-level": [], "kind": "llvm"}, "target.spec.opt-level", "int"),
         ({"kind": "llvm", "num-cores": -2}, "target.spec.num-cores", "-2"),
         ({"kind": "llvm", "mcpu": "znver44"}, "target.spec.mcpu", "did you mean 'znver4'?"),
         ({"kind": "llvm", "mtriple": "riscv64-linux-gnu"}, "target.spec.mtriple", "cannot run"),
         ({"tag": "nvidia/nothing"}, "target.spec.tag", "nvidia/nothing"),
-        ({"kind": "cuda", "arch": "sm_90a", "max_thread": 4}, "target.spec.max_thread", "max_thread"),
+        ({"kind": "cuda", "arch": "sm_90a", "max_thread": 4}, "target.spec.max_thread", "unknown key"),
     ],
 )
 def test_a_wrong_mapping_blames_its_field(spec: dict[str, Any], field: str, word: str) -> None:
@@ -105,6 +110,15 @@ def test_a_wrong_mapping_blames_its_field(spec: dict[str, Any], field: str, word
     assert str(caught.value).startswith(f"{field}: ")
     assert word in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_an_unknown_attribute_is_found_without_the_device() -> None:
+    with pytest.raises(TargetError, match=r"target\.spec\.thread: unknown key"):
+        devices.check_keys(TargetConfig({"kind": "cuda", "thread": 2}))
+    written: list[dict[str, Any]] = [{"kind": "opencl", "platform": "AMD", "device": 0}, {"tag": "nvidia/nvidia-h100"}]
+    specs: list[str | dict[str, Any]] = [*devices.KINDS, *written]
+    for spec in specs:
+        devices.check_keys(TargetConfig(spec))
 
 
 @pytest.mark.parametrize("name", ["max_threads_per_block", "max_shared_memory_per_block", "thread_warp_size"])

@@ -16,9 +16,11 @@ import pytest
 import tvm
 from tvm import relax
 
+from tests.conftest import gpus
 from tests.contracts.exporter import ExporterContract
 from tuner.errors import OutputError, UserError
 from tuner.export import library
+from tuner.export.manifest import SIMULATED
 from tuner.models import ImportedModel, InputSpec
 from tuner.outputs import OutputCheck
 
@@ -104,6 +106,22 @@ def test_loader_itself_refuses_a_changed_library(export_folder: Path) -> None:
     done = subprocess.run([sys.executable, export_folder / library.LOADER], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "SHA-256 differs" in done.stderr
+
+
+@pytest.mark.skipif(gpus() > 0, reason="this machine has a GPU")
+def test_loader_for_a_gpu_that_is_not_here_says_so(export_folder: Path, manifest: dict[str, Any]) -> None:
+    (export_folder / library.MANIFEST).write_text(json.dumps({**manifest, "device": "cuda"}))
+    done = subprocess.run([sys.executable, export_folder / library.LOADER], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "TVM finds no cuda device here, which the model was exported for: llvm\n"
+
+
+def test_loader_for_the_simulated_gpu_wants_the_tuner(export_folder: Path, manifest: dict[str, Any]) -> None:
+    (export_folder / library.MANIFEST).write_text(json.dumps({**manifest, "device": SIMULATED}))
+    code = "import runpy, sys; sys.modules['tuner'] = None; runpy.run_path('run_model.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=export_folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "a part of the tuner: run it in that" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
     from tuner.measure.states import StateProbe
-    from tuner.protocols import Array
+    from tuner.protocols import Array, Task
 
 NEEDED: Mapping[str, frozenset[str]] = {
     "bfloat16": frozenset({"avx512bf16", "amx-bf16", "bf16"}),
@@ -33,9 +33,11 @@ CODEGEN = "tuner.devices.cpu.codegen:compile"
 class CpuKind:
     """Implements `DeviceKind`."""
 
-    name = "llvm"
+    name = tvm_kind = "llvm"
+    selectors = ()
     modes = ("model", "hot", "cold")
     bundles = False
+    place = "on this host"
 
     def is_here(self) -> bool:
         return True
@@ -79,6 +81,9 @@ class CpuKind:
     def require_compiler(self) -> None:
         """TVM compiles; the linker is missed when it is called."""
 
+    def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
+        """What a CPU has no instructions for, LLVM writes with others."""
+
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> LocalBuilder:
         from tuner.devices.builder import LocalBuilder
 
@@ -114,7 +119,7 @@ class CpuKind:
         return Listing("asm", code, hot_loop(code))
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[BundleBench]:
-        raise TargetError("--runner: bundles hold kernels for GPUs", "measure with `tuner run` on this machine's CPU")
+        raise TargetError("a bundle for a CPU: bundles hold kernels for GPUs", "`tuner run` measures on this CPU")
 
     def findings(self, config: RunConfig) -> Iterator[Finding]:
         return iter(())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Array, Builder
+    from tuner.protocols import Array, Builder, Task
 
 CODEGEN = "tuner.devices.cuda.codegen:compile"
 
@@ -28,9 +28,11 @@ CODEGEN = "tuner.devices.cuda.codegen:compile"
 class CudaKind:
     """Implements `DeviceKind`."""
 
-    name = "cuda"
+    name = tvm_kind = "cuda"
+    selectors = ()
     modes = ("hot", "cold")
     bundles = True
+    place = "on a host with such a GPU"
 
     def is_here(self) -> bool:
         from tuner.devices.cuda import target
@@ -84,6 +86,9 @@ class CudaKind:
             find_nvcc()
         except MissingCompiler as error:
             raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
+
+    def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
+        """Every GPU has what models compute in."""
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.builder import LocalBuilder

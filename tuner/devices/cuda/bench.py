@@ -11,8 +11,6 @@ from tuner.errors import TargetError
 from tuner.process.limits import Limits
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
-_ADVICE = "look at the GPU with nvidia-smi"
-
 
 def open_gpus(
     numbers: Sequence[int] | None, arch: str, mode: str, kind: type[CudaBench] | None = None
@@ -56,14 +54,14 @@ def runs(cubin: str, gpu: str) -> bool:
     return wanted[:-1] == present[:-1] and int(wanted[-1]) <= int(present[-1])
 
 
-def _count(counter: str) -> int:
-    """How many GPUs are here. A child asks the driver: this process must stay one that can be forked from."""
+def _count(counter: str, install: str) -> int:
+    """How many GPUs are here; `install` says what to do where that cannot be told. A child asks the driver: this
+    process must stay one that can be forked from."""
     with Child(counter) as child:
         try:
             gpus = int(child.call("count", OPEN_TIMEOUT_S))
         except (ChildTimeout, ChildDied, ChildError) as error:
-            raise TargetError(_words(error), "on this host: pip install pycuda, where a CUDA toolkit is; elsewhere "
-                              "the bundle can be measured with --runner replay:FILE only") from error  # fmt: skip
+            raise TargetError(_words(error), install) from error
     if not gpus:
         raise TargetError("measuring on a GPU: missing here: a GPU (the driver sees none)")
     return gpus
@@ -85,10 +83,18 @@ class Counter:
 
 
 class CudaBench(GpuBench):
-    """`GpuBench` on the CUDA device of a number. `mode` is hot or cold, `description` what its service says of it."""
+    """`GpuBench` on the CUDA device of a number. `mode` is hot or cold, `description` what its service says of it.
+
+    `install` and `advice` say what to do where no device can be found, and where one no longer works.
+    """
 
     service = "tuner.devices.cuda.kernel_service:CudaService"
     counter = "tuner.devices.cuda.bench:Counter"
+    install = (
+        "on this host: pip install pycuda, where a CUDA toolkit is; elsewhere the bundle can be measured with "
+        "--runner replay:FILE only"
+    )
+    advice = "look at the GPU with nvidia-smi"
     limits: Limits | None = None
 
     def __init__(self, number: int, mode: str) -> None:
@@ -101,10 +107,10 @@ class CudaBench(GpuBench):
                 raise TargetError(f"{label} cannot be used: {error}"[:400]) from error
         self.arch = str(self.description["arch"])
         bus_id = str(self.description["bus_id"])
-        service = Service(self.service, {**settings, "bus_id": bus_id}, label, _ADVICE, limits=self.limits)
+        service = Service(self.service, {**settings, "bus_id": bus_id}, label, self.advice, limits=self.limits)
         super().__init__(service, str(self.description["name"]), bus_id)
 
     @classmethod
     def count(cls) -> int:
         """How many devices there are. Raises TargetError, saying what is missing here."""
-        return _count(cls.counter)
+        return _count(cls.counter, cls.install)

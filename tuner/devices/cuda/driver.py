@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import pycuda.driver as cuda
 
 from kernels.launch_plan import Launch, LaunchPlan
-from kernels.tensors import TensorSpec, poison
-from tuner.devices.gpu.copies import damage_of, outputs_of
+from kernels.tensors import TensorSpec
+from tuner.devices.gpu.copies import ArgumentCopies
 from tuner.devices.gpu.runner import GpuError, Timing
 from tuner.protocols import Array
 
@@ -172,13 +173,13 @@ class CudaGpu:
     ) -> CudaKernel:
         """A compiled program on fixed inputs, ready to be enqueued; its outputs hold NaN."""
         with _named():
-            return CudaKernel(self, cubin, plan, inputs, outputs)
+            return CudaKernel(cubin, plan, inputs, outputs)
 
 
 class _Buffer:
     """Device memory between guard bytes."""
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, content: Array | None) -> None:
         self.nbytes = nbytes
         padded = -(-max(nbytes, 1) // 256) * 256
         self._tail = padded - nbytes + GUARD_BYTES
@@ -186,10 +187,8 @@ class _Buffer:
         self.pointer = int(self._memory) + GUARD_BYTES
         cuda.memset_d8(int(self._memory), _PATTERN, GUARD_BYTES)
         cuda.memset_d8(self.pointer + nbytes, _PATTERN, self._tail)
-
-    def write(self, array: Array) -> None:
-        """Copy from the host."""
-        cuda.memcpy_htod(self.pointer, np.ascontiguousarray(array))
+        if content is not None:
+            cuda.memcpy_htod(self.pointer, np.ascontiguousarray(content))
 
     def read(self, spec: TensorSpec) -> Array:
         """Copy to the host."""
@@ -205,7 +204,8 @@ class _Buffer:
         return bool((before == _PATTERN).all() and (after == _PATTERN).all())
 
     def free(self) -> None:
-        self._memory.free()
+        with contextlib.suppress(*_ERRORS):
+            self._memory.free()
 
 
 @dataclass(frozen=True)
@@ -219,39 +219,20 @@ class _Launch:
     shared_bytes: int
 
 
-class CudaKernel:
-    """Implements `runner.GpuPrepared`: a plan's launches on one or more copies of its arguments."""
+class CudaKernel(ArgumentCopies[_Buffer]):
+    """Implements `gpu.kernel_service.GpuKernel`: a plan's launches on one or more copies of its arguments."""
 
-    def __init__(
-        self, gpu: CudaGpu, cubin: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]
-    ) -> None:
-        self._gpu = gpu
-        self._inputs = list(inputs)
-        self._input_specs = [TensorSpec(array.shape, str(array.dtype)) for array in inputs]
-        self._outputs = tuple(outputs)
-        self._plan = plan
+    def __init__(self, cubin: bytes, plan: LaunchPlan, inputs: Sequence[Array], outputs: Sequence[TensorSpec]) -> None:
+        super().__init__(inputs, outputs, plan.workspaces)
         self._module = cuda.module_from_buffer(cubin)
         self._launches = [self._ready(launch) for launch in plan.launches]
-        self._copies: list[list[_Buffer]] = []
         self.copies(1)
 
-    @property
-    def nbytes(self) -> int:
-        """Of the arguments, workspaces included."""
-        arguments = sum(spec.nbytes for spec in (*self._input_specs, *self._outputs))
-        return arguments + sum(self._plan.workspaces)
+    def _buffer(self, nbytes: int, content: Array | None) -> _Buffer:
+        return _Buffer(nbytes, content)
 
-    def copies(self, count: int) -> None:
-        """See that there are at least `count` copies of everything that the kernel touches."""
-        with _named():
-            while len(self._copies) < count:
-                arrays = [*self._inputs, *[poison(spec) for spec in self._outputs]]
-                buffers: list[_Buffer] = []
-                self._copies.append(buffers)  # at once, so that `free` finds what an error leaves half made
-                for array in arrays:
-                    buffers.append(_Buffer(array.nbytes))
-                    buffers[-1].write(array)
-                buffers.extend(_Buffer(nbytes) for nbytes in self._plan.workspaces)
+    def _named(self) -> AbstractContextManager[None]:
+        return _named()
 
     def enqueue(self, copy: int) -> None:
         """Put one call on the stream, on the given copy of the arguments."""
@@ -264,22 +245,6 @@ class CudaKernel:
                 )
         except _ERRORS as error:
             raise GpuError(str(error) or type(error).__name__) from error
-
-    def outputs(self) -> list[Array]:
-        """The outputs of the last call on the first copy."""
-        with _named():
-            return outputs_of(self._copies, len(self._inputs), self._outputs)
-
-    def damage(self) -> str:
-        """What the kernel changed that is not its output: its inputs, or bytes around any buffer. "" when nothing."""
-        with _named():
-            return damage_of(self._copies, self._input_specs, self._inputs)
-
-    def free(self) -> None:
-        with contextlib.suppress(*_ERRORS):
-            for buffer in (buffer for buffers in self._copies for buffer in buffers):
-                buffer.free()
-        self._copies.clear()
 
     def _ready(self, launch: Launch) -> _Launch:
         if launch.cluster != (1, 1, 1) or launch.cooperative:

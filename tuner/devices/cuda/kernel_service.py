@@ -12,23 +12,25 @@ from tuner.devices.gpu.runner import GpuRunner
 
 def runner(device: int, mode: str, bus_id: str) -> GpuRunner:
     """The runner of tuned kernels, for baselines that share the primary context. Raises GpuError."""
-    gpu, nvml = _opened(device, bus_id)
+    gpu, nvml = _opened(device, bus_id, CudaGpu)
     return GpuRunner(gpu, mode, nvml.read)
 
 
-def _opened(device: int, bus_id: str) -> tuple[CudaGpu, Nvml]:
+def _opened(device: int, bus_id: str, kind: type[CudaGpu]) -> tuple[CudaGpu, Nvml]:
     """NVML first: it counts the processes on the GPU before this one is among them."""
     nvml = Nvml(bus_id)
-    gpu = CudaGpu(device)
+    gpu = kind(device)
     nvml.count_own()
     return gpu, nvml
 
 
 class CudaService(GpuService):
-    """`GpuService` on the CUDA device of a number."""
+    """`GpuService` on the CUDA device of a number, opened as `opened_as`."""
+
+    opened_as = CudaGpu
 
     def __init__(self, device: int, mode: str, bus_id: str = "") -> None:
-        self._cuda, self._nvml = _opened(device, bus_id)
+        self._cuda, self._nvml = _opened(device, bus_id, self.opened_as)
         super().__init__(self._cuda, mode, self._nvml.read)
 
     def op_describe(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment
 from tuner.devices.gpu import why_not_narrower
+from tuner.errors import TargetError
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
     from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
     from tuner.devices.target import ResolvedTarget
-    from tuner.protocols import Array, Builder
+    from tuner.protocols import Array, Builder, Task
+
+CODEGEN = "tuner.devices.opencl.codegen:compile"
 
 
 class OpenclKind:
     """Implements `DeviceKind`."""
 
-    name = "opencl"
+    name = tvm_kind = "opencl"
+    selectors = ("platform", "device")
     modes = ("hot", "cold")
     bundles = True
+    place = "on a host with such a device"
 
     def is_here(self) -> bool:
         from tuner.devices.opencl import target
@@ -80,10 +85,25 @@ class OpenclKind:
     def require_compiler(self) -> None:
         """None is needed: a driver compiles."""
 
-    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
-        from tuner.devices.opencl.builder import OpenclBuilder
+    def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
+        """Where the device is not here, nothing is known of its extensions."""
+        from tuner.devices.opencl.target import device_of
 
-        return OpenclBuilder(target, folder, workers, timeout_s)
+        facts = device_of(target.text, environment.usable_threads())
+        if facts is None:
+            return
+        for task in tasks:
+            for dtype in dict.fromkeys(spec.dtype for spec in task.workload.args):
+                if missing := facts.missing_for(dtype):
+                    raise TargetError(
+                        f"{task.name}: {dtype} needs the extension {missing}, which {facts.name} has not",
+                        f"use a model without {dtype}, or another device",
+                    )
+
+    def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
+        from tuner.devices.builder import LocalBuilder
+
+        return LocalBuilder(target, CODEGEN, folder, workers, timeout_s)
 
     def assembly(self, target: ResolvedTarget) -> Assembly:
         from tuner.devices.opencl.assembly import OpenclAssembly

@@ -24,7 +24,7 @@ def open_devices(numbers: Sequence[int] | None, arch: str, mode: str) -> list[Op
     saying what is missing here."""
     threads = environment.usable_threads()
     if arch != KIND:
-        raise TargetError(f"these kernels are for {arch}, not for OpenCL", "measure them with the runner of their kind")
+        raise TargetError(f"a bundle for OpenCL whose kernels are for {arch}", "make the bundle again")
     found = find_devices(threads)
     if isinstance(found, str):
         raise TargetError(f"measuring with OpenCL: missing here: {found}", INSTALL)

@@ -5,7 +5,6 @@ Kernels of it are compiled at the first call, which takes seconds with most driv
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import ctypes.util
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,10 @@ import numpy as np
 import pyopencl as cl
 
 from kernels.reference import compare
-from kernels.tensors import TensorSpec, poison
-from tuner.devices.gpu.copies import damage_of, outputs_of
+from kernels.tensors import TensorSpec
 from tuner.devices.gpu.runner import GpuError, GpuRunner, Ready
 from tuner.devices.opencl.driver import OpenclGpu
-from tuner.devices.opencl.kernel import Buffer, named
+from tuner.devices.opencl.kernel import Buffer, OpenclArguments, named
 from tuner.protocols import Array, Policy
 
 _ROW_MAJOR, _AS_IT_IS = 101, 111  # of the library's C interface
@@ -62,18 +60,14 @@ class Product:
         )
 
 
-class PreparedProduct:
-    """Implements `gpu.runner.GpuPrepared`: one product on fixed inputs. `library` is clBLAST's, loaded. Its buffers lie
-    between guard bytes, and its output holds NaN first."""
+class PreparedProduct(OpenclArguments):
+    """Implements `gpu.runner.GpuPrepared`: one product on fixed inputs. `library` is clBLAST's, loaded."""
 
     def __init__(
         self, gpu: OpenclGpu, library: ctypes.CDLL, product: Product, dtype: str, inputs: Sequence[Array]
     ) -> None:
-        self._gpu = gpu
-        self._inputs = list(inputs)
-        self._specs = [TensorSpec(array.shape, str(array.dtype)) for array in inputs]
-        self._output = TensorSpec(product.shapes()[2], dtype)
-        self._copies: list[list[Buffer]] = []
+        super().__init__(gpu, inputs, [TensorSpec(product.shapes()[2], dtype)])
+        self._opened = gpu
         letter, scalar, one, nought = _SCALARS[dtype]
         batched = "" if product.batch == 1 else "StridedBatched"
         self._name = f"CLBlast{letter}gemm{batched}"
@@ -82,31 +76,17 @@ class PreparedProduct:
         self._product, self._one, self._nought = product, scalar(one), scalar(nought)
         self.copies(1)
 
-    @property
-    def nbytes(self) -> int:
-        """Of the arguments."""
-        return sum(spec.nbytes for spec in (*self._specs, self._output))
-
-    def copies(self, count: int) -> None:
-        """See that there are at least `count` copies of the arguments."""
-        with named():
-            while len(self._copies) < count:
-                buffers: list[Buffer] = []
-                self._copies.append(buffers)
-                for array in (*self._inputs, poison(self._output)):
-                    buffers.append(Buffer(self._gpu, array.nbytes, np.ascontiguousarray(array).tobytes()))
-
     def enqueue(self, copy: int) -> None:
         """Put one call in the queue. Raises GpuError with the library's status where it refuses."""
-        self._gpu.begin()
+        self._opened.begin()
         event = ctypes.c_void_p()
-        queue = ctypes.c_void_p(self._gpu.queue.int_ptr)
+        queue = ctypes.c_void_p(self._opened.queue.int_ptr)
         status = self._call(*self._arguments(self._copies[copy]), ctypes.byref(queue), ctypes.byref(event))
         if status:
             raise GpuError(f"{self._name} returns {status}")
         if event.value is not None:
             with named():
-                self._gpu.record(cl.Event.from_int_ptr(event.value, retain=False))
+                self._opened.record(cl.Event.from_int_ptr(event.value, retain=False))
 
     def _arguments(self, buffers: Sequence[Buffer]) -> list[Any]:
         product = self._product
@@ -129,18 +109,10 @@ class PreparedProduct:
     def wrong(self) -> str:
         """What is wrong with the output of the last call on the first copy, with the inputs or the guard bytes; ""
         when nothing."""
-        with named():
-            [actual] = outputs_of(self._copies, len(self._inputs), [self._output])
-            damage = damage_of(self._copies, self._specs, self._inputs)
+        [actual] = self.outputs()
         first, second = (array.astype(np.float64) for array in self._inputs)
-        right, _, _, reason = compare(actual, np.matmul(first, second), self._output.dtype, self._product.depth)
-        return damage if right else reason
-
-    def free(self) -> None:
-        with contextlib.suppress(cl.Error):
-            for buffer in (buffer for buffers in self._copies for buffer in buffers):
-                buffer.free()
-        self._copies.clear()
+        right, _, _, reason = compare(actual, np.matmul(first, second), str(actual.dtype), self._product.depth)
+        return self.damage() if right else reason
 
 
 class ClblastKernels:

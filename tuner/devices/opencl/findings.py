@@ -19,7 +19,7 @@ def findings(config: RunConfig) -> Findings:
     if isinstance(found, str):
         # A package without any driver is an unfinished set-up, even where nobody asks for it.
         lacking = max(lacking, State.WARNING, key=list(State).index) if _installed() else lacking
-        advice = f"{INSTALL.splitlines()[0]}; needed for `target: opencl` only"
+        advice = f"{INSTALL}; needed for `target: opencl` only"
         yield Finding(KIND, lacking, f"missing: {found}", advice)
         return
     for facts in found:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 import pyopencl as cl
 
 from kernels.launch_plan import Launch, LaunchPlan
-from kernels.tensors import TensorSpec, poison
-from tuner.devices.gpu.copies import damage_of, outputs_of
+from kernels.tensors import TensorSpec
+from tuner.devices.gpu.copies import ArgumentCopies
 from tuner.devices.gpu.runner import GpuError
 from tuner.protocols import Array
 
@@ -77,16 +78,14 @@ def kernel_of(program: Any, launch: Launch) -> Any:
 class Buffer:
     """Device memory between guard bytes."""
 
-    def __init__(self, gpu: Opened, nbytes: int, content: bytes | None = None) -> None:
+    def __init__(self, gpu: Opened, nbytes: int, content: Array | None) -> None:
         self._queue = gpu.queue
         self.nbytes = nbytes
-        inside = content if content is not None else bytes([_PATTERN]) * max(nbytes, 1)
-        edge = bytes([_PATTERN]) * GUARD_BYTES
         self._tail = -(-max(nbytes, 1) // 256) * 256 - nbytes + GUARD_BYTES
-        whole = np.frombuffer(edge + inside[:nbytes] + bytes([_PATTERN]) * self._tail, np.uint8)
-        self._memory = cl.Buffer(
-            gpu.context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=whole.copy()
-        )
+        whole = np.full(GUARD_BYTES + nbytes + self._tail, _PATTERN, np.uint8)
+        if content is not None:
+            whole[GUARD_BYTES : GUARD_BYTES + nbytes] = np.frombuffer(content.tobytes(), np.uint8)
+        self._memory = cl.Buffer(gpu.context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=whole)
         self.inner = self._memory.get_sub_region(GUARD_BYTES, max(nbytes, 1))
 
     def read(self, spec: TensorSpec) -> Array:
@@ -104,11 +103,28 @@ class Buffer:
         return bool((before == _PATTERN).all() and (after == _PATTERN).all())
 
     def free(self) -> None:
-        self.inner.release()
-        self._memory.release()
+        with contextlib.suppress(cl.Error):
+            self.inner.release()
+            self._memory.release()
 
 
-class OpenclKernel:
+class OpenclArguments(ArgumentCopies[Buffer]):
+    """`ArgumentCopies` on an OpenCL device."""
+
+    def __init__(
+        self, gpu: Opened, inputs: Sequence[Array], outputs: Sequence[TensorSpec], workspaces: Sequence[int] = ()
+    ) -> None:
+        super().__init__(inputs, outputs, workspaces)
+        self._gpu = gpu
+
+    def _buffer(self, nbytes: int, content: Array | None) -> Buffer:
+        return Buffer(self._gpu, nbytes, content)
+
+    def _named(self) -> AbstractContextManager[None]:
+        return named()
+
+
+class OpenclKernel(OpenclArguments):
     """Implements `gpu.kernel_service.GpuKernel`: a plan's launches on one or more copies of its arguments."""
 
     def __init__(
@@ -117,39 +133,21 @@ class OpenclKernel:
         if any(launch.dynamic_shared_bytes or launch.cooperative or launch.cluster != (1, 1, 1)
                for launch in plan.launches):  # fmt: skip
             raise GpuError("its plan wants what OpenCL has not: clusters, a cooperative launch or dynamic local memory")
-        self._gpu = gpu
-        self._inputs = list(inputs)
-        self._input_specs = [TensorSpec(array.shape, str(array.dtype)) for array in inputs]
-        self._outputs = tuple(outputs)
+        super().__init__(gpu, inputs, outputs, plan.workspaces)
         self._plan = plan
         self._program = built(gpu.context, source)
-        self._copies: list[list[Buffer]] = []
         self._ready: list[list[tuple[Any, Launch]]] = []
         self.copies(1)
         gpu.poison_local()
 
-    @property
-    def nbytes(self) -> int:
-        """Of the arguments, workspaces included."""
-        arguments = sum(spec.nbytes for spec in (*self._input_specs, *self._outputs))
-        return arguments + sum(self._plan.workspaces)
-
-    def copies(self, count: int) -> None:
-        """See that there are at least `count` copies of everything that the kernel touches."""
-        with named():
-            while len(self._copies) < count:
-                buffers: list[Buffer] = []
-                self._copies.append(buffers)  # at once, so that `free` finds what an error leaves half made
-                for array in [*self._inputs, *[poison(spec) for spec in self._outputs]]:
-                    buffers.append(Buffer(self._gpu, array.nbytes, np.ascontiguousarray(array).tobytes()))
-                buffers.extend(Buffer(self._gpu, nbytes) for nbytes in self._plan.workspaces)
-                ready = []
-                for launch in self._plan.launches:
-                    kernel = kernel_of(self._program, launch)
-                    self._gpu.usage(kernel, launch)
-                    kernel.set_args(*[buffers[slot].inner for slot in launch.args])
-                    ready.append((kernel, launch))
-                self._ready.append(ready)
+    def _copied(self, buffers: Sequence[Buffer]) -> None:
+        ready = []
+        for launch in self._plan.launches:
+            kernel = kernel_of(self._program, launch)
+            self._gpu.usage(kernel, launch)
+            kernel.set_args(*[buffers[slot].inner for slot in launch.args])
+            ready.append((kernel, launch))
+        self._ready.append(ready)
 
     def enqueue(self, copy: int) -> None:
         """Put one call in the queue, on the given copy of the arguments."""
@@ -159,19 +157,6 @@ class OpenclKernel:
         except cl.Error as error:
             raise GpuError(reason_of(str(error)) or type(error).__name__) from error
 
-    def outputs(self) -> list[Array]:
-        """The outputs of the last call on the first copy."""
-        with named():
-            return outputs_of(self._copies, len(self._inputs), self._outputs)
-
-    def damage(self) -> str:
-        """What the kernel changed that is not its output: its inputs, or bytes around any buffer. "" when nothing."""
-        with named():
-            return damage_of(self._copies, self._input_specs, self._inputs)
-
     def free(self) -> None:
-        with contextlib.suppress(cl.Error):
-            for buffer in (buffer for buffers in self._copies for buffer in buffers):
-                buffer.free()
-        self._copies.clear()
+        super().free()
         self._ready.clear()

@@ -19,10 +19,10 @@ from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 KIND = "opencl"
 
 INSTALL = (
-    "install the driver of the GPU and `pip install pyopencl`; for a CPU without any, `pip install '.[opencl]'`\n"
-    f"or {INSTEAD}"
+    "install the driver of the GPU and `pip install pyopencl`; PoCL, which needs no GPU, comes with "
+    "`pip install -e '.[opencl]'`"
 )
-"""The hint where there is no device."""
+"""What to do where there is no device."""
 
 NOT_HERE = "no such device here (compiling only)"
 
@@ -78,7 +78,7 @@ def completed(spec: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
     found = find_devices(threads)
     if isinstance(found, str):
         if chosen:
-            raise TargetError(f"target.spec.{next(iter(chosen))}: missing here: {found}", INSTALL)
+            raise TargetError(f"target.spec.{next(iter(chosen))}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
         return rest
     if "model" in rest and not any(facts.model == rest["model"] for facts in found):
         return rest
@@ -114,7 +114,7 @@ def device_of(text: str, threads: int) -> Facts | None:
 def _present(where: str, threads: int) -> tuple[Facts, ...]:
     found = find_devices(threads)
     if isinstance(found, str):
-        raise TargetError(f"{where}: missing here: {found}", INSTALL)
+        raise TargetError(f"{where}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
     return found
 
 

@@ -24,6 +24,7 @@ from tests.tuner.bundle import small
 from tuner.bundle import write
 from tuner.bundle.measurements import Row, read_measurements
 from tuner.commands.measure import measure
+from tuner.devices.cuda.bench import open_gpus
 from tuner.devices.cuda.simulated.bench import SimulatedBench
 from tuner.devices.cuda.simulated.target import ARCH, LABEL
 from tuner.devices.gpu import bench as gpu_bench
@@ -49,6 +50,7 @@ OUTCOMES: Mapping[str, tuple[Status, str]] = {
     "alien": (Status.RUN_FAILED, "no kernel image"),
     "hangs": (Status.RUN_TIMEOUT, "no reply within"),
     "waits for nobody": (Status.RUN_TIMEOUT, "no reply within"),
+    "waits for the clock": (Status.OK, ""),
     "double": (Status.OK, ""),
 }
 
@@ -103,8 +105,10 @@ def test_each_kernel_gets_its_status_and_the_next_one_is_fine(
         got, (status, words) = screened[number].measurement, OUTCOMES[name]
         assert got.status is status, (name, got.reason)
         assert words in got.reason
-        if name == "double":
-            assert got.median_s == pytest.approx(simulated_cuda.SECONDS, rel=0.02), "what its estimate says"
+        if status is Status.OK:
+            assert got.samples_s == pytest.approx([simulated_cuda.SECONDS] * len(got.samples_s), rel=1e-6)
+            assert got.conditions.details["single_call_s"] == pytest.approx(simulated_cuda.SECONDS, rel=1e-6)
+            assert got.conditions.details["samples_preempted"] == got.conditions.details["samples_dropped"] == 0
             assert got.max_abs_error == 0.0
     assert rows[0].device == LABEL
     faulty = next(r.measurement for r in rows if r.proposer == "faults")
@@ -123,8 +127,7 @@ def test_what_cannot_be_measured_is_said(built: Callable[[str], bytes], tmp_path
     with pytest.raises(TargetError, match="no GPU 7, there are 2"):
         measured(tmp_path, [0, 7])
     with pytest.raises(TargetError, match=f"GPU 0 is a {LABEL} \\(simulated\\), and this is for sm_100a"):
-        bundle(tmp_path / "b.tar", ["double"], built, arch="sm_100a")
-        measure(tmp_path / "b.tar", tmp_path / "m.jsonl", "simulated_cuda", None, Progress())
+        open_gpus([0], "sm_100a", "cold", SimulatedBench)
 
 
 def test_a_driver_without_a_gpu_is_said(built: Callable[[str], bytes]) -> None:
@@ -175,8 +178,8 @@ def interleaved(
 def test_kernels_are_timed_interleaved(built: Callable[[str], bytes], tmp_path: Path) -> None:
     found, control, right = interleaved(tmp_path, built, "double", "forgets", "double")
     assert [m.status for m in found] == [Status.OK, Status.WRONG_RESULT, Status.OK]
-    assert found[0].median_s == pytest.approx(simulated_cuda.SECONDS, rel=0.02)
-    assert found[2].median_s == pytest.approx(simulated_cuda.SECONDS, rel=0.02)
+    for each in (found[0], found[2]):
+        assert each.samples_s == pytest.approx([simulated_cuda.SECONDS] * len(each.samples_s), rel=1e-6)
     assert control is not None
     assert list(found[0].conditions.rounds) == list(found[2].conditions.rounds) == [control.rounds]
     assert right

@@ -63,7 +63,7 @@ def test_a_driver_that_is_gone_ends_the_bench_with_what_to_do(tmp_path: Path, mo
 
 def test_kernels_of_another_kind_and_devices_that_are_not_there_are_refused() -> None:
     pocl()
-    with pytest.raises(TargetError, match="these kernels are for sm_90a, not for OpenCL"):
+    with pytest.raises(TargetError, match="a bundle for OpenCL whose kernels are for sm_90a"):
         open_devices(None, "sm_90a", "hot")
     with pytest.raises(TargetError, match="--gpus: no OpenCL device 99, there are"):
         open_devices([99], "opencl", "hot")

@@ -19,7 +19,6 @@ from tuner.devices import resolve
 from tuner.devices.device import Opening
 from tuner.devices.finding import State
 from tuner.devices.opencl import OPENCL, target
-from tuner.devices.opencl.builder import OpenclBuilder
 from tuner.devices.opencl.facts import POCL, Facts
 from tuner.errors import ConfigError, TargetError, TunerError
 from tuner.progress import Progress
@@ -164,14 +163,14 @@ def spec_of(**more: Any) -> Callable[[Path], object]:
     return lambda folder: resolve.resolve(TargetConfig({"kind": "opencl", **more}))
 
 
-def without_half(folder: Path) -> object:
-    text = resolve.resolve(TargetConfig({"kind": "opencl", "device": "arc"})).text
-    return OpenclBuilder(text, folder, 1, 1.0).space(task("float32", "float16"), ())
+def without_half(folder: Path) -> None:
+    target = resolve.resolve(TargetConfig({"kind": "opencl", "device": "arc"}))
+    OPENCL.require_arithmetic(target, [task("float32"), task("float32", "float16")])
 
 
-def without_double(folder: Path) -> object:
-    text = resolve.resolve(TargetConfig({"kind": "opencl", "device": "gfx1100"})).text
-    return OpenclBuilder(text, folder, 1, 1.0).space(task("float64"), ())
+def without_double(folder: Path) -> None:
+    target = resolve.resolve(TargetConfig({"kind": "opencl", "device": "gfx1100"}))
+    OPENCL.require_arithmetic(target, [task("float64")])
 
 
 def a_mode_of_cpus(folder: Path) -> object:
@@ -205,7 +204,12 @@ WRONG: Mapping[str, tuple[Found, Callable[[Path], object], type[TunerError], str
                          "target.spec.max_threads_per_block: 512, but gfx1100 allows 256", "leave it out"),
     "too much local memory": (EVERY, spec_of(max_shared_memory_per_block=1 << 20), TargetError,
                               "spec.max_shared_memory_per_block: 1048576, but gfx1100 allows 32768", "leave it out"),
-    "an attribute that TVM has not": (EVERY, spec_of(warps=4), TargetError, "target.spec.warps: TVM refuses it", ""),
+    "an attribute that TVM has not": (EVERY, spec_of(warps=4), TargetError, "target.spec.warps: unknown key",
+                                      "known here: "),
+    "a misspelt attribute": (EVERY, spec_of(platfrom="AMD"), TargetError, "target.spec.platfrom: unknown key",
+                             "did you mean 'platform'?"),
+    "threads among the attributes": (EVERY, spec_of(threads=2), TargetError, "target.spec.threads: unknown key",
+                                     "target: {spec: {kind: ...}, threads: 2}"),
     "a misspelt kind": (EVERY, lambda _: resolve.resolve(TargetConfig("opncl")), ConfigError, "target.spec", "opencl"),
     "float16 without the extension": (EVERY, without_half, TargetError,
                                       "float16 needs the extension cl_khr_fp16, which Arc A770 has not", "another"),

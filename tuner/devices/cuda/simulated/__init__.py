@@ -28,6 +28,7 @@ class SimulatedCudaKind(CudaKind):
     """Implements `DeviceKind`: a CUDA target whose model is "simulated"."""
 
     name = "simulated_cuda"
+    place = "on this host, or on one whose CPU and system libraries are like its own (no GPU is needed)"
 
     def is_here(self) -> bool:
         from tuner.devices.cuda.simulated import target

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from tuner.devices.cuda.assembly import CudaAssembly
 from tuner.devices.cuda.simulated.compiler import compile_simulated
+from tuner.export.library import Form
+from tuner.export.manifest import SIMULATED
 
 
 class SimulatedAssembly(CudaAssembly):
     """`CudaAssembly`, whose source the host's compiler takes."""
+
+    form = Form(device=SIMULATED)
 
     def compile(self, source: str) -> bytes:
         return compiled(source)

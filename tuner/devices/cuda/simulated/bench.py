@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tuner.devices.cuda.bench import CudaBench
-from tuner.devices.cuda.simulated.target import require
+from tuner.devices.cuda.simulated.target import INSTALL, require
 from tuner.process.limits import for_kernels
 
 
@@ -15,6 +15,8 @@ class SimulatedBench(CudaBench):
 
     service = "tuner.devices.cuda.simulated.kernel_service:SimulatedService"
     counter = "tuner.devices.cuda.simulated.kernel_service:SimulatedCounter"
+    install = INSTALL
+    advice = "see what `python -m tuner doctor` says of it"
     limits = dataclasses.replace(for_kernels(), file_bytes=1 << 30)
 
     @classmethod

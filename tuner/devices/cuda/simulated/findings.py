@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from tuner.config import RunConfig
-from tuner.devices.cuda.simulated.target import INSTALL, KIND, LABEL, missing_here
+from tuner.devices.cuda.simulated.target import INSTALL, KIND, LABEL, missing_here, require
 from tuner.devices.finding import Finding, Findings, State
+from tuner.errors import TargetError
 
 
 def findings(config: RunConfig) -> Findings:
     """Whether it can be used; broken where the run file wants it and it cannot."""
     spec = config.target.spec
     wanted = spec == KIND or (not isinstance(spec, str) and spec.get("model") == "simulated")
-    if missing := missing_here():
-        lacking = State.BROKEN if wanted else State.NOTE
-        yield Finding(KIND, lacking, f"missing: {'; '.join(missing)}", f"{INSTALL.splitlines()[0]}; needed for "
-                      f"`target: {KIND}` only")  # fmt: skip
+    if wanted:
+        try:
+            require()
+        except TargetError as error:
+            yield Finding(KIND, State.BROKEN, error.message, INSTALL)
+            return
+    elif missing := missing_here():
+        advice = f"{INSTALL}; needed for `target: {KIND}` only"
+        yield Finding(KIND, State.NOTE, f"missing: {'; '.join(missing)}", advice)
         return
     yield Finding(KIND, State.OK, LABEL)
     if wanted:

@@ -56,6 +56,11 @@ def _header_folders() -> list[Path]:
     return [*folders, *sorted(wheels.glob("*/include"), reverse=True)]
 
 
+def is_built() -> bool:
+    """Whether the libraries of this version are there already. Raises Unavailable."""
+    return (home() / _version() / "complete").exists()
+
+
 @functools.cache
 def folder() -> Path:
     """The folder of the libraries of this version, which are built first where they are not there. Raises

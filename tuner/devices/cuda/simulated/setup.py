@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from tuner.devices.cuda.simulated import native
+from tuner.devices.cuda.simulated.target import pycuda_problem
 
 _NAME = "pycuda"
 _CONSTRAINTS = Path(__file__).resolve().parents[4] / "constraints.txt"
@@ -44,7 +45,8 @@ class _CannotBuild(Exception):
 
 def set_up() -> str:
     """Build and install what the simulated GPU needs; a sentence that says what was done, or why nothing was."""
-    if importlib.util.find_spec(_NAME) is not None:
+    installed = importlib.util.find_spec(_NAME) is not None
+    if _has_driver() and installed:
         return _described("PyCUDA is installed")
     if _has_driver():
         return "the simulated GPU is not set up: this host has an NVIDIA driver; pip install -e '.[cuda]'"
@@ -52,10 +54,17 @@ def set_up() -> str:
         native.compiler()
         _require_headers()
         native.folder.cache_clear()
-        wheel = _wheel(native.folder())
-        _run(_pip("install", "--constraint", str(_CONSTRAINTS), str(wheel)))
+        if installed and not pycuda_problem():
+            return _described("PyCUDA is installed")
+        wheel = str(_wheel(native.folder()))
+        _run(_pip("install", "--constraint", str(_CONSTRAINTS), wheel))
+        if installed:  # and broken: its own files may be, or what it needs
+            _run(_pip("install", "--force-reinstall", "--no-deps", wheel))
     except (_CannotBuild, native.Unavailable) as error:
         return f"the simulated GPU is not set up, and its tests are skipped; missing: {error}"
+    pycuda_problem.cache_clear()
+    if problem := pycuda_problem():
+        return f"the simulated GPU is not set up, and its tests are skipped; missing: {problem}"
     return _described("PyCUDA was built for the simulated GPU")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +13,9 @@ from tuner.caveats import Caveat, Caveats
 from tuner.devices.cuda.simulated import native
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
 from tuner.errors import TargetError
+from tuner.export.manifest import SIMULATED
 
-KIND = "simulated_cuda"
+KIND = SIMULATED
 MODEL = "simulated"
 """The `model` of its TVM targets, by which they are told from those of a GPU."""
 
@@ -38,11 +42,15 @@ _LIMITS = {
     "thread_warp_size": 32, "registers_per_block": 65536, "l2_cache_size_bytes": 1 << 20,
 }  # fmt: skip
 
-INSTALL = f"`make setup` builds what is missing where a C++ compiler and CUDA's headers are\nor {INSTEAD}"
+INSTALL = "`make setup` builds what is missing where a C++ compiler and CUDA's headers are"
+
+_IMPORT_S = 60.0
+_IMPORT = "import ctypes, sys; ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL); import pycuda.driver as d; d.init()"
 
 
 def missing_here(pycuda: bool = True) -> list[str]:
-    """What the simulated GPU lacks on this machine; empty when there is nothing. `pycuda`: with what runs kernels."""
+    """What the simulated GPU lacks on this machine; empty when there is nothing. `pycuda`: with what runs kernels,
+    which is tried where the driver is built already."""
     missing = []
     for part in (native.compiler, native.headers):
         try:
@@ -51,17 +59,37 @@ def missing_here(pycuda: bool = True) -> list[str]:
             missing.append(str(error))
     if pycuda and importlib.util.find_spec("pycuda") is None:
         missing.append("the package PyCUDA")
+    elif pycuda and not missing and native.is_built() and (problem := pycuda_problem()):
+        missing.append(problem)
     return missing
+
+
+@functools.cache
+def pycuda_problem() -> str:
+    """Why PyCUDA, which is installed, cannot be used with the simulated driver; "" where it can. A child tries it.
+
+    Raises native.Unavailable where that driver cannot be built.
+    """
+    command = [sys.executable, "-c", _IMPORT, str(native.folder() / native.DRIVER)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_IMPORT_S)
+    except subprocess.TimeoutExpired:
+        return f"PyCUDA, which is still being imported after {_IMPORT_S:.0f} s"
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return f"PyCUDA that can be imported ({last[:200]})" if done.returncode else ""
 
 
 def require(pycuda: bool = True) -> None:
     """Raises TargetError where something is missing."""
-    if missing := missing_here(pycuda):
-        raise TargetError(f"target {KIND}: missing here: {'; '.join(missing)}", INSTALL)
-    try:
-        native.folder()
-    except native.Unavailable as error:
-        raise TargetError(f"target {KIND}: missing here: {error}", INSTALL) from error
+    missing = missing_here(pycuda=False)
+    if not missing:
+        try:
+            native.folder()
+            missing = missing_here(pycuda)
+        except native.Unavailable as error:
+            missing = [str(error)]
+    if missing:
+        raise TargetError(f"target {KIND}: missing here: {'; '.join(missing)}", f"{INSTALL}\nor {INSTEAD}")
 
 
 def local(threads: int) -> ResolvedTarget:

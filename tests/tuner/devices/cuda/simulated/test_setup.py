@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
+from tests import simulated_cuda
 from tuner.devices.cuda.simulated import native, setup
 
 
@@ -37,6 +39,19 @@ def test_a_pip_that_fails_is_quoted(without_pycuda: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(native, "headers", unavailable)
     monkeypatch.setattr(setup, "_HEADER_WHEELS", ("no such package",))
     assert "missing: PyCUDA, which pip cannot install: " in setup.set_up()
+
+
+def test_a_pycuda_that_cannot_be_imported_is_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated_cuda.require()
+    commands: list[list[str]] = []
+    problems = iter(["PyCUDA that can be imported", ""])
+    monkeypatch.setattr(setup, "_has_driver", lambda: False)
+    monkeypatch.setattr(setup, "pycuda_problem", functools.cache(lambda: next(problems)))
+    monkeypatch.setattr(setup, "_wheel", lambda libraries: Path("pycuda.whl"))
+    monkeypatch.setattr(setup, "_run", commands.append)
+    assert setup.set_up().startswith("PyCUDA was built for the simulated GPU; ")
+    assert [command[-1] for command in commands] == ["pycuda.whl", "pycuda.whl"]
+    assert "--force-reinstall" in commands[1]
 
 
 def test_the_version_is_the_pinned_one() -> None:

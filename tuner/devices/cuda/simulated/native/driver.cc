@@ -1,7 +1,8 @@
 /* A CUDA driver without a GPU, which runs kernels: devices, contexts, copies, events and errors.
 
-   One stream with a clock of its own: a kernel takes the seconds that its file states, an estimate. Nothing here says
-   how fast a GPU is. Errors of kernels are sticky and end with the process, as a GPU's do. */
+   One stream with a clock of its own, which nothing of the host moves: it goes on by the seconds that a kernel's file
+   states, an estimate, when the kernel is launched, and nobody waits for it. Nothing here says how fast a GPU is. Errors
+   of kernels are sticky and end with the process, as a GPU's do. */
 
 #include "driver.h"
 #include "memory.h"
@@ -10,10 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static int64_t device_ns; /* when everything enqueued so far is done */
-static int64_t stopped_ns;
+static int64_t device_ps; /* when everything enqueued so far is done, in picoseconds */
 static CUresult sticky_error;
 static char words[512];
 static CUresult explained;
@@ -31,28 +30,17 @@ CUresult fail(CUresult error, const char *text) {
   return CUDA_SUCCESS;
 }
 
-int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec - stopped_ns;
-}
-void stop_clock_since(int64_t began) { stopped_ns += now_ns() - began; }
-int64_t enqueued_ns(void) { return device_ns; }
-void enqueue(int64_t ns) {
-  const int64_t begin = now_ns();
-  device_ns = (begin < device_ns ? device_ns : begin) + ns;
-}
-CUresult finish(int64_t until) {
-  while (now_ns() < until) {
-  }
-  return sticky_error;
-}
+void enqueue(double seconds) { device_ps += (int64_t)(seconds * 1e12 + 0.5); }
 
 extern "C" {
 
 /* Forgets an error that broke the context, which no GPU can: many kernels can fail in one process of an experiment. */
 void simt_reset(void) { sticky_error = CUDA_SUCCESS; }
-unsigned long long simt_clock_ns(void) { return (unsigned long long)now_ns(); }
+/* A kernel that waits for the clock is to see it go on. */
+unsigned long long simt_clock_ns(void) {
+  static unsigned long long reads;
+  return (unsigned long long)(device_ps / 1000) + ++reads;
+}
 
 /* --- devices and contexts ---------------------------------------------------------------------------------- */
 
@@ -119,7 +107,7 @@ CUresult cuCtxPopCurrent(CUcontext *context) {
   return *context = (CUcontext)&primary, CUDA_SUCCESS;
 }
 CUresult cuCtxGetDevice(CUdevice *device) { return *device = primary.device, CUDA_SUCCESS; }
-CUresult cuCtxSynchronize(void) { return finish(device_ns); }
+CUresult cuCtxSynchronize(void) { return sticky_error; }
 
 /* --- memory ------------------------------------------------------------------------------------------------ */
 
@@ -138,13 +126,13 @@ CUresult cuMemGetInfo(size_t *left, size_t *total) {
   return CUDA_SUCCESS;
 }
 CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes) {
-  if (CUresult failed = finish(device_ns)) return failed;
+  ALIVE();
   if (!touch(to, bytes, true)) return CUDA_ERROR_INVALID_VALUE;
   memcpy((void *)to, from, bytes);
   return CUDA_SUCCESS;
 }
 CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes) {
-  if (CUresult failed = finish(device_ns)) return failed;
+  ALIVE();
   if (!touch(from, bytes, false)) return CUDA_ERROR_INVALID_VALUE;
   memcpy(to, (void *)from, bytes);
   return CUDA_SUCCESS;
@@ -162,7 +150,7 @@ CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t bytes) {
   return CUDA_SUCCESS;
 }
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream) {
-  enqueue(20000);
+  enqueue(20e-6);
   return cuMemsetD8(to, value, bytes);
 }
 
@@ -175,12 +163,11 @@ CUresult cuEventCreate(CUevent *event, unsigned) {
 CUresult cuEventDestroy(CUevent event) { return free(event), CUDA_SUCCESS; }
 CUresult cuEventRecord(CUevent event, CUstream) {
   ALIVE();
-  enqueue(0);
-  return *(int64_t *)event = device_ns, CUDA_SUCCESS;
+  return *(int64_t *)event = device_ps, CUDA_SUCCESS;
 }
-CUresult cuEventSynchronize(CUevent event) { return finish(*(int64_t *)event); }
+CUresult cuEventSynchronize(CUevent) { return sticky_error; }
 CUresult cuEventElapsedTime(float *ms, CUevent begin, CUevent end) {
-  *ms = (*(int64_t *)end - *(int64_t *)begin) * 1e-6f;
+  *ms = (float)((*(int64_t *)end - *(int64_t *)begin) * 1e-9);
   return sticky_error;
 }
 

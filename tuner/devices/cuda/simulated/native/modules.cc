@@ -268,13 +268,13 @@ static CUresult own_kernel(const Function *function, unsigned threads, const voi
   uint64_t value;
   memcpy(&value, parameters, sizeof value);
   if (!strcmp(function->name, "tuner_hold")) {
-    enqueue((int64_t)value);
+    enqueue(1e-9 * (double)value);
     return CUDA_SUCCESS;
   }
   if (!touch(value, threads * sizeof(uint32_t), true)) return fail(CUDA_ERROR_ILLEGAL_ADDRESS, nullptr);
   uint32_t *values = (uint32_t *)value;
   for (uint32_t i = 0; i < threads; ++i) values[i] = values[i] * 3 + i;
-  enqueue(3000);
+  enqueue(3e-6);
   return CUDA_SUCCESS;
 }
 
@@ -297,12 +297,10 @@ static CUresult refused(const Function *function, const Launch &launch) {
 CUresult launch_now(const Node &node) {
   const Function *function = (const Function *)node.function;
   if (!function->kernel) return own_kernel(function, node.launch.block.x, node.launch.parameters);
-  const int64_t began = now_ns();
   const CUresult failed = run_or_repeat(function, node.launch);
-  stop_clock_since(began);
   if (failed) return fail(failed, launch_failure);
   const double seconds = function->kernel->seconds;
-  enqueue((int64_t)((seconds > 0 ? seconds : 2e-6) * 1e9)); /* the least that the analytical model gives any launch */
+  enqueue(seconds > 0 ? seconds : 2e-6); /* the least that the analytical model gives any launch */
   return CUDA_SUCCESS;
 }
 
