@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tuner import strict_yaml
 from tuner.config import Count, ModelBaseline, Seconds, read_file
-from tuner.errors import ConfigError
+from tuner.errors import ConfigError, UserError
 from tuner.schema import check_keys, read, show
 
 USUAL = "configs/nightly.yaml"
@@ -69,8 +68,29 @@ class NightConfig:
         return next((cell for cell in self.cells if cell.name == name), None)
 
 
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "space": ("name", "kind", "space", "strategy", "evaluations", "seeds", "seed"),
+    "model": ("name", "kind", "run", "set", "budget", "seed", "baselines"),
+    "kernel": ("name", "kind", "run", "set", "budget", "seed", "baselines"),
+}
+"""The keys of each kind of cell."""
+
+_INSTEAD = {
+    "search.time_budget": "write the cell's `budget`", "search.seed": "write the cell's `seed`",
+    "baselines.models": "write the cell's `baselines`", "out": "a night keeps what it needs under its own `out`",
+    "measure.database": "a search of a night has a database of its own", "export.enabled": "a night measures exports",
+}  # fmt: skip
+"""Keys of a run file that a cell cannot set, each with what to do instead."""
+
+_SECTIONS = ("search", "baselines", "measure", "report", "export")
+"""Sections of a run file in which a night decides some keys."""
+
+Refusal = tuple[str, UserError]
+"""A cell, by its name, and what is wrong with it."""
+
+
 def load(path: str) -> NightConfig:
-    """The night in a YAML file. Raises ConfigError, naming the key."""
+    """The night in a YAML file. Raises ConfigError, naming file, cell and key of everything that is wrong."""
     return parse(read_file(path, "file of a night"), path)
 
 
@@ -79,31 +99,59 @@ def parse(text: str, name: str) -> NightConfig:
     document = strict_yaml.load(text, name)
     if not isinstance(document, dict):
         raise ConfigError(name, f"expected a mapping with `cells`, not {show(document)}")
-    check_keys(NightConfig, document)
     cells = document.get("cells")
-    for number, cell in enumerate(cells if isinstance(cells, list) else ()):
-        try:
-            check_keys(CellConfig, cell)
-        except ConfigError as error:
-            raise ConfigError(f"cells[{number}].{error.path}", "unknown key", error.hint) from error
-    config: NightConfig = read(NightConfig, document)
-    _check(config)
+    refuse(name, [*_refusals(cells if isinstance(cells, list) else [])])
+    try:
+        check_keys(NightConfig, document)
+        config: NightConfig = read(NightConfig, document)
+        if not config.cells:
+            raise ConfigError("cells", "expected at least one cell")
+    except ConfigError as error:
+        raise ConfigError(name, error.message, error.hint) from error
+    names = Counter(cell.name for cell in config.cells)
+    twice = ConfigError("name", "it names two cells", "a history needs a name of its own")
+    refuse(name, [(cell, twice) for cell, count in names.items() if count > 1])
     return config
 
 
-def _check(config: NightConfig) -> None:
-    if not config.cells:
-        raise ConfigError("cells", "expected at least one cell")
-    names = Counter(cell.name for cell in config.cells)
-    for number, cell in enumerate(config.cells):
-        path = f"cells[{number}]"
-        if names[cell.name] > 1:
-            raise ConfigError(f"{path}.name", f"{cell.name!r} names two cells", "a history needs a name of its own")
-        if cell.kind == "space":
-            if cell.space is None or cell.run is not None:
-                raise ConfigError(f"{path}.space", "a cell of kind `space` has a file `space`, and no `run`")
-        elif cell.run is None or cell.space is not None:
-            raise ConfigError(f"{path}.run", f"a cell of kind `{cell.kind}` has a run file `run`, and no `space`")
+def refuse(file: str, refusals: Sequence[Refusal]) -> None:
+    """Raise ConfigError that names the file of a night, and what is wrong with each of its cells; nothing where that is
+    nothing."""
+    if not refusals:
+        return
+    if len(refusals) == 1:
+        [(cell, error)] = refusals
+        raise ConfigError(file, f"cell {cell}: {error.message}", error.hint)
+    lines = [f"  cell {cell}: {error.message}{f' ({error.hint})' if error.hint else ''}" for cell, error in refusals]
+    raise ConfigError(file, "\n".join([f"{len(refusals)} things are wrong, and nothing was measured", *lines]))
+
+
+def _refusals(cells: Sequence[Any]) -> Iterator[Refusal]:
+    for number, cell in enumerate(cells):
+        name = cell.get("name") if isinstance(cell, Mapping) else None
+        try:
+            check_keys(CellConfig, cell)
+            read(CellConfig, cell)
+            _check(cell)
+        except ConfigError as error:
+            yield name if isinstance(name, str) else f"number {number + 1}", error
+
+
+def _check(cell: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a key that does nothing in a cell of this kind, and for one that it needs."""
+    kind = cell.get("kind", CellConfig.kind)
+    own, known = ("space" if kind == "space" else "run"), _KEYS[kind]
+    has = f"it has a file `{own}`; its keys are {', '.join(known)}"
+    for key in cell:
+        if key not in known:
+            raise ConfigError(key, f"a cell of kind `{kind}` has no `{key}`", has)
+    if cell.get(own) in (None, "auto"):
+        raise ConfigError(own, f"missing: a cell of kind `{kind}` has a {'file' if own == 'space' else 'run file'} `{own}`")
+    for dotted in cell.get("set") or ():
+        if dotted in _INSTEAD:
+            raise ConfigError(f"set.{dotted}", "a cell cannot set it", _INSTEAD[dotted])
+        if dotted in _SECTIONS:
+            raise ConfigError(f"set.{dotted}", "a whole section", f"write its keys by dotted path, e.g. {dotted}.KEY: ...")
 
 
 def run_document(cell: CellConfig, database: str | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -112,16 +160,12 @@ def run_document(cell: CellConfig, database: str | None = None, seed: int | None
     Defaults are not written out, so that an earlier commit of this program can read it too. Raises ConfigError.
     """
     assert cell.run is not None
-    path = Path(cell.run)
-    try:
-        document = strict_yaml.load(path.read_text(encoding="utf-8-sig"), cell.run)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cell {cell.name}: run", f"{cell.run} cannot be read: {reason}") from error
+    document = strict_yaml.load(read_file(cell.run, "run file"), cell.run)
     if not isinstance(document, dict):
-        raise ConfigError(f"cell {cell.name}: run", f"{cell.run} is no run file")
-    if isinstance(document.get("target"), str) or {"kind", "tag"} & set(document.get("target") or {}):
-        document["target"] = {"spec": document["target"]}
+        raise ConfigError(cell.run, f"expected a mapping of sections, not {show(document)}")
+    target = document.get("target")
+    if isinstance(target, str) or (isinstance(target, Mapping) and {"kind", "tag"} & target.keys()):
+        document["target"] = {"spec": target}
     changes: dict[str, Any] = {
         "search.effort": "quick", "search.time_budget": cell.budget_s, "search.reuse": False,
         "search.seed": cell.seed if seed is None else seed, "baselines.models": [], "baselines.kernels": False,

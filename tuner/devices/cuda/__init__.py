@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment
 from tuner.devices.gpu import why_not_narrower
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
@@ -79,7 +79,7 @@ class CudaKind:
         try:
             find_nvcc()
         except MissingCompiler as error:
-            raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
+            raise MissingDevice("target cuda: missing here: a CUDA compiler", str(error)) from error
 
     def builder(self, target: str, folder: Path, workers: int, timeout_s: float) -> Builder:
         from tuner.devices.builder import LocalBuilder

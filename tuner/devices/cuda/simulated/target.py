@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.devices.cuda.simulated import native
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice, TargetError
 
 KIND = "simulated_cuda"
 MODEL = "simulated"
@@ -48,17 +48,17 @@ def missing_here(pycuda: bool = True) -> list[str]:
 
 
 def require(pycuda: bool = True) -> None:
-    """Raises TargetError where something is missing."""
+    """Raises MissingDevice where something is missing."""
     if missing := missing_here(pycuda):
-        raise TargetError(f"target {KIND}: missing here: {'; '.join(missing)}", INSTALL)
+        raise MissingDevice(f"target {KIND}: missing here: {'; '.join(missing)}", INSTALL)
     try:
         native.folder()
     except native.Unavailable as error:
-        raise TargetError(f"target {KIND}: missing here: {error}", INSTALL) from error
+        raise MissingDevice(f"target {KIND}: missing here: {error}", INSTALL) from error
 
 
 def local(threads: int) -> ResolvedTarget:
-    """The simulated GPU. Raises TargetError, saying what is missing."""
+    """The simulated GPU. Raises MissingDevice, saying what is missing."""
     require()
     return from_attributes(completed({"kind": KIND}), threads, to_run=False)
 
