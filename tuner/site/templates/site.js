@@ -72,6 +72,8 @@
   });
   const own = (cell) => cell.seconds?.searched ?? cell.seconds?.rebuilt ?? cell.seconds?.reference;
   const time = (seconds) => seconds === undefined ? "" : `${(1e3 * seconds).toPrecision(3)} ms`;
+  const value = (cell) => cell.log_ratios?.["searched/optimum"] === undefined ? time(own(cell))
+    : `${(100 * Math.expm1(cell.log_ratios["searched/optimum"])).toFixed(1)} % over the optimum`;
   const percent = (log) => `${log < 0 ? "\u2212" : "+"}${Math.abs(100 * Math.expm1(log)).toFixed(2)} %`;
   const limitOf = (a, b, series) => b.thresholds?.[series] ?? a.thresholds?.[series];
   const changeOf = (a, b) => {
@@ -104,8 +106,8 @@
     add("cell", link, link.textContent, "name");
     add("from", a ? a.outcome : "not there");
     add("to", b ? b.outcome : "not there");
-    add("seconds, from", a ? time(own(a)) : "", (a && own(a)) ?? "", "number");
-    add("seconds, to", b ? time(own(b)) : "", (b && own(b)) ?? "", "number");
+    add("seconds, from", a ? value(a) : "", (a && own(a)) ?? "", "number");
+    add("seconds, to", b ? value(b) : "", (b && own(b)) ?? "", "number");
     const [change, against, limit] = a && b ? changeOf(a, b) : [undefined, ""];
     add("change", change === undefined ? "" : percent(change), change ?? "", "number");
     const side = limit === undefined ? undefined : change < 0 ? -limit : limit;
