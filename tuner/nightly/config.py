@@ -43,7 +43,7 @@ class CellConfig:
     budget_s: Seconds = 60.0
     evaluations: Count = 200
     seeds: Annotated[int, lambda n: "" if 2 <= n <= 100 else "a count from 2 to 100"] = 5
-    seed: int = 0
+    seed: Annotated[int, lambda n: "" if 0 <= n < 2**31 else "a whole number from 0 to 2147483647"] = 0
     baselines: tuple[ModelBaseline, ...] = ()
 
 
