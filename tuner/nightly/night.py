@@ -98,7 +98,8 @@ class _Night:
         self.out = Path(self.config.out)
         self.nights = self.history.nights()
         self.notes += _set_aside(self.config.database, [*self.notes, *(n for night in self.nights for n in night.notes)])
-        self._plan_of(self.config.cells, self.config.budget_s).require_any(self.path)
+        self.expected = self._expected()
+        Plan(self.expected, self.config.budget_s).require_any(self.path)
         self.night = self._begun()
         self.by_id = {night.id: night for night in self.history.nights()} | {self.night.id: self.night}
         self.ancestors = commits.ancestors(self.night.commit)
@@ -107,7 +108,7 @@ class _Night:
         self.deadline = time.monotonic() + max(self.config.budget_s - spent_s, 0.0)
         shutil.rmtree(self.out / "work", ignore_errors=True)
         left = self._ordered()
-        self._announce(self._plan_of(left, self._left_s()))
+        self._announce(Plan({c.name: self.expected[c.name] for c in left if c.name in self.expected}, self._left_s()))
         for cell in left:
             self.progress.phase(f"cell {cell.name}, {max(self._left_s(), 0.0) / 60:.0f} minutes left")
             result = self._cell(cell)
@@ -145,7 +146,7 @@ class _Night:
 
     def _finished(self) -> Ended:
         if self.history.damaged:
-            self.notes.append(f"{self.history.damaged} damaged rows of the history were skipped")
+            self.notes.append(f"damaged rows of the history that were skipped: {self.history.damaged}")
         shutil.rmtree(self.out / "work", ignore_errors=True)
         bad = [result for result in self.done if result.regressions or result.outcome is Outcome.BROKEN]
         text = summary.markdown(self.night, self.done, self.notes)
@@ -170,15 +171,14 @@ class _Night:
         before = [n for n in reversed(self.nights) if n.id != self.night.id and n.origin == "night"]
         return plan.order(left, self.night.id, (self.history.results(night=night.id) for night in before))
 
-    def _plan_of(self, cells: Sequence[CellConfig], budget_s: float) -> Plan:
-        """What those of some cells take that can be measured here."""
-        found = {}
-        for cell in cells:
-            key, why = self.keys[cell.name]
-            if not why:
-                here = self.history.results(key.id, device=key.device)
-                found[cell.name] = plan.expected_s(cell, self.config, here)
-        return Plan(found, budget_s)
+    def _expected(self) -> dict[str, float]:
+        """The seconds that each cell takes, about, that can be measured here."""
+        keys = {cell.name: (cell, self.keys[cell.name]) for cell in self.config.cells}
+        return {
+            name: plan.expected_s(cell, self.config, self.history.results(key.id, device=key.device))
+            for name, (cell, (key, why)) in keys.items()
+            if not why
+        }
 
     def _announce(self, expected: Plan) -> None:
         """Say what the night is going to be."""
@@ -206,7 +206,7 @@ class _Night:
         if why:
             return self._stored(key, Measured().failed(Outcome.MISSING, why), "", past, began)
         past = [night for night in past if night.cell.device == key.device]
-        expected_s = plan.expected_s(cell, self.config, past)
+        expected_s = self.expected[cell.name]
         if self._left_s() < expected_s:
             left = duration(max(self._left_s(), 0.0))
             why = f"{NO_TIME}: {left} left, and it takes about {duration(expected_s)}"
@@ -234,7 +234,7 @@ class _Night:
         findings = []
         if measured.outcome is Outcome.SAME or measured.seconds:
             context = Context(past, self.by_id, self.night, name)
-            findings = judge(measured, context, self._again(job, measurer, measured, plan.expected_s(cell, self.config, past)))
+            findings = judge(measured, context, self._again(job, measurer, measured, self.expected[cell.name]))
         artifacts = Artifacts(self.out, key.id)
         if measured.run is not None and measured.outcome is Outcome.SAME:
             artifacts.keep(self.night.id, measured.run)

@@ -41,12 +41,18 @@ def _placed(cell: CellConfig, error: UserError) -> UserError:
     """The error under the cell's key that it comes from."""
     if cell.kind == "space":
         return error if isinstance(error, ConfigError) else ConfigError("space", error.message, error.hint)
-    path = error.path if isinstance(error, ConfigError) else ""
-    path = path or ("target" if isinstance(error, TargetError) else "model.source" * isinstance(error, ModelError))
-    if any(f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}.") for key in cell.set if path):
+    path = _path(error)
+    if any(f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}.") for key in cell.set):
         return ConfigError("set", error.message, error.hint)
     named = error.message.startswith(f"{cell.run}:")
     return ConfigError("run", error.message if named else f"{cell.run}: {error.message}", error.hint)
+
+
+def _path(error: UserError) -> str:
+    """The key of a run file that an error is of."""
+    if isinstance(error, ConfigError):
+        return error.path
+    return "target.spec" if isinstance(error, TargetError) else "model.source"
 
 
 def _check_files(cell: CellConfig) -> None:
