@@ -131,8 +131,8 @@ def _measured(result: CellNight) -> bool:
 
 
 def accept(history: History, cell: str, why: str) -> list[str]:
-    """Take what was found in a cell's last measured night as its new level. Returns sentences: what was accepted, and what
-    a person may not have expected of it. Raises UserError."""
+    """Take what was found in a cell's last measured night as its new level. Returns sentences: what was accepted, and
+    what a person may not have expected of it. Raises UserError."""
     if not why.strip():
         raise UserError(
             "--why: expected a reason", "say why this change is right: it stands beside the series for ever"

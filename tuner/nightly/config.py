@@ -146,12 +146,13 @@ def _check(cell: Mapping[str, Any]) -> None:
         if key not in known:
             raise ConfigError(key, f"a cell of kind `{kind}` has no `{key}`", has)
     if cell.get(own) in (None, "auto"):
-        raise ConfigError(own, f"missing: a cell of kind `{kind}` has a {'file' if own == 'space' else 'run file'} `{own}`")
+        file = "file" if own == "space" else "run file"
+        raise ConfigError(own, f"missing: a cell of kind `{kind}` has a {file} `{own}`")
     for dotted in cell.get("set") or ():
         if dotted in _INSTEAD:
             raise ConfigError(f"set.{dotted}", "a cell cannot set it", _INSTEAD[dotted])
         if dotted in _SECTIONS:
-            raise ConfigError(f"set.{dotted}", "a whole section", f"write its keys by dotted path, e.g. {dotted}.KEY: ...")
+            raise ConfigError(f"set.{dotted}", "a whole section", f"write its keys one by one: {dotted}.KEY: ...")
 
 
 def run_document(cell: CellConfig, database: str | None = None, seed: int | None = None) -> dict[str, Any]:

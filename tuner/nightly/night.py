@@ -52,9 +52,9 @@ class Ended:
 def run(path: str, progress: Progress, measurers: Mapping[str, Measurer] | None = None) -> Ended:
     """One night of the cells in a file, or the rest of one that was interrupted.
 
-    Raises ConfigError for what is wrong with the file or with any of its cells, before anything is measured; OutputError
-    where another night goes on in the same folder or history, or nothing can be written; StoreError where the history
-    cannot be opened. A KeyboardInterrupt says how to go on.
+    Raises ConfigError for what is wrong with the file or with any of its cells, before anything is measured;
+    OutputError where another night goes on in the same folder or history, or nothing can be written; StoreError where
+    the history cannot be opened. A KeyboardInterrupt says how to go on.
     """
     config = load(path)
     keys = requests.keys_of(config.cells, path)
@@ -282,8 +282,8 @@ class _Night:
         if measured.outcome in (Outcome.MISSING, Outcome.BROKEN):
             findings = [absent(measured, past), *findings]
         return CellNight(
-            self.night.id, key, outcome_of(measured, findings), reason_of(measured, findings), reference, measured.seconds,
-            measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
+            self.night.id, key, outcome_of(measured, findings), reason_of(measured, findings), reference,
+            measured.seconds, measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
             tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
         )  # fmt: skip
 

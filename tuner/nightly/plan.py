@@ -15,8 +15,8 @@ from tuner.progress import counted, duration
 NO_TIME = "the night's budget was over"
 
 _BESIDE_S = {"model": 60.0, "kernel": 40.0}
-"""What a cell takes beside its search, its comparison and its baselines: import, certification, export, and building the
-reference's candidates again. Measured on two idle cores (docs/nightly.md has the cells)."""
+"""What a cell takes beside its search, its comparison and its baselines: import, certification, export, and building
+the reference's candidates again. Measured on two idle cores (docs/nightly.md has the cells)."""
 
 _BASELINE_S = 10.0
 """Of one baseline: its import, its own compiler, its warm-up."""
@@ -71,7 +71,8 @@ class Plan:
         others = f", all {counted(len(self.seconds), 'cell')} {duration(self.total_s)}" if len(self.seconds) > 1 else ""
         raise ConfigError(
             file,
-            f"budget: {duration(self.budget_s)} is too short for any cell: {name} takes about {duration(least)}{others}",
+            f"budget: {duration(self.budget_s)} is too short for any cell: {name} takes about {duration(least)}"
+            f"{others}",
             f"write budget: {duration(self.total_s)}; the least that measures anything is {duration(least)}",
         )
 

@@ -92,7 +92,7 @@ def _check_model(source: str) -> None:
 
 
 def _check_callable(source: str, module: str, attribute: str) -> None:
-    """A module that is a file here has to hold the name; what lies elsewhere, or makes its names, tells when it runs."""
+    """A module that is a file here has to hold the name; what lies elsewhere, or makes its names, tells later."""
     file = Path(*module.split(".")).with_suffix(".py")
     if not file.is_file():
         try:

@@ -64,8 +64,8 @@ def _moved(found: Finding, change: float) -> float:
 
 
 def value_of(result: CellNight) -> str:
-    """What a cell's own model takes, or how far a recorded space's searches stay behind its optimum; empty where nothing
-    was measured."""
+    """What a cell's own model takes, or how far a recorded space's searches stay behind its optimum; empty where
+    nothing was measured."""
     if SPACE in result.ratios:
         return over_the_optimum(result.ratios[SPACE])
     seconds = result.seconds.get("searched", result.seconds.get("rebuilt"))

@@ -29,8 +29,8 @@ _STUDENT_99 = {2: 63.66, 3: 9.925, 4: 5.841, 5: 4.604, 6: 4.032, 7: 3.707, 8: 3.
 """Student's t at 99.5 % by the number of values; beyond, it is 3.2 at most."""
 
 EXACT = ("instructions", "vector_share", "kernels", "kernel_calls", "bytes_moved", "bytes_allocated", "library_bytes")
-"""Structural series of candidates that are kept, which are compiled to the same code every time: any change beyond LEAST
-is one. Another search finds other code, so that the same series of `searched` have noise like any other."""
+"""Structural series of candidates that are kept, which are compiled to the same code every time: any change beyond
+LEAST is one. Another search finds other code, so that the same series of `searched` have noise like any other."""
 FIRST_NIGHT = "first night: there is nothing to compare with"
 
 
@@ -69,8 +69,8 @@ def judge(measured: Measured, context: Context, again: Again) -> list[Finding]:
 
 
 def outcome_of(measured: Measured, findings: Sequence[Finding]) -> Outcome:
-    """The worst of what was found of our own code; what is only told of others does not count. Undecided where there was
-    nothing to compare with."""
+    """The worst of what was found of our own code; what is only told of others does not count. Undecided where there
+    was nothing to compare with."""
     if measured.outcome is not Outcome.SAME:
         return measured.outcome
     own = _compared(findings)
@@ -239,8 +239,8 @@ def _baselines(measured: Measured, context: Context) -> list[Finding]:
 
 
 def _structure(measured: Measured, context: Context) -> list[Finding]:
-    """What differs from the last night in instructions, memory and the like; what does not is left out. Where the noise of
-    a series is not known yet, that is undecided."""
+    """What differs from the last night in instructions, memory and the like; what does not is left out. Where the noise
+    of a series is not known yet, that is undecided."""
     findings = []
     for series, value in measured.structure.items():
         name = series.partition(".")[2]

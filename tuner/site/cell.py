@@ -78,8 +78,8 @@ def charts(past: Past) -> list[Chart]:
 
 
 def _labels(nights: Sequence[Night]) -> list[str]:
-    """Below the axis: a night's day, with its time where a day has several nights; or, of one that was measured later for
-    a commit of the past, that commit."""
+    """Below the axis: a night's day, with its time where a day has several nights; or, of one that was measured later
+    for a commit of the past, that commit."""
     known = [_STAMP.fullmatch(night.id) for night in nights]
     days = Counter(stamp["day"] for stamp in known if stamp is not None)
     one_day, several = len(days) == 1, any(count > 1 for count in days.values())
@@ -121,9 +121,10 @@ def rows(past: Past) -> list[Row]:
         time = math.nan if searched is None else float(searched[at])
         behind = math.nan if quality is None else float(quality[at])
         value = "-" if math.isnan(time) else milliseconds(time)
+        value = value if math.isnan(behind) else over_the_optimum(behind)
         made.append(
             Row(
-                night.id, short(night.commit), str(past.outcomes[at]), value if math.isnan(behind) else over_the_optimum(behind),
+                night.id, short(night.commit), str(past.outcomes[at]), value,
                 change_of(finding) or "-", threshold_of(finding) or "-",
                 past.reasons[at] or ("" if finding is None or finding.cause is None else str(finding.cause)),
                 marks.get(at, []),

@@ -158,7 +158,8 @@ def _row(cell_id: str, past: Past) -> CellRow:
     ratio = None if own is None or best is None else best[1] / own
     return CellRow(
         cell_id, past.key.name, str(past.outcomes[-1]),
-        change_of(finding), threshold_of(finding), "" if finding is None or finding.cause is None else str(finding.cause),
+        change_of(finding), threshold_of(finding),
+        "" if finding is None or finding.cause is None else str(finding.cause),
         value_of(past.last) if own is None else milliseconds(own), own,
         "" if ratio is None or best is None else f"{ratio:.3g}x {best[0]}", ratio,
         charts.sparkline(cells.shown_seconds(past)),

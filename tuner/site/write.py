@@ -170,8 +170,8 @@ def _in_a_night(result: CellNight) -> dict[str, Any]:
 
 
 def _thresholds(result: CellNight) -> dict[str, float]:
-    """What two nights of a cell may differ by, as log ratios: that of its series against the reference or the optimum, and
-    of the clock. What moves the whole by more than both of its parts may move has moved one of them."""
+    """What two nights of a cell may differ by, as log ratios: that of its series against the reference or the optimum,
+    and of the clock. What moves the whole by more than both of its parts may move has moved one of them."""
     known = {found.series: found.threshold for found in result.findings if found.threshold is not None}
     if CODE in known and SEARCH in known:
         known.setdefault(WHOLE, known[CODE] + known[SEARCH])

@@ -71,8 +71,8 @@ def result(number: int, ratios: Mapping[str, float], *findings: Finding, **chang
 
 
 def config(folder: Path, cells: str, **settings: object) -> str:
-    """The file of a night whose cells are all of one small run file: names, each with the budget of its search where that
-    is not a second (`a:9m`)."""
+    """The file of a night whose cells are all of one small run file: names, each with its budget where that is not a
+    second (`a:9m`)."""
     (folder / "cell.yaml").write_text('model: {source: "onnx:light_squeezenet"}\ntarget: {spec: llvm, threads: 1}\n')
     lines = [f"{name}: {value}" for name, value in settings.items()]
     lines += [f"out: {folder / 'out'}", f'database: "sqlite:///{folder / "h.db"}"', "cells:"]

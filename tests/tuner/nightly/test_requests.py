@@ -1,4 +1,4 @@
-"""A wrong request is refused before the night, with its file, cell and key; a device that is not here is no wrong one."""
+"""A wrong request is refused before the night, with file, cell and key; a device that is not here is no wrong one."""
 
 from __future__ import annotations
 

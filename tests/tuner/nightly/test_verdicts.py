@@ -121,7 +121,8 @@ def test_what_is_missing_or_broken_says_since_when() -> None:
         False,
     )
     broken = absent(Measured().failed(Outcome.BROKEN, "it crashed"), [result(3, {})])
-    assert broken.confirmed and broken.cause is None and absent(Measured().failed(Outcome.BROKEN, "x"), []).confirmed is None
+    assert broken.confirmed and broken.cause is None
+    assert absent(Measured().failed(Outcome.BROKEN, "x"), []).confirmed is None
 
 
 def test_what_changed_since_the_last_good_night() -> None:
