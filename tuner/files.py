@@ -166,7 +166,9 @@ def _taken(path: Path, doing: str, of: str) -> int:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         if not isinstance(error, BlockingIOError):
-            raise OutputError(f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk") from error
+            raise OutputError(
+                f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk"
+            ) from error
         raise OutputError(
             f"{of}: {doing} in it already (process {holder})",
             "wait for it, end it, or choose another one: two at once would disturb each other",

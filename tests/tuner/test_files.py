@@ -124,7 +124,7 @@ def test_a_passing_lock_leaves_no_file_and_lets_one_in_at_a_time(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert max(most) == 1 and not lock.exists()
-    with pytest.raises(ValueError), files.locked(lock, "work", passing=True):  # noqa: PT011 - ours
+    with pytest.raises(ValueError), files.locked(lock, "work", passing=True):
         raise ValueError
     assert not lock.exists()
 

@@ -46,6 +46,9 @@ class _CommandParser(_Parser):
         given = list(args or ())
         if self._options_are_taken or {"-h", "--help", "--"} & set(given):
             return super().parse_known_args(given, namespace)
+        unknown = [a for a in given if a.startswith("--") and a.partition("=")[0] not in self._option_string_actions]
+        if unknown:  # its value would be taken for an argument
+            return argparse.Namespace(), unknown
         self._options_are_taken = True
         try:
             return self.parse_known_intermixed_args(given, namespace)

@@ -97,7 +97,9 @@ class _Night:
     def execute(self) -> Ended:
         self.out = Path(self.config.out)
         self.nights = self.history.nights()
-        self.notes += _set_aside(self.config.database, [*self.notes, *(n for night in self.nights for n in night.notes)])
+        self.notes += _set_aside(
+            self.config.database, [*self.notes, *(n for night in self.nights for n in night.notes)]
+        )
         self.expected = self._expected()
         Plan(self.expected, self.config.budget_s).require_any(self.path)
         self.night = self._begun()
@@ -207,7 +209,7 @@ class _Night:
             return self._stored(key, Measured().failed(Outcome.MISSING, why), "", past, began)
         past = [night for night in past if night.cell.device == key.device]
         expected_s = self.expected[cell.name]
-        if self._left_s() < expected_s:
+        if not plan.fits(expected_s, self._left_s()):
             left = duration(max(self._left_s(), 0.0))
             why = f"{NO_TIME}: {left} left, and it takes about {duration(expected_s)}"
             return self._stored(key, Measured().failed(Outcome.MISSING, why), "", past, began)

@@ -25,6 +25,15 @@ _SPACE_S, _EVALUATION_S = 4.0, 0.014
 """Of a recorded space: to begin, and for one evaluation with one seed."""
 
 
+_SLACK = 1.1
+"""What a cell takes is known so well, about."""
+
+
+def fits(seconds: float, left_s: float) -> bool:
+    """Whether a cell that takes so long, about, is begun in the time that is left."""
+    return seconds <= _SLACK * left_s
+
+
 def estimated_s(cell: CellConfig, night: NightConfig) -> float:
     """The seconds of a cell that was never measured, from its own request."""
     if cell.kind == "space":
@@ -57,15 +66,15 @@ class Plan:
         """The cells for which there will be no time: each that does not fit is passed over."""
         left_s, found = self.budget_s, []
         for name, seconds in self.seconds.items():
-            if seconds > left_s:
-                found.append(name)
-            else:
+            if fits(seconds, left_s):
                 left_s -= seconds
+            else:
+                found.append(name)
         return found
 
     def require_any(self, file: str) -> None:
         """Raise ConfigError where the budget is too short for every single cell."""
-        if not self.seconds or self.budget_s >= min(self.seconds.values()):
+        if not self.seconds or fits(min(self.seconds.values()), self.budget_s):
             return
         name, least = min(self.seconds.items(), key=lambda pair: pair[1])
         others = f", all {counted(len(self.seconds), 'cell')} {duration(self.total_s)}" if len(self.seconds) > 1 else ""
@@ -93,9 +102,7 @@ class Plan:
         )
 
 
-def order(
-    cells: Sequence[CellConfig], seed: str, nights_before: Iterable[Collection[CellNight]]
-) -> list[CellConfig]:
+def order(cells: Sequence[CellConfig], seed: str, nights_before: Iterable[Collection[CellNight]]) -> list[CellConfig]:
     """The cells in random order; those first for which the nights before had no time, that which waits longest before
     all. `nights_before`: their results, the latest night first."""
     shuffled = list(cells)

@@ -18,9 +18,9 @@ from tuner.nightly.config import load
 from tuner.nightly.spaces import SERIES as SPACE
 from tuner.nightly.verdicts import CODE, COLD_MACHINE, SEARCH, WHOLE
 from tuner.nights import CellNight, Night, Outcome
+from tuner.progress import counted
 from tuner.site import cell as cells
 from tuner.site import feed, pages
-from tuner.progress import counted
 from tuner.site.past import Past, past_of
 from tuner.store.history import History
 
@@ -56,7 +56,9 @@ def write(history: History, out: Path, url: str = "") -> Site:
             site = _Writer(history, folder).execute(url)
             replace_folder(folder, out)
         except OSError as error:
-            raise OutputError(f"{shown} cannot be written: {error.strerror or error}", "choose another folder") from error
+            raise OutputError(
+                f"{shown} cannot be written: {error.strerror or error}", "choose another folder"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return Site(shown, *site)

@@ -358,9 +358,9 @@ class _OtherFormat(ValueError):
         super().__init__(f"the first line is not that of a history in the format {FORMAT}")
 
 
-def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> int | None:
+def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[int, int] | None:
     """Put rows that were read from a damaged database, by table, into the history at `url`; returns how many nights
-    there are.
+    there are, and results of cells.
 
     Without a version there was no history: none is made, and None returned. A row that does not fit is left out.
     """
@@ -370,7 +370,7 @@ def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> in
         for table in TABLES[1:]:
             for row in readable.get(table.name, ()):
                 history.insert_raw(table, {column.name: row.get(column.name) for column in table.columns})
-        return len(history.nights())
+        return len(history.nights()), len(history.results())
 
 
 def _raw(table: sa.Table) -> sa.Select[*tuple[Any, ...]]:

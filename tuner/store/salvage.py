@@ -44,7 +44,9 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
                 store.add_environment(environment_id, facts)
         nights = history.restore(parsed.set(database=str(fresh)).render_as_string(hide_password=False), _history(path))
         aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
-    told = counted(len(restored), "record") + ("" if nights is None else f" and {counted(nights, 'night')}")
+    told = counted(len(restored), "record")
+    if nights is not None:
+        told += f" and {counted(nights[0], 'night')} with {counted(nights[1], 'result')}"
     say(f"{reason}; set aside as {aside.name}, and a new one begun with the {told} that can be read")
     return SqlStore(url)
 

@@ -129,8 +129,10 @@ def test_a_history_that_cannot_be_written_is_read(folder: Path, tmp_path: Path) 
     """With and without what a writer left beside it; nothing is made."""
     wrap = mounted(tmp_path, "size=9m", f'cp "{folder / "h.db"}" "$0/h.db" && mount -o remount,ro "$0"')
     database = f"sqlite:///{tmp_path / 'disk' / 'h.db'}"
-    script = "import sys\nfrom tuner import cli\nfor a in sys.argv[2:]:\n  print(cli.main(['history', *a.split()," \
-             " '--database', sys.argv[1]]))"
+    script = (
+        "import sys\nfrom tuner import cli\nfor a in sys.argv[2:]:\n  print(cli.main(['history', *a.split(),"
+        " '--database', sys.argv[1]]))"
+    )
     done = subprocess.run(
         [*wrap, sys.executable, "-c", script, database, "list", "show conv", "regressions", f"export {folder}/x.jsonl"],
         cwd=ROOT, capture_output=True, text=True,

@@ -20,7 +20,8 @@ from tuner.errors import ConfigError, DamagedStore, OutputError
 from tuner.files import set_aside
 from tuner.nightly import browse, night
 from tuner.nightly.measuring import Job, Measurer
-from tuner.nightly.night import NO_TIME, Ended
+from tuner.nightly.night import Ended
+from tuner.nightly.plan import NO_TIME
 from tuner.nightly.verdicts import FIRST_NIGHT
 from tuner.nights import Cause, CellNight, Outcome
 from tuner.progress import Progress
@@ -268,10 +269,10 @@ def test_a_damaged_database_is_told_and_its_nights_are_kept(tmp_path: Path) -> N
     assert "stays as it is" in refused.value.hint and not list(tmp_path.glob("h.db.damaged-*"))
     ended = run(path, Synthetic())
     [told] = [line for line in ended.lines if "set aside" in line]
-    assert "0 records and 3 nights" in told and "***" not in told
+    assert "0 records and 3 nights with " in told and "***" not in told
     assert ended.results[0].reference  # its history is there
     assert list(tmp_path.glob("h.db.damaged-*"))
-    assert not any("damaged" in line for line in run(path, Synthetic()).lines)
+    assert not any("set aside" in line for line in run(path, Synthetic()).lines)
 
 
 def test_a_night_on_a_fresh_history_says_that_the_old_one_was_damaged(tmp_path: Path) -> None:
@@ -279,10 +280,10 @@ def test_a_night_on_a_fresh_history_says_that_the_old_one_was_damaged(tmp_path: 
     path = synthetic.config(tmp_path, "a")
     run(path, Synthetic())
     set_aside(tmp_path / "h.db", ("-wal", "-shm"))
-    [told] = [line for line in run(path, Synthetic()).lines if "damaged" in line]
+    [told] = [line for line in run(path, Synthetic()).lines if "was damaged" in line]
     assert "set aside as h.db.damaged-1" in told
     assert "damaged" in (tmp_path / "out" / "summary.md").read_text()
-    assert not any("damaged" in line for line in run(path, Synthetic()).lines)
+    assert not any("was damaged" in line for line in run(path, Synthetic()).lines)
 
 
 def test_commands_are_told_and_a_failing_one_changes_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def test_an_unmeasured_cell_takes_what_its_request_says(night: NightConfig) -> N
 def test_a_measured_cell_takes_what_it_last_took(night: NightConfig) -> None:
     past = [result(n, {"rebuilt/reference": 0.0}, wall_s=s) for n, s in enumerate((5.0, 90.0, 70.0, 500.0))]
     assert plan.expected_s(night.cells[0], night, past) == 70.0
-    assert plan.expected_s(night.cells[0], night, [result(1, {}, wall_s=0.1)]) == plan.estimated_s(night.cells[0], night)
+    assert plan.expected_s(night.cells[0], night, [result(1, {}, wall_s=0.1)]) == plan.estimated_s(
+        night.cells[0], night
+    )
 
 
 def test_what_does_not_fit_is_told_and_what_fits_behind_it_is_measured() -> None:

@@ -97,9 +97,7 @@ def test_a_module_that_makes_its_names_is_left_to_tell_by_itself(folder: Path) -
 
 
 @pytest.mark.parametrize("target", ["{target.spec: cuda}", "{target.spec: llvm, target.threads: 4096}"])
-def test_a_cell_without_its_device_stays_missing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str
-) -> None:
+def test_a_cell_without_its_device_stays_missing(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     cells = parse(f"cells: [{{name: a, run: good.yaml, set: {target}}}]", "n").cells
     if "cuda" in target:  # there may be one here
 

@@ -98,7 +98,9 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
     facts = device_of(canonical(spec), threads)
     if facts is None and to_run:
         found = _present("target.spec", threads)
-        raise MissingDevice(f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found))
+        raise MissingDevice(
+            f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found)
+        )
     if facts is None:
         return ResolvedTarget(KIND, canonical(spec), threads, NOT_HERE, (KIND,))
     return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,), facts.caveat)
