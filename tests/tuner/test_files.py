@@ -132,7 +132,7 @@ def test_a_passing_lock_leaves_no_file_and_lets_one_in_at_a_time(tmp_path: Path)
 # --- where nothing can be written -----------------------------------------------------------------
 
 ATTEMPTS = """
-import os, sys, tempfile
+import os, sqlite3, sys, tempfile
 from pathlib import Path
 from tuner import files
 from tuner.errors import TunerError
