@@ -129,7 +129,7 @@ def _measured(
         artifacts.keep(night.id, measured.run)
         artifacts.drop_old(name_of_reference, accepted, [*nights, night.id])
     return CellNight(
-        night.id, key, outcome_of(measured, findings), reason_of(measured, findings), name_of_reference,
+        night.id, key, outcome_of(measured, findings), reason_of(measured, findings, past), name_of_reference,
         measured.seconds, measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
         tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
     )  # fmt: skip

@@ -284,7 +284,7 @@ class _Night:
         if measured.outcome in (Outcome.MISSING, Outcome.BROKEN):
             findings = [absent(measured, past), *findings]
         return CellNight(
-            self.night.id, key, outcome_of(measured, findings), reason_of(measured, findings), reference,
+            self.night.id, key, outcome_of(measured, findings), reason_of(measured, findings, past), reference,
             measured.seconds, measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
             tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
         )  # fmt: skip

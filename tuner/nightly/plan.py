@@ -97,7 +97,7 @@ class Plan:
             return ""
         return (
             f"the budget of {duration(self.budget_s)} is too short for all cells, which take about "
-            f"{duration(self.total_s)}: tonight {', '.join(out)} will be missing, and the cells take turns from night "
+            f"{duration(self.total_s)}: tonight {', '.join(out)} will be missing, and the cells alternate from night "
             f"to night. All of them every night: budget: {duration(self.total_s)}"
         )
 

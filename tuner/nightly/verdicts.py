@@ -32,6 +32,7 @@ EXACT = ("instructions", "vector_share", "kernels", "kernel_calls", "bytes_moved
 """Structural series of candidates that are kept, which are compiled to the same code every time: any change beyond
 LEAST is one. Another search finds other code, so that the same series of `searched` have noise like any other."""
 FIRST_NIGHT = "first night: there is nothing to compare with"
+NO_REFERENCE = "no artifact of an earlier night is here to compare with: this night makes the reference"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ def outcome_of(measured: Measured, findings: Sequence[Finding]) -> Outcome:
     return next((outcome for outcome in order if outcome in own), Outcome.SAME)
 
 
-def reason_of(measured: Measured, findings: Sequence[Finding]) -> str:
+def reason_of(measured: Measured, findings: Sequence[Finding], past: Sequence[CellNight]) -> str:
     """Why a cell is missing or broken, or has nothing to compare with; else empty."""
-    first = measured.outcome is Outcome.SAME and not _compared(findings)
-    return FIRST_NIGHT if first else measured.reason
+    if measured.outcome is not Outcome.SAME or _compared(findings):
+        return measured.reason
+    return NO_REFERENCE if any(night.seconds for night in past) else FIRST_NIGHT
 
 
 def _compared(findings: Sequence[Finding]) -> set[Outcome]:

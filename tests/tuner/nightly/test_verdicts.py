@@ -17,6 +17,7 @@ from tuner.nightly.summary import change_of, sentence, threshold_of
 from tuner.nightly.verdicts import (
     CODE,
     FIRST_NIGHT,
+    NO_REFERENCE,
     SEARCH,
     Again,
     absent,
@@ -143,13 +144,14 @@ def test_what_changed_since_the_last_good_night() -> None:
 def test_the_first_night_is_undecided_and_says_so() -> None:
     first = Measured(seconds={"searched": 1.0})
     findings = judge(first, context(), again())
-    assert (outcome_of(first, findings), reason_of(first, findings)) == (Outcome.UNDECIDED, FIRST_NIGHT)
+    assert (outcome_of(first, findings), reason_of(first, findings, ())) == (Outcome.UNDECIDED, FIRST_NIGHT)
+    assert reason_of(first, findings, [result(1, {}, seconds={"searched": 1.0})]) == NO_REFERENCE
     space = Measured(ratios={SPACE: 0.2}, facts={"by_seed": [0.1, 0.3]})
     findings = judge(space, Context([], {}, night(9)), again())
-    assert (outcome_of(space, findings), reason_of(space, findings)) == (Outcome.UNDECIDED, FIRST_NIGHT)
+    assert (outcome_of(space, findings), reason_of(space, findings, ())) == (Outcome.UNDECIDED, FIRST_NIGHT)
     second = Measured(ratios={CODE: 0.0, SEARCH: 0.0}, seconds={"searched": 1.0})
     findings = judge(second, context(), again())
-    assert (outcome_of(second, findings), reason_of(second, findings)) == (Outcome.SAME, "")
+    assert (outcome_of(second, findings), reason_of(second, findings, ())) == (Outcome.SAME, "")
 
 
 def structure(values: Sequence[float], series: str) -> list[Finding]:
