@@ -20,7 +20,7 @@ CODE = f"{REBUILT}/{REFERENCE}"
 SEARCH = f"{SEARCHED}/{REBUILT}"
 WHOLE = f"{SEARCHED}/{REFERENCE}"
 
-_COLD_SEARCH = 0.10
+COLD_SEARCH = 0.10
 """The threshold of a search series whose luck is not known yet."""
 COLD_MACHINE = 0.30
 """The same of absolute times: those of one program differ by a quarter between jobs."""
@@ -152,7 +152,7 @@ def _search(series: str, measured: Measured, context: Context, again: Again) -> 
     value = measured.ratios[series]
     if not told.values:
         return Finding(series, Outcome.UNDECIDED, value, evidence=("the first night of this series",))
-    suspect = suspicion(told.values, value, told.changes, _COLD_SEARCH)
+    suspect = suspicion(told.values, value, told.changes, COLD_SEARCH)
     interval = _shifted(measured.intervals.get(series), suspect.base)
     if not suspect.suspect:
         return _unsuspected(series, value, suspect, interval)

@@ -16,7 +16,8 @@ from tuner.files import finish_replacing, locked, replace_folder
 from tuner.nightly import browse
 from tuner.nightly.config import load
 from tuner.nightly.spaces import SERIES as SPACE
-from tuner.nightly.verdicts import CODE, COLD_MACHINE, SEARCH, WHOLE
+from tuner.nightly.statistics import COLD
+from tuner.nightly.verdicts import CODE, COLD_MACHINE, COLD_SEARCH, SEARCH, WHOLE
 from tuner.nights import CellNight, Night, Outcome
 from tuner.progress import counted
 from tuner.site import cell as cells
@@ -175,8 +176,8 @@ def _thresholds(result: CellNight) -> dict[str, float]:
     """What two nights of a cell may differ by, as log ratios: that of its series against the reference or the optimum,
     and of the clock. What moves the whole by more than both of its parts may move has moved one of them."""
     known = {found.series: found.threshold for found in result.findings if found.threshold is not None}
-    if CODE in known and SEARCH in known:
-        known.setdefault(WHOLE, known[CODE] + known[SEARCH])
+    if WHOLE in result.ratios:  # a series whose first night it is has the threshold of a young one
+        known.setdefault(WHOLE, known.get(CODE, COLD) + known.get(SEARCH, COLD_SEARCH))
     shown = {series: float(f"{known[series]:.6g}") for series in (WHOLE, SPACE) if series in known}
     return shown | ({"clock": COLD_MACHINE} if result.seconds else {})
 
