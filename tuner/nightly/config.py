@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -96,11 +96,24 @@ def load(path: str) -> NightConfig:
 
 def parse(text: str, name: str) -> NightConfig:
     """The night in `text`; `name` stands for the file in messages. Raises ConfigError."""
+    config, refusals = examined(text, name)
+    refuse(name, refusals)
+    return config
+
+
+def examined(text: str, name: str) -> tuple[NightConfig, list[Refusal]]:
+    """The night in `text` with the cells that are right, and what is wrong with each of the others. Raises ConfigError
+    for what is wrong with the night itself, and where no cell is right."""
     document = strict_yaml.load(text, name)
     if not isinstance(document, dict):
         raise ConfigError(name, f"expected a mapping with `cells`, not {show(document)}")
-    cells = document.get("cells")
-    refuse(name, [*_refusals(cells if isinstance(cells, list) else [])])
+    refusals: list[Refusal] = []
+    if isinstance(cells := document.get("cells"), list):
+        found = [_refusal(number, cell) for number, cell in enumerate(cells, 1)]
+        refusals = [one for one in found if one is not None]
+        document["cells"] = [cell for cell, one in zip(cells, found, strict=True) if one is None]
+        if not document["cells"]:
+            refuse(name, refusals)
     try:
         check_keys(NightConfig, document)
         config: NightConfig = read(NightConfig, document)
@@ -110,8 +123,7 @@ def parse(text: str, name: str) -> NightConfig:
         raise ConfigError(name, error.message, error.hint) from error
     names = Counter(cell.name for cell in config.cells)
     twice = ConfigError("name", "it names two cells", "a history needs a name of its own")
-    refuse(name, [(cell, twice) for cell, count in names.items() if count > 1])
-    return config
+    return config, [*refusals, *((cell, twice) for cell, count in names.items() if count > 1)]
 
 
 def refuse(file: str, refusals: Sequence[Refusal]) -> None:
@@ -126,15 +138,16 @@ def refuse(file: str, refusals: Sequence[Refusal]) -> None:
     raise ConfigError(file, "\n".join([f"{len(refusals)} things are wrong, and nothing was measured", *lines]))
 
 
-def _refusals(cells: Sequence[Any]) -> Iterator[Refusal]:
-    for number, cell in enumerate(cells):
-        name = cell.get("name") if isinstance(cell, Mapping) else None
-        try:
-            check_keys(CellConfig, cell)
-            read(CellConfig, cell)
-            _check(cell)
-        except ConfigError as error:
-            yield name if isinstance(name, str) else f"number {number + 1}", error
+def _refusal(number: int, cell: Any) -> Refusal | None:
+    """What is wrong with the cell of a file, as far as it tells by itself; None where nothing is."""
+    name = cell.get("name") if isinstance(cell, Mapping) else None
+    try:
+        check_keys(CellConfig, cell)
+        read(CellConfig, cell)
+        _check(cell)
+    except ConfigError as error:
+        return name if isinstance(name, str) else f"number {number}", error
+    return None
 
 
 def _check(cell: Mapping[str, Any]) -> None:

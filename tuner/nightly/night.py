@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
+from tuner.config import read_file
 from tuner.errors import OutputError, TunerError
 from tuner.nightly import commits, installed, plan, requests, summary
 from tuner.nightly.artifacts import Artifacts
-from tuner.nightly.config import CellConfig, NightConfig, load
+from tuner.nightly.config import CellConfig, NightConfig, examined
 from tuner.nightly.hooks import call
 from tuner.nightly.lines import Context, comparable, comparisons
 from tuner.nightly.measuring import Job, Measured, Measurer, ModelMeasurer, Reference
@@ -56,8 +57,8 @@ def run(path: str, progress: Progress, measurers: Mapping[str, Measurer] | None 
     OutputError where another night goes on in the same folder or history, or nothing can be written; StoreError where
     the history cannot be opened. A KeyboardInterrupt says how to go on.
     """
-    config = load(path)
-    keys = requests.keys_of(config.cells, path)
+    config, refusals = examined(read_file(path, "file of a night"), path)
+    keys = requests.keys_of(config.cells, path, refusals)
     out = Path(config.out)
     with files.locked(out / ".lock", GOING_ON), held(config.database, GOING_ON):
         files.require_room(out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tuner import config as config_file
@@ -22,11 +22,12 @@ Keys = dict[str, tuple[CellKey, str]]
 """By a cell's name its key, and why it cannot be measured here ("": it can)."""
 
 
-def keys_of(cells: Iterable[CellConfig], file: str) -> Keys:
+def keys_of(cells: Iterable[CellConfig], file: str, known: Sequence[Refusal] = ()) -> Keys:
     """The keys of cells in the file of a night. Raises ConfigError that names the file, and cell and key of everything
-    that is wrong: run files, what is set in them, models, recorded spaces, strategies, targets."""
+    that is wrong: run files, what is set in them, models, recorded spaces, strategies, targets; and what is `known`
+    to be wrong with other cells."""
     keys: Keys = {}
-    refusals: list[Refusal] = []
+    refusals = list(known)
     for cell in cells:
         try:
             keys[cell.name] = key_of(cell)

@@ -83,11 +83,17 @@ def test_what_is_wrong_with_a_cell_is_named(folder: Path, cell: str, words: str)
 def test_all_wrong_cells_are_refused_at_once_and_no_night_begins(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells = "[{name: a, run: nowhere.yaml}, {name: b, run: good.yaml}, {name: c, kind: space, space: x.json.gz}]"
+    cells = "[{name: a, run: nowhere.yaml}, {name: b, run: good.yaml}, {name: c, kind: space, space: x.json.gz},"
+    cells += "{name: d, run: x, seeds: 3}]"
     (folder / "night.yaml").write_text(f"cells: {cells}\nout: out\ndatabase: sqlite:///h.db\n")
     assert cli.main(["nightly", "night.yaml"]) == 2
     said = capsys.readouterr().err
-    assert "night.yaml: 2 things are wrong" in said and "cell a: run: nowhere.yaml" in said and "cell c: space" in said
+    assert (
+        "night.yaml: 3 things are wrong" in said
+        and "cell d: seeds" in said
+        and "cell a: run: nowhere.yaml" in said
+        and "cell c: space" in said
+    )
     assert not (folder / "out").exists() and not (folder / "h.db").exists()
 
 
