@@ -80,7 +80,7 @@ def _row(result: CellNight, night: Night | None) -> list[str]:
     values = [value_of(result)]
     if result.cell.kind is not CellKind.SPACE:
         seconds = [result.seconds.get(name) for name in ("searched", "rebuilt", "reference")]
-        values = ["" if s is None else milliseconds(s) for s in seconds]
+        values = ["" if s is None else result.caveat.beside(milliseconds(s)) for s in seconds]
     return [
         result.night, "" if night is None else night.commit[:12], result.outcome,
         *(value or "-" for value in values), change_of(found) or "-", threshold_of(found) or "-",

@@ -69,7 +69,7 @@ def value_of(result: CellNight) -> str:
     if SPACE in result.ratios:
         return over_the_optimum(result.ratios[SPACE])
     seconds = result.seconds.get("searched", result.seconds.get("rebuilt"))
-    return "" if seconds is None else milliseconds(seconds)
+    return "" if seconds is None else result.caveat.beside(milliseconds(seconds))
 
 
 def over_the_optimum(ratio: float) -> str:

@@ -66,7 +66,8 @@ def charts(past: Past) -> list[Chart]:
     if times or past.baselines:
         lines = [Line(name, past.seconds[name]) for name in times]
         lines += [Line(name, past.seconds[name], dashed=True) for name in past.baselines]
-        found.append(chart("seconds", "Time of one call", lines, milliseconds, height=280))
+        title = past.caveat.beside("Time of one call")
+        found.append(chart("seconds", title, lines, milliseconds, height=280))
     for series in (CODE, SEARCH, WHOLE, SPACE):
         if series in past.ratios and not (series == WHOLE and SEARCH in past.ratios):
             line = Line(series, np.expm1(past.ratios[series]))
@@ -120,7 +121,7 @@ def rows(past: Past) -> list[Row]:
         night, finding = past.nights[at], past.findings[at]
         time = math.nan if searched is None else float(searched[at])
         behind = math.nan if quality is None else float(quality[at])
-        value = "-" if math.isnan(time) else milliseconds(time)
+        value = "-" if math.isnan(time) else past.caveat.beside(milliseconds(time))
         value = value if math.isnan(behind) else over_the_optimum(behind)
         made.append(
             Row(
@@ -138,7 +139,7 @@ def facts(past: Past) -> list[tuple[str, str]]:
     named = {
         "what": past.key.source, "shape": past.key.shape, "dtype": past.key.dtype, "target": past.key.target,
         "device": past.key.device, "threads": past.key.threads or "", "search": past.key.budget, "seed": past.key.seed,
-        "cell": past.key.id, "CPUs": past.last.facts.get("cpus", ""),
+        "cell": past.key.id, "CPUs": past.last.facts.get("cpus", ""), "times": past.caveat.sentence,
     }  # fmt: skip
     return [(name, str(value)) for name, value in named.items() if value != ""]
 
