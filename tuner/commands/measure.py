@@ -15,6 +15,7 @@ from tuner import config
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner.bundle.measurements import FORMAT, Header, Row, TaskKernels, Writer
 from tuner.bundle.replay import BundleReplayBench
+from tuner.caveats import NONE, Caveat
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
@@ -61,7 +62,10 @@ def measure(
                 FORMAT, bundle.sha256, manifest.target, manifest.mode, PROTOCOL_VERSION, name, devices, tasks
             )
             with Interrupts(progress.message) as interrupted:
-                return _Measuring(manifest, Path(folder), benches, Writer(output, header), progress, interrupted).run()
+                caveat = _caveat(manifest, devices)
+                return _Measuring(
+                    manifest, Path(folder), benches, Writer(output, header), progress, interrupted, caveat
+                ).run()
         finally:
             for bench in benches:
                 bench.close()
@@ -100,6 +104,12 @@ def _bundle_for(name: str) -> str:
     return f"; {name} needs no bundle: `python -m tuner run` with `target: {name}`"
 
 
+def _caveat(manifest: Manifest, devices: Sequence[str]) -> Caveat:
+    """What the times are that are taken on these devices; a recording's are those of the device in it."""
+    kind = resolve.kind_of_text(manifest.target)
+    return next((caveat for device in devices if (caveat := kind.caveats(device).kernel).words), NONE)
+
+
 def _unpack(path: Path, content: bytes) -> None:
     """Write a new file in our own folder, named by hex digits: nothing in a bundle decides where a file is written."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -127,9 +137,10 @@ class _Measuring:
 
     def __init__(
         self, manifest: Manifest, folder: Path, benches: Sequence[BundleBench], writer: Writer, progress: Progress,
-        interrupted: Interrupts,
+        interrupted: Interrupts, caveat: Caveat = NONE,
     ) -> None:  # fmt: skip
         self._manifest = manifest
+        self._caveat = caveat
         self._folder = folder
         self._benches = benches
         self._writer = writer
@@ -228,7 +239,7 @@ class _Measuring:
             lines.append(f"{self._known_before} measurements were there already")
         for task in self._manifest.tasks:
             lines.append(f"{task.name}: {self._sentence_of(task)}")
-        return lines
+        return [*lines, *self._caveat.sentences]
 
     def _sentence_of(self, task: TaskEntry) -> str:
         for fidelity in (Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN):
@@ -236,7 +247,7 @@ class _Measuring:
             if best:
                 seconds = self._measured[(task.key, best[0].candidate, fidelity)].median_s
                 default = next((i for i in best if i.proposer == "default"), None)
-                words = f"best {milliseconds(seconds)}"
+                words = f"best {self._caveat.beside(milliseconds(seconds))}"
                 if default is not None and default is not best[0]:
                     ratio = self._measured[(task.key, default.candidate, fidelity)].median_s / seconds
                     words += f", default {ratio:.2f}x of it"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tuner.devices.cuda.simulated import native
-from tuner.devices.cuda.simulated.target import ARCH
+from tuner.devices.cuda.simulated.target import ARCH, CAVEATS
 
 native.preload()  # before PyCUDA is imported, which takes the driver that is there
 
@@ -31,6 +31,7 @@ class SimulatedGpu(CudaGpu):
 class SimulatedService(CudaService):
     """`CudaService` on the simulated GPU of a number."""
 
+    caveat = CAVEATS.kernel
     opened_as = SimulatedGpu
 
     def op_describe(self) -> dict[str, Any]:
