@@ -29,8 +29,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: running the model needs the packages numpy and apache-tvm")
 
-simulated = kind == "simulated_cuda"
-if simulated:
+if kind == "simulated_cuda":  # a CUDA device without a GPU
     try:
         from tuner.devices.cuda.simulated.model_service import begin
         from tuner.errors import TargetError
