@@ -15,7 +15,7 @@ from tuner.baselines.blas import BLAS
 from tuner.baselines.original import PRECISE, flags_of
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
-from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
+from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
@@ -79,10 +79,9 @@ class Cpu:
     def lower_bound_s(self, task: Task) -> float:
         """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
-        dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
         inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, outputs, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
-        return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
+        return lower_bound_s(workload.flops, moved, self.ceilings, workload.arithmetic)
 
     def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         """PyTorch's samples for each kernel that has a counterpart there."""
