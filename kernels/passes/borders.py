@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels import examples
-from kernels.nests import streaming
+from kernels.nests import memory
 from kernels.nests.calls import named
 from kernels.nests.conditions import CHOICE, Box, box_of, chosen
 from kernels.nests.linear import loads, same_element, substituted
@@ -33,8 +33,9 @@ class Borders(Pass):
 
     A stencil that leaves the border of its result as it was is written as a choice for each element: `inside ? new :
     old`. The condition is solved for the loops' variables, and each loop is divided into the part before, inside and
-    behind. What is inside becomes vectors, and reads nothing of the old result. With `stream` it is stored past the
-    caches, whole vectors at their multiples: memory then is not read before it is overwritten.
+    behind. What is inside becomes vectors, and reads nothing of the old result. The border is copied, unless the result
+    is in the place of the old one. With `stream` the inside is stored past the caches, whole vectors at their
+    multiples: memory then is not read before it is overwritten.
     """
 
     name: ClassVar[str] = "borders"
@@ -139,7 +140,7 @@ class _Kept:
 
     def statement(self, streamed: bool) -> Any:
         body = self._inside(0, {}, streamed)
-        return sequence([body, streaming.fence()]) if streamed else body
+        return sequence([body, memory.fence()]) if streamed else body
 
     def _inside(self, depth: int, at: Mapping[Any, Any], streamed: bool) -> Any:
         """The loops from a depth on, where all loops around are inside of the box."""
@@ -156,11 +157,19 @@ class _Kept:
 
     def _edge(self, depth: int, begin: int, end: int, at: Mapping[Any, Any]) -> Any | None:
         """The iterations of a loop that are outside, with all of the loops in it."""
+        if begin >= end:
+            return None
+        kept = self._loop(depth, begin, end, at, lambda inner: self._kept(depth + 1, inner))
+        old = self.old.source
+        if self.box.rest or any(load.source.same_as(old) for load in loads(self.new)):
+            return kept  # elements are kept inside of the box, too; or a kernel that relies on buffers apart reads them
+        return tirx.IfThenElse(memory.apart(self.nest.store.buffer, old), kept, None)
+
+    def _kept(self, depth: int, at: Mapping[Any, Any]) -> Any:
         if depth == len(self.nest.loops):
             return self._stored(self.old, at)
-        extent = [0, *(int(loop.extent) for loop in self.nest.loops[depth + 1 :])]
-        inner = extent[1] if len(extent) > 1 else 0
-        return self._loop(depth, begin, end, at, lambda deeper: self._edge(depth + 1, 0, inner, deeper))
+        extent = int(self.nest.loops[depth].extent)
+        return self._loop(depth, 0, extent, at, lambda inner: self._kept(depth + 1, inner))
 
     def _loop(self, depth: int, begin: int, end: int, at: Mapping[Any, Any], body: Any) -> Any | None:
         """Iterations of a loop, with a variable of their own."""
@@ -188,7 +197,7 @@ class _Kept:
         if branches(self.new, innermost) or any(self.nest.stride(x, innermost) not in (0, 1) for x in loads(self.new)):
             return 0
         strides = [self.nest.stride(store, loop) for loop in self.nest.loops[:-1]]
-        lanes = streaming.lanes_of(str(store.buffer.dtype), lambda n: all(s is not None and s % n == 0 for s in strides))
+        lanes = memory.lanes_of(str(store.buffer.dtype), lambda n: all(s is not None and s % n == 0 for s in strides))
         low, high = self.box.ranges[-1]
         return lanes if lanes and self._origin() == 0 and high - -(-low // lanes) * lanes >= lanes else 0
 
@@ -212,7 +221,7 @@ class _Kept:
         made = serial(lane, lanes, tirx.BufferStore(vector, value, [lane]), tirx.ForKind.VECTORIZED)
         whole = tirx.BufferLoad(vector, [tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), lanes)])
         indices = [substituted(index, {**at, loop.loop_var: begin}) for index in store.indices]
-        body = tirx.SeqStmt([tirx.AllocBuffer(vector), made, streaming.stored(store.buffer, indices, whole, lanes)])
+        body = tirx.SeqStmt([tirx.AllocBuffer(vector), made, memory.stored(store.buffer, indices, whole, lanes)])
         ends = itertools.pairwise((low, first, first + count * lanes, high))
         before, _, after = (
             self._loop(depth, begun, end, at, lambda inner: self._stored(self.new, inner)) for begun, end in ends

@@ -106,7 +106,7 @@ def test_whole_vectors_are_stored_past_the_caches(
         refused = Borders(True, True).refusal(given, llvm())
         assert (refused == "") == bool(lanes)
         if lanes:
-            assert Borders().counters(Borders(True, True).on_function(given), llvm())["streams"] == 2  # and the fence
+            assert Borders().counters(Borders(True, True).on_function(given), llvm())["streams"] == 2  # and a fence
             _, assembly = with_stores(given)
             assert "vmovnt" in assembly and "sfence" in assembly
     finally:

@@ -107,19 +107,20 @@ class Original:
 
 
 class OriginalWorker(ModelWorker):
-    """`c` says how the function is called; `flags` how it is compiled."""
+    """`c` says how the function is called; `flags` how it is compiled, where it is not in a `library` already."""
 
-    def __init__(self, c: Mapping[str, Any], flags: Sequence[str]) -> None:
+    def __init__(self, c: Mapping[str, Any], flags: Sequence[str], library: str = "") -> None:
         super().__init__()
-        self._c, self._flags = c, tuple(flags)
+        self._c, self._flags, self._library = c, tuple(flags), library
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
         """Compile, load and call once; returns {"settings", "load_s"} as the other workers do."""
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
         with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
-            library = Path(scratch, "original.so")
-            build(self._c, self._flags, library)
+            library = Path(self._library or Path(scratch, "original.so"))
+            if not self._library:
+                build(self._c, self._flags, library)
             began = time.perf_counter()
             prepared = Original(library, self._c, inputs)
             prepared.launch(1)

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tvm
 import tvm_ffi
 
-from tuner.baselines.original import FLAGS, PRECISE, build
+from kernels.nests.memory import marker
+from tuner.baselines.original import FAST, FLAGS, PRECISE, build, flags_of
 from tuner.export import c_symbol
+from tuner.graph.in_place import in_place
 from tuner.importers.c_source import compile_original
+from tuner.measure.comparison import BenchmarkEntry, compare_interleaved
+from tuner.measure.entries import EntrySpec, prepare, store
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
+from tuner.protocols import Array
+from tuner.records import Label
+
+if TYPE_CHECKING:
+    from tuner.graph import Lowered
 
 _CHECK_S = 120.0
 _AS_OBJECT = (*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c")
 
 
-def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[str, list[str]]:
+_ROUNDS = 10
+_EXPORTED = "exported"
+"""What the function with its guard and copies is called where it is timed."""
+
+
+def write(
+    folder: Path, model_spec: Mapping[str, Any], threads: int, overwritten: Sequence[int] = ()
+) -> tuple[str, list[str]]:
     """Write the library and the object of a raised function into an export's folder, and compare it with the original.
 
-    Returns why it may not be exported ("" where it may) and sentences for the report. Raises OutputError or ModelError.
+    `overwritten`: the arguments that the model may overwrite. Returns why it may not be exported ("" where it may) and
+    sentences for the report. Raises OutputError or ModelError.
     """
-    c = model_spec["c"]
+    c = {**model_spec["c"], c_symbol.IN_PLACE: list(overwritten)}
     library, item = c_symbol.write(
         folder, c, threads, lambda output: compile_original(c, output, _AS_OBJECT), runtime()
     )
@@ -40,7 +60,11 @@ def write(folder: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[st
 
 def write_several(folder: Path, model_specs: Mapping[str, Mapping[str, Any]], threads: int) -> tuple[str, list[str]]:
     """The same for a function at several sizes: `model_specs` by the folders of their exports in this one."""
-    parts = {f"{name}/model.so": spec["c"] for name, spec in model_specs.items()}
+    parts = {}
+    for name, spec in model_specs.items():
+        text = folder / name / f"{spec['c']['function']}.c"
+        overwritten = c_symbol.overwritten_in(text) if text.exists() else []
+        parts[f"{name}/model.so"] = {**spec["c"], c_symbol.IN_PLACE: overwritten}
     c = next(iter(parts.values()))
     original = partial(compile_original, c, flags=_AS_OBJECT)
     library, item = c_symbol.write_several(folder, parts, threads, original, runtime())
@@ -57,6 +81,65 @@ def write_several(folder: Path, model_specs: Mapping[str, Mapping[str, Any]], th
     return "", [f"{words} cases"]
 
 
+def overwritten(graph: Lowered, parts: Mapping[str, Any], model_spec: Mapping[str, Any]) -> list[int]:
+    """The arguments of a raised function that its model may overwrite. `parts`: of the model, by the tasks' keys."""
+    c = model_spec["c"]
+    found = []
+    for (given, written), kernel in in_place(graph).items():
+        position = c["inputs"][given]["position"]
+        part = parts.get(graph.kernels.get(kernel, ""))
+        if part is not None and c["outputs"][written]["position"] == position and _keeps_in_place(*part):
+            found.append(position)
+    return found
+
+
+def _keeps_in_place(entry: str, item: Path) -> bool:
+    """Whether a kernel's object says that it leaves alone what it keeps."""
+    program = shutil.which("nm")
+    if program is None:
+        return False
+    listed = subprocess.run([program, str(item)], capture_output=True, text=True).stdout
+    return any(line.split()[-1:] == [marker(entry)] for line in listed.splitlines())
+
+
+def slower(
+    library: Path, model_spec: Mapping[str, Any], threads: int, inputs: Sequence[Array], seconds: float, work: Path
+) -> tuple[str, str]:
+    """Time an exported function, guard and copies and all, beside the original.
+
+    Returns why it may not be exported ("" where it may), and a sentence for the report.
+    """
+    c, flags = model_spec["c"], flags_of(model_spec["c"]["function"], may_reorder(model_spec))
+    worker = "tuner.baselines.original:OriginalWorker"
+    specs = [EntrySpec(_EXPORTED, worker, {"c": c, "flags": [], "library": str(library)})]
+    specs += [EntrySpec(name, worker, {"c": c, "flags": flags[name]}) for name in (PRECISE, FAST) if name in flags]
+    stored = store(inputs, work / "exported-inputs.npz")
+    with ExitStack() as stack:
+        entries = []
+        for spec in specs:
+            child = stack.enter_context(Child(spec.service, spec.settings, env=thread_env(threads)))
+            try:
+                prepare(child, stored, work / "exported-outputs.npz")
+            except (ChildDied, ChildError, ChildTimeout) as error:
+                if spec.name in (_EXPORTED, PRECISE):
+                    return f"it cannot be timed: {str(error)[:200]}", ""
+                continue
+            entries.append(BenchmarkEntry(spec.name, child))
+        result = compare_interleaved(entries, min_rounds=_ROUNDS, time_budget_s=seconds)
+    said = []
+    for entry in entries[1:]:
+        verdict = result.verdict(_EXPORTED, entry.name)
+        if verdict.label is Label.SLOWER:
+            return f"with its guard and copies the function is slower than {entry.name}: {verdict.ratio:.2f} times", ""
+        said.append(f"{verdict.ratio:.3f} of {entry.name} ({verdict.label})")
+    return "", f"with its guard and copies the function takes {' and '.join(said)}"
+
+
+def may_reorder(model_spec: Mapping[str, Any]) -> bool:
+    """Whether sums of the function are computed in another order."""
+    return bool(model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"])
+
+
 def runtime() -> list[Path]:
     """TVM's libraries that a model needs."""
     here = Path(tvm.__file__).parent
@@ -66,7 +149,7 @@ def runtime() -> list[Path]:
 
 def difference(library: Path, model_spec: Mapping[str, Any], threads: int) -> tuple[str, int]:
     """The first case in which an exported function differs from the original ("" for none), and how many were tried."""
-    exact = not (model_spec["raising"]["allow_reassociation"] or model_spec["c"]["reordered"])
+    exact = not may_reorder(model_spec)
     with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
         original = Path(scratch, "original.so")
         build(model_spec["c"], FLAGS[PRECISE], original)

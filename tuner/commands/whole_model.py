@@ -115,13 +115,30 @@ def whole_model(
     why_not = why_not_exported(run, comparison)
     if not why_not and "c" in model.model_spec:
         run.progress.phase("putting the function back behind its symbol")
-        why_not, words = symbol.write(work / "export", model.model_spec, run.target.threads)
-        comparison.notes += words
+        why_not = _behind_symbol(run, model, graph, put_together.available, comparison)
     if why_not:
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
     files.replace_folder(work / "export", run.folder / "export")
     return comparison, put_together.manifest
+
+
+def _behind_symbol(
+    run: RunContext, model: ImportedModel, graph: Lowered, parts: Parts, comparison: ModelComparison
+) -> str:
+    """Put a raised function behind its symbol; why it may not be exported, or ""."""
+    spec, threads, folder = model.model_spec, run.target.threads, run.work / "export"
+    why_not, words = symbol.write(folder, spec, threads, symbol.overwritten(graph, parts, spec))
+    comparison.notes += words
+    if why_not:
+        return why_not
+    run.progress.phase("timing the function behind its symbol")
+    [inputs, *_] = input_sets(model.inputs, spec, run.config.search.seed)
+    seconds = run.total.allowed_s(Phase.COMPARISON, run.settings.compare_s / 8)
+    library = folder / f"lib{spec['c']['function']}.so"
+    why_not, words_of_time = symbol.slower(library, spec, threads, inputs.arrays, seconds, run.work)
+    comparison.notes += [words_of_time] if words_of_time else []
+    return why_not
 
 
 class _Together:
@@ -360,7 +377,8 @@ def rebuild_export(
         executables = assembled(model, graph, assembly, available)
         export(model, graph, executables, work, target, versions, assembly)
         if "c" in model.model_spec:
-            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
+            overwritten = symbol.overwritten(graph, available, model.model_spec)
+            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads, overwritten)
             if why_not:
                 raise UserError(f"{folder.name}: {why_not}", "run it again")
         files.replace_folder(work / "export", folder / "export")
