@@ -18,6 +18,7 @@ from kernels.nests.memory import marker
 from tuner.baselines.original import FAST, FLAGS, PRECISE, build, flags_of
 from tuner.export import c_symbol
 from tuner.graph.in_place import in_place
+from tuner.importers import input_sets
 from tuner.importers.c_source import compile_original
 from tuner.measure.comparison import BenchmarkEntry, compare_interleaved
 from tuner.measure.entries import EntrySpec, prepare, store
@@ -26,17 +27,43 @@ from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import Array
 from tuner.records import Label
+from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:
+    from tuner.commands.prepare import RunContext
     from tuner.graph import Lowered
+    from tuner.models import ImportedModel
 
-_CHECK_S = 120.0
+_CHECK_S = 300.0
 _AS_OBJECT = (*FLAGS[PRECISE], "-w", "-fPIC", "-fno-sanitize=undefined", "-c")
 
 
 _ROUNDS = 10
+_SHARE = 8
+"""The function behind its symbol is timed for this part of the time that whole models are."""
+
 _EXPORTED = "exported"
 """What the function with its guard and copies is called where it is timed."""
+
+
+def put_behind(
+    run: RunContext, model: ImportedModel, graph: Lowered, parts: Mapping[str, Any]
+) -> tuple[str, list[str]]:
+    """Put a raised function behind its symbol in the export that a run makes, check it and time it.
+
+    Returns why it may not be exported ("" where it may) and sentences for the report. Raises OutputError or ModelError.
+    """
+    spec, threads, folder = model.model_spec, run.target.threads, run.work / "export"
+    run.progress.phase("putting the function back behind its symbol")
+    why_not, words = write(folder, spec, threads, overwritten(graph, parts, spec))
+    if why_not:
+        return why_not, words
+    run.progress.phase("timing the function behind its symbol")
+    [inputs, *_] = input_sets(model.inputs, spec, run.config.search.seed)
+    seconds = run.total.allowed_s(Phase.COMPARISON, run.settings.compare_s / _SHARE)
+    library = folder / f"lib{spec['c']['function']}.so"
+    why_not, sentence = slower(library, spec, threads, inputs.arrays, seconds, run.work)
+    return why_not, [*words, *([sentence] if sentence else [])]
 
 
 def write(
@@ -130,8 +157,11 @@ def slower(
     for entry in entries[1:]:
         verdict = result.verdict(_EXPORTED, entry.name)
         if verdict.label is Label.SLOWER:
-            return f"with its guard and copies the function is slower than {entry.name}: {verdict.ratio:.2f} times", ""
-        said.append(f"{verdict.ratio:.3f} of {entry.name} ({verdict.label})")
+            return f"with its guard and copies the function takes {verdict.ratio:.2f} of the time of {entry.name}", ""
+        if verdict.ratio is not None:
+            said.append(f"{verdict.ratio:.3f} of the time of {entry.name} ({verdict.label})")
+    if not said:
+        return "", "the function behind its symbol could not be timed beside the original"
     return "", f"with its guard and copies the function takes {' and '.join(said)}"
 
 

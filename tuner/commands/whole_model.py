@@ -114,31 +114,13 @@ def whole_model(
     check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
     why_not = why_not_exported(run, comparison)
     if not why_not and "c" in model.model_spec:
-        run.progress.phase("putting the function back behind its symbol")
-        why_not = _behind_symbol(run, model, graph, put_together.available, comparison)
+        why_not, words = symbol.put_behind(run, model, graph, put_together.available)
+        comparison.notes += words
     if why_not:
         comparison.notes.append(f"not exported: {why_not}")
         return comparison, None
     files.replace_folder(work / "export", run.folder / "export")
     return comparison, put_together.manifest
-
-
-def _behind_symbol(
-    run: RunContext, model: ImportedModel, graph: Lowered, parts: Parts, comparison: ModelComparison
-) -> str:
-    """Put a raised function behind its symbol; why it may not be exported, or ""."""
-    spec, threads, folder = model.model_spec, run.target.threads, run.work / "export"
-    why_not, words = symbol.write(folder, spec, threads, symbol.overwritten(graph, parts, spec))
-    comparison.notes += words
-    if why_not:
-        return why_not
-    run.progress.phase("timing the function behind its symbol")
-    [inputs, *_] = input_sets(model.inputs, spec, run.config.search.seed)
-    seconds = run.total.allowed_s(Phase.COMPARISON, run.settings.compare_s / 8)
-    library = folder / f"lib{spec['c']['function']}.so"
-    why_not, words_of_time = symbol.slower(library, spec, threads, inputs.arrays, seconds, run.work)
-    comparison.notes += [words_of_time] if words_of_time else []
-    return why_not
 
 
 class _Together:

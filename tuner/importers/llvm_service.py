@@ -57,9 +57,10 @@ class LlvmService:
         from kernels.raising.reasons import Abstained
 
         try:
-            chosen, made = _raised(path, function, sizes, allow_reassociation)
+            analysis, made = _raised(path, function, sizes, allow_reassociation)
         except Abstained as problem:
             return {"left_alone": str(problem), "line": problem.line}
+        chosen = analysis.function
         labels = [argument.label for argument in chosen.arguments]
 
         def described(tensor: Any) -> dict[str, Any]:
@@ -74,6 +75,7 @@ class LlvmService:
         c = {
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
             "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
+            "others": _others(analysis, sizes),
         }  # fmt: skip
         if made.formula is not None:
             positions = {a.name: number for number, a in enumerate(chosen.arguments)}
@@ -86,8 +88,23 @@ class LlvmService:
         return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
 
 
+def _others(analysis: Any, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """`kernels.raising.reach.others` by the names that arguments have in the source; elements as pairs."""
+    from kernels.raising.reach import others
+
+    labels = {a.name: a.label for a in analysis.function.arguments}
+    names = {label: name for name, label in labels.items()}
+    return [
+        {
+            "sizes": {labels[name]: number for name, number in other["sizes"].items()},
+            "elements": [list(pair) for pair in other["elements"].items()],
+        }
+        for other in others(analysis, {names[label]: number for label, number in sizes.items()})
+    ]
+
+
 def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
-    """The function and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
+    """The analysis and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
     from kernels.raising import findings, raised
 
     known_functions, problems = _read(path)
@@ -110,8 +127,11 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     missing = [a.label for a in numbers if a.label not in sizes]
     if missing:
         raise ModelError(f"model.sizes.{missing[0]}", f"{name} needs a number for it", "model: {sizes: {n: 1024}}")
+    wide = next((a for a in numbers if not -(1 << int(a.type[1:]) - 1) <= sizes[a.label] < 1 << int(a.type[1:]) - 1), None)
+    if wide is not None:
+        raise ModelError(f"model.sizes.{wide.label}", f"{sizes[wide.label]} is no number of {wide.type[1:]} bits")
     analysis = findings.analyse(function)
-    return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+    return analysis, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
 
 
 def _read(path: str) -> tuple[list[Any], dict[str, Any]]:
