@@ -75,6 +75,8 @@ def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bo
 
 
 def _check_types(function: Function) -> None:
+    if function.unusual:
+        raise Abstained(Reason.TYPE, function.unusual, function.line)
     known = ("i32", "i64", *FLOATS)
     other = next((argument.type for argument in function.arguments if argument.type not in (*known, "ptr")), None)
     if other is not None or function.result not in ("void", *known):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.baselines.original import SCALARS
+from tuner.baselines.original import SCALARS, given_number, types_of
 from tuner.protocols import Array
 
 _MOST_ELEMENTS = 1 << 28
@@ -33,7 +33,7 @@ class EquivalenceWorker:
 
     def _function(self, library: Path) -> Any:
         function = getattr(ctypes.CDLL(str(library)), self._c["function"])
-        function.argtypes = [SCALARS.get(a["type"], ctypes.c_void_p) for a in self._c["arguments"]]
+        function.argtypes = types_of(self._c)
         function.restype = SCALARS.get(self._c["result"])
         return function
 
@@ -133,7 +133,7 @@ class EquivalenceWorker:
         values: list[Any] = []
         for position, argument in enumerate(self._c["arguments"]):
             if argument["name"] in self._c["sizes"]:
-                values.append(sizes[argument["name"]])
+                values.append(given_number(argument, sizes[argument["name"]]))
             elif argument["type"] != "ptr":
                 values.append(copies[position].reshape(-1)[0].item() if position in shapes else 0)
             else:

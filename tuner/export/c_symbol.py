@@ -153,7 +153,8 @@ def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runt
 def _signature(c: Mapping[str, Any]) -> tuple[str, list[str], str]:
     """The parameters, their names, and the type of the result."""
     names = [f"a{number}" for number in range(len(c["arguments"]))]
-    declared = ", ".join(f"{_TYPES[a['type']]} {n}" for a, n in zip(c["arguments"], names, strict=True)) or "void"
+    kinds = [f"const {_TYPES[a['type']]}*" if a.get("reference") else _TYPES[a["type"]] for a in c["arguments"]]
+    declared = ", ".join(f"{kind} {name}" for kind, name in zip(kinds, names, strict=True)) or "void"
     return declared, names, _TYPES[c["result"]]
 
 
@@ -206,7 +207,7 @@ def _head(result: str, name: str, declared: str, symbol: str) -> list[str]:
 
 def _other_sizes(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [
-        f"{name} != {c['sizes'][argument['name']]}"
+        f"{'*' if argument.get('reference') else ''}{name} != {c['sizes'][argument['name']]}"
         for argument, name in zip(c["arguments"], names, strict=True)
         if argument["name"] in c["sizes"]
     ]

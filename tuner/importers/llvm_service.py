@@ -71,7 +71,7 @@ class LlvmService:
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
-        arguments = [{"name": a.label, "type": a.type} for a in chosen.arguments]
+        arguments = [{"name": a.label, "type": a.type, "reference": a.reference} for a in chosen.arguments]
         c = {
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
             "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
@@ -106,6 +106,7 @@ def _others(analysis: Any, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
 def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
     """The analysis and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
     from kernels.raising import findings, raised
+    from kernels.raising.interface import is_foreign
 
     known_functions, problems = _read(path)
     functions = {function.name: function for function in known_functions}
@@ -119,6 +120,8 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ModelError(name[:80], "not the name of a C function", "only such names can be put back behind a symbol")
     function = functions[name]
+    if is_foreign(function.machine):
+        raise ModelError(name, f"compiled for {function.machine}", "it cannot run here: compile it for this machine")
     numbers = [a for a in function.arguments if a.type.startswith("i")]
     known = {a.label: a.name for a in numbers}
     unknown = next((size for size in sizes if size not in known), None)
@@ -137,10 +140,11 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
 def _read(path: str) -> tuple[list[Any], dict[str, Any]]:
     """The functions of a file, and by name why others are not read. Raises MalformedIr."""
     from kernels.raising import ir
+    from kernels.raising.references import by_value
 
     content = _content(path)
     if not path.endswith(c_source.MLIR):
-        return ir.read(content), {}
+        return [by_value(function) for function in ir.read(content)], {}
     from kernels.raising.mlir.lowering import lowered
 
     made = lowered(str(content))
