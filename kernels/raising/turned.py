@@ -38,10 +38,11 @@ def turned(ops: Sequence[Operation], sized: Sized) -> list[Operation]:
 def _copied(op: Operation, sized: Sized, name: str) -> list[Operation] | None:
     """The copy and the operation that uses it; None where there is nothing to gain, or too little."""
     factors = product(op.value) if op.combine == "add" and not op.steps and op.choice is None else None
-    if factors is None or len(factors) != 2 or any(f.op != "read" for f in factors) or not op.target.subscripts:
+    reads = [factor.value for factor in factors or () if factor.op == "read"]
+    if len(reads) != 2 or not op.target.subscripts:
         return None
     lanes = _counter(op.target.subscripts[-1])
-    one, other = (factor.value for factor in factors)
+    one, other = reads
     for operand, rest in ((one, other), (other, one)):
         if lanes is not None and _runs_along(rest, lanes) is None and _runs_along(operand, lanes) is False:
             return _with_copy(op, operand, lanes, sized, name)

@@ -31,6 +31,7 @@ from tuner.tuning.total import Phase
 
 if TYPE_CHECKING:
     from tuner.commands.prepare import RunContext
+    from tuner.devices.device import Assembly
     from tuner.graph import Lowered
     from tuner.models import ImportedModel
 
@@ -44,6 +45,11 @@ _SHARE = 8
 
 _EXPORTED = "exported"
 """What the function with its guard and copies is called where it is timed."""
+
+
+def has_one(model: ImportedModel, assembly: Assembly) -> bool:
+    """Whether a model is a function that can be put back behind its symbol: one of a C program, on a CPU."""
+    return "c" in model.model_spec and assembly.runtime == "cpu"
 
 
 def put_behind(

@@ -112,7 +112,12 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     functions = {function.name: function for function in known_functions}
     if name in problems:
         raise problems[name]
+    overloads = [known for known in functions if _plain_name(known) == name]
+    if name not in functions and len(overloads) == 1:
+        [name] = overloads
     if name not in functions:
+        if overloads:
+            raise ModelError(name, "there are several of this name", f"model.function: one of {', '.join(overloads)}")
         near = did_you_mean(name, functions) if name else f"model.function: one of {', '.join(list(functions)[:20])}"
         raise ModelError(
             name or "model.function", "there is no such function" if name else "no function is named", near
@@ -135,6 +140,12 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
         raise ModelError(f"model.sizes.{wide.label}", f"{sizes[wide.label]} is no number of {wide.type[1:]} bits")
     analysis = findings.analyse(function)
     return analysis, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+
+
+def _plain_name(symbol: str) -> str:
+    """The name in the source of a function of C++ that is in no namespace and no template."""
+    found = re.match(r"_Z(\d+)", symbol)
+    return symbol[found.end() :][: int(found[1])] if found else symbol
 
 
 def _read(path: str) -> tuple[list[Any], dict[str, Any]]:

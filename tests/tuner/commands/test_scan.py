@@ -41,7 +41,7 @@ def test_a_line_for_each_loop_nest(tmp_path: Path, capsys: pytest.CaptureFixture
         ("bad.c", b"void f( { }", "error:"),
         ("bad.mlir", b"func.func @f(%x: memref<4xf32>) {\n  memref.lod\n}", "Operation memref.lod is not"),
         ("bad.mlir", b"\x00\xff", "line 1:"),
-        ("bad.txt", b"", "neither C, LLVM IR nor MLIR"),
+        ("bad.txt", b"", "neither C, C++, LLVM IR nor MLIR"),
     ],
 )
 def test_what_cannot_be_read_is_one_error(
