@@ -119,3 +119,46 @@ def test_a_number_that_is_read_before_anything_is_written_is_a_size() -> None:
     volatile = text.replace("%count = load i32", "%count = load volatile i32")
     [function] = map(by_value, ir.read(volatile))
     assert not function.arguments[0].reference
+
+
+CHECKED = """
+declare void @panic(i64, i64)
+define void @scale(i64 %n, ptr %x, i64 %length) {
+entry:
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %test, label %exit
+test:
+  %inside = icmp ult i64 %i, %length
+  br i1 %inside, label %body, label %fail
+body:
+  %at = getelementptr inbounds float, ptr %x, i64 %i
+  %value = load float, ptr %at, align 4
+  %twice = fmul float %value, 2.000000e+00
+  store float %twice, ptr %at, align 4
+  %next = add nuw nsw i64 %i, 1
+  br label %head
+fail:
+  call void @panic(i64 %i, i64 %length)
+  unreachable
+exit:
+  ret void
+}
+"""
+
+
+def test_a_check_that_ends_the_program_is_required_not_to() -> None:
+    [function] = ir.read(CHECKED)
+    analysis = analyse(function)
+    assert [finding.pattern for finding in analysis.findings] == ["elementwise"]
+    assert raised(analysis, {"%n": 8, "%length": 8}, True).outputs[0].shape == (8,)
+    with pytest.raises(Abstained, match="sizes"):
+        raised(analyse(ir.read(CHECKED)[0]), {"%n": 8, "%length": 7}, True)
+
+
+def test_a_check_of_data_is_left_alone() -> None:
+    text = CHECKED.replace("%inside = icmp ult i64 %i, %length", "%seen = load i64, ptr %x, align 8\n  %inside = icmp ult i64 %i, %seen")
+    [finding] = analyse(ir.read(text)[0]).findings
+    assert finding.reason == "data-dependent-control"

@@ -105,7 +105,7 @@ def test_cpp_is_read_and_its_functions_have_their_plain_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "scale.cpp"
-    file.write_text(CPP.replace("#include <vector>\n", ""))
+    file.write_text(CPP)
     assert cli.main(["scan", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "_Z5scaleiPf" in shown and "_ZN5inner5scaleEiPf" in shown and shown.count("elementwise") == 5
