@@ -82,7 +82,9 @@ def _one_size(value: object, path: str) -> object:
     """A size that is one number. Raises ConfigError for ranges and lists, with what to write."""
     if isinstance(value, str | list | tuple):
         hint = f"several are model.shapes: [{{{path.rpartition('.')[2]}: 64}}, {{{path.rpartition('.')[2]}: 512}}]"
-        raise ConfigError(path, f"expected one whole number, not {show(value)}", f"{hint}; for others the original runs")
+        raise ConfigError(
+            path, f"expected one whole number, not {show(value)}", f"{hint}; for others the original runs"
+        )
     return value
 
 

@@ -43,9 +43,7 @@ class Borders(Pass):
         requires=(
             Requirement("no element is made twice", "strides of the store's subscripts, each less than the next"),
             Requirement("the border is kept", "the other value is the same element of an argument"),
-            Requirement(
-                "the inside is a box", "comparisons of one variable with a number; others stay conditions"
-            ),
+            Requirement("the inside is a box", "comparisons of one variable with a number; others stay conditions"),
             Requirement(
                 "stores past the caches are whole vectors, and seen by others",
                 "rows as long as multiples of a vector, arguments at multiples of 64 bytes; a fence at the end",
@@ -57,7 +55,7 @@ class Borders(Pass):
         },
         counters={"conditions": "on elements, in the program", "streams": "stores past the caches, in the program"},
         loses="`stream` where the result is read again soon, and is small enough to be in a cache then.",
-        elsewhere="TVM `LoopPartition`, Halide `specialize` and boundary conditions, LLVM `IRCE`; streaming stores of icx",
+        elsewhere="TVM `LoopPartition`, Halide `specialize` and boundary conditions, LLVM `IRCE`; non-temporal stores",
         example=Example(examples.smoothed, examples.untouched, "borders{on=0}", "borders{on=1}"),
     )
     on: bool = False
@@ -109,6 +107,11 @@ def _divided(function: tirx.PrimFunc, stream: bool) -> tuple[tirx.PrimFunc, int]
 
     body = rewritten(function.body, change)
     return (function.with_body(body), count) if count else (function, 0)
+
+
+def forget() -> None:
+    """For tests that change what is large."""
+    _divided.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Condition = Callable[..., Any]
 BOXES: Mapping[str, Condition] = {
     "all sides": lambda i, j: tirx.all(i >= 1, i < 8, j >= 1, j <= 14),
     "one side": lambda i, j: j > 3,
-    "a row": lambda i, j: tirx.all(i.equal(4), 0 < j),
+    "a row": lambda i, j: tirx.all(i.equal(4), j > 0),
     "the last column": lambda i, j: tirx.all(tirx.IntImm("int32", 15) <= j),
     "nothing": lambda i, j: tirx.all(i > 4, i < 3),
     "beyond the ends": lambda i, j: tirx.all(i >= -2, i < 4, j < 99),
@@ -94,13 +94,20 @@ def with_stores(given: tirx.PrimFunc) -> tuple[Any, str]:
 
 @pytest.mark.parametrize(
     ("columns", "dtype", "lanes"),
-    [(64, "float32", 16), (24, "float32", 8), (20, "float32", 4), (40, "float64", 8), (33, "float32", 0), (64, "int32", 16)],
+    [
+        (64, "float32", 16),
+        (24, "float32", 8),
+        (20, "float32", 4),
+        (40, "float64", 8),
+        (33, "float32", 0),
+        (64, "int32", 16),
+    ],
 )
 def test_whole_vectors_are_stored_past_the_caches(
     columns: int, dtype: str, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(borders, "_LEAST_BYTES", 0)
-    borders._divided.cache_clear()
+    borders.forget()
     given = kept(lambda i, j: tirx.all(i >= 1, j >= 1, j < columns - 1), (9, columns), dtype)
     try:
         refused = Borders(True, True).refusal(given, llvm())
@@ -110,7 +117,7 @@ def test_whole_vectors_are_stored_past_the_caches(
             _, assembly = with_stores(given)
             assert "vmovnt" in assembly and "sfence" in assembly
     finally:
-        borders._divided.cache_clear()
+        borders.forget()
 
 
 def test_a_design_space_has_the_pass_and_a_sketch_that_it_works_on() -> None:

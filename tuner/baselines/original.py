@@ -43,7 +43,8 @@ def types_of(c: Mapping[str, Any]) -> list[Any]:
 
 def given_number(argument: Mapping[str, Any], number: int) -> Any:
     """A number as an argument is to be given it."""
-    return ctypes.byref(SCALARS[argument["type"]](number)) if argument.get("reference") else number
+    kind: Any = SCALARS[argument["type"]]
+    return ctypes.byref(kind(number)) if argument.get("reference") else number
 
 
 def flags_of(function: str, reordered: bool) -> dict[str, list[str]]:

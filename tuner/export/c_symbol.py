@@ -2,8 +2,8 @@
 
 The function tests what was assumed of its arguments (the sizes, arrays that do not overlap) and calls the tuned model;
 where a test fails, or the model, it calls the original, which is part of both files. Arrays that are not aligned, or
-that are read and written (but for those that the model may overwrite), go through aligned copies. Where there are models for several sizes, the sizes choose one;
-they are then opened when the library is, beside which they lie.
+that are read and written (but for those that the model may overwrite), go through aligned copies. Where there are
+models for several sizes, the sizes choose one; they are then opened when the library is, beside which they lie.
 """
 
 from __future__ import annotations

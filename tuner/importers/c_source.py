@@ -58,8 +58,8 @@ def compile_original(c: Mapping[str, Any], output: Path, flags: Sequence[str]) -
 
 
 def ir_of(path: Path, level: str = "") -> str | bytes:
-    """The IR of a file of C, C++ or LLVM IR: text, or bitcode; of a .mlir file its text. `level`: how C is optimised, for
-    tests of what others send.
+    """The IR of a file of C, C++ or LLVM IR: text, or bitcode; of a .mlir file its text. `level`: how C is optimised,
+    for tests of what others send.
 
     Raises ModelError, or MissingPackage.
     """

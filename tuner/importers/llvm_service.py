@@ -135,7 +135,7 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     missing = [a.label for a in numbers if a.label not in sizes]
     if missing:
         raise ModelError(f"model.sizes.{missing[0]}", f"{name} needs a number for it", "model: {sizes: {n: 1024}}")
-    wide = next((a for a in numbers if not -(1 << int(a.type[1:]) - 1) <= sizes[a.label] < 1 << int(a.type[1:]) - 1), None)
+    wide = next((a for a in numbers if sizes[a.label].bit_length() >= int(a.type[1:])), None)
     if wide is not None:
         raise ModelError(f"model.sizes.{wide.label}", f"{sizes[wide.label]} is no number of {wide.type[1:]} bits")
     analysis = findings.analyse(function)

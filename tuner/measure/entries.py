@@ -37,8 +37,9 @@ class EntrySpec:
     """How a benchmark entry is started: its name, the service that computes the whole model in a child, the service's
     settings, and the seconds within which it must be ready.
 
-    `timed`: it is not only there to be checked against. `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
-    before it was quantized, so its outputs are others than the tuned model's.
+    `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
+    before it was quantized, so its outputs are others than the tuned model's. `timed`: it is not only there to be
+    checked against.
     """
 
     name: str

@@ -22,7 +22,7 @@ REFUSED = {
     "define fastcc void @scale(i32 %n, ptr %x) {": "calling convention than C's: fastcc",
     "define x86_vectorcallcc void @scale(i32 %n, ptr %x) {": "x86_vectorcallcc",
     "%s = type { i64, i64, i64 }\ndefine void @scale(i32 %n, ptr %x, ptr byval(%s) align 8 %z) {": "by value",
-    "%s = type { i64, i64, i64 }\ndefine void @scale(i32 %n, ptr %x, ptr sret(%s) align 8 %z) {": "as its value",
+    "%s = type { i64, i64, i64 }\ndefine void @scale(ptr sret(%s) align 8 %z, i32 %n, ptr %x) {": "as its value",
     "define void @scale(i32 %n, ptr %x, i32 inreg %z) {": "register of its own",
     "define void @scale(i32 %n, ptr %x, ...) {": "variable number",
     "define void @scale(i32 %n, ptr %x, ptr addrspace(256) %z) {": "address space",
@@ -36,7 +36,9 @@ def test_what_no_c_program_can_call_is_refused(head: str) -> None:
         raised(analyse(function), {"%n": 8}, True)
 
 
-@pytest.mark.parametrize("head", ["define hidden void", "define weak void", "define dso_local noundef void", "define ccc void"])
+@pytest.mark.parametrize(
+    "head", ["define hidden void", "define weak void", "define dso_local noundef void", "define ccc void"]
+)
 def test_other_definitions_are_raised(head: str) -> None:
     [function] = ir.read(f"{head} @scale(i32 noundef %n, ptr nocapture nonnull %x) {{\n{BODY}")
     assert raised(analyse(function), {"%n": 8}, True).outputs[0].shape == (8,)
@@ -71,7 +73,8 @@ def test_other_machines_are_one_error(head: str, words: str) -> None:
 
 def test_machines_of_64_bits_are_read_and_known_as_foreign() -> None:
     for triple, foreign in (
-        ("sparcv9-unknown-linux", True), ("x86_64-pc-windows-msvc", True), ("x86_64-unknown-linux-gnu", False), ("", False),
+        ("sparcv9-unknown-linux", True), ("x86_64-pc-windows-msvc", True), ("x86_64-unknown-linux-gnu", False),
+        ("", False),
     ):  # fmt: skip
         [function] = ir.read(f'target triple = "{triple}"\n{LOOP}' if triple else LOOP)
         assert is_foreign(function.machine) == foreign
@@ -159,6 +162,7 @@ def test_a_check_that_ends_the_program_is_required_not_to() -> None:
 
 
 def test_a_check_of_data_is_left_alone() -> None:
-    text = CHECKED.replace("%inside = icmp ult i64 %i, %length", "%seen = load i64, ptr %x, align 8\n  %inside = icmp ult i64 %i, %seen")
+    seen = "%seen = load i64, ptr %x, align 8\n  %inside = icmp ult"
+    text = CHECKED.replace("%inside = icmp ult", seen).replace("%i, %length\n  br", "%i, %seen\n  br")
     [finding] = analyse(ir.read(text)[0]).findings
     assert finding.reason == "data-dependent-control"

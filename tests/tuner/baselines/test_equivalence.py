@@ -45,7 +45,9 @@ SABOTAGES = {
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("original") / "blended.c"
     file.write_text(CODE)
-    return dict(imported(RunConfig(ModelConfig(f"llvm:{file}", function="blended", sizes={"m": 20, "n": 12}))).model_spec)
+    return dict(
+        imported(RunConfig(ModelConfig(f"llvm:{file}", function="blended", sizes={"m": 20, "n": 12}))).model_spec
+    )
 
 
 def test_sizes_are_tried_that_are_one_odd_prime_and_larger_and_each_alone(spec: dict[str, Any]) -> None:

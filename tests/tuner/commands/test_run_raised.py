@@ -1,4 +1,4 @@
-"""`run` of functions of C programs: what is slower stays as it was, and what a GPU computes is checked by the original."""
+"""`run` of functions of C programs: what is slower stays as it was, and the original checks what a GPU computes."""
 
 from __future__ import annotations
 

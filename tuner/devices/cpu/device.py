@@ -151,4 +151,3 @@ class Cpu:
     def close(self) -> None:
         self.builder.close()
         self.bench.close()
-

@@ -99,8 +99,8 @@ class Cuda:
             return time_each(counterparts, timing, time)
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against. Beside a
-        raised function its own code, on the CPU."""
+        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against.
+        Beside a raised function its own code, on the CPU."""
         from tuner.devices.cuda.torch_services import settings_of
 
         threads, model_spec = self._opening.target.threads, dict(model.model_spec)
