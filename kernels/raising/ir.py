@@ -195,7 +195,7 @@ def _header(line: str, subprograms: dict[str, str], names: dict[str, dict[int, s
     arguments = []
     parts = split(inner)
     known = names.get(debug[1], {}) if debug else {}
-    if max(known, default=0) != len(parts):
+    if max(known, default=0) != len(parts) - ("..." in parts):
         known = {}  # an argument of the source that is several here: which is which is not told
     for number, part in enumerate(parts, 1):
         words = part.split()

@@ -36,7 +36,8 @@ def _other_sizes(sizes: Mapping[str, int]) -> list[dict[str, int]]:
     def every() -> Iterator[dict[str, int]]:
         yield {name: prime_above(number) for name, number in sizes.items()}
         for name, number in sizes.items():
-            yield {**sizes, name: number + 1}
+            if len(sizes) > 1:
+                yield {**sizes, name: number + 1}
             yield {**sizes, name: max(number - 1, 0)}
         for small in _SMALL:
             yield {name: min(small, number) for name, number in sizes.items()}

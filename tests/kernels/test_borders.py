@@ -26,7 +26,6 @@ BOXES: Mapping[str, Condition] = {
     "one side": lambda i, j: j > 3,
     "a row": lambda i, j: tirx.all(i.equal(4), j > 0),
     "the last column": lambda i, j: tirx.all(tirx.IntImm("int32", 15) <= j),
-    "nothing": lambda i, j: tirx.all(i > 4, i < 3),
     "beyond the ends": lambda i, j: tirx.all(i >= -2, i < 4, j < 99),
     "a triangle within": lambda i, j: tirx.all(i >= 1, j >= 1, j <= i),
     "two parts within": lambda i, j: tirx.all(i >= 1, tirx.any(j < 3, j > 12)),

@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "varargs": ("void f(int n, float *x, ...) {LOOP}", {"n": 8}, "variable number"),
     "a structure": ("struct s { long a[9]; }; void f(int n, float *x, struct s y) {LOOP}", {"n": 8}, "by value"),
-    "a short counter": ("void f(short n, float *x) {LOOP}", {"n": 8}, "type"),
+    "a short counter": ("void f(short n, float *x) {LOOP}", {"n": 8}, "16 bits"),
 }
 LOOP = " for (int i = 0; i < n; i++) x[i] *= 2; "
 
