@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ FLAGS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 
 _TRIED_S = 30.0
+
+_malloc, _free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+_malloc.restype, _malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 
 SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
             "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
@@ -78,7 +82,7 @@ class Original:
     """The C function of a library with arrays of its own. Implements `protocols.Prepared`.
 
     `inputs` are the model's, in order. Arrays that the function writes begin with what the inputs say of them, or with
-    zeros.
+    zeros. All arrays are memory of `malloc`, as those of C programs are: numpy's own has larger pages.
     """
 
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
@@ -98,12 +102,23 @@ class Original:
             elif position in given or position in written:
                 tensor = written.get(position)
                 array = given[position] if position in given else np.zeros(tensor["shape"], tensor["dtype"])  # type: ignore[index]
-                self._arrays[position] = np.array(array, order="C")
+                self._arrays[position] = self._by_malloc(array)
                 values.append(self._arrays[position].ctypes.data)
             else:
                 values.append(None)
         self._function, self._values = function, values
         self._outputs: list[Array] = []
+
+    def _by_malloc(self, array: Array) -> Array:
+        """A copy, which lives as long as this."""
+        address = _malloc(max(array.nbytes, 1))
+        if not address:
+            raise MemoryError(f"no {array.nbytes} bytes")
+        weakref.finalize(self, _free, ctypes.c_void_p(address))
+        memory = (ctypes.c_ubyte * array.nbytes).from_address(address)
+        copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
 
     def launch(self, count: int) -> None:
         """Outputs are those of the first call: arrays that are read and written go on from there."""

@@ -36,9 +36,7 @@ def test_what_no_c_program_can_call_is_refused(head: str) -> None:
         raised(analyse(function), {"%n": 8}, True)
 
 
-@pytest.mark.parametrize(
-    "head", ["define hidden void", "define weak void", "define dso_local void", "define ccc void"]
-)
+@pytest.mark.parametrize("head", ["define hidden void", "define weak void", "define dso_local void", "define ccc void"])
 def test_other_definitions_are_raised(head: str) -> None:
     [function] = ir.read(f"{head} @scale(i32 noundef %n, ptr nocapture nonnull %x) {{\n{BODY}")
     assert raised(analyse(function), {"%n": 8}, True).outputs[0].shape == (8,)
