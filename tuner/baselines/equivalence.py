@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.baselines.original import SCALARS, given_number, types_of
+from tuner.baselines.original import SCALARS, given_number, opened, types_of
 from tuner.protocols import Array
 
 _MOST_ELEMENTS = 1 << 28
@@ -33,7 +32,7 @@ class EquivalenceWorker:
         self._functions = [self._function(Path(library), name or own), self._function(Path(original), own)]
 
     def _function(self, library: Path, name: str) -> Any:
-        function = getattr(ctypes.CDLL(str(library)), name)
+        function = opened(library, name)
         function.argtypes = types_of(self._c)
         function.restype = SCALARS.get(self._c["result"])
         return function

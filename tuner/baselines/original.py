@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.importers.c_source import compile_original, compiler
+from tuner.importers.c_source import compile_original, compiled, compiler
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Array
 
@@ -29,6 +30,7 @@ FLAGS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 
 _TRIED_S = 30.0
+_MOST_MISSING = 100
 
 _malloc, _free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
 _malloc.restype, _malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -78,6 +80,30 @@ def build(c: Mapping[str, Any], flags: Sequence[str], output: Path) -> None:
     compile_original(c, output, [*flags, "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"])
 
 
+def opened(library: Path, name: str) -> Any:
+    """A function of a library. What else the file calls (the functions of Rust that end a program) may be missing: a
+    call of it ends the process."""
+    for _ in range(_MOST_MISSING):
+        try:
+            return getattr(ctypes.CDLL(str(library)), name)
+        except OSError as error:
+            missing = re.search(r"undefined symbol: ([\w.$]+)", str(error))
+            if missing is None:
+                raise
+            _stand_in(missing[1])
+    raise OSError(f"{library}: more than {_MOST_MISSING} undefined symbols")
+
+
+def _stand_in(symbol: str) -> None:
+    """Give the process a function that aborts."""
+    with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
+        source, library = Path(scratch, "missing.c"), Path(scratch, "missing.so")
+        text = f'void missing(void) __asm__("{symbol}");\nvoid missing(void) {{ __builtin_trap(); }}\n'
+        source.write_text(text, encoding="ascii")
+        compiled(source, library, ["-shared", "-fPIC", "-w"])
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
 class Original:
     """The C function of a library with arrays of its own. Implements `protocols.Prepared`.
 
@@ -87,7 +113,7 @@ class Original:
 
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
         self._c = c
-        function = getattr(ctypes.CDLL(str(library)), c["function"])
+        function = opened(library, c["function"])
         function.argtypes = types_of(c)
         function.restype = SCALARS.get(c["result"])
         given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
