@@ -222,6 +222,10 @@ def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
             sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _reached(tensor))
     written = {t["position"] for t in c["outputs"]}
     pairs = [(a, b) for a in sizes for b in sizes if a < b and {a, b} & written]
+    numbers = {p: _BITS[f"int{a['type'][1:]}"] // 8 for p, a in enumerate(c["arguments"]) if a.get("reference")}
+    doubts += [
+        f"overlap(a{n}, {size}, a{w}, {sizes[w]})" for n, size in numbers.items() for w in written & sizes.keys()
+    ]
     return doubts + [f"overlap(a{a}, {sizes[a]}, a{b}, {sizes[b]})" for a, b in pairs]
 
 

@@ -102,23 +102,28 @@ exit:
 """
 
 
-def test_a_number_behind_a_pointer_is_a_size_where_nobody_can_change_it() -> None:
-    text = BY_REFERENCE.format(kind="noalias", bound="%now")
+def test_a_number_behind_a_pointer_is_a_size() -> None:
+    text = BY_REFERENCE.format(kind="nonnull", bound="%now")
     [function] = map(by_value, ir.read(text))
     assert (function.arguments[0].type, function.arguments[0].reference) == ("i32", True)
     assert raised(analyse(function), {"%n": 8}, True).outputs[0].shape == (8,)
-    [function] = map(by_value, ir.read(text.replace("ptr noalias %n", "ptr %n")))
-    assert not function.arguments[0].reference, "a store to x may be one to n"
-    [finding] = analyse(function).findings
-    assert finding.reason == "data-dependent-bound"
 
 
-def test_a_number_that_is_read_before_anything_is_written_is_a_size() -> None:
-    text = BY_REFERENCE.format(kind="nonnull", bound="%count").replace("  %now = load i32, ptr %n, align 4\n", "")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("%count = load i32", "%count = load volatile i32"),
+        ("slt i32 %i, %now", "slt i32 %i, 9"),
+        ("  store float %twice", "  store i32 0, ptr %n, align 4\n  store float %twice"),
+        ("  store float %twice", "  store ptr %n, ptr %at, align 4\n  store float %twice"),
+        ("%at = getelementptr", "%other = getelementptr i32, ptr %n, i64 %wide\n  %at = getelementptr"),
+    ],
+)
+def test_a_pointer_that_is_used_otherwise_is_none_to_a_number(before: str, after: str) -> None:
+    text = BY_REFERENCE.format(kind="nonnull", bound="%now").replace(before, after)
+    if "%other" in after:
+        text = text.replace("store float %twice, ptr %at", "store float %twice, ptr %other")
     [function] = map(by_value, ir.read(text))
-    assert function.arguments[0].reference
-    volatile = text.replace("%count = load i32", "%count = load volatile i32")
-    [function] = map(by_value, ir.read(volatile))
     assert not function.arguments[0].reference
 
 
