@@ -14,7 +14,7 @@ from tvm.sym import Analyzer
 from tvm.target import Target
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
-from kernels import mma, swizzle, tensor_cores
+from kernels import mma, swizzle, tensor_cores, wide_vectors
 from kernels.launch_plan import ITEM_BYTES, Argument, Extent, Launch, LaunchPlan
 
 _MERGE = "tirx.merge_static_smem"
@@ -75,6 +75,8 @@ def _emit(module: tvm.IRModule, target: Target, num_outputs: int) -> GpuProgram:
     except (RuntimeError, ValueError) as error:
         raise EmitFailed((str(error).strip() or type(error).__name__).splitlines()[-1][:300]) from error
     line = swizzle.LINE_BYTES if granule else 1
+    if device_target.kind.name == "cuda":
+        source = wide_vectors.with_makers(source)
     shared = {gv.name_hint: _declared_shared(func, line) for gv, func in device.functions.items()}
     if dtype is not None:
         source = tensor_cores.from_half(source, dtype)

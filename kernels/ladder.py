@@ -131,7 +131,8 @@ def _steps(sketch: Sketch, winner: Candidate) -> Iterator[_Step]:
         knobs = tuple(knob for knob in sketch.knobs if knob.instruction < end)
         trace = json.dumps([instructions[:end], [d for d in decisions if d[0] < end]])
         done = [*(_WORDS[kind] for kind in title.split(" and ")), *_told(instructions, decided, begin, end)]
-        yield _Step(Sketch(number, trace, knobs, rule=title), tuple(done))
+        model = sketch.gpu if end == len(instructions) else None  # of the whole trace: its formulas need every knob
+        yield _Step(Sketch(number, trace, knobs, rule=title, gpu=model), tuple(done))
         begin = end
 
 

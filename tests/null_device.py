@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kernels.space import Candidate, DesignSpace, Knob, Sketch
 from kernels.space.encoding import ENCODING_COLUMNS
 from kernels.tensors import TensorSpec
+from tuner.caveats import OWN, Caveats
 from tuner.devices import resolve
 from tuner.devices.device import Listing
 from tuner.devices.finding import Finding, State
@@ -275,6 +276,9 @@ class NullKind:
 
     def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
         return ResolvedTarget(NAME, canonical(spec), wanted_threads or 1, "no device")
+
+    def caveats(self, device: str) -> Caveats:
+        return OWN
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         return hashlib.sha256(f"{NAME} {target} {threads} {mode}".encode()).hexdigest()[:16]

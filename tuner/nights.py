@@ -15,7 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tuner.caveats import Caveat
 from tuner.records import require_text
+
+CAVEAT = "caveat"
+"""The name of a cell night's caveat among its facts."""
 
 
 class CellKind(enum.StrEnum):
@@ -215,6 +219,11 @@ class CellNight:
             if series in values:
                 return values[series]
         return None
+
+    @property
+    def caveat(self) -> Caveat:
+        """What its times are."""
+        return Caveat.from_json(self.facts.get(CAVEAT))
 
     @property
     def regressions(self) -> tuple[Finding, ...]:

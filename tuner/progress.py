@@ -13,16 +13,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from tuner.caveats import NONE, Caveat
+
 PIPED_INTERVAL_S = 30.0
 LIVE_INTERVAL_S = 0.1  # a terminal that is redrawn more often only flickers, and costs measuring time
 
 
 class Progress:
-    """Reports to `stream`. `live` says whether it is a terminal; None: ask the stream."""
+    """Reports to `stream`. `live` says whether it is a terminal; None: ask the stream. `caveat` says what the times of
+    tasks are."""
 
     def __init__(
         self, stream: TextIO | None = None, live: bool | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.caveat = NONE
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty() if live is None else live
         self._clock = clock
@@ -62,7 +66,7 @@ class Progress:
         if not self._live or now - self._drawn_at < LIVE_INTERVAL_S:
             return
         self._drawn_at = now
-        self._draw(task_line(task_name, trials_done, best_s, untuned_s, failed, eta_s))
+        self._draw(task_line(task_name, trials_done, best_s, untuned_s, failed, eta_s, self.caveat))
 
     def close(self) -> None:
         """Print what waits, and leave the cursor on a fresh line. May be called twice."""
@@ -104,9 +108,10 @@ def task_line(
     untuned_s: float | None,
     failed: Mapping[str, int],
     eta_s: float | None,
+    caveat: Caveat = NONE,
 ) -> str:
     """`conv2d_3: best 1.23 ms (x12.3), 64 trials, failed 3 (2 run failed, 1 wrong result), ETA 04:10`."""
-    best = "no result yet" if best_s is None else f"best {milliseconds(best_s)}"
+    best = "no result yet" if best_s is None else f"best {caveat.beside(milliseconds(best_s))}"
     if best_s and untuned_s:
         best += f" (x{untuned_s / best_s:.3g})"
     phrases = [best, f"{trials_done} trials"]

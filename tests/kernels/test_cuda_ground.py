@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tvm import te
+from tvm.s_tir import Schedule
 
 from kernels.emit_gpu import emit
 from kernels.space import Candidate, TraceApplier, generate
+from kernels.workload import from_prim_func
 from tests.kernels.cuda_ground import (
     GROUND,
     TARGET,
@@ -54,6 +57,23 @@ def test_copies_that_may_be_misaligned_are_not_asynchronous(name: str, ground: G
     program = emit(schedule.mod, TARGET, made.num_outputs)
     assert "cp.async.ca" not in program.source
     assert ground.wrong(Case(made, Candidate.from_text(MISALIGNED[name]), program)) == ""
+
+
+@pytest.mark.parametrize(("dtype", "vector"), [("float16", "uint4"), ("float32", "ulonglong4")])
+def test_vectors_of_eight_from_places_that_are_not_neighbours_have_a_constructor(
+    dtype: str, vector: str, ground: Ground
+) -> None:
+    """CUDA has it for four values only."""
+    given = te.placeholder((24, 8), dtype, name="given")
+    made = from_prim_func(te.create_prim_func([given, te.compute((8, 24), lambda i, j: given[j, i], "turned")]), "turn")
+    schedule = Schedule(made.module())
+    i, j = schedule.get_loops(schedule.get_sblock("turned"))
+    outer, inner = schedule.split(j, [None, 8])
+    schedule.bind(schedule.fuse(i, outer), "threadIdx.x")
+    schedule.vectorize(inner)
+    program = emit(schedule.mod, TARGET, made.num_outputs)
+    assert f"= make_{vector}(" in program.source
+    assert ground.wrong(Case(made, generate(made, TARGET).default(), program)) == ""
 
 
 @pytest.fixture(scope="module")

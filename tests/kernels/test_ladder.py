@@ -9,6 +9,7 @@ import pytest
 import tvm
 import tvm_ffi
 from tvm import te, topi
+from tvm.target import Target
 
 from kernels import reference
 from kernels.ladder import ladder
@@ -62,3 +63,15 @@ def test_what_is_no_point_of_the_space_is_refused() -> None:
     strange = Candidate(0, tuple((1, 7) for _ in space.sketches[0].knobs))
     with pytest.raises(InvalidCandidate):
         ladder(small_conv(), space, strange, llvm())
+
+
+def test_the_winner_of_a_gpu_keeps_its_estimate() -> None:
+    """Its last rung is the whole candidate: what is built of it is timed by the same formulas on a simulated GPU."""
+    target = Target({"kind": "cuda", "arch": "sm_90a", "max_threads_per_block": 1024, "max_num_threads": 1024,
+                     "max_shared_memory_per_block": 49152, "thread_warp_size": 32})  # fmt: skip
+    space = generate(small_conv(), target)
+    winner = next(c for c in space.initial_candidates() if space.estimate(c) is not None)
+    own, rungs = ladder(small_conv(), space, winner, target)
+    estimates = [own.estimate(rung.candidate) for rung in rungs]
+    assert estimates[-1] == space.estimate(winner)
+    assert estimates[0] is None

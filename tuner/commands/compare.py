@@ -14,6 +14,7 @@ import numpy as np
 
 from tuner import config as config_file
 from tuner import environment
+from tuner.caveats import NONE, Caveat
 from tuner.commands import show
 from tuner.commands.prepare import open_store, task_of
 from tuner.devices import resolve
@@ -55,8 +56,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds per call of both, the verdict on A, the A/A noise floor (a log ratio), further sentences, and the state
-    of the machine that all of it is of, None where there is but one."""
+    """Seconds per call of both, the verdict on A, the A/A noise floor (a log ratio), further sentences, the state of
+    the machine that all of it is of, None where there is but one, and what the times are."""
 
     a: Sequence[float]
     b: Sequence[float]
@@ -64,6 +65,7 @@ class Comparison:
     noise_floor: float
     notes: tuple[str, ...] = ()
     state: CpuState | None = None
+    caveat: Caveat = NONE
 
     def rows(self, names: tuple[str, str]) -> list[list[str]]:
         """A table: the median of each, and its 95 % interval."""
@@ -71,17 +73,18 @@ class Comparison:
         for letter, name, samples in zip("AB", names, (self.a, self.b), strict=True):
             interval = median_interval(samples)
             ends = "" if interval is None else f" [{milliseconds(interval[0])}, {milliseconds(interval[1])}]"
-            table.append([letter, name, f"{milliseconds(median(samples))}{ends}, {len(samples)} samples"])
+            time = self.caveat.beside(f"{milliseconds(median(samples))}{ends}")
+            table.append([letter, name, f"{time}, {len(samples)} samples"])
         return table
 
     def sentence(self) -> str:
         """The verdict in words."""
         label, ratio, interval = self.verdict.label, self.verdict.ratio, self.verdict.interval
-        where = "" if self.state is None else f", CPUs {self.state}"
+        against = self.caveat.beside("A against B") + ("" if self.state is None else f", CPUs {self.state}")
         if ratio is None or interval is None:
-            return f"A against B{where}: {label} (too few pairs)"
+            return f"{against}: {label} (too few pairs)"
         return (
-            f"A against B{where}: {label}; A takes {ratio:.4f} of B's time, 95 % interval "
+            f"{against}: {label}; A takes {ratio:.4f} of B's time, 95 % interval "
             f"{interval[0]:.4f} to {interval[1]:.4f}, A/A floor {self.noise_floor:.2%}"
         )
 
@@ -336,10 +339,11 @@ def _compare_trials(a: Operand, b: Operand, budget_s: float, progress: Progress)
     for operand, measured in zip((a, b), pair, strict=True):
         if not measured.ok:
             raise UserError(f"{operand.name}: {measured.status}: {measured.reason}", "choose another trial")
-    floor = pair[0].conditions.aa_floor
+    floor, caveat = pair[0].conditions.aa_floor, resolve.caveats_of(target).kernel
     return Comparison(
-        pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor
-    )
+        pair[0].samples_s, pair[1].samples_s, compare_measurements(*pair), float("inf") if floor is None else floor,
+        caveat.sentences, caveat=caveat,
+    )  # fmt: skip
 
 
 def _jobs(device: Device, task: Task, operands: Sequence[Operand], seed: int, folder: Path) -> list[Job]:

@@ -124,6 +124,7 @@ def _climbed(
     scalar.append(_scalar(rungs[-1]))
     return {
         "device": target.device,
+        "caveat": resolve.caveats_of(target).kernel.to_json(),
         "threads": target.threads,
         "mode": config.measure.mode,
         "lower_bound_s": kernel.get("lower_bound_s") or None,

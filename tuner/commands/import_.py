@@ -46,4 +46,6 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
     statuses = Counter(str(record.measurement.status) for record in new)
     counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common()) or "nothing new"
     devices = ", ".join(sorted({row.device for row in rows}))
-    return [f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {counts}"]
+    said = dict.fromkeys(s for row in rows for s in kind.caveats(row.device).kernel.sentences)
+    return [f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {counts}",
+            *said]  # fmt: skip

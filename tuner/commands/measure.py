@@ -14,6 +14,7 @@ from tuner import config
 from tuner.bundle import Bundle, Item, Manifest, TaskEntry
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer
 from tuner.bundle.replay import BundleReplayBench
+from tuner.caveats import NONE, Caveat
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
 from tuner.errors import BundleError, UserError
@@ -55,7 +56,10 @@ def measure(
             devices = tuple(sorted({bench.device for bench in benches}))
             header = Header(FORMAT, bundle.sha256, manifest.target, manifest.mode, PROTOCOL_VERSION, name, devices)
             with Interrupts(progress.message) as interrupted:
-                return _Measuring(manifest, Path(folder), benches, Writer(output, header), progress, interrupted).run()
+                caveat = _caveat(manifest, devices)
+                return _Measuring(
+                    manifest, Path(folder), benches, Writer(output, header), progress, interrupted, caveat
+                ).run()
         finally:
             for bench in benches:
                 bench.close()
@@ -72,6 +76,12 @@ def _benches(runner: str | None, manifest: Manifest, gpus: Sequence[int] | None)
         known = ", ".join([*(kind.name for kind in kinds), REPLAY])
         raise UserError(f"--runner: no runner {name!r}", f"there are: {known}")
     return name, kind.benches(gpus, manifest.arch, manifest.mode)
+
+
+def _caveat(manifest: Manifest, devices: Sequence[str]) -> Caveat:
+    """What the times are that are taken on these devices; a recording's are those of the device in it."""
+    kind = resolve.kind_of_text(manifest.target)
+    return next((caveat for device in devices if (caveat := kind.caveats(device).kernel).words), NONE)
 
 
 def _unpack(path: Path, content: bytes) -> None:
@@ -101,9 +111,10 @@ class _Measuring:
 
     def __init__(
         self, manifest: Manifest, folder: Path, benches: Sequence[BundleBench], writer: Writer, progress: Progress,
-        interrupted: Interrupts,
+        interrupted: Interrupts, caveat: Caveat = NONE,
     ) -> None:  # fmt: skip
         self._manifest = manifest
+        self._caveat = caveat
         self._folder = folder
         self._benches = benches
         self._writer = writer
@@ -202,7 +213,7 @@ class _Measuring:
             lines.append(f"{self._known_before} measurements were there already")
         for task in self._manifest.tasks:
             lines.append(f"{task.name}: {self._sentence_of(task)}")
-        return lines
+        return [*lines, *self._caveat.sentences]
 
     def _sentence_of(self, task: TaskEntry) -> str:
         for fidelity in (Fidelity.CERTIFY, Fidelity.RANK, Fidelity.SCREEN):
@@ -210,7 +221,7 @@ class _Measuring:
             if best:
                 seconds = self._measured[(task.key, best[0].candidate, fidelity)].median_s
                 default = next((i for i in best if i.proposer == "default"), None)
-                words = f"best {milliseconds(seconds)}"
+                words = f"best {self._caveat.beside(milliseconds(seconds))}"
                 if default is not None and default is not best[0]:
                     ratio = self._measured[(task.key, default.candidate, fidelity)].median_s / seconds
                     words += f", default {ratio:.2f}x of it"

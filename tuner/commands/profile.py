@@ -41,7 +41,10 @@ def profile(folder: Path, progress: Progress) -> tuple[list[Sequence[str]], list
     progress.phase("timing every call of the exported model")
     taken = _taken(kind, folder / library.FOLDER, manifest, _SECONDS)
     if taken is None:
-        raise UserError(f"{folder.name}: the calls of a model on {kind.name} devices cannot be told apart")
+        raise UserError(
+            f"{folder.name}: a model on {kind.name} devices has no account of its time: its calls cannot be told apart",
+            f"the kernels' own times: python -m tuner show {folder.name}",
+        )
     known = {row["symbol"]: row["task"] for row in (summary.get("account") or {}).get("kernels", [])}
     summary["account"] = with_tasks(taken, known)
     parts = account.parts(summary, tables.kernels(summary))

@@ -192,6 +192,7 @@ class _Run(RunContext):
     def execute(self, store: SqlStore) -> RunOutcome:
         """The whole run, from the model to the report."""
         began = time.monotonic()
+        self.progress.caveat = resolve.caveats_of(self.target).kernel
         continued = None if self.resume is None else self.folder / self.resume
         self.total = within.opened(self.config, continued, store, self.progress)
         tidy(Path(self.config.out))
@@ -292,7 +293,7 @@ class _Run(RunContext):
         self.total.reserved_s = 0.0
         with self._costs_itself("where the model's time goes was not measured"):
             facts.account = profile.account_of_run(self, model, result.lowered)
-        facts.notes = [*filter(None, [self.target.caveat]), *self.notes, *result.explanations]
+        facts.notes = [*self.notes, *result.explanations]
         return facts
 
     def _late(self) -> bool:
@@ -380,7 +381,7 @@ class _Run(RunContext):
         summary_file.save(self.folder, summary)
         records = store.read(scope=self.scope, task_key=list(facts.search.sessions))
         since = since_last_night(self.config.measure.database, summary, self.folder)
-        lines = [*headline(summary), *filter(None, [self.target.caveat])]
+        lines = headline(summary)
         with self._costs_itself("the report was not written"):
             report.render(self.folder, records, self.config.report.formats, since)
             lines.append(f"report: {self.folder / 'report.html'}")

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.caveats import Caveat, Caveats
 from tuner.errors import UserError
 from tuner.progress import milliseconds
+from tuner.report import end_to_end
 from tuner.schema import did_you_mean
 
 SHAPES_FILE = "shapes.json"
@@ -84,7 +86,8 @@ def overview(out: str) -> Rows:
             damaged = (folder / summaries.FILE).exists()
             rows.append([folder.name, "(summary.json is damaged)" if damaged else "(no summary: it did not end)"])
             continue
-        rows.append([folder.name, summary["model"]["name"], summary["target"]["kind"], _tuned(summary["end_to_end"])])
+        tuned = _tuned(summary["end_to_end"], Caveats.of_summary(summary).model)
+        rows.append([folder.name, summary["model"]["name"], summary["target"]["kind"], tuned])
     return rows
 
 
@@ -110,7 +113,7 @@ def description(folder: Path, with_records: bool = False) -> list[Rows]:
             raise
         raise UserError(f"{error.message}; {ending}", error.hint) from error
     tables = [_facts(summary), _kernels(summary), *_metadata(summary)]
-    return [*tables, _trials(folder)] if with_records else tables
+    return [*tables, _trials(folder, Caveats.of_summary(summary).kernel)] if with_records else tables
 
 
 def _several_row(run: str, parts: Mapping[str, Path]) -> list[str]:
@@ -123,7 +126,10 @@ def _several_row(run: str, parts: Mapping[str, Path]) -> list[str]:
             found[name] = summaries.load(part)
         except UserError:
             continue
-    times = ", ".join(f"{name}: {_time((s['end_to_end'] or {}).get('tuned_s'))}" for name, s in found.items())
+    times = ", ".join(
+        f"{name}: {Caveats.of_summary(s).model.beside(_time((s['end_to_end'] or {}).get('tuned_s')))}"
+        for name, s in found.items()
+    )
     if not found:
         return [run, "(no summary: none of its shapes ended)"]
     first = next(iter(found.values()))
@@ -135,6 +141,8 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
     end, exported = summary["end_to_end"] or {}, summary["export"] or {}
     failed = [f"{count} {kind}" for kind, count in search["failed"].items() if count]
     baselines = {name: value for name, value in end.get("baselines", {}).items() if value}
+    caveats = Caveats.of_summary(summary)
+    beside = caveats.model.beside
     return [
         ["run", summary["run_id"]],
         ["command", summary["command"]],
@@ -142,12 +150,13 @@ def _facts(summary: Mapping[str, Any]) -> Rows:
         ["inputs", _inputs(summary)],
         ["target", f"{target['kind']}, {_cell(target['device'])}, {_cell(target['threads'])} thread(s)"],
         ["search", f"{search['strategy']}, {_cell(search['wall_s'])} s, stopped by {_cell(search['stopped_by'])}"],
-        ["trials", f"{_cell(search['measured'])} measured, {_cell(search['reused'])} reused"],
+        ["trials", f"{end_to_end.measurements(search)}, {_cell(search['reused'])} reused"],
         ["failed", ", ".join(failed) or "none"],
-        ["tuned", _tuned(end)],
+        ["tuned", _tuned(end, caveats.model)],
+        *(["times", sentence] for sentence in caveats.sentences),
         *([["CPUs", str(end["state"])]] if end.get("state") else []),
         ["verified", {True: "yes", False: "NO", None: "not checked"}[end.get("verified")]],
-        *(["baseline", f"{_time(value['median_s'])} {name}"] for name, value in baselines.items()),
+        *(["baseline", f"{beside(_time(value['median_s']))} {name}"] for name, value in baselines.items()),
         ["export", _cell(exported.get("path"))],
         *(["note", str(note)] for note in summary.get("notes") or ()),
     ]
@@ -161,7 +170,8 @@ def _inputs(summary: Mapping[str, Any]) -> str:
 
 
 def _kernels(summary: Mapping[str, Any]) -> Rows:
-    rows = [["kernel", "calls", "untuned", "tuned", "re-measured", "ties", "verdict"]]
+    beside = Caveats.of_summary(summary).kernel.beside
+    rows = [["kernel", "calls", beside("untuned"), beside("tuned"), "re-measured", "ties", "verdict"]]
     for kernel in summary["kernels"]:
         shift = kernel.get("remeasurement_shift")
         rows.append(
@@ -192,13 +202,13 @@ def _metadata(summary: Mapping[str, Any]) -> list[Rows]:
     return [[["measurement of", *varied], *rows], *([shared] if shared else [])]
 
 
-def _trials(folder: Path) -> Rows:
+def _trials(folder: Path, caveat: Caveat) -> Rows:
     from tuner import config
     from tuner.measure.metadata import metadata_sentence
     from tuner.store import SqlStore
 
     database = config.load(str(folder / "config.yaml")).measure.database
-    rows = [["trial", "kernel", "status", "median", "proposer", "candidate", "reason", "metadata"]]
+    rows = [["trial", "kernel", "status", caveat.beside("median"), "proposer", "candidate", "reason", "metadata"]]
     for record in SqlStore(database).read(run_id=folder.name):
         measured = record.measurement
         time = _time(measured.median_s if measured.ok else None)
@@ -213,14 +223,14 @@ def started(folder: Path) -> float:
     return (file if file.exists() else folder).stat().st_mtime
 
 
-def _tuned(end: Mapping[str, Any] | None) -> str:
+def _tuned(end: Mapping[str, Any] | None, caveat: Caveat) -> str:
     """`50.0 ms (10x as fast as untuned, 500 ms)`; without the speedup where no paired comparison gave one."""
     tuned, untuned = (end or {}).get("tuned_s"), (end or {}).get("untuned_s")
     if not (end and tuned and untuned):
-        return _time(tuned)
+        return _time(tuned) if tuned is None else caveat.beside(_time(tuned))
     ratio = end.get("ratios", {}).get("untuned")
     than = f"{1.0 / ratio:.3g}x as fast as untuned, " if ratio else "untuned: "
-    return f"{_time(tuned)} ({than}{milliseconds(untuned)})"
+    return caveat.beside(f"{_time(tuned)} ({than}{milliseconds(untuned)})")
 
 
 def _time(value: float | None) -> str:

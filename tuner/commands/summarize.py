@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tuner.caveats import MEASURED, Caveat, Caveats
+from tuner.devices import resolve
+from tuner.devices.device import ON_TENSOR_CORES
 from tuner.measure.metadata import metadata_lines
 from tuner.measure.pooled import compare_measurements
 from tuner.measure.stats import Verdict, median, median_interval, unpaired_verdict
@@ -86,27 +89,30 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     if whole["tuned_s"] is None:
         return ["the tuned model was not timed; see the notes in the report"]
     tuned, *others = end_to_end.entries(summary)
+    caveats = Caveats.of_summary(summary)
     lines = [
-        f"{summary['model']['name']}: {_milliseconds(tuned.median_s)}{units.in_state(whole['state'])}"
-        + (", verified" if whole["verified"] else ", NOT verified")
+        f"{summary['model']['name']}: {caveats.model.beside(_milliseconds(tuned.median_s))}"
+        f"{units.in_state(whole['state'])}, {'verified' if whole['verified'] else 'NOT verified'}"
     ]
-    lines += [_against(entry) for entry in others if entry.median_s is not None]
+    lines += [_against(entry, caveats.model) for entry in others if entry.median_s is not None]
     for state, (first, *rest) in end_to_end.other_states(summary).items():
-        lines.append(f"{_milliseconds(first.median_s)}{units.in_state(state)}")
-        lines += [_against(entry) for entry in rest]
+        lines.append(f"{caveats.model.beside(_milliseconds(first.median_s))}{units.in_state(state)}")
+        lines += [_against(entry, caveats.model) for entry in rest]
+    lines += caveats.sentences
     lines += [said] if (said := islands.sentence(summary)) else []
     lines += precision.sentences(summary) if precision.stated(summary) else []
     lines.append(
-        f"search: {search['measured']} measurements, {search['reused']} reused, {search['wall_s']:.0f} s, "
+        f"search: {end_to_end.measurements(search)}, {search['reused']} reused, {search['wall_s']:.0f} s, "
         f"stopped by {search['stopped_by']}"
     )
     return lines
 
 
-def _against(entry: end_to_end.Entry) -> str:
+def _against(entry: end_to_end.Entry, caveat: Caveat) -> str:
     """One entry's median, and the verdict on the tuned model against it with the speedup of the same comparison."""
     name = entry.name if entry.key == end_to_end.UNTUNED else f"{entry.key}{entry.across}"
-    start = f"  against {name} ({_milliseconds(entry.median_s)}): {entry.label}"
+    words = "" if not caveat.words else f", {caveat.words}"
+    start = f"  against {name} ({_milliseconds(entry.median_s)}{words}): {entry.label}"
     if entry.speedup is None:
         return f"{start}, too few pairs for a speedup"
     return f"{start}, speedup {entry.speedup:.3g}x"
@@ -148,6 +154,7 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "weight": task.weight,
         "flops": task.workload.flops,
         "bytes": task.workload.bytes,
+        "arithmetic": _arithmetic(session, winner),
         "shape": "" if task.workload.origin else ", ".join("x".join(map(str, s.shape)) for s in task.workload.args),
         "untuned_s": session.untuned_s,
         "tuned_s": None if tuned is None else tuned.median_s,
@@ -168,6 +175,17 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
         "cold_bytes": _cold_bytes(task, facts.ceilings),
         **_kept(winner, facts.untuned.get(task.key)),
     }
+
+
+def _arithmetic(session: TaskSession, winner: Candidate | None) -> str:
+    """What a kernel computes in, as ceilings name their peaks: a dtype, and whether on tensor cores."""
+    from tuner.devices.cpu.ceilings import arithmetic_dtype
+
+    workload = session.task.workload
+    dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
+    number = None if winner is None or winner.is_default else winner.sketch
+    model = next((sketch.gpu for sketch in session.space.sketches if sketch.number == number), None)
+    return f"{dtype}{ON_TENSOR_CORES}" if model is not None and model.tensor_cores else dtype
 
 
 def _kept(winner: Candidate | None, untuned: Untuned | None) -> dict[str, str]:
@@ -302,11 +320,13 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "device": facts.target.device,
             "threads": facts.target.threads,
             "features": list(facts.target.features),
+            "caveats": resolve.caveats_of(facts.target).to_json(),
         },
         "search": {
             "strategy": facts.config.search.strategy,
             "trials": sum(session.trials for session in facts.search.searched.values()),
             "measured": facts.search.ledger.measured,
+            "counts": dict(facts.search.ledger.counts),
             "reused": facts.search.ledger.reused,
             "failed": failures(facts.search.searched),
             "wall_s": facts.search_s,
@@ -321,6 +341,7 @@ def summarize(facts: RunFacts) -> dict[str, Any]:
             "bandwidth_bytes_per_s": facts.ceilings["bandwidth_bytes_per_s"],
             "peaks": facts.ceilings["peaks"],
             "levels": facts.ceilings["levels"],
+            "source": facts.ceilings.get("source", MEASURED),
         },
         "account": None if facts.account is None else dict(facts.account),
         **_precision(facts),

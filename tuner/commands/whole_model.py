@@ -319,6 +319,7 @@ def export(
             versions,
             assembly.runtime,
             assembly.form,
+            resolve.caveats_of(target).model.words,
         )
     specs = [(input_specs(part), output_specs(part)) for _, part in tuned_parts(model, graph)]
     return library.export_parts(executables, specs, folder, model, target.text, target.threads, versions)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tuner.caveats import Caveats
 from tuner.config import MeasureConfig, RunConfig
 from tuner.devices.finding import Finding
 from tuner.devices.target import ResolvedTarget
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 Samples = dict[str, dict[str, list[float]]]
 """Seconds per call by task key and by the baseline's name."""
+
+
+ON_TENSOR_CORES = " on tensor cores"
+"""What the name of a peak that only tensor cores reach ends in, after a dtype, where a device's ceilings have both."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class Device(TuningDevice, Protocol):
 
     @property
     def ceilings(self) -> Mapping[str, Any]:
-        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` returns it; measured once."""
+        """What it can do at most, as `devices.cpu.ceilings.Ceilings.op_measure` returns it; measured once. Where it
+        was not measured, `source` says where it is from."""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -180,6 +186,10 @@ class DeviceKind(Protocol):
 
     def from_attributes(self, spec: Mapping[str, Any], wanted_threads: int | None, to_run: bool) -> ResolvedTarget:
         """The target that a run file writes out; with `to_run` False also of a device elsewhere. Raises TargetError."""
+
+    def caveats(self, device: str) -> Caveats:
+        """What the times are that are taken on one of its devices, by the device's name as it is stored; none where
+        they are the device's own."""
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """What stored measurements must share to be used again: a short hash."""

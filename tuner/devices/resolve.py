@@ -13,6 +13,7 @@ from tuner.errors import ConfigError, TargetError
 from tuner.schema import did_you_mean
 
 if TYPE_CHECKING:
+    from tuner.caveats import Caveats
     from tuner.devices.device import DeviceKind
 
 KINDS: dict[str, str] = {
@@ -46,6 +47,11 @@ def kind_named(name: str) -> DeviceKind:
 def kind_of(target: ResolvedTarget) -> DeviceKind:
     """The kind of device that a target is of."""
     return kind_named(target.kind)
+
+
+def caveats_of(target: ResolvedTarget) -> Caveats:
+    """What the times are that are taken on a target's device."""
+    return kind_of(target).caveats(target.device)
 
 
 def kind_of_text(text: str) -> DeviceKind:

@@ -17,15 +17,13 @@ REFUSALS = (ValueError, TypeError, RuntimeError)  # what TVM raises for a target
 @dataclass(frozen=True)
 class ResolvedTarget:
     """`kind` is a name of `devices.resolve.KINDS`, `text` the TVM target as canonical JSON, `device` the name of the
-    hardware; `threads` are the host's, `features` its instruction sets or the architecture of a GPU. `caveat` is a
-    sentence that belongs to every time taken on it."""
+    hardware; `threads` are the host's, `features` its instruction sets or the architecture of a GPU."""
 
     kind: str
     text: str
     threads: int
     device: str
     features: tuple[str, ...] = ()
-    caveat: str = ""
 
     def tvm(self) -> Any:
         """The TVM target."""

@@ -61,13 +61,15 @@ def export(
     versions: Mapping[str, str],
     device: str = "cpu",
     form: Form = NATIVE,
+    times: str = "",
 ) -> dict[str, Any]:
     """Write `run_dir/export/`, whole or not at all, in place of an earlier one; returns the manifest.
 
     `executable` is what `tvm.compile` made of a relax module with a function `main`, or something else with
-    `export_library(path)` and the name of its `function`; `outputs` are the
-    shapes and dtypes of what it returns; `device` is the name of the TVM device it runs on; `form` says what the
-    library and its loaders are. Raises OutputError, e.g. without a C++ compiler to link with.
+    `export_library(path)` and the name of its `function`; `outputs` are the shapes and dtypes of what it returns;
+    `device` is the name of the TVM device it runs on; `form` says what the library and its loaders are, and `times`
+    what times on that device are where they are not its own. Raises OutputError, e.g. without a C++ compiler to link
+    with.
     """
 
     def fill(folder: Path) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def export(
             "outputs": [{"shape": [int(extent) for extent in shape], "dtype": dtype} for shape, dtype in outputs],
         }
 
-    return _export(run_dir, fill, model, target, threads, versions, device, form)
+    return _export(run_dir, fill, model, target, threads, versions, device, form, times)
 
 
 def export_parts(
@@ -111,7 +113,7 @@ def export_parts(
 
 def _export(
     run_dir: Path, fill: Callable[[Path], dict[str, Any]], model: ImportedModel, target: str, threads: int,
-    versions: Mapping[str, str], device: str, form: Form,
+    versions: Mapping[str, str], device: str, form: Form, times: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Replace the export by a folder that `fill` has filled; it returns what only it knows of the manifest."""
     aside = run_dir / f".{FOLDER}.{os.getpid()}.tmp"
@@ -130,6 +132,7 @@ def _export(
             "device": device,
             "threads": threads,
             "versions": dict(versions),
+            **({"times": times} if times else {}),
             **filled,
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -70,7 +70,8 @@ seconds = time.perf_counter() - start
 outputs = [tensor.numpy() for tensor in ([result] if hasattr(result, "numpy") else result)]
 for output in outputs:
     print("output", output.shape, output.dtype)
-print(f"{seconds * 1e3:.3g} ms for one call")
+times = f" ({manifest['times']})" if manifest.get("times") else ""  # what they are, where not the device's own
+print(f"{seconds * 1e3:.3g} ms for one call{times}")
 if len(sys.argv) > 2:
     try:
         np.savez(sys.argv[2], *outputs)

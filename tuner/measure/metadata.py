@@ -91,7 +91,9 @@ def with_round_trips(measured: Measurement, round_trips_s: Sequence[float]) -> M
 # --- in words -------------------------------------------------------------------------------------
 
 _WIDEST = 1e6  # relative; a wider interval is not worth its digits
-_BRIEF = ("fidelity", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out")
+_BRIEF = (
+    "fidelity", "times", "samples", "interval", "stopped by", "A/A floor", "dropped", "load before", "switched out",
+)  # fmt: skip
 
 
 def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
@@ -99,6 +101,7 @@ def metadata_lines(measured: Measurement) -> list[tuple[str, str]]:
     conditions = measured.conditions.details
     rows = [
         ("fidelity", str(measured.fidelity)),
+        ("times", _format(conditions.get("times"), "{}")),
         ("samples", _samples(measured)),
         ("interval", _interval(measured)),
         ("stopped by", measured.stopped_by or measured.reason),
@@ -170,8 +173,8 @@ def _cpu_share(conditions: Mapping[str, Any]) -> str | None:
     return f"{conditions['cpu_s'] / wall:.2f}" if wall and "cpu_s" in conditions else None
 
 
-def _format(number: float | None, form: str) -> str | None:
-    return None if number is None else form.format(number)
+def _format(value: object, form: str) -> str | None:
+    return None if value is None else form.format(value)
 
 
 def _round_trips(round_trips_s: Sequence[float]) -> str | None:

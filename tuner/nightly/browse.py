@@ -84,7 +84,7 @@ def _row(result: CellNight, night: Night | None) -> list[str]:
     seconds = [result.seconds.get(name) for name in ("searched", "rebuilt", "reference")]
     return [
         result.night, "" if night is None else night.commit[:12], result.outcome,
-        *("-" if s is None else milliseconds(s) for s in seconds),
+        *("-" if s is None else result.caveat.beside(milliseconds(s)) for s in seconds),
         "-" if found is None or found.change is None else percent(found.change),
         "-" if found is None or found.threshold is None else percent(found.threshold),
         result.reason or ("" if found is None or found.cause is None else str(found.cause)),

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from tuner import strict_yaml
+from tuner.caveats import Caveats
 from tuner.files import write_aside
 from tuner.measure.stats import LEAST_ROUNDS, log_ratio_interval
 from tuner.nightly import steps, structure
 from tuner.nightly.compared import OURS, REBUILT, REFERENCE, SEARCHED, Answer, Request
 from tuner.nightly.config import CellConfig, NightConfig, run_document
 from tuner.nightly.steps import Tree
-from tuner.nights import Outcome
+from tuner.nights import CAVEAT, Outcome
 
 _IMPORT_S = 900.0
 """Beyond its search, what a run of a cell may take at most: import, certification, comparison, export."""
@@ -264,10 +265,17 @@ def _with_model(job: Job, document: dict[str, Any]) -> Tree:
 
 
 def _describe(measured: Measured, entry: str, run: Path) -> None:
-    """The structural series of a run, under the name of an entry."""
+    """The structural series of a run, under the name of an entry, and what its times are."""
+    measured.facts |= _caveat(run)
     numbers, texts = structure.of_run(run)
     measured.structure |= {f"{entry}.{name}": value for name, value in numbers.items()}
     measured.texts |= {f"{entry}.{name}": text for name, text in texts.items()}
+
+
+def _caveat(run: Path) -> dict[str, Any]:
+    """What the times of a run's model are, where they are not its device's own, as a fact of the cell."""
+    caveat = Caveats.of_summary(structure.read_json(run / "summary.json")).model
+    return {CAVEAT: caveat.to_json()} if caveat.words else {}
 
 
 def _take(measured: Measured, answers: Sequence[Answer]) -> None:

@@ -80,7 +80,7 @@ def _row(result: CellNight) -> str:
         "" if found is None or found.change is None else percent(found.change),
         "" if found is None or found.threshold is None else percent(found.threshold),
         "" if found is None or found.cause is None else str(found.cause),
-        "" if seconds is None else milliseconds(seconds),
+        "" if seconds is None else result.caveat.beside(milliseconds(seconds)),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.caveats import Caveats
 from tuner.report import units
 from tuner.report.tables import Kernel, Table
 
@@ -65,15 +66,16 @@ def _kernel(row: Mapping[str, Any], kernel: Kernel | None, ceilings: Mapping[str
         seconds,
         None if kernel.used_s is None else kernel.used_s * calls,
         None if bound is None else bound * calls,
-        _limit(seconds / calls if calls else 0.0, kernel.used_s, data, ceilings),
+        _limit(seconds / calls if calls else 0.0, kernel, ceilings),
     )
 
 
-def _limit(seconds: float, certified_s: float | None, data: Mapping[str, Any], ceilings: Mapping[str, Any]) -> str:
+def _limit(seconds: float, kernel: Kernel, ceilings: Mapping[str, Any]) -> str:
     """What keeps one call of a kernel above its lower bound, in words; "" where that is not known."""
+    data, certified_s = kernel.data, kernel.used_s
     bound = data.get("lower_bound_s")
-    peak, bandwidth = ceilings.get("peak_flops_per_s"), ceilings.get("bandwidth_bytes_per_s")
-    if bound is None or not bandwidth or not peak:
+    peak, bandwidth = kernel.peak, ceilings.get("bandwidth_bytes_per_s")
+    if bound is None or not bandwidth or peak is None:
         return ""
     if seconds <= _NEAR * bound:
         return "near its lower bound"
@@ -83,7 +85,8 @@ def _limit(seconds: float, certified_s: float | None, data: Mapping[str, Any], c
         return "slower inside the model"
     if from_memory > _MUCH * above:
         return "cold operand"
-    return "memory bound" if (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak else "far from peak"
+    of_memory = (data["bytes"] or 0) / bandwidth > (data["flops"] or 0) / peak.flops_per_s
+    return "memory bound" if of_memory else "far from peak"
 
 
 def rest_s(summary: Mapping[str, Any], found: Sequence[Part]) -> float:
@@ -98,8 +101,9 @@ def sentences(summary: Mapping[str, Any], found: Sequence[Part]) -> list[str]:
     total = sum(part.seconds for part in found)
     adds = "the account adds up" if abs(off) <= ADDS_UP else "the account does NOT add up: the machine was not quiet"
     said = [
+        *Caveats.of_summary(summary).sentences,
         f"All parts together take {units.milliseconds(total)}, the model {units.milliseconds(whole)}"
-        f" ({units.change(off)}): {adds}."
+        f" ({units.change(off)}): {adds}.",
     ]
     known = [part for part in found if part.certified_s is not None]
     certified = sum(part.certified_s or 0.0 for part in known)
@@ -124,5 +128,7 @@ def table(summary: Mapping[str, Any], found: Sequence[Part]) -> Table:
     rest, none = rest_s(summary, found), units.MISSING
     rows.append(("not accounted for", "", units.milliseconds(rest), units.percent(rest / whole), none, none, none, ""))
     rows.append(("end to end", "", units.milliseconds(whole), units.percent(1.0), none, none, none, ""))
-    headers = ("part", "calls", "inside the model", "of it", "certified", "lower bound", "above it", "limited by")
+    caveats = Caveats.of_summary(summary)
+    inside, alone = caveats.model.beside("inside the model"), caveats.kernel.beside("certified")
+    headers = ("part", "calls", inside, "of it", alone, "lower bound", caveats.model.beside("above it"), "limited by")
     return Table(headers, tuple(rows), frozenset({0, 7}))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tuner.records import Record
+from tuner.records import Fidelity, Record
 from tuner.report.tables import Kernel
 
 
@@ -37,7 +37,7 @@ class SearchCurves:
 
 def search_curves(kernels: Sequence[Kernel], records: Sequence[Record], run_id: str) -> SearchCurves:
     """The curves of one run. `records` are in the order they were made."""
-    own = [record for record in records if record.run_id == run_id]
+    own = [r for r in records if r.run_id == run_id and r.measurement.fidelity is Fidelity.SCREEN]  # a trial once only
     earlier = [record for record in records if record.run_id != run_id]
     clock = _elapsed(own)
     curves = {kernel.rank: _task_curve(kernel, own, earlier, clock) for kernel in kernels}

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.caveats import MEASURED, Caveat, Caveats
 from tuner.nights import Since
 from tuner.records import Record
-from tuner.report import account, curves, end_to_end, figures, islands, ladder, precision, tables, units
+from tuner.report import account, curves, end_to_end, figures, islands, ladder, precision, roofline, tables, units
 
 
 @dataclass(frozen=True)
@@ -94,31 +95,33 @@ _COLUMNS = (
 
 
 def _end_to_end(summary: Mapping[str, Any]) -> list[Section]:
-    entries = end_to_end.entries(summary)
-    picture = figures.end_to_end(entries)
+    entries, caveat = end_to_end.entries(summary), Caveats.of_summary(summary).model
+    picture = figures.end_to_end(entries, caveat)
     if picture is None:
         return [Section("End to end", ("The whole model was not timed.",))]
     whole = summary["end_to_end"]
     text = [
+        *caveat.sentences,
         "Median time of one inference in steady state, with its 95 % interval. “Speedup” is how many times as fast the"
         " tuned model is. The speedup beside a verdict is of the same paired comparison as the verdict, so it can"
-        " differ from the ratio of the medians."
+        " differ from the ratio of the medians.",
     ]
     text += [_COLUMNS] if any(entry.first_call for entry in entries) else []
     text += _state_words(whole)
     if whole.get("noise_floor") is not None:
         text.append(_least_difference(2 * whole["noise_floor"]))
-    main = Section("End to end", tuple(text), (picture,), tables.end_to_end_table(entries))
-    return [main, *(_in_state(state, listed, whole) for state, listed in end_to_end.other_states(summary).items())]
+    main = Section("End to end", tuple(text), (picture,), tables.end_to_end_table(entries, caveat))
+    others = end_to_end.other_states(summary)
+    return [main, *(_in_state(state, listed, whole, caveat) for state, listed in others.items())]
 
 
-def _in_state(state: str, entries: Sequence[end_to_end.Entry], whole: Mapping[str, Any]) -> Section:
+def _in_state(state: str, entries: Sequence[end_to_end.Entry], whole: Mapping[str, Any], caveat: Caveat) -> Section:
     """The comparison in another state of the machine."""
     found = whole["states"][state]
     text = [f"The same, with a round trip of {units.nanoseconds(found['round_trip_s'])}."]
     if found["noise_floor"] is not None:
         text.append(_least_difference(2 * found["noise_floor"]))
-    return Section(f"End to end{units.in_state(state)}", tuple(text), table=tables.end_to_end_table(entries))
+    return Section(f"End to end{units.in_state(state)}", tuple(text), table=tables.end_to_end_table(entries, caveat))
 
 
 def _state_words(whole: Mapping[str, Any]) -> list[str]:
@@ -153,6 +156,7 @@ def _islands(summary: Mapping[str, Any]) -> list[Section]:
         f"{islands.sentence(summary)}.",
         "Parts run one after the other. What cannot be compiled is an island, which ONNX Runtime computes in the tuned"
         " model, too. Times are means, with all other parts around them.",
+        *Caveats.of_summary(summary).model.sentences,
     )
     return [Section("Parts that are not tuned", text, table=islands.table(summary))]
 
@@ -161,9 +165,10 @@ def _precision(summary: Mapping[str, Any]) -> list[Section]:
     if not precision.stated(summary):
         return []
     points = precision.points(summary, end_to_end.entries(summary))
-    picture = figures.trade(points, precision.mixes(summary))
+    caveat = Caveats.of_summary(summary).model
+    picture = figures.trade(points, precision.mixes(summary), caveat)
     pictures = () if picture is None else (picture,)
-    text = tuple(precision.sentences(summary))
+    text = (*precision.sentences(summary), *(caveat.sentences if pictures else ()))
     return [Section("Precision", text, pictures, precision.table(summary))]
 
 
@@ -177,7 +182,7 @@ def _account(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> li
         "Times are of all calls of one inference. “Certified” is the kernel's time alone, as the table below has it."
         " Sorted by how far above its lower bound a part is.",
     )
-    picture = figures.account(parts, summary["account"]["end_to_end_s"])
+    picture = figures.account(parts, summary["account"]["end_to_end_s"], Caveats.of_summary(summary).model)
     return [Section("Where the time goes", text, (picture,), account.table(summary, parts))]
 
 
@@ -185,20 +190,23 @@ def _kernels(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Se
     if not kernels:
         return Section("Kernels", ("No kernel reached the report.",))
     text = (
+        *Caveats.of_summary(summary).kernel.sentences,
         "Sorted by share of the model's kernel time. Times are medians of one call. Speedups above ×1 mean that the"
         " tuned kernel is faster. A kernel that is not faster than its default schedule keeps the default.",
         "“Re-measured” is the re-measurement shift: by how much the certified time is above the one that the search had"
-        " measured. “Ties” are other finalists that this machine cannot tell from the winner.",
+        " found. “Of peak” is the share of the peak of what the kernel computes in. “Ties” are other finalists that"
+        " cannot be told from the winner.",
     )
     return Section("Kernels", text, (), tables.kernel_table(kernels))
 
 
 def _ladders(ladders: Sequence[Mapping[str, Any]], kernels: Sequence[tables.Kernel]) -> list[Section]:
-    drawn = (figures.ladder(told) for told in ladder.heaviest(ladders, kernels))
-    pictures = tuple(picture for picture in drawn if picture is not None)
+    shown = ladder.heaviest(ladders, kernels)
+    pictures = tuple(picture for told in shown if (picture := figures.ladder(told)) is not None)
     if not pictures:
         return []
     text = (
+        *dict.fromkeys(sentence for told in shown for sentence in ladder.caveat_of(told).sentences),
         "How the schedules of some kernels came about: each step was built, checked and timed again, interleaved"
         f" with the others. The programs themselves are in {ladder.FOLDER}/, one page a kernel.",
     )
@@ -207,29 +215,32 @@ def _ladders(ladders: Sequence[Mapping[str, Any]], kernels: Sequence[tables.Kern
 
 def _search(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel], records: Sequence[Record]) -> Section:
     search = curves.search_curves(kernels, records, summary["run_id"])
+    caveat = Caveats.of_summary(summary).kernel
     pictures = []
     if search.model_s is not None:
         untuned = sum(k.data["untuned_s"] * (k.data["weight"] or 1) for k in kernels if k.data["untuned_s"] is not None)
-        pictures.append(figures.model_progress(search.model_s, untuned))
+        pictures.append(figures.model_progress(search.model_s, untuned, caveat))
     tasks = figures.task_progress(search, kernels)
     if tasks is not None:
         pictures.append(tasks)
     if not pictures:
         return Section("Search", ("No trial of this run is on record: there is no curve to draw.",))
-    text = "Times are those that the search measured, before the winners were certified."
-    return Section("Search", (text,), tuple(pictures))
+    text = "Times are those of the search, before the winners were certified."
+    return Section("Search", (text, *caveat.sentences), tuple(pictures))
 
 
 def _roofline(summary: Mapping[str, Any], kernels: Sequence[tables.Kernel]) -> Section:
     ceilings = summary.get("ceilings") or {}
-    peak, bandwidth = ceilings.get("peak_flops_per_s"), ceilings.get("bandwidth_bytes_per_s")
-    if peak is None or bandwidth is None:
+    bandwidth, source = ceilings.get("bandwidth_bytes_per_s"), ceilings.get("source", MEASURED)
+    if ceilings.get("peak_flops_per_s") is None or bandwidth is None:
         return Section("Roofline", ("The machine's ceilings were not measured.",))
-    picture = figures.roofline(kernels, peak, bandwidth)
+    caveat = Caveats.of_summary(summary).kernel
+    picture = roofline.drawn(kernels, bandwidth, source, caveat)
     if picture is None:
         return Section("Roofline", ("No kernel has a time, flops and bytes.",))
     text = (
-        "Numbers are those of the kernel table."
+        *caveat.sentences,
+        "Numbers are those of the kernel table. A kernel is held against the peak of what it computes in."
         " A point can stand above the bandwidth line when its data stays in cache.",
     )
     return Section("Roofline", text, (picture,))
@@ -239,7 +250,7 @@ def _failures(summary: Mapping[str, Any], records: Sequence[Record]) -> Section:
     table = tables.failure_table(summary, records)
     if not table.rows:
         return Section("Failed trials", ("No trial failed.",))
-    return Section("Failed trials", table=table)
+    return Section("Failed trials", Caveats.of_summary(summary).kernel.sentences, table=table)
 
 
 def _proposers(kernels: Sequence[tables.Kernel], records: Sequence[Record]) -> Section:

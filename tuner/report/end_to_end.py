@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.caveats import Caveat, Caveats
 from tuner.records import Label, Status
 from tuner.report import summary as summary_file
 from tuner.report import units
@@ -173,14 +174,14 @@ def headline(summary: Mapping[str, Any]) -> Headline:
     what the search cost."""
     whole, name = summary["end_to_end"], summary["model"]["name"]
     if whole is None or whole["tuned_s"] is None:
-        return Headline("open", (_untimed(summary), _effort(summary)))
+        return Headline("open", (_untimed(summary), *Caveats.of_summary(summary).sentences, _effort(summary)))
     _, untuned, *baselines = entries(summary)
-    best = best_of(baselines)
+    best, caveats = best_of(baselines), Caveats.of_summary(summary)
     phrases = [] if untuned.label is None else [_phrase(untuned, untuned.name)]
-    phrases += _against_best(best)
+    phrases += _against_best(best, caveats.model)
     compared = f": {', and '.join(phrases)}" if phrases else ", with nothing to compare it with"
     missing = "" if best is not None else " No baseline was measured."
-    time = units.milliseconds(whole["tuned_s"], whole["interval_s"])
+    time = caveats.model.beside(units.milliseconds(whole["tuned_s"], whole["interval_s"]))
     where = units.in_state(whole.get("state"))
     sentence = f"{name} runs in {time}{where}{compared}; {_verified(whole)}.{missing}"
     named = [entry for entry in (untuned, best) if entry is not None and entry.label is not None]
@@ -189,8 +190,8 @@ def headline(summary: Mapping[str, Any]) -> Headline:
     others = other_states(summary)
     if outcome == "good" and any(entry.label is Label.SLOWER for listed in others.values() for entry in listed):
         outcome = "open"  # a gain in one state, a loss in another
-    elsewhere = [_elsewhere(state, listed) for state, listed in others.items()]
-    return Headline(outcome, (wrong + sentence, *elsewhere, _effort(summary)))
+    elsewhere = [_elsewhere(state, listed, caveats.model) for state, listed in others.items()]
+    return Headline(outcome, (wrong + sentence, *elsewhere, *caveats.sentences, _effort(summary)))
 
 
 def best_of(baselines: Sequence[Entry]) -> Entry | None:
@@ -202,18 +203,19 @@ def best_of(baselines: Sequence[Entry]) -> Entry | None:
     return min(timed, key=lambda entry: entry.median_s or 0.0, default=None)
 
 
-def _elsewhere(state: str, listed: Sequence[Entry]) -> str:
+def _elsewhere(state: str, listed: Sequence[Entry], caveat: Caveat) -> str:
     """What holds in another state of the machine."""
     tuned, *others = listed
-    phrases = _against_best(best_of([entry for entry in others if entry.key != UNTUNED]))
+    phrases = _against_best(best_of([entry for entry in others if entry.key != UNTUNED]), caveat)
     compared = f": {phrases[0]}" if phrases else ""
-    return f"It runs in {units.milliseconds(tuned.median_s, tuned.interval_s)}{units.in_state(state)}{compared}."
+    time = caveat.beside(units.milliseconds(tuned.median_s, tuned.interval_s))
+    return f"It runs in {time}{units.in_state(state)}{compared}."
 
 
-def _against_best(best: Entry | None) -> list[str]:
+def _against_best(best: Entry | None, caveat: Caveat) -> list[str]:
     if best is None:
         return []
-    return [_phrase(best, f"the best baseline, {best.name} at {units.milliseconds(best.median_s)}")]
+    return [_phrase(best, f"the best baseline, {best.name} at {caveat.beside(units.milliseconds(best.median_s))}")]
 
 
 def _outcome(verified: bool | None, labels: Sequence[Label | None], any_baseline: bool) -> str:
@@ -253,10 +255,27 @@ def _verified(whole: Mapping[str, Any]) -> str:
     return f"its outputs do not agree with the reference{detail}"
 
 
+def measurements(search: Mapping[str, Any]) -> str:
+    """How many measurements a search made, and what for: `62 measurements (40 trials: 36 candidates, 4 untuned
+    programs; 12 to rank finalists; 10 to certify)`."""
+    counts = search.get("counts") or {}
+    tried = {
+        "candidates": "candidates", "untuned": "untuned programs",
+        "beginnings": "candidates of kernels that the search did not reach",
+    }  # fmt: skip
+    trials = [f"{units.count(counts[key])} {what}" for key, what in tried.items() if counts.get(key)]
+    total = sum(counts.get(key, 0) for key in tried)
+    parts = [f"{units.count(total)} trials: {', '.join(trials)}"] if trials else []
+    words = {"rank": "to rank finalists", "certify": "to certify"}
+    parts += [f"{units.count(counts[key])} {purpose}" for key, purpose in words.items() if counts.get(key)]
+    made = f"{units.count(search['measured'])} measurements"
+    return f"{made} ({'; '.join(parts)})" if counts else made
+
+
 def _effort(summary: Mapping[str, Any]) -> str:
     search = summary["search"]
     failed = sum(number or 0 for kind, number in search["failed"].items() if kind != Status.CENSORED)
-    counts = [f"{units.count(search['measured'])} trials measured", f"{units.count(failed)} failed"]
+    counts = [measurements(search), f"{units.count(failed)} failed"]
     counts += [f"{units.count(search['reused'])} reused from earlier runs"] if search["reused"] else []
     ended = f"; stopped by {search['stopped_by']}" if search["stopped_by"] else ""
     return f"Search ({search['strategy']}) took {units.duration(search['wall_s'])}: {', '.join(counts)}{ended}."

@@ -1,4 +1,4 @@
-"""The pictures of the report, as PNG bytes. The only place that imports matplotlib.
+"""The pictures of the report, as PNG bytes.
 
 One accent colour is always the tuned result, untuned TVM is always grey, baselines are blue (Okabe and
 Ito's colours, which colour-blind readers can tell apart). Names are drawn as they are: no markup.
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from tuner.caveats import NONE, Caveat
 from tuner.report import units
 from tuner.report.account import Part
 from tuner.report.curves import Curve, SearchCurves
@@ -30,7 +31,7 @@ INK = "#222222"
 FAINT = "#D9D9D9"
 _TASK_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#444444")
 
-_WIDTH = 7.2  # inches; at 160 dots an inch the 14-point text stays readable when a phone shrinks the picture
+WIDTH = 7.2  # inches; at 160 dots an inch the 14-point text stays readable when a phone shrinks the picture
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 14,
@@ -67,7 +68,7 @@ def drawable(name: str, limit: int = 26) -> str:
     return f"{plain[: limit - limit // 3 - 1]}…{plain[-(limit // 3) :]}"
 
 
-def end_to_end(entries: Sequence[Entry]) -> Picture | None:
+def end_to_end(entries: Sequence[Entry], caveat: Caveat = NONE) -> Picture | None:
     """Horizontal bars in milliseconds, fastest on top, with 95 % intervals. None when there is nothing to draw."""
     timed = sorted((e for e in entries if e.median_s is not None), key=lambda entry: entry.median_s or 0.0)
     if not timed:
@@ -76,7 +77,7 @@ def end_to_end(entries: Sequence[Entry]) -> Picture | None:
     log = medians[-1] / medians[0] > _LOG_FROM
     left = 10 ** math.floor(math.log10(medians[0]) - 0.3) if log else 0.0
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.1 + 0.62 * len(timed)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.62 * len(timed)), layout="constrained")
         axes = figure.subplots()
         ends = [_bar(axes, row, entry, left) for row, entry in enumerate(timed)]
         axes.set_yticks(range(len(timed)), [drawable(entry.name) for entry in timed])
@@ -89,10 +90,10 @@ def end_to_end(entries: Sequence[Entry]) -> Picture | None:
         else:
             axes.set_xlim(0, max(ends) * 1.22)
         plain_ticks(axes.xaxis, log)
-        note = "log scale" if log else "shorter is better"
+        note = "; ".join(filter(None, [caveat.words, "log scale" if log else "shorter is better"]))
         figure.supxlabel(f"ms for one inference, median and 95 % interval ({note})", fontsize=12.5)
         words = ", ".join(f"{e.name} {units.milliseconds(e.median_s, e.interval_s)}" for e in timed)
-        return rendered(figure, "end_to_end", f"End-to-end time: {words}.")
+        return rendered(figure, "end_to_end", f"{caveat.beside('End-to-end time')}: {words}.")
 
 
 def _bar(axes: Axes, row: int, entry: Entry, left: float) -> float:
@@ -110,7 +111,7 @@ def _bar(axes: Axes, row: int, entry: Entry, left: float) -> float:
     return end
 
 
-def account(parts: Sequence[Part], whole_s: float) -> Picture:
+def account(parts: Sequence[Part], whole_s: float, caveat: Caveat = NONE) -> Picture:
     """One bar of what one inference spends its time on: the longest kernels, the others, and the runtime."""
     kernels = sorted((part for part in parts if part.is_kernel), key=lambda part: -part.seconds)
     shown = [(part.name, part.seconds) for part in kernels[: len(_TASK_COLOURS)]]
@@ -121,7 +122,7 @@ def account(parts: Sequence[Part], whole_s: float) -> Picture:
     shown += [(part.name, part.seconds) for part in between]
     colours += [TUNED_COLOUR, UNTUNED_COLOUR][: len(between)]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.9 + 0.27 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.9 + 0.27 * len(shown)), layout="constrained")
         axes = figure.subplots()
         start, bars = 0.0, list[Any]()
         for (_, seconds), colour in zip(shown, colours, strict=True):
@@ -132,20 +133,23 @@ def account(parts: Sequence[Part], whole_s: float) -> Picture:
         axes.spines["left"].set_visible(False)
         axes.set_xlim(0, 1.04 * max(start, 1e3 * whole_s))
         plain_ticks(axes.xaxis, False)
-        axes.set_xlabel("ms of one inference; the line: measured end to end", fontsize=12.5)
+        axes.set_xlabel(f"{caveat.beside('ms of one inference')}; the line: end to end", fontsize=12.5)
         labels = [f"{drawable(name, 44)}, {units.milliseconds(seconds)}" for name, seconds in shown]
         figure.legend(bars, labels, loc="outside lower left", frameon=False, fontsize=12, handlelength=1.2)
         words = ", ".join(f"{name} {units.milliseconds(seconds)}" for name, seconds in shown)
-        return rendered(figure, "account", f"Of {units.milliseconds(whole_s)} end to end: {words}.")
+        whole = caveat.beside(units.milliseconds(whole_s))
+        return rendered(figure, "account", f"Of {whole} end to end: {words}.")
 
 
-def trade(points: Sequence[tuple[str, float, float]], mixes: Sequence[tuple[float, float]]) -> Picture | None:
+def trade(
+    points: Sequence[tuple[str, float, float]], mixes: Sequence[tuple[float, float]], caveat: Caveat = NONE
+) -> Picture | None:
     """Time against error, a point an entry (name, seconds, relative error), the tuned one in its colour; small ones for
     the mixes of precisions that were looked at. None with fewer than two points."""
     if len(points) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 4.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
         axes = figure.subplots()
         axes.scatter([1e3 * t for t, _ in mixes], [error for _, error in mixes], s=14, color=FAINT)
         for name, seconds, error in points:
@@ -155,18 +159,18 @@ def trade(points: Sequence[tuple[str, float, float]], mixes: Sequence[tuple[floa
         axes.set_yscale("log")
         axes.set_xlim(left=0)
         axes.margins(x=0.35, y=0.12)
-        axes.set_xlabel("ms for one inference", fontsize=12.5)
+        axes.set_xlabel(caveat.beside("ms for one inference"), fontsize=12.5)
         axes.set_ylabel("error against float64", fontsize=12.5)
         words = ", ".join(f"{name} {units.milliseconds(t)} with an error of {e:.2g}" for name, t, e in points)
-        return rendered(figure, "precision", f"Time against relative error: {words}.")
+        return rendered(figure, "precision", f"{caveat.beside('Time')} against relative error: {words}.")
 
 
-def model_progress(curve: Curve, untuned_s: float) -> Picture:
-    """Estimated model time against trials and against seconds."""
+def model_progress(curve: Curve, untuned_s: float, caveat: Caveat = NONE) -> Picture:
+    """The sum of the kernels' times against trials and against seconds."""
     scale, unit = units.time_unit(min(curve.values))
     log = max(curve.values) / min(curve.values) > _LOG_FROM
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 7.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
         panels = figure.subplots(2, 1, sharey=True)
         for axes, xs, label in (
             (panels[0], curve.trials, "trials of the run"),
@@ -187,9 +191,10 @@ def model_progress(curve: Curve, untuned_s: float) -> Picture:
                           ha="right", color="#666666")  # fmt: skip
             plain_ticks(axes.yaxis, log)
             _finish_panel(axes, xs, label)
-        panels[0].set_title(f"time of all kernels, best so far ({unit}{', log scale' if log else ''})", pad=14)
+        details = ", ".join(filter(None, [unit, caveat.words, "log scale" if log else ""]))
+        panels[0].set_title(f"time of all kernels, best so far ({details})", pad=14)
         first, last = units.seconds(untuned_s), units.seconds(curve.values[-1])
-        alt = f"Estimated time of all kernels: {first} untuned, {last} in the end."
+        alt = f"{caveat.beside('Time of all kernels')}, summed: {first} untuned, {last} in the end."
         return rendered(figure, "search_model", alt)
 
 
@@ -202,7 +207,7 @@ def task_progress(search: SearchCurves, kernels: Sequence[Kernel]) -> Picture | 
     by_trial = {k.rank: search.tasks[k.rank].trials for k in drawn}
     by_second = {k.rank: search.tasks[k.rank].seconds for k in drawn}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 8.4), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 8.4), layout="constrained")
         panels = figure.subplots(2, 1, sharey=True)
         _task_panel(panels[0], search, by_trial, colours, "trials of the task")
         _task_panel(panels[1], search, by_second, colours, "seconds since the first trial")
@@ -229,102 +234,6 @@ def _task_panel(
     _finish_panel(axes, max(xs.values(), key=lambda x: x[-1]), label)
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A kernel in the roofline: flops per byte, and GFLOP/s tuned and untuned."""
-
-    label: str
-    intensity: float
-    tuned: float
-    untuned: float | None
-    share: float
-
-
-def _points(kernels: Sequence[Kernel]) -> list[_Point]:
-    points = []
-    for kernel in kernels:
-        flops, nbytes, untuned_s = kernel.data["flops"], kernel.data["bytes"], kernel.data["untuned_s"]
-        if kernel.used_s and flops and nbytes:
-            untuned = flops / untuned_s / 1e9 if untuned_s else None
-            tuned = flops / kernel.used_s / 1e9
-            points.append(_Point(f"#{kernel.rank}", flops / nbytes, tuned, untuned, kernel.share or 0.0))
-    return points
-
-
-def roofline(kernels: Sequence[Kernel], peak: float, bandwidth: float) -> Picture | None:
-    """GFLOP/s against flops per byte under the ceilings measured on this machine (flops/s and bytes/s)."""
-    points = _points(kernels)
-    if not points:
-        return None
-    ridge = peak / bandwidth
-    lowest = min(*(p.intensity for p in points), ridge / 20) / 2.2
-    highest = max(*(p.intensity for p in points), ridge * 3) * 1.6
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 5.8), layout="constrained")
-        axes = figure.subplots()
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.plot([lowest, ridge, highest], [lowest * bandwidth / 1e9, peak / 1e9, peak / 1e9], color=INK, linewidth=2)
-        _scatter(axes, points)
-        axes.set_xlim(lowest, highest)
-        slowest = min(p.tuned if p.untuned is None else min(p.tuned, p.untuned) for p in points)
-        axes.set_ylim(min(slowest, lowest * bandwidth / 1e9) / 1.8, peak / 1e9 * 2.6)
-        axes.annotate(f"measured peak {units.digits(peak / 1e9)} GFLOP/s", (highest, peak / 1e9), (0, 6),
-                      textcoords="offset points", ha="right")  # fmt: skip
-        plain_ticks(axes.xaxis, True)
-        plain_ticks(axes.yaxis, True)
-        axes.set_xlabel("arithmetic intensity, flops per byte of minimal memory traffic", fontsize=13)
-        axes.set_ylabel("GFLOP/s")
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=12, handletextpad=0.3)
-        figure.draw_without_rendering()  # from here on, data can be placed in points
-        _label_slope(axes, lowest, ridge, bandwidth)
-        _label_points(axes, points)
-        return rendered(figure, "roofline", f"Roofline of {len(points)} kernels under the measured ceilings.")
-
-
-def _scatter(axes: Axes, points: Sequence[_Point]) -> None:
-    """Tuned kernels as discs, untuned ones as rings, a line from one to the other; and the legend's entries."""
-    ring: dict[str, Any] = {"s": 45, "facecolor": "white", "edgecolor": UNTUNED_COLOUR, "linewidth": 1.6}
-    for point in points:
-        if point.untuned is not None:
-            x = [point.intensity]
-            axes.plot(x * 2, [point.untuned, point.tuned], color=FAINT, linewidth=1.4, zorder=1)
-            axes.scatter(x, [point.untuned], zorder=2, **ring)
-    sizes = [50 + 500 * point.share for point in points]
-    axes.scatter([p.intensity for p in points], [p.tuned for p in points], s=sizes, color=TUNED_COLOUR,
-                 edgecolor="white", linewidth=0.8, zorder=3)  # fmt: skip
-    axes.scatter([], [], s=90, color=TUNED_COLOUR, label="tuned (area: share of time)")
-    axes.scatter([], [], label="untuned", **ring)
-
-
-def _label_slope(axes: Axes, lowest: float, ridge: float, bandwidth: float) -> None:
-    """Write the bandwidth along its line."""
-    (x0, y0), (x1, y1) = axes.transData.transform([(x, x * bandwidth / 1e9) for x in (lowest, ridge)])
-    axes.annotate(f"measured bandwidth {units.digits(bandwidth / 1e9)} GB/s",
-                  (math.sqrt(lowest * ridge), math.sqrt(lowest * ridge) * bandwidth / 1e9), (-5, 7),
-                  textcoords="offset points", ha="center", va="center", rotation_mode="anchor",
-                  rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)))  # fmt: skip
-
-
-def _label_points(axes: Axes, points: Sequence[_Point]) -> None:
-    """Put each label beside its point, where neither a label nor a point stands; leave it out if all is taken."""
-    per_point = axes.figure.dpi / 72
-    centres = [axes.transData.transform((p.intensity, p.tuned)) / per_point for p in points]
-    rings = [(p.intensity, p.untuned) for p in points if p.untuned is not None]
-    dots = [*centres, *(axes.transData.transform(ring) / per_point for ring in rings)]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in dots]
-    for point, (px, py) in zip(points, centres, strict=True):
-        half = 4.5 * len(point.label)
-        for dx, dy in ((half + 9, 0), (-half - 9, 0), (0, -18), (0, -33), (0, -48), (0, -63)):
-            box = (px + dx - half, py + dy - 7, px + dx + half, py + dy + 7)
-            if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
-                taken.append(box)
-                axes.annotate(point.label, (point.intensity, point.tuned), (dx, dy), textcoords="offset points",
-                              ha="center", va="center", fontsize=12, zorder=1.5,
-                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
-                break
-
-
 def _finish_panel(axes: Axes, xs: Sequence[float], label: str) -> None:
     axes.set_xlabel(label, fontsize=13)
     axes.set_xlim(0, max(xs[-1], 1e-3))
@@ -348,6 +257,7 @@ def ladder(told: Mapping[str, Any]) -> Picture | None:
     rungs = [rung for rung in told["rungs"] if rung["seconds"]]
     if not rungs:
         return None
+    caveat = Caveat.from_json(told.get("caveat"))
     unit_s, unit = units.time_unit(min(rung["seconds"] for rung in rungs))
     times = [rung["seconds"] / unit_s for rung in rungs]
     bound = (told["lower_bound_s"] or 0.0) / unit_s
@@ -355,7 +265,7 @@ def ladder(told: Mapping[str, Any]) -> Picture | None:
     log = max(times) / least > _LOG_FROM
     left = 10 ** math.floor(math.log10(least) - 0.1) if log else 0.0
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.7 + 0.46 * len(rungs)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.7 + 0.46 * len(rungs)), layout="constrained")
         axes = figure.subplots()
         colours = [UNTUNED_COLOUR, *[BASELINE_COLOUR] * (len(rungs) - 2), TUNED_COLOUR][-len(rungs) :]
         axes.barh(range(len(rungs)), [t - left for t in times], left=left, height=0.64, color=colours)
@@ -379,11 +289,13 @@ def ladder(told: Mapping[str, Any]) -> Picture | None:
             axes.set_xlim(0, max(times) * 1.4)
         plain_ticks(axes.xaxis, log)
         axes.set_title(drawable(told["name"], 60), loc="left")
-        marks = [f"{unit} a call{', log scale' if log else ''}", *(["dashed: lower bound"] if bound else [])]
+        marks = [caveat.beside(f"{unit} a call{', log scale' if log else ''}")]
+        marks += ["dashed: lower bound"] if bound else []
         marks += ["diamond: predicted"] if any(rung["predicted_s"] for rung in rungs) else []
         figure.supxlabel("; ".join(marks), fontsize=12)
         words = ", ".join(f"{rung['title']} {units.duration(rung['seconds'])}" for rung in rungs)
-        return rendered(figure, f"ladder_{told['task']}", f"Steps of {told['name']}: {words}.")
+        steps = caveat.beside(f"Steps of {told['name']}")
+        return rendered(figure, f"ladder_{told['task']}", f"{steps}: {words}.")
 
 
 def rendered(figure: Figure, name: str, alt: str) -> Picture:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuner.caveats import Caveats
 from tuner.report import units
 from tuner.report.tables import Table
 
@@ -49,7 +50,8 @@ def table(summary: Mapping[str, Any]) -> Table:
         seconds = part["seconds"]
         share = units.percent(seconds / total) if seconds is not None and total else units.MISSING
         rows.append((str(number + 1), part["kind"], units.milliseconds(seconds), share, _why(part["nodes"])))
-    return Table(("part", "is", "time", "of it", "why"), tuple(rows), frozenset({0, 1, 4}))
+    time = Caveats.of_summary(summary).model.beside("time")
+    return Table(("part", "is", time, "of it", "why"), tuple(rows), frozenset({0, 1, 4}))
 
 
 def _why(nodes: Sequence[Mapping[str, Any]]) -> str:

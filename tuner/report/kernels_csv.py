@@ -11,7 +11,8 @@ from tuner.report.tables import Kernel, baseline_names
 def render(rows: Sequence[Kernel]) -> bytes:
     """The kernels as CSV in UTF-8: seconds, bytes, flops as plain numbers; text safe to open in a spreadsheet.
 
-    The columns `ratio_to_...` are speedups of the tuned kernel. A renamed column stands under its old name too.
+    The column `times` says what all seconds of its row are: measured, or what the device's caveat says. The columns
+    `ratio_to_...` are speedups of the tuned kernel. A renamed column stands under its old name too.
     """
     import pandas
 
@@ -54,6 +55,7 @@ def _csv_row(row: Kernel, baselines: Sequence[str]) -> dict[str, Any]:
         "share": row.share,
         "flops": data["flops"],
         "bytes": data["bytes"],
+        "times": row.caveat.source,
         "tuned_s": data["tuned_s"],
         "tuned_low_s": low,
         "tuned_high_s": high,

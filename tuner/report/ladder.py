@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.caveats import Caveat
 from tuner.report import units
 from tuner.report.tables import Kernel, Table
 
 FOLDER = "explain"
 """In the folder of a run: `<task>.json`, and `<task>.html` to be read."""
+
+_REASON = 110
+"""Characters of a reason that the table has; the step itself has all of it."""
 
 _MOST = 4
 """Ladders that a report shows: those of the kernels explained that take most of the model's time."""
@@ -44,11 +48,17 @@ def heaviest(ladders: Sequence[Mapping[str, Any]], kernels: Sequence[Kernel]) ->
     return sorted((told for told in ladders if told["task"] in shares), key=lambda told: -shares[told["task"]])[:_MOST]
 
 
+def caveat_of(told: Mapping[str, Any]) -> Caveat:
+    """What the times of a ladder are."""
+    return Caveat.from_json(told.get("caveat"))
+
+
 def headline(told: Mapping[str, Any]) -> Iterator[str]:
     """What came out, in one or two sentences."""
     first, last = told["rungs"][0]["seconds"], told["rungs"][-1]["seconds"]
     if first and last:
-        yield f"From {units.duration(first)} to {units.duration(last)}: {units.speedup(first / last)} the speed."
+        times = caveat_of(told).beside(f"From {units.duration(first)} to {units.duration(last)}")
+        yield f"{times}: {units.speedup(first / last)} the speed."
         gains = [(a["seconds"] / b["seconds"], b["title"]) for a, b in _timed_pairs(told["rungs"])]
         if gains:
             gain, title = max(gains)
@@ -75,11 +85,13 @@ def table(told: Mapping[str, Any]) -> Table:
         guess = "–" if predicted is None else units.duration(predicted)
         rows.append((f"{number}. {rung['title']}", guess, time, _range(rung), step))
         before = seconds or before
-    return Table(("step", "predicted", "measured", "95 % interval", "speedup"), tuple(rows))
+    beside = caveat_of(told).beside
+    return Table(("step", "predicted", beside("time"), beside("95 % interval"), "speedup"), tuple(rows))
 
 
 def _reason(rung: Mapping[str, Any]) -> str:
-    return f"not timed ({rung['reason'].partition(':')[0]})"
+    reason = " ".join(rung["reason"].split())
+    return f"not timed ({reason if len(reason) <= _REASON else f'{reason[: _REASON - 1]}…'})"
 
 
 def _range(rung: Mapping[str, Any]) -> str:
@@ -117,3 +129,4 @@ def text(told: Mapping[str, Any], code: bool) -> Iterator[str]:
         yield f"  {listing['note']}"
     yield ""
     yield from headline(told)
+    yield from caveat_of(told).sentences

@@ -40,10 +40,12 @@ def page(told: Mapping[str, Any]) -> Document:
     made.append(Section(f"Code ({listing['language'] or 'none'})", note, code=_cut(listing["code"]) or None))
     facts = [str(told["device"] or ""), f"{told['threads']} threads", f"task {told['task']}", f"run {told['run']}"]
     subtitle = " · ".join(fact for fact in facts if fact)
-    return Document(f"Kernel {told['name']}", subtitle, Headline("open", tuple(ladder.headline(told))), tuple(made))
+    said = (*ladder.headline(told), *ladder.caveat_of(told).sentences)
+    return Document(f"Kernel {told['name']}", subtitle, Headline("open", said), tuple(made))
 
 
 def _notes(told: Mapping[str, Any]) -> Iterator[str]:
+    yield from ladder.caveat_of(told).sentences
     yield (
         "Each step is a program of its own: built, checked, and timed interleaved with the others. “Speedup”"
         " is against the timed step before."

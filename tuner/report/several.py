@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.caveats import NONE, Caveats
 from tuner.report import end_to_end, tables, units
 from tuner.report.document import Document, Section
 
@@ -41,7 +42,11 @@ _WORDS = (
 
 
 def _table(summaries: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> tables.Table:
-    headers = ("shape", "inputs", "tuned", "speedup over untuned", "best baseline", "speedup", "verdict", "verified")
+    caveat = next((Caveats.of_summary(summary).model for summary in summaries.values()), NONE)
+    headers = (
+        "shape", "inputs", caveat.beside("tuned"), "speedup over untuned", caveat.beside("best baseline"), "speedup",
+        "verdict", "verified",
+    )  # fmt: skip
     rows = [_row(name, summary) for name, summary in summaries.items()]
     rows += [(name, "", *[units.MISSING] * 5, "no result") for name in failed]
     return tables.Table(headers, tuple(rows), words=frozenset({0, 1, 4, 6, 7}))

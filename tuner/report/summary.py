@@ -274,6 +274,8 @@ the finalists that this machine cannot tell from the winner.
 """
 _BOUNDS = {"lower_bound_s": _maybe(_number), "cold_bytes": _maybe(_count)}
 """Of one call of a kernel; optional. `cold_bytes`: of its constants, what comes from memory inside the model."""
+_COMPUTED = {"arithmetic": _text}
+"""The peak of the ceilings that a kernel is held against: a dtype, where tensor cores are used with that; optional."""
 _KEPT = {"untuned_candidate": _maybe(_text)}
 """Optional: the build of TVM's own program that was checked and is in the model, where no candidate is."""
 _TOTAL = {"calls": _count, "seconds": _number}
@@ -299,6 +301,8 @@ _TARGET = {
     "threads": _maybe(_count),
     "features": _maybe(_list_of(_text)),
 }
+_CAVEATS = _mapping_of(_mapping_of(_text))
+"""What the times of the target's device are, where they are not its own, as `tuner.caveats.Caveats`; optional."""
 _SEARCH = {
     "strategy": _text,
     "trials": _maybe(_count),
@@ -308,6 +312,9 @@ _SEARCH = {
     "wall_s": _maybe(_number),
     "stopped_by": _maybe(_text),
 }
+_COUNTS = {"counts": _mapping_of(_count)}
+"""What was measured, by purpose; optional. They add up to `measured`: screenings of candidates and of untuned programs,
+and what was measured again at each other fidelity."""
 _KERNEL = {
     "task": _text,
     "name": _text,
@@ -381,16 +388,19 @@ _SUMMARY = _fields(
         "command": _text,
         "seed": _maybe(_count),
         "model": _fields(_MODEL),
-        "target": _fields(_TARGET),
-        "search": _fields(_SEARCH),
-        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED, **_BOUNDS, **_KEPT})),
+        "target": _fields(_TARGET, {"caveats": _CAVEATS}),
+        "search": _fields(_SEARCH, _COUNTS),
+        "kernels": _list_of(_fields(_KERNEL, {"shape": _maybe(_text), **_MEASURED, **_BOUNDS, **_COMPUTED, **_KEPT})),
         "end_to_end": _maybe(_fields(_END_TO_END, _COMPARED)),
         "export": _maybe(_fields({"path": _text, "sha256": _text})),
         "environment": _maybe(_any_mapping),
     },
     {
         "ceilings": _maybe(
-            _fields({"peak_flops_per_s": _maybe(_positive), "bandwidth_bytes_per_s": _maybe(_positive)})
+            _fields(
+                {"peak_flops_per_s": _maybe(_positive), "bandwidth_bytes_per_s": _maybe(_positive)},
+                {"peaks": _mapping_of(_positive), "source": _text},
+            )
         ),
         "notes": _list_of(_text),
         "account": _maybe(_ACCOUNT),

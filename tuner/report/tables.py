@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.caveats import NONE, Caveat, Caveats
 from tuner.records import Fidelity, Label, Record, Status
 from tuner.report import units
 from tuner.report.end_to_end import TUNED, UNTUNED, Entry
@@ -23,12 +25,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """A peak of a device: of what it is, and its flop/s."""
+
+    name: str
+    flops_per_s: float
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One kernel of the summary with what follows from it. Speedups above 1: the tuned kernel is faster.
 
     `used_s` is the time of what the model runs: the default schedule where tuning did not win.
     `share` is the kernel's part of the model's kernel time, all calls together. `speedup` is over the untuned kernel,
-    from the comparison that gave the verdict.
+    from the comparison that gave the verdict. `peak` is that of what it computes in; `caveat` says what its times
+    are.
     """
 
     rank: int
@@ -40,6 +51,8 @@ class Kernel:
     speedup_over_best: float | None
     flops_per_s: float | None
     share_of_peak: float | None
+    peak: Peak | None = None
+    caveat: Caveat = NONE
 
     @property
     def name(self) -> str:
@@ -55,18 +68,31 @@ def used_seconds(kernel: Mapping[str, Any]) -> float | None:
 
 def kernels(summary: Mapping[str, Any]) -> list[Kernel]:
     """The kernels in order of their share of the model's time, those without a time last."""
-    peak = (summary.get("ceilings") or {}).get("peak_flops_per_s")
+    ceilings, caveat = summary.get("ceilings") or {}, Caveats.of_summary(summary).kernel
     spent = [(used_seconds(kernel) or 0.0) * _calls(kernel) for kernel in summary["kernels"]]
     total = sum(spent)
     order = sorted(range(len(spent)), key=lambda index: -spent[index])
-    return [_kernel(rank, summary["kernels"][index], spent[index], total, peak) for rank, index in enumerate(order, 1)]
+    return [
+        dataclasses.replace(_kernel(rank, kernel, spent[index], total, peak_of(kernel, ceilings)), caveat=caveat)
+        for rank, index in enumerate(order, 1)
+        for kernel in (summary["kernels"][index],)
+    ]
+
+
+def peak_of(kernel: Mapping[str, Any], ceilings: Mapping[str, Any]) -> Peak | None:
+    """What a kernel is held against: the peak of what it computes in; where that is not known, that of its dtype, else
+    that of float32."""
+    peaks = {"float32": ceilings.get("peak_flops_per_s"), **(ceilings.get("peaks") or {})}
+    arithmetic = kernel.get("arithmetic") or ""
+    names = (arithmetic, arithmetic.partition(" ")[0], "float32")
+    return next((Peak(name, float(peaks[name])) for name in names if peaks.get(name)), None)
 
 
 def _calls(kernel: Mapping[str, Any]) -> float:
     return 1.0 if kernel["weight"] is None else float(kernel["weight"])
 
 
-def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak: float | None) -> Kernel:
+def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak: Peak | None) -> Kernel:
     used, tuned = used_seconds(data), data["tuned_s"]
     baselines = {name: value for name, value in data["baselines"].items() if value is not None and name != UNTUNED}
     best = min(baselines, key=lambda name: float(baselines[name]), default=None)
@@ -80,7 +106,8 @@ def _kernel(rank: int, data: Mapping[str, Any], spent: float, total: float, peak
         best_baseline=best,
         speedup_over_best=baselines[best] / tuned if tuned and best is not None else None,
         flops_per_s=rate,
-        share_of_peak=rate / peak if rate and peak else None,
+        share_of_peak=rate / peak.flops_per_s if rate and peak else None,
+        peak=peak,
     )
 
 
@@ -98,9 +125,10 @@ def baseline_names(rows: Sequence[Kernel]) -> list[str]:
 def kernel_table(rows: Sequence[Kernel]) -> Table:
     """One row a kernel. A verdict stands in the cell of the speedup that it is about."""
     baselines = baseline_names(rows)
-    headers = ("kernel", "calls", "share of time", "tuned [95 %]", "untuned", "speedup over untuned",
-               *map(units.baseline_name, baselines), "speedup over best baseline", "GFLOP/s", "of peak", "re-measured",
-               "ties")  # fmt: skip
+    beside = (rows[0].caveat if rows else NONE).beside
+    headers = ("kernel", "calls", "share of time", beside("tuned [95 %]"), beside("untuned"), "speedup over untuned",
+               *(beside(units.baseline_name(name)) for name in baselines), "speedup over best baseline",
+               beside("GFLOP/s"), "of peak", "re-measured", "ties")  # fmt: skip
     return Table(headers, tuple(_kernel_cells(row, baselines) for row in rows))
 
 
@@ -144,19 +172,19 @@ def _with_verdict(speedup: float | None, verdict: str) -> str:
     return " ".join([*known, *([verdict] if verdict else [])]) or units.MISSING
 
 
-def end_to_end_table(entries: Sequence[Entry]) -> Table:
+def end_to_end_table(entries: Sequence[Entry], caveat: Caveat) -> Table:
     """One row per way to run the model: its time, the tuned model's speedup over it, and the verdict; then the same for
     the first call after a rest, the seconds of loading, and the peak of memory, where they were measured."""
-    heads = ["run by", "median [95 % interval]", "speedup of tuned", "verdict"]
+    heads = ["run by", caveat.beside("median [95 % interval]"), "speedup of tuned", "verdict"]
     rows = [[entry.name, _model_time(entry), *_speedup_and_verdict(entry)] for entry in entries]
     words = {0, 3}
     if any(entry.first_call for entry in entries):
-        heads += ["first call [95 % interval]", "its speedup", "its verdict"]
+        heads += [caveat.beside("first call [95 % interval]"), "its speedup", "its verdict"]
         words.add(6)
         firsts = [entry.first_call for entry in entries]
         rows = [[*row, *_first_call(first)] for row, first in zip(rows, firsts, strict=True)]
     if any(entry.load_s is not None for entry in entries):
-        heads.append("load")
+        heads.append(caveat.beside("load"))
         rows = [[*row, units.seconds(entry.load_s)] for row, entry in zip(rows, entries, strict=True)]
     if any(entry.peak_bytes is not None for entry in entries):
         heads.append("peak memory")

@@ -61,7 +61,8 @@ def charts(past: Past) -> list[Chart]:
     if times or past.baselines:
         lines = [Line(name, past.seconds[name]) for name in times]
         lines += [Line(name, past.seconds[name], dashed=True) for name in past.baselines]
-        found.append(chart("seconds", "Time of one call", lines, milliseconds, height=280))
+        title = past.caveat.beside("Time of one call")
+        found.append(chart("seconds", title, lines, milliseconds, height=280))
     for series in (CODE, SEARCH, WHOLE, SPACE):
         if series in past.ratios and not (series == WHOLE and SEARCH in past.ratios):
             line = Line(series, np.expm1(past.ratios[series]))
@@ -98,10 +99,11 @@ def rows(past: Past) -> list[Row]:
     made = []
     for at in range(len(past.nights) - 1, max(len(past.nights) - 1 - ROWS, -1), -1):
         night, finding = past.nights[at], past.findings[at]
-        time = math.nan if searched is None else float(searched[at])
+        seconds = math.nan if searched is None else float(searched[at])
+        time = "-" if math.isnan(seconds) else past.caveat.beside(milliseconds(seconds))
         made.append(
             Row(
-                night.id, short(night.commit), str(past.outcomes[at]), "-" if math.isnan(time) else milliseconds(time),
+                night.id, short(night.commit), str(past.outcomes[at]), time,
                 _percent(finding, "change"), _percent(finding, "threshold"),
                 past.reasons[at] or ("" if finding is None or finding.cause is None else str(finding.cause)),
                 marks.get(at, []),
@@ -115,7 +117,7 @@ def facts(past: Past) -> list[tuple[str, str]]:
     named = {
         "what": past.key.source, "shape": past.key.shape, "dtype": past.key.dtype, "target": past.key.target,
         "device": past.key.device, "threads": past.key.threads or "", "search": past.key.budget, "seed": past.key.seed,
-        "cell": past.key.id, "CPUs": past.last.facts.get("cpus", ""),
+        "cell": past.key.id, "CPUs": past.last.facts.get("cpus", ""), "times": past.caveat.sentence,
     }  # fmt: skip
     return [(name, str(value)) for name, value in named.items() if value != ""]
 

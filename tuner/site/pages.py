@@ -161,7 +161,7 @@ def _row(cell_id: str, past: Past) -> CellRow:
         "" if finding is None or finding.change is None else percent(finding.change),
         "" if finding is None or finding.threshold is None else percent(finding.threshold),
         "" if finding is None or finding.cause is None else str(finding.cause),
-        "" if own is None else milliseconds(own), own,
+        "" if own is None else past.caveat.beside(milliseconds(own)), own,
         "" if ratio is None or best is None else f"{ratio:.3g}x {best[0]}", ratio,
         charts.sparkline(cells.shown_seconds(past)),
         past.reasons[-1] or ("" if finding is None else "; ".join(finding.evidence)),
@@ -186,10 +186,15 @@ def _model_row(cell_id: str, past: Past, names: Sequence[str]) -> ModelRow:
     own, best = past.own_seconds or math.nan, cells.best_baseline(past)
     timed = [past.last.seconds.get(name) for name in names]
     return ModelRow(
-        cell_id, past.key.name, past.nights[-1].id, milliseconds(own), own,
+        cell_id, past.key.name, past.nights[-1].id, past.caveat.beside(milliseconds(own)), own,
         "-" if best is None else f"{best[1] / own:.2f}x {best[0]}", 0.0 if best is None else best[1] / own,
-        [("-", None) if s is None else (f"{milliseconds(s)} ({s / own:.2f}x)", s / own) for s in timed],
+        [("-", None) if s is None else (_against(past, s, own), s / own) for s in timed],
     )  # fmt: skip
+
+
+def _against(past: Past, seconds: float, own: float) -> str:
+    """A baseline's time, and how many times as long as ours it is."""
+    return past.caveat.beside(f"{milliseconds(seconds)} ({seconds / own:.2f}x)")
 
 
 def _changed(before: Night, last: Night) -> list[str]:

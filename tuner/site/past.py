@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.caveats import NONE, Caveat
 from tuner.nightly.compared import OURS, REBUILT, REFERENCE, SEARCHED
 from tuner.nightly.lines import machine_differs
 from tuner.nightly.spaces import SERIES as SPACE
@@ -36,7 +37,7 @@ class Past:
 
     `seconds` are medians by entry, `ratios` log ratios by the names of OWN, `structure` numbers by series. `bases` and
     `thresholds` (log ratios) are what the values of a series in `ratios` were held against. `findings` is the one that
-    each night's outcome rests on.
+    each night's outcome rests on; `caveat` says what the times are.
     """
 
     key: CellKey
@@ -52,6 +53,7 @@ class Past:
     thresholds: dict[str, Values]
     breaks: list[Break]
     accepted: dict[int, Acceptance] = field(default_factory=dict)
+    caveat: Caveat = NONE
 
     @property
     def baselines(self) -> list[str]:
@@ -89,6 +91,7 @@ def past_of(
         thresholds={s: _column([found.get(s) for found in own], "threshold") for s in series},
         breaks=_breaks(known, nights),
         accepted={where[a.night]: a for a in accepted if a.night in where},
+        caveat=next((caveat for result in reversed(known) if (caveat := result.caveat).words), NONE),
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 
 from tuner.tuning.context import SearchContext
+from tuner.tuning.ledger import BEGINNING
 from tuner.tuning.session import TaskSession
 
 TRIES = 3
@@ -36,5 +37,5 @@ def begin(sessions: Mapping[str, TaskSession], context: SearchContext) -> int:
         for candidate in untried[:TRIES]:
             if stop() or session.best is not None:
                 break
-            session.probe([candidate], stop)
+            session.probe([candidate], stop, BEGINNING)
     return sum(session.best is not None for session in without)

@@ -10,6 +10,12 @@ from datetime import UTC, datetime
 from tuner.protocols import Proposal, RecordStore, Task
 from tuner.records import Fidelity, Measurement, Record
 
+CANDIDATES, UNTUNED, BEGINNINGS = "candidates", "untuned", "beginnings"
+"""What screenings are of, in `Ledger.counts`; measurements at another fidelity stand under its name."""
+
+BEGINNING = "beginning"
+"""Who proposes candidates of kernels that a search left without one, beyond its budget."""
+
 
 @dataclass
 class Ledger:
@@ -17,7 +23,8 @@ class Ledger:
 
     `numbered` is the number of the last trial that was written, in this attempt of the run or an earlier one. `trials`
     are those of this search, measured or restored from where it was interrupted; the restored ones had taken
-    `restored_s`. `environment`, `commit` and `columns` are what every record says of itself.
+    `restored_s`. `counts` says what was `measured`, and adds up to it. `environment`, `commit` and `columns` are what
+    every record says of itself.
     """
 
     store: RecordStore
@@ -33,6 +40,7 @@ class Ledger:
     reused: int = 0
     restored_s: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def write(self, task: Task, proposal: Proposal, measurement: Measurement, features: Sequence[float] = ()) -> None:
         """Store one measurement durably, and count it as a trial when it was a screening."""
@@ -40,6 +48,9 @@ class Ledger:
             self.numbered += 1
             self._count(measurement)
         self.measured += 1
+        screened = BEGINNINGS if proposal.proposer == BEGINNING else CANDIDATES
+        screened = UNTUNED if proposal.candidate.is_default else screened
+        self.counts[screened if measurement.fidelity is Fidelity.SCREEN else str(measurement.fidelity)] += 1
         record = Record(
             run_id=self.run_id,
             task_key=task.key,

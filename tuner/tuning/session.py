@@ -184,12 +184,12 @@ class TaskSession:
                 self._trials.references.prepare(self._ledger.seed)
             self._screen([Proposal(self.space.default(), "default")], lambda: False, self._batch + 1)
 
-    def probe(self, candidates: Sequence[Candidate], stop: Stop) -> None:
+    def probe(self, candidates: Sequence[Candidate], stop: Stop, proposer: str = "initial") -> None:
         """Measure some initial candidates, whatever the strategy is; those known are not repeated."""
         initial = [c for c in candidates if c not in self.screened]
         if initial:
             self._trials.references.prepare(self._ledger.seed)
-            self._screen([Proposal(c, "initial") for c in initial], stop, 0)
+            self._screen([Proposal(c, proposer) for c in initial], stop, 0)
 
     def step(self, count: int, stop: Stop, refine: bool = False) -> Step:
         """One batch of at most `count` new candidates; ends early once `stop()` is true. `refine`: see `Strategy`."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels.launch_plan import LaunchPlan
-from tests import simulated_cuda
+from tests import simulated_cuda, unlabelled
 from tests.tuner.bundle import small
 from tests.tuner.devices.opencl.hand_written import pocl
 from tuner import cli, environment
@@ -18,6 +18,7 @@ from tuner import config as run_files
 from tuner.bundle import Bundle
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
 from tuner.commands.bundle import _Packed, shares
+from tuner.devices.resolve import kind_named
 from tuner.devices.target import ResolvedTarget
 from tuner.records import PROTOCOL_VERSION, Conditions, Fidelity, Measurement, Status
 from tuner.store import SqlStore
@@ -121,9 +122,14 @@ def test_the_whole_way_with_kernels_that_are_executed(
     assert cli.main(["bundle", str(config), "-n", "2", "-o", str(packed)]) == 0
     assert cli.main(["measure", str(packed), "-o", str(results)]) == 0
     assert cli.main(["import", str(results), "--database", database]) == 0
-    header, _ = read_measurements(results)
+    printed = capsys.readouterr().out.splitlines()
+    header, rows = read_measurements(results)
     [device] = header.devices
     assert header.runner == kind
+    caveat = kind_named(kind).caveats(device).kernel
+    assert printed.count(caveat.sentence) == 2, "of measure, and of import"
+    assert not unlabelled.in_lines(printed, [caveat.words])
+    assert {r.measurement.conditions.details["times"] for r in rows if r.measurement.ok} == {caveat.words}
     assert ("its times are estimates" if kind == "simulated_cuda" else "a CPU, its times are not a GPU's") in device
     with Bundle(packed) as opened, closing(SqlStore(database)) as store:
         records = store.read()

@@ -73,7 +73,9 @@ def test_a_device_that_cannot_tell_is_named(
 ) -> None:
     monkeypatch.setattr("tuner.devices.cpu.CpuKind.account", lambda *arguments: None)
     assert cli.main(["profile", "a-run", "--out", str(run.parent)]) == 2
-    assert "the calls of a model on llvm devices cannot be told apart" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a model on llvm devices has no account of its time: its calls cannot be told apart" in said
+    assert "python -m tuner show a-run" in said
 
 
 def test_kernels_are_told_by_their_tasks() -> None:

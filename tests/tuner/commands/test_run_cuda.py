@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import simulated_cuda
+from tests import simulated_cuda, unlabelled
 from tuner import config as run_files
 from tuner.commands.run import run
 from tuner.devices import resolve
@@ -16,6 +16,7 @@ from tuner.devices.cuda import CUDA
 from tuner.measure.replay import Recording
 from tuner.progress import Progress
 from tuner.records import Fidelity
+from tuner.report import tables
 from tuner.store import SqlStore
 
 CONFIG = """
@@ -65,12 +66,24 @@ def test_the_whole_way_on_the_simulated_gpu(tmp_path: Path) -> None:
     config = run_files.parse(SIMULATED.format(folder=tmp_path), "run.yaml")
     outcome = run(config, "run", Progress())
     assert outcome.exit_code == 0, outcome.lines
-    assert any("no GPU was used" in line for line in outcome.lines)
+    caveats = resolve.caveats_of(resolve.resolve(config.target))
+    words, report = (caveats.kernel.words, caveats.model.words), (outcome.run_dir / "report.md").read_text()
+    assert set(caveats.sentences) <= set(outcome.lines)
+    assert not unlabelled.in_lines(outcome.lines, words)
+    assert not unlabelled.in_markdown(report, words, caveats.sentences)
+    assert "measured ceilings" not in report
+    assert "data-sheet ceilings" in report
     summary = json.loads((outcome.run_dir / "summary.json").read_text())
     assert summary["end_to_end"]["verified"]
     assert summary["target"]["kind"] == "simulated_cuda"
-    assert "its times are estimates" in (outcome.run_dir / "report.md").read_text()
-    assert (outcome.run_dir / "export" / "manifest.json").stat().st_size > 0
+    assert "its times are estimates" in report
+    assert all(kernel["metadata"]["times"] == "estimate" for kernel in summary["kernels"] if kernel["metadata"])
+    on_tensor_cores = tables.peak_of({"arithmetic": "float16 on tensor cores"}, summary["ceilings"])
+    assert on_tensor_cores is not None
+    assert on_tensor_cores.flops_per_s > 5e14
+    assert {kernel["arithmetic"].partition(" ")[0] for kernel in summary["kernels"]} == {"float16"}
+    assert sum(summary["search"]["counts"].values()) == summary["search"]["measured"]
+    assert json.loads((outcome.run_dir / "export" / "manifest.json").read_text())["times"] == "host's time"
     target = resolve.resolve(config.target)
     with closing(SqlStore(f"sqlite:///{tmp_path}/r.db")) as store:
         records = list(store.read())

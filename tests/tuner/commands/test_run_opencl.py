@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import unlabelled
 from tests.tuner.devices.opencl.hand_written import pocl
 from tuner import config as run_files
 from tuner.commands import run as command
@@ -36,8 +37,13 @@ def test_a_run_ends_verified_and_says_that_its_times_are_a_cpu_s(tmp_path: Path)
     assert summary["end_to_end"]["verified"]
     said = "a CPU, its times are not a GPU's"
     assert said in summary["target"]["device"]
-    assert said in (outcome.run_dir / "report.md").read_text()
-    assert any("none of them says anything of a GPU" in line for line in outcome.lines)
+    report = (outcome.run_dir / "report.md").read_text()
+    assert said in report
+    [sentence] = resolve.caveats_of(resolve.resolve(run_files.load(str(tmp_path / "run.yaml")).target)).sentences
+    assert "none of them says anything of a GPU" in sentence
+    assert sentence in outcome.lines
+    assert not unlabelled.in_lines(outcome.lines, ["CPU's time"])
+    assert not unlabelled.in_markdown(report, ["CPU's time"], [sentence])
     assert sorted(p.name for p in (outcome.run_dir / "export").iterdir()) == [
         "manifest.json", "model.bin", "model.cl", "model.json", "model.plan", "run_model.c", "run_model.py",
     ]  # fmt: skip

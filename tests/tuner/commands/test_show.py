@@ -117,7 +117,7 @@ def test_show_prints_the_facts_and_escapes_names(tmp_path: Path, capsys: pytest.
     add_run(tmp_path, "r1", json.dumps(SUMMARY))
     assert cli.main(["show", "r", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    for word in ("res?[2Jnet", "60 measured, 4 reused", "2 run failed", "FASTER",
+    for word in ("res?[2Jnet", "60 measurements, 4 reused", "2 run failed", "FASTER",
                  "50.0 ms (10x as fast as untuned, 500 ms)", "40.0 ms onnxruntime", "verified  yes",
                  "CPUs      apart"):  # fmt: skip
         assert word in shown

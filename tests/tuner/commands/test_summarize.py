@@ -135,12 +135,13 @@ def test_the_lines_for_the_terminal_begin_with_the_tuned_model(facts: RunFacts) 
     assert first.startswith("golden: ")
     assert first.endswith(", verified")
     assert untuned.startswith("  against untuned TVM (")
-    assert search == "search: 14 measurements, 2 reused, 60 s, stopped by time budget"
+    counted = "10 trials: 8 candidates, 2 untuned programs; 4 to certify"
+    assert search == f"search: 14 measurements ({counted}), 2 reused, 60 s, stopped by time budget"
     assert facts.comparison is not None
     facts.comparison.verified = False
     assert headline(summarize(facts))[0].endswith(", NOT verified")
     facts.comparison.result.blocks.pop(UNTUNED)
-    assert not [line for line in headline(summarize(facts)) if "untuned" in line]
+    assert not [line for line in headline(summarize(facts)) if "untuned TVM" in line]
 
 
 def test_versions_are_those_of_the_environment(facts: RunFacts) -> None:

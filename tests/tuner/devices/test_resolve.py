@@ -14,7 +14,7 @@ from tuner.devices.cpu import CPU
 from tuner.devices.cuda import CUDA
 from tuner.devices.cuda import target as cuda_target
 from tuner.devices.cuda.simulated import SIMULATED_CUDA
-from tuner.devices.resolve import kind_of, kind_of_text, resolve
+from tuner.devices.resolve import caveats_of, kind_of, kind_of_text, resolve
 from tuner.errors import ConfigError, TargetError
 
 
@@ -27,7 +27,9 @@ def test_the_simulated_gpu_is_taken_where_it_is_named_alone() -> None:
     written = resolve(TargetConfig({"kind": "simulated_cuda"}), to_run=False)
     assert kind_of(written) is SIMULATED_CUDA
     assert written.text == resolve(TargetConfig({"kind": "cuda", "model": "simulated"}), to_run=False).text
-    assert "no GPU was used" in written.caveat
+    caveats = caveats_of(written)
+    assert "an estimate of the analytical model, not a measurement" in caveats.kernel.sentence
+    assert "that of the host which simulates the GPU" in caveats.model.sentence
     with pytest.raises(TargetError, match=r"target\.spec\.max_num_threads: 2048, the simulated GPU has 1024"):
         resolve(TargetConfig({"kind": "simulated_cuda", "max_num_threads": 2048}), to_run=False)
 

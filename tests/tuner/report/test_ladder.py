@@ -41,7 +41,7 @@ def told(**changes: Any) -> dict[str, Any]:
 def test_the_table_has_a_row_a_rung() -> None:
     rows = ladder.table(told()).rows
     assert rows[0] == ("0. unscheduled", "–", "8.00 ms", "7.90 ms to 8.10 ms", "–")
-    assert rows[1] == ("1. tile", "–", "not timed (build failed)", "–", "–")
+    assert rows[1] == ("1. tile", "–", "not timed (build failed: no thread)", "–", "–")
     assert rows[2] == ("2. unroll{depth=16}", "1.00 ms", "2.00 ms", "–", "×4.00")
 
 

@@ -94,6 +94,38 @@ def test_full_run(summary: dict[str, Any], records: list[Record], tmp_path: Path
     )
 
 
+def test_a_kernel_is_held_against_the_peak_of_what_it_computes_in(summary: dict[str, Any]) -> None:
+    peaks = {"float32": 105e9, "float16": 210e9, "float16 on tensor cores": 840e9}
+    ceilings = {**summary["ceilings"], "peaks": peaks}
+    told = {"float16 on tensor cores": 840e9, "float16": 210e9, "bfloat16 on tensor cores": 105e9, "int64": 105e9}
+    for arithmetic, flops_per_s in told.items():
+        peak = tables.peak_of({"arithmetic": arithmetic}, ceilings)
+        assert peak is not None
+        assert peak.flops_per_s == flops_per_s
+    del peaks["float16 on tensor cores"]
+    assert tables.peak_of({"arithmetic": "float16 on tensor cores"}, ceilings) == tables.Peak("float16", 210e9)
+    assert tables.peak_of({}, {"peak_flops_per_s": 1e9}) == tables.Peak("float32", 1e9), "of an earlier version"
+    assert tables.peak_of({"arithmetic": "float32"}, {}) is None
+    summary["kernels"][0]["arithmetic"], summary["ceilings"] = "float16", ceilings
+    [half] = [row for row in tables.kernels(summary) if row.name == summary["kernels"][0]["name"]]
+    assert half.share_of_peak == pytest.approx((half.flops_per_s or 0.0) / 210e9)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "62 measurements"),
+        ({"candidates": 40, "untuned": 2, "rank": 11, "certify": 9},
+         "62 measurements (42 trials: 40 candidates, 2 untuned programs; 11 to rank finalists; 9 to certify)"),
+        ({"candidates": 60, "beginnings": 2},
+         "62 measurements (62 trials: 60 candidates, 2 candidates of kernels that the search did not reach)"),
+        ({"certify": 62}, "62 measurements (62 to certify)"),
+    ],
+)  # fmt: skip
+def test_what_was_measured_is_said(counts: dict[str, int], said: str) -> None:
+    assert end_to_end.measurements({"measured": 62, "counts": counts}) == said
+
+
 def test_formats_are_those_asked_for(summary: dict[str, Any], records: list[Record], tmp_path: Path) -> None:
     summary_file.save(tmp_path, summary)
     assert render(tmp_path, records, ("csv",)) == [tmp_path / "kernels.csv"]

@@ -3,6 +3,7 @@ compares nights."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import itertools
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ import pytest
 
 from tests.tuner.site.nights import database, fill
 from tuner import cli, site
+from tuner.caveats import Caveat
 from tuner.errors import OutputError
+from tuner.nightly import browse, summary
+from tuner.nights import CAVEAT
 from tuner.store.history import History
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -61,6 +66,30 @@ class Links(HTMLParser):
         values = dict(attrs)
         self.found += [v for name in ("href", "src") if (v := values.get(name)) is not None]
         self.ids.add(values.get("id") or "")
+
+
+def test_times_that_are_not_a_device_s_own_say_so(tmp_path: Path) -> None:
+    """On every page, on the terminal, and in what a night says of itself; also where the last night has no times."""
+    caveat = Caveat("host's time", "Every time is the host's.")
+    (tmp_path / "other").mkdir()
+    with History(database(tmp_path)) as plain, History(database(tmp_path / "other")) as history:
+        [cell] = fill(plain, cells=1, count=3)
+        for night in plain.nights():
+            history.begin(night)
+        for result in plain.results(cell):
+            history.add(dataclasses.replace(result, facts={CAVEAT: caveat.to_json()} if result.seconds else {}))
+        folder = site.write(history, tmp_path / "site").folder
+        shown, results = browse.shown(history, cell)[1], history.results(cell)
+        last = summary.markdown(history.nights()[-1], results[-1:], ())
+    timed = re.compile(r"\d ms\b(?! \(host's time\)| \([\d.]+x\) \(host's time\))")
+    for page in ("index.html", "models.html", f"cells/{cell}.html"):
+        text = re.sub(r"<(svg|script).*?</\1>|<[^>]+>", " ", (folder / page).read_text(), flags=re.DOTALL)
+        assert "(host's time)" in unescape(text)
+        assert not timed.findall(unescape(text)), page
+    assert caveat.sentence in unescape((folder / "cells" / f"{cell}.html").read_text())
+    assert not any(timed.search(text) for row in shown for text in row)
+    assert "(host's time)" in last
+    assert not timed.search(last)
 
 
 def test_every_link_leads_to_a_file_of_the_site(made: Path) -> None:

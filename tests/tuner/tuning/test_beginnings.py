@@ -37,7 +37,7 @@ def test_what_was_never_measured_begins_from_the_first_candidate(tmp_path: Path,
     sessions, bench = begun(loop, {})
     assert [session.best for session in sessions.values()] == [FIRST, FIRST]
     names = [(record.task_name, record.proposer) for record in loop.records()]
-    assert names == [("large", "initial"), ("small", "initial")], "what computes most comes first"
+    assert names == [("large", "beginning"), ("small", "beginning")], "what computes most comes first"
     assert beginnings.begin(sessions, loop.context) == 0, "and not again"
     assert len(bench.jobs) == 2
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from kernels.space import DesignSpace
 from tests.tuner.tuning.on_null import BEST, failed, task_named, timed
 from tuner.protocols import Proposal
 from tuner.records import Conditions, Fidelity, Measurement, Status
 from tuner.store import SqlStore
-from tuner.tuning.ledger import Ledger, batch_of, cost_s
+from tuner.tuning.ledger import BEGINNING, Ledger, batch_of, cost_s
 
 TASK = task_named()
 PROPOSAL = Proposal(BEST, "mutate")
@@ -39,6 +40,16 @@ def test_only_a_screening_is_a_trial(store: SqlStore) -> None:
         ledger.write(TASK, PROPOSAL, timed(1.0, fidelity))
     assert (ledger.trials, ledger.measured, ledger.numbered) == (2, 4, 12)
     assert [r.trial for r in store.read()] == [11, 11, 11, 12], "the others name the trial before them"
+
+
+def test_what_was_measured_is_counted_by_its_purpose(store: SqlStore) -> None:
+    ledger = Ledger(store, "run", "scope", 0)
+    for fidelity in (Fidelity.SCREEN, Fidelity.SCREEN, Fidelity.RANK, Fidelity.CERTIFY, Fidelity.CERTIFY):
+        ledger.write(TASK, PROPOSAL, timed(1.0, fidelity))
+    ledger.write(TASK, Proposal(DesignSpace("null", ()).default(), "default"), timed(1.0))
+    ledger.write(TASK, Proposal(BEST, BEGINNING), timed(1.0))
+    assert dict(ledger.counts) == {"candidates": 2, "untuned": 1, "beginnings": 1, "rank": 1, "certify": 2}
+    assert sum(ledger.counts.values()) == ledger.measured
 
 
 @pytest.mark.parametrize(

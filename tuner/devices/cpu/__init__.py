@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.caveats import OWN, Caveats
 from tuner.errors import TargetError
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class CpuKind:
         from tuner.devices.cpu import target
 
         return target.from_attributes(spec, wanted_threads)
+
+    def caveats(self, device: str) -> Caveats:
+        return OWN
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         return environment.scope_key(target, threads, mode)

@@ -123,7 +123,7 @@ def arithmetic_dtype(dtypes: Sequence[str]) -> str:
     """Which of the peaks may bound a kernel with arguments of these dtypes, outputs last."""
     if {"int8", "uint8"} & set(dtypes):
         return "int8"
-    return "bfloat16" if "bfloat16" in dtypes else dtypes[-1]
+    return next((narrow for narrow in ("bfloat16", "float16") if narrow in dtypes), dtypes[-1])
 
 
 class Ceilings:

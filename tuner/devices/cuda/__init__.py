@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
+from tuner.caveats import OWN, Caveats
 from tuner.devices.gpu import why_not_narrower
 from tuner.errors import TargetError
 
@@ -59,6 +60,9 @@ class CudaKind:
         from tuner.devices.cuda import target
 
         return target.from_attributes(spec, wanted_threads, to_run)
+
+    def caveats(self, device: str) -> Caveats:
+        return OWN
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """Wherever its kernels were compiled: the CPU and its threads are no part of it."""

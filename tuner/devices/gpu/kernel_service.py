@@ -18,6 +18,7 @@ import numpy as np
 from kernels.launch_plan import BadPlan, LaunchPlan
 from kernels.tensors import TensorSpec, seeded_inputs
 from tuner.bundle.expected import OutputChecker, from_bytes
+from tuner.caveats import NONE, Caveat
 from tuner.devices.checked import Ready, with_errors, wrong_result
 from tuner.devices.gpu.runner import (
     Gpu,
@@ -82,8 +83,11 @@ class _Trial:
 class GpuService:
     """Runs in a child of its own, for one GPU. `mode` is hot or cold; `read_state` reads what the driver tells.
 
-    A device's service adds `op_describe`, the name of the GPU among what it returns, and makes the driver.
+    A device's service adds `op_describe`, the name of the GPU among what it returns, and makes the driver. `caveat` is
+    that of its times, which every measurement carries.
     """
+
+    caveat: Caveat = NONE
 
     def __init__(self, gpu: DrivenGpu, mode: str, read_state: Callable[[], GpuState | None]) -> None:
         self._mode = mode
@@ -113,7 +117,7 @@ class GpuService:
             retire = not self._gpu.healthy()
             reason = f"{error}; {_BROKEN}" if retire else str(error)
             measured = Measurement(Status.RUN_FAILED, fidelity=stops.fidelity, reason=reason[:300])
-        measured = dataclasses.replace(measured, run_s=time.perf_counter() - began)
+        measured = dataclasses.replace(self._told(measured), run_s=time.perf_counter() - began)
         return {"measurement": measured.to_json(), "retire": retire}
 
     def op_outputs(self, job: Mapping[str, Any], path: str) -> None:
@@ -142,8 +146,15 @@ class GpuService:
             for trial in trials:
                 measured = self._of_interleaved(trial, samples_of.get(id(trial)), stops.fidelity, excluded)
                 run_s = (time.perf_counter() - began) / len(jobs)
-                measurements.append(dataclasses.replace(measured, run_s=run_s).to_json())
+                measurements.append(dataclasses.replace(self._told(measured), run_s=run_s).to_json())
         return {"measurements": measurements, "control": samples[-1].control().to_json() if samples else None}
+
+    def _told(self, measured: Measurement) -> Measurement:
+        """A measurement that says what its times are, where they have a caveat."""
+        if not self.caveat.words or measured.failed:
+            return measured
+        details = {**measured.conditions.details, "times": self.caveat.words}
+        return dataclasses.replace(measured, conditions=dataclasses.replace(measured.conditions, details=details))
 
     def _checked_and_timed(self, job: Job, policy: Policy) -> Measurement:
         inputs = self._seeded(job)

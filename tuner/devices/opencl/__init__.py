@@ -14,6 +14,7 @@ from tuner.devices.gpu import why_not_narrower
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
+    from tuner.caveats import Caveats
     from tuner.config import RunConfig
     from tuner.devices.device import Assembly, BundleBench, Device, Listing, Opening
     from tuner.devices.finding import Finding
@@ -59,13 +60,16 @@ class OpenclKind:
 
         return target.from_attributes(spec, wanted_threads, to_run)
 
+    def caveats(self, device: str) -> Caveats:
+        from tuner.devices.opencl import facts
+
+        return facts.caveats(device)
+
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """A device that is a CPU has its name and its threads in `device`, so that no GPU shares its scope, and none
         learns from its records."""
-        from tuner.devices.opencl.facts import A_CPU
-
         scope = environment.gpu_scope_key(self.name, target, device, mode)
-        return environment.apart(scope) if device.endswith(A_CPU) else scope
+        return environment.apart(scope) if self.caveats(device).sentences else scope
 
     def layout(self, lanes: int) -> str:
         return "NCHW"

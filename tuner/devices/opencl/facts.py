@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from kernels.launch_plan import MAX_SHARED, MAX_THREADS
+from tuner.caveats import OWN, Caveat, Caveats
 
 POCL = "Portable Computing Language"
 """The name of PoCL's platform."""
 
 A_CPU = "a CPU, its times are not a GPU's"
 """What the label of a device that is a CPU ends in."""
+
+_OF_A_CPU = Caveat("CPU's time", "Every time is a CPU's, through OpenCL: none of them says anything of a GPU.")
 
 EXTENSION_OF: Mapping[str, str] = {"float16": "cl_khr_fp16", "float64": "cl_khr_fp64"}
 """By dtype, the extension without which a device has no arithmetic in it."""
@@ -56,13 +59,6 @@ class Facts:
         return f"{self.name} ({self.platform}, driver {self.version})"
 
     @property
-    def caveat(self) -> str:
-        """A sentence that belongs to every time of it; "" where there is none."""
-        if not self.is_cpu:
-            return ""
-        return f"every time is one of {self.name}, a CPU that runs OpenCL: none of them says anything of a GPU"
-
-    @property
     def limits(self) -> Mapping[str, int]:
         """Its limits as TVM calls them, none above what a launch plan may have."""
         threads = min(self.max_threads, MAX_THREADS)
@@ -84,3 +80,8 @@ class Facts:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(**{**data, "extensions": tuple(data["extensions"])})
+
+
+def caveats(label: str) -> Caveats:
+    """What the times of a device are, by its label."""
+    return Caveats(_OF_A_CPU, _OF_A_CPU) if label.endswith(A_CPU) else OWN

@@ -8,6 +8,7 @@ from tuner.devices.gpu.kernel_service import GpuService
 from tuner.devices.opencl import driver
 from tuner.devices.opencl.ceilings import ceilings
 from tuner.devices.opencl.driver import OpenclGpu
+from tuner.devices.opencl.facts import caveats
 
 
 class Listing:
@@ -25,6 +26,7 @@ class OpenclService(GpuService):
         self._opencl = OpenclGpu(device)
         self._opencl.choose_clock()
         super().__init__(self._opencl, mode, lambda: None)
+        self.caveat = caveats(self._opencl.facts.label).kernel
 
     def op_describe(self) -> dict[str, Any]:
         """The device's facts, and the clock that its kernels are timed by."""

@@ -35,7 +35,7 @@ extern cl_int clEnqueueWriteBuffer(queue_t, mem_t, cl_uint, size_t, size_t, cons
 extern cl_int clEnqueueReadBuffer(queue_t, mem_t, cl_uint, size_t, size_t, void*, cl_uint, const void*, void*);
 extern cl_int clFinish(queue_t);
 enum { PLATFORM_NAME = 0x902, DEVICE_NAME = 0x102B, MAX_GROUP = 0x1004, LOCAL_BYTES = 0x1023, ALIGN = 0x1019,
-       MAX_ALLOC = 0x1010, BUILD_LOG = 0x1183, READ_WRITE = 1, COPY = 1 | 32, REGION = 0x1220, MOST = 1024 };
+       MAX_ALLOC = 0x1010, DEVICE_TYPE = 0x1000, CPU = 2, BUILD_LOG = 0x1183, READ_WRITE = 1, COPY = 1 | 32, REGION = 0x1220, MOST = 1024 };
 
 typedef struct { mem_t memory; size_t bytes; } buffer_t;
 typedef struct { kernel_t kernel; size_t global[3], local[3]; } launch_t;
@@ -211,7 +211,10 @@ int main(int argc, char** argv) {
   clock_gettime(CLOCK_MONOTONIC, &begin);
   run(queue, launches, many);
   clock_gettime(CLOCK_MONOTONIC, &end);
-  printf("%.3g ms for one call\n", 1e3 * (end.tv_sec - begin.tv_sec) + 1e-6 * (end.tv_nsec - begin.tv_nsec));
+  cl_bits type = 0;
+  check(clGetDeviceInfo(device, DEVICE_TYPE, sizeof type, &type, NULL), "clGetDeviceInfo");
+  printf("%.3g ms for one call%s\n", 1e3 * (end.tv_sec - begin.tv_sec) + 1e-6 * (end.tv_nsec - begin.tv_nsec),
+         type & CPU ? " (CPU's time)" : "");
   FILE* to = argc > 2 ? fopen(argv[2], "wb") : NULL;
   if (argc > 2 && !to) stop("%s cannot be written", argv[2]);
   for (size_t i = 0; to && i < counts[2]; ++i) {

@@ -59,6 +59,11 @@ class OpenclModel:
         return f"{self._device.platform.name.strip()} / {self._device.name.strip()}"
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether the device is a CPU, whose times say nothing of a GPU."""
+        return bool(self._device.type & self._cl.device_type.CPU)
+
+    @property
     def held_bytes(self) -> int:
         """Of device memory, arguments and weights included."""
         return sum(buffer.size for buffers in self._memory.values() for buffer in buffers)
@@ -249,7 +254,8 @@ def main(arguments: list[str]) -> None:
     outputs = model.outputs()
     for output in outputs:
         _say(f"output {output.shape} {output.dtype}")
-    _say(f"{seconds * 1e3:.3g} ms for one call")
+    whose = " (CPU's time)" if model.is_cpu else ""
+    _say(f"{seconds * 1e3:.3g} ms for one call{whose}")
     if len(arguments) > 1:
         try:
             with open(arguments[1], "wb") as file:

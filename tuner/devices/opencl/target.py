@@ -62,7 +62,7 @@ def local(threads: int) -> ResolvedTarget:
 def resolved(facts: Facts, threads: int) -> ResolvedTarget:
     """The target of a device that is here."""
     spec = {"kind": KIND, "model": facts.model, **facts.limits}
-    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,), facts.caveat)
+    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,))
 
 
 def completed(spec: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
@@ -101,7 +101,7 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
         raise TargetError(f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found))
     if facts is None:
         return ResolvedTarget(KIND, canonical(spec), threads, NOT_HERE, (KIND,))
-    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,), facts.caveat)
+    return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,))
 
 
 def device_of(text: str, threads: int) -> Facts | None:

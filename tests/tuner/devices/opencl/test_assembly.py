@@ -109,6 +109,7 @@ def test_the_loader_in_c_gives_pytorch_s_outputs(
 
     done = run(str(tmp_path / "in.bin"), str(tmp_path / "out.bin"))
     assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("ms for one call (CPU's time)")
     expected = np.concatenate([output.reshape(-1) for output in made[2]])
     np.testing.assert_allclose(np.fromfile(tmp_path / "out.bin", np.float32), expected, rtol=1e-4, atol=1e-5)
     assert "input 0 is too short" in run(str(folder / "manifest.json")).stderr

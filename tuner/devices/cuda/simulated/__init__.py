@@ -14,6 +14,7 @@ from tuner import environment
 from tuner.devices.cuda import CudaKind
 
 if TYPE_CHECKING:
+    from tuner.caveats import Caveats
     from tuner.config import RunConfig
     from tuner.devices.device import Assembly, BundleBench, Device, Opening
     from tuner.devices.finding import Finding
@@ -55,6 +56,11 @@ class SimulatedCudaKind(CudaKind):
         from tuner.devices.cuda.simulated import target
 
         return target.from_attributes(spec, wanted_threads, to_run)
+
+    def caveats(self, device: str) -> Caveats:
+        from tuner.devices.cuda.simulated import target
+
+        return target.CAVEATS
 
     def scope(self, target: str, device: str, threads: int, mode: str) -> str:
         """No GPU shares it, and none learns from its records: they are estimates."""

@@ -12,12 +12,15 @@ from kernels.gpus import gpu_of
 from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.cuda.device import Cuda
 from tuner.devices.cuda.simulated.bench import SimulatedBench
-from tuner.devices.device import BaselineTiming, Samples
+from tuner.devices.device import ON_TENSOR_CORES, BaselineTiming, Samples
 from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
 from tuner.models import ImportedModel
 from tuner.protocols import Task
 
 _ARCH = "sm_90a"
+
+_NARROW = ("float16", "bfloat16", "int8")
+"""Dtypes of which the analytical model has two rates: that of float32, and that of tensor cores."""
 
 
 class SimulatedCuda(Cuda):
@@ -33,8 +36,12 @@ class SimulatedCuda(Cuda):
             return super().ceilings
         gpu = gpu_of(_ARCH)
         return {
-            "peak_flops_per_s": gpu.fp32_flops, "peaks": {"float32": gpu.fp32_flops, "float16": gpu.tensor_flops},
-            "bandwidth_bytes_per_s": gpu.dram_bytes, "levels": [], "cache_bytes": gpu.l2_size,
+            "peak_flops_per_s": gpu.fp32_flops,
+            "peaks": {
+                **dict.fromkeys(("float32", *_NARROW), gpu.fp32_flops),
+                **{f"{dtype}{ON_TENSOR_CORES}": gpu.tensor_flops for dtype in _NARROW},
+            },
+            "bandwidth_bytes_per_s": gpu.dram_bytes, "levels": [], "cache_bytes": gpu.l2_size, "source": "data-sheet",
             "method": f"data sheet of {gpu.name}, from which the times are estimated; nothing was measured",
         }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tuner.devices.cuda.simulated import native
-from tuner.devices.cuda.simulated.target import ARCH
+from tuner.devices.cuda.simulated.target import ARCH, CAVEATS
 
 native.preload()  # before PyCUDA is imported, which takes the driver that is there
 
@@ -22,6 +22,8 @@ class SimulatedCounter(Counter):
 
 class SimulatedService(CudaService):
     """`CudaService` on the simulated GPU of a number."""
+
+    caveat = CAVEATS.kernel
 
     def op_describe(self) -> dict[str, Any]:
         """As that of a GPU; its kernels are for no other."""

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.caveats import Caveat, Caveats
 from tuner.devices.cuda.simulated import native
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
 from tuner.errors import TargetError
@@ -20,10 +21,16 @@ ARCH = "simulated"
 LABEL = "Simulated GPU: its times are estimates"
 """What the simulated driver calls it."""
 
-CAVEAT = (
-    "no GPU was used: every time of a kernel is an estimate of the analytical model, and every time of a whole model "
-    "is that of the host which simulates it"
+CAVEATS = Caveats(
+    kernel=Caveat(
+        "estimate", "No GPU was used: every time of a kernel is an estimate of the analytical model, not a measurement."
+    ),
+    model=Caveat(
+        "host's time",
+        "Every time of a whole model is that of the host which simulates the GPU, and says nothing of one.",
+    ),
 )
+"""What its times are."""
 
 _COMPILED_AS = "sm_90a"
 _LIMITS = {
@@ -76,4 +83,4 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
     for name, most in _LIMITS.items():
         if full[name] > most:
             raise TargetError(f"target.spec.{name}: {full[name]}, the simulated GPU has {most}", "leave it out")
-    return ResolvedTarget(KIND, canonical(full), threads_of(wanted), LABEL, (ARCH,), CAVEAT)
+    return ResolvedTarget(KIND, canonical(full), threads_of(wanted), LABEL, (ARCH,))
