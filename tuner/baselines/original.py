@@ -142,7 +142,7 @@ class Original:
             raise MemoryError(f"no {array.nbytes} bytes")
         weakref.finalize(self, _free, ctypes.c_void_p(address))
         memory = (ctypes.c_ubyte * array.nbytes).from_address(address)
-        copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+        copy: Array = np.ctypeslib.as_array(memory).view(array.dtype).reshape(array.shape)
         copy[...] = array
         return copy
 

@@ -62,7 +62,7 @@ def put_behind(
     spec, threads, folder = model.model_spec, run.target.threads, run.work / "export"
     run.progress.phase("putting the function back behind its symbol")
     why_not, words = write(folder, spec, threads, overwritten(graph, parts, spec))
-    if why_not:
+    if why_not or run.interrupted():
         return why_not, words
     run.progress.phase("timing the function behind its symbol")
     [inputs, *_] = input_sets(model.inputs, spec, run.config.search.seed)
