@@ -50,14 +50,17 @@ class LlvmService:
         lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
         return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
 
-    def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
-        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
+    def op_raise(
+        self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool, threads: int = 0
+    ) -> dict[str, Any]:
+        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}.
+        `threads`: of the CPU that it is for, else 0."""
         import tvm
 
         from kernels.raising.reasons import Abstained
 
         try:
-            chosen, made = _raised(path, function, sizes, allow_reassociation)
+            chosen, made = _raised(path, function, sizes, allow_reassociation, threads)
         except Abstained as problem:
             return {"left_alone": str(problem), "line": problem.line}
         labels = [argument.label for argument in chosen.arguments]
@@ -66,7 +69,7 @@ class LlvmService:
             name = "result" if tensor.position < 0 else labels[tensor.position]
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
-                "scalar": tensor.scalar, "reached": tensor.reached,
+                "scalar": tensor.scalar, "reached": tensor.reached, "direct": tensor.direct,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
@@ -86,7 +89,7 @@ class LlvmService:
         return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
 
 
-def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
+def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool, threads: int) -> tuple[Any, Any]:
     """The function and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
     from kernels.raising import findings, raised
 
@@ -111,7 +114,7 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     if missing:
         raise ModelError(f"model.sizes.{missing[0]}", f"{name} needs a number for it", "model: {sizes: {n: 1024}}")
     analysis = findings.analyse(function)
-    return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+    return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow, threads)
 
 
 def _read(path: str) -> tuple[list[Any], dict[str, Any]]:
