@@ -26,6 +26,7 @@ from kernels.raising.shapes import Shapes
 from kernels.raising.sizes import Sized
 from kernels.raising.steps import unrolled
 from kernels.raising.sweeps import Sweeps, grouped
+from kernels.raising.turned import turned
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def raised(
 
 
 def _check_types(function: Function) -> None:
+    if function.unusual:
+        raise Abstained(Reason.TYPE, function.unusual, function.line)
     known = ("i32", "i64", *FLOATS)
     other = next((argument.type for argument in function.arguments if argument.type not in (*known, "ptr")), None)
     if other is not None or function.result not in ("void", *known):
@@ -106,7 +109,9 @@ def _check(op: Operation, allow_reassociation: bool) -> None:
 class _Raiser:
     def __init__(self, analysis: Analysis, sized: Sized, threads: int) -> None:
         self.analysis, self.sized = analysis, sized
-        self.ops = unrolled(analysis.operations, sized)
+        plain = unrolled(analysis.operations, sized)
+        self.formula = formula_of(plain, sized, Shapes(sized, plain))
+        self.ops = turned(plain, sized)
         self.shapes = Shapes(sized, self.ops)
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
         self.parts: list[Operation | Sweeps] = list(self.ops)
@@ -129,8 +134,7 @@ class _Raiser:
         dtype = DTYPES[self.analysis.function.result] if RESULT in bases else ""
         patterns = tuple(dict.fromkeys(f.pattern for f in self.analysis.findings if f.pattern))
         reordered = any(op.combine in ("add", "mul") and op.type in FLOATS for op in ops)
-        formula = formula_of(ops, self.sized, self.shapes)
-        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, formula)
+        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, self.formula)
 
     def _module(self, inputs: Sequence[Tensor], written: Sequence[str]) -> tvm.IRModule:
         builder = relax.BlockBuilder()
@@ -231,7 +235,7 @@ class _Raiser:
     ) -> dict[str, relax.Expr]:
         _check_known(sweeps.inputs, current)
         kinds = {name: str(current[name].ty.dtype) for name in sweeps.inputs}
-        function = builder.add_func(sweeps.function(kinds, self.flat), "sweeps" if len(sweeps.maps) > 1 else "map")
+        function = builder.add_func(sweeps.function(kinds, self.flat), "sweeps")
         types = []
         for base in sweeps.outputs:
             kind = DTYPES[next(m.op.type for m in reversed(sweeps.maps) if m.base == base)]

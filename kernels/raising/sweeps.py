@@ -1,12 +1,9 @@
-"""Maps over parts of arrays, and maps one after another over the same rows, as loops over rows.
+"""Maps of which one reads rows that another wrote, as one loop over rows: each a few rows behind the one before.
 
-A stencil leaves the border as it is. As a tensor expression that is a choice at every element, which is not turned
-into vectors; here it is loops over the inner part and loops over the border.
-
-Several maps of which one reads what another wrote would each go through memory. Here a later map follows the earlier
-one at the distance that its subscripts need (loop shifting and fusion), and the rows between them stay in a window
-that fits the cache. The border, which no map writes, is copied; where the caller's array is updated in place, onto
-itself.
+As kernels of their own each would go through memory: a stencil of ten steps of time reads and writes its arrays ten
+times. Here a later map follows the earlier one at the distance that its subscripts need (loop shifting and fusion), and
+the rows between them stay in a window that fits the cache. Elements that no map writes, the border, are copied; where
+the caller's array is overwritten, onto themselves.
 """
 
 from __future__ import annotations
@@ -36,9 +33,6 @@ MOST_WINDOW_BYTES = 1 << 19
 
 MOST_MAPS = 24
 """Maps of one function: its code grows with them."""
-
-_ELEMENTS_A_PART = 1024
-"""Of an array of one dimension, which has no rows."""
 
 _LEAST_ROWS_A_LAG = 8
 """Rows that a thread has of its own for each row that its neighbours compute, too."""
@@ -154,10 +148,9 @@ class Sweeps:
         self.outputs = tuple(dict.fromkeys(m.base for m in self.maps if m.base in later))
         self._last = {m.base: number for number, m in enumerate(self.maps)}
         rows = max(self._extent(number) for number in range(len(self.maps)))
-        self._rows = rows if len(self.maps) > 1 else 1 if len(shapes.of[self.maps[0].base]) > 1 else _ELEMENTS_A_PART
-        halo = sum(self._reach[0]) if self._reach else 0
-        if len(self.maps) > 1 and threads > 1 and rows // threads >= _LEAST_ROWS_A_LAG * max(halo, 1):
-            self._rows = -(-rows // threads)
+        halo = max(map(sum, self._reach))
+        divided = threads > 1 and rows // threads >= _LEAST_ROWS_A_LAG * max(halo, 1)
+        self._rows = -(-rows // threads) if divided else rows
         self._parts = -(-rows // self._rows)
         for number in range(len(self.maps)):
             if not self.is_last(number):
@@ -217,7 +210,7 @@ class Sweeps:
     def _is_in_place(self, base: str) -> bool:
         """Whether each row of the old content is read for the last time before it is overwritten."""
         last = self._last[base]
-        if self._parts > 1 and len(self.maps) > 1:
+        if self._parts > 1:
             return False
         writers = [m for m in self.maps if m.base == base]
         for number in range(len(self.maps)):
@@ -339,9 +332,6 @@ class _Code:
     def of_part(self, part: Any) -> Any:
         sweeps = self.sweeps
         low, high = part * sweeps.rows, (part + 1) * sweeps.rows
-        if len(sweeps.maps) == 1:
-            [extent, *inner] = self.shapes.of[sweeps.maps[0].base]
-            return self.row(0, low, low, high) if inner else self._elements(low, tirx.min(high, _number(extent)))
         begins = min(lag - before for lag, (before, _) in zip(sweeps.lags, sweeps.reach, strict=True))
         ends = max(lag + behind for lag, (_, behind) in zip(sweeps.lags, sweeps.reach, strict=True))
         time = tirx.Var("time", "int32")
@@ -376,16 +366,6 @@ class _Code:
             return made
         kept = self._copied(number, [row])
         return _sequence([made, tirx.IfThenElse(tirx.all(row >= low, row < high), kept, None)])
-
-    def _elements(self, low: Any, high: Any) -> Any:
-        """A part of an array of one dimension."""
-        [(first, last)] = self.sweeps.maps[0].box
-        before = self._between(low, tirx.min(high, _number(first)), lambda at: self._kept(0, [at]))
-        inside = self._between(
-            tirx.max(low, _number(first)), tirx.min(high, _number(last + 1)), lambda at: self._computed(0, [at])
-        )
-        behind = self._between(tirx.max(low, _number(last + 1)), high, lambda at: self._kept(0, [at]))
-        return _sequence([before, inside, behind])
 
     def _between(self, low: Any, high: Any, body: Callable[[Any], Any]) -> Any:
         counter = tirx.Var("k", "int32")
@@ -504,8 +484,6 @@ def _is_needed(
 
 def _fits(maps: Sequence[Rows], sized: Sized, shapes: Shapes) -> bool:
     """Whether maps can be run behind each other, in a window of a bearable size."""
-    if len(maps) == 1:
-        return True
     if len(maps) > MOST_MAPS or any(len(shapes.of[m.base]) < 2 for m in maps):
         return False
     made = Sweeps(maps, sized, shapes, (), 1)
@@ -514,9 +492,8 @@ def _fits(maps: Sequence[Rows], sized: Sized, shapes: Shapes) -> bool:
 
 
 def _pays(sweeps: Sweeps) -> bool:
-    """Whether anything is gained over tensor expressions, which are fused and tuned element by element."""
-    several = any(row for n in range(len(sweeps.maps)) for version, row in sweeps.read(n) if version.writer is not None)
-    return several or not all(map(sweeps.is_whole, range(len(sweeps.maps))))
+    """Whether rows are read that are not those written; else tensor expressions are as good, which are fused."""
+    return any(row for n in range(len(sweeps.maps)) for version, row in sweeps.read(n) if version.writer is not None)
 
 
 def _lies_in(box: _Box, other: _Box) -> bool:

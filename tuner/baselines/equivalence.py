@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tuner.baselines.original import SCALARS
+from tuner.baselines.original import SCALARS, given_number, types_of
 from tuner.protocols import Array
+
+_MOST_ELEMENTS = 1 << 28
+"""Of all arrays of one call."""
+
+_MOST_PAIRS = 8
+"""Of arrays that overlap."""
 
 _RTOL = {"float32": 2e-5, "float64": 1e-12}
 """Of the largest value of an output, for each square root of the length of a sum: what another order may differ by."""
@@ -26,7 +33,7 @@ class EquivalenceWorker:
 
     def _function(self, library: Path) -> Any:
         function = getattr(ctypes.CDLL(str(library)), self._c["function"])
-        function.argtypes = [SCALARS.get(a["type"], ctypes.c_void_p) for a in self._c["arguments"]]
+        function.argtypes = types_of(self._c)
         function.restype = SCALARS.get(self._c["result"])
         return function
 
@@ -54,25 +61,33 @@ class EquivalenceWorker:
             yield "infinities and NaNs", sizes, self._special(rng, sizes)
         yield "arrays that are not aligned", sizes, {p: _moved(a) for p, a in self._arrays(rng, sizes).items()}
         if sizes:
-            for other in (0, 1, 3, 7, 13):
-                changed = {name: min(other, number) for name, number in sizes.items()}
-                yield f"all sizes {other}", changed, self._arrays(rng, sizes)
+            yield "all sizes 0", dict.fromkeys(sizes, 0), self._arrays(rng, sizes)
+        for other in self._c.get("others", ()):
+            if sum(count for _, count in other["elements"]) <= _MOST_ELEMENTS:
+                words = ", ".join(f"{name} {number}" for name, number in other["sizes"].items())
+                yield f"sizes {words}", other["sizes"], self._arrays(rng, sizes, dict(other["elements"]))
         yield from self._aliased(rng, sizes)
 
     def _shapes(self) -> dict[int, tuple[tuple[int, ...], str]]:
         tensors = [t for t in [*self._c["inputs"], *self._c["outputs"]] if t["position"] >= 0]
         return {t["position"]: (tuple(t["shape"]), t["dtype"]) for t in tensors}
 
-    def _arrays(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
-        """What written arrays hold before is random, too: what is not written must stay."""
+    def _arrays(
+        self, rng: np.random.Generator, sizes: Mapping[str, int], elements: Mapping[int, int] | None = None
+    ) -> dict[int, Array]:
+        """What written arrays hold before is random, too: what is not written must stay. `elements`: how many each has
+        at other sizes than those of the model."""
         found: dict[int, Array] = {}
         for position, (shape, dtype) in self._shapes().items():
-            if dtype.startswith("float"):
-                values = rng.standard_normal(shape).astype(dtype)
-            else:
-                values = rng.integers(-8, 8, shape).astype(dtype)
-            found[position] = _aligned(values)
+            if elements is not None and position in elements:
+                shape = (elements[position],)
+            found[position] = _aligned(self._drawn(rng, shape, dtype))
         return found
+
+    def _drawn(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        if dtype.startswith("float"):
+            return rng.standard_normal(shape).astype(dtype)
+        return rng.integers(-8, 8, shape).astype(dtype)
 
     def _spread(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
         arrays = self._arrays(rng, sizes)
@@ -96,17 +111,19 @@ class EquivalenceWorker:
         """A written array that overlaps another one."""
         shapes = self._shapes()
         written = {t["position"] for t in self._c["outputs"]}
-        for a in shapes:
-            for b in shapes:
-                if a >= b or not {a, b} & written or shapes[a][1] != shapes[b][1] or not shapes[a][0]:
-                    continue
-                arrays = self._arrays(rng, sizes)
-                count = max(arrays[a].size, arrays[b].size)
-                both = _aligned(rng.standard_normal(count + 16).astype(arrays[a].dtype))
-                arrays[a] = both[: arrays[a].size]
-                arrays[b] = both[16 : 16 + arrays[b].size]
-                yield f"arguments {a} and {b} overlap", sizes, arrays
-                return
+        pointers = {number for number, argument in enumerate(self._c["arguments"]) if argument["type"] == "ptr"}
+        pairs = [
+            pair for pair in itertools.combinations(sorted(pointers & shapes.keys()), 2)
+            if set(pair) & written and shapes[pair[0]][1] == shapes[pair[1]][1]
+        ]  # fmt: skip
+        for number, pair in enumerate(pairs[:_MOST_PAIRS]):
+            a, b = pair if number % 2 else pair[::-1]
+            arrays = self._arrays(rng, sizes)
+            apart = min(16, arrays[a].size // 2)
+            both = _aligned(self._drawn(rng, (max(arrays[a].size, arrays[b].size) + apart,), arrays[a].dtype.name))
+            arrays[a] = both[: arrays[a].size]
+            arrays[b] = both[apart : apart + arrays[b].size]
+            yield f"argument {b} begins {apart} elements within argument {a}", sizes, arrays
 
     # --- calling and comparing
 
@@ -116,7 +133,7 @@ class EquivalenceWorker:
         values: list[Any] = []
         for position, argument in enumerate(self._c["arguments"]):
             if argument["name"] in self._c["sizes"]:
-                values.append(sizes[argument["name"]])
+                values.append(given_number(argument, sizes[argument["name"]]))
             elif argument["type"] != "ptr":
                 values.append(copies[position].reshape(-1)[0].item() if position in shapes else 0)
             else:

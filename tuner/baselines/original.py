@@ -33,6 +33,19 @@ SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i
             "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
 
 
+def types_of(c: Mapping[str, Any]) -> list[Any]:
+    """The types of a function's arguments for ctypes."""
+    return [
+        ctypes.POINTER(SCALARS[a["type"]]) if a.get("reference") else SCALARS.get(a["type"], ctypes.c_void_p)
+        for a in c["arguments"]
+    ]
+
+
+def given_number(argument: Mapping[str, Any], number: int) -> Any:
+    """A number as an argument is to be given it."""
+    return ctypes.byref(SCALARS[argument["type"]](number)) if argument.get("reference") else number
+
+
 def flags_of(function: str, reordered: bool) -> dict[str, list[str]]:
     """The flags by name: fast math only where sums may be reordered, Polly where the compiler has it (for the function
     alone: it takes minutes for files of many)."""
@@ -70,8 +83,7 @@ class Original:
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
         self._c = c
         function = getattr(ctypes.CDLL(str(library)), c["function"])
-        kinds = [SCALARS.get(a["type"], ctypes.c_void_p) for a in c["arguments"]]
-        function.argtypes = kinds
+        function.argtypes = types_of(c)
         function.restype = SCALARS.get(c["result"])
         given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
         written = {t["position"]: t for t in c["outputs"] if t["position"] >= 0}
@@ -79,7 +91,7 @@ class Original:
         values: list[Any] = []
         for position, argument in enumerate(c["arguments"]):
             if argument["name"] in c["sizes"]:
-                values.append(c["sizes"][argument["name"]])
+                values.append(given_number(argument, c["sizes"][argument["name"]]))
             elif argument["type"] != "ptr":
                 values.append(given[position].reshape(-1)[0].item() if position in given else 0)
             elif position in given or position in written:
@@ -107,19 +119,20 @@ class Original:
 
 
 class OriginalWorker(ModelWorker):
-    """`c` says how the function is called; `flags` how it is compiled."""
+    """`c` says how the function is called; `flags` how it is compiled, where it is not in a `library` already."""
 
-    def __init__(self, c: Mapping[str, Any], flags: Sequence[str]) -> None:
+    def __init__(self, c: Mapping[str, Any], flags: Sequence[str], library: str = "") -> None:
         super().__init__()
-        self._c, self._flags = c, tuple(flags)
+        self._c, self._flags, self._library = c, tuple(flags), library
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
         """Compile, load and call once; returns {"settings", "load_s"} as the other workers do."""
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
         with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
-            library = Path(scratch, "original.so")
-            build(self._c, self._flags, library)
+            library = Path(self._library or Path(scratch, "original.so"))
+            if not self._library:
+                build(self._c, self._flags, library)
             began = time.perf_counter()
             prepared = Original(library, self._c, inputs)
             prepared.launch(1)

@@ -88,7 +88,7 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         (("--code",), {"action": "store_true", "help": "print all of the kernel's code, not its hottest loop alone"}),
     ),
     "scan": (
-        (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
+        (("file",), {"metavar": "FILE", "help": "C or C++ (.c, .cpp, .cc, .cxx), LLVM IR (.ll, .bc) or .mlir"}),
         (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
     ),
     "import": (

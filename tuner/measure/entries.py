@@ -37,7 +37,7 @@ class EntrySpec:
     """How a benchmark entry is started: its name, the service that computes the whole model in a child, the service's
     settings, and the seconds within which it must be ready.
 
-    `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
+    `timed`: it is not only there to be checked against. `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
     before it was quantized, so its outputs are others than the tuned model's.
     """
 
@@ -47,6 +47,7 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
     precision: str = ""
     whole: bool = False
+    timed: bool = True
 
 
 def call(child: Child, stop: Stop, op: str, timeout_s: float, **arguments: Any) -> Any:

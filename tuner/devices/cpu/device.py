@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX, narrower_than_float32
-from tuner.baselines.blas import BLAS
-from tuner.baselines.original import PRECISE, flags_of
+from tuner.baselines.raised import REFERENCE, originals
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
 from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
@@ -48,7 +47,7 @@ _AUTOTUNE_S = 150.0
 class Cpu:
     """Implements `Device`. Kernels run in a child with the model's threads; the model is linked from their objects."""
 
-    references = ("onnxruntime", "torch", PRECISE)
+    references = ("onnxruntime", "torch", REFERENCE)
     runs_models = True
 
     def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
@@ -107,7 +106,7 @@ class Cpu:
         entries = [compiled[TUNED]]
         if "c" in model.model_spec:  # a raised function: its own code is the baseline and the reference
             entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
-            return [*entries, *_originals(model.model_spec)]
+            return [*entries, *originals(model.model_spec)]
         for name in baselines:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
@@ -153,16 +152,3 @@ class Cpu:
         self.builder.close()
         self.bench.close()
 
-
-def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
-    """A raised function as its author's compiler makes it; with fast math where sums may be reordered, and with Polly
-    where there is one; a contraction by numpy's BLAS."""
-    c = model_spec["c"]
-    reordered = model_spec["raising"]["allow_reassociation"] or c["reordered"]
-    found = [
-        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": c, "flags": flags})
-        for name, flags in flags_of(c["function"], reordered).items()
-    ]
-    if "formula" in c:
-        found.append(EntrySpec(BLAS, "tuner.baselines.blas:BlasWorker", {"c": c}))
-    return found
