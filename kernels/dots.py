@@ -296,7 +296,11 @@ def executed(statement: Any) -> int:
 def imported(function: tirx.PrimFunc, entry: str = "") -> tirx.PrimFunc:
     """A program that is about to be compiled, with the definitions of the functions that it calls. `entry`: under which
     symbol."""
-    text = "".join(dot.definition for dot in used(function)) + amx.definitions(function) + memory.definitions(function, entry)
+    text = (
+        "".join(dot.definition for dot in used(function))
+        + amx.definitions(function)
+        + memory.definitions(function, entry)
+    )
     if not text:
         return function
     return function.with_body(tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", text, function.body))

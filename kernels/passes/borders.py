@@ -43,9 +43,7 @@ class Borders(Pass):
         requires=(
             Requirement("no element is made twice", "strides of the store's subscripts, each less than the next"),
             Requirement("the border is kept", "the other value is the same element of an argument"),
-            Requirement(
-                "the inside is a box", "comparisons of one variable with a number; others stay conditions"
-            ),
+            Requirement("the inside is a box", "comparisons of one variable with a number; others stay conditions"),
             Requirement(
                 "stores past the caches are whole vectors, and seen by others",
                 "rows as long as multiples of a vector, arguments at multiples of 64 bytes; a fence at the end",

@@ -25,6 +25,7 @@ from kernels.raising.scalars import DTYPES, FLOATS
 from kernels.raising.shapes import Shapes
 from kernels.raising.sizes import Sized
 from kernels.raising.steps import unrolled
+from kernels.raising.sweep_code import function_of
 from kernels.raising.sweeps import Sweeps, grouped
 from kernels.raising.turned import turned
 
@@ -235,11 +236,11 @@ class _Raiser:
     ) -> dict[str, relax.Expr]:
         _check_known(sweeps.inputs, current)
         kinds = {name: str(current[name].ty.dtype) for name in sweeps.inputs}
-        function = builder.add_func(sweeps.function(kinds, self.flat), "sweeps")
+        function = builder.add_func(function_of(sweeps, kinds, self.flat), "sweeps")
         types = []
         for base in sweeps.outputs:
-            kind = DTYPES[next(m.op.type for m in reversed(sweeps.maps) if m.base == base)]
-            types.append(relax.TensorType((self.flat[base],) if base in self.flat else self.shapes.of[base], kind))
+            shape = (self.flat[base],) if base in self.flat else self.shapes.of[base]
+            types.append(relax.TensorType(shape, sweeps.dtype_of(base)))
         made = builder.emit(relax.call_tir(function, [current[n] for n in sweeps.inputs], types))
         if len(types) == 1:
             return {sweeps.outputs[0]: made}
