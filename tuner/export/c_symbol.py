@@ -244,12 +244,16 @@ def _given(
         ]
     if output:
         also_read = any(t["position"] == position for t in c["inputs"]) and position not in c.get(IN_PLACE, ())
+        if tensor["direct"]:
+            return [f"  data[{number}] = a{position};"]
         wanted = "1" if also_read else f"!is_aligned(a{position})"
         return [
             f"  data[{number}] = a{position};",
             f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
             f"ready &= copies[{number}] != NULL; }}",
         ]
+    if tensor["direct"]:
+        return [f"  data[{number}] = a{position};"]
     # A kernel may read the whole shape, and the argument may end at the last element that the function reads. What is
     # in the same line as that element can be read, and is not used.
     doubt = f"!is_aligned(a{position})" if _lines(_reached(tensor)) == _lines(size) else "1"

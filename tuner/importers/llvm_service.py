@@ -50,14 +50,17 @@ class LlvmService:
         lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
         return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
 
-    def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
-        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
+    def op_raise(
+        self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool, threads: int = 0
+    ) -> dict[str, Any]:
+        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}.
+        `threads`: of the CPU that it is for, else 0."""
         import tvm
 
         from kernels.raising.reasons import Abstained
 
         try:
-            analysis, made = _raised(path, function, sizes, allow_reassociation)
+            analysis, made = _raised(path, function, sizes, allow_reassociation, threads)
         except Abstained as problem:
             return {"left_alone": str(problem), "line": problem.line}
         chosen = analysis.function
@@ -67,7 +70,7 @@ class LlvmService:
             name = "result" if tensor.position < 0 else labels[tensor.position]
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
-                "scalar": tensor.scalar, "reached": tensor.reached,
+                "scalar": tensor.scalar, "reached": tensor.reached, "direct": tensor.direct,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
@@ -103,7 +106,7 @@ def _others(analysis: Any, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
+def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool, threads: int) -> tuple[Any, Any]:
     """The analysis and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
     from kernels.raising import findings, raised
     from kernels.raising.interface import is_foreign
@@ -139,7 +142,7 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     if wide is not None:
         raise ModelError(f"model.sizes.{wide.label}", f"{sizes[wide.label]} is no number of {wide.type[1:]} bits")
     analysis = findings.analyse(function)
-    return analysis, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+    return analysis, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow, threads)
 
 
 def _plain_name(symbol: str) -> str:
