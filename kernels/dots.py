@@ -22,6 +22,7 @@ from tvm.tirx import IterVar
 
 from kernels import amx
 from kernels.lowering import nodes
+from kernels.nests import memory
 
 MARK = "dot"
 """The annotation, on a block of a sketch, that names the instruction for its two innermost loops (see `dot_of`), and on
@@ -292,9 +293,14 @@ def executed(statement: Any) -> int:
     return sum(1 if symbol in symbols else amx.instructions(symbol) for symbol in called)
 
 
-def imported(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """A program that is about to be compiled, with the definitions of the functions that it calls."""
-    text = "".join(dot.definition for dot in used(function)) + amx.definitions(function)
+def imported(function: tirx.PrimFunc, entry: str = "") -> tirx.PrimFunc:
+    """A program that is about to be compiled, with the definitions of the functions that it calls. `entry`: under which
+    symbol."""
+    text = (
+        "".join(dot.definition for dot in used(function))
+        + amx.definitions(function)
+        + memory.definitions(function, entry)
+    )
     if not text:
         return function
     return function.with_body(tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", text, function.body))

@@ -90,6 +90,17 @@ def triangle() -> tirx.PrimFunc:
     return te.create_prim_func([a, b, te.compute((16, 16), element, name="out")])
 
 
+def smoothed() -> tirx.PrimFunc:
+    """Each element of 8 rows of 32 by those beside it; the border is kept."""
+    a, old = (te.placeholder((8, 32), name=name) for name in ("a", "b"))
+
+    def element(i: tirx.Var, j: tirx.Var) -> tirx.PrimExpr:
+        inside = tirx.all(i >= 1, i < 7, j >= 1, j < 31)
+        return tirx.if_then_else(inside, a[i - 1, j] + a[i + 1, j] + a[i, j - 1] + a[i, j + 1], old[i, j])
+
+    return te.create_prim_func([a, old, te.compute((8, 32), element, name="out")])
+
+
 def centred() -> tirx.PrimFunc:
     """Rows of 32 less their maximum."""
     a = te.placeholder((64, 32), name="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,13 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def arithmetic_dtype(dtypes: Sequence[str]) -> str:
+    """What a program computes in whose arguments have these dtypes, outputs last: the peak of which dtype bounds it."""
+    if {"int8", "uint8"} & set(dtypes):
+        return "int8"
+    return next((narrow for narrow in ("bfloat16", "float16") if narrow in dtypes), dtypes[-1])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tvm
 from tvm.s_tir import analysis
 from tvm_ffi import structural_hash
 
-from kernels.tensors import TensorSpec, seeded_inputs
+from kernels.tensors import TensorSpec, arithmetic_dtype, seeded_inputs
 
 __all__ = ["TensorSpec", "Workload", "from_prim_func", "seeded_inputs"]
 
@@ -41,6 +41,11 @@ class Workload:
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.args[len(self.args) - self.num_outputs :]
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype that its arithmetic is in, as far as its arguments tell."""
+        return arithmetic_dtype([*(spec.dtype for spec in self.inputs), self.outputs[0].dtype])
 
     @property
     def bytes(self) -> int:

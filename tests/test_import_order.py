@@ -27,6 +27,7 @@ FLOORS = (
     ("errors",),
     (
         "records",
+        "caveats",
         "nights",
         "schema",
         "environment",

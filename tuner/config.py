@@ -78,6 +78,16 @@ def parse_duration(value: object, path: str = "") -> float:
     return seconds
 
 
+def _one_size(value: object, path: str) -> object:
+    """A size that is one number. Raises ConfigError for ranges and lists, with what to write."""
+    if isinstance(value, str | list | tuple):
+        hint = f"several are model.shapes: [{{{path.rpartition('.')[2]}: 64}}, {{{path.rpartition('.')[2]}: 512}}]"
+        raise ConfigError(
+            path, f"expected one whole number, not {show(value)}", f"{hint}; for others the original runs"
+        )
+    return value
+
+
 # --- the schema --------------------------------------------------------------------------------
 
 Effort = Literal["quick", "standard", "thorough"]
@@ -162,7 +172,7 @@ class ModelConfig:
     data: Annotated[str, _matching(r"[^\x00]+", "the name of a file or folder")] | None = None
     shapes: Annotated[tuple[Mapping[str, Extent | Shape], ...], _different, _each_some] = ()
     function: str = ""
-    sizes: Mapping[str, Annotated[int, _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
+    sizes: Mapping[str, Annotated[int, ReadBy(_one_size), _between(0, MAX_ELEMENTS)]] = field(default_factory=dict)
     allow_reassociation: bool = False
 
     @property
@@ -183,8 +193,8 @@ class TargetConfig:
 
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
-    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "threads", "fuse", "bounds", "lanes", "balance",
-    "coalesce", "bank_padding", "mma", "swizzle", "tensorize", "vector_math",
+    "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "threads", "fuse", "bounds", "borders", "lanes",
+    "balance", "coalesce", "bank_padding", "mma", "swizzle", "tensorize", "vector_math",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 

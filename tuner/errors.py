@@ -4,12 +4,14 @@
     |- UserError                    exit 2: the request is wrong; the message says what to change
     |  |- ConfigError               a key of the run file, or a flag
     |  |- ModelError                a model file, a model source, or an operator in it
-    |  |- TargetError               a target that does not exist here
+    |  |- TargetError               a target that is wrong
+    |  |  `- MissingDevice          one that is right, and whose device (or its compiler) is not here
     |  |- BundleError               a bundle, or a file of measurements, that cannot be used
     |  `- MissingPackage            an optional package that the request needs
     `- InfrastructureError          exit 3: the machine failed (disk, database, worker processes)
        |- StoreError                the record database
-       |  `- DamagedStore           its file is damaged
+       |  |- DamagedStore           its file is damaged
+       |  `- DatabaseUrlError       its URL is none that can be used here: exit 2, the request is wrong
        `- OutputError               a folder or file that cannot be written
 
 Failures of a *candidate* (it does not build, crashes, is wrong) are never exceptions: they are
@@ -59,6 +61,10 @@ class TargetError(UserError):
     """A target that is unknown, or that this machine cannot serve."""
 
 
+class MissingDevice(TargetError):
+    """A target that is as it should be, and whose device, or what compiles for it, this machine does not have."""
+
+
 class BundleError(UserError):
     """A bundle or a file of measurements. `source` names it."""
 
@@ -87,6 +93,12 @@ class StoreError(InfrastructureError):
 
 class DamagedStore(StoreError):
     """The file of the record database is damaged; another one can take its place."""
+
+
+class DatabaseUrlError(StoreError):
+    """A database URL that is none, or whose driver is not installed: what is wrong is the request."""
+
+    exit_code = UserError.exit_code
 
 
 class OutputError(InfrastructureError):

@@ -126,11 +126,32 @@ def require_temporary_folder() -> None:
 
 
 @contextmanager
-def locked(path: Path, doing: str) -> Iterator[None]:
+def locked(path: Path, doing: str, *, of: str = "", passing: bool = False) -> Iterator[None]:
     """Hold an exclusive lock on `path`, a file made for it. The system drops it when this process dies, however.
 
-    `doing` names what the lock is for, in the message for who comes second. Raises OutputError.
+    `doing` names what the lock is for, in the message for who comes second, and `of` what it is the lock of: its folder
+    unless given. `passing`: the file is removed again at the end. Raises OutputError.
     """
+    descriptor = _taken(path, doing, of or str(path.parent))
+    while passing and not _is(path, descriptor):  # who held it before has removed it meanwhile
+        os.close(descriptor)
+        descriptor = _taken(path, doing, of or str(path.parent))
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            yield
+        finally:
+            if passing:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _taken(path: Path, doing: str, of: str) -> int:
+    """A descriptor of the locked file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -140,21 +161,24 @@ def locked(path: Path, doing: str) -> Iterator[None]:
             f"{path.parent}: cannot be written: {reason}", "allow writing there, or choose another folder"
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise OutputError(
-                f"{path.parent}: {doing} in it already (process {holder})",
-                "wait for it, end it, or choose another folder: two at once would disturb each other",
-            ) from None
-        except OSError as error:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
             raise OutputError(
                 f"{path}: cannot be locked: {error.strerror}", "choose a folder on a local disk"
             ) from error
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+        raise OutputError(
+            f"{of}: {doing} in it already (process {holder})",
+            "wait for it, end it, or choose another one: two at once would disturb each other",
+        ) from None
+    return descriptor
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether a path is still that of an open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False

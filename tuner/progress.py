@@ -7,6 +7,7 @@ phase lines, and messages gathered so that they are printed at most every 30 s.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import sys
 import time
@@ -128,6 +129,20 @@ def milliseconds(seconds: float) -> str:
     """Milliseconds with three significant digits, e.g. `1.23 ms`."""
     value = 1e3 * seconds
     return f"{value:.0f} ms" if value >= 99.95 else f"{value:#.3g} ms"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, e.g. `1 night` or `2 nights`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a run file or the file of a night may say them, e.g. `45s`, `2m30s`, `1h5m`; never less than it is."""
+    whole = math.ceil(seconds)
+    if whole >= 3600:
+        whole = 60 * math.ceil(whole / 60)
+    parts = ((whole // 3600, "h"), (whole // 60 % 60, "m"), (whole % 60, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
 def clock_text(seconds: float) -> str:

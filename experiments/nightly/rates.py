@@ -23,7 +23,7 @@ WARM_UP = 60
 def judged(level: statistics.Level, value: float, second: float) -> float:
     """Judge a night of one series; returns the confirmed change, 0 where there is none."""
     told = statistics.suspicion(level.values[-130:], value, level.changes[-130:])
-    found = told.suspect and bool(statistics.confirms(told.needed, told.change, second - told.base))
+    found = told.suspect and bool(statistics.confirms(told.threshold, told.change, second - told.base))
     change = told.change if found else 0.0
     level.add(value, change)
     return change

@@ -191,6 +191,17 @@ def _narrow_product(name: str) -> Callable[..., list[Any]]:
     return make
 
 
+def _smoothed(rows: int, columns: int) -> list[Any]:
+    """Each element by those around it; the border is kept."""
+    a, old = _tensor("a", rows, columns), _tensor("old", rows, columns)
+
+    def element(i: Any, j: Any) -> Any:
+        inside = tirx.all(i >= 1, i < rows - 1, j >= 2, j < columns - 1)
+        return te.if_then_else(inside, a[i - 1, j] + a[i + 1, j - 2] + 2.0 * a[i, j + 1], old[i, j])
+
+    return [a, old, te.compute((rows, columns), element, name="out")]
+
+
 def _pooling(kind: str) -> Callable[..., list[Any]]:
     def make(c: int, size: int) -> list[Any]:
         data = _tensor("data", 1, c, size, size)
@@ -228,6 +239,7 @@ FAMILIES: Mapping[str, Family] = {
     "byte product": Family(_narrow_product("vpdpbusd_512"), ((128, 768, 48),), (37, 64, 5)),
     "maximum pooling": Family(_pooling("max"), ((64, 112),), (17, 17)),
     "mean pooling": Family(_pooling("avg"), ((192, 28),), (17, 17)),
+    "kept border": Family(_smoothed, ((2048, 2048),), (37, 64)),
     "transpose": Family(_transpose, ((1024, 1024),), (37, 64)),
 }
 """By the name that tables give them."""

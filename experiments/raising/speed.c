@@ -56,3 +56,33 @@ void smoothed_twice(int n, float *x, float *y) {
   for (int i = 1; i < n - 1; i++) for (int j = 1; j < n - 1; j++)
     x[i * n + j] = 0.25f * (y[i * n + j - 1] + y[i * n + j + 1] + y[(i - 1) * n + j] + y[(i + 1) * n + j]);
 }
+void smoothed(int t, int n, float *x, float *y) {
+  for (int s = 0; s < t; s++) {
+    for (int i = 1; i < n - 1; i++) for (int j = 1; j < n - 1; j++)
+      y[i * n + j] = 0.25f * (x[i * n + j - 1] + x[i * n + j + 1] + x[(i - 1) * n + j] + x[(i + 1) * n + j]);
+    for (int i = 1; i < n - 1; i++) for (int j = 1; j < n - 1; j++)
+      x[i * n + j] = 0.25f * (y[i * n + j - 1] + y[i * n + j + 1] + y[(i - 1) * n + j] + y[(i + 1) * n + j]);
+  }
+}
+void heat(int t, int n, double *x, double *y) {
+  for (int s = 0; s < t; s++) {
+    for (int i = 1; i < n - 1; i++) for (int j = 1; j < n - 1; j++) for (int k = 1; k < n - 1; k++)
+      y[(i * n + j) * n + k] = 0.125 * (x[((i + 1) * n + j) * n + k] - 2.0 * x[(i * n + j) * n + k] + x[((i - 1) * n + j) * n + k])
+        + 0.125 * (x[(i * n + j + 1) * n + k] - 2.0 * x[(i * n + j) * n + k] + x[(i * n + j - 1) * n + k])
+        + 0.125 * (x[(i * n + j) * n + k + 1] - 2.0 * x[(i * n + j) * n + k] + x[(i * n + j) * n + k - 1]) + x[(i * n + j) * n + k];
+    for (int i = 1; i < n - 1; i++) for (int j = 1; j < n - 1; j++) for (int k = 1; k < n - 1; k++)
+      x[(i * n + j) * n + k] = 0.125 * (y[((i + 1) * n + j) * n + k] - 2.0 * y[(i * n + j) * n + k] + y[((i - 1) * n + j) * n + k])
+        + 0.125 * (y[(i * n + j + 1) * n + k] - 2.0 * y[(i * n + j) * n + k] + y[(i * n + j - 1) * n + k])
+        + 0.125 * (y[(i * n + j) * n + k + 1] - 2.0 * y[(i * n + j) * n + k] + y[(i * n + j) * n + k - 1]) + y[(i * n + j) * n + k];
+  }
+}
+void waves(int t, int n, float *ex, float *ey, float *hz) {
+  for (int s = 0; s < t; s++) {
+    for (int i = 1; i < n; i++) for (int j = 0; j < n; j++)
+      ey[i * n + j] = ey[i * n + j] - 0.5f * (hz[i * n + j] - hz[(i - 1) * n + j]);
+    for (int i = 0; i < n; i++) for (int j = 1; j < n; j++)
+      ex[i * n + j] = ex[i * n + j] - 0.5f * (hz[i * n + j] - hz[i * n + j - 1]);
+    for (int i = 0; i < n - 1; i++) for (int j = 0; j < n - 1; j++)
+      hz[i * n + j] = hz[i * n + j] - 0.7f * (ex[i * n + j + 1] - ex[i * n + j] + ey[(i + 1) * n + j] - ey[i * n + j]);
+  }
+}

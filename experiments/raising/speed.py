@@ -28,7 +28,8 @@ KERNELS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "convolution": ("convolution", {"f": 64, "c": 64, "h": 58}),
     "convolution_strided": ("convolution", {"f": 64, "c": 32, "h": 56}),
     "five_points": ("stencil", {"n": 2048}), "seven_points": ("stencil", {"n": 200}),
-    "smoothed_twice": ("stencil", {"n": 2048}),
+    "smoothed_twice": ("stencil", {"n": 2048}), "smoothed": ("stencil", {"t": 10, "n": 2048}),
+    "waves": ("stencil", {"t": 10, "n": 2048}), "heat": ("stencil", {"t": 5, "n": 160}),
 }  # fmt: skip
 """Group and sizes."""
 

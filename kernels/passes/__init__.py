@@ -16,6 +16,7 @@ from kernels.passes.async_copy import AsyncCopy
 from kernels.passes.balance import Balance
 from kernels.passes.bank_padding import BankPadding
 from kernels.passes.base import Pass, Place
+from kernels.passes.borders import Borders
 from kernels.passes.bounds import Bounds
 from kernels.passes.coalesce import Coalesce
 from kernels.passes.cse import CommonSubexpressions
@@ -57,6 +58,7 @@ PASSES: Mapping[str, type[Pass]] = {
         ThreadShare,
         Fuse,
         Bounds,
+        Borders,
         Lanes,
         Balance,
         Coalesce,

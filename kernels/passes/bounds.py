@@ -14,12 +14,11 @@ from tvm.target import Target
 from kernels import examples
 from kernels.lowering import nodes
 from kernels.nests.calls import named
+from kernels.nests.conditions import CHOICE, chosen, parts_of, sides
 from kernels.nests.linear import coefficient, substituted, uses
 from kernels.nests.nest import Nest, Refused, nest_of, neutral, restated
 from kernels.nests.plain import plain, rewritten
 from kernels.passes.base import Documentation, Example, Pass, Requirement
-
-_CONDITION = "prim.if_then_else"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Bounds(Pass):
         return "no reduction has a condition on its terms that is a bound of a reduced loop"
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
-        return {"conditions": len(named(plain(function).body, _CONDITION))}
+        return {"conditions": len(named(plain(function).body, CHOICE))}
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
         return _bounded(plain(function))[0] if self.on else function
@@ -104,26 +103,21 @@ def _with_bound(nest: Nest) -> Nest:
 
 def _skipping(nest: Nest) -> tuple[Any, Any]:
     """The condition under which a term counts, and the term then. Raises Refused where there is none."""
-    term = nest.term
-    if not nest.combiner or not isinstance(term, tvm.ir.Call) or not named(term, _CONDITION):
+    found = chosen(nest.term) if nest.combiner else None
+    if found is None:
         raise Refused("no condition")
-    is_condition = str(getattr(term.op, "name", "")) == _CONDITION
-    if not is_condition or getattr(term.args[2], "value", None) != getattr(neutral(nest), "value", nest):
+    condition, value, otherwise = found
+    if getattr(otherwise, "value", None) != getattr(neutral(nest), "value", nest):
         raise Refused("no condition that skips terms")
-    return term.args[0], term.args[1]
+    return condition, value
 
 
 def _solved(condition: Any, loop: Any) -> tuple[Any, Any]:
     """The first iteration of a loop under a condition, and the one after the last. Raises Refused."""
     dtype = str(loop.loop_var.ty.dtype)
     low, high = tirx.const(0, dtype), loop.extent
-    parts = [condition]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, tirx.And):
-            parts += [part.a, part.b]
-            continue
-        least, most = _sides(part)
+    for part in parts_of(condition):
+        least, most = sides(part)
         # least <= most, both linear in the variable
         rest = substituted(most - least, {loop.loop_var: tirx.const(0, dtype)})
         step = coefficient(most - least, loop.loop_var)
@@ -136,18 +130,3 @@ def _solved(condition: Any, loop: Any) -> tuple[Any, Any]:
     if uses(low, loop.loop_var) or uses(high, loop.loop_var):
         raise Refused("a condition that is no bound of this loop")
     return low, high
-
-
-def _sides(comparison: Any) -> tuple[Any, Any]:
-    """(a, b) of a comparison of integers that says a <= b. Raises Refused."""
-    a, b = getattr(comparison, "a", None), getattr(comparison, "b", None)
-    one = tirx.const(1, "int32")
-    if isinstance(comparison, tirx.LE):
-        return a, b
-    if isinstance(comparison, tirx.GE):
-        return b, a
-    if isinstance(comparison, tirx.LT):
-        return a + one, b
-    if isinstance(comparison, tirx.GT):
-        return b + one, a
-    raise Refused("a condition that is no comparison")

@@ -17,7 +17,9 @@ def assume_work(definitions: Definitions, integers: Integers) -> None:
         if terminator.opcode != "br" or not terminator.operands or len(set(terminator.targets)) < 2:
             continue
         [tested] = terminator.operands
-        if name not in definitions.flow.predecessors or not _is_of_parameters(tested.word, definitions):
+        if not definitions.flow.predecessors.keys() >= {name, *terminator.targets}:
+            continue  # it is not reached, or ends the program on one of the ways
+        if not _is_of_parameters(tested.word, definitions):
             continue
         works = [_leads_to_loops(target, name, definitions.flow) for target in terminator.targets]
         if works[0] == works[1]:

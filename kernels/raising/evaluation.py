@@ -168,6 +168,8 @@ class Evaluator:
 def _refuse_special(i: Instruction) -> None:
     if "volatile" in i.flags:
         raise Abstained(Reason.VOLATILE, "a volatile access")
+    if "addrspace" in i.flags:
+        raise Abstained(Reason.POINTER, "memory of an address space of its own")
     if "atomic" in i.flags or i.opcode in ("cmpxchg", "atomicrmw", "fence"):
         raise Abstained(Reason.ATOMIC, "an atomic access")
     if i.type.startswith("<") or any(operand.type.startswith("<") for operand in i.operands):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import llvmlite.binding as llvm
+
+from kernels.raising.interface import check_machine, unusual
+from kernels.raising.reasons import MalformedIr
 
 FAST_MATH = frozenset(("nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc", "fast"))
 _FLAGS = FAST_MATH | {"nuw", "nsw", "exact", "inbounds", "nusw", "nneg", "disjoint", "samesign", "volatile", "atomic"}
@@ -31,10 +34,6 @@ _LINE = re.compile(rf"^  (?:(%{_NAME}) = )?(\S+) ?(.*)$")
 _DEBUG = re.compile(r", !dbg (!\d+)")
 _VARIABLE = re.compile(r'!DILocalVariable\(name: "([^"]+)", arg: (\d+), scope: (!\d+)')
 _LOCATION = re.compile(r"^(!\d+) = (?:distinct )?!DILocation\(line: (\d+)", re.MULTILINE)
-
-
-class MalformedIr(Exception):
-    """What LLVM says of IR that it cannot read: one line, with line and column where it names them."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +72,36 @@ class Block:
 
 @dataclass(frozen=True)
 class Argument:
-    """`label` is its name in the source, where debug information has it."""
+    """`label` is its name in the source, where debug information has it. `reference`: its address is handed over."""
 
     name: str
     type: str
     noalias: bool
     label: str
+    reference: bool = False
 
 
 @dataclass
 class Function:
-    """A definition: blocks in printed order, the entry first."""
+    """A definition: blocks in printed order, the entry first. `unusual`: why no C program can call it, "" where one
+    can. `machine` is what it was compiled for, as LLVM names that, "" where the module does not say."""
 
     name: str
     result: str
     arguments: tuple[Argument, ...]
     blocks: dict[str, Block]
     line: int | None = None
+    unusual: str = ""
+    machine: str = ""
 
 
 def read(content: str | bytes) -> list[Function]:
     """The canonicalised functions of a module in text or bitcode. Raises MalformedIr."""
     module = _module(content)
+    machine = module.triple
+    check_machine(machine, module.data_layout)
     _canonicalise(module)
-    return list(parsed(str(module)))
+    return [replace(function, machine=machine) for function in parsed(str(module))]
 
 
 def _module(content: str | bytes) -> llvm.ModuleRef:
@@ -147,7 +152,9 @@ def _canonicalise(module: llvm.ModuleRef) -> None:
 def parsed(text: str) -> Iterator[Function]:
     """The functions of a module as LLVM prints it. A line of a form unknown here becomes an opcode without operands."""
     lines = {name: int(number) for name, number in _LOCATION.findall(text)}
-    names = {(scope, int(number)): name for name, number, scope in _VARIABLE.findall(text)}
+    names: dict[str, dict[int, str]] = {}
+    for name, number, scope in _VARIABLE.findall(text):
+        names.setdefault(scope, {})[int(number)] = name
     subprograms = dict(re.findall(r"^(!\d+) = distinct !DISubprogram\(.*?\bline: (\d+)", text, re.MULTILINE))
     function: Function | None = None
     block: Block | None = None
@@ -179,24 +186,31 @@ def parsed(text: str) -> Iterator[Function]:
             block.instructions.append(_instruction(raw, lines))
 
 
-def _header(line: str, subprograms: dict[str, str], names: dict[tuple[str, int], str]) -> Function:
+def _header(line: str, subprograms: dict[str, str], names: dict[str, dict[int, str]]) -> Function:
     found = re.match(rf"define (.*?)@({_NAME})\(", line)
     if found is None:
         raise MalformedIr(f"not a definition: {line[:80]}")
     inner, _ = _enclosed(line, found.end() - 1)
     debug = re.search(r"!dbg (!\d+)", line)
     arguments = []
-    for number, part in enumerate(split(inner), 1):
+    parts = split(inner)
+    known = names.get(debug[1], {}) if debug else {}
+    if max(known, default=0) != len(parts) - ("..." in parts):
+        known = {}  # an argument of the source that is several here: which is which is not told
+    for number, part in enumerate(parts, 1):
         words = part.split()
         if not words or words[-1] == "...":
             arguments.append(Argument("...", "...", False, "..."))
             continue
         word = words[-1].replace('"', "")
-        label = names.get((debug[1], number)) if debug else None
+        label = known.get(number)
         arguments.append(Argument(word, _leading_type(part)[0], "noalias" in words, label or word.lstrip("%")))
     result = re.sub(r"\b(?!void|i\d+|float|double|half|ptr)\w+(?:\([^)]*\))?\s", "", found[1]).strip()
     start = subprograms.get(debug[1]) if debug else None
-    return Function(found[2].strip('"'), result or "void", tuple(arguments), {}, int(start) if start else None)
+    line_of_source = int(start) if start else None
+    return Function(
+        found[2].strip('"'), result or "void", tuple(arguments), {}, line_of_source, unusual(found[1], parts)
+    )
 
 
 def _instruction(raw: str, lines: dict[str, int]) -> Instruction:
@@ -210,7 +224,7 @@ def _instruction(raw: str, lines: dict[str, int]) -> Instruction:
     name = (found[1] or "").replace('"', "")
     words = [found[2]]
     rest = found[3]
-    flags = set()
+    flags = {"addrspace"} if " addrspace(" in text else set()
     if words[0] in ("tail", "musttail", "notail"):
         words[0], _, rest = rest.partition(" ")
     while True:

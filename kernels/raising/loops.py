@@ -32,7 +32,8 @@ class Loop:
 
 @dataclass(frozen=True)
 class Flow:
-    """Blocks in an order in which predecessors, but for back edges, come first."""
+    """Blocks in an order in which predecessors, but for back edges, come first. `ends` are blocks that end the program
+    (a failed assertion, an index out of bounds): branches to them count as not taken, which has to be required."""
 
     order: tuple[str, ...]
     successors: Mapping[str, tuple[str, ...]]
@@ -40,6 +41,7 @@ class Flow:
     dominator: Mapping[str, str]
     loops: tuple[Loop, ...]
     innermost: Mapping[str, Loop]
+    ends: frozenset[str] = frozenset()
 
     def dominates(self, upper: str, lower: str) -> bool:
         while lower != upper:
@@ -67,7 +69,8 @@ def incoming(phi: Instruction, loop: Loop) -> tuple[list[Operand], list[Operand]
 
 def flow_of(function: Function) -> Flow:
     """Raises Abstained for control flow that is not made of natural loops."""
-    successors = {name: tuple(dict.fromkeys(block.terminator.targets)) for name, block in function.blocks.items()}
+    ends = frozenset(name for name, block in function.blocks.items() if block.terminator.opcode == "unreachable")
+    successors = {name: _going_on(block.terminator, ends) for name, block in function.blocks.items()}
     if any(target not in successors for targets in successors.values() for target in targets):
         raise Abstained(Reason.CONTROL, "a branch of a form that is not read", function.line)
     order = _order(next(iter(function.blocks)), successors)
@@ -84,7 +87,13 @@ def flow_of(function: Function) -> Flow:
             innermost[name] = loop
     for number, loop in enumerate(loops):
         loop.symbol = f"c{number}"
-    return Flow(flow.order, successors, flow.predecessors, dominator, tuple(loops), innermost)
+    return Flow(flow.order, successors, flow.predecessors, dominator, tuple(loops), innermost, ends)
+
+
+def _going_on(terminator: Instruction, ends: frozenset[str]) -> tuple[str, ...]:
+    """Where a block leads, but for the ends of the program beside another way."""
+    targets = tuple(dict.fromkeys(terminator.targets))
+    return tuple(target for target in targets if target not in ends) or targets
 
 
 def _order(entry: str, successors: Mapping[str, Sequence[str]]) -> list[str]:

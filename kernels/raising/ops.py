@@ -74,7 +74,7 @@ class Operation:
 
     @property
     def cover(self) -> isl.Set:
-        return self.start_domain if self.start_domain is not None else _without(self.domain, self.loops, self.reduced)
+        return self.start_domain if self.start_domain is not None else projected(self.domain, self.loops, self.reduced)
 
     @property
     def parallel(self) -> tuple[str, ...]:
@@ -101,7 +101,8 @@ class Operation:
         return tuple(dict.fromkeys(step.target.base for step in self.steps)) if self.steps else (self.target.base,)
 
 
-def _without(domain: isl.Set, loops: Sequence[str], gone: Sequence[str]) -> isl.Set:
+def projected(domain: isl.Set, loops: Sequence[str], gone: Sequence[str]) -> isl.Set:
+    """Iterations of loops, of which some are left out."""
     for position in reversed(range(len(loops))):
         if loops[position] in gone:
             domain = domain.project_out(isl.dim_type.set, position, 1)

@@ -6,6 +6,7 @@ the function writes. What it returns first is the function's own result, where i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,17 @@ from kernels.raising.scalars import DTYPES, FLOATS
 from kernels.raising.shapes import Shapes
 from kernels.raising.sizes import Sized
 from kernels.raising.steps import unrolled
+from kernels.raising.sweep_code import function_of
+from kernels.raising.sweeps import Sweeps, grouped
+from kernels.raising.turned import turned
 
 
 @dataclass(frozen=True)
 class Tensor:
     """An argument of the raised function: the C argument's name and position, its shape and dtype. Scalars have the
-    shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there."""
+    shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there.
+    `direct`: kernels access no others, wherever the array lies; an output of that kind may lie where the input of the
+    same name lies. Where an array that is accessed so may end within its last row, its shape is flat."""
 
     name: str
     position: int
@@ -37,6 +43,7 @@ class Tensor:
     dtype: str
     scalar: bool = False
     reached: int = 1
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,11 @@ class Raised:
     formula: Formula | None
 
 
-def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bool) -> Raised:
-    """Make a function's operations a module. `sizes` by LLVM's names of the arguments.
+def raised(
+    analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bool, threads: int = 0
+) -> Raised:  # fmt: skip
+    """Make a function's operations a module. `sizes` by LLVM's names of the arguments. `threads`: of the CPU that it is
+    for; 0 where it is for something else, and loops over rows are no good.
 
     Raises Abstained where the function is not wholly understood, where a float reduction must keep its order, or where
     the sizes break a requirement.
@@ -71,10 +81,12 @@ def raised(analysis: Analysis, sizes: Mapping[str, int], allow_reassociation: bo
     sized = Sized(analysis, sizes)
     for op in analysis.operations:
         _check(op, allow_reassociation)
-    return _Raiser(analysis, sized).run()
+    return _Raiser(analysis, sized, threads).run()
 
 
 def _check_types(function: Function) -> None:
+    if function.unusual:
+        raise Abstained(Reason.TYPE, function.unusual, function.line)
     known = ("i32", "i64", *FLOATS)
     other = next((argument.type for argument in function.arguments if argument.type not in (*known, "ptr")), None)
     if other is not None or function.result not in ("void", *known):
@@ -96,11 +108,22 @@ def _check(op: Operation, allow_reassociation: bool) -> None:
 
 
 class _Raiser:
-    def __init__(self, analysis: Analysis, sized: Sized) -> None:
+    def __init__(self, analysis: Analysis, sized: Sized, threads: int) -> None:
         self.analysis, self.sized = analysis, sized
-        self.ops = unrolled(analysis.operations, sized)
+        plain = unrolled(analysis.operations, sized)
+        self.formula = formula_of(plain, sized, Shapes(sized, plain))
+        self.ops = turned(plain, sized)
         self.shapes = Shapes(sized, self.ops)
         self.places = {a.name: (number, a) for number, a in enumerate(analysis.function.arguments)}
+        self.parts: list[Operation | Sweeps] = list(self.ops)
+        if threads:
+            wanted = {base for op in self.ops for base in op.written if not self._is_local(base)}
+            self.parts = grouped(self.ops, sized, self.shapes, wanted, threads)
+        self.direct = frozenset(base for base in self.shapes.of if base in self.places and self._is_direct(base))
+        self.flat = {
+            base: self.shapes.reached[base] for base in self.direct
+            if self.shapes.reached.get(base, 0) and self.shapes.reached[base] < math.prod(self.shapes.of[base])
+        }  # fmt: skip
 
     def run(self) -> Raised:
         ops = self.ops
@@ -112,8 +135,7 @@ class _Raiser:
         dtype = DTYPES[self.analysis.function.result] if RESULT in bases else ""
         patterns = tuple(dict.fromkeys(f.pattern for f in self.analysis.findings if f.pattern))
         reordered = any(op.combine in ("add", "mul") and op.type in FLOATS for op in ops)
-        formula = formula_of(ops, self.sized, self.shapes)
-        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, formula)
+        return Raised(module, tuple(inputs), outputs, dtype, patterns, reordered, self.formula)
 
     def _module(self, inputs: Sequence[Tensor], written: Sequence[str]) -> tvm.IRModule:
         builder = relax.BlockBuilder()
@@ -121,8 +143,11 @@ class _Raiser:
         with builder.function("main", list(variables.values())):
             with builder.dataflow():
                 current: dict[str, relax.Expr] = dict(variables)
-                for number, op in enumerate(self.ops):
-                    current |= self._emit(builder, number, op, current)
+                for number, part in enumerate(self.parts):
+                    if isinstance(part, Sweeps):
+                        current |= self._emit_sweeps(builder, part, current)
+                    else:
+                        current |= self._emit(builder, number, part, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)
         return builder.get()
@@ -164,10 +189,27 @@ class _Raiser:
             local = base.startswith(("%", CELL))
             words = "a local array that is read before it is written" if local else "a global array"
             raise Abstained(Reason.POINTER, words)
+        shape = (self.flat[base],) if base in self.flat else self.shapes.of[base]
         return Tensor(
-            base, self.places[base][0], self.shapes.of[base], DTYPES[self.sized.accesses.arrays[base].type],
-            reached=self.shapes.reached.get(base, 1),
+            base, self.places[base][0], shape, DTYPES[self.sized.accesses.arrays[base].type],
+            reached=self.shapes.reached.get(base, 1), direct=base in self.direct,
         )  # fmt: skip
+
+    def _is_direct(self, base: str) -> bool:
+        """Whether all that touches an array does so as the function does: loops over rows. One that is written, too, is
+        read for the last time before it is overwritten."""
+        touching = [
+            part for part in self.parts
+            if any(base in op.written or any(e.base == base for e in op.reads) for op in _operations(part))
+        ]  # fmt: skip
+        if not all(isinstance(part, Sweeps) for part in touching):
+            return False
+        sweeps = [part for part in touching if isinstance(part, Sweeps)]
+        writers = [part for part in sweeps if base in part.outputs]
+        if not writers:
+            return True
+        old = [part for part in sweeps[: sweeps.index(writers[0]) + 1] if base in part.inputs]
+        return not old or writers[-1] not in old or base in writers[-1].in_place
 
     # --- code
 
@@ -189,11 +231,27 @@ class _Raiser:
         hint = _hint(op)
         return {op.target.base: builder.emit_te(compute, *(current[n] for n in names), primfunc_name_hint=hint)}
 
+    def _emit_sweeps(
+        self, builder: relax.BlockBuilder, sweeps: Sweeps, current: Mapping[str, relax.Expr]
+    ) -> dict[str, relax.Expr]:
+        _check_known(sweeps.inputs, current)
+        kinds = {name: str(current[name].ty.dtype) for name in sweeps.inputs}
+        function = builder.add_func(function_of(sweeps, kinds, self.flat), "sweeps")
+        types = []
+        for base in sweeps.outputs:
+            shape = (self.flat[base],) if base in self.flat else self.shapes.of[base]
+            types.append(relax.TensorType(shape, sweeps.dtype_of(base)))
+        made = builder.emit(relax.call_tir(function, [current[n] for n in sweeps.inputs], types))
+        if len(types) == 1:
+            return {sweeps.outputs[0]: made}
+        return {base: builder.emit(relax.TupleGetItem(made, k)) for k, base in enumerate(sweeps.outputs)}
+
     def _emit_loops(
         self, builder: relax.BlockBuilder, number: int, op: Operation, current: Mapping[str, relax.Expr]
     ) -> dict[str, relax.Expr]:
-        later = {e.base for other in self.ops[number + 1 :] for e in other.reads}
-        later |= {other.target.base for other in self.ops[number + 1 :] if not other.steps}
+        rest = [op for part in self.parts[number + 1 :] for op in _operations(part)]
+        later = {e.base for other in rest for e in other.reads}
+        later |= {other.target.base for other in rest if not other.steps}
         later |= {base for base in op.written if not self._is_local(base)}
         loops = ExactLoops(op, self.sized, self.shapes, current, later)
         _check_known(loops.inputs, current)
@@ -205,6 +263,10 @@ class _Raiser:
         if len(types) == 1:
             return {loops.outputs[0]: made}
         return {base: builder.emit(relax.TupleGetItem(made, k)) for k, base in enumerate(loops.outputs)}
+
+
+def _operations(part: Operation | Sweeps) -> list[Operation]:
+    return [m.op for m in part.maps] if isinstance(part, Sweeps) else [part]
 
 
 def _check_known(names: Sequence[str], current: Mapping[str, relax.Expr]) -> None:

@@ -37,6 +37,10 @@ class Reason(StrEnum):
     WRAP = "wrap-around"
 
 
+class MalformedIr(Exception):
+    """What LLVM says of IR that it cannot read: one line, with line and column where it names them."""
+
+
 class Abstained(Exception):
     """A nest is left alone. `line` is the source line where the reason stands, where it is known."""
 

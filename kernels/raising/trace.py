@@ -104,6 +104,10 @@ class _Tracer:
         """Note under which condition each edge from a block is taken."""
         terminator, edges = block.terminator, self.values.edges
         targets = terminator.targets
+        if terminator.opcode == "br" and len(self.flow.successors[block.name]) < len(set(targets)):
+            self._require_no_end(block)
+            edges[block.name, self.flow.successors[block.name][0]] = condition
+            return
         branches = terminator.opcode == "br" and terminator.operands and len(set(targets)) > 1
         if not branches or (loop is not None and self.integers.exit(loop).block == block.name):
             edges.update(dict.fromkeys(((block.name, target) for target in targets), condition))
@@ -118,6 +122,16 @@ class _Tracer:
                 edges[block.name, target] = condition
             else:
                 edges[block.name, target] = both(condition, way)
+
+    def _require_no_end(self, block: Block) -> None:
+        """Note that the way of a branch on which the program ends is not taken."""
+        [tested] = block.terminator.operands
+        holds = self.integers.condition(tested)
+        if holds is None:
+            self._trouble(Abstained(Reason.DATA_CONTROL, "data may end the program here", block.terminator.line))
+            return
+        ends = block.terminator.targets[0] in self.flow.ends
+        self.definitions.require("guard", negated(holds) if ends else holds, block.name, block.terminator.line)
 
     def _block(self, block: Block, point: Point) -> None:
         for instruction in block.instructions[:-1]:

@@ -12,6 +12,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
 from kernels.nests.calls import calls
+from kernels.passes.borders import Borders
 from kernels.passes.bounds import Bounds
 from kernels.passes.lanes import Lanes
 
@@ -19,9 +20,10 @@ from kernels.passes.lanes import Lanes
 def schedule_loops(schedule: Schedule) -> bool:
     """Inline what is computed element by element, and divide the outermost loop of every other stage among threads.
 
-    False, with the schedule as it was, where the program has no reduction that `Lanes` or `Bounds` improves.
+    False, with the schedule as it was, where the program has no reduction that `Lanes` or `Bounds` improves, and no
+    border that `Borders` takes out of its loops.
     """
-    if not (Lanes.concerns(schedule.mod) or Bounds.concerns(schedule.mod)):
+    if not any(kind.concerns(schedule.mod) for kind in (Lanes, Bounds, Borders)):
         return False
     *inner, last = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
     inlined = [block for block in inner if _is_cheap(schedule.get(block))]

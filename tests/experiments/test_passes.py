@@ -80,6 +80,7 @@ REWRITES = {
     "threads": ("product", "chain", "transpose"),
     "bounds": ("lower triangle", "causal maxima"),
     "balance": ("causal maxima",),
+    "borders": ("kept border",),
 }
 NARROW = ("bfloat16 product", "byte product")
 

@@ -12,6 +12,7 @@ from tvm import te, tirx, topi
 from tvm.s_tir import Schedule
 
 from kernels import reference
+from kernels.dots import imported
 from kernels.nests.plain import plain
 from kernels.workload import from_prim_func, seeded_inputs
 from tests.kernels.programs import llvm
@@ -90,6 +91,7 @@ def computed(function: tirx.PrimFunc, arrays: Sequence[NDArray[Any]]) -> list[ND
     """The arguments after a call, outputs among them."""
     tensors = [tvm.runtime.tensor(np.array(array)) for array in arrays]
     with tvm.transform.PassContext(opt_level=3):
+        function = imported(function)
         tvm.compile(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), llvm())["main"](*tensors)
     return [tensor.numpy() for tensor in tensors]
 

@@ -59,6 +59,13 @@ MALFORMED = {
     "a negative extent": ("model: {source: onnx:x, inputs: {a: [1, -1]}}\n", "model.inputs.a", "at least 0"),
     "a huge shape": ("model: {source: onnx:x, inputs: {a: [65536, 65536]}}\n", "model.inputs.a", "2^31"),
     "an extent as text": ("model: {source: onnx:x, inputs: {a: [1, N]}}\n", "model.inputs.a[1]", "whole number"),
+    "a range of sizes": (
+        "model: {source: 'llvm:x.c', sizes: {n: 64..512}}\n",
+        "model.sizes.n",
+        "model.shapes: [{n: 64}",
+    ),
+    "a list of sizes": ("model: {source: 'llvm:x.c', sizes: {n: [64]}}\n", "model.sizes.n", "one whole number"),
+    "a negative size": ("model: {source: 'llvm:x.c', sizes: {n: -1}}\n", "model.sizes.n", "from 0"),
     "unknown weights": ("model: {source: onnx:x, weights: trained}\n", "model.weights", "random, original"),
     "target as a number": (MODEL + "target: 5\n", "target", "mapping"),
     "target with a date in it": (MODEL + "target: {kind: llvm, mcpu: 2026-01-01}\n", "target.spec.mcpu", "text"),

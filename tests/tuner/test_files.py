@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,10 +107,32 @@ def test_a_lock_is_held_by_one_and_dropped_by_death(tmp_path: Path) -> None:
         pass
 
 
+def test_a_passing_lock_leaves_no_file_and_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    lock, inside, most = tmp_path / ".lock", [], []
+
+    def work(number: int) -> None:
+        for _ in range(40):
+            with contextlib.suppress(OutputError), files.locked(lock, "work", passing=True):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and not lock.exists()
+    with pytest.raises(ValueError), files.locked(lock, "work", passing=True):
+        raise ValueError
+    assert not lock.exists()
+
+
 # --- where nothing can be written -----------------------------------------------------------------
 
 ATTEMPTS = """
-import os, sys, tempfile
+import os, sqlite3, sys, tempfile
 from pathlib import Path
 from tuner import files
 from tuner.errors import TunerError

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from tuner.progress import PIPED_INTERVAL_S, Progress, clock_text, milliseconds, task_line
+from tuner.config import parse_duration
+from tuner.progress import PIPED_INTERVAL_S, Progress, clock_text, counted, duration, milliseconds, task_line
 
 
 class ManualClock:
@@ -102,3 +103,16 @@ def test_a_closed_terminal_does_not_end_the_run() -> None:
     progress.phase("Search")
     update(progress)
     progress.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0s"), (4.2, "5s"), (60, "1m"), (150, "2m30s"), (3600, "1h"), (3601, "1h1m"), (86400 * 2, "48h")],
+)
+def test_a_duration_is_one_that_a_file_may_hold(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+    assert seconds == 0 or seconds <= parse_duration(said) < seconds + 60
+
+
+def test_counts_have_the_right_noun() -> None:
+    assert [counted(n, "night") for n in (0, 1, 2)] == ["0 nights", "1 night", "2 nights"]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
+import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tuner.baselines.original import SCALARS
+from tuner.baselines.original import SCALARS, given_number, opened, types_of
 from tuner.protocols import Array
+
+_MOST_ELEMENTS = 1 << 28
+"""Of all arrays of one call."""
+
+_SLOW_S = 0.5
+"""An original that takes longer is called less often."""
+
+_MOST_PAIRS = 6
+"""Of arrays that overlap."""
 
 _RTOL = {"float32": 2e-5, "float64": 1e-12}
 """Of the largest value of an output, for each square root of the length of a sum: what another order may differ by."""
@@ -18,15 +28,16 @@ _RTOL = {"float32": 2e-5, "float64": 1e-12}
 
 class EquivalenceWorker:
     """A child's service. `library` and `original` are shared libraries with the function that `c` describes; `exact`:
-    every bit must be the same."""
+    every bit must be the same. `name`: what it is called in `library`, where that is not its own name."""
 
-    def __init__(self, c: Mapping[str, Any], library: str, original: str, exact: bool) -> None:
-        self._c, self._exact = c, exact
-        self._functions = [self._function(Path(library)), self._function(Path(original))]
+    def __init__(self, c: Mapping[str, Any], library: str, original: str, exact: bool, name: str = "") -> None:
+        self._c, self._exact, self._slow = c, exact, False
+        own = c["function"]
+        self._functions = [self._function(Path(library), name or own), self._function(Path(original), own)]
 
-    def _function(self, library: Path) -> Any:
-        function = getattr(ctypes.CDLL(str(library)), self._c["function"])
-        function.argtypes = [SCALARS.get(a["type"], ctypes.c_void_p) for a in self._c["arguments"]]
+    def _function(self, library: Path, name: str) -> Any:
+        function = opened(library, name)
+        function.argtypes = types_of(self._c)
         function.restype = SCALARS.get(self._c["result"])
         return function
 
@@ -35,7 +46,10 @@ class EquivalenceWorker:
         cases = 0
         for words, sizes, arrays in self._cases(seed):
             cases += 1
-            results = [self._called(function, sizes, arrays) for function in self._functions]
+            tuned = self._called(self._functions[0], sizes, arrays)
+            began = time.perf_counter()
+            results = [tuned, self._called(self._functions[1], sizes, arrays)]
+            self._slow |= time.perf_counter() - began > _SLOW_S
             why = self._difference(results[0], results[1])
             if why:
                 return {"cases": cases, "different": f"{words}: {why}"}
@@ -47,32 +61,45 @@ class EquivalenceWorker:
         sizes = dict(self._c["sizes"])
         rng = np.random.default_rng(seed)
         for trial in range(3):
-            yield f"random values {trial}", sizes, self._arrays(rng, sizes)
-        yield "zeros", sizes, {p: np.zeros_like(a) for p, a in self._arrays(rng, sizes).items()}
+            if not (trial and self._slow):
+                yield f"random values {trial}", sizes, self._arrays(rng, sizes)
+        read = {t["position"] for t in self._c["inputs"]}
+        yield "zeros", sizes, {p: np.zeros_like(a) if p in read else a for p, a in self._arrays(rng, sizes).items()}
         yield "values of very different sizes", sizes, self._spread(rng, sizes)
         if not set(self._c["patterns"]) & {"reduction", "softmax", "pooling"}:
             yield "infinities and NaNs", sizes, self._special(rng, sizes)
         yield "arrays that are not aligned", sizes, {p: _moved(a) for p, a in self._arrays(rng, sizes).items()}
         if sizes:
-            for other in (0, 1, 3, 7, 13):
-                changed = {name: min(other, number) for name, number in sizes.items()}
-                yield f"all sizes {other}", changed, self._arrays(rng, sizes)
+            yield "all sizes 0", dict.fromkeys(sizes, 0), self._arrays(rng, sizes)
+        for number, other in enumerate(self._c.get("others", ())):
+            about_as_large = any(2 * size > sizes[name] for name, size in other["sizes"].items())
+            if number and self._slow and about_as_large:
+                continue
+            if sum(count for _, count in other["elements"]) <= _MOST_ELEMENTS:
+                words = ", ".join(f"{name} {number}" for name, number in other["sizes"].items())
+                yield f"sizes {words}", other["sizes"], self._arrays(rng, sizes, dict(other["elements"]))
         yield from self._aliased(rng, sizes)
 
     def _shapes(self) -> dict[int, tuple[tuple[int, ...], str]]:
         tensors = [t for t in [*self._c["inputs"], *self._c["outputs"]] if t["position"] >= 0]
         return {t["position"]: (tuple(t["shape"]), t["dtype"]) for t in tensors}
 
-    def _arrays(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
-        """What written arrays hold before is random, too: what is not written must stay."""
+    def _arrays(
+        self, rng: np.random.Generator, sizes: Mapping[str, int], elements: Mapping[int, int] | None = None
+    ) -> dict[int, Array]:
+        """What written arrays hold before is random, too: what is not written must stay. `elements`: how many each has
+        at other sizes than those of the model."""
         found: dict[int, Array] = {}
         for position, (shape, dtype) in self._shapes().items():
-            if dtype.startswith("float"):
-                values = rng.standard_normal(shape).astype(dtype)
-            else:
-                values = rng.integers(-8, 8, shape).astype(dtype)
-            found[position] = _aligned(values)
+            if elements is not None and position in elements:
+                shape = (elements[position],)
+            found[position] = _aligned(self._drawn(rng, shape, dtype))
         return found
+
+    def _drawn(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        if dtype.startswith("float"):
+            return rng.standard_normal(shape).astype(dtype)
+        return rng.integers(-8, 8, shape).astype(dtype)
 
     def _spread(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[int, Array]:
         arrays = self._arrays(rng, sizes)
@@ -96,17 +123,20 @@ class EquivalenceWorker:
         """A written array that overlaps another one."""
         shapes = self._shapes()
         written = {t["position"] for t in self._c["outputs"]}
-        for a in shapes:
-            for b in shapes:
-                if a >= b or not {a, b} & written or shapes[a][1] != shapes[b][1] or not shapes[a][0]:
-                    continue
-                arrays = self._arrays(rng, sizes)
-                count = max(arrays[a].size, arrays[b].size)
-                both = _aligned(rng.standard_normal(count + 16).astype(arrays[a].dtype))
-                arrays[a] = both[: arrays[a].size]
-                arrays[b] = both[16 : 16 + arrays[b].size]
-                yield f"arguments {a} and {b} overlap", sizes, arrays
-                return
+        pointers = {number for number, argument in enumerate(self._c["arguments"]) if argument["type"] == "ptr"}
+        pairs = [
+            pair for pair in itertools.combinations(sorted(pointers & shapes.keys()), 2)
+            if set(pair) & written and shapes[pair[0]][1] == shapes[pair[1]][1]
+        ]  # fmt: skip
+        for a, b in [way for pair in pairs[:_MOST_PAIRS] for way in (pair, pair[::-1])]:
+            if self._slow and b not in written:
+                continue
+            arrays = self._arrays(rng, sizes)
+            apart = min(16, arrays[a].size // 2)
+            both = _aligned(self._drawn(rng, (max(arrays[a].size, arrays[b].size) + apart,), arrays[a].dtype.name))
+            arrays[a] = both[: arrays[a].size]
+            arrays[b] = both[apart : apart + arrays[b].size]
+            yield f"argument {b} begins {apart} elements within argument {a}", sizes, arrays
 
     # --- calling and comparing
 
@@ -116,7 +146,7 @@ class EquivalenceWorker:
         values: list[Any] = []
         for position, argument in enumerate(self._c["arguments"]):
             if argument["name"] in self._c["sizes"]:
-                values.append(sizes[argument["name"]])
+                values.append(given_number(argument, sizes[argument["name"]]))
             elif argument["type"] != "ptr":
                 values.append(copies[position].reshape(-1)[0].item() if position in shapes else 0)
             else:

@@ -6,16 +6,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tuner.importers.c_source import compile_original, compiler
+from tuner.importers.c_source import compile_original, compiled, compiler
 from tuner.measure.model_service import ModelWorker
 from tuner.protocols import Array
 
@@ -28,9 +30,27 @@ FLAGS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 
 _TRIED_S = 30.0
+_MOST_MISSING = 100
+
+_malloc, _free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+_malloc.restype, _malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 
 SCALARS = {"i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
             "float": ctypes.c_float, "double": ctypes.c_double}  # fmt: skip
+
+
+def types_of(c: Mapping[str, Any]) -> list[Any]:
+    """The types of a function's arguments for ctypes."""
+    return [
+        ctypes.POINTER(SCALARS[a["type"]]) if a.get("reference") else SCALARS.get(a["type"], ctypes.c_void_p)
+        for a in c["arguments"]
+    ]
+
+
+def given_number(argument: Mapping[str, Any], number: int) -> Any:
+    """A number as an argument is to be given it."""
+    kind: Any = SCALARS[argument["type"]]
+    return ctypes.byref(kind(number)) if argument.get("reference") else number
 
 
 def flags_of(function: str, reordered: bool) -> dict[str, list[str]]:
@@ -60,18 +80,41 @@ def build(c: Mapping[str, Any], flags: Sequence[str], output: Path) -> None:
     compile_original(c, output, [*flags, "-shared", "-fPIC", "-w", "-fno-sanitize=undefined", "-lm"])
 
 
+def opened(library: Path, name: str) -> Any:
+    """A function of a library. What else the file calls (the functions of Rust that end a program) may be missing: a
+    call of it ends the process."""
+    for _ in range(_MOST_MISSING):
+        try:
+            return getattr(ctypes.CDLL(str(library)), name)
+        except OSError as error:
+            missing = re.search(r"undefined symbol: ([\w.$]+)", str(error))
+            if missing is None:
+                raise
+            _stand_in(missing[1])
+    raise OSError(f"{library}: more than {_MOST_MISSING} undefined symbols")
+
+
+def _stand_in(symbol: str) -> None:
+    """Give the process a function that aborts."""
+    with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
+        source, library = Path(scratch, "missing.c"), Path(scratch, "missing.so")
+        text = f'void missing(void) __asm__("{symbol}");\nvoid missing(void) {{ __builtin_trap(); }}\n'
+        source.write_text(text, encoding="ascii")
+        compiled(source, library, ["-shared", "-fPIC", "-w"])
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
 class Original:
     """The C function of a library with arrays of its own. Implements `protocols.Prepared`.
 
     `inputs` are the model's, in order. Arrays that the function writes begin with what the inputs say of them, or with
-    zeros.
+    zeros. All arrays are memory of `malloc`, as those of C programs are: numpy's own has larger pages.
     """
 
     def __init__(self, library: Path, c: Mapping[str, Any], inputs: Sequence[Array]) -> None:
         self._c = c
-        function = getattr(ctypes.CDLL(str(library)), c["function"])
-        kinds = [SCALARS.get(a["type"], ctypes.c_void_p) for a in c["arguments"]]
-        function.argtypes = kinds
+        function = opened(library, c["function"])
+        function.argtypes = types_of(c)
         function.restype = SCALARS.get(c["result"])
         given = {t["position"]: np.asarray(a) for t, a in zip(c["inputs"], inputs, strict=True)}
         written = {t["position"]: t for t in c["outputs"] if t["position"] >= 0}
@@ -79,18 +122,29 @@ class Original:
         values: list[Any] = []
         for position, argument in enumerate(c["arguments"]):
             if argument["name"] in c["sizes"]:
-                values.append(c["sizes"][argument["name"]])
+                values.append(given_number(argument, c["sizes"][argument["name"]]))
             elif argument["type"] != "ptr":
                 values.append(given[position].reshape(-1)[0].item() if position in given else 0)
             elif position in given or position in written:
                 tensor = written.get(position)
                 array = given[position] if position in given else np.zeros(tensor["shape"], tensor["dtype"])  # type: ignore[index]
-                self._arrays[position] = np.array(array, order="C")
+                self._arrays[position] = self._by_malloc(array)
                 values.append(self._arrays[position].ctypes.data)
             else:
                 values.append(None)
         self._function, self._values = function, values
         self._outputs: list[Array] = []
+
+    def _by_malloc(self, array: Array) -> Array:
+        """A copy, which lives as long as this."""
+        address = _malloc(max(array.nbytes, 1))
+        if not address:
+            raise MemoryError(f"no {array.nbytes} bytes")
+        weakref.finalize(self, _free, ctypes.c_void_p(address))
+        memory = (ctypes.c_ubyte * array.nbytes).from_address(address)
+        copy: Array = np.ctypeslib.as_array(memory).view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
 
     def launch(self, count: int) -> None:
         """Outputs are those of the first call: arrays that are read and written go on from there."""
@@ -107,19 +161,20 @@ class Original:
 
 
 class OriginalWorker(ModelWorker):
-    """`c` says how the function is called; `flags` how it is compiled."""
+    """`c` says how the function is called; `flags` how it is compiled, where it is not in a `library` already."""
 
-    def __init__(self, c: Mapping[str, Any], flags: Sequence[str]) -> None:
+    def __init__(self, c: Mapping[str, Any], flags: Sequence[str], library: str = "") -> None:
         super().__init__()
-        self._c, self._flags = c, tuple(flags)
+        self._c, self._flags, self._library = c, tuple(flags), library
 
     def op_prepare(self, inputs_npz_path: str) -> dict[str, Any]:
         """Compile, load and call once; returns {"settings", "load_s"} as the other workers do."""
         with np.load(inputs_npz_path, allow_pickle=False) as stored:
             inputs = [stored[name] for name in stored.files]
         with tempfile.TemporaryDirectory(prefix="tuner-original-") as scratch:
-            library = Path(scratch, "original.so")
-            build(self._c, self._flags, library)
+            library = Path(self._library or Path(scratch, "original.so"))
+            if not self._library:
+                build(self._c, self._flags, library)
             began = time.perf_counter()
             prepared = Original(library, self._c, inputs)
             prepared.launch(1)

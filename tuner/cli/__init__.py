@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except TunerError as error:
         return complain(f"error: {error.message}", error.hint, error.exit_code)
-    except KeyboardInterrupt:
-        return complain("interrupted", "", INTERRUPTED)
+    except KeyboardInterrupt as error:  # its text, where there is one, says how to go on
+        return complain("interrupted", str(error), INTERRUPTED)
     except ReaderGone:
         return READER_GONE
     except Exception as error:  # noqa: BLE001 - the last boundary: nothing may reach the terminal as a traceback

@@ -31,6 +31,31 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message, f"see: {self.prog} --help")
 
 
+class _CommandParser(_Parser):
+    """The parser of one command: its options may stand before, between and behind its other arguments."""
+
+    _options_are_taken = False
+
+    def parse_known_args(  # type: ignore[override]  # its overloads tell kinds of namespaces apart
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Takes the options first and then the rest, which argparse does for parsers without commands alone.
+
+        Behind `--` everything is an argument, and a help tells the arguments as they are: there argparse does it.
+        """
+        given = list(args or ())
+        if self._options_are_taken or {"-h", "--help", "--"} & set(given):
+            return super().parse_known_args(given, namespace)
+        unknown = [a for a in given if a.startswith("--") and a.partition("=")[0] not in self._option_string_actions]
+        if unknown:  # its value would be taken for an argument
+            return argparse.Namespace(), unknown
+        self._options_are_taken = True
+        try:
+            return self.parse_known_intermixed_args(given, namespace)
+        finally:
+            self._options_are_taken = False
+
+
 def parsed(argv: Sequence[str], commands: Mapping[str, str]) -> argparse.Namespace:
     """The arguments of a command line that names one of `commands`, each with its help.
 
@@ -88,7 +113,7 @@ OPTIONS: Mapping[str, Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         (("--code",), {"action": "store_true", "help": "print all of the kernel's code, not its hottest loop alone"}),
     ),
     "scan": (
-        (("file",), {"metavar": "FILE", "help": "a .c, .ll, .bc or .mlir file"}),
+        (("file",), {"metavar": "FILE", "help": "C or C++ (.c, .cpp, .cc, .cxx), LLVM IR (.ll, .bc) or .mlir"}),
         (("--emit",), {"choices": ("mlir",), "help": "write what is found as linalg operations instead of a table"}),
     ),
     "import": (
@@ -165,13 +190,13 @@ def parser_of(commands: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tuner",
         description="Tunes machine-learning models on TVM.",
-        epilog="exit codes: 0 fine, 1 a confirmed regression (nightly), 2 the request is wrong, "
+        epilog="exit codes: 0 fine, 1 a confirmed regression or a broken cell (nightly), 2 the request is wrong, "
         "3 the machine or this program failed, 130 interrupted",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tuner {__version__}")
     named = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_CommandParser
     )
     for name, words in commands.items():
         command = named.add_parser(name, help=words, description=words, allow_abbrev=False)

@@ -49,4 +49,4 @@ def import_measurements(measurements: Path, database: str, progress: Progress) -
     devices = ", ".join(sorted({row.device for row in rows}))
     said = dict.fromkeys(s for row in rows for s in kind.caveats(row.device).kernel.sentences)
     line = f"imported {len(new)} of {len(rows)} measurements on {devices or 'no device'} into {database}: {counts}"
-    return [line, *what_is_missing(measurements, header, rows), *said]
+    return [line, *said, *what_is_missing(measurements, header, rows)]

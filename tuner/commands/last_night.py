@@ -24,7 +24,7 @@ def since_last_night(database: str, summary: Mapping[str, Any], folder: Path) ->
     try:
         if tuned_s is None or not History.is_in(database):
             return ()
-        with History(database) as history:
+        with History(database, reading=True) as history:
             return [*_of_cells(history, summary, tuned_s, folder)]
     except StoreError:
         return ()  # the report is of the run: it does without

@@ -97,17 +97,17 @@ def _benches(runner: str | None, bundle: Bundle, gpus: Sequence[int] | None) -> 
     return name, kind.benches(gpus, manifest.arch, manifest.mode)
 
 
+def _caveat(manifest: Manifest, devices: Sequence[str]) -> Caveat:
+    """What the times are that are taken on these devices; a recording's are those of the device in it."""
+    kind = resolve.kind_of_text(manifest.target)
+    return next((caveat for device in devices if (caveat := kind.caveats(device).kernel).words), NONE)
+
+
 def _bundle_for(name: str) -> str:
     """What to do for a runner that is not the bundle's."""
     if resolve.kind_named(name).bundles:
         return f"; or make a bundle for it: `target: {name}` in the run file"
     return f"; {name} needs no bundle: `python -m tuner run` with `target: {name}`"
-
-
-def _caveat(manifest: Manifest, devices: Sequence[str]) -> Caveat:
-    """What the times are that are taken on these devices; a recording's are those of the device in it."""
-    kind = resolve.kind_of_text(manifest.target)
-    return next((caveat for device in devices if (caveat := kind.caveats(device).kernel).words), NONE)
 
 
 def _unpack(path: Path, content: bytes) -> None:

@@ -97,10 +97,19 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
     raising = None
     if model.raised:
         sizes = {**model.sizes, **dims}
-        raising = {"function": model.function, "sizes": sizes, "allow_reassociation": model.allow_reassociation}
+        raising = {
+            "function": model.function, "sizes": sizes, "allow_reassociation": model.allow_reassociation,
+            "threads": threads_of_rows(config),
+        }  # fmt: skip
     return importers.make_model_spec(
         model.source, model.batch, inputs, model.weights, config.search.seed, dims, model.data, bool(shape), raising
     )  # fmt: skip
+
+
+def threads_of_rows(config: RunConfig) -> int:
+    """The threads among which a raised function may divide rows: those of a CPU, 0 elsewhere. Raises TargetError."""
+    target = resolve.resolve(config.target, to_run=False)
+    return target.threads if target.kind == "llvm" else 0
 
 
 def lowered(

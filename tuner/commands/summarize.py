@@ -179,10 +179,7 @@ def _kernel(facts: RunFacts, session: TaskSession, winner: Candidate | None) -> 
 
 def _arithmetic(session: TaskSession, winner: Candidate | None) -> str:
     """What a kernel computes in, as ceilings name their peaks: a dtype, and whether on tensor cores."""
-    from tuner.devices.cpu.ceilings import arithmetic_dtype
-
-    workload = session.task.workload
-    dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
+    dtype = session.task.workload.arithmetic
     number = None if winner is None or winner.is_default else winner.sketch
     model = next((sketch.gpu for sketch in session.space.sketches if sketch.number == number), None)
     return f"{dtype}{ON_TENSOR_CORES}" if model is not None and model.tensor_cores else dtype

@@ -113,9 +113,8 @@ def whole_model(
     accuracy.judge(run, model, tuned, entries, rehearsal, comparison)
     check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
     why_not = why_not_exported(run, comparison)
-    if not why_not and "c" in model.model_spec:
-        run.progress.phase("putting the function back behind its symbol")
-        why_not, words = symbol.write(work / "export", model.model_spec, run.target.threads)
+    if not why_not and symbol.has_one(model, assembly):
+        why_not, words = symbol.put_behind(run, model, graph, put_together.available)
         comparison.notes += words
     if why_not:
         comparison.notes.append(f"not exported: {why_not}")
@@ -360,8 +359,9 @@ def rebuild_export(
         available = {key: made for key, made in rebuilt.items() if made is not None}
         executables = assembled(model, graph, assembly, available)
         export(model, graph, executables, work, target, versions, assembly)
-        if "c" in model.model_spec:
-            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads)
+        if symbol.has_one(model, assembly):
+            overwritten = symbol.overwritten(graph, available, model.model_spec)
+            why_not, _ = symbol.write(work / "export", model.model_spec, target.threads, overwritten)
             if why_not:
                 raise UserError(f"{folder.name}: {why_not}", "run it again")
         files.replace_folder(work / "export", folder / "export")

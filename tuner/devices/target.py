@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice, TargetError
 
 INSTEAD = "use `target: llvm` to tune for this machine's CPU"
 
@@ -44,5 +44,5 @@ def threads_of(wanted: int | None, where: str = "target.threads") -> int:
     usable = usable_threads()
     if wanted is not None and not 1 <= wanted <= usable:
         message = f"{where}: {wanted}, but this process may use {usable} core(s)"
-        raise TargetError(message, "leave it out to use them all")
+        raise (MissingDevice if wanted > usable else TargetError)(message, "leave it out to use them all")
     return wanted or usable

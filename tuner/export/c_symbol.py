@@ -2,8 +2,8 @@
 
 The function tests what was assumed of its arguments (the sizes, arrays that do not overlap) and calls the tuned model;
 where a test fails, or the model, it calls the original, which is part of both files. Arrays that are not aligned, or
-that are read and written, go through aligned copies. Where there are models for several sizes, the sizes choose one;
-they are then opened when the library is, beside which they lie.
+that are read and written (but for those that the model may overwrite), go through aligned copies. Where there are
+models for several sizes, the sizes choose one; they are then opened when the library is, beside which they lie.
 """
 
 from __future__ import annotations
@@ -18,6 +18,15 @@ from tuner.errors import OutputError
 from tuner.export.c_abi import STRUCTS
 
 ORIGINAL_SUFFIX = "__original"
+
+IN_PLACE = "in_place"
+"""Of what the importer says of a function: positions of arrays that are read and written, and that the model may
+overwrite."""
+
+_IN_PLACE_LINE = "/* overwritten by the model: arguments"
+
+_OWN, _ORIGINAL_HERE = "tuned", "original"
+"""What the two functions are called in the C text."""
 
 _ORIGINAL, _GUARD = "tuner-original.o", "tuner-guard.o"
 """Parts of the object; no C function has such a name."""
@@ -62,6 +71,8 @@ static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
 }
 
 static int is_aligned(const void* p) { return (uintptr_t)p % ALIGNMENT == 0; }
+/* The function has a name of its own here: that of the original may be taken in C, and the same symbol is asked for. */
+#define NAMED(symbol) __asm__(symbol)
 static void* room(uint64_t bytes) { return aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT); }
 """
 )
@@ -105,10 +116,17 @@ __attribute__((constructor)) static void set_up(void) {
 """The models lie beside the library. One that cannot be opened is not used."""
 
 
+def overwritten_in(text: Path) -> list[int]:
+    """Which arguments the model may overwrite, as a text that `source` made has it."""
+    first = text.read_text("utf-8").splitlines()[0]
+    return [int(word) for word in first.removeprefix(_IN_PLACE_LINE).split() if word.isdecimal()]
+
+
 def source(c: Mapping[str, Any], threads: int) -> str:
     """The C text of the function in the original's place. `c` is what the importer says of it."""
-    head = [f'#define THREADS "{threads}"', _HEAD, _LINKED]
-    return "\n".join([*head, *_function(c, c["function"], "__tvm_ffi_tuner_run")])
+    positions = "".join(f" {position}" for position in c.get(IN_PLACE, ()))
+    head = [f"{_IN_PLACE_LINE}{positions} */", f'#define THREADS "{threads}"', _HEAD, _LINKED]
+    return "\n".join([*head, *_function(c, _OWN, "__tvm_ffi_tuner_run")])
 
 
 def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runtime: Sequence[Path]) -> str:
@@ -122,9 +140,9 @@ def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runt
     for number, part in enumerate(parts.values()):
         text += _function(part, f"of_size{number}", f"runs[{number}]", "static ")
     declared, names, result = _signature(c)
-    original = f"{c['function']}{ORIGINAL_SUFFIX}({', '.join(names)})"
+    original = f"{_ORIGINAL_HERE}({', '.join(names)})"
     returned = "return " if result != "void" else ""
-    text.append(f"{result} {c['function']}({declared}) {{")
+    text += _head(result, _OWN, declared, c["function"])
     for number, part in enumerate(parts.values()):
         test = " && ".join([f"runs[{number}]", *(f"!({doubt})" for doubt in _other_sizes(part, names))])
         call = f"of_size{number}({', '.join(names)})"
@@ -135,14 +153,15 @@ def source_of_several(parts: Mapping[str, Mapping[str, Any]], threads: int, runt
 def _signature(c: Mapping[str, Any]) -> tuple[str, list[str], str]:
     """The parameters, their names, and the type of the result."""
     names = [f"a{number}" for number in range(len(c["arguments"]))]
-    declared = ", ".join(f"{_TYPES[a['type']]} {n}" for a, n in zip(c["arguments"], names, strict=True)) or "void"
+    kinds = [f"const {_TYPES[a['type']]}*" if a.get("reference") else _TYPES[a["type"]] for a in c["arguments"]]
+    declared = ", ".join(f"{kind} {name}" for kind, name in zip(kinds, names, strict=True)) or "void"
     return declared, names, _TYPES[c["result"]]
 
 
 def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> list[str]:
     """The lines of a function that calls a model, or the original."""
     declared, names, result = _signature(c)
-    original = f"{c['function']}{ORIGINAL_SUFFIX}"
+    original = _ORIGINAL_HERE
     tensors = [*c["inputs"], *c["outputs"]]
     returned = "return " if result != "void" else ""
     fallback = f"{returned}{original}({', '.join(names)});" + ("" if returned else " return;")
@@ -176,13 +195,19 @@ def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> l
         f"  if (code != 0) {{ {fallback} }}",
         *(["  return value[0];"] if result != "void" else []),
     ]
-    head = f"{linkage}{result} {name}({declared}) {{"
-    return [f"extern {result} {original}({declared});", "", head, *body, "}", ""]
+    kept = f"{c['function']}{ORIGINAL_SUFFIX}"
+    head = [f"static {result} {name}({declared}) {{"] if linkage else _head(result, name, declared, c["function"])
+    return [f'extern {result} {original}({declared}) NAMED("{kept}");', "", *head, *body, "}", ""]
+
+
+def _head(result: str, name: str, declared: str, symbol: str) -> list[str]:
+    """How a function begins that has another name for the linker."""
+    return [f'extern {result} {name}({declared}) NAMED("{symbol}");', f"{result} {name}({declared}) {{"]
 
 
 def _other_sizes(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [
-        f"{name} != {c['sizes'][argument['name']]}"
+        f"{'*' if argument.get('reference') else ''}{name} != {c['sizes'][argument['name']]}"
         for argument, name in zip(c["arguments"], names, strict=True)
         if argument["name"] in c["sizes"]
     ]
@@ -197,6 +222,10 @@ def _doubts(c: Mapping[str, Any], names: Sequence[str]) -> list[str]:
             sizes[tensor["position"]] = max(sizes.get(tensor["position"], 0), _reached(tensor))
     written = {t["position"] for t in c["outputs"]}
     pairs = [(a, b) for a in sizes for b in sizes if a < b and {a, b} & written]
+    numbers = {p: _BITS[f"int{a['type'][1:]}"] // 8 for p, a in enumerate(c["arguments"]) if a.get("reference")}
+    doubts += [
+        f"overlap(a{n}, {size}, a{w}, {sizes[w]})" for n, size in numbers.items() for w in written & sizes.keys()
+    ]
     return doubts + [f"overlap(a{a}, {sizes[a]}, a{b}, {sizes[b]})" for a, b in pairs]
 
 
@@ -214,15 +243,20 @@ def _given(
             f"  scalar{number}[0] = {names[position]}; data[{number}] = scalar{number};",
         ]
     if output:
-        also_read = any(t["position"] == position for t in c["inputs"])
+        also_read = any(t["position"] == position for t in c["inputs"]) and position not in c.get(IN_PLACE, ())
+        if tensor["direct"]:
+            return [f"  data[{number}] = a{position};"]
         wanted = "1" if also_read else f"!is_aligned(a{position})"
         return [
             f"  data[{number}] = a{position};",
             f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
             f"ready &= copies[{number}] != NULL; }}",
         ]
-    # a kernel may read the whole shape, and the argument may end at the last element that the function reads
-    doubt = f"!is_aligned(a{position})" if _reached(tensor) == size else "1"
+    if tensor["direct"]:
+        return [f"  data[{number}] = a{position};"]
+    # A kernel may read the whole shape, and the argument may end at the last element that the function reads. What is
+    # in the same line as that element can be read, and is not used.
+    doubt = f"!is_aligned(a{position})" if _lines(_reached(tensor)) == _lines(size) else "1"
     return [
         f"  data[{number}] = a{position};",
         f"  if ({doubt}) {{ data[{number}] = copies[{number}] = room({size}); ready &= copies[{number}] != NULL; "
@@ -235,6 +269,11 @@ def _descriptor(number: int, tensor: Mapping[str, Any]) -> str:
     bits = _BITS[tensor["dtype"]]
     rank = len(tensor["shape"])
     return f"{{data[{number}], {{1, 0}}, {rank}, {{{code}, {bits}, 1}}, shape{number}, NULL, 0}}"
+
+
+def _lines(size: int) -> int:
+    """Lines of 64 bytes, the last perhaps not whole."""
+    return -(-size // 64)
 
 
 def _bytes(tensor: Mapping[str, Any]) -> int:

@@ -19,22 +19,24 @@ LARGEST = 64 << 20
 _COMPILE_S = 60.0
 _PLAIN = ("-O0", "-fno-sanitize=undefined", "-fno-vectorize", "-fno-slp-vectorize", "-fno-unroll-loops")
 MLIR = ".mlir"
+_C, _CPP = ".c", (".cpp", ".cc", ".cxx")
 _BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 
 
-def compiler() -> list[str]:
-    """The command of a clang: the system's, or that of the package ziglang. Raises MissingPackage."""
-    clang = shutil.which("clang")
+def compiler(suffix: str = _C) -> list[str]:
+    """The command of a clang for files of C or C++: the system's, or that of the package ziglang. Raises
+    MissingPackage."""
+    clang = shutil.which("clang++" if suffix in _CPP else "clang")
     if clang is not None:
         return [clang]
     if importlib.util.find_spec("ziglang") is None:
         raise MissingPackage("ziglang", "compiling C (there is no clang on the PATH)", "llvm")
-    return [sys.executable, "-m", "ziglang", "cc"]
+    return [sys.executable, "-m", "ziglang", "c++" if suffix in _CPP else "cc"]
 
 
 def compiled(source: Path, output: Path, flags: Sequence[str]) -> None:
     """Run the C compiler. Raises ModelError with its first error."""
-    command = [*compiler(), *flags, str(source), "-o", str(output)]
+    command = [*compiler(source.suffix), *flags, str(source), "-o", str(output)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_S, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
@@ -56,12 +58,12 @@ def compile_original(c: Mapping[str, Any], output: Path, flags: Sequence[str]) -
 
 
 def ir_of(path: Path, level: str = "") -> str | bytes:
-    """The IR of a .c, .ll or .bc file: text, or bitcode; of a .mlir file its text. `level`: how C is optimised, for
-    tests of what others send.
+    """The IR of a file of C, C++ or LLVM IR: text, or bitcode; of a .mlir file its text. `level`: how C is optimised,
+    for tests of what others send.
 
     Raises ModelError, or MissingPackage.
     """
-    if path.suffix == ".c":
+    if path.suffix in (_C, *_CPP):
         _read(path)
         with tempfile.TemporaryDirectory(prefix="tuner-ir-") as scratch:
             output = Path(scratch, "module.ll")
@@ -77,8 +79,9 @@ def ir_of(path: Path, level: str = "") -> str | bytes:
 
 
 def _read(path: Path) -> bytes:
-    if path.suffix not in (".c", ".ll", ".bc", MLIR):
-        raise ModelError(str(path), "neither C, LLVM IR nor MLIR", "its name ends in .c, .ll, .bc or .mlir")
+    if path.suffix not in (_C, *_CPP, ".ll", ".bc", MLIR):
+        hint = "its name ends in .c, .cpp, .cc, .cxx, .ll, .bc or .mlir; of other languages give the LLVM IR"
+        raise ModelError(str(path), "neither C, C++, LLVM IR nor MLIR", hint)
     try:
         if path.stat().st_size > LARGEST:
             raise ModelError(str(path), f"larger than {LARGEST >> 20} MB")

@@ -50,30 +50,35 @@ class LlvmService:
         lines = {name: f", line {problem.line}" if problem.line else "" for name, problem in problems.items()}
         return "\n".join([*texts, *(f"// {name}{lines[name]} is left out: {problems[name]}" for name in problems)])
 
-    def op_raise(self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool) -> dict[str, Any]:
-        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}."""
+    def op_raise(
+        self, path: str, function: str, sizes: Mapping[str, int], allow_reassociation: bool, threads: int = 0
+    ) -> dict[str, Any]:
+        """A function at sizes, as relax in TVM's JSON, and how the C function is called; or {"left_alone", "line"}.
+        `threads`: of the CPU that it is for, else 0."""
         import tvm
 
         from kernels.raising.reasons import Abstained
 
         try:
-            chosen, made = _raised(path, function, sizes, allow_reassociation)
+            analysis, made = _raised(path, function, sizes, allow_reassociation, threads)
         except Abstained as problem:
             return {"left_alone": str(problem), "line": problem.line}
+        chosen = analysis.function
         labels = [argument.label for argument in chosen.arguments]
 
         def described(tensor: Any) -> dict[str, Any]:
             name = "result" if tensor.position < 0 else labels[tensor.position]
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
-                "scalar": tensor.scalar, "reached": tensor.reached,
+                "scalar": tensor.scalar, "reached": tensor.reached, "direct": tensor.direct,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
-        arguments = [{"name": a.label, "type": a.type} for a in chosen.arguments]
+        arguments = [{"name": a.label, "type": a.type, "reference": a.reference} for a in chosen.arguments]
         c = {
             "function": chosen.name, "arguments": arguments, "result": chosen.result, "inputs": inputs,
             "outputs": outputs, "sizes": dict(sizes), "patterns": list(made.patterns), "reordered": made.reordered,
+            "others": _others(analysis, sizes),
         }  # fmt: skip
         if made.formula is not None:
             positions = {a.name: number for number, a in enumerate(chosen.arguments)}
@@ -86,15 +91,36 @@ class LlvmService:
         return {"module": tvm.ir.save_json(made.module), "inputs": inputs, "c": c}
 
 
-def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tuple[Any, Any]:
-    """The function and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
+def _others(analysis: Any, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """`kernels.raising.reach.others` by the names that arguments have in the source; elements as pairs."""
+    from kernels.raising.reach import others
+
+    labels = {a.name: a.label for a in analysis.function.arguments}
+    names = {label: name for name, label in labels.items()}
+    return [
+        {
+            "sizes": {labels[name]: number for name, number in other["sizes"].items()},
+            "elements": [list(pair) for pair in other["elements"].items()],
+        }
+        for other in others(analysis, {names[label]: number for label, number in sizes.items()})
+    ]
+
+
+def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool, threads: int) -> tuple[Any, Any]:
+    """The analysis and what it was raised to. Raises ModelError for a request that is wrong, or Abstained."""
     from kernels.raising import findings, raised
+    from kernels.raising.interface import is_foreign
 
     known_functions, problems = _read(path)
     functions = {function.name: function for function in known_functions}
     if name in problems:
         raise problems[name]
+    overloads = [known for known in functions if _plain_name(known) == name]
+    if name not in functions and len(overloads) == 1:
+        [name] = overloads
     if name not in functions:
+        if overloads:
+            raise ModelError(name, "there are several of this name", f"model.function: one of {', '.join(overloads)}")
         near = did_you_mean(name, functions) if name else f"model.function: one of {', '.join(list(functions)[:20])}"
         raise ModelError(
             name or "model.function", "there is no such function" if name else "no function is named", near
@@ -102,6 +128,8 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ModelError(name[:80], "not the name of a C function", "only such names can be put back behind a symbol")
     function = functions[name]
+    if is_foreign(function.machine):
+        raise ModelError(name, f"compiled for {function.machine}", "it cannot run here: compile it for this machine")
     numbers = [a for a in function.arguments if a.type.startswith("i")]
     known = {a.label: a.name for a in numbers}
     unknown = next((size for size in sizes if size not in known), None)
@@ -110,17 +138,27 @@ def _raised(path: str, name: str, sizes: Mapping[str, int], allow: bool) -> tupl
     missing = [a.label for a in numbers if a.label not in sizes]
     if missing:
         raise ModelError(f"model.sizes.{missing[0]}", f"{name} needs a number for it", "model: {sizes: {n: 1024}}")
+    wide = next((a for a in numbers if sizes[a.label].bit_length() >= int(a.type[1:])), None)
+    if wide is not None:
+        raise ModelError(f"model.sizes.{wide.label}", f"{sizes[wide.label]} is no number of {wide.type[1:]} bits")
     analysis = findings.analyse(function)
-    return function, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow)
+    return analysis, raised.raised(analysis, {known[size]: number for size, number in sizes.items()}, allow, threads)
+
+
+def _plain_name(symbol: str) -> str:
+    """The name in the source of a function of C++ that is in no namespace and no template."""
+    found = re.match(r"_Z(\d+)", symbol)
+    return symbol[found.end() :][: int(found[1])] if found else symbol
 
 
 def _read(path: str) -> tuple[list[Any], dict[str, Any]]:
     """The functions of a file, and by name why others are not read. Raises MalformedIr."""
     from kernels.raising import ir
+    from kernels.raising.references import by_value
 
     content = _content(path)
     if not path.endswith(c_source.MLIR):
-        return ir.read(content), {}
+        return [by_value(function) for function in ir.read(content)], {}
     from kernels.raising.mlir.lowering import lowered
 
     made = lowered(str(content))

@@ -38,7 +38,8 @@ class EntrySpec:
     settings, and the seconds within which it must be ready.
 
     `precision` is what it computes in, "" where that is what the model says. `whole`: it runs the model as it was
-    before it was quantized, so its outputs are others than the tuned model's.
+    before it was quantized, so its outputs are others than the tuned model's. `timed`: it is not only there to be
+    checked against.
     """
 
     name: str
@@ -47,6 +48,7 @@ class EntrySpec:
     prepare_s: float = PREPARE_S
     precision: str = ""
     whole: bool = False
+    timed: bool = True
 
 
 def call(child: Child, stop: Stop, op: str, timeout_s: float, **arguments: Any) -> Any:

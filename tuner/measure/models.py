@@ -101,6 +101,7 @@ def compare_models(
             started.start(spec, timing.start_s(spec.name), (lambda: False) if verifies else timing.stop)
         verifier = Verifier(exact, references, sets, folder, threads, coarse)
         apart = {spec.name for spec in specs if spec.whole}
+        untimed = {spec.name for spec in specs if not spec.timed}
         comparison.precisions = {spec.name: spec.precision for spec in specs if spec.precision}
         wrong = verifier.look({n: o for n, o in started.outputs.items() if n not in apart}, comparison)
         wrong |= wrong_of_whole({n: o for n, o in started.outputs.items() if n in apart}, whole, comparison)
@@ -119,7 +120,7 @@ def compare_models(
         slow = _too_slow(comparison, rounds_s) if timing.limited else {}
         comparison.notes += [f"{name} is not timed: {why}" for name, why in slow.items()]
         comparison.result = compare_interleaved(
-            [entry for entry in started.entries if entry.name not in {*wrong, *slow}],
+            [entry for entry in started.entries if entry.name not in {*wrong, *slow, *untimed}],
             min_rounds=timing.min_rounds,
             time_budget_s=rounds_s,
             seed=seed,

@@ -10,19 +10,19 @@ from pathlib import Path
 
 from tuner import environment, files
 from tuner.errors import UserError
-from tuner.nightly import commits, installed
+from tuner.nightly import commits, installed, requests
 from tuner.nightly.artifacts import Artifacts
 from tuner.nightly.config import CellConfig, NightConfig
-from tuner.nightly.keys import key_of
 from tuner.nightly.lines import Context, comparable
 from tuner.nightly.measuring import Job, Measured, Measurer, Reference
-from tuner.nightly.night import default_measurers
+from tuner.nightly.night import GOING_ON, default_measurers
 from tuner.nightly.summary import line_of
-from tuner.nightly.verdicts import Again, absent, judge, outcome_of
+from tuner.nightly.verdicts import Again, absent, judge, outcome_of, reason_of
 from tuner.nightly.worktrees import Unbuildable, worktree
-from tuner.nights import CellKey, CellNight, Finding, Night, Outcome
+from tuner.nights import CellKey, CellKind, CellNight, Finding, Night, Outcome
 from tuner.progress import Progress
 from tuner.store.history import History
+from tuner.store.holding import held
 
 ALL = "all"
 
@@ -44,7 +44,7 @@ def cell_of(config: NightConfig, name: str) -> CellConfig:
 
 def here(cell: CellConfig) -> CellKey:
     """The key of a cell that can be measured here. Raises UserError."""
-    key, why = key_of(cell)
+    key, why = _key(cell)
     if why:
         raise UserError(f"{cell.name}: {why}", "measure it where that is")
     return key
@@ -64,7 +64,7 @@ def backfill(
     keys = {cell.name: here(cell) for cell in cells}
     listed = [full for text in at_commits for full in _commits(text)]
     lines: list[str] = []
-    with files.locked(Path(config.out) / ".lock", "a night is going on"):
+    with files.locked(Path(config.out) / ".lock", GOING_ON), held(history.url, GOING_ON):
         for number, full in enumerate(listed):
             files.require_room(Path(config.out))
             left = [c for c in cells if len(listed) == 1 or not _filled(history, keys[c.name], full)]
@@ -88,7 +88,11 @@ def _commits(text: str) -> list[str]:
 
 
 def _why_not(cell: CellConfig) -> str:
-    return key_of(cell)[1]
+    return _key(cell)[1]
+
+
+def _key(cell: CellConfig) -> tuple[CellKey, str]:
+    return requests.keys_of([cell], "the file of the night")[cell.name]
 
 
 def _filled(history: History, key: CellKey, commit: str) -> bool:
@@ -125,8 +129,8 @@ def _measured(
         artifacts.keep(night.id, measured.run)
         artifacts.drop_old(name_of_reference, accepted, [*nights, night.id])
     return CellNight(
-        night.id, key, outcome_of(measured, findings), measured.reason, name_of_reference, measured.seconds,
-        measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
+        night.id, key, outcome_of(measured, findings), reason_of(measured, findings, past), name_of_reference,
+        measured.seconds, measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
         tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
     )  # fmt: skip
 
@@ -148,7 +152,7 @@ def at(
     try:
         with worktree(commit, out / "worktrees", say.message) as tree:
             job = Job(cell, config, reference, work, lambda: deadline - time.monotonic(), tree)
-            measurer = default_measurers()[here(cell).kind]
+            measurer = default_measurers()[CellKind(cell.kind)]
             measured = measurer.measure(job)
             return measured, then(job, measurer, measured)
     except Unbuildable as error:

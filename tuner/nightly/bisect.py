@@ -19,6 +19,7 @@ from tuner.nightly.backfill import at, cell_of, here
 from tuner.nightly.compared import REBUILT
 from tuner.nightly.config import NightConfig
 from tuner.nightly.measuring import Measured
+from tuner.nightly.night import GOING_ON
 from tuner.nightly.spaces import SERIES as SPACE
 from tuner.nightly.statistics import LEAST
 from tuner.nightly.summary import percent
@@ -26,6 +27,7 @@ from tuner.nightly.verdicts import CODE, WHOLE
 from tuner.nights import Outcome
 from tuner.progress import Progress
 from tuner.store.history import History
+from tuner.store.holding import held
 
 _TRIES = 3
 """Measurements of one commit whose time lies between good and bad, before it counts as unknown."""
@@ -118,7 +120,7 @@ def bisect(history: History, config: NightConfig, name: str, good: str, bad: str
     if not candidates:
         raise UserError(f"{good} and {bad} are the same commit", "give two")
     key, out = here(cell), Path(config.out)
-    with files.locked(out / ".lock", "a night is going on"):
+    with files.locked(out / ".lock", GOING_ON), held(history.url, GOING_ON):
         results = [r for r in history.results(key.id) if r.cell.device == key.device]
         reference = Artifacts(out, key.id).reference(results, history.acceptances(key.id))
 

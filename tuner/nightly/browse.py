@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
-from tuner.errors import DamagedStore, UserError
+from tuner.errors import UserError
 from tuner.nightly.config import USUAL, NightConfig, load
-from tuner.nightly.summary import main_finding, percent, sentence, worst_first
-from tuner.nights import Acceptance, CellNight, Night, Outcome
-from tuner.progress import milliseconds
+from tuner.nightly.summary import change_of, main_finding, sentence, threshold_of, value_of, worst_first
+from tuner.nights import Acceptance, CellKind, CellNight, Night, Outcome
+from tuner.progress import counted, milliseconds
 from tuner.schema import did_you_mean
 from tuner.store import engine
 from tuner.store.history import History
@@ -25,23 +25,17 @@ _SHOWN = 30  # nights of a cell
 def database_of(config: str | None, url: str | None) -> str:
     """The URL of the history: as given, else that of the night's file; the usual file need not be there.
 
-    Raises ConfigError.
+    Raises ConfigError, also for another file that is wrong beside a URL.
     """
-    if url is not None:
-        return url
-    if config is None or (config == USUAL and not os.path.exists(config)):
-        return NightConfig.database
-    return load(config).database
+    if config is None or (config == USUAL and (url is not None or not os.path.exists(config))):
+        return url or NightConfig.database
+    stated = load(config).database
+    return url or stated
 
 
 def require(url: str) -> None:
-    """Raise UserError where the database at `url` has no nights: looking into it makes none. One that is damaged has
-    some, perhaps."""
-    try:
-        there = History.is_in(url)
-    except DamagedStore:
-        there = True
-    if not there:
+    """Raise UserError where the database at `url` has no nights: looking into it makes none. Raises StoreError."""
+    if not History.is_in(url):
         shown = engine.make(url)[0].render_as_string(hide_password=True)
         raise UserError(f"database {shown}: no night was stored yet", "python -m tuner nightly NIGHT makes its history")
 
@@ -60,13 +54,15 @@ def listed(history: History) -> Rows:
 
 
 def shown(history: History, cell: str) -> list[Rows]:
-    """A cell's key, and its last nights: values with the threshold beside them, causes, breaks, accepted changes."""
+    """A cell's key, and its last nights, oldest first: values with the threshold beside them, causes, breaks, accepted
+    changes."""
     cell_id = find(history, cell)
     results = history.results(cell_id)
     nights = {night.id: night for night in history.nights()}
     key = results[-1].cell
     facts = [[name, str(value)] for name, value in key.to_json().items() if value not in ("", 0)]
-    rows = [["night", "commit", "verdict", "searched", "rebuilt", "reference", "change", "threshold", "cause"]]
+    values = ["searched"] if key.kind is CellKind.SPACE else ["searched", "rebuilt", "reference"]
+    rows = [["night", "commit", "verdict", *values, "change", "threshold", "cause"]]
     accepted = {acceptance.night: acceptance for acceptance in history.acceptances(cell_id)}
     previous: CellNight | None = None
     for result in results[-_SHOWN:]:
@@ -81,12 +77,13 @@ def shown(history: History, cell: str) -> list[Rows]:
 
 def _row(result: CellNight, night: Night | None) -> list[str]:
     found = main_finding(result)
-    seconds = [result.seconds.get(name) for name in ("searched", "rebuilt", "reference")]
+    values = [value_of(result)]
+    if result.cell.kind is not CellKind.SPACE:
+        seconds = [result.seconds.get(name) for name in ("searched", "rebuilt", "reference")]
+        values = ["" if s is None else result.caveat.beside(milliseconds(s)) for s in seconds]
     return [
         result.night, "" if night is None else night.commit[:12], result.outcome,
-        *("-" if s is None else result.caveat.beside(milliseconds(s)) for s in seconds),
-        "-" if found is None or found.change is None else percent(found.change),
-        "-" if found is None or found.threshold is None else percent(found.threshold),
+        *(value or "-" for value in values), change_of(found) or "-", threshold_of(found) or "-",
         result.reason or ("" if found is None or found.cause is None else str(found.cause)),
     ]  # fmt: skip
 
@@ -108,29 +105,65 @@ def _breaks(before: CellNight | None, after: CellNight, nights: dict[str, Night]
 
 
 def regressions(history: History) -> Rows:
-    """The alerts that stand: of each cell's last night, what was confirmed to be worse; under a row of titles."""
+    """The alerts that stand, under a row of titles: of each cell what its last measured night confirmed to be worse, as
+    long as nobody accepted it, and that it is broken. Of several cells with one name, the one that came last."""
     rows = [["cell", "night", "finding"]]
-    latest = [history.results(cell_id)[-1:] for cell_id, _ in history.cells()]
-    for result in worst_first(result for results in latest for result in results):
+    ids = {name: cell_id for cell_id, name in history.cells()}
+    for result in worst_first(result for cell_id in ids.values() for result in _standing(history, cell_id)):
         rows += [[result.cell.name, result.night, sentence(f)] for f in result.regressions]
+        if result.outcome is Outcome.BROKEN:
+            rows.append([result.cell.name, result.night, f"broken: {result.reason}"])
     return rows
 
 
-def accept(history: History, cell: str, why: str) -> str:
-    """Take what was found in a cell's last measured night as its new level. Returns a sentence. Raises UserError."""
+def _standing(history: History, cell_id: str) -> list[CellNight]:
+    """The nights of a cell whose alerts stand: the last measured one, and one after it in which the cell was broken."""
+    results = history.results(cell_id)
+    accepted = {acceptance.night for acceptance in history.acceptances(cell_id)}
+    last = next((n for n in reversed(range(len(results))) if _measured(results[n])), -1)
+    tried = [result for result in results[last + 1 :] if result.outcome is Outcome.BROKEN][-1:]
+    stands = last >= 0 and results[last].regressions and results[last].night not in accepted
+    return [results[last], *tried] if stands else tried
+
+
+def _measured(result: CellNight) -> bool:
+    return result.outcome not in (Outcome.MISSING, Outcome.BROKEN)
+
+
+def accept(history: History, cell: str, why: str) -> list[str]:
+    """Take what was found in a cell's last measured night as its new level. Returns sentences: what was accepted, and
+    what a person may not have expected of it. Raises UserError."""
     if not why.strip():
         raise UserError(
             "--why: expected a reason", "say why this change is right: it stands beside the series for ever"
         )
     cell_id = find(history, cell)
-    measured = [r for r in history.results(cell_id) if r.outcome not in (Outcome.MISSING, Outcome.BROKEN)]
+    results = history.results(cell_id)
+    measured = [result for result in results if _measured(result)]
     if not measured:
         raise UserError(f"{cell}: was never measured, so there is nothing to accept")
-    night = measured[-1].night
+    night, last, name = measured[-1].night, results[-1], results[-1].cell.name
+    before = next((a for a in history.acceptances(cell_id) if a.night == night), None)
+    if before is not None:
+        raise UserError(
+            f"{name}: night {night} was accepted already, at {before.at}: {before.why}",
+            "nothing was stored; the next measured night can be accepted",
+        )
     commit = environment.capture()["git_revision"] or ""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     history.accept(Acceptance(cell_id, night, why.strip(), now, commit))
-    return f"{measured[-1].cell.name}: what was found in night {night} is the level from now on: {why.strip()}"
+    said = [f"{name}: what was found in night {night} is the level from now on: {why.strip()}"]
+    if last is not measured[-1]:
+        said.append(f"its last night {last.night} is {last.outcome} and cannot be accepted: {last.reason}")
+    if not measured[-1].regressions:
+        said.append(f"night {night} was no regression, but {measured[-1].outcome}{_because(measured[-1])}")
+    return said
+
+
+def _because(result: CellNight) -> str:
+    found = main_finding(result)
+    why = result.reason or ("" if found is None else sentence(found))
+    return f": {why}" if why else ""
 
 
 def find(history: History, cell: str) -> str:
@@ -148,7 +181,9 @@ def find(history: History, cell: str) -> str:
 
 
 def write(history: History, path: Path) -> int:
-    """Write the history as JSON lines; returns how many. Raises OutputError."""
+    """Write the history as JSON lines; returns how many. Raises UserError for a folder, OutputError."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", f"name a file, e.g. tuner history export {path / 'nights.jsonl'}")
     lines = list(history.export())
     files.write_aside(path, ("\n".join(lines) + "\n").encode())
     return len(lines)
@@ -168,7 +203,7 @@ def read(history: History, path: Path) -> tuple[int, int]:
 
 def left_out(lines: int) -> str:
     """What is said of lines that were not read."""
-    return f"{lines} lines cannot be understood and were left out"
+    return f"{counted(lines, 'line')} cannot be understood and {'was' if lines == 1 else 'were'} left out"
 
 
 def _lines(file: Iterable[str]) -> Iterable[str]:

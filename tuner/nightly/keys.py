@@ -8,7 +8,7 @@ import json
 from tuner import config as config_file
 from tuner import strict_yaml
 from tuner.config import RunConfig
-from tuner.errors import MissingPackage, TargetError
+from tuner.errors import ConfigError, MissingDevice, MissingPackage
 from tuner.nightly.config import CellConfig, run_document
 from tuner.nights import CellKey, CellKind
 
@@ -16,8 +16,8 @@ from tuner.nights import CellKey, CellKind
 def key_of(cell: CellConfig) -> tuple[CellKey, str]:
     """The key of a cell, and why it cannot be measured here: "" where it can, e.g. "no GPU ..." where not.
 
-    A run file's digest is part of the key: with another run file it is another cell. Raises UserError for a run file
-    or a recorded space that cannot be read.
+    A run file's digest is part of the key: with another run file it is another cell. Raises UserError for what is wrong
+    with the cell's request, as far as files and settings tell: see `requests`.
     """
     if cell.kind == "space":
         source = f"{cell.space}#{_digest(_read(cell.space or ''))}"
@@ -25,6 +25,8 @@ def key_of(cell: CellConfig) -> tuple[CellKey, str]:
         return CellKey(cell.name, CellKind.SPACE, source, budget=budget, seed=cell.seed), ""
     document = run_document(cell)
     config = config_file.parse(strict_yaml.dump(document), cell.run or "")
+    if not config.export.enabled:
+        raise ConfigError("export.enabled", "false, and a night measures what is exported", "leave it out")
     source = f"{config.model.source}#{_digest(json.dumps(document, sort_keys=True).encode())}"
     spec = config.target.spec
     key = CellKey(
@@ -33,7 +35,7 @@ def key_of(cell: CellConfig) -> tuple[CellKey, str]:
     )  # fmt: skip
     try:
         return _on(key, _device(config)), ""
-    except (TargetError, MissingPackage) as error:
+    except (MissingDevice, MissingPackage) as error:
         return key, error.message
 
 

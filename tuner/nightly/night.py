@@ -6,45 +6,43 @@ A night that was killed goes on where it was: what is stored is not measured aga
 from __future__ import annotations
 
 import dataclasses
-import random
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner import environment, files
-from tuner.errors import OutputError, TunerError, UserError
-from tuner.nightly import commits, installed, summary
+from tuner.config import read_file
+from tuner.errors import OutputError, TunerError
+from tuner.nightly import commits, installed, plan, requests, summary
 from tuner.nightly.artifacts import Artifacts
-from tuner.nightly.config import CellConfig, NightConfig, load
+from tuner.nightly.config import CellConfig, NightConfig, examined
 from tuner.nightly.hooks import call
-from tuner.nightly.keys import key_of
 from tuner.nightly.lines import Context, comparable, comparisons
 from tuner.nightly.measuring import Job, Measured, Measurer, ModelMeasurer, Reference
+from tuner.nightly.plan import NO_TIME, Plan
+from tuner.nightly.requests import Keys
 from tuner.nightly.spaces import SpaceMeasurer
-from tuner.nightly.verdicts import CODE, Again, absent, judge, outcome_of
+from tuner.nightly.verdicts import CODE, Again, absent, judge, outcome_of, reason_of
 from tuner.nightly.worktrees import worktree
 from tuner.nights import CellKey, CellKind, CellNight, Finding, Night, Outcome
-from tuner.progress import Progress
-from tuner.store import salvage
+from tuner.progress import Progress, counted, duration
+from tuner.store import engine, salvage
 from tuner.store.history import History
+from tuner.store.holding import held
 
 _GOES_ON_S = 20 * 3600.0
 """A night that began longer ago, or later, than this is not gone on with: another one begins."""
 
-_OVERHEAD_S = 60.0
-"""What a cell that was never measured takes beside its search and its comparison, about."""
-
-NO_TIME = "the night's budget was over"
+GOING_ON = "a night is going on"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What the command line needs of a night: lines to print, and 1 where something of ours got worse."""
+    """What the command line needs of a night: lines to print, and 1 where something of ours got worse or is broken."""
 
     night: str
     exit_code: int
@@ -55,18 +53,20 @@ class Ended:
 def run(path: str, progress: Progress, measurers: Mapping[str, Measurer] | None = None) -> Ended:
     """One night of the cells in a file, or the rest of one that was interrupted.
 
-    Raises ConfigError for a wrong file, OutputError where another night goes on in the same folder or nothing can be
-    written, StoreError where the history cannot be opened.
+    Raises ConfigError for what is wrong with the file or with any of its cells, before anything is measured;
+    OutputError where another night goes on in the same folder or history, or nothing can be written; StoreError where
+    the history cannot be opened. A KeyboardInterrupt says how to go on.
     """
-    config = load(path)
+    config, refusals = examined(read_file(path, "file of a night"), path)
+    keys = requests.keys_of(config.cells, path, refusals)
     out = Path(config.out)
-    with files.locked(out / ".lock", "a night is going on"):
+    with files.locked(out / ".lock", GOING_ON), held(config.database, GOING_ON):
         files.require_room(out)
         files.require_temporary_folder()
         notes: list[str] = []
         salvage.open_store(config.database, notes.append).close()
         with History(config.database) as history:
-            one = _Night(config, path, history, progress, measurers or default_measurers(), notes)
+            one = _Night(config, path, keys, history, progress, measurers or default_measurers(), notes)
             try:
                 return one.execute()
             except OSError as error:
@@ -74,6 +74,8 @@ def run(path: str, progress: Progress, measurers: Mapping[str, Measurer] | None 
                 raise OutputError(
                     f"{error.filename or out}: {error.strerror}", "what was stored is kept; run the same command again"
                 ) from error
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(one.how_to_go_on()) from None
 
 
 def default_measurers() -> dict[str, Measurer]:
@@ -86,6 +88,7 @@ def default_measurers() -> dict[str, Measurer]:
 class _Night:
     config: NightConfig
     path: str
+    keys: Keys
     history: History
     progress: Progress
     measurers: Mapping[str, Measurer]
@@ -95,6 +98,11 @@ class _Night:
     def execute(self) -> Ended:
         self.out = Path(self.config.out)
         self.nights = self.history.nights()
+        self.notes += _set_aside(
+            self.config.database, [*self.notes, *(n for night in self.nights for n in night.notes)]
+        )
+        self.expected = self._expected()
+        Plan(self.expected, self.config.budget_s).require_any(self.path)
         self.night = self._begun()
         self.by_id = {night.id: night for night in self.history.nights()} | {self.night.id: self.night}
         self.ancestors = commits.ancestors(self.night.commit)
@@ -102,7 +110,9 @@ class _Night:
         spent_s = sum(result.wall_s for result in self.done)
         self.deadline = time.monotonic() + max(self.config.budget_s - spent_s, 0.0)
         shutil.rmtree(self.out / "work", ignore_errors=True)
-        for cell in self._plan():
+        left = self._ordered()
+        self._announce(Plan({c.name: self.expected[c.name] for c in left if c.name in self.expected}, self._left_s()))
+        for cell in left:
             self.progress.phase(f"cell {cell.name}, {max(self._left_s(), 0.0) / 60:.0f} minutes left")
             result = self._cell(cell)
             self.history.add(result)
@@ -139,9 +149,9 @@ class _Night:
 
     def _finished(self) -> Ended:
         if self.history.damaged:
-            self.notes.append(f"{self.history.damaged} damaged rows of the history were skipped")
+            self.notes.append(f"damaged rows of the history that were skipped: {self.history.damaged}")
         shutil.rmtree(self.out / "work", ignore_errors=True)
-        bad = [result for result in self.done if result.regressions or any(f.confirmed for f in _broken(result))]
+        bad = [result for result in self.done if result.regressions or result.outcome is Outcome.BROKEN]
         text = summary.markdown(self.night, self.done, self.notes)
         for file in (self.out / "nights" / f"{self.night.id}.md", self.out / "summary.md"):
             files.write_aside(file, text.encode())
@@ -150,54 +160,59 @@ class _Night:
             self.notes += call(command, night=self.night.id, summary=page, regressions=len(bad))
         self.history.end(self.night.id, datetime.now(UTC).isoformat(timespec="seconds"), self.notes)
         lines = [*map(summary.line_of, summary.worst_first(self.done)), *self.notes, f"summary: {page}"]
+        if bad:
+            named = ", ".join(f"{result.cell.name} is {result.outcome}" for result in summary.worst_first(bad))
+            lines.append(f"exit code 1: {named}")
         return Ended(self.night.id, 1 if bad else 0, lines, self.done)
 
     # --- the plan ---------------------------------------------------------------------------------------
 
-    def _plan(self) -> list[CellConfig]:
-        """The cells that are left, in random order; those first for which the nights before had no time, that which
-        waits longest before all."""
+    def _ordered(self) -> list[CellConfig]:
+        """The cells that are left."""
         measured = {result.cell.name for result in self.done}
         left = [cell for cell in self.config.cells if cell.name not in measured]
-        random.Random(self.night.id).shuffle(left)
-        waits, waiting = Counter[str](), {cell.name for cell in left}
-        for night in reversed([n for n in self.nights if n.id != self.night.id and n.origin == "night"]):
-            results = self.history.results(night=night.id)
-            waiting &= {result.cell.name for result in results if result.reason.startswith(NO_TIME)}
-            if not waiting:
-                break
-            waits.update(waiting)
-        return sorted(left, key=lambda cell: -waits[cell.name])
+        before = [n for n in reversed(self.nights) if n.id != self.night.id and n.origin == "night"]
+        return plan.order(left, self.night.id, (self.history.results(night=night.id) for night in before))
+
+    def _expected(self) -> dict[str, float]:
+        """The seconds that each cell takes, about, that can be measured here."""
+        keys = {cell.name: (cell, self.keys[cell.name]) for cell in self.config.cells}
+        return {
+            name: plan.expected_s(cell, self.config, self.history.results(key.id, device=key.device))
+            for name, (cell, (key, why)) in keys.items()
+            if not why
+        }
+
+    def _announce(self, expected: Plan) -> None:
+        """Say what the night is going to be."""
+        self.progress.phase(f"night {self.night.id}: {expected.words()}")
+        if warning := expected.warning():
+            self.progress.message(warning)
+            self.notes.append(warning)
 
     def _left_s(self) -> float:
         return self.deadline - time.monotonic()
 
-    def _expected_s(self, cell: CellConfig, past: Sequence[CellNight]) -> float:
-        """What a cell takes, about: as long as it last took, without what was measured again."""
-        took = [night.wall_s for night in past if night.seconds or night.ratios]
-        if took:
-            return min(took[-3:])
-        return 2.0 * cell.budget_s + self.config.compare_s + _OVERHEAD_S if cell.kind != "space" else _OVERHEAD_S
+    def how_to_go_on(self) -> str:
+        """What is said where the night is interrupted."""
+        stored = f"{len(self.done)} of {counted(len(self.config.cells), 'cell')} stored"
+        return f"{stored}; the same command goes on with this night within {_GOES_ON_S / 3600:.0f} hours"
 
     # --- one cell -----------------------------------------------------------------------------------------
 
     def _cell(self, cell: CellConfig) -> CellNight:
         """Measure and judge one cell. Whatever is wrong with it is its outcome."""
         began = time.monotonic()
-        try:
-            key, why = key_of(cell)
-        except UserError as error:
-            key, why = self._last_key(cell), ""
-            past = comparable(self.history.results(key.id), self.by_id, self.ancestors, self.night.branch)
-            return self._stored(key, Measured().failed(Outcome.BROKEN, error.message), "", past, began)
+        key, why = self.keys[cell.name]
         everything = self.history.results(key.id)
         past = comparable(everything, self.by_id, self.ancestors, self.night.branch)
         if why:
             return self._stored(key, Measured().failed(Outcome.MISSING, why), "", past, began)
         past = [night for night in past if night.cell.device == key.device]
-        expected_s = self._expected_s(cell, past)
-        if self._left_s() < expected_s:
-            why = f"{NO_TIME}: {max(self._left_s(), 0):.0f} s left of the {expected_s:.0f} s that it takes"
+        expected_s = self.expected[cell.name]
+        if not plan.fits(expected_s, self._left_s()):
+            left = duration(max(self._left_s(), 0.0))
+            why = f"{NO_TIME}: {left} left, and it takes about {duration(expected_s)}"
             return self._stored(key, Measured().failed(Outcome.MISSING, why), "", past, began)
         artifacts, accepted = Artifacts(self.out, key.id), self.history.acceptances(key.id)
         reference = artifacts.reference(past, accepted)
@@ -222,7 +237,7 @@ class _Night:
         findings = []
         if measured.outcome is Outcome.SAME or measured.seconds:
             context = Context(past, self.by_id, self.night, name)
-            findings = judge(measured, context, self._again(job, measurer, measured, self._expected_s(cell, past)))
+            findings = judge(measured, context, self._again(job, measurer, measured, self.expected[cell.name]))
         artifacts = Artifacts(self.out, key.id)
         if measured.run is not None and measured.outcome is Outcome.SAME:
             artifacts.keep(self.night.id, measured.run)
@@ -270,22 +285,21 @@ class _Night:
         if measured.outcome in (Outcome.MISSING, Outcome.BROKEN):
             findings = [absent(measured, past), *findings]
         return CellNight(
-            self.night.id, key, outcome_of(measured, findings), measured.reason, reference, measured.seconds,
-            measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
+            self.night.id, key, outcome_of(measured, findings), reason_of(measured, findings, past), reference,
+            measured.seconds, measured.ratios, measured.intervals, measured.structure, measured.texts, tuple(findings),
             tuple(measured.notes), measured.facts, time.monotonic() - began, measured.samples,
         )  # fmt: skip
 
-    def _last_key(self, cell: CellConfig) -> CellKey:
-        """The key that a cell of this name had last; for one whose run file cannot be read now."""
-        known = [cell_id for cell_id, name in self.history.cells() if name == cell.name]
-        results = self.history.results(known[-1]) if known else []
-        if results:
-            return results[-1].cell
-        return CellKey(cell.name, CellKind(cell.kind), cell.run or cell.space or "")
 
-
-def _broken(result: CellNight) -> list[Finding]:
-    return [finding for finding in result.findings if finding.outcome is Outcome.BROKEN]
+def _set_aside(database: str, told: Sequence[str]) -> list[str]:
+    """Notes on damaged files beside a database that no night has told of: set aside since the last night."""
+    file = engine.file_of(engine.make(database)[0])
+    if file is None:
+        return []
+    names = sorted(path.name for path in file.parent.glob(f"{file.name}.damaged-*"))
+    new = [n for n in names if not n.endswith(("-wal", "-shm")) and not any(n in note for note in told)]
+    said = "the database was damaged before this night began and set aside as {}: what could be read of it went on"
+    return [said.format(name) for name in new]
 
 
 def _age_s(night: Night, now: datetime) -> float:

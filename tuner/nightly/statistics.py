@@ -177,14 +177,13 @@ class Level:
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What one night says of a series. `change`: from the level; `needed`: what it was held against; `by_step`: several
-    nights show it, not tonight alone. `suspect`: it is beyond, and needs a second run. `young`: the noise
-    of the series is not known yet."""
+    """What one night says of a series. `change`: from the level; `threshold`: what it was held against. `by_step`: not
+    tonight alone, but several nights together show it, whose `change` and smaller `threshold` these are. `suspect`: it
+    is beyond, and needs a second run. `young`: the noise of the series is not known yet."""
 
     base: float
     change: float
     threshold: float
-    needed: float
     suspect: bool
     by_step: bool = False
     sentence: str = ""
@@ -208,15 +207,15 @@ def suspicion(
     base, limits = float(level(past)), threshold(noise, cold)
     change, limit = tonight - base, float(limits)
     if bool(jumps(past, now, limits)):
-        return Suspicion(base, change, limit, limit, True)
+        return Suspicion(base, change, limit, True, young=len(noise) < FEW)
     if not bool(steps(past, now, limits)):
-        return Suspicion(base, change, limit, limit, False, young=len(noise) < FEW)
+        return Suspicion(base, change, limit, False, young=len(noise) < FEW)
     point = is_change_point([*values, tonight])
     size = step_size(past, tonight)
     before = float(level(past[: 1 - TAIL]))
     needed = max(_STEP_SHARE * limit, 2.0 * LEAST)
     if point is False:
-        return Suspicion(base, change, limit, limit, False)
+        return Suspicion(base, change, limit, False)
     how = f"the last {TAIL} nights stand {size:+.2%} from those before"
     how += ", a change point" if point else "; `ruptures` is not installed, no change point was looked for"
-    return Suspicion(before, tonight - before, limit, needed, True, True, how)
+    return Suspicion(before, size, needed, True, True, how)

@@ -1,4 +1,4 @@
-"""What a compiled model is made of, read from its library: figures that no noise can move."""
+"""What a compiled model is made of, read from its library: figures that no clock moves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+MORE_IS_BETTER = ("vector_share", "trials_per_s", "trials")
+"""Series in which a change upwards is one for the better."""
 
 _TIMEOUT_S = 120.0
 _VECTOR = re.compile(r"%[yz]mm\d|\bv\d+\.(?:\d+)?[bhsd]\b|\bz\d+\.[bhsd]\b")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from tuner.nightly.spaces import SERIES as SPACE
+from tuner.nightly.structure import MORE_IS_BETTER
 from tuner.nights import CellNight, Finding, Night, Outcome
 from tuner.progress import milliseconds
 
@@ -35,19 +37,44 @@ def sentence(found: Finding) -> str:
     """A finding in words: the series, its change, the threshold beside it, and the cause."""
     if found.change is None:
         return "; ".join([found.series, *found.evidence])
-    parts = [f"{found.series} {percent(_moved(found, found.change))}"]
+    parts = [f"{found.series} {change_of(found)}"]
     if found.threshold is not None:
-        parts[0] += f" (threshold {percent(found.threshold)})"
+        parts[0] += f" (threshold {threshold_of(found)})"
     if found.cause is not None:
         parts.append(str(found.cause))
     return ", ".join([*parts, *found.evidence])
 
 
+def change_of(found: Finding | None) -> str:
+    """The change of a series in words; empty where there was nothing to compare with."""
+    return "" if found is None or found.change is None else percent(_moved(found, found.change))
+
+
+def threshold_of(found: Finding | None) -> str:
+    """What the change is held against, on the side on which it lies: a change beyond it also reads so."""
+    if found is None or found.threshold is None:
+        return ""
+    return percent(math.copysign(found.threshold, _moved(found, found.change or 0.0)))
+
+
 def _moved(found: Finding, change: float) -> float:
     """A change as a reader sees it: down where a structural value went down, also where more would be better."""
-    if "." not in found.series or found.value is None or found.base is None:
-        return change
-    return math.copysign(change, found.value - found.base)
+    less = "." in found.series and found.series.rpartition(".")[2] in MORE_IS_BETTER
+    return -change if less else change
+
+
+def value_of(result: CellNight) -> str:
+    """What a cell's own model takes, or how far a recorded space's searches stay behind its optimum; empty where
+    nothing was measured."""
+    if SPACE in result.ratios:
+        return over_the_optimum(result.ratios[SPACE])
+    seconds = result.seconds.get("searched", result.seconds.get("rebuilt"))
+    return "" if seconds is None else result.caveat.beside(milliseconds(seconds))
+
+
+def over_the_optimum(ratio: float) -> str:
+    """A log ratio to the optimum of a recorded space in words."""
+    return f"{math.expm1(ratio):.1%} over the optimum"
 
 
 def percent(change: float) -> str:
@@ -62,7 +89,7 @@ def markdown(night: Night, results: Sequence[CellNight], notes: Sequence[str]) -
     counts = {outcome: sum(r.outcome is outcome for r in ordered) for outcome in ORDER}
     words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "no cells"
     parts = [f"# Night {night.id}", f"**{words}**; commit `{night.commit[:12] or 'unknown'}`, begun {night.began_at}"]
-    rows = ["| cell | verdict | change | threshold | cause | seconds |", "|:--|:--|--:|--:|:--|--:|"]
+    rows = ["| cell | verdict | change | threshold | cause | value |", "|:--|:--|--:|--:|:--|--:|"]
     parts.append("\n".join([*rows, *map(_row, ordered)]))
     for result in ordered:
         if result.outcome is not Outcome.SAME:
@@ -73,14 +100,13 @@ def markdown(night: Night, results: Sequence[CellNight], notes: Sequence[str]) -
 
 def _row(result: CellNight) -> str:
     found = main_finding(result)
-    seconds = result.seconds.get("searched", result.seconds.get("rebuilt"))
     cells = [
         escape(result.cell.name),
         f"{_MARKS.get(result.outcome, '')} {result.outcome}".strip(),
-        "" if found is None or found.change is None else percent(found.change),
-        "" if found is None or found.threshold is None else percent(found.threshold),
+        change_of(found),
+        threshold_of(found),
         "" if found is None or found.cause is None else str(found.cause),
-        "" if seconds is None else result.caveat.beside(milliseconds(seconds)),
+        value_of(result),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -13,23 +13,26 @@ from tuner.nightly.lines import Context, Line, line, machine_differs, since_brea
 from tuner.nightly.measuring import Measured
 from tuner.nightly.spaces import SERIES as SPACE
 from tuner.nightly.statistics import LEAST, Suspicion, confirms, suspicion
+from tuner.nightly.structure import MORE_IS_BETTER
 from tuner.nights import Cause, CellNight, Finding, Outcome
 
 CODE = f"{REBUILT}/{REFERENCE}"
 SEARCH = f"{SEARCHED}/{REBUILT}"
 WHOLE = f"{SEARCHED}/{REFERENCE}"
 
-_COLD_SEARCH = 0.10
+COLD_SEARCH = 0.10
 """The threshold of a search series whose luck is not known yet."""
-_COLD_MACHINE = 0.30
+COLD_MACHINE = 0.30
 """The same of absolute times: those of one program differ by a quarter between jobs."""
 
 _STUDENT_99 = {2: 63.66, 3: 9.925, 4: 5.841, 5: 4.604, 6: 4.032, 7: 3.707, 8: 3.499, 9: 3.355, 10: 3.25}
 """Student's t at 99.5 % by the number of values; beyond, it is 3.2 at most."""
 
 EXACT = ("instructions", "vector_share", "kernels", "kernel_calls", "bytes_moved", "bytes_allocated", "library_bytes")
-"""Structural series without noise: any change beyond LEAST is one."""
-_MORE_IS_BETTER = ("vector_share", "trials_per_s", "trials")
+"""Structural series of candidates that are kept, which are compiled to the same code every time: any change beyond
+LEAST is one. Another search finds other code, so that the same series of `searched` have noise like any other."""
+FIRST_NIGHT = "first night: there is nothing to compare with"
+NO_REFERENCE = "no artifact of an earlier night is here to compare with: this night makes the reference"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Again:
     search: Callable[[int], float | None]
     searches: int
     at_commit: Callable[[str], float | None] = lambda commit: None
+
+
+def is_exact(series: str) -> bool:
+    """Whether a structural series, by its name, has no noise."""
+    entry, _, name = series.partition(".")
+    return name in EXACT and entry in (REFERENCE, REBUILT)
 
 
 def judge(measured: Measured, context: Context, again: Again) -> list[Finding]:
@@ -61,20 +70,36 @@ def judge(measured: Measured, context: Context, again: Again) -> list[Finding]:
 
 
 def outcome_of(measured: Measured, findings: Sequence[Finding]) -> Outcome:
-    """The worst of what was found of our own code; what is only told of others does not count."""
+    """The worst of what was found of our own code; what is only told of others does not count. Undecided where there
+    was nothing to compare with."""
     if measured.outcome is not Outcome.SAME:
         return measured.outcome
-    own = {f.outcome for f in findings if f.series in (CODE, SEARCH, WHOLE, SPACE)}
+    own = _compared(findings)
+    if not own:
+        return Outcome.UNDECIDED
     order = (Outcome.WORSE, Outcome.UNDECIDED, Outcome.BETTER)
     return next((outcome for outcome in order if outcome in own), Outcome.SAME)
+
+
+def reason_of(measured: Measured, findings: Sequence[Finding], past: Sequence[CellNight]) -> str:
+    """Why a cell is missing or broken, or has nothing to compare with; else empty."""
+    if measured.outcome is not Outcome.SAME or _compared(findings):
+        return measured.reason
+    return NO_REFERENCE if any(night.seconds for night in past) else FIRST_NIGHT
+
+
+def _compared(findings: Sequence[Finding]) -> set[Outcome]:
+    """The outcomes of our own series that had something to be compared with."""
+    return {f.outcome for f in findings if f.series in (CODE, SEARCH, WHOLE, SPACE) and f.change is not None}
 
 
 def absent(measured: Measured, past: Sequence[CellNight]) -> Finding:
     """The finding on a cell that is missing or broken."""
     last = next((night for night in reversed(past) if night.outcome not in (Outcome.MISSING, Outcome.BROKEN)), None)
     seen = "it was never measured before" if last is None else f"measured last in night {last.night}"
-    confirmed = True if last is not None and measured.outcome is Outcome.BROKEN else None
-    return Finding("cell", measured.outcome, confirmed=confirmed, cause=Cause.MISSING, evidence=(measured.reason, seen))
+    broken = measured.outcome is Outcome.BROKEN
+    confirmed, cause = (True if last is not None else None, None) if broken else (None, Cause.MISSING)
+    return Finding("cell", measured.outcome, confirmed=confirmed, cause=cause, evidence=(measured.reason, seen))
 
 
 def what_changed(context: Context, last_good: str, same_code: bool | None = None) -> Changes:
@@ -105,7 +130,7 @@ def _code(measured: Measured, context: Context, again: Again) -> Finding:
     if second is None:
         return _finding(CODE, value, suspect, interval, Outcome.UNDECIDED, None, None, ("no second run was made",))
     said = (suspect.sentence, f"second run, reversed order: {_percent(second - suspect.base)}", _since(told))
-    if not confirms(suspect.needed, suspect.change, second - suspect.base):
+    if not confirms(suspect.threshold, suspect.change, second - suspect.base):
         return _finding(CODE, value, suspect, interval, Outcome.SAME, False, Cause.NOISE, said)
     changes = what_changed(context, told.last_good, _same_code(measured, context))
     earlier = again.at_commit(changes.commits[0]) if causes.needs_earlier_commit(changes) else None
@@ -123,20 +148,21 @@ def _same_code(measured: Measured, context: Context) -> bool | None:
 
 def _search(series: str, measured: Measured, context: Context, again: Again) -> Finding:
     """Rebuilt against searched. One search is luck: others have to agree."""
-    told = line(context.past, series, context.reference, relative=False)
+    told = line(context.past, series, context.reference, relative=series == WHOLE)
     value = measured.ratios[series]
     if not told.values:
-        return Finding(series, Outcome.SAME, value, evidence=("the first night of this series",))
-    suspect = suspicion(told.values, value, told.changes, _COLD_SEARCH)
+        return Finding(series, Outcome.UNDECIDED, value, evidence=("the first night of this series",))
+    suspect = suspicion(told.values, value, told.changes, COLD_SEARCH)
     interval = _shifted(measured.intervals.get(series), suspect.base)
     if not suspect.suspect:
         return _unsuspected(series, value, suspect, interval)
     found = [again.search(number) for number in range(1, again.searches)]
-    tries = [suspect.change, *(ratio - suspect.base for ratio in found if ratio is not None)]
+    tonight = value - suspect.base
+    tries = [tonight, *(ratio - suspect.base for ratio in found if ratio is not None)]
     if len(tries) < min(again.searches, 3):
         said: tuple[str, ...] = (f"searched with {len(tries)} of {again.searches} seeds: too few to tell it from luck",)
         return _finding(series, value, suspect, interval, Outcome.UNDECIDED, None, None, said)
-    cause, said = causes.of_search(what_changed(context, told.last_good), suspect.change, tries, suspect.needed)
+    cause, said = causes.of_search(what_changed(context, told.last_good), tonight, tries, suspect.threshold)
     luck = cause is Cause.LUCK
     outcome = Outcome.SAME if luck else _direction(suspect.change)
     return _finding(series, value, suspect, interval, outcome, not luck, cause, (suspect.sentence, *said, _since(told)))
@@ -150,12 +176,12 @@ def _space(measured: Measured, context: Context) -> Finding:
     before = then.facts.get("by_seed") if then is not None else None
     now = measured.facts["by_seed"]
     if not isinstance(before, list) or len(before) != len(now):
-        return Finding(SPACE, Outcome.SAME, value, evidence=("the first night of this series",))
+        return Finding(SPACE, Outcome.UNDECIDED, value, evidence=("the first night of this series",))
     differences = [b - float(a) for a, b in zip(before, now, strict=True)]
     count, mean = len(differences), sum(differences) / len(differences)
     deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / (count - 1))
     reach = _STUDENT_99.get(count, 3.2) * deviation / math.sqrt(count)
-    suspect = Suspicion(value - mean, mean, LEAST, LEAST, abs(mean) - reach > LEAST)
+    suspect = Suspicion(value - mean, mean, LEAST, abs(mean) - reach > LEAST)
     interval = (mean - reach, mean + reach)
     if not suspect.suspect:
         said = "the same with every seed" if not any(differences) else f"mean over {count} seeds {_percent(mean)}"
@@ -182,7 +208,7 @@ def _reference(measured: Measured, context: Context) -> list[Finding]:
     others = {n: _change_of_seconds(n, measured, context) for n in measured.seconds if n not in OURS}
     baselines = {name: found[1].change for name, found in others.items() if found is not None}
     changes = what_changed(context, told.last_good)
-    cause, said = causes.of_reference(changes, suspect.change, baselines, suspect.needed)
+    cause, said = causes.of_reference(changes, suspect.change, baselines, suspect.threshold)
     outcome = _direction(suspect.change)
     return [_finding(REFERENCE, measured.seconds[REFERENCE], suspect, None, outcome, None, cause, said)]
 
@@ -193,7 +219,7 @@ def _change_of_seconds(entry: str, measured: Measured, context: Context) -> tupl
     told = line(past, entry, context.reference, relative=False, log=True)
     if not told.values or measured.seconds.get(entry, 0.0) <= 0:
         return None
-    return told, suspicion(told.values, math.log(measured.seconds[entry]), told.changes, _COLD_MACHINE)
+    return told, suspicion(told.values, math.log(measured.seconds[entry]), told.changes, COLD_MACHINE)
 
 
 def _baselines(measured: Measured, context: Context) -> list[Finding]:
@@ -215,24 +241,27 @@ def _baselines(measured: Measured, context: Context) -> list[Finding]:
 
 
 def _structure(measured: Measured, context: Context) -> list[Finding]:
-    """What differs from the last night in instructions, memory and the like; what does not is left out."""
+    """What differs from the last night in instructions, memory and the like; what does not is left out. Where the noise
+    of a series is not known yet, that is undecided."""
     findings = []
     for series, value in measured.structure.items():
         name = series.partition(".")[2]
         told = line(context.past, series, context.reference, relative=False, log=True)
         if not told.values or value <= 0:
             continue
-        sign = -1.0 if name in _MORE_IS_BETTER else 1.0
-        if name in EXACT:
+        sign = -1.0 if name in MORE_IS_BETTER else 1.0
+        if is_exact(series):
             change = math.log(value) - told.values[-1]
-            suspect = Suspicion(told.values[-1], change, LEAST, LEAST, abs(change) > LEAST)
+            suspect = Suspicion(told.values[-1], change, LEAST, abs(change) > LEAST)
         else:
-            suspect = suspicion(told.values, math.log(value), told.changes, _COLD_MACHINE)
+            suspect = suspicion(told.values, math.log(value), told.changes, COLD_MACHINE)
         if suspect.suspect:
             before = math.exp(suspect.base)
-            said = (f"{value:.6g} after {before:.6g}", _since(told))
-            found = Suspicion(before, sign * suspect.change, suspect.threshold, suspect.needed, True)
-            findings.append(_finding(series, value, found, None, _direction(found.change), None, None, said))
+            young = "its noise is not known yet" if suspect.young else ""
+            said = (f"{value:.6g} after {before:.6g}", suspect.sentence, young or _since(told))
+            found = Suspicion(before, sign * suspect.change, suspect.threshold, True)
+            outcome = Outcome.UNDECIDED if young else _direction(found.change)
+            findings.append(_finding(series, value, found, None, outcome, None, None, said))
     return findings
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +13,15 @@ import numpy as np
 
 from tuner.nightly.compared import OURS, REBUILT, REFERENCE, SEARCHED
 from tuner.nightly.spaces import SERIES as SPACE
-from tuner.nightly.summary import percent, sentence
-from tuner.nightly.verdicts import CODE, SEARCH, WHOLE
-from tuner.nights import Finding, Night
+from tuner.nightly.summary import change_of, over_the_optimum, sentence, threshold_of
+from tuner.nightly.verdicts import CODE, SEARCH, WHOLE, is_exact
+from tuner.nights import Night
 from tuner.progress import milliseconds
 from tuner.site.charts import Chart, Line, Values
 from tuner.site.past import Past
+
+_STAMP = re.compile(r"(?P<day>\d{8})-(?P<hour>\d\d)(?P<minute>\d\d)\d\d(-\d+)?")
+"""What a night is called: when it began, and a number where that was taken."""
 
 ROWS = 100
 """Nights in the table of a page; all of them are in its charts and in its data."""
@@ -74,17 +79,32 @@ def charts(past: Past) -> list[Chart]:
 
 
 def _labels(nights: Sequence[Night]) -> list[str]:
-    """Below the axis: a night's day, or, of one that was measured later for a commit of the past, that commit."""
-    return [night.commit[:7] if night.origin == "backfill" else night.id.partition("-")[0] for night in nights]
+    """Below the axis: a night's day, with its time where a day has several nights; or, of one that was measured later
+    for a commit of the past, that commit."""
+    known = [_STAMP.fullmatch(night.id) for night in nights]
+    days = Counter(stamp["day"] for stamp in known if stamp is not None)
+    one_day, several = len(days) == 1, any(count > 1 for count in days.values())
+
+    def label(night: Night, stamp: re.Match[str] | None) -> str:
+        if night.origin == "backfill":
+            return night.commit[:7]
+        if stamp is None:
+            return night.id.partition("-")[0]
+        time = f"{stamp['hour']}:{stamp['minute']}"
+        if several:
+            return time if one_day else f"{stamp['day'][4:6]}-{stamp['day'][6:]} {time}"
+        return stamp["day"]
+
+    return [label(night, stamp) for night, stamp in zip(nights, known, strict=True)]
 
 
 def structural(past: Past) -> list[Chart]:
-    """Small charts of the structural series: what no noise moves."""
+    """Small charts of the structural series, those that nothing but the compiler moves first."""
     marks = {b.index: b.what for b in past.breaks}
     return [
         Chart(name, name.replace("_", " ").replace(".", ": "), [Line(name, values)], _form_of(name), (), marks=marks,
               height=120, width=_SMALL)
-        for name, values in past.structure.items()
+        for name, values in sorted(past.structure.items(), key=lambda pair: not is_exact(pair[0]))
     ]  # fmt: skip
 
 
@@ -95,16 +115,18 @@ def rows(past: Past) -> list[Row]:
         marks.setdefault(found.index, []).append(f"before it: {found.what}")
     for at, acceptance in past.accepted.items():
         marks.setdefault(at, []).append(f"accepted: {acceptance.why}")
-    searched = past.seconds.get(SEARCHED)
+    searched, quality = past.seconds.get(SEARCHED), past.ratios.get(SPACE)
     made = []
     for at in range(len(past.nights) - 1, max(len(past.nights) - 1 - ROWS, -1), -1):
         night, finding = past.nights[at], past.findings[at]
-        seconds = math.nan if searched is None else float(searched[at])
-        time = "-" if math.isnan(seconds) else past.caveat.beside(milliseconds(seconds))
+        time = math.nan if searched is None else float(searched[at])
+        behind = math.nan if quality is None else float(quality[at])
+        value = "-" if math.isnan(time) else past.caveat.beside(milliseconds(time))
+        value = value if math.isnan(behind) else over_the_optimum(behind)
         made.append(
             Row(
-                night.id, short(night.commit), str(past.outcomes[at]), time,
-                _percent(finding, "change"), _percent(finding, "threshold"),
+                night.id, short(night.commit), str(past.outcomes[at]), value,
+                change_of(finding) or "-", threshold_of(finding) or "-",
                 past.reasons[at] or ("" if finding is None or finding.cause is None else str(finding.cause)),
                 marks.get(at, []),
             )
@@ -179,11 +201,6 @@ def _band(past: Past, series: str) -> tuple[Values, Values] | None:
         return None
     base, reach = past.bases[series], past.thresholds[series]
     return np.expm1(base - reach), np.expm1(base + reach)
-
-
-def _percent(finding: Finding | None, name: str) -> str:
-    value = None if finding is None else getattr(finding, name)
-    return "-" if value is None else percent(value)
 
 
 def _numbers(values: Values) -> list[float | None]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
-WIDTH, LEFT, RIGHT = 860, 64, 12
+WIDTH, LEFT, RIGHT = 860, 76, 12
 TOP, BOTTOM = 14, 26
 _TICKS = 4
 _LABELS = 5

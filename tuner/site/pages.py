@@ -14,7 +14,7 @@ import jinja2
 
 from tuner.nightly.compared import SEARCHED
 from tuner.nightly.lines import machine_differs
-from tuner.nightly.summary import ORDER, main_finding, percent, sentence
+from tuner.nightly.summary import ORDER, change_of, main_finding, sentence, threshold_of, value_of
 from tuner.nights import CellKind, Night, Outcome
 from tuner.progress import milliseconds
 from tuner.site import cell as cells
@@ -158,10 +158,9 @@ def _row(cell_id: str, past: Past) -> CellRow:
     ratio = None if own is None or best is None else best[1] / own
     return CellRow(
         cell_id, past.key.name, str(past.outcomes[-1]),
-        "" if finding is None or finding.change is None else percent(finding.change),
-        "" if finding is None or finding.threshold is None else percent(finding.threshold),
+        change_of(finding), threshold_of(finding),
         "" if finding is None or finding.cause is None else str(finding.cause),
-        "" if own is None else past.caveat.beside(milliseconds(own)), own,
+        value_of(past.last) if own is None else past.caveat.beside(milliseconds(own)), own,
         "" if ratio is None or best is None else f"{ratio:.3g}x {best[0]}", ratio,
         charts.sparkline(cells.shown_seconds(past)),
         past.reasons[-1] or ("" if finding is None else "; ".join(finding.evidence)),

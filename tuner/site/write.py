@@ -11,15 +11,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import OutputError
+from tuner.errors import OutputError, UserError
 from tuner.files import finish_replacing, locked, replace_folder
 from tuner.nightly import browse
 from tuner.nightly.config import load
+from tuner.nightly.spaces import SERIES as SPACE
+from tuner.nightly.statistics import COLD
+from tuner.nightly.verdicts import CODE, COLD_MACHINE, COLD_SEARCH, SEARCH, WHOLE
 from tuner.nights import CellNight, Night, Outcome
+from tuner.progress import counted
 from tuner.site import cell as cells
 from tuner.site import feed, pages
 from tuner.site.past import Past, past_of
-from tuner.store import salvage
 from tuner.store.history import History
 
 _MARK = "tuner-site"
@@ -40,36 +43,36 @@ class Site:
 def write(history: History, out: Path, url: str = "") -> Site:
     """Make the site of a history in the folder `out`: the old one stays until the new one is whole.
 
-    `url`: where it will be published, for the feed's links. Raises StoreError where the history cannot be read,
-    OutputError where `out` has other files or cannot be written.
+    `url`: where it will be published, for the feed's links. Raises UserError where `out` has other files, StoreError
+    where the history cannot be read, OutputError where `out` cannot be written.
     """
-    out = out.absolute()
+    shown, out = out, out.absolute()
     folder = out.parent / f".{out.name}.new"
-    with locked(out.parent / f".{out.name}.lock", "this site is being written"):
+    with locked(out.parent / f".{out.name}.lock", "a site is being written", of=str(shown), passing=True):
         try:
             finish_replacing(out)
-            _require_own(out)
+            _require_own(out, shown)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             site = _Writer(history, folder).execute(url)
             replace_folder(folder, out)
         except OSError as error:
-            raise OutputError(f"{out} cannot be written: {error.strerror or error}", "choose another folder") from error
+            raise OutputError(
+                f"{shown} cannot be written: {error.strerror or error}", "choose another folder"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return Site(out, *site)
+    return Site(shown, *site)
 
 
 def of_database(database: str, out: Path, url: str = "") -> str:
     """Write the site of the history at a database URL; returns a sentence. Raises as `write`, and UserError."""
     browse.require(database)
-    notes: list[str] = []
-    salvage.open_store(database, notes.append).close()
-    with History(database) as history:
+    with History(database, reading=True) as history:
         made = write(history, out, url)
-        if history.damaged:
-            notes.append(f"{history.damaged} damaged rows of the history were skipped")
-    return "; ".join([f"site: {made.folder / 'index.html'}, {made.cells} cells, {made.nights} nights", *notes])
+        damaged = f"; damaged rows of the history that were skipped: {history.damaged}" if history.damaged else ""
+    told = f"{counted(made.cells, 'cell')}, {counted(made.nights, 'night')}"
+    return f"site: {made.folder / 'index.html'}, {told}{damaged}"
 
 
 def of_lines(lines: Path, out: Path, url: str = "") -> str:
@@ -88,11 +91,11 @@ def after_night(night_file: str) -> str:
     return of_database(config.database, Path(config.out) / "site", config.url)
 
 
-def _require_own(out: Path) -> None:
+def _require_own(out: Path, shown: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file, not a folder", "choose another folder")
+        raise UserError(f"{shown} is a file, not a folder", "choose another folder")
     if out.is_dir() and any(out.iterdir()) and not (out / _MARK).exists():
-        raise OutputError(f"{out} has files that are no site", "choose another folder, or an empty one")
+        raise UserError(f"{shown} has files that are no site", "choose another folder, or an empty one")
 
 
 class _Writer:
@@ -162,9 +165,21 @@ def _in_a_night(result: CellNight) -> dict[str, Any]:
         shown["seconds"] = {name: float(f"{seconds:.6g}") for name, seconds in result.seconds.items()}
     if result.ratios:
         shown["log_ratios"] = {name: float(f"{value:.6g}") for name, value in result.ratios.items()}
+    if thresholds := _thresholds(result):
+        shown["thresholds"] = thresholds
     if result.outcome in (Outcome.MISSING, Outcome.BROKEN):
         shown["reason"] = result.reason
     return shown
+
+
+def _thresholds(result: CellNight) -> dict[str, float]:
+    """What two nights of a cell may differ by, as log ratios: that of its series against the reference or the optimum,
+    and of the clock. What moves the whole by more than both of its parts may move has moved one of them."""
+    known = {found.series: found.threshold for found in result.findings if found.threshold is not None}
+    if WHOLE in result.ratios:  # a series whose first night it is has the threshold of a young one
+        known.setdefault(WHOLE, known.get(CODE, COLD) + known.get(SEARCH, COLD_SEARCH))
+    shown = {series: float(f"{known[series]:.6g}") for series in (WHOLE, SPACE) if series in known}
+    return shown | ({"clock": COLD_MACHINE} if result.seconds else {})
 
 
 def _json(data: object) -> str:

@@ -167,7 +167,8 @@ class SqlStore:
         with self._failures_named(), self._engine.connect() as connection:
             result = connection.scalar(sa.text("PRAGMA quick_check(1)"))
         if result != "ok":
-            raise DamagedStore(f"database {self.shown}: {str(result).splitlines()[0]}")
+            told = [line for line in str(result).splitlines() if not line.startswith("***")]  # a title
+            raise DamagedStore(f"database {self.shown} is damaged: {' '.join(told[:1]) or 'a page cannot be read'}")
 
     def close(self) -> None:
         self._engine.dispose()

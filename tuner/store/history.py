@@ -68,23 +68,27 @@ TABLES = (_versions, _nights, _ends, _cells, _acceptances)
 
 
 class History:
-    """The nights in the database at a SQLAlchemy URL, the one of the records. Its tables are made where there are none.
+    """The nights in the database at a SQLAlchemy URL, the one of the records. Its tables are made where there are none;
+    with `reading` nothing is made or written, and a file that cannot be written will do.
 
     What was added survives the death of this process and a power cut. `damaged` counts the rows read so far that could
     not be understood; they are skipped. Every method raises StoreError, naming the URL without its password, when the
     database fails, and DamagedStore when the file of a SQLite database is damaged.
     """
 
-    def __init__(self, url: str) -> None:
-        parsed, self._engine, self._writer = engines.make(url)
+    def __init__(self, url: str, *, reading: bool = False) -> None:
+        parsed, self._engine, self._writer = engines.make(url, reading=reading)
+        self.url = url
         self.shown = parsed.render_as_string(hide_password=True)
         self._damaged: set[tuple[str, object]] = set()
         file = engines.file_of(parsed)
         try:
             with self._failures_named():
-                if file is not None:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                self._ensure()
+                if not reading:
+                    if file is not None:
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                    self._make()
+                self._require_version()
         except StoreError:
             self.close()
             raise
@@ -92,9 +96,9 @@ class History:
     @staticmethod
     def is_in(url: str) -> bool:
         """Whether the database at a URL has a history; nothing is made. Raises StoreError."""
-        parsed, engine, _ = engines.make(url)
+        parsed, engine, _ = engines.make(url, reading=True)
         file = engines.file_of(parsed)
-        if file is not None and not file.is_file():
+        if file is not None and not file.exists():
             return False
         try:
             return sa.inspect(engine).has_table(_versions.name)
@@ -275,7 +279,8 @@ class History:
 
     # --- the database ---------------------------------------------------------------------------------
 
-    def _ensure(self) -> None:
+    def _make(self) -> None:
+        """Make the tables where there are none."""
         if self._stored_version() is None:
             for left in reversed(range(5)):  # two processes may make the same tables at the same moment
                 try:
@@ -290,6 +295,8 @@ class History:
                     if not left:
                         raise
                     time.sleep(0.1)
+
+    def _require_version(self) -> None:
         if (stored := self._stored_version()) != VERSION:
             raise StoreError(
                 f"database {self.shown}: its history is of version {stored}, this program knows version {VERSION}",
@@ -351,19 +358,19 @@ class _OtherFormat(ValueError):
         super().__init__(f"the first line is not that of a history in the format {FORMAT}")
 
 
-def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """Put rows that were read from a damaged database, by table, into the history at `url`; returns how many.
+def restore(url: str, readable: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[int, int] | None:
+    """Put rows that were read from a damaged database, by table, into the history at `url`; returns how many nights
+    there are, and results of cells.
 
-    Without a version there was no history, and none is made. A row that does not fit is left out.
+    Without a version there was no history: none is made, and None returned. A row that does not fit is left out.
     """
     if not readable.get(_versions.name):
-        return 0
-    restored = 0
+        return None
     with History(url) as history:
         for table in TABLES[1:]:
             for row in readable.get(table.name, ()):
-                restored += history.insert_raw(table, {column.name: row.get(column.name) for column in table.columns})
-    return restored
+                history.insert_raw(table, {column.name: row.get(column.name) for column in table.columns})
+        return len(history.nights()), len(history.results())
 
 
 def _raw(table: sa.Table) -> sa.Select[*tuple[Any, ...]]:

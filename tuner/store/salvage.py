@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner.errors import DamagedStore
 from tuner.files import locked, set_aside
+from tuner.progress import counted
 from tuner.records import Record, require_text
 from tuner.store import SqlStore, engine, history, rows
 
@@ -28,7 +29,7 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
         if path is None:
             raise
         reason = error.message
-    with locked(path.with_name(f".{path.name}.lock"), "a damaged database is being set aside"):
+    with locked(path.with_name(f".{path.name}.lock"), "a damaged database is being set aside", passing=True):
         with contextlib.suppress(DamagedStore):
             return _checked(url)  # another process was quicker
         fresh = path.with_name(f".{path.name}.salvage")
@@ -41,9 +42,12 @@ def open_store(url: str, say: Callable[[str], None]) -> SqlStore:
                 store.end(run)
             for environment_id, facts in _environments(path):
                 store.add_environment(environment_id, facts)
-        history.restore(parsed.set(database=str(fresh)).render_as_string(hide_password=False), _history(path))
+        nights = history.restore(parsed.set(database=str(fresh)).render_as_string(hide_password=False), _history(path))
         aside = set_aside(path, ("-wal", "-shm"), instead=fresh)
-    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {len(restored)} records that can be read")
+    told = counted(len(restored), "record")
+    if nights is not None:
+        told += f" and {counted(nights[0], 'night')} with {counted(nights[1], 'result')}"
+    say(f"{reason}; set aside as {aside.name}, and a new one begun with the {told} that can be read")
     return SqlStore(url)
 
 

@@ -81,7 +81,7 @@ def ensure(engine: sa.Engine, writer: sa.Engine, shown: str) -> None:
     if foreign:
         raise StoreError(
             f"database {shown}: holds a table `records` of another program",
-            "choose another database with measure.database",
+            "choose another database (`measure.database`)",
         )
     stored = versions(engine)
     if not stored:
@@ -92,7 +92,7 @@ def ensure(engine: sa.Engine, writer: sa.Engine, shown: str) -> None:
     if stored != [SCHEMA_VERSION]:
         raise StoreError(
             f"database {shown}: written with schema {stored}, this program knows schema {SCHEMA_VERSION}",
-            "update this program, or choose another database with measure.database",
+            "update this program, or choose another database (`measure.database`)",
         )
 
 

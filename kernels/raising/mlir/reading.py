@@ -25,8 +25,8 @@ from xdsl.irdl import (
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
-from kernels.raising.ir import MalformedIr
 from kernels.raising.mlir.named import NAMED
+from kernels.raising.reasons import MalformedIr
 
 _WITH_BODY = ("map", "reduce")
 _SHAPED = ("transpose", "broadcast", "reduce", "map")

@@ -10,14 +10,13 @@ from xdsl.dialects.linalg.ops import GenericOp, IndexOp
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
-from kernels.raising.ir import MalformedIr
 from kernels.raising.mlir import affine
 from kernels.raising.mlir.buffers import Buffer, kind_of, shape_of
 from kernels.raising.mlir.code import Words
 from kernels.raising.mlir.named import NAMED, Named, maps_of
 from kernels.raising.mlir.operations import Operations
 from kernels.raising.mlir.scalars import body
-from kernels.raising.reasons import Abstained, Reason
+from kernels.raising.reasons import Abstained, MalformedIr, Reason
 
 _Body = Callable[[Sequence[Words]], Sequence[Words]]
 """Results of the elements of all operands."""

@@ -150,3 +150,18 @@ void recurrence(int n, double *x) { for (int i = 1; i < n; i++) x[i] = 0.5 * x[i
 void largest(int m, int n, float *x, float *y) {
   for (int i = 0; i < m; i++) { float g = x[i * n]; for (int j = 1; j < n; j++) g = x[i * n + j] > g ? x[i * n + j] : g; y[i] = g; }
 }
+void across(int m, int n, int k, float *A, float *B, float *C) {
+  for (int i = 0; i < m; i++) for (int j = 0; j < n; j++) {
+    float s = 0;
+    for (int l = 0; l < k; l++) s += A[i * k + l] * B[j * k + l];
+    C[i * n + j] = s;
+  }
+}
+void between(int n, int k, float *A, float *C) {
+  for (int i = 0; i < n; i++) for (int j = 0; j <= i; j++)
+    for (int l = 0; l < k; l++) C[i * n + j] += 2 * A[i * k + l] * A[j * k + l];
+}
+void each_across(int b, int n, int k, double *A, double *B, double *C) {
+  for (int h = 0; h < b; h++) for (int i = 0; i < n; i++) for (int j = 0; j < n; j++)
+    for (int l = 0; l < k; l++) C[(h * n + i) * n + j] += A[(h * n + i) * k + l] * B[(h * n + j) * k + l];
+}

@@ -10,6 +10,7 @@ pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
 
 from kernels.raising import ir
 from kernels.raising.findings import analyse
+from kernels.raising.reasons import MalformedIr
 
 LOOP = """
 define void @scale(i32 %n, ptr noalias %x) {
@@ -83,7 +84,7 @@ def test_a_loop_is_found_without_debug_information() -> None:
     ],
 )
 def test_malformed_text_is_one_sentence_with_its_place(text: str, words: str) -> None:
-    with pytest.raises(ir.MalformedIr) as caught:
+    with pytest.raises(MalformedIr) as caught:
         ir.read(text)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -91,7 +92,7 @@ def test_malformed_text_is_one_sentence_with_its_place(text: str, words: str) ->
 
 @pytest.mark.parametrize("content", [b"", b"BC\xc0\xde", b"BC\xc0\xde" + b"\0" * 64, b"\xff" * 100])
 def test_what_is_no_bitcode_is_refused(content: bytes) -> None:
-    with pytest.raises(ir.MalformedIr):
+    with pytest.raises(MalformedIr):
         ir.read(content)
 
 

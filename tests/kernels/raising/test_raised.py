@@ -29,6 +29,7 @@ CASES: Mapping[str, Mapping[str, int]] = {
     "dot": {"n": 31}, "padded": {"n": 11}, "convolution": {"f": 2, "c": 3, "h": 6, "w": 7},
     "stencil": {"n": 7, "m": 9}, "symmetric": {"n": 6, "k": 5}, "triangle": {"n": 7}, "twice": {"m": 5, "n": 6},
     "softmax": {"m": 3, "n": 10}, "layer_norm": {"m": 4, "n": 9}, "reversed": {"n": 9}, "smallest": {"m": 4, "n": 5},
+    "across": {"m": 17, "n": 33, "k": 40}, "between": {"n": 31, "k": 37}, "each_across": {"b": 2, "n": 32, "k": 33},
     "rows": {"m": 5, "n": 4, "lda": 7}, "clipped": {"n": 12}, "counted": {"n": 6}, "part": {"m": 3, "n": 4, "ldc": 6},
 }  # fmt: skip
 
@@ -116,6 +117,17 @@ def drawn(tensor: Mapping[str, Any], values: str, rng: np.random.Generator) -> A
         odd = np.array([np.nan, np.inf, -np.inf, -0.0], few.dtype)
         return np.asarray(np.where(rng.random(few.shape) < 0.4, rng.choice(odd, few.shape), signed), few.dtype)
     return signed
+
+
+def test_an_operand_whose_rows_run_along_the_sum_is_turned_where_it_is_used_often(folder: Path) -> None:
+    def kernels(name: str, sizes: Mapping[str, int]) -> int:
+        reply = LlvmService().op_raise(str(folder / "kernels-O0.ll"), name, sizes, True)
+        return len(tvm.ir.load_json(reply["module"]).functions) - 1
+
+    assert kernels("across", CASES["across"]) == 2
+    assert kernels("across", {"m": 3, "n": 33, "k": 40}) == 1, "each element of B is used three times"
+    assert kernels("across", {"m": 17, "n": 3, "k": 40}) == 1, "B is small"
+    assert kernels("gemm", {"m": 40, "n": 40, "k": 40}) == 1
 
 
 def test_loops_in_order_alone_are_left_alone(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -73,3 +74,63 @@ def test_a_help_that_was_asked_for_ends_the_program(capsys: pytest.CaptureFixtur
         parsed(["compare", "--help"], HELPS)
     assert not done.value.code
     assert "RUN:TRIAL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("history", "accept", "CELL", "--why W", "--night F"),
+        ("history", "show", "CELL", "--database U"),
+        ("history", "backfill", "CELL", "A..B", "C", "--night F"),
+        ("history", "--night F"),
+        ("nightly", "NIGHT"),
+        ("site", "OUT", "--url U", "--lines F"),
+        ("run", "CONFIG", "--trials 5", "--resume R"),
+        ("bundle", "CONFIG", "-n 5", "-o F", "--seed 1"),
+        ("measure", "BUNDLE", "-o F", "--gpus 0,1"),
+        ("import", "FILE", "--database U"),
+        ("show", "RUN", "--records", "--out D"),
+        ("explain", "RUN", "KERNEL", "--code", "--time-budget 5s"),
+        ("compare", "A", "B", "--time-budget 5s", "--out D"),
+        ("scan", "FILE", "--emit mlir"),
+        ("model", "train", "--file F", "--database U"),
+        ("doctor", "CONFIG", "--json", "--out D"),
+        ("machine", "--threads 2", "--again"),
+        ("simulate", "SPACE", "OTHER", "--seeds 2", "--budget 9"),
+    ],
+)
+def test_options_stand_anywhere(parts: tuple[str, ...]) -> None:
+    """Every order of options and other arguments that keeps the order of the others."""
+    command, *rest = parts
+    others = [part for part in rest if not part.startswith("-")]
+    usual = vars(parsed([command, *" ".join(rest).split()], HELPS))
+    assert len(usual) > len(rest)
+    for order in itertools.permutations(rest):
+        if [part for part in order if not part.startswith("-")] == others:
+            assert vars(parsed([command, *" ".join(order).split()], HELPS)) == usual
+
+
+def test_a_help_still_names_the_defaults_and_a_word_with_a_dash_is_an_argument(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["history", "--night", "F", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "(default: list)" in shown and "SUPPRESS" not in shown
+    assert parsed(["history", "--night", "F", "show", "--", "-cell"], HELPS).what == ["-cell"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("history --nigth F show a", "unknown argument '--nigth'"),
+        ("history prune --night F", "invalid choice"),
+        ("show --records", "required: RUN"),
+        ("compare --out D a", "required: B"),
+        ("nightly a b", "unknown argument 'b'"),
+        ("history show a --why", "--why"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_any_order(line: str, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parsed(line.split(), HELPS)
+    assert words in refused.value.message

@@ -9,6 +9,8 @@ import pytest
 pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
 
 from tuner import cli
+from tuner.errors import ModelError
+from tuner.importers.llvm_service import called, scan
 
 PRODUCT = """void product(int n, float *A, float *B, float *C) {
   for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) {
@@ -41,7 +43,7 @@ def test_a_line_for_each_loop_nest(tmp_path: Path, capsys: pytest.CaptureFixture
         ("bad.c", b"void f( { }", "error:"),
         ("bad.mlir", b"func.func @f(%x: memref<4xf32>) {\n  memref.lod\n}", "Operation memref.lod is not"),
         ("bad.mlir", b"\x00\xff", "line 1:"),
-        ("bad.txt", b"", "neither C, LLVM IR nor MLIR"),
+        ("bad.txt", b"", "neither C, C++, LLVM IR nor MLIR"),
     ],
 )
 def test_what_cannot_be_read_is_one_error(
@@ -88,3 +90,67 @@ def test_mlir_is_scanned_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["scan", str(file), "--emit", "mlir"]) == 0
     shown = capsys.readouterr().out
     assert "linalg.generic" in shown and "// half, line 5 is left out: type" in shown
+
+
+CPP = """namespace inner { void scale(int n, float *x) { for (int i = 0; i < n; i++) x[i] *= 2; } }
+void scale(int n, float *x) { for (int i = 0; i < n; i++) x[i] *= 3; }
+void twice(int n, float *x) { for (int i = 0; i < n; i++) x[i] *= 2; }
+void twice(int n, double *x) { for (int i = 0; i < n; i++) x[i] *= 2; }
+template <typename T> void plus(int n, T *x) { for (int i = 0; i < n; i++) x[i] += 1; }
+template void plus<float>(int, float *);
+"""
+
+
+def test_cpp_is_read_and_its_functions_have_their_plain_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "scale.cpp"
+    file.write_text(CPP)
+    assert cli.main(["scan", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "_Z5scaleiPf" in shown and "_ZN5inner5scaleEiPf" in shown and shown.count("elementwise") == 5
+    reply = called(file, "raise", function="scale", sizes={"n": 8}, allow_reassociation=False)
+    assert reply["c"]["function"] == "_Z5scaleiPf"
+    with pytest.raises(ModelError, match="several of this name"):
+        called(file, "raise", function="twice", sizes={"n": 8}, allow_reassociation=False)
+
+
+REFUSED = {
+    "static": (
+        "static void f(int n, float *x) {LOOP} void g(int n, float *x) { f(n, x); }",
+        {"n": 8},
+        "static function",
+    ),
+    "a size of more bits": ("void f(int n, float *x) {LOOP}", {"n": 1 << 31}, "no number of 32 bits"),
+    "volatile": ("void f(int n, volatile float *x) {LOOP}", {"n": 8}, "volatile"),
+    "assembly": (
+        'void f(int n, float *x) { for (int i = 0; i < n; i++) { __asm__(""); x[i] = 2; } }',
+        {"n": 8},
+        "call",
+    ),
+    "varargs": ("void f(int n, float *x, ...) {LOOP}", {"n": 8}, "variable number"),
+    "a structure": ("struct s { long a[9]; }; void f(int n, float *x, struct s y) {LOOP}", {"n": 8}, "by value"),
+    "a short counter": ("void f(short n, float *x) {LOOP}", {"n": 8}, "16 bits"),
+}
+LOOP = " for (int i = 0; i < n; i++) x[i] *= 2; "
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_put_back_is_refused_before_anything_is_tuned(name: str, tmp_path: Path) -> None:
+    code, sizes, words = REFUSED[name]
+    file = tmp_path / "code.c"
+    file.write_text(code.replace("LOOP", LOOP))
+    try:
+        reply = called(file, "raise", function="f", sizes=sizes, allow_reassociation=False)
+    except ModelError as error:
+        reply = {"left_alone": str(error)}
+    assert words in reply["left_alone"]
+
+
+def test_openmp_and_restrict_and_debug_information_make_no_difference(tmp_path: Path) -> None:
+    file = tmp_path / "code.c"
+    file.write_text(
+        "void f(int n, float *restrict x) {\n#pragma omp parallel for simd\n" + LOOP.strip() + "\n}\n"
+        "float index(int n, float *x) { float s = 0; for (int i = 0; i < n; i++) s += x[i]; return s; }\n"
+    )
+    assert [(f["function"], f["pattern"]) for f in scan(file)] == [("f", "elementwise"), ("index", "reduction")]

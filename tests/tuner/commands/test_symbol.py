@@ -33,17 +33,19 @@ void product(int n, float *A, float *B, float *C) {
   }
 }
 int other(int i) { return helper(i) + 1; }
+void added(int n, const float *x, float *y) { for (int i = 0; i < n; i++) y[i] += x[i]; }
+void overlap(int n, const float *x, float *y) { for (int i = 1; i < n - 1; i++) y[i] = x[i - 1] + x[i + 1]; }
 """
 N = 24
 
 
-def model_of(here: Path, n: int) -> dict[str, Any]:
-    """Export the function for one size, untuned, and return the model spec."""
+def model_of(here: Path, n: int, function: str = "product") -> dict[str, Any]:
+    """Export a function for one size, untuned, and return the model spec."""
     here.mkdir(exist_ok=True)
     file = here / "product.c"
     file.write_text(CODE)
     source = f"llvm:{file}"
-    config = RunConfig(ModelConfig(source, function="product", sizes={"n": n}, allow_reassociation=True))
+    config = RunConfig(ModelConfig(source, function=function, sizes={"n": n}, allow_reassociation=True))
     target = resolve.resolve(config.target)
     model, [choices] = lowered(config, target, Progress())
     assembly = resolve.kind_of(target).assembly(target)
@@ -155,3 +157,22 @@ def test_a_model_that_is_missing_leaves_the_original(exported: tuple[Path, dict[
     _, spec = exported
     why, _ = symbol.write_several(tmp_path, {"gone": spec}, 2)
     assert why == ""
+
+
+def timed(here: Path, spec: dict[str, Any]) -> tuple[str, str]:
+    inputs = [np.ones(t["shape"], t["dtype"]) for t in spec["c"]["inputs"]]
+    library = here / "export" / f"lib{spec['c']['function']}.so"
+    return symbol.slower(library, spec, 1, inputs, 1.0, here)
+
+
+def test_a_function_that_is_slower_than_the_original_is_refused(tmp_path: Path) -> None:
+    """Copies of what is read and written take longer than its additions."""
+    spec = model_of(tmp_path, 60_000, "added")
+    assert symbol.write(tmp_path / "export", spec, 1)[0] == ""
+    why, said = timed(tmp_path, spec)
+    assert "with its guard and copies the function takes" in why, said
+
+
+def test_a_function_may_have_a_name_that_the_guard_uses_itself(tmp_path: Path) -> None:
+    spec = model_of(tmp_path, 40, "overlap")
+    assert symbol.write(tmp_path / "export", spec, 1)[0] == ""

@@ -116,8 +116,8 @@ def test_an_unknown_attribute_is_found_without_the_device() -> None:
     with pytest.raises(TargetError, match=r"target\.spec\.thread: unknown key"):
         devices.check_keys(TargetConfig({"kind": "cuda", "thread": 2}))
     written: list[dict[str, Any]] = [{"kind": "opencl", "platform": "AMD", "device": 0}, {"tag": "nvidia/nvidia-h100"}]
-    names: list[str | dict[str, Any]] = [*devices.KINDS, *written]
-    for spec in names:
+    specs: list[str | dict[str, Any]] = [*devices.KINDS, *written]
+    for spec in specs:
         devices.check_keys(TargetConfig(spec))
 
 

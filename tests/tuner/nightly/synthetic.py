@@ -71,11 +71,14 @@ def result(number: int, ratios: Mapping[str, float], *findings: Finding, **chang
 
 
 def config(folder: Path, cells: str, **settings: object) -> str:
-    """The file of a night whose cells are all of one small run file."""
+    """The file of a night whose cells are all of one small run file: names, each with its budget where that is not a
+    second (`a:9m`)."""
     (folder / "cell.yaml").write_text('model: {source: "onnx:light_squeezenet"}\ntarget: {spec: llvm, threads: 1}\n')
     lines = [f"{name}: {value}" for name, value in settings.items()]
     lines += [f"out: {folder / 'out'}", f'database: "sqlite:///{folder / "h.db"}"', "cells:"]
-    lines += [f"  - {{name: {name}, run: {folder / 'cell.yaml'}, budget: 1s}}" for name in cells.split()]
+    for cell in cells.split():
+        name, _, budget = cell.partition(":")
+        lines.append(f"  - {{name: {name}, run: {folder / 'cell.yaml'}, budget: {budget or '1s'}}}")
     path = folder / "night.yaml"
     path.write_text("\n".join(lines) + "\n")
     return str(path)

@@ -91,4 +91,4 @@ def test_a_machine_that_fails_tells_nothing_of_the_commit(tmp_path: Path, measur
     measurer.before = lambda job: None
     filled(tmp_path, path, "conv", "a", "c")
     with History(f"sqlite:///{tmp_path / 'h.db'}") as history:
-        assert [result.outcome for result in history.results()] == [Outcome.SAME, Outcome.SAME]
+        assert [result.outcome for result in history.results()] == [Outcome.UNDECIDED, Outcome.SAME]

@@ -43,6 +43,18 @@ def test_the_default_night_is_read_and_every_cell_of_it_has_a_key(monkeypatch: p
         ("cells: [{name: a, run: x, baseline: [torch]}]", "did you mean"),
         ("cells: [{name: a, run: x, baselines: [tensorrt]}]", "baselines"),
         ("cells: [{name: a, kind: space, space: x, seeds: 1}]", "seeds"),
+        ("cells: [{name: a, kind: kernel, run: x, strategy: tpe}]", "cell a: strategy: a cell of kind `kernel` has no"),
+        ("cells: [{name: a, run: x, evaluations: 5}]", "evaluations"),
+        ("cells: [{name: a, kind: kernel, run: x, seeds: 5}]", "seeds"),
+        ("cells: [{name: a, kind: space, space: x, set: {a.b: 1}}]", "has no `set`"),
+        ("cells: [{name: a, kind: space, space: x, budget: 9s}]", "has no `budget`"),
+        ("cells: [{name: a, kind: space, space: x, baselines: [torch]}]", "has no `baselines`"),
+        ("cells: [{name: a, run: x, set: {search.seed: 1}}]", "write the cell's `seed`"),
+        ("cells: [{name: a, run: x, set: {out: x}}]", "set.out"),
+        ("cells: [{name: a, run: x, set: {search: {trials: 5}}}]", "search.KEY"),
+        ("cells: [5]", "number 1"),
+        ("cells: 5", "cells"),
+        ("cells: [{name: a, kind: kernal, run: x}]", "did you mean 'kernel'"),
         (f"{CELL}budget: never", "budget"),
         (f"{CELL}searches: 0", "searches"),
         (f"{CELL}databse: x", "database"),
@@ -52,12 +64,15 @@ def test_the_default_night_is_read_and_every_cell_of_it_has_a_key(monkeypatch: p
 def test_what_is_wrong_is_named(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(text, "night.yaml")
-    assert words in str(refused.value)
+    assert words in str(refused.value) and "night.yaml" in refused.value.message
 
 
-def test_a_cell_of_a_missing_run_file_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"cell a: run: nowhere\.yaml"):
-        run_document(parse("cells: [{name: a, run: nowhere.yaml}]", "n").cells[0])
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse("cells: [{name: a, run: x, seeds: 5}, {name: b, run: x}, {name: c, kind: space}]", "night.yaml")
+    first, *rest = refused.value.message.splitlines()
+    assert first == "night.yaml: 2 things are wrong, and nothing was measured"
+    assert [line.partition(": ")[0] for line in rest] == ["  cell a", "  cell c"]
 
 
 def test_a_cells_run_file_is_its_authors_with_what_a_night_changes(tmp_path: Path) -> None:

@@ -16,10 +16,13 @@ import pytest
 from tests.tuner.nightly import synthetic
 from tests.tuner.nightly.synthetic import Synthetic
 from tests.tuner.test_files import mounted
-from tuner.errors import OutputError
+from tuner.errors import ConfigError, DamagedStore, OutputError
+from tuner.files import set_aside
 from tuner.nightly import browse, night
 from tuner.nightly.measuring import Job, Measurer
-from tuner.nightly.night import NO_TIME, Ended
+from tuner.nightly.night import Ended
+from tuner.nightly.plan import NO_TIME
+from tuner.nightly.verdicts import FIRST_NIGHT
 from tuner.nights import Cause, CellNight, Outcome
 from tuner.progress import Progress
 from tuner.store.history import History
@@ -40,11 +43,13 @@ def stored(folder: Path) -> list[CellNight]:
 def test_the_first_night_makes_the_reference_and_the_second_is_judged_against_it(tmp_path: Path) -> None:
     path = synthetic.config(tmp_path, "a")
     first = run(path, Synthetic())
-    assert (first.exit_code, first.results[0].outcome, first.results[0].reference) == (0, Outcome.SAME, first.night)
+    [begun] = first.results
+    assert (first.exit_code, begun.outcome, begun.reference) == (0, Outcome.UNDECIDED, first.night)
+    assert begun.reason == FIRST_NIGHT and f"a: undecided: {FIRST_NIGHT}" in first.lines
     second = run(path, Synthetic())
     assert second.exit_code == 0
     [result] = second.results
-    assert result.reference == first.night
+    assert (result.outcome, result.reason, result.reference) == (Outcome.SAME, "", first.night)
     assert [f.series for f in result.findings][:2] == ["rebuilt/reference", "searched/rebuilt"]
     assert result.findings[0].threshold == pytest.approx(0.03)
     summary = (tmp_path / "out" / "summary.md").read_text()
@@ -63,7 +68,9 @@ def test_a_slower_build_is_confirmed_is_an_alert_and_stays_until_it_is_accepted(
     assert slow.asked.count("a again") == 2
     with History(f"sqlite:///{tmp_path / 'h.db'}") as history:
         assert len(browse.regressions(history)) == 2
-        browse.accept(history, "a", "it is exact now")
+        [said] = browse.accept(history, "a", "it is exact now")
+        assert "it is exact now" in said
+        assert len(browse.regressions(history)) == 1
     ended = run(path, Synthetic())  # against the accepted artifact
     assert ended.exit_code == 0
     assert ended.results[0].reference == stored(tmp_path)[2].night
@@ -88,22 +95,37 @@ def test_a_search_counts_over_seeds(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_kept_and_what_was_left_out_comes_first(tmp_path: Path) -> None:
-    path = synthetic.config(tmp_path, "a b c", budget="1s")
+    path = synthetic.config(tmp_path, "short a:9m b:9m c:9m", budget="3m")
     first = run(path, Synthetic())
-    assert {r.outcome for r in first.results} == {Outcome.MISSING}
-    assert all(r.reason.startswith(NO_TIME) for r in first.results)
-    path = synthetic.config(tmp_path, "a b c d e f", budget="1h")
+    assert {r.cell.name for r in first.results if r.outcome is Outcome.MISSING} == {"a", "b", "c"}
+    reasons = [r.reason for r in first.results if r.outcome is Outcome.MISSING]
+    assert all(reason.startswith(NO_TIME) and "it takes about 10m20s" in reason for reason in reasons)
+    [warning] = [line for line in first.lines if "alternate" in line]
+    assert "All of them every night: budget: 32m21s" in warning
+    assert warning in (tmp_path / "out" / "summary.md").read_text().replace("\\", "")
+    path = synthetic.config(tmp_path, "short a:9m b:9m c:9m d e f", budget="1h")
     measurer = Synthetic()
-    run(path, measurer)
-    assert set(measurer.asked[:3]) == {"a", "b", "c"}
+    second = run(path, measurer)
+    assert set(measurer.asked[:3]) == {"a", "b", "c"} and not any("alternate" in line for line in second.lines)
 
 
 def test_what_waits_longest_comes_before_all(tmp_path: Path) -> None:
-    for cells in ("d", "c d", "a b c d e f"):
-        run(synthetic.config(tmp_path, cells, budget="1s"), Synthetic())
+    for cells in ("z d:9m", "z c:9m d:9m", "z a:9m b:9m c:9m d:9m"):
+        run(synthetic.config(tmp_path, cells, budget="3m"), Synthetic())
     measurer = Synthetic()
-    run(synthetic.config(tmp_path, "a b c d e f", budget="1h"), measurer)
+    run(synthetic.config(tmp_path, "z a:9m b:9m c:9m d:9m", budget="1h"), measurer)
     assert measurer.asked[:2] == ["d", "c"]
+
+
+def test_a_budget_that_is_too_short_for_every_cell_is_refused_with_one_that_is_not(tmp_path: Path) -> None:
+    path = synthetic.config(tmp_path, "a b:9m", budget="5s")
+    with pytest.raises(ConfigError) as refused:
+        run(path, Synthetic())
+    assert "budget: 5s is too short for any cell: a takes about 1m21s, all 2 cells 11m41s" in refused.value.message
+    assert "budget: 11m41s" in refused.value.hint and refused.value.message.startswith(path)
+    assert stored(tmp_path) == []
+    run(synthetic.config(tmp_path, "a b:9m", budget="1m21s"), Synthetic())
+    assert {r.cell.name: r.outcome for r in stored(tmp_path)} == {"a": Outcome.UNDECIDED, "b": Outcome.MISSING}
 
 
 def test_cells_come_in_another_order_each_night(tmp_path: Path) -> None:
@@ -126,16 +148,40 @@ def test_a_cell_that_fails_is_broken_and_the_others_go_on(tmp_path: Path) -> Non
     run(path, Synthetic())
     ended = run(path, Synthetic(before=fail))
     assert {r.cell.name: r.outcome for r in ended.results} == {"a": Outcome.BROKEN, "b": Outcome.SAME}
-    assert ended.exit_code == 1  # it worked before
+    assert ended.exit_code == 1 and ended.lines[-1] == "exit code 1: a is broken"
+    assert next(r for r in ended.results if r.cell.name == "a").findings[0].cause is None
+    with History(f"sqlite:///{tmp_path / 'h.db'}") as history:
+        assert browse.regressions(history)[1:] == [["a", ended.night, "broken: no room for it"]]
+        said = browse.accept(history, "a", "it is meant")
+        assert f"its last night {ended.night} is broken and cannot be accepted: no room for it" in said
 
 
-def test_a_run_file_that_cannot_be_read_is_one_broken_cell_with_its_history(tmp_path: Path) -> None:
+def test_a_cell_that_never_worked_is_broken_and_no_night_like_any_other(tmp_path: Path) -> None:
+    def fail(job: Job) -> None:
+        raise OutputError("never")
+
+    assert run(synthetic.config(tmp_path, "a"), Synthetic(before=fail)).exit_code == 1
+
+
+def test_a_run_file_that_cannot_be_read_is_refused_before_the_night(tmp_path: Path) -> None:
     path = synthetic.config(tmp_path, "a")
     run(path, Synthetic())
     (tmp_path / "cell.yaml").write_text("model: {sauce: x}\n")
-    [result] = run(path, Synthetic()).results
-    assert result.outcome is Outcome.BROKEN and "sauce" in result.reason
-    assert result.cell.id == stored(tmp_path)[0].cell.id
+    with pytest.raises(ConfigError, match=r"night\.yaml: cell a: run: .*sauce"):
+        run(path, Synthetic())
+    assert len(stored(tmp_path)) == 1
+
+
+def test_an_interrupted_night_says_how_it_goes_on(tmp_path: Path) -> None:
+    def stop(job: Job) -> None:
+        if job.cell.name == order[1]:
+            raise KeyboardInterrupt
+
+    order: list[str] = ["", "b"]
+    path = synthetic.config(tmp_path, "a b")
+    with pytest.raises(KeyboardInterrupt, match=r"[01] of 2 cells stored; the same command goes on with this night"):
+        run(path, Synthetic(before=stop))
+    assert {r.cell.name for r in run(path, Synthetic()).results} == {"a", "b"}
 
 
 KILLED = """
@@ -177,6 +223,20 @@ def test_two_nights_at_once_are_one_too_many(tmp_path: Path) -> None:
     assert run(path, Synthetic(before=second)).exit_code == 0
 
 
+def test_two_nights_of_two_folders_on_one_history_are_one_too_many(tmp_path: Path) -> None:
+    path = synthetic.config(tmp_path, "a")
+    other = tmp_path / "other.yaml"
+    other.write_text(Path(path).read_text().replace(f"out: {tmp_path / 'out'}", f"out: {tmp_path / 'elsewhere'}"))
+
+    def second(job: Job) -> None:
+        with pytest.raises(OutputError, match=r"h\.db: a night is going on in it already"):
+            run(str(other), Synthetic())
+
+    assert run(path, Synthetic(before=second)).exit_code == 0
+    assert run(str(other), Synthetic()).exit_code == 0
+    assert not list(tmp_path.glob(".h.db*"))
+
+
 def test_a_clock_that_jumps_back_leaves_the_order_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = synthetic.config(tmp_path, "a")
     run(path, Synthetic())
@@ -204,10 +264,26 @@ def test_a_damaged_database_is_told_and_its_nights_are_kept(tmp_path: Path) -> N
     page = where // 4096 * 4096
     data[page : page + 8] = b"\xa5" * 8
     file.write_bytes(data)
+    with pytest.raises(DamagedStore) as refused, History(f"sqlite:///{file}", reading=True) as history:
+        history.results()
+    assert "stays as it is" in refused.value.hint and not list(tmp_path.glob("h.db.damaged-*"))
     ended = run(path, Synthetic())
-    assert any("set aside" in line for line in ended.lines)
+    [told] = [line for line in ended.lines if "set aside" in line]
+    assert "0 records and 3 nights with " in told and "***" not in told
     assert ended.results[0].reference  # its history is there
     assert list(tmp_path.glob("h.db.damaged-*"))
+    assert not any("set aside" in line for line in run(path, Synthetic()).lines)
+
+
+def test_a_night_on_a_fresh_history_says_that_the_old_one_was_damaged(tmp_path: Path) -> None:
+    """Whoever set it aside: another command may have, between two nights."""
+    path = synthetic.config(tmp_path, "a")
+    run(path, Synthetic())
+    set_aside(tmp_path / "h.db", ("-wal", "-shm"))
+    [told] = [line for line in run(path, Synthetic()).lines if "was damaged" in line]
+    assert "set aside as h.db.damaged-1" in told
+    assert "damaged" in (tmp_path / "out" / "summary.md").read_text()
+    assert not any("was damaged" in line for line in run(path, Synthetic()).lines)
 
 
 def test_commands_are_told_and_a_failing_one_changes_nothing(tmp_path: Path) -> None:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from tests.tuner.nightly.synthetic import night, result
 from tuner.nightly.lines import Context
 from tuner.nightly.measuring import Measured
 from tuner.nightly.spaces import SERIES as SPACE
-from tuner.nightly.verdicts import CODE, SEARCH, Again, absent, judge, outcome_of, what_changed
+from tuner.nightly.statistics import LEAST
+from tuner.nightly.summary import change_of, sentence, threshold_of
+from tuner.nightly.verdicts import (
+    CODE,
+    FIRST_NIGHT,
+    NO_REFERENCE,
+    SEARCH,
+    Again,
+    absent,
+    judge,
+    outcome_of,
+    reason_of,
+    what_changed,
+)  # fmt: skip
 from tuner.nights import Cause, CellNight, Finding, Outcome
 
 
@@ -99,7 +116,7 @@ def test_machine_baselines_and_structure_are_told_and_are_no_alert() -> None:
     assert causes["reference"] == (Outcome.WORSE, Cause.ENVIRONMENT)
     assert causes["torch/reference"] == (Outcome.BETTER, Cause.BASELINE)
     assert causes["rebuilt.instructions"] == (Outcome.WORSE, None)
-    assert causes["searched.trials_per_s"] == (Outcome.WORSE, None)
+    assert causes["searched.trials_per_s"] == (Outcome.WORSE, None)  # by more than its own past ever moved
     assert not any(f.regression for f in findings)
     assert outcome_of(measured, findings) is Outcome.SAME
 
@@ -113,7 +130,8 @@ def test_what_is_missing_or_broken_says_since_when() -> None:
         False,
     )
     broken = absent(Measured().failed(Outcome.BROKEN, "it crashed"), [result(3, {})])
-    assert broken.confirmed and absent(Measured().failed(Outcome.BROKEN, "x"), []).confirmed is None
+    assert broken.confirmed and broken.cause is None
+    assert absent(Measured().failed(Outcome.BROKEN, "x"), []).confirmed is None
 
 
 def test_what_changed_since_the_last_good_night() -> None:
@@ -121,3 +139,70 @@ def test_what_changed_since_the_last_good_night() -> None:
     assert told.committed and told.touched is None
     assert told.versions == {"apache-tvm": ("1", "2"), "new": ("", "1")}
     assert not what_changed(context(), "never").versions
+
+
+def test_the_first_night_is_undecided_and_says_so() -> None:
+    first = Measured(seconds={"searched": 1.0})
+    findings = judge(first, context(), again())
+    assert (outcome_of(first, findings), reason_of(first, findings, ())) == (Outcome.UNDECIDED, FIRST_NIGHT)
+    assert reason_of(first, findings, [result(1, {}, seconds={"searched": 1.0})]) == NO_REFERENCE
+    space = Measured(ratios={SPACE: 0.2}, facts={"by_seed": [0.1, 0.3]})
+    findings = judge(space, Context([], {}, night(9)), again())
+    assert (outcome_of(space, findings), reason_of(space, findings, ())) == (Outcome.UNDECIDED, FIRST_NIGHT)
+    second = Measured(ratios={CODE: 0.0, SEARCH: 0.0}, seconds={"searched": 1.0})
+    findings = judge(second, context(), again())
+    assert (outcome_of(second, findings), reason_of(second, findings, ())) == (Outcome.SAME, "")
+
+
+def structure(values: Sequence[float], series: str) -> list[Finding]:
+    past = [result(n, {CODE: 0.0}, structure={series: value}) for n, value in enumerate(values[:-1], 1)]
+    return [
+        finding
+        for finding in judge(Measured(ratios={CODE: 0.0}, structure={series: values[-1]}), context(*past), again())
+        if finding.series == series
+    ]
+
+
+def test_code_that_is_kept_is_exact_and_code_that_is_found_is_not() -> None:
+    [exact] = structure([0.7, 0.7, 0.5], "rebuilt.vector_share")
+    assert (exact.outcome, exact.threshold) == (Outcome.WORSE, LEAST)
+    assert structure([0.7, 0.7, 0.6], "searched.vector_share") == []
+    [young] = structure([0.7, 0.7, 0.4], "searched.vector_share")
+    assert young.outcome is Outcome.UNDECIDED and "not known yet" in young.evidence[1]
+    assert sentence(young).startswith("searched.vector_share -43% (threshold -26%)")
+    noisy = [0.7, 0.4, 0.6, 0.45, 0.7, 0.5, 0.65, 0.4, 0.7, 0.5, 0.6, 0.44]
+    assert structure(noisy, "searched.vector_share") == []
+    [worse] = structure([0.7, 0.71] * 10 + [0.4], "searched.vector_share")
+    assert worse.outcome is Outcome.WORSE
+
+
+def test_no_verdict_stands_within_its_threshold() -> None:
+    """Over random histories of every kind of series, as it is stored and as it is printed."""
+    rng, seen = np.random.default_rng(5), Counter[Outcome]()
+    for number in range(60):
+        count, scale = int(rng.integers(1, 40)), 10.0 ** rng.uniform(-3, -0.3)
+        noise = scale * rng.standard_t(2, size=(6, count + 1)).clip(-8, 8)
+        at = count - int(rng.integers(0, 5))
+        noise[:, max(at, 0) :] += scale * rng.choice([0.0, 0.7, -1.0, 2.0, -5.0])
+        values = np.exp(noise.clip(-5, 5))
+        logs = noise.clip(-5, 5)
+
+        def told(n: int, logs: Any = logs, values: Any = values) -> dict[str, Any]:
+            names = ("rebuilt.load_s", "searched.vector_share", "searched.search_s", "rebuilt.instructions")
+            return {
+                "ratios": {CODE: logs[0, n], SEARCH: logs[1, n], "torch/reference": logs[2, n]},
+                "seconds": {"reference": values[3, n], "torch": values[4, n]},
+                "structure": {name: values[row, n] for row, name in enumerate(names, 2)},
+            }
+
+        past = [result(n, **told(n)) for n in range(count)]
+        second = {CODE: float(logs[0, count])}
+        findings = judge(Measured(**told(count)), context(*past), again(second, search=float(logs[1, count])))
+        for finding in findings:
+            seen[finding.outcome] += 1
+            if finding.outcome in (Outcome.WORSE, Outcome.BETTER):
+                assert finding.change is not None and finding.threshold is not None
+                assert abs(finding.change) > finding.threshold, (number, finding)
+                change, limit = (float(text.rstrip("%")) for text in (change_of(finding), threshold_of(finding)))
+                assert abs(change) >= abs(limit) and change * limit >= 0, (number, finding)
+    assert min(seen[outcome] for outcome in (Outcome.WORSE, Outcome.BETTER, Outcome.SAME, Outcome.UNDECIDED)) > 15

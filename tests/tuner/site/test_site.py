@@ -27,7 +27,8 @@ from tuner import cli, site
 from tuner.caveats import Caveat
 from tuner.errors import OutputError
 from tuner.nightly import browse, summary
-from tuner.nights import CAVEAT
+from tuner.nights import CAVEAT, Night
+from tuner.site import cell as cells
 from tuner.store.history import History
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -175,14 +176,44 @@ def test_the_command_replaces_a_site_and_nothing_else(tmp_path: Path, capsys: py
         fill(history, cells=1, count=5)
     command = ["site", str(tmp_path / "site"), "--database", database(tmp_path)]
     assert cli.main(command) == cli.main(command) == 0
-    assert "1 cells, 5 nights" in capsys.readouterr().out
+    assert "1 cell, 5 nights" in capsys.readouterr().out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     (tmp_path / "file").touch()
     for name, words in (("mine", "no site"), ("file", "is a file")):
-        assert cli.main(["site", str(tmp_path / name), "--database", database(tmp_path)]) == 3
+        assert cli.main(["site", str(tmp_path / name), "--database", database(tmp_path)]) == 2
         assert words in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.tex").exists()
+    assert not list(tmp_path.glob(".*")), "no lock is left, after a refusal neither"
+
+
+def test_paths_are_told_as_they_were_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with History(database(tmp_path)) as history:
+        fill(history, cells=1, count=1)
+    for out in ("site", "a/b/site", str(tmp_path / "c")):
+        assert cli.main(["site", out, "--database", database(tmp_path)]) == 0
+        assert f"site: {out}/index.html, 1 cell, 1 night\n" in capsys.readouterr().out
+    (tmp_path / "site" / ".lock").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").touch()
+    cli.main(["site", "mine", "--database", database(tmp_path)])
+    assert "error: mine has files" in capsys.readouterr().err
+
+
+def test_the_nights_of_one_day_are_told_apart_below_a_chart() -> None:
+    def labels(*names: str) -> list[str]:
+        return cells._labels([Night(name, "", "c0ffee" * 5) for name in names])  # noqa: SLF001 - what a chart gets
+
+    assert labels("20260101-020000", "20260102-020000") == ["20260101", "20260102"]
+    assert labels("20260101-020000", "20260101-123000-1") == ["02:00", "12:30"]
+    assert labels("20260101-020000", "20260101-123000", "20260102-020000") == [
+        "01-01 02:00", "01-01 12:30", "01-02 02:00",
+    ]  # fmt: skip
+    assert labels("n001", "n002") == ["n001", "n002"]
+    assert cells._labels([Night("20260101-020000", "", "c0ffee" * 5, origin="backfill")]) == ["c0ffeec"]  # noqa: SLF001
 
 
 def test_the_nights_that_are_kept_with_the_project_are_a_site(
@@ -194,7 +225,7 @@ def test_the_nights_that_are_kept_with_the_project_are_a_site(
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(kept.read_bytes()[:-40])
     assert cli.main(["site", str(tmp_path / "site"), "--lines", str(torn)]) == 0
-    assert "1 lines cannot be understood" in capsys.readouterr().out
+    assert "1 line cannot be understood" in capsys.readouterr().out
 
 
 def test_a_history_that_is_not_there_leaves_the_site_as_it_was(
@@ -301,7 +332,8 @@ def test_two_nights_are_compared(made: Path) -> None:
     found = in_browser(made, "compare.html", script)
     assert [row[0] for row in found["rows"]] == ["<b>resnet & co</b>", "cell-1", "cell-2"]
     for row in found["rows"]:
-        assert row[1:3] == ["same", "same"] and row[6] == "the reference of night 20260101-020000"
+        assert row[1:3] == ["same", "same"] and row[7] == "the reference of night 20260101-020000"
+        assert row[6] == "\u22125.07 %"  # what rebuilt and searched may differ by, together
         assert -20.5 < float(row[5].replace("\u2212", "-").removesuffix(" %")) < -15
     assert "torch 2.12.0 to 2.13.0" in found["said"]
 

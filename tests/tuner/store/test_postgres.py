@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from tests.assets.records import ASSETS, expected
 from tests.contracts.record_store import RecordStoreContract, make_record
 from tests.tuner import postgres
-from tuner.errors import StoreError
+from tuner.errors import OutputError, StoreError
 from tuner.store import SqlStore, migration
+from tuner.store.history import History
+from tuner.store.holding import held
 
 pytestmark = pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing() or "there is a server")
 
@@ -190,3 +192,15 @@ def test_a_server_that_goes_away_is_a_store_error_and_one_that_comes_back_is_use
     engine.dispose()
     with pytest.raises(StoreError, match="check that the database is up"):
         SqlStore("postgresql+psycopg://tuner:secret@/nowhere?host=/nonexistent")
+
+
+def test_one_night_at_a_time_holds_a_history_on_a_server(url: str) -> None:
+    with held(url, "a night is going on"):
+        with pytest.raises(OutputError, match="a night is going on in it already"), held(url, "a night is going on"):
+            pass
+        assert not History.is_in(url)
+        History(url).close()
+        with History(url, reading=True) as history:  # whoever looks is not kept out
+            assert history.nights() == []
+    with held(url, "a night is going on"):
+        pass

@@ -236,13 +236,13 @@ def test_an_append_is_one_statement_once_its_run_and_names_are_stored(url: str) 
     assert insert.startswith("INSERT INTO records")
 
 
-def assert_refused(url: str, *words: str) -> StoreError:
+def assert_refused(url: str, *words: str, code: int = 3) -> StoreError:
     with pytest.raises(StoreError) as caught:
         SqlStore(url)
     for word in words:
         assert word in str(caught.value)
     assert caught.value.hint
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == code
     return caught.value
 
 
@@ -327,4 +327,4 @@ def test_the_table_of_another_program_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_url_that_means_nothing_is_refused_without_its_password(url: str) -> None:
-    assert "secret" not in str(assert_refused(url, "sqlite:///"))
+    assert "secret" not in str(assert_refused(url, "sqlite:///", code=2))

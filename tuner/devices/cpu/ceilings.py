@@ -119,13 +119,6 @@ def peak_flops_per_s(ceilings: Mapping[str, Any], dtype: str) -> float:
     return max(highest, peaks.get(dtype, highest * DOT_DTYPES[dtype]))
 
 
-def arithmetic_dtype(dtypes: Sequence[str]) -> str:
-    """Which of the peaks may bound a kernel with arguments of these dtypes, outputs last."""
-    if {"int8", "uint8"} & set(dtypes):
-        return "int8"
-    return next((narrow for narrow in ("bfloat16", "float16") if narrow in dtypes), dtypes[-1])
-
-
 class Ceilings:
     """A child's service, started with `thread_env(threads)`. It pins itself: the child does nothing else."""
 

@@ -28,7 +28,7 @@ def compile(scheduled: Scheduled) -> Compiled | BuildFailure:
 
     entry = scheduled.entry
     applied = scheduled.candidate.passes.applied(scheduled.schedule.mod["main"], Target(dict(scheduled.target)))
-    function, passes = imported(applied.function).with_attr("global_symbol", entry), applied.passes
+    function, passes = imported(applied.function, entry).with_attr("global_symbol", entry), applied.passes
     target = Target(passes.target_options(scheduled.target))
     # No checks of ranks, shapes and strides in each kernel: half of its code, a fifth of its build. A kernel is
     # called only by this program and by the model's own code, which checks what it is given.

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX, narrower_than_float32
-from tuner.baselines.blas import BLAS
-from tuner.baselines.original import PRECISE, flags_of
+from tuner.baselines.raised import REFERENCE, originals
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
-from tuner.devices.cpu.ceilings import arithmetic_dtype, least_bytes, lower_bound_s
+from tuner.devices.cpu.ceilings import least_bytes, lower_bound_s
 from tuner.devices.cpu.machine import ceilings
 from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
@@ -48,7 +47,7 @@ _AUTOTUNE_S = 150.0
 class Cpu:
     """Implements `Device`. Kernels run in a child with the model's threads; the model is linked from their objects."""
 
-    references = ("onnxruntime", "torch", PRECISE)
+    references = ("onnxruntime", "torch", REFERENCE)
     runs_models = True
 
     def __init__(self, opening: Opening, kind: DeviceKind, builder: LocalBuilder) -> None:
@@ -79,10 +78,9 @@ class Cpu:
     def lower_bound_s(self, task: Task) -> float:
         """From this machine's ceilings of arithmetic and memory."""
         workload = task.workload
-        dtype = arithmetic_dtype([*(spec.dtype for spec in workload.inputs), workload.outputs[0].dtype])
         inputs, outputs = [spec.nbytes for spec in workload.inputs], sum(spec.nbytes for spec in workload.outputs)
         moved = least_bytes(inputs, outputs, max(np.dtype(s.dtype).itemsize for s in workload.args), workload.flops)
-        return lower_bound_s(workload.flops, moved, self.ceilings, dtype)
+        return lower_bound_s(workload.flops, moved, self.ceilings, workload.arithmetic)
 
     def kernel_baselines(self, tasks: Sequence[Task], timing: BaselineTiming) -> Samples:
         """PyTorch's samples for each kernel that has a counterpart there."""
@@ -107,7 +105,7 @@ class Cpu:
         entries = [compiled[TUNED]]
         if "c" in model.model_spec:  # a raised function: its own code is the baseline and the reference
             entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
-            return [*entries, *_originals(model.model_spec)]
+            return [*entries, *originals(model.model_spec)]
         for name in baselines:
             if name == UNTUNED:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
@@ -152,17 +150,3 @@ class Cpu:
     def close(self) -> None:
         self.builder.close()
         self.bench.close()
-
-
-def _originals(model_spec: Mapping[str, Any]) -> list[EntrySpec]:
-    """A raised function as its author's compiler makes it; with fast math where sums may be reordered, and with Polly
-    where there is one; a contraction by numpy's BLAS."""
-    c = model_spec["c"]
-    reordered = model_spec["raising"]["allow_reassociation"] or c["reordered"]
-    found = [
-        EntrySpec(name, "tuner.baselines.original:OriginalWorker", {"c": c, "flags": flags})
-        for name, flags in flags_of(c["function"], reordered).items()
-    ]
-    if "formula" in c:
-        found.append(EntrySpec(BLAS, "tuner.baselines.blas:BlasWorker", {"c": c}))
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
 from tuner.environment import cpu_flags, cpu_model
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice, TargetError
 from tuner.schema import did_you_mean
 
 KIND = "llvm"
@@ -67,7 +67,7 @@ def _check_cpu(spec: Mapping[str, Any]) -> None:
     here = str(codegen.llvm_get_system_triple())
     triple = str(spec.get("mtriple", here))
     if triple.split("-")[0] != here.split("-")[0]:
-        raise TargetError(f"target.spec.mtriple: {triple} cannot run on this {platform.machine()} machine", INSTEAD)
+        raise MissingDevice(f"target.spec.mtriple: {triple} cannot run on this {platform.machine()} machine", INSTEAD)
     known = [str(name) for name in codegen.llvm_get_cpu_archlist(Target({"kind": KIND, "mtriple": triple}))]
     mcpu = spec.get("mcpu")
     if mcpu is not None and known and mcpu not in known:

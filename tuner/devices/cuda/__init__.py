@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuner import environment
 from tuner.caveats import OWN, Caveats
 from tuner.devices.gpu import why_not_narrower
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
@@ -85,7 +85,7 @@ class CudaKind:
         try:
             find_nvcc()
         except MissingCompiler as error:
-            raise TargetError("target cuda: missing here: a CUDA compiler", str(error)) from error
+            raise MissingDevice("target cuda: missing here: a CUDA compiler", str(error)) from error
 
     def require_arithmetic(self, target: ResolvedTarget, tasks: Sequence[Task]) -> None:
         """Every GPU has what models compute in."""

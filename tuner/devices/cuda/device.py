@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.cuda.bench import CudaBench, open_gpus
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.gpu.runner import lower_bound_s
@@ -39,7 +40,7 @@ class Cuda:
     Unlike on a CPU the model's winners are compiled again, all in one module.
     """
 
-    references: tuple[str, ...] = (_ON_CPU, "torch")
+    references: tuple[str, ...] = (_ON_CPU, "torch", REFERENCE)
     neighbours = None
     bench_class = CudaBench
 
@@ -98,7 +99,8 @@ class Cuda:
             return time_each(counterparts, timing, time)
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against."""
+        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against.
+        Beside a raised function its own code, on the CPU."""
         from tuner.devices.cuda.torch_services import settings_of
 
         threads, model_spec = self._opening.target.threads, dict(model.model_spec)
@@ -107,6 +109,8 @@ class Cuda:
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]  # fmt: skip
+        if raised := originals(model_spec):
+            return [*entries, *raised]
         for setting in settings_of(tuple(baselines), half=model.inputs[0].dtype == "float16"):
             settings: dict[str, Any] = {
                 "setting": setting.name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice
 
 KIND = "cuda"
 
@@ -66,7 +66,7 @@ def find_gpu() -> CudaDevice | str:
     def attribute(number: int) -> int:
         value = ctypes.c_int()
         if driver.cuDeviceGetAttribute(ctypes.byref(value), number, device) != 0:
-            raise TargetError(f"the CUDA driver does not tell attribute {number} of its first device", INSTEAD)
+            raise MissingDevice(f"the CUDA driver does not tell attribute {number} of its first device", INSTEAD)
         return value.value
 
     major = attribute(_MAJOR)
@@ -75,29 +75,29 @@ def find_gpu() -> CudaDevice | str:
 
 
 def local_gpu(threads: int) -> ResolvedTarget:
-    """The first GPU of this machine. Raises TargetError, saying what is missing."""
+    """The first GPU of this machine. Raises MissingDevice, saying what is missing."""
     gpu = find_gpu()
     if (missing := missing_here()) or isinstance(gpu, str):
-        raise TargetError(f"target {KIND}: missing here: {'; '.join(missing)}", ELSEWHERE)
+        raise MissingDevice(f"target {KIND}: missing here: {'; '.join(missing)}", ELSEWHERE)
     spec = {"kind": KIND, "arch": gpu.arch, **gpu.limits, "max_num_threads": gpu.limits["max_threads_per_block"]}
     return ResolvedTarget(KIND, canonical(spec), threads, gpu.name, (gpu.arch,))
 
 
 def completed(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """A run file's attributes with the architecture of the GPU here: TVM would take sm_50, which no current toolkit
-    knows. Raises TargetError where there is no GPU to ask."""
+    knows. Raises MissingDevice where there is no GPU to ask."""
     if "arch" in spec:
         return spec
     gpu = find_gpu()
     if isinstance(gpu, str):
-        raise TargetError("target.spec.arch: missing, and there is no GPU here to ask", "write e.g. arch: sm_90a")
+        raise MissingDevice("target.spec.arch: missing, and there is no GPU here to ask", "write e.g. arch: sm_90a")
     return {**spec, "arch": gpu.arch}
 
 
 def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -> ResolvedTarget:
-    """The target that a run file writes out. With `to_run` False it is accepted without a GPU. Raises TargetError."""
+    """The target that a run file writes out. With `to_run` False it is accepted without a GPU. Raises MissingDevice."""
     if to_run and (missing := missing_here()):
-        raise TargetError(f"target.spec: missing here to run on CUDA: {'; '.join(missing)}", ELSEWHERE)
+        raise MissingDevice(f"target.spec: missing here to run on CUDA: {'; '.join(missing)}", ELSEWHERE)
     gpu = find_gpu()
     device = gpu.name if isinstance(gpu, CudaDevice) else "no GPU here (compiling only)"
     return ResolvedTarget(KIND, canonical(spec), threads_of(wanted), device, (str(spec["arch"]),))

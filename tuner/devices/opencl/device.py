@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.baselines import FROM_ONNX
+from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
 from tuner.devices.opencl.bench import OpenclBench
@@ -40,7 +41,7 @@ class Opencl:
     """Implements `Device`. Kernels are compiled and timed in a child with its own context; the model is a list of
     launches on memory that is planned."""
 
-    references = (f"onnxruntime{ON_CPU}", f"torch{ON_CPU}")
+    references = (f"onnxruntime{ON_CPU}", f"torch{ON_CPU}", REFERENCE)
     neighbours = None
 
     def __init__(self, opening: Opening, kind: DeviceKind) -> None:
@@ -101,7 +102,7 @@ class Opencl:
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
         """The compiled models on the device, the baselines that were asked for on the host's CPU, and the run in
-        float64."""
+        float64. Beside a raised function its own code, on the CPU."""
         target, spec = self._opening.target, dict(model.model_spec)
         entries = [
             EntrySpec(
@@ -112,6 +113,8 @@ class Opencl:
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]  # fmt: skip
+        if raised := originals(spec):
+            return [*entries, *raised]
         common = {"model_spec": spec, "threads": target.threads}
         for name in baselines:
             if name == UNTUNED:

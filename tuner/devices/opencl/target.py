@@ -13,7 +13,7 @@ from typing import Any
 from tuner.devices.opencl.children import child_env
 from tuner.devices.opencl.facts import Facts
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice, TargetError
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 
 KIND = "opencl"
@@ -78,7 +78,7 @@ def completed(spec: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
     found = find_devices(threads)
     if isinstance(found, str):
         if chosen:
-            raise TargetError(f"target.spec.{next(iter(chosen))}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
+            raise MissingDevice(f"target.spec.{next(iter(chosen))}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
         return rest
     if "model" in rest and not any(facts.model == rest["model"] for facts in found):
         return rest
@@ -98,7 +98,9 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
     facts = device_of(canonical(spec), threads)
     if facts is None and to_run:
         found = _present("target.spec", threads)
-        raise TargetError(f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found))
+        raise MissingDevice(
+            f"target.spec.model: missing here: an OpenCL device {spec.get('model')!r}", _there_are(found)
+        )
     if facts is None:
         return ResolvedTarget(KIND, canonical(spec), threads, NOT_HERE, (KIND,))
     return ResolvedTarget(KIND, canonical(spec), threads, facts.label, (KIND,))
@@ -114,7 +116,7 @@ def device_of(text: str, threads: int) -> Facts | None:
 def _present(where: str, threads: int) -> tuple[Facts, ...]:
     found = find_devices(threads)
     if isinstance(found, str):
-        raise TargetError(f"{where}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
+        raise MissingDevice(f"{where}: missing here: {found}", f"{INSTALL}\nor {INSTEAD}")
     return found
 
 
@@ -133,7 +135,7 @@ def _chosen(found: Sequence[Facts], chosen: Mapping[str, Any]) -> Facts:
             raise TargetError(f"target.spec.{key}: {wanted!r} is neither a name nor a number", _there_are(found))
         left = _named(left, key, wanted)
         if not left:
-            raise TargetError(f"target.spec.{key}: missing here: {wanted!r}", _there_are(found))
+            raise MissingDevice(f"target.spec.{key}: missing here: {wanted!r}", _there_are(found))
     return left[0]
 
 

@@ -72,18 +72,23 @@
   });
   const own = (cell) => cell.seconds?.searched ?? cell.seconds?.rebuilt ?? cell.seconds?.reference;
   const time = (seconds) => seconds === undefined ? "" : `${(1e3 * seconds).toPrecision(3)} ms`;
+  const value = (cell) => cell.log_ratios?.["searched/optimum"] === undefined ? time(own(cell))
+    : `${(100 * Math.expm1(cell.log_ratios["searched/optimum"])).toFixed(1)} % over the optimum`;
   const percent = (log) => `${log < 0 ? "\u2212" : "+"}${Math.abs(100 * Math.expm1(log)).toFixed(2)} %`;
+  const limitOf = (a, b, series) => b.thresholds?.[series] ?? a.thresholds?.[series];
   const changeOf = (a, b) => {
     const name = "searched/reference", space = "searched/optimum";
     if (a.log_ratios && b.log_ratios && space in a.log_ratios && space in b.log_ratios)
-      return [b.log_ratios[space] - a.log_ratios[space], "the optimum"];
+      return [b.log_ratios[space] - a.log_ratios[space], "the optimum", limitOf(a, b, space)];
     const ratio = (cell, night) => cell.reference === night ? 0 : cell.log_ratios?.[name];
     if (a.reference && a.reference === b.reference && a.seconds && b.seconds) {
       const [from, to] = [ratio(a, a.night), ratio(b, b.night)];
-      if (from !== undefined && to !== undefined) return [to - from, `the reference of night ${a.reference}`];
+      if (from !== undefined && to !== undefined)
+        return [to - from, `the reference of night ${a.reference}`, limitOf(a, b, name)];
     }
     const [from, to] = [own(a), own(b)];
-    return from === undefined || to === undefined ? [undefined, ""] : [Math.log(to / from), "the clock alone"];
+    return from === undefined || to === undefined ? [undefined, ""]
+      : [Math.log(to / from), "the clock alone", limitOf(a, b, "clock")];
   };
   const row = (id, a, b) => {
     const line = document.createElement("tr");
@@ -101,10 +106,12 @@
     add("cell", link, link.textContent, "name");
     add("from", a ? a.outcome : "not there");
     add("to", b ? b.outcome : "not there");
-    add("seconds, from", a ? time(own(a)) : "", (a && own(a)) ?? "", "number");
-    add("seconds, to", b ? time(own(b)) : "", (b && own(b)) ?? "", "number");
-    const [change, against] = a && b ? changeOf(a, b) : [undefined, ""];
+    add("seconds, from", a ? value(a) : "", (a && own(a)) ?? "", "number");
+    add("seconds, to", b ? value(b) : "", (b && own(b)) ?? "", "number");
+    const [change, against, limit] = a && b ? changeOf(a, b) : [undefined, ""];
     add("change", change === undefined ? "" : percent(change), change ?? "", "number");
+    const side = limit === undefined ? undefined : change < 0 ? -limit : limit;
+    add("threshold", side === undefined ? "" : percent(side), limit ?? "", "number");
     add("against", against);
     return line;
   };

@@ -13,8 +13,8 @@ pytest.importorskip("llvmlite", reason="the extra `llvm` is not installed")
 
 from kernels.raising import ir
 from kernels.raising.findings import analyse
-from kernels.raising.ir import MalformedIr
 from kernels.raising.mlir.lowering import lowered
+from kernels.raising.reasons import MalformedIr
 from tests.kernels.raising.mlir.modules import FORMS
 from tuner.baselines.original import Original
 from tuner.errors import MissingPackage

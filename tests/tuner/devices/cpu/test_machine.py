@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from kernels.tensors import arithmetic_dtype
 from tuner import environment
 from tuner.devices.cpu import machine
 from tuner.devices.cpu.ceilings import (
-    arithmetic_dtype,
     cache_levels,
     least_bytes,
     lower_bound_s,
@@ -118,3 +118,4 @@ def test_operands_of_dot_products_are_held_to_their_own_peak() -> None:
     assert arithmetic_dtype(["uint8", "int8", "float32", "uint8"]) == "int8"
     assert arithmetic_dtype(["bfloat16", "bfloat16", "float32"]) == "bfloat16"
     assert arithmetic_dtype(["float32", "float64"]) == "float64"
+    assert arithmetic_dtype(["float16", "float16", "float32"]) == "float16"

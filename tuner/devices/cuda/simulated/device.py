@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kernels.gpus import gpu_of
+from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.cuda.device import Cuda
 from tuner.devices.cuda.simulated.bench import SimulatedBench
 from tuner.devices.device import ON_TENSOR_CORES, BaselineTiming, Samples
@@ -22,9 +24,9 @@ _NARROW = ("float16", "bfloat16", "int8")
 
 
 class SimulatedCuda(Cuda):
-    """Implements `Device`. Outputs are verified by the run in float64."""
+    """Implements `Device`. Outputs are verified by the run in float64; of a raised function by the original."""
 
-    references = ()
+    references = (REFERENCE,)
     bench_class = SimulatedBench
 
     @functools.cached_property
@@ -63,5 +65,7 @@ class SimulatedCuda(Cuda):
             for name in (TUNED, UNTUNED)
             if name in libraries
         ]
+        if raised := originals(model.model_spec):
+            return [*entries, dataclasses.replace(raised[0], timed=False)]
         exact = {"provider": "tuner.importers:torch_module", "model_spec": dict(model.model_spec), "threads": threads}
         return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", exact)]

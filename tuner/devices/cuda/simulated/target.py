@@ -12,7 +12,7 @@ from typing import Any
 from tuner.caveats import Caveat, Caveats
 from tuner.devices.cuda.simulated import native
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
-from tuner.errors import TargetError
+from tuner.errors import MissingDevice, TargetError
 from tuner.export.manifest import SIMULATED
 
 KIND = SIMULATED
@@ -80,7 +80,7 @@ def pycuda_problem() -> str:
 
 
 def require(pycuda: bool = True) -> None:
-    """Raises TargetError where something is missing."""
+    """Raises MissingDevice where something is missing."""
     missing = missing_here(pycuda=False)
     if not missing:
         try:
@@ -89,11 +89,11 @@ def require(pycuda: bool = True) -> None:
         except native.Unavailable as error:
             missing = [str(error)]
     if missing:
-        raise TargetError(f"target {KIND}: missing here: {'; '.join(missing)}", f"{INSTALL}\nor {INSTEAD}")
+        raise MissingDevice(f"target {KIND}: missing here: {'; '.join(missing)}", f"{INSTALL}\nor {INSTEAD}")
 
 
 def local(threads: int) -> ResolvedTarget:
-    """The simulated GPU. Raises TargetError, saying what is missing."""
+    """The simulated GPU. Raises MissingDevice, saying what is missing."""
     require()
     return from_attributes(completed({"kind": KIND}), threads, to_run=False)
 
