@@ -16,8 +16,8 @@ from kernels.raising.sweeps import Sweeps, Version
 
 
 def function_of(sweeps: Sweeps, kinds: Mapping[str, str], flat: Mapping[str, int]) -> Any:
-    """The function, of arguments `inputs` and `outputs`. `kinds` are the dtypes of arrays and scalars by name; `flat` has
-    the arrays that end at their last element accessed, with the number of their elements: these have one dimension.
+    """The function, of arguments `inputs` and `outputs`. `kinds` are the dtypes of arrays and scalars by name; `flat`
+    has the arrays that end at their last element accessed, with the number of their elements: these have one dimension.
     Raises Abstained."""
 
     def declared(base: str, kind: str, name: str) -> _Array:

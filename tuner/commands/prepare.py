@@ -109,7 +109,7 @@ def model_spec(config: RunConfig) -> dict[str, Any]:
 def threads_of_rows(config: RunConfig) -> int:
     """The threads among which a raised function may divide rows: those of a CPU, 0 elsewhere. Raises TargetError."""
     target = resolve.resolve(config.target, to_run=False)
-    return target.threads if target.kind == "llvm" else 0
+    return target.threads if resolve.kind_of(target).assembly(target).runtime == "cpu" else 0
 
 
 def lowered(

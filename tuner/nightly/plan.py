@@ -87,6 +87,8 @@ class Plan:
 
     def words(self) -> str:
         """What is expected of the night, in a sentence."""
+        if not self.seconds:
+            return "no cell is left that can be measured here"
         said = f"{counted(len(self.seconds), 'cell')} to measure, about {duration(self.total_s)} of a budget of "
         return f"{said}{duration(self.budget_s)}"
 

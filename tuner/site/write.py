@@ -92,6 +92,8 @@ def after_night(night_file: str) -> str:
 
 
 def _require_own(out: Path, shown: Path) -> None:
+    if out.resolve() == Path.cwd():
+        raise UserError(f"{shown} is the folder you are in, which a site replaces", "name a folder in it")
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown} is a file, not a folder", "choose another folder")
     if out.is_dir() and any(out.iterdir()) and not (out / _MARK).exists():

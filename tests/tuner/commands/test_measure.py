@@ -17,6 +17,7 @@ from tests.conftest import gpus
 from tests.tuner.bundle import small
 from tuner.bundle import write
 from tuner.bundle.measurements import FORMAT, Header, Row, Writer, read_measurements
+from tuner.caveats import OWN, Caveats
 from tuner.commands import measure as command
 from tuner.devices import resolve
 from tuner.devices.device import BundleBench
@@ -71,6 +72,9 @@ class CountingKind:
     def __init__(self, benches: Sequence[Counting]) -> None:
         self._benches = benches
         self.asked: list[tuple[Sequence[int] | None, str, str]] = []
+
+    def caveats(self, device: str) -> Caveats:
+        return OWN
 
     def benches(self, numbers: Sequence[int] | None, arch: str, mode: str) -> Sequence[Counting]:
         self.asked.append((numbers, arch, mode))

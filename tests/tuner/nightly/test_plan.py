@@ -55,6 +55,7 @@ def test_a_budget_that_measures_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"night\.yaml: budget: 5s is too short for any cell: a takes about 50s"):
         Plan({"b": 90.0, "a": 50.0}, 5.0).require_any("night.yaml")
     Plan({}, 5.0).require_any("night.yaml")  # all its cells are missing: it says so
+    assert Plan({}, 5.0).words() == "no cell is left that can be measured here"
 
 
 def test_the_page_has_the_seconds_of_each_kind_of_cell() -> None:

@@ -196,11 +196,14 @@ def test_paths_are_told_as_they_were_given(
     for out in ("site", "a/b/site", str(tmp_path / "c")):
         assert cli.main(["site", out, "--database", database(tmp_path)]) == 0
         assert f"site: {out}/index.html, 1 cell, 1 night\n" in capsys.readouterr().out
-    (tmp_path / "site" / ".lock").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").touch()
     cli.main(["site", "mine", "--database", database(tmp_path)])
     assert "error: mine has files" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert cli.main(["site", ".", "--database", database(tmp_path)]) == 2
+    assert "the folder you are in" in capsys.readouterr().err
 
 
 def test_the_nights_of_one_day_are_told_apart_below_a_chart() -> None:
