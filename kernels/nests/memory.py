@@ -2,7 +2,7 @@
 
 Stores past the caches: a line that is wholly written need not be read from memory before, nor does it push out what is
 in the caches. Such stores are ordered by `FENCE` alone (x86), or by the locked instructions with which TVM's threads
-hand over. And whether two arguments are the same memory.
+hand over. How far it is to an address that they can be at. And whether two arguments are the same memory.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ from tvm import tirx
 
 from kernels.lowering import nodes
 
-FENCE, APART = "stream_fence", "memory_apart"
+FENCE, APART, DISTANCE = "stream_fence", "memory_apart", "memory_distance"
 _SYMBOL = re.compile(r"stream_(float|int)(\d+)x(\d+)")
-_WIDEST, _NARROWEST = 64, 16
-"""Bytes of a store."""
+_BYTES = 64
+"""Of a store."""
 
 
-def lanes_of(dtype: str, is_aligned: Any) -> int:
-    """How many elements a store has, the most of which `is_aligned` says that every row has them at their multiples; 0
-    for none."""
+def lanes_of(dtype: str) -> int:
+    """How many elements a store has; 0 where there is none of a dtype."""
     found = re.fullmatch(r"(?:float|int)(\d+)", dtype)
-    size = int(found[1]) // 8 if found else 0
-    widths = [width for width in (_WIDEST, _WIDEST // 2, _NARROWEST) if size and width % size == 0]
-    return next((width // size for width in widths if is_aligned(width // size)), 0)
+    return _BYTES * 8 // int(found[1]) if found else 0
+
+
+def distance(buffer: Any, indices: list[Any]) -> Any:
+    """How many elements lie before the first one, from an element on, that a store can begin at."""
+    size = _BYTES // lanes_of(str(buffer.dtype))
+    address = tirx.address_of(tirx.BufferLoad(buffer, indices))
+    return tirx.call_extern("int32", DISTANCE, address, tirx.const(size, "int32"))
 
 
 def stored(buffer: Any, indices: list[Any], value: Any, lanes: int) -> Any:
@@ -57,7 +61,7 @@ def marker(entry: str) -> str:
 def called(function: tirx.PrimFunc) -> list[str]:
     """The functions of this module that a program calls, none twice."""
     found = [getattr(c.args[0], "value", "") for c in nodes(function.body, tvm.ir.Call) if len(c.args)]
-    return list(dict.fromkeys(s for s in found if isinstance(s, str) and (s in (FENCE, APART) or _SYMBOL.fullmatch(s))))
+    return list(dict.fromkeys(s for s in found if isinstance(s, str) and (s in _KNOWN or _SYMBOL.fullmatch(s))))
 
 
 def definitions(function: tirx.PrimFunc, entry: str = "") -> str:
@@ -80,9 +84,22 @@ define linkonce_odr hidden i32 @{APART}(ptr %a, ptr %b) alwaysinline {{
 """
 
 
+_DISTANCE = f"""
+define linkonce_odr hidden i32 @{DISTANCE}(ptr %from, i32 %size) alwaysinline {{
+  %address = ptrtoint ptr %from to i64
+  %behind = sub i64 0, %address
+  %bytes = and i64 %behind, {_BYTES - 1}
+  %narrow = trunc i64 %bytes to i32
+  %elements = udiv i32 %narrow, %size
+  ret i32 %elements
+}}
+"""
+_KNOWN = (FENCE, APART, DISTANCE)
+
+
 def _definition(symbol: str) -> str:
-    if symbol == APART:
-        return _APART
+    if symbol in (APART, DISTANCE):
+        return _APART if symbol == APART else _DISTANCE
     match = _SYMBOL.fullmatch(symbol)
     if match is None:
         return f"""

@@ -84,10 +84,11 @@ def sequence(parts: Sequence[Any]) -> Any:
     return flat[0] if len(flat) == 1 else tirx.SeqStmt(flat)
 
 
-def serial(name: Any, extent: int, body: Any, kind: Any = tirx.ForKind.SERIAL) -> Any:
-    """A loop from zero."""
+def serial(name: Any, extent: Any, body: Any, kind: Any = tirx.ForKind.SERIAL) -> Any:
+    """A loop from zero, of a number of iterations or of as many as an expression says."""
     dtype = str(name.ty.dtype)
-    return tirx.For(name, tirx.const(0, dtype), tirx.const(extent, dtype), kind, body)
+    length = tirx.const(extent, dtype) if isinstance(extent, int) else extent
+    return tirx.For(name, tirx.const(0, dtype), length, kind, body)
 
 
 def is_plain_loop(statement: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Borders(Pass):
             Requirement("the inside is a box", "comparisons of one variable with a number; others stay conditions"),
             Requirement(
                 "stores past the caches are whole vectors, and seen by others",
-                "rows as long as multiples of a vector, arguments at multiples of 64 bytes; a fence at the end",
+                "a row's first elements and its last are stored one by one, by its address; a fence at the end",
             ),
         ),
         options={
@@ -199,34 +198,39 @@ class _Kept:
             return 0
         if branches(self.new, innermost) or any(self.nest.stride(x, innermost) not in (0, 1) for x in loads(self.new)):
             return 0
-        strides = [self.nest.stride(store, loop) for loop in self.nest.loops[:-1]]
-        lanes = memory.lanes_of(str(store.buffer.dtype), lambda n: all(s is not None and s % n == 0 for s in strides))
         low, high = self.box.ranges[-1]
-        return lanes if lanes and self._origin() == 0 and high - -(-low // lanes) * lanes >= lanes else 0
-
-    def _origin(self) -> int | None:
-        """The place of the element of the first iterations."""
-        zero = {loop.loop_var: tirx.const(0, str(loop.loop_var.ty.dtype)) for loop in self.nest.loops}
-        places = [tvm.sym.Analyzer().simplify(substituted(index, zero)) for index in self.nest.store.indices]
-        return 0 if all(isinstance(place, tirx.IntImm) and int(place) == 0 for place in places) else None
+        lanes = memory.lanes_of(str(store.buffer.dtype))
+        return lanes if high - low >= 2 * lanes else 0
 
     def _streamed(self, low: int, high: int, at: Mapping[Any, Any]) -> list[Any]:
-        """The innermost loop: elements up to a multiple of a vector, vectors, and the rest."""
+        """The innermost loop: elements up to one that a vector can be stored at, vectors, and the rest."""
         depth, lanes = len(self.nest.loops) - 1, self.lanes
-        first = -(-low // lanes) * lanes
-        count = (high - first) // lanes
         loop, store = self.nest.loops[depth], self.nest.store
         dtype = str(loop.loop_var.ty.dtype)
+
+        def places(element: Any) -> list[Any]:
+            return [substituted(index, {**at, loop.loop_var: element}) for index in store.indices]
+
+        whole_row = tirx.const(high - low, dtype)
+        peeled = tirx.Var(f"{loop.loop_var.name}_before", dtype)
+        distance = tirx.min(memory.distance(store.buffer, places(tirx.const(low, dtype))).astype(dtype), whole_row)
+        count = tirx.floordiv(whole_row - peeled, tirx.const(lanes, dtype))
         vector = tirx.decl_buffer((lanes,), store.buffer.dtype, f"{store.buffer.name}_vector")
         number, lane = tirx.Var(f"{loop.loop_var.name}_vector", dtype), tirx.Var("lane", dtype)
-        begin = number * tirx.const(lanes, dtype) + tirx.const(first, dtype)
+        begin = number * tirx.const(lanes, dtype) + peeled + tirx.const(low, dtype)
         value = substituted(self.new, {**at, loop.loop_var: begin + lane})
         made = serial(lane, lanes, tirx.BufferStore(vector, value, [lane]), tirx.ForKind.VECTORIZED)
         whole = tirx.BufferLoad(vector, [tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), lanes)])
-        indices = [substituted(index, {**at, loop.loop_var: begin}) for index in store.indices]
-        body = tirx.SeqStmt([tirx.AllocBuffer(vector), made, memory.stored(store.buffer, indices, whole, lanes)])
-        ends = itertools.pairwise((low, first, first + count * lanes, high))
-        before, _, after = (
-            self._loop(depth, begun, end, at, lambda inner: self._stored(self.new, inner)) for begun, end in ends
-        )
-        return [before, serial(number, count, body), after]
+        body = tirx.SeqStmt([tirx.AllocBuffer(vector), made, memory.stored(store.buffer, places(begin), whole, lanes)])
+
+        def rest(first: Any, end: Any) -> Any:
+            one = tirx.Var(loop.loop_var.name, dtype)
+            return serial(one, end - first, self._stored(self.new, {**at, loop.loop_var: one + first}))
+
+        ends = tirx.const(low, dtype) + peeled + count * tirx.const(lanes, dtype)
+        return [
+            tirx.Bind(peeled, distance),
+            rest(tirx.const(low, dtype), tirx.const(low, dtype) + peeled),
+            serial(number, count, body),
+            rest(ends, tirx.const(high, dtype)),
+        ]

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import tvm
-from tvm import relax, te
+import tvm_ffi
+from tvm import relax, te, tirx
 
 from kernels.raising.bodies import Body
 from kernels.raising.einsum import Formula, formula_of
@@ -34,8 +35,9 @@ from kernels.raising.turned import turned
 class Tensor:
     """An argument of the raised function: the C argument's name and position, its shape and dtype. Scalars have the
     shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there.
-    `direct`: kernels access no others, wherever the array lies; an output of that kind may lie where the input of the
-    same name lies. Where an array that is accessed so may end within its last row, its shape is flat."""
+    `anywhere`: kernels take it at any multiple of its elements' size. `direct`: and access no others of its elements; an
+    output of that kind may lie where the input of the same name lies. Where an array that is accessed so may end within
+    its last row, its shape is flat."""
 
     name: str
     position: int
@@ -44,6 +46,7 @@ class Tensor:
     scalar: bool = False
     reached: int = 1
     direct: bool = False
+    anywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ class _Raiser:
             wanted = {base for op in self.ops for base in op.written if not self._is_local(base)}
             self.parts = grouped(self.ops, sized, self.shapes, wanted, threads)
         self.direct = frozenset(base for base in self.shapes.of if base in self.places and self._is_direct(base))
+        self.is_map = bool(threads) and len(self.ops) == 1 and not (self.ops[0].combine or self.ops[0].steps)
+        """Whether all is one map: memory bounds it, and a copy of an array would cost as much as it does."""
+        self.emitted: list[Any] = []
         self.flat = {
             base: self.shapes.reached[base] for base in self.direct
             if self.shapes.reached.get(base, 0) and self.shapes.reached[base] < math.prod(self.shapes.of[base])
@@ -150,7 +156,11 @@ class _Raiser:
                         current |= self._emit(builder, number, part, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)
-        return builder.get()
+        module = builder.get()
+        if self.is_map:
+            for name in self.emitted:
+                module.update_func(name, at_any_place(module[name]))
+        return module
 
     # --- arguments
 
@@ -193,6 +203,7 @@ class _Raiser:
         return Tensor(
             base, self.places[base][0], shape, DTYPES[self.sized.accesses.arrays[base].type],
             reached=self.shapes.reached.get(base, 1), direct=base in self.direct,
+            anywhere=base in self.direct or self.is_map,
         )  # fmt: skip
 
     def _is_direct(self, base: str) -> bool:
@@ -228,8 +239,9 @@ class _Raiser:
         def compute(*tensors: te.Tensor) -> te.Tensor:
             return Body(op, dict(zip(names, tensors, strict=True)), self.sized, self.shapes).output()
 
-        hint = _hint(op)
-        return {op.target.base: builder.emit_te(compute, *(current[n] for n in names), primfunc_name_hint=hint)}
+        made = builder.emit_te(compute, *(current[n] for n in names), primfunc_name_hint=_hint(op))
+        self.emitted.append(builder.lookup_binding(made).args[0])
+        return {op.target.base: made}
 
     def _emit_sweeps(
         self, builder: relax.BlockBuilder, sweeps: Sweeps, current: Mapping[str, relax.Expr]
@@ -263,6 +275,21 @@ class _Raiser:
         if len(types) == 1:
             return {loops.outputs[0]: made}
         return {base: builder.emit(relax.TupleGetItem(made, k)) for k, base in enumerate(loops.outputs)}
+
+
+def at_any_place(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A program whose arguments may lie at any multiple of their elements' size."""
+    loose = {
+        given: tirx.decl_buffer(given.shape, str(given.dtype), given.name, data_alignment=_bytes_of(given))
+        for given in function.params
+    }
+    body = tvm_ffi.structural_map(function.body, (tirx.Var, lambda var: loose.get(var, var)))
+    attributes = {name: function.attrs[name] for name in function.attrs.keys()}  # noqa: SIM118 - a map of TVM's
+    return tirx.PrimFunc([loose[given] for given in function.params], body).with_attrs(attributes)
+
+
+def _bytes_of(buffer: Any) -> int:
+    return max(1, int(tvm.DataType(str(buffer.dtype)).bits) // 8)
 
 
 def _operations(part: Operation | Sweeps) -> list[Operation]:

@@ -246,7 +246,7 @@ def _given(
         also_read = any(t["position"] == position for t in c["inputs"]) and position not in c.get(IN_PLACE, ())
         if tensor["direct"]:
             return [f"  data[{number}] = a{position};"]
-        wanted = "1" if also_read else f"!is_aligned(a{position})"
+        wanted = "1" if also_read else "0" if tensor["anywhere"] else f"!is_aligned(a{position})"
         return [
             f"  data[{number}] = a{position};",
             f"  if ({wanted}) {{ data[{number}] = copies[{number}] = room({size}); "
@@ -256,7 +256,8 @@ def _given(
         return [f"  data[{number}] = a{position};"]
     # A kernel may read the whole shape, and the argument may end at the last element that the function reads. What is
     # in the same line as that element can be read, and is not used.
-    doubt = f"!is_aligned(a{position})" if _lines(_reached(tensor)) == _lines(size) else "1"
+    fits = _lines(_reached(tensor)) == _lines(size)
+    doubt = "1" if not fits else "0" if tensor["anywhere"] else f"!is_aligned(a{position})"
     return [
         f"  data[{number}] = a{position};",
         f"  if ({doubt}) {{ data[{number}] = copies[{number}] = room({size}); ready &= copies[{number}] != NULL; "

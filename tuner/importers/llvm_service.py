@@ -71,6 +71,7 @@ class LlvmService:
             return {
                 "name": name, "position": tensor.position, "shape": list(tensor.shape), "dtype": tensor.dtype,
                 "scalar": tensor.scalar, "reached": tensor.reached, "direct": tensor.direct,
+                "anywhere": tensor.anywhere,
             }  # fmt: skip
 
         inputs, outputs = [list(map(described, some)) for some in (made.inputs, made.outputs)]
