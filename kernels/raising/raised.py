@@ -36,9 +36,9 @@ from kernels.raising.turned import turned
 class Tensor:
     """An argument of the raised function: the C argument's name and position, its shape and dtype. Scalars have the
     shape (1,). `reached`: elements from the first to the last one that is accessed: the array may end there.
-    `anywhere`: kernels take it at any multiple of its elements' size. `direct`: and access no others of its elements; an
-    output of that kind may lie where the input of the same name lies. Where an array that is accessed so may end within
-    its last row, its shape is flat."""
+    `anywhere`: kernels take it at any multiple of its elements' size. `direct`: and access no others of its elements;
+    an output of that kind may lie where the input of the same name lies. Where an array that is accessed so may end
+    within its last row, its shape is flat."""
 
     name: str
     position: int
