@@ -15,10 +15,12 @@ from typing import Any, Self
 @dataclass(frozen=True)
 class Caveat:
     """What a time is. `words` stand in brackets beside a time, or at the head of a column; `sentence` says it in full,
-    once in each section. Both are empty where a time is the device's own."""
+    once in each section. Both are empty where a time is the device's own. `of_parts`: why the steps of a schedule have
+    no times there; empty where they have."""
 
     words: str = ""
     sentence: str = ""
+    of_parts: str = ""
 
     def beside(self, text: str) -> str:
         """A time, or the title of times, with the words."""

@@ -35,7 +35,8 @@ class StorageRewrite(Pass):
 
     @classmethod
     def variants(cls, target_kind: str) -> tuple[Pass, ...]:
-        return (cls(True), cls(False))
+        # OpenCL C declares local memory at the beginning of a kernel, where this puts it
+        return (cls(True),) if target_kind == "opencl" else (cls(True), cls(False))
 
     def counters(self, function: tirx.PrimFunc, target: Target) -> Mapping[str, float]:
         return {"buffer bytes": buffer_bytes(lowered(function, target))}

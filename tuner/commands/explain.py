@@ -120,20 +120,26 @@ def _climbed(
     built = builder.build(task, [rung.candidate for rung in rungs])
     measured = _measured(device, task, rungs, built, config.search.seed + 1, seconds, work, progress)
     code = _listing(target, rungs[-1], built[-1])
+    caveat = resolve.caveats_of(target).kernel
     scalar: list[list[str]] = [[] for _ in rungs[1:]]
     scalar.append(_scalar(rungs[-1]))
     return {
         "device": target.device,
-        "caveat": resolve.caveats_of(target).kernel.to_json(),
+        "caveat": caveat.to_json(),
         "threads": target.threads,
         "mode": config.measure.mode,
         "lower_bound_s": kernel.get("lower_bound_s") or None,
         "flops": task.workload.flops,
         "padded_share": padded_share(task.workload),
         "rungs": [
-            {**_rung(rung, before, target), "scalar": loops, "predicted_s": guess, **_time(measurement)}
-            for rung, before, loops, guess, measurement in zip(
-                rungs, [None, *rungs], scalar, predicted, measured, strict=False
+            {
+                **_rung(rung, before, target),
+                "scalar": loops,
+                "predicted_s": guess,
+                **_time(measurement, "" if all_of_it else caveat.of_parts),
+            }
+            for rung, before, loops, guess, measurement, all_of_it in zip(
+                rungs, [None, *rungs], scalar, predicted, measured, whole, strict=False
             )
         ],
         "listing": code,
@@ -172,12 +178,16 @@ def _counted(before: Rung, after: Rung, target: ResolvedTarget) -> Iterator[str]
         for counter, value in values.items():
             earlier = counters[0].get(name, {}).get(counter)
             if earlier is not None and earlier != value:
-                yield f"{counter}: {earlier:g} to {value:g}"
+                yield f"{counter} ({name}): {earlier:g} to {value:g}"
 
 
-def _time(measurement: Measurement | BuildFailure) -> dict[str, Any]:
-    if isinstance(measurement, BuildFailure) or not measurement.ok:
-        return {"seconds": None, "interval_s": None, "reason": f"{measurement.status}: {measurement.reason}"}
+def _time(measurement: Measurement | BuildFailure, untimed: str) -> dict[str, Any]:
+    """`untimed`: why a rung that runs has no time all the same, or ""."""
+    failed = isinstance(measurement, BuildFailure) or not measurement.ok
+    if failed or untimed:
+        reason = f"{measurement.status}: {measurement.reason}" if failed else f"it runs and is right, but {untimed}"
+        return {"seconds": None, "interval_s": None, "reason": reason}
+    assert isinstance(measurement, Measurement)
     interval = median_interval(measurement.samples_s)
     return {
         "seconds": median(measurement.samples_s),

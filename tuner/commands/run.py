@@ -387,6 +387,7 @@ class _Run(RunContext):
             lines.append(f"report: {self.folder / 'report.html'}")
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
+        lines += [note for note in summary["notes"] if note.startswith("not exported: ")]
         if self.failures:
             again = shlex.quote(str(self.folder / "config.yaml"))
             lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]

@@ -40,6 +40,7 @@ _HEAD = (
     """\
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,9 +62,15 @@ extern int __tvm_ffi_tuner_run(void* self, const Any* arguments, int32_t count, 
   f(TVMFFIErrorSetRaisedFromCStr) f(TVMFFIErrorSetRaisedFromCStrParts)
 EACH(RUNTIME)
 
+/* A fork leaves the threads of the model behind: the child goes on with the original. */
+static int started, forked;
+static void in_child(void) { forked = started; }
+
 static void set_threads(void) {
   setenv("TVM_NUM_THREADS", THREADS, 0);
   setenv("TVM_BIND_THREADS", "0", 0);
+  const char* threads = getenv("TVM_NUM_THREADS");
+  if (threads && atoi(threads) != 1) pthread_atfork(NULL, NULL, in_child);
 }
 
 static int overlap(const void* a, uint64_t m, const void* b, uint64_t n) {
@@ -167,7 +174,7 @@ def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> l
     fallback = f"{returned}{original}({', '.join(names)});" + ("" if returned else " return;")
     inputs = len(c["inputs"])
     body = [
-        f"  if ({' || '.join(_doubts(c, names)) or '0'}) {{ {fallback} }}",
+        f"  if ({' || '.join(['forked', *_doubts(c, names)])}) {{ {fallback} }}",
         f"  void* copies[{len(tensors)}] = {{0}}; void* data[{len(tensors)}]; int ready = 1;",
         f"  {result if result != 'void' else 'int'} value[ALIGNMENT] ALIGNED = {{0}}; (void)value;",
     ]
@@ -176,6 +183,7 @@ def _function(c: Mapping[str, Any], name: str, run: str, linkage: str = "") -> l
     body += [
         "  int code = -1;",
         "  if (ready) {",
+        "    started = 1;",
         *(f"    static int64_t shape{n}[] = {{{', '.join(map(str, t['shape']))}}};" for n, t in enumerate(tensors)),
         "    Tensor tensors[] = {",
         *(f"      {_descriptor(n, t)}," for n, t in enumerate(tensors)),
@@ -330,7 +338,19 @@ def _linked(
         [objcopy, f"--redefine-sym={name}={renamed}", f"--keep-global-symbol={renamed}", _ORIGINAL],
         [compiler, "-O2", "-fPIC", "-c", f"{name}.c", "-o", _GUARD],
         [compiler, "-r", "-nostdlib", _GUARD, _ORIGINAL, "-o", f"{name}.o"],
-        [compiler, "-shared", f"{name}.o", *models, "-o", f"lib{name}.so", *libraries, *paths, "-lm", "-ldl"],
+        [
+            compiler,
+            "-shared",
+            "-pthread",
+            f"{name}.o",
+            *models,
+            "-o",
+            f"lib{name}.so",
+            *libraries,
+            *paths,
+            "-lm",
+            "-ldl",
+        ],
     ):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:

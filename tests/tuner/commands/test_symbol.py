@@ -96,6 +96,26 @@ def test_the_object_can_be_linked_into_a_program(exported: tuple[Path, dict[str,
     assert done.stdout == f"{N} 3"
 
 
+def test_a_process_that_is_forked_after_a_call_has_the_original(exported: tuple[Path, dict[str, Any]]) -> None:
+    """With the model it would wait for ever for threads that it does not have."""
+    folder, _ = exported
+    (folder / "forks.c").write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <sys/wait.h>\n#include <unistd.h>\n"
+        "void product(int, float*, float*, float*);\n"
+        f"int main(void) {{ int n = {N}, state = 0; float *x = calloc(3 * n * n, 4);\n"
+        "for (int i = 0; i < 2 * n * n; i++) x[i] = 1; product(n, x, x + n * n, x + 2 * n * n);\n"
+        "if (fork() == 0) { alarm(20); product(n, x, x + n * n, x + 2 * n * n); _exit((int)x[2 * n * n + 7]); }\n"
+        'wait(&state); printf("%d", WIFEXITED(state) ? WEXITSTATUS(state) : -1); return 0; }\n'
+    )
+    command = ["cc", "forks.c", "-L.", "-lproduct", "-Wl,-rpath,.", "-o", "forks"]
+    linked = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert linked.returncode == 0, linked.stderr
+    done = subprocess.run(["./forks"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout == str(2 * N)
+    text = (folder / "product.c").read_text()
+    assert "if (forked || " in text
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -19,8 +19,8 @@ from tuner.protocols import Task
 
 _ARCH = "sm_90a"
 
-_NARROW = ("float16", "bfloat16", "int8")
-"""Dtypes of which the analytical model has two rates: that of float32, and that of tensor cores."""
+_ON_TENSOR_CORES = ("float16", "bfloat16")
+"""Dtypes whose rate on tensor cores is in the table of GPUs. That of others is in none, and they have no ceiling."""
 
 
 class SimulatedCuda(Cuda):
@@ -38,8 +38,8 @@ class SimulatedCuda(Cuda):
         return {
             "peak_flops_per_s": gpu.fp32_flops,
             "peaks": {
-                **dict.fromkeys(("float32", *_NARROW), gpu.fp32_flops),
-                **{f"{dtype}{ON_TENSOR_CORES}": gpu.tensor_flops for dtype in _NARROW},
+                "float32": gpu.fp32_flops,
+                **{f"{dtype}{ON_TENSOR_CORES}": gpu.tensor_flops for dtype in _ON_TENSOR_CORES},
             },
             "bandwidth_bytes_per_s": gpu.dram_bytes, "levels": [], "cache_bytes": gpu.l2_size, "source": "data-sheet",
             "method": f"data sheet of {gpu.name}, from which the times are estimated; nothing was measured",

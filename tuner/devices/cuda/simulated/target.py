@@ -27,7 +27,9 @@ LABEL = "Simulated GPU: its times are estimates"
 
 CAVEATS = Caveats(
     kernel=Caveat(
-        "estimate", "No GPU was used: every time of a kernel is an estimate of the analytical model, not a measurement."
+        "estimate",
+        "No GPU was used: every time of a kernel is an estimate of the analytical model, not a measurement.",
+        "the analytical model knows whole schedules alone",
     ),
     model=Caveat(
         "host's time",
