@@ -21,10 +21,25 @@ _ROOM_BYTES = 1 << 20
 """Less room than this counts as a full disk: a kernel's object and library take some 100 KB, a record 3 KB."""
 
 
+def followed(path: Path) -> Path:
+    """The file that a path means: where it is a link, what that leads to, so that replacing it leaves the link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a device, or another thing that is written to and not replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def write_aside(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, durably, and whole at every moment. Raises OutputError."""
+    """Replace `path` by `content`, durably, and whole at every moment; a pipe or a device is written to. Raises
+    OutputError."""
+    path = followed(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if is_special(path):
+            path.write_bytes(content)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as file:
             file.write(content)

@@ -263,3 +263,17 @@ def test_records_survive_a_disk_that_fills_up_and_go_on_when_there_is_room(tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50
+
+
+def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    files.write_aside(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    files.write_aside(tmp_path / "pipe", b"through")
+    assert reader.communicate(timeout=20)[0] == b"through"
+    assert (tmp_path / "pipe").is_fifo()
+    files.write_aside(Path(os.devnull), b"gone")
+    assert Path(os.devnull).is_char_device()

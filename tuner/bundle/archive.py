@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tuner import files
 from tuner.bundle.manifest import FORMAT, Manifest, read_manifest
 from tuner.errors import BundleError, OutputError
 
@@ -40,6 +41,9 @@ def write(path: Path, manifest: Mapping[str, Any], blobs: Mapping[str, bytes]) -
     full = {"format": FORMAT, **manifest, "blobs": {name: len(blobs[name]) for name in sorted(blobs)}}
     text = json.dumps(full, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     read_manifest(json.loads(text), str(path))
+    path = files.followed(path)
+    if files.is_special(path):
+        raise OutputError(f"{path}: not a file", "choose another one with -o")
     aside = path.with_name(path.name + f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

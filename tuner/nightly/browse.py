@@ -181,10 +181,16 @@ def find(history: History, cell: str) -> str:
 
 
 def write(history: History, path: Path) -> int:
-    """Write the history as JSON lines; returns how many. Raises UserError for a folder, OutputError."""
+    """Write the history as JSON lines; returns how many. Raises UserError for a folder, and for a file that is there and
+    holds something else (the database itself, perhaps); OutputError."""
     if path.is_dir():
         raise UserError(f"{path} is a folder", f"name a file, e.g. tuner history export {path / 'nights.jsonl'}")
     lines = list(history.export())
+    if path.is_file():
+        with open(path, "rb") as file:
+            begins = file.readline(1 << 12)
+        if begins.strip() not in (b"", lines[0].encode()):
+            raise UserError(f"{path} is there, and is no exported history", "name another file: it is not overwritten")
     files.write_aside(path, ("\n".join(lines) + "\n").encode())
     return len(lines)
 

@@ -64,9 +64,12 @@ def judge(measured: Measured, context: Context, again: Again) -> list[Finding]:
         findings.append(_space(measured, context))
     elif series is not None:
         findings.append(_search(series, measured, context, again))
-    findings += _reference(measured, context)
-    findings += _baselines(measured, context)
-    return [*findings, *_structure(measured, context)]
+    return [*findings, *told_beside(measured, context)]
+
+
+def told_beside(measured: Measured, context: Context) -> list[Finding]:
+    """What is found without measuring more: of the reference, the baselines and the structural series."""
+    return [*_reference(measured, context), *_baselines(measured, context), *_structure(measured, context)]
 
 
 def outcome_of(measured: Measured, findings: Sequence[Finding]) -> Outcome:

@@ -88,6 +88,20 @@ def test_export_and_import(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert code == 2 and "tuner-history/1" in err
 
 
+def test_an_export_overwrites_nothing_but_an_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The database above all."""
+    mine = folder / "mine.txt"
+    mine.write_text("a letter\n")
+    [database] = folder.glob("*.db")
+    before = database.read_bytes()
+    for file in (mine, database):
+        code, _, said = tuner(folder, capsys, "export", str(file))
+        assert code == 2 and "no exported history" in said
+    assert (mine.read_text(), database.read_bytes()) == ("a letter\n", before)
+    for _ in range(2):
+        assert tuner(folder, capsys, "export", str(folder / "nights.jsonl"))[0] == 0
+
+
 @pytest.mark.parametrize("action", ["list", "show a", "regressions", "accept a --why b", "export all.jsonl"])
 def test_looking_into_a_history_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], action: str) -> None:
     synthetic.config(tmp_path, "a")
