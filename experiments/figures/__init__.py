@@ -37,6 +37,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "raising_compilers.json": raising.raising_compilers,
     "raising_traps.json": raising.raising_traps,
     "raising_fuzz.json": raising.raising_fuzz,
+    "raising_speed.json": raising.raising_speed,
     "sharing.json": timing.sharing,
     "verification.json": models.verification,
     "site.json": nights.site,

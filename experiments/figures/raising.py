@@ -57,3 +57,21 @@ def raising_fuzz(path: Path) -> Figures:
     }  # fmt: skip
     said = ", ".join(f"{found[kind]:,} {words}" for kind, words in kinds.items() if kind in found)
     return {"mutants": f"{found['count']:,}", "finding": f"of {found['count']:,} mutants of IR {said}"}
+
+
+def raising_speed(path: Path) -> Figures:
+    """Of `experiments/raising/speed.py`: exported functions beside the original on memory of `malloc`."""
+    found = json.loads(path.read_text("utf-8"))
+    summary = found["summary"]
+    others = {"original_O3_fast": "`-O3 -march=native -ffast-math`", "original_O3": "`-O3 -march=native`"}
+    rows = []
+    for name, kernel in found["kernels"].items():
+        sizes = ", ".join(f"{size} {number}" for size, number in kernel.get("sizes", {}).items())
+        factors = [f"{1 / kernel['relinked'][other]:.2f}" if kernel.get("relinked", {}).get(other) and kernel["exported"]
+                   else "the original stays" for other in others]  # fmt: skip
+        blas = kernel.get("ratios", {}).get("numpy_blas")
+        rows.append([f"`{name}`", kernel["group"], sizes, *factors, f"{1 / blas:.2f}" if blas else "–"])
+    groups = dict.fromkeys(kernel["group"] for kernel in found["kernels"].values())
+    means = [f"{group}s {summary[f'{group}, times original_O3_fast']:.2f}" for group in groups]
+    heads = ("function", "is", "sizes", *(f"times {words}" for words in others.values()), "kernel, times numpy's BLAS")
+    return {"finding": ", ".join(means), "table": table(heads, rows)}

@@ -36,6 +36,7 @@ from tuner.commands.prepare import (
     tidy,
 )
 from tuner.commands.summarize import RunFacts, headline, summarize
+from tuner.commands.symbol import BEHIND_SYMBOL
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.errors import UserError
@@ -387,7 +388,7 @@ class _Run(RunContext):
             lines.append(f"report: {self.folder / 'report.html'}")
         if facts.manifest is not None:
             lines.append(f"export: {self.folder / 'export'}")
-        lines += [note for note in summary["notes"] if note.startswith("not exported: ")]
+        lines += [note for note in summary["notes"] if note.startswith(("not exported: ", BEHIND_SYMBOL))]
         if self.failures:
             again = shlex.quote(str(self.folder / "config.yaml"))
             lines += [*self.failures, "nothing measured is lost; what failed is tried again by: "]

@@ -43,6 +43,9 @@ _ROUNDS = 10
 _SHARE = 8
 """The function behind its symbol is timed for this part of the time that whole models are."""
 
+BEHIND_SYMBOL = "with its guard and copies the function takes"
+"""How the sentence begins that says how fast an exported function is."""
+
 _EXPORTED = "exported"
 """What the function with its guard and copies is called where it is timed."""
 
@@ -163,12 +166,12 @@ def slower(
     for entry in entries[1:]:
         verdict = result.verdict(_EXPORTED, entry.name)
         if verdict.label is Label.SLOWER:
-            return f"with its guard and copies the function takes {verdict.ratio:.2f} of the time of {entry.name}", ""
+            return f"{BEHIND_SYMBOL} {verdict.ratio:.2f} of the time of {entry.name}", ""
         if verdict.ratio is not None:
             said.append(f"{verdict.ratio:.3f} of the time of {entry.name} ({verdict.label})")
     if not said:
         return "", "the function behind its symbol could not be timed beside the original"
-    return "", f"with its guard and copies the function takes {' and '.join(said)}"
+    return "", f"{BEHIND_SYMBOL} {' and '.join(said)}"
 
 
 def may_reorder(model_spec: Mapping[str, Any]) -> bool:

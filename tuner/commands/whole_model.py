@@ -112,8 +112,9 @@ def whole_model(
     tuned = next(entry for entry in entries if entry.name == TUNED)
     accuracy.judge(run, model, tuned, entries, rehearsal, comparison)
     check_original_weights(run, device, model, graph, put_together.available, comparison, 2.0 * rehearsal.end_s)
-    why_not = why_not_exported(run, comparison)
-    if not why_not and symbol.has_one(model, assembly):
+    behind_symbol = symbol.has_one(model, assembly)
+    why_not = why_not_exported(run, comparison, behind_symbol)
+    if not why_not and behind_symbol:
         why_not, words = symbol.put_behind(run, model, graph, put_together.available)
         comparison.notes += words
     if why_not:
@@ -227,14 +228,17 @@ def _timing(run: RunContext, references: Sequence[str], exact: ExactRun | None) 
     return Timing(lambda: total.allowed_s(Phase.COMPARISON, usual_s), rounds, start_s, total.limited, run.interrupted)
 
 
-def why_not_exported(run: RunContext, comparison: ModelComparison) -> str:
-    """The reason, or "" where the tuned model may be exported."""
+def why_not_exported(run: RunContext, comparison: ModelComparison, behind_symbol: bool) -> str:
+    """The reason, or "" where the tuned model may be exported. One that goes behind a function's symbol is timed there,
+    in the caller's memory and beside the original: its time as a model says nothing of that."""
     if not run.config.export.enabled:
         return "export.enabled is false"
     if not comparison.verified:
         return "its outputs are not verified"
     if comparison.quality is not None and comparison.misses_accuracy:
         return f"it misses its accuracy: {quality.in_words(comparison.quality.to_json())}"
+    if behind_symbol:
+        return ""
     _, result = comparison.result.main(TUNED, UNTUNED)
     if result.verdict(TUNED, UNTUNED).label is Label.SLOWER:
         return "it is slower than untuned TVM"

@@ -181,8 +181,8 @@ def find(history: History, cell: str) -> str:
 
 
 def write(history: History, path: Path) -> int:
-    """Write the history as JSON lines; returns how many. Raises UserError for a folder, and for a file that is there and
-    holds something else (the database itself, perhaps); OutputError."""
+    """Write the history as JSON lines; returns how many. Raises UserError for a folder, and for a file that is there
+    and holds something else (the database itself, perhaps); OutputError."""
     if path.is_dir():
         raise UserError(f"{path} is a folder", f"name a file, e.g. tuner history export {path / 'nights.jsonl'}")
     lines = list(history.export())
