@@ -264,7 +264,10 @@ def _given(
         return [f"  data[{number}] = a{position};"]
     # A kernel may read the whole shape, and the argument may end at the last element that the function reads. What is
     # in the same line as that element can be read, and is not used.
-    fits = _lines(_reached(tensor)) == _lines(size)
+    # A map reads what the function reads; of an array that it overwrites it keeps, and does not read, the rest.
+    written = any(t["position"] == position for t in c["outputs"])
+    own = tensor["anywhere"] and (not written or position in c.get(IN_PLACE, ()))
+    fits = own or _lines(_reached(tensor)) == _lines(size)
     doubt = "1" if not fits else "0" if tensor["anywhere"] else f"!is_aligned(a{position})"
     return [
         f"  data[{number}] = a{position};",
