@@ -67,8 +67,8 @@ def raising_speed(path: Path) -> Figures:
     rows = []
     for name, kernel in found["kernels"].items():
         sizes = ", ".join(f"{size} {number}" for size, number in kernel.get("sizes", {}).items())
-        factors = [f"{1 / kernel['relinked'][other]:.2f}" if kernel.get("relinked", {}).get(other) and kernel["exported"]
-                   else "the original stays" for other in others]  # fmt: skip
+        timed = kernel["relinked"] if kernel.get("exported") else {}
+        factors = [f"{1 / timed[other]:.2f}" if other in timed else "the original stays" for other in others]
         blas = kernel.get("ratios", {}).get("numpy_blas")
         rows.append([f"`{name}`", kernel["group"], sizes, *factors, f"{1 / blas:.2f}" if blas else "–"])
     groups = dict.fromkeys(kernel["group"] for kernel in found["kernels"].values())
