@@ -38,7 +38,7 @@ smoke: setup
 	$(BIN)/python -m tuner run configs/smoke.yaml
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check $(LINTED)
