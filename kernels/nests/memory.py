@@ -94,21 +94,20 @@ define linkonce_odr hidden i32 @{DISTANCE}(ptr %from, i32 %size) alwaysinline {{
   ret i32 %elements
 }}
 """
-_KNOWN = (FENCE, APART, DISTANCE)
-
-
-def _definition(symbol: str) -> str:
-    if symbol in (APART, DISTANCE):
-        return _APART if symbol == APART else _DISTANCE
-    match = _SYMBOL.fullmatch(symbol)
-    if match is None:
-        return f"""
+_FENCE = f"""
 declare void @llvm.x86.sse.sfence()
-define linkonce_odr hidden i32 @{symbol}() alwaysinline {{
+define linkonce_odr hidden i32 @{FENCE}() alwaysinline {{
   call void @llvm.x86.sse.sfence()
   ret i32 0
 }}
 """
+_KNOWN = {FENCE: _FENCE, APART: _APART, DISTANCE: _DISTANCE}
+
+
+def _definition(symbol: str) -> str:
+    match = _SYMBOL.fullmatch(symbol)
+    if match is None:
+        return _KNOWN[symbol]
     kind, bits, lanes = match[1], int(match[2]), int(match[3])
     scalar = f"i{bits}" if kind == "int" else {16: "half", 32: "float", 64: "double"}[bits]
     return f"""

@@ -40,10 +40,11 @@ class _Memory:
         return tirx.BufferLoad(self.buffer, list(at))
 
     def __getitem__(self, at: int) -> Any:
-        return self(_number(at))
+        return self(index_of(at))
 
 
-def _number(value: int) -> Any:
+def index_of(value: int) -> Any:
+    """A number as an index is."""
     return tirx.const(value, "int32")
 
 
@@ -91,7 +92,7 @@ class ExactLoops:
         tensors = {name: _Memory(b) for name, b in {**given, **made, **local}.items()}
         copies = [_copied(given[name], made[name]) for name in self._updated if name in given]
         buffers = [*given.values(), *made.values()]
-        body = _sequence([*copies, self._block(tensors, given, made, local, buffers)])
+        body = sequence([*copies, self._block(tensors, given, made, local, buffers)])
         root = s_tir.SBlockRealize([], True, s_tir.SBlock([], [], [], "root", body))
         return tirx.PrimFunc(buffers, root).with_attr({"s_tir": True, "tirx.noalias": True})
 
@@ -105,15 +106,15 @@ class ExactLoops:
         env = {c: axes[c] + low for c, (low, _) in ranges.items()}
         body = Body(self._op, tensors, self._sized, self._shapes)
         inside = [self._begun(name, env, local[name], given.get(name), body) for name in self._local]
-        inside += [_sequence(list(self._run(list(enumerate(self._op.steps)), 0, env, ranges, tensors, body)))]
+        inside += [sequence(list(self._run(list(enumerate(self._op.steps)), 0, env, ranges, tensors, body)))]
         inside += [
-            tirx.BufferStore(made[name], tensors[name](_number(0)), self._place(name, env))
+            tirx.BufferStore(made[name], tensors[name](index_of(0)), self._place(name, env))
             for name in self._local
             if name in made
         ]
         extents = {c: high - low + 1 for c, (low, high) in ranges.items()}
         iters = [tirx.IterVar(tvm.ir.Range(0, extent), axes[c], _SPATIAL) for c, extent in extents.items()]
-        parts = (iters, "loops", _sequence(inside), list(local.values()))
+        parts = (iters, "loops", sequence(inside), list(local.values()))
         names = {buffer: buffer for buffer in buffers}
         reads, writes, _ = s_tir.analysis.get_sblock_access_region(
             s_tir.SBlock(parts[0], [], [], parts[1], parts[2], alloc_buffers=parts[3]), names
@@ -122,22 +123,22 @@ class ExactLoops:
         counters = [tirx.Var(f"i_{c}", "int32") for c in extents]
         realized: Any = s_tir.SBlockRealize(counters, True, block)
         for counter, extent in reversed(list(zip(counters, extents.values(), strict=True))):
-            realized = _loop(counter, extent, realized)
+            realized = serial_loop(counter, extent, realized)
         return realized
 
     def _begun(self, name: str, env: Mapping[str, Any], local: Any, given: Any, body: Body) -> Any:
         """What a local element begins with."""
         if self._begins(name):
             assert self._op.start is not None
-            return tirx.BufferStore(local, body.value(self._op.start, env), [_number(0)])
+            return tirx.BufferStore(local, body.value(self._op.start, env), [index_of(0)])
         if given is None:
-            return tirx.BufferStore(local, tirx.const(0, str(local.dtype)), [_number(0)])
-        return tirx.BufferStore(local, tirx.BufferLoad(given, self._place(name, env)), [_number(0)])
+            return tirx.BufferStore(local, tirx.const(0, str(local.dtype)), [index_of(0)])
+        return tirx.BufferStore(local, tirx.BufferLoad(given, self._place(name, env)), [index_of(0)])
 
     def _place(self, name: str, env: Mapping[str, Any]) -> list[Any]:
         """The element of a cell that is this iteration's."""
         element = next(s.target for s in self._op.steps if s.target.base == name)
-        return [env[symbol] for p in element.subscripts for symbol in p.symbols] or [_number(0)]
+        return [env[symbol] for p in element.subscripts for symbol in p.symbols] or [index_of(0)]
 
     # --- loops inside
 
@@ -171,16 +172,18 @@ class ExactLoops:
             inner = self._run(
                 deeper, depth + 2, {**env, symbol: counter + low}, {**ranges, symbol: (low, high)}, tensors, body
             )
-            yield _loop(counter, high - low + 1, _sequence(list(inner)))
+            yield serial_loop(counter, high - low + 1, sequence(list(inner)))
 
     def _stored(
         self, number: int, step: Normal, env: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]],
         tensors: Mapping[str, _Memory], body: Body,
     ) -> Any:  # fmt: skip
         base = step.target.base
-        at = [body.index(p, env) for p in step.target.subscripts] or [_number(0)]
+        at = [body.index(p, env) for p in step.target.subscripts] or [index_of(0)]
         buffer = tensors[base].buffer
-        stored: Any = tirx.BufferStore(buffer, body.value(step.value, env), [_number(0)] if base in self._local else at)
+        stored: Any = tirx.BufferStore(
+            buffer, body.value(step.value, env), [index_of(0)] if base in self._local else at
+        )
         box = isl.Set(box_text(step.loops, {c: ranges[c] for c in step.loops}))
         domain = self._domains[number]
         if not box.is_subset(domain):
@@ -212,14 +215,17 @@ def _union(domains: Sequence[isl.Set]) -> isl.Set:
     return whole
 
 
-def _sequence(statements: Sequence[Any]) -> Any:
+def sequence(statements: Sequence[Any]) -> Any:
+    """Statements one after another; nothing where there are none."""
     if not statements:
-        return tirx.Evaluate(_number(0))
+        return tirx.Evaluate(index_of(0))
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
-def _loop(counter: Any, extent: int, body: Any) -> Any:
-    return tirx.For(counter, _number(0), _number(extent), tirx.ForKind.SERIAL, body)
+def serial_loop(counter: Any, extent: Any, body: Any) -> Any:
+    """A loop from zero, of a number of iterations or of as many as an expression says."""
+    length = index_of(extent) if isinstance(extent, int) else extent
+    return tirx.For(counter, index_of(0), length, tirx.ForKind.SERIAL, body)
 
 
 def _copied(source: Any, to: Any) -> Any:
@@ -229,9 +235,9 @@ def _copied(source: Any, to: Any) -> Any:
     counters = [tirx.Var(f"i{k}", "int32") for k in range(len(shape))]
     iters = [tirx.IterVar(tvm.ir.Range(0, n), axis, _SPATIAL) for n, axis in zip(shape, axes, strict=True)]
     store = tirx.BufferStore(to, tirx.BufferLoad(source, axes), axes)
-    point = [tvm.ir.Range.from_min_extent(axis, _number(1)) for axis in axes]
+    point = [tvm.ir.Range.from_min_extent(axis, index_of(1)) for axis in axes]
     block = s_tir.SBlock(iters, [tirx.BufferRegion(source, point)], [tirx.BufferRegion(to, point)], "kept", store)
     body: Any = s_tir.SBlockRealize(counters, True, block)
     for counter, extent in reversed(list(zip(counters, shape, strict=True))):
-        body = _loop(counter, extent, body)
+        body = serial_loop(counter, extent, body)
     return body

@@ -126,7 +126,6 @@ class _Raiser:
         self.direct = frozenset(base for base in self.shapes.of if base in self.places and self._is_direct(base))
         self.is_map = bool(threads) and len(self.ops) == 1 and not (self.ops[0].combine or self.ops[0].steps)
         """Whether all is one map: memory bounds it, and a copy of an array would cost as much as it does."""
-        self.emitted: list[Any] = []
         self.flat = {
             base: self.shapes.reached[base] for base in self.direct
             if self.shapes.reached.get(base, 0) and self.shapes.reached[base] < math.prod(self.shapes.of[base])
@@ -157,11 +156,7 @@ class _Raiser:
                         current |= self._emit(builder, number, part, current)
                 result = builder.emit_output(relax.Tuple([current[base] for base in written]))
             builder.emit_func_output(result)
-        module = builder.get()
-        if self.is_map:
-            for name in self.emitted:
-                module.update_func(name, at_any_place(module[name]))
-        return module
+        return builder.get()
 
     # --- arguments
 
@@ -241,7 +236,9 @@ class _Raiser:
             return Body(op, dict(zip(names, tensors, strict=True)), self.sized, self.shapes).output()
 
         made = builder.emit_te(compute, *(current[n] for n in names), primfunc_name_hint=_hint(op))
-        self.emitted.append(builder.lookup_binding(made).args[0])
+        if self.is_map:
+            name = builder.lookup_binding(made).args[0]
+            builder.update_func(name, at_any_place(builder.get()[name]))
         return {op.target.base: made}
 
     def _emit_sweeps(

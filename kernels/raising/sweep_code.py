@@ -10,7 +10,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from kernels.raising.bodies import Body
-from kernels.raising.exact import scalars
+from kernels.raising.exact import index_of, scalars, sequence, serial_loop
 from kernels.raising.scalars import DTYPES
 from kernels.raising.sweeps import Sweeps, Version
 
@@ -51,7 +51,7 @@ def _block(code: _Code, buffers: Sequence[Any]) -> Any:
         s_tir.SBlock(iters, [], [], "sweeps", body, alloc_buffers=rooms), {buffer: buffer for buffer in buffers}
     )
     block = s_tir.SBlock(iters, reads, writes, "sweeps", body, alloc_buffers=rooms)
-    return _loop(counter, parts, s_tir.SBlockRealize([counter], True, block))
+    return serial_loop(counter, parts, s_tir.SBlockRealize([counter], True, block))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Array:
 
     def place(self, at: Sequence[Any]) -> list[Any]:
         if self.window:
-            return [tirx.bitwise_and(at[0], _number(self.window - 1)), *at[1:]]
+            return [tirx.bitwise_and(at[0], index_of(self.window - 1)), *at[1:]]
         if not self.flat:
             return list(at)
         total = at[0]
@@ -77,7 +77,7 @@ class _Array:
         return tirx.BufferLoad(self.buffer, self.place(at))
 
     def __getitem__(self, at: int) -> Any:
-        return tirx.BufferLoad(self.buffer, [_number(at)])
+        return tirx.BufferLoad(self.buffer, [index_of(at)])
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,15 @@ class _Code:
         for number, (lag, (before, behind)) in enumerate(zip(sweeps.lags, sweeps.reach, strict=True)):
             row = low + time + (begins - lag)
             extent = self.sweeps.shapes.of[sweeps.maps[number].base][0]
-            inside = tirx.all(row >= tirx.max(low - before, 0), row < tirx.min(high + behind, _number(extent)))
+            inside = tirx.all(row >= tirx.max(low - before, 0), row < tirx.min(high + behind, index_of(extent)))
             steps.append(tirx.IfThenElse(inside, self.row(number, row, low, high), None))
-        return _sequence([*self._begun(), _loop(time, sweeps.rows + ends - begins, _sequence(steps))])
+        return sequence([*self._begun(), serial_loop(time, sweeps.rows + ends - begins, sequence(steps))])
 
     def _begun(self) -> Iterator[Any]:
         """A store to each window, so that TVM sees that it is there before the loop, and goes on to be."""
         for array in self.windows.values():
             zero = tirx.const(0, str(array.buffer.dtype))
-            yield tirx.BufferStore(array.buffer, zero, [_number(0)] * len(array.buffer.shape))
+            yield tirx.BufferStore(array.buffer, zero, [index_of(0)] * len(array.buffer.shape))
 
     # --- a row
 
@@ -126,11 +126,11 @@ class _Code:
         if number not in self.windows or not self.sweeps.is_last(number):
             return made
         kept = self._copied(number, [row])
-        return _sequence([made, tirx.IfThenElse(tirx.all(row >= low, row < high), kept, None)])
+        return sequence([made, tirx.IfThenElse(tirx.all(row >= low, row < high), kept, None)])
 
     def _between(self, low: Any, high: Any, body: Callable[[Any], Any]) -> Any:
         counter = tirx.Var("k", "int32")
-        return _loop(counter, high - low, body(low + counter))
+        return serial_loop(counter, high - low, body(low + counter))
 
     def _within(self, number: int, at: Sequence[Any], inside: bool) -> Any:
         """The elements from a place on, by the dimensions that are left."""
@@ -142,8 +142,8 @@ class _Code:
             return self._all(own.base, at, lambda place: self._kept(number, place))
         first, last = own.box[len(at)]
         parts = list(self._strips(number, at, first, last))
-        inner = self._between(_number(first), _number(last + 1), lambda k: self._within(number, [*at, k], True))
-        return _sequence([*parts, inner])
+        inner = self._between(index_of(first), index_of(last + 1), lambda k: self._within(number, [*at, k], True))
+        return sequence([*parts, inner])
 
     def _strips(self, number: int, at: Sequence[Any], first: int, last: int) -> Iterator[Any]:
         """The border before and behind, in the next dimension."""
@@ -151,9 +151,9 @@ class _Code:
         extent = self.sweeps.shapes.of[base][len(at)]
         for low, high in ((0, first), (last + 1, extent)):
             if low < high:
-                end = self._end(base, at, high) if high == extent else _number(high)
+                end = self._end(base, at, high) if high == extent else index_of(high)
                 yield self._between(
-                    _number(low), end, lambda k: self._all(base, [*at, k], lambda place: self._kept(number, place))
+                    index_of(low), end, lambda k: self._all(base, [*at, k], lambda place: self._kept(number, place))
                 )
 
     def _all(self, base: str, at: Sequence[Any], body: Callable[[Sequence[Any]], Any]) -> Any:
@@ -161,18 +161,18 @@ class _Code:
         if len(at) == len(shape):
             return body(at)
         end = self._end(base, at, shape[len(at)])
-        return self._between(_number(0), end, lambda k: self._all(base, [*at, k], body))
+        return self._between(index_of(0), end, lambda k: self._all(base, [*at, k], body))
 
     def _end(self, base: str, at: Sequence[Any], end: int) -> Any:
         """Where a loop over the last dimension ends: with the array."""
         shape = self.sweeps.shapes.of[base]
         if base not in self.flat or len(at) + 1 < len(shape):
-            return _number(end)
-        place: Any = at[0] if at else _number(0)
+            return index_of(end)
+        place: Any = at[0] if at else index_of(0)
         for index, extent in zip(at[1:], shape[1:-1], strict=True):
             place = place * extent + index
-        rest = self.flat[base] - place * shape[-1] if at else _number(self.flat[base])
-        return tirx.min(_number(end), rest)
+        rest = self.flat[base] - place * shape[-1] if at else index_of(self.flat[base])
+        return tirx.min(index_of(end), rest)
 
     # --- an element
 
@@ -202,16 +202,3 @@ class _Code:
         if version.writer is None:
             return self.given[version.base]
         return self.windows.get(version.writer) or self.made[version.base]
-
-
-def _number(value: int) -> Any:
-    return tirx.const(value, "int32")
-
-
-def _sequence(statements: Sequence[Any]) -> Any:
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
-
-
-def _loop(counter: Any, extent: Any, body: Any) -> Any:
-    length = _number(extent) if isinstance(extent, int) else extent
-    return tirx.For(counter, _number(0), length, tirx.ForKind.SERIAL, body)

@@ -121,6 +121,7 @@ class Sweeps:
     ) -> None:
         """`later`: arrays that are read afterwards, or belong to the caller."""
         self.maps, self.sized, self.shapes = tuple(maps), sized, shapes
+        self._reads = [self._read_by(number) for number in range(len(self.maps))]
         self.lags, self.windows = _lags(self)
         self.window_bytes = sum(
             size * math.prod(self.inner(number)) * size_of(self.maps[number].op.type)
@@ -167,6 +168,9 @@ class Sweeps:
 
     def read(self, number: int) -> list[tuple[Version, int | None]]:
         """What a map reads, and how many rows behind the one that it writes."""
+        return self._reads[number]
+
+    def _read_by(self, number: int) -> list[tuple[Version, int | None]]:
         own = self.maps[number]
         found = [(self.version(e.base, number), own.row_of(e, self.sized)) for e in own.op.reads]
         edge = self.border(number)
