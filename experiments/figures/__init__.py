@@ -18,6 +18,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "precision_models.json": models.models,
     "precision_products.json": models.precision_products,
     "field.json": models.field,
+    "pypi_models.json": models.pypi_models,
     "nightly.json": nights.nightly,
     "nights.jsonl": nights.past,
     "large_model.json": models.large_model,

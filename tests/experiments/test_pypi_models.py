@@ -46,3 +46,5 @@ def test_one_line_for_each_model() -> None:
     assert line("magika", {"failed": "pip\nno such package"}) == "magika: no such package"
     checked = {"check": {"tasks": 3, "verified": True}, "tuned": {"verified": False}}
     assert line("magika", checked) == "magika (tells the type of a file): 3 tasks, verified; tuned: NOT VERIFIED"
+    tuned = {"tuned": {"verified": True, "ratios": {"onnxruntime": 0.5}}}
+    assert line("magika", tuned) == "magika (tells the type of a file): tuned: verified, 2.00 of ONNX Runtime's speed"

@@ -4,7 +4,7 @@ Every operator of the PyTorch form is computed in float64, whatever precision th
 be expected of a right implementation is sampled: the same run with each operand of each operator off by a random
 relative error of the size of one rounding. That is Monte Carlo arithmetic (Parker, *Monte Carlo Arithmetic*, 1997);
 it sees cancellation, depth and saturation, which no fixed tolerance does. Convolutions that Winograd's F(6x6) may
-compute get more: it is a right implementation, too.
+compute get more, and functions that pass by the number one get a part of its rounding: these are right, too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ largest error was 9 to 81 times that of a direct convolution."""
 
 _NO_WINOGRAD = 1e-4
 """Nothing computes it in a precision of this unit roundoff or a coarser one."""
+
+_BY_ONE = {"sigmoid": False, "tanh": False, "elu": False, "softplus": False, "log_sigmoid_forward": False,
+           "silu": True, "gelu": True, "mish": True}  # fmt: skip
+"""Functions that right implementations compute by way of numbers near one, such as 0.5 + 0.5 tanh(x / 2), 1 - 2 / (1 +
+exp(2 x)) and log(1 + exp(x)): where they are small, their error is one rounding of one. True: it is multiplied by x."""
+
+_ONE = 1 / 8
+"""So much of a rounding of one they get: unlike Winograd's, such errors do not grow with the sums behind them."""
 
 _ROWS = (list, tuple)
 
@@ -112,7 +120,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     narrower type widen as well. `unit` then is the unit roundoff of the coarsest type that the model asked for.
 
     With `noise` (a unit roundoff) each floating operand has a relative error drawn from N(0, noise^2), and those of 3x3
-    convolutions one from N(0, (16 noise)^2), unless the precision is too coarse for Winograd's algorithm.
+    convolutions one from N(0, (16 noise)^2), unless the precision is too coarse for Winograd's algorithm. Results of
+    `_BY_ONE` have an absolute error from N(0, (noise / 8)^2).
     """
 
     def __init__(self, noise: float = 0.0, seed: int = 0, seen: float = 0.0) -> None:
@@ -129,7 +138,11 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             operands, rest = (args[:1], args[1:]) if _is_power(func) else (args, ())
             args, kwargs = (*tree_map(change, operands), *tree_map(self.lifted, rest)), tree_map(change, kwargs)
         func = GROUPED.get(str(func), func)
-        return tree_map(self.lifted, func(*args, **kwargs))
+        by_one = self._by_one(func, args) if self._noise else None
+        result = tree_map(self.lifted, func(*args, **kwargs))
+        if by_one is not None:  # in place, as the operator itself may be
+            (result[0] if isinstance(result, tuple) else result).add_(by_one)
+        return result
 
     def lifted(self, value: Any) -> Any:
         """`value` in float64 where it is a floating tensor or type (or holds some); else itself."""
@@ -149,6 +162,14 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             return value
         off = torch.randn(value.shape, generator=self._rng, dtype=torch.float64)
         return value * off.mul_(times * self._noise).add_(1.0)
+
+    def _by_one(self, func: Any, args: Any) -> torch.Tensor | None:
+        """The error of a result of `_BY_ONE`; None for other operators."""
+        name = func.overloadpacket.__name__.removesuffix("_")
+        if name not in _BY_ONE or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
+            return None
+        off = torch.randn(args[0].shape, generator=self._rng, dtype=torch.float64).mul_(_ONE * self._noise)
+        return off.mul_(args[0]) if _BY_ONE[name] else off
 
     def _see(self, dtype: torch.dtype) -> None:
         self.unit = max(self.unit, torch.finfo(dtype).eps / 2)

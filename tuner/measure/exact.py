@@ -40,6 +40,9 @@ class ExactRun:
         wanted = [number for number in range(len(self._sets)) if number not in self._units]
         if not wanted or self.missing:
             return
+        if within_s <= 0.0:
+            self.missing = "no time was left for it"
+            return
         with Child(
             self._spec.service, self._spec.settings, env=thread_env(self._threads), limits=for_compilers()
         ) as child:

@@ -144,6 +144,18 @@ def counts(results: Mapping[str, Result], by: str) -> str:
     return f"{sum(found.values())} models: " + ", ".join(f"{count} {kind}" for kind, count in found.most_common())
 
 
+def runs(results: Mapping[str, Result]) -> str:
+    """`50 runs of 25 models: 49 verified and exported, 52 to 63 s each`, of those that went through `tuner run`."""
+    tried = {key: result["tuned"] for key, result in results.items() if "tuned" in result}
+    if not tried:
+        return "none"
+    models = len({key.rpartition(" by ")[0] for key in tried})
+    good = sum(bool(run.get("verified") and run.get("exported")) for run in tried.values())
+    walls = [run["wall_s"] for run in tried.values() if "wall_s" in run]
+    span = f", {min(walls):.0f} to {max(walls):.0f} s each" if walls else ""
+    return f"{len(tried)} runs of {models} models: {good} verified and exported{span}"
+
+
 def _cell(result: Mapping[str, Any]) -> str:
     by_onnx = any(note.startswith("imported by way of ONNX") for note in result.get("notes", ()))
     return f"{result.get('class', 'not tried')}{', by way of ONNX' if by_onnx else ''}"

@@ -59,3 +59,43 @@ def test_other_convolutions_err_by_a_rounding() -> None:
     ]
     errors = [np.abs(convolved(layer, data, UNIT, 1) - convolved(layer, data)).mean() for layer in layers]
     assert all(errors[0] > 8 * error for error in errors[1:])
+
+
+def by_tanh(x: Array) -> Array:
+    """The sigmoid as ONNX Runtime and others compute it: right to a rounding of one."""
+    half = np.float32(0.5)
+    return np.asarray(half + half * np.tanh(half * x), np.float32)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "gated"])
+def test_a_saturated_gate_is_right_to_a_rounding_of_one(name: str) -> None:
+    """The hidden state of an LSTM whose output gate is shut: 3e-8 or 7e-8, both are right."""
+    torch.manual_seed(0)
+    x = torch.linspace(-25, 5, 256)
+    y = torch.randn(256)
+    function = {"sigmoid": torch.sigmoid, "silu": torch.nn.functional.silu, "gated": lambda v: v.sigmoid() * y.tanh()}[
+        name
+    ]
+
+    def run(noise: float, seed: int) -> Array:
+        with torch.no_grad(), InFloat64(noise, seed):
+            return np.asarray(function(x.double()).numpy())
+
+    gate = by_tanh(x.numpy())
+    got = {"sigmoid": gate, "silu": x.numpy() * gate, "gated": gate * np.tanh(y.numpy())}[name]
+    yardstick = Yardstick([run(0.0, 0)], [[run(UNIT, seed)] for seed in range(1, NOISY_RUNS + 1)], UNIT)
+    assert yardstick.check([got]).ok
+    wrong = got.copy()
+    wrong[60] += 5e-6 * np.abs(x[60].item())
+    assert "1 of" in yardstick.check([wrong]).reason
+    assert not yardstick.check([np.where(np.abs(got) < 1e-3, np.float32(0), got)]).ok
+
+
+def test_gates_that_are_computed_in_place_get_it_too() -> None:
+    x = torch.full((64,), -17.0)
+
+    def run(noise: float) -> Array:
+        with torch.no_grad(), InFloat64(noise, 1):
+            return np.asarray((x.double() + 0.0).sigmoid_().numpy())
+
+    assert 1e-9 < np.abs(run(UNIT) - run(0.0)).max() < UNIT
