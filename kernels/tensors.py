@@ -11,10 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and dtype of one argument of a tensor program."""
+    """Shape and dtype of one argument of a tensor program.
+
+    `largest`: the largest value of wide integers. It is 0 where 1 would lie outside of what they index.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    largest: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +49,7 @@ NO_CONSTANTS = ConstantOperands()
 
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
     """Inputs for checking and timing: N(0, 1) for floats, any bytes, int16 as far as differences of bytes go, 0 and 1
-    for wider integers, which may be indices.
+    for wider integers, which may be indices (0 alone, where these are of an axis of one element).
 
     Never all zeros or constants, which can make arithmetic faster than in use. Bytes are data: quantized tensors have
     all values, and sums of few small ones would hide that a kernel loses carries or signs.
@@ -64,7 +68,7 @@ def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[A
             limits = np.iinfo(dtype)
             arrays.append(rng.integers(limits.min, limits.max + 1, spec.shape).astype(dtype))
         else:
-            arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
+            arrays.append(rng.integers(0, spec.largest + 1, spec.shape).astype(spec.dtype))
     return arrays
 
 

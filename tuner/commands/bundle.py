@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -339,7 +339,7 @@ class _Packer:
                 entries.append(entry if sums is None else {**entry, "sums": add(sums)})
         return {
             "key": task.key, "name": task.name, "weight": task.weight, "flops": workload.flops, "seed": seed,
-            "args": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in workload.args],
+            "args": [asdict(spec) for spec in workload.args],
             "inputs": [hashlib.sha256(a.tobytes()).hexdigest() for a in seeded_inputs(workload.inputs, seed)],
             "expected": entries, "origin": dict(workload.origin),
         }  # fmt: skip
