@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,3 +88,22 @@ def poison_value(dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "fV":  # V: bfloat16 and the 8-bit floats of ml_dtypes
         return np.nan
     return False if dtype.kind == "b" else np.iinfo(dtype).min + 77
+
+
+OUTLIER = 1000.0
+"""Values so many times the median magnitude, and larger than this, are outliers: masks are -1e4 to -3e38."""
+
+
+def scale_of(values: np.ndarray[Any, Any]) -> float:
+    """Root mean square of the finite values but outliers; 0 where there are none.
+
+    Values of usual size are none, however small the median: most results of a GELU may lie in its tail, whose error is
+    that of the others.
+    """
+    size = np.abs(np.asarray(values, np.float64))
+    size = size[np.isfinite(size)]
+    present = size[size > 0]
+    if present.size == 0:
+        return 0.0
+    usual = size[size <= OUTLIER * max(float(np.median(present)), 1.0)]
+    return math.sqrt(float(np.mean(np.square(usual))))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.reference import tolerance
-from kernels.tensors import seeded_inputs
+from kernels.tensors import scale_of, seeded_inputs
 from tuner import __version__, environment
 from tuner import bundle as bundles
 from tuner.bundle import expect
-from tuner.bundle.expected import scale_of, to_bytes
+from tuner.bundle.expected import to_bytes
 from tuner.bundle.packing import PackingBench
 from tuner.commands.prepare import lowered, open_store
 from tuner.config import RunConfig
