@@ -260,6 +260,7 @@ class NullKind:
     selectors = ()
     modes = ("hot", "cold")
     bundles = False
+    data_bytes = "uint8"
     place = "nowhere"
 
     def is_here(self) -> bool:
