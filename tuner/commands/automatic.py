@@ -13,6 +13,7 @@ from tuner import importers
 from tuner.commands import mixing, precision
 from tuner.commands.mixing import Judge, Mix, Simulated
 from tuner.config import RunConfig
+from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, MissingPackage, ModelError
 from tuner.importers.samples import read_samples
@@ -135,7 +136,7 @@ def _found(
         asked = mixing.DEFAULT
         progress.message(f"no accuracy is asked for: {asked.metric} of at least {asked.at_least} is kept")
     given, labels, right = _samples(config, model)
-    with Simulated(base.model_spec, precision.host(target), target.threads, given, folder) as simulated:
+    with Simulated(base.model_spec, resolve.on_host(target).text, target.threads, given, folder) as simulated:
         simulated.calibrate()
         judge = Judge(asked, right or simulated.outputs([]), labels)
         return mixing.find(times, simulated.outputs, judge, FLOAT32)

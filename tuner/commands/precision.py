@@ -29,9 +29,6 @@ from tuner.protocols import Array
 if TYPE_CHECKING:
     import tvm
 
-CPU = "llvm"
-"""The kind of device that every machine has."""
-
 FOLDER = "precision"
 """In a run's folder."""
 
@@ -82,11 +79,6 @@ def cleaned(model: ImportedModel, target: ResolvedTarget) -> tvm.IRModule:
     from tuner.graph import clean
 
     return clean(model.module, resolve.kind_of(target).data_bytes)
-
-
-def host(target: ResolvedTarget) -> str:
-    """The TVM target on which layers are looked at one by one: this machine's CPU, whatever is tuned for."""
-    return target.text if target.kind == CPU else resolve.kind_named(CPU).local(target.threads).text
 
 
 # --- float16 and bfloat16 -------------------------------------------------------------------------
@@ -144,7 +136,7 @@ def _measured(
     progress.phase(f"measuring what {asked} costs each layer")
     [inputs, *_] = importers.input_sets(model.inputs, model.model_spec, config.search.seed)
     path = store(inputs.arrays, folder / "inputs.npz")
-    settings = {"model_spec": dict(model.model_spec), "target": host(target), "threads": target.threads}
+    settings = {"model_spec": dict(model.model_spec), "target": resolve.on_host(target).text, "threads": target.threads}
     service = "tuner.baselines.layerwise:LayerwiseWorker"
     try:
         with Child(service, settings, env=thread_env(target.threads), limits=for_compilers()) as child:
