@@ -115,5 +115,5 @@ def why_not(precision: str, target: ResolvedTarget) -> str:
         instead = f"; it has {' and '.join(has)}" if has else ""
         return f"tensor cores multiply in {precision} from sm_{least} on, and this is {arch}{instead}"
     if precision == FP8:
-        return "fp8: tensor cores multiply it in tiles 32 deep, and the kernels made here have tiles 16 deep"
+        return "fp8: the kernels made here have no tiles for it on tensor cores; float16 is the nearest that they have"
     return ""
