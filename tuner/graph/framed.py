@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ def framed(call: Call, value: Any) -> Framed | None:
     return Framed(call, value, (widths[4], widths[6], widths[5], widths[7]), int(attrs.pad_value))
 
 
-def padded_by_convolutions(module: tvm.IRModule) -> tuple[tvm.IRModule, dict[str, Mapping[str, Any]]]:
+def padded_by_convolutions(module: tvm.IRModule) -> tuple[tvm.IRModule, dict[str, dict[str, Any]]]:
     """The module with its convolutions of bytes in plain layout padding by themselves, and the kernels that they
     became: name -> what it computes. Where no image of bytes is padded, the module as it is."""
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
@@ -50,7 +50,7 @@ class _PlainFrames(Rewriter):
 
     def __init__(self, module: tvm.IRModule) -> None:
         super().__init__(module)
-        self.origins: dict[str, Mapping[str, Any]] = {}
+        self.origins: dict[str, dict[str, Any]] = {}
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         if op_name(call) == "relax.nn.pad" and (made := framed(call, self.materialize(args[0]))) is not None:
