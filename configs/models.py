@@ -163,8 +163,13 @@ def small_convnet() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def small_half() -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Two dense layers in float16 on 32 rows of 64, for tensor cores of the simulated GPU."""
-    module = _seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)))
-    return module.half(), (torch.zeros(32, 64, dtype=torch.float16),)
+    module, (rows,) = small_dense()
+    return module.half(), (rows.half(),)
+
+
+def small_dense() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """As `small_half`, in float32."""
+    return _seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))), (torch.zeros(32, 64),)
 
 
 def small_block() -> tuple[nn.Module, tuple[Tensor, ...]]:
