@@ -98,7 +98,7 @@ class _Layer:
     @property
     def error(self) -> float:
         wrong, right = (sum(column) for column in zip(*(self.measured or [(0.0, 1.0)]), strict=True))
-        return float((wrong / right) ** 0.5) if right else 0.0
+        return float((wrong / right) ** 0.5) if right else float(wrong)
 
     def __call__(self, data: Any, weight: Any, out: Any) -> None:
         x, w = torch.from_numpy(data.numpy()), torch.from_numpy(weight.numpy())
