@@ -206,8 +206,8 @@ class Job:
         recheck = None if self.recheck is None else [self.recheck[0], self.recheck[1].to_json()]
         return {
             "task": self.task, "candidate": self.candidate, "path": str(self.path), "entry": self.entry,
-            "inputs": [[list(spec.shape), spec.dtype] for spec in self.inputs],
-            "outputs": [[list(spec.shape), spec.dtype] for spec in self.outputs], "seed": self.seed,
+            "inputs": [[list(spec.shape), spec.dtype, spec.largest] for spec in self.inputs],
+            "outputs": [[list(spec.shape), spec.dtype, spec.largest] for spec in self.outputs], "seed": self.seed,
             "reference": None if self.reference is None else self.reference.to_json(), "recheck": recheck,
             "expected": [output.to_json() for output in self.expected], "inputs_sha256": list(self.inputs_sha256),
             "resources": dict(self.resources),
@@ -230,7 +230,7 @@ class Job:
 
 
 def _specs(data: Sequence[Sequence[Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in data)
+    return tuple(TensorSpec(tuple(shape), dtype, largest) for shape, dtype, largest in data)
 
 
 def job_of(

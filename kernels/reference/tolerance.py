@@ -15,6 +15,7 @@ from kernels.reference.blocks import LeafBlock, leaf_block, root_block, sequence
 from kernels.reference.domain import Array, Unsupported
 from kernels.reference.dtypes import EPSILON, is_float
 from kernels.reference.expressions import BINARY, dtype_of, subexpressions
+from kernels.tensors import scale_of
 
 
 def reduction_length(func: tirx.PrimFunc) -> int:
@@ -145,7 +146,7 @@ def compare(actual: Array, expected: Array, dtype: str, k: int, slack: float = 0
         want = np.where(same, 0.0, want)
         error = np.abs(np.where(same, 0.0, got) - want)
     size = np.abs(want)
-    scale = _scale(size)
+    scale = scale_of(want)
     floating = expected.dtype.kind == "f"
     rtol, factor = (bound + slack for bound in tolerance(dtype, k)) if floating else (0.0, 0.0)
     worst = float(error.max())
@@ -185,7 +186,7 @@ class Expectation:
         self._dtype = dtype
         self._k = k
         self._slack = slack
-        self._scale = _scale(np.abs(np.asarray(expected, np.float64))) if expected.dtype.kind == "f" else 0.0
+        self._scale = scale_of(expected) if expected.dtype.kind == "f" else 0.0
         self._bound = tolerance(dtype, k)[1] * self._scale
 
     def check(self, actual: Array) -> tuple[bool, float, float, str]:
@@ -201,12 +202,3 @@ def expectations(outputs: Sequence[Array], dtype: str, k: int, slack: Sequence[f
     """One expectation an output; `slack` is shorter where nothing is known of it."""
     slacks = [*slack, *[0.0] * (len(outputs) - len(slack))]
     return [Expectation(output, dtype, k, own) for output, own in zip(outputs, slacks, strict=True)]
-
-
-def _scale(size: Array) -> float:
-    """Rms of magnitudes, without those over a thousand times their median, e.g. the -3e38 of a mask."""
-    present = size[size > 0]
-    if present.size == 0:
-        return 0.0
-    inliers = size[size <= 1000 * float(np.median(present))]
-    return math.sqrt(float(np.mean(np.square(inliers))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -346,6 +347,19 @@ def test_values_that_are_not_finite() -> None:
         assert not right
         assert worst == inf
         assert "not finite" in reason
+
+
+def test_most_of_a_gelu_in_its_tail_is_judged_by_the_rest() -> None:
+    """1 + erf(x) is 0 from -5.5 on in float32, and -3e-11 is then right to a rounding of one."""
+    x = np.full(1000, -6.6)
+    x[:20] = np.linspace(-2, 2, 20)
+    expected = np.array([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
+    narrow = x.astype(np.float32)
+    erf = np.array([math.erf(v / math.sqrt(2)) for v in narrow], np.float32)
+    got = narrow * np.float32(0.5) * (np.float32(1) + erf)
+    assert reference.compare(got, expected, "float32", 1)[0]
+    got[3] *= 1.001
+    assert not reference.compare(got, expected, "float32", 1)[0]
 
 
 def test_an_outlier_does_not_excuse_the_others() -> None:

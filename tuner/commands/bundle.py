@@ -7,18 +7,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels.reference import tolerance
-from kernels.tensors import seeded_inputs
+from kernels.tensors import scale_of, seeded_inputs
 from tuner import __version__, environment
 from tuner import bundle as bundles
 from tuner.bundle import expect
-from tuner.bundle.expected import scale_of, to_bytes
+from tuner.bundle.expected import to_bytes
 from tuner.bundle.packing import PackingBench
 from tuner.commands.prepare import lowered, open_store
 from tuner.config import RunConfig
@@ -339,7 +339,7 @@ class _Packer:
                 entries.append(entry if sums is None else {**entry, "sums": add(sums)})
         return {
             "key": task.key, "name": task.name, "weight": task.weight, "flops": workload.flops, "seed": seed,
-            "args": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in workload.args],
+            "args": [asdict(spec) for spec in workload.args],
             "inputs": [hashlib.sha256(a.tobytes()).hexdigest() for a in seeded_inputs(workload.inputs, seed)],
             "expected": entries, "origin": dict(workload.origin),
         }  # fmt: skip
