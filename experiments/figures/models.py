@@ -39,7 +39,8 @@ def precision_simulated(path: Path) -> Figures:
     rows = json.loads(path.read_text("utf-8"))
     lines = [
         (
-            row["model"], row["precision"], ", ".join(f"{count} {name}" for name, count in row["layers"].items()) or MISSING,
+            row["model"], row["precision"],
+            ", ".join(f"{count} {name}" for name, count in row["layers"].items()) or MISSING,
             MISSING if row["relative_error"] is None else three(row["relative_error"]),
             f"{row['on_tensor_cores']} of {row['kernels']}", "yes" if row["verified"] and row["exported"] else "no",
         )

@@ -30,9 +30,7 @@ def origin_of(model: ImportedModel) -> Origin:
         return Origin(model.model_spec)
     as_it_came = reduced.precision == INT8 and reduced.whole is None
     spec = model.model_spec if reduced.whole is None else reduced.whole
-    return Origin(
-        spec, INT8 if as_it_came else FLOAT32, reduced.whole is not None, float_of_unit(reduced.unit)
-    )
+    return Origin(spec, INT8 if as_it_came else FLOAT32, reduced.whole is not None, float_of_unit(reduced.unit))
 
 
 def exact_entries(model: ImportedModel, threads: int) -> list[EntrySpec]:

@@ -47,7 +47,6 @@ def padded_by_convolutions(module: tvm.IRModule) -> tuple[tvm.IRModule, dict[str
 
 
 class _PlainFrames(Rewriter):
-
     def __init__(self, module: tvm.IRModule) -> None:
         super().__init__(module)
         self.origins: dict[str, dict[str, Any]] = {}

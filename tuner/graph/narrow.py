@@ -1,4 +1,4 @@
-"""Layers with operands in float16 or bfloat16: weights converted here, activations where they are made, sums in float32.
+"""Layers in float16 or bfloat16: weights converted here, activations where they are made, sums in float32.
 
 What only layers and element-wise operators read is stored narrow: the kernel that makes it converts it, and
 element-wise operators widen it as they read it. Norms, softmax and reductions compute in float32; what they read, and

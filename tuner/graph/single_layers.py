@@ -17,7 +17,6 @@ from tuner.graph.rewriter import Array, array_of, constant_of, op_name, shape_of
 from tuner.precisions import FLOATS, INT8
 
 
-
 def alike(calls: Sequence[Call]) -> list[int]:
     """For each layer the number of the first that computes the same on other weights."""
     first: dict[str, int] = {}
@@ -34,8 +33,7 @@ def single_layers(calls: Sequence[Call], precision: str, data_bytes: str = "uint
     builder = relax.BlockBuilder()
     dtype = data_bytes if precision == INT8 else precision
     params = [
-        relax.Var(f"x{number}", relax.TensorType(shape_of(call.args[0]), dtype))
-        for number, call in enumerate(calls)
+        relax.Var(f"x{number}", relax.TensorType(shape_of(call.args[0]), dtype)) for number, call in enumerate(calls)
     ]
     with builder.function("main", params, attrs={"num_input": len(params)}):
         with builder.dataflow():

@@ -59,7 +59,7 @@ def test_a_gpu_has_what_its_tensor_cores_multiply(kind: str, arch: str, taken: s
     if taken:
         precision.require(whole, target)
         return
-    with pytest.raises(ConfigError, match="from sm_70 on, and this is sm_61$"):
+    with pytest.raises(ConfigError, match=r"from sm_70 on, and this is sm_61$"):
         precision.require(whole, target)
 
 
@@ -85,8 +85,9 @@ def test_layers_in_float16_but_for_those_that_overflow(tmp_path: Path) -> None:
     assert [layer.precision for layer in made.reduced.layers] == ["float32"] * 2 + ["float16"] * 3
     assert [layer.number for layer in layers(module)] == [0, 1]
     assert "1 of 5 layers stay in float32: float16 moves them by over 2%" in made.notes
-    assert "1 of 5 layers stay in float32: what they multiply comes near the largest number of float16, or above it" in (
-        made.notes
+    assert (
+        "1 of 5 layers stay in float32: what they multiply comes near the largest number of float16, or above it"
+        in (made.notes)
     )
 
 

@@ -166,9 +166,7 @@ FORMS: Sequence[tuple[Any, Any]] = (
 
 @pytest.mark.parametrize("held", ["uint8", "int8"])
 @pytest.mark.parametrize(("form", "activations"), FORMS)
-def test_what_onnxruntime_quantizes_answers_as_it_does(
-    form: Any, activations: Any, held: str, tmp_path: Path
-) -> None:
+def test_what_onnxruntime_quantizes_answers_as_it_does(form: Any, activations: Any, held: str, tmp_path: Path) -> None:
     """Bit by bit: both round a scaled sum once. Whichever bytes data are held in."""
     plain, quantized = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     onnx.save_model(_float_model(), plain)

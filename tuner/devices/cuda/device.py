@@ -128,9 +128,7 @@ class Cuda:
                 "provider": "tuner.importers:torch_module",
             }
             service, computes_in = "tuner.devices.cuda.torch_services:ModelOnGpu", setting.dtype or origin.precision
-            entries.append(
-                EntrySpec(setting.name, service, settings, precision=computes_in, whole=origin.whole)
-            )
+            entries.append(EntrySpec(setting.name, service, settings, precision=computes_in, whole=origin.whole))
         if "onnxruntime" in baselines:
             entries += [self._onnxruntime(*named, origin.model_spec, origin.precision, origin.whole)
                         for named in _ONNX_RUNTIME.items()]  # fmt: skip
