@@ -65,8 +65,8 @@ class _Writer:
         return self._made[key]
 
     def _forget_views(self) -> None:
-        """Make views anew for the next call. One behind a call is what a CUDA graph that ends there gives; TVM's machine
-        cannot run a graph that gives nothing."""
+        """Make views anew for the next call. One that is made behind a call is what a CUDA graph that ends there gives:
+        TVM's machine cannot run a graph that gives nothing."""
         self._made = {key: value for key, value in self._made.items() if key[0].kind != "arena"}
 
     def _new(self, tensor: Tensor) -> Any:
