@@ -1,9 +1,9 @@
 """Do small models in every precision of a GPU come out right, by kernels that are executed?
 
-    python experiments/precision/simulated.py [--trials 40] --out results/DEVICE/precision_simulated.json
+    python experiments/precision/simulated.py [--trials 8] --out results/DEVICE/precision_simulated.json
 
 Each model and precision is one `tuner run` on the simulated GPU: searched, verified against float64, exported. What is
-in the file is not run again. About two minutes a run. Its times are estimates, and not in the file.
+in the file is not run again. About a minute a run. Its times are estimates, and not in the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments.common import ROOT, write_json
 MODELS = {"convolutions": "small_convnet", "transformer block": "small_block", "dense layers": "small_dense"}
 """By their names in the table: those of `configs.models`."""
 
-PRECISIONS = ("float32", "float16", "bfloat16", "int8", "auto")
+PRECISIONS = ("float16", "bfloat16", "int8", "auto", "float32")
 
 CONFIG = """
 model: {{source: "torch:configs.models:{model}"}}
@@ -52,7 +52,7 @@ def run(model: str, precision: str, trials: int) -> dict[str, Any]:
     quality = known.get("quality") or {}
     kernels = [kernel for kernel in summary["kernels"] if kernel["candidate"]]
     return {
-        "model": model, "precision": precision, "exit_code": done.returncode,
+        "model": model, "precision": precision, "trials": trials, "exit_code": done.returncode,
         "verified": summary["end_to_end"]["verified"], "exported": summary["export"] is not None,
         "layers": dict(Counter(layer["precision"] for layer in known.get("layers", ()))),
         "relative_error": max((error["relative"] or 0.0 for error in quality.get("errors", ())), default=None),
@@ -64,7 +64,7 @@ def run(model: str, precision: str, trials: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=40, help="of each run")
+    parser.add_argument("--trials", type=int, default=8, help="of each run")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = json.loads(args.out.read_text()) if args.out.exists() else []
