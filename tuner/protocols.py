@@ -128,22 +128,27 @@ class Reference:
     """What a workload must give on its seeded inputs: a .npz file (arr_0, arr_1, ...).
 
     `dtype` is that of the arithmetic and `reduction` the longest sum; both set the tolerance. `rounding` has for each
-    output what explicit roundings add to it (`kernels.reference.rounding`), nothing where none is known.
+    output what explicit roundings add to it (`kernels.reference.rounding`), `passing` the size of what errs on the way
+    (`kernels.reference.passing_sizes`), nothing where none is known.
     """
 
     path: Path
     dtype: str
     reduction: int
     rounding: tuple[float, ...] = ()
+    passing: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "path": str(self.path), "dtype": self.dtype, "reduction": self.reduction, "rounding": list(self.rounding),
+            "passing": list(self.passing),
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(Path(data["path"]), data["dtype"], data["reduction"], tuple(data["rounding"]))
+        return cls(
+            Path(data["path"]), data["dtype"], data["reduction"], tuple(data["rounding"]), tuple(data["passing"])
+        )
 
 
 @dataclass(frozen=True)

@@ -362,6 +362,36 @@ def test_most_of_a_gelu_in_its_tail_is_judged_by_the_rest() -> None:
     assert not reference.compare(got, expected, "float32", 1)[0]
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_errs_on_the_way_is_known_by_its_size(apart: bool) -> None:
+    """All results lie in the tail: -1.3e-7, made of numbers near one. The stages are one block, or two."""
+    x = te.placeholder((64,), name="x")
+    one, root = tirx.const(1.0, "float32"), tirx.const(math.sqrt(0.5), "float32")
+    if apart:
+        erf = te.compute((64,), lambda i: tirx.erf(x[i] * root))
+        made = te.compute((64,), lambda i: x[i] * (one + erf[i]) * tirx.const(0.5, "float32"))
+    else:
+        made = te.compute((64,), lambda i: x[i] * (one + tirx.erf(x[i] * root)) * tirx.const(0.5, "float32"))
+    function = te.create_prim_func([x, made])
+    data = np.full(64, -5.3, np.float32)
+    outputs = reference.evaluate(function, [data])
+    [passing] = reference.passing_sizes(function, [data], outputs)
+    assert passing == pytest.approx(2.65, rel=1e-3)
+    got = data * np.float32(0.5) * (np.float32(1) + np.float32(math.erf(-5.3 * math.sqrt(0.5))))
+    assert not reference.compare(got, outputs[0], "float32", 1)[0]
+    assert reference.compare(got, outputs[0], "float32", 1, passing=passing)[0]
+    [expectation] = reference.expectations(outputs, "float32", 1, [], [passing])
+    assert expectation.check(got)[0]
+    assert not expectation.check(got + np.float32(2e-5))[0]
+
+
+def test_programs_without_exponentials_have_no_such_size() -> None:
+    x = te.placeholder((4,), name="x")
+    function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] - tirx.const(1.0, "float32"))])
+    data = np.ones(4, np.float32)
+    assert reference.passing_sizes(function, [data], reference.evaluate(function, [data])) == (0.0,)
+
+
 def test_an_outlier_does_not_excuse_the_others() -> None:
     expected = np.random.default_rng(1).standard_normal(1000)
     expected[0] = -3.4e38
