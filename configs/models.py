@@ -163,5 +163,19 @@ def small_convnet() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def small_half() -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Two dense layers in float16 on 32 rows of 64, for tensor cores of the simulated GPU."""
-    module = _seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)))
-    return module.half(), (torch.zeros(32, 64, dtype=torch.float16),)
+    module, (rows,) = small_dense()
+    return module.half(), (rows.half(),)
+
+
+def small_dense() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """As `small_half`, in float32."""
+    return _seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32))), (torch.zeros(32, 64),)
+
+
+def small_block() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A transformer's block of 32 features and 2 heads on 16 embedded tokens, for the simulated GPU."""
+    config = BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_position_embeddings=16,
+        attn_implementation="eager",
+    )  # fmt: skip
+    return _seeded(lambda: Encoder(config)), (torch.zeros(1, 16, 32),)

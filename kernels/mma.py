@@ -17,8 +17,8 @@ from tvm import tirx
 from tvm.target import Target
 
 from kernels.access import FRAGMENTS
+from kernels.gpus import sm_number
 from kernels.lowering import nodes
-from kernels.tensor_cores import sm_number
 
 LEAST_SM = 80
 """The first architecture with `mma.sync` of m16n8k16."""

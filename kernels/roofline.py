@@ -44,7 +44,8 @@ class Work:
     from shared memory, `conflicts` the factor by which bank conflicts slow that down, and `coalesced` the used fraction
     of each transaction. `steps` are the rounds of loading and waiting, of which `in_flight` overlap (pipelining).
     `independent` multiply-adds of a thread can be under way at once; `overhead` instructions are issued for each of
-    them. `spilled` registers of a thread are in memory. `least_dram_bytes` is of the whole launch.
+    them. `spilled` registers of a thread are in memory. `least_dram_bytes` is of the whole launch. `tensor_cores`
+    multiply operands of `operand_bytes`.
     """
 
     blocks: int
@@ -61,6 +62,7 @@ class Work:
     conflicts: float = 1.0
     coalesced: float = 1.0
     tensor_cores: bool = False
+    operand_bytes: int = 2
     overhead: float = 1.0
     spilled: int = 0
 
@@ -94,7 +96,7 @@ def estimate(work: Work, gpu: GpuSpec) -> Estimate:
     rounds = math.ceil(work.blocks / gpu.multiprocessors)  # blocks of the busiest multiprocessor
     warps = at_once * math.ceil(work.threads / 32)
     lanes = math.ceil(work.threads / 32) * 32 / work.threads
-    peak = (gpu.tensor_flops if work.tensor_cores else gpu.fp32_flops) / gpu.multiprocessors
+    peak = _peak(work, gpu) / gpu.multiprocessors
     hidden = min(1.0, warps / 4 * work.independent / _ARITHMETIC_LATENCY)
     spills = 1.0 + work.spilled / 64
     per_sm = {
@@ -110,6 +112,12 @@ def estimate(work: Work, gpu: GpuSpec) -> Estimate:
     largest = max(shares, key=lambda name: shares[name])
     rest = sum(shares.values()) - shares[largest]
     return Estimate(LAUNCH_S + shares[largest] + _OVERLAP * rest, largest, shares, fits, waves)
+
+
+def _peak(work: Work, gpu: GpuSpec) -> float:
+    if not work.tensor_cores:
+        return gpu.fp32_flops
+    return gpu.byte_flops if work.operand_bytes == 1 and gpu.byte_flops else gpu.tensor_flops
 
 
 def _misses(work: Work, gpu: GpuSpec) -> bool:

@@ -15,23 +15,14 @@ from collections.abc import Callable, Mapping
 import tvm
 from tvm.tirx import PrimFunc
 
-_SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "int8": "s8", "int32": "s32"}
+from kernels.gpus import LEAST_SM, sm_number
 
-_LEAST_SM = {"float16": 70, "int8": 75, "bfloat16": 80, "float32": 80}
-"""The first architecture whose tensor cores take an operand dtype; float32 stands for TF32."""
+_SHORT = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "int8": "s8", "int32": "s32"}
 
 _FRAGMENTS = {"bfloat16": "__nv_bfloat16", "float32": "nvcuda::wmma::precision::tf32"}
 _SCOPES = ("wmma.matrix_a", "wmma.matrix_b")
 _TF32_DEPTH = 8
 """wmma has one TF32 shape, m16n16k8."""
-
-
-def sm_number(arch: str) -> int:
-    """`sm_90a` -> 90."""
-    matched = re.fullmatch(r"sm_(\d+)[af]?", arch)
-    if matched is None:
-        raise ValueError(f"not a CUDA architecture: {arch!r}")
-    return int(matched[1])
 
 
 def groups(arch: str, tf32: bool) -> list[Mapping[str, str]]:
@@ -46,7 +37,7 @@ def groups(arch: str, tf32: bool) -> list[Mapping[str, str]]:
     return [
         _group(read, written, transposed)
         for read, written in pairs
-        if sm >= _LEAST_SM[read]
+        if sm >= LEAST_SM[read]
         for transposed in (False, True)
     ]
 

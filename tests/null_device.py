@@ -260,6 +260,7 @@ class NullKind:
     selectors = ()
     modes = ("hot", "cold")
     bundles = False
+    data_bytes = "uint8"
     place = "nowhere"
 
     def is_here(self) -> bool:
@@ -289,7 +290,7 @@ class NullKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
-    def why_not(self, precision: str, features: Sequence[str]) -> str:
+    def why_not(self, precision: str, target: ResolvedTarget) -> str:
         return f"nothing computes here, {precision} or not"
 
     def require_compiler(self) -> None:

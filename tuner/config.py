@@ -268,8 +268,9 @@ class ExportConfig:
     enabled: bool = True
 
 
-Precision = Literal["float32", "bfloat16", "int8", "auto"]
-"""In what a model's layers compute. float32: as the model says. auto: the fastest mix that keeps the accuracy."""
+Precision = Literal["float32", "float16", "bfloat16", "fp8", "int8", "auto"]
+"""In what a model's layers compute, of `tuner.precisions`. float32: as the model says. auto: the fastest mix that keeps
+the accuracy. Which a target has its kind of device says."""
 
 Metric = Literal["top1", "top5", "cosine", "snr", "mse", "max_error"]
 """See `tuner.measure.quality`. Of mse and max_error less is better."""

@@ -17,6 +17,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "*/models.json": models.models,
     "precision_models.json": models.models,
     "precision_products.json": models.precision_products,
+    "precision_simulated.json": models.precision_simulated,
     "field.json": models.field,
     "pypi_models.json": models.pypi_models,
     "nightly.json": nights.nightly,

@@ -34,6 +34,23 @@ def precision_products(path: Path) -> Figures:
     return {"table": table(("operands", "GOP/s", "times float32", "95 % interval"), rows), **times, **rates}
 
 
+def precision_simulated(path: Path) -> Figures:
+    """Of experiments/precision: small models in each precision on the simulated GPU."""
+    rows = json.loads(path.read_text("utf-8"))
+    lines = [
+        (
+            row["model"], row["precision"],
+            ", ".join(f"{count} {name}" for name, count in row["layers"].items()) or MISSING,
+            MISSING if row["relative_error"] is None else three(row["relative_error"]),
+            f"{row['on_tensor_cores']} of {row['kernels']}", "yes" if row["verified"] and row["exported"] else "no",
+        )
+        for row in rows
+    ]  # fmt: skip
+    right = sum(row["verified"] and row["exported"] for row in rows)
+    heads = ("model", "precision", "layers", "error of the outputs", "kernels on tensor cores", "verified and exported")
+    return {"table": table(heads, lines), "finding": f"{right} of {len(rows)} runs end verified and exported"}
+
+
 def run_summary(path: Path) -> Figures:
     """Of `tuner run`: the whole model beside its baselines."""
     summary = json.loads(path.read_text("utf-8"))

@@ -70,6 +70,7 @@ def work(model: GpuModel, decisions: Sequence[Decision]) -> Work:
         independent=max(accumulators // (8 if model.tensor_cores else 1), 1),
         coalesced=min((min(1.0, _run(s, tiles) / 64) for s in operands), default=1.0),
         tensor_cores=model.tensor_cores,
+        operand_bytes=max((s.itemsize for s in operands), default=2),
         overhead=1.0 + (4.0 if model.tensor_cores else 1.0) * loads,
     )
 

@@ -15,6 +15,7 @@ from tuner.devices.device import DeviceKind, Opening, mode_of
 from tuner.devices.finding import Finding, State
 from tuner.devices.target import canonical
 from tuner.errors import ConfigError, TargetError
+from tuner.precisions import FP8, NARROWER
 from tuner.progress import Progress
 
 
@@ -96,6 +97,13 @@ class DeviceKindContract:
         assert re.fullmatch(rf"NCHW|NHWC|NCHW{lanes}c", layout)
         target = kind.from_attributes(attributes, 1, to_run=False).tvm()
         assert lower(clean(tiny_model().module), GraphConfig(layout), target).tasks
+
+    def test_it_has_a_precision_or_says_why_not(self, kind: DeviceKind, attributes: Mapping[str, Any]) -> None:
+        target = kind.from_attributes(attributes, 1, to_run=False)
+        assert kind.data_bytes in ("uint8", "int8")
+        for name in (*NARROWER, FP8):
+            why = kind.why_not(name, target)
+            assert why == why.strip() and (name in why or not why)
 
     def test_its_builder_and_its_assembly_need_no_device(
         self, kind: DeviceKind, attributes: Mapping[str, Any], tmp_path: Path

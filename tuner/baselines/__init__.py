@@ -8,7 +8,14 @@ from typing import Any
 from tuner.baselines.mnn import Mnn
 from tuner.baselines.ncnn import Ncnn
 from tuner.baselines.onnx_form import OnnxSource
-from tuner.baselines.onnxruntime import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeCudaGraph, OnnxRuntimeInt8
+from tuner.baselines.onnxruntime import (
+    OnnxRuntime,
+    OnnxRuntimeCuda,
+    OnnxRuntimeCudaFloat16,
+    OnnxRuntimeCudaGraph,
+    OnnxRuntimeCudaInt8,
+    OnnxRuntimeInt8,
+)
 from tuner.baselines.openvino import OpenVino, OpenVinoBfloat16, OpenVinoInt8
 from tuner.baselines.torch import (
     TorchBfloat16,
@@ -20,6 +27,7 @@ from tuner.baselines.torch import (
     TorchSource,
 )
 from tuner.models import Reduced
+from tuner.precisions import BFLOAT16, INT8, float_of_unit
 from tuner.protocols import Baseline
 
 FROM_TORCH: Mapping[str, Callable[[TorchSource], Baseline]] = {
@@ -39,6 +47,8 @@ FROM_ONNX: Mapping[str, Callable[[OnnxSource], Baseline]] = {
     Mnn.name: Mnn,
     OnnxRuntimeCuda.name: OnnxRuntimeCuda,
     OnnxRuntimeCudaGraph.name: OnnxRuntimeCudaGraph,
+    OnnxRuntimeCudaFloat16.name: OnnxRuntimeCudaFloat16,
+    OnnxRuntimeCudaInt8.name: OnnxRuntimeCudaInt8,
     OnnxRuntimeInt8.name: OnnxRuntimeInt8,
     OpenVinoBfloat16.name: OpenVinoBfloat16,
     OpenVinoInt8.name: OpenVinoInt8,
@@ -49,12 +59,12 @@ BASELINES: Mapping[str, Callable[[Any], Baseline]] = {**FROM_TORCH, **FROM_ONNX}
 """All of them."""
 
 NARROWER: Mapping[str, Mapping[str, str]] = {
-    "bfloat16": {
+    BFLOAT16: {
         OpenVino.name: OpenVinoBfloat16.name,
         TorchEager.name: TorchBfloat16.name,
         TorchCompile.name: TorchCompileBfloat16.name,
     },
-    "int8": {OnnxRuntime.name: OnnxRuntimeInt8.name, OpenVino.name: OpenVinoInt8.name},
+    INT8: {OnnxRuntime.name: OnnxRuntimeInt8.name, OpenVino.name: OpenVinoInt8.name},
 }
 """By precision: the baseline that computes in it, beside the one in float32."""
 
@@ -64,4 +74,4 @@ def narrower_than_float32(reduced: Reduced) -> Mapping[str, str]:
     given the same mix, and compute its other layers in float32."""
     if reduced.precision in NARROWER:
         return NARROWER[reduced.precision]
-    return NARROWER["int8"] if reduced.whole is not None else NARROWER["bfloat16"] if reduced.unit else {}
+    return NARROWER.get(INT8 if reduced.whole is not None else float_of_unit(reduced.unit), {})

@@ -6,6 +6,7 @@ looked at one by one, and any mix of precisions be run, without compiling again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,15 +24,14 @@ from tuner.graph.build import build_untuned
 from tuner.graph.layers import is_layer
 from tuner.graph.rewriter import Rewriter, op_name
 from tuner.importers import load_spec
-
-FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+from tuner.precisions import FLOAT32, FLOATS, HEADROOM, INT8
 
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A layer: from its data and weights to what it gives, in their type."""
 
 
 class LayerwiseWorker:
-    """A child's service for the model of `model_spec`, compiled for the TVM target `target` (its JSON)."""
+    """A child's service for the model of `model_spec`, compiled for the TVM target `target` (its JSON), a CPU."""
 
     def __init__(self, model_spec: Mapping[str, Any], target: str, threads: int) -> None:
         use_threads(threads)
@@ -40,12 +40,13 @@ class LayerwiseWorker:
         self._machine: Any = None
         self._layers: list[_Layer] = []
 
-    def op_errors(self, inputs_npz_path: str) -> list[float]:
-        """For each layer the error, relative to what it gives in float64, that operands in bfloat16 cost it: the root
-        mean square over the stored inputs. 0 where it gives nothing but zeros."""
+    def op_errors(self, inputs_npz_path: str, precision: str) -> list[float]:
+        """For each layer the error, relative to what it gives in float64, that operands in one of FLOATS cost it: the
+        root mean square over the stored inputs. 0 where it gives nothing but zeros, infinity where an operand is, but
+        for HEADROOM, larger than what the type can hold."""
         machine = self._compiled()
         for layer in self._layers:
-            layer.measured, layer.precision = [], FLOAT32
+            layer.measured, layer.precision = [], precision
         machine["main"](*_stored(inputs_npz_path))
         errors = [layer.error for layer in self._layers]
         for layer in self._layers:
@@ -85,7 +86,7 @@ class LayerwiseWorker:
 
 
 class _Layer:
-    """One layer as a function that the compiled model calls. With `measured` it notes what bfloat16 costs."""
+    """One layer as a function that the compiled model calls. With `measured` it notes what its precision costs."""
 
     def __init__(self, compute: Compute, by_filter: bool) -> None:
         self._compute, self._by_filter = compute, by_filter
@@ -97,23 +98,32 @@ class _Layer:
     @property
     def error(self) -> float:
         wrong, right = (sum(column) for column in zip(*(self.measured or [(0.0, 1.0)]), strict=True))
-        return float((wrong / right) ** 0.5) if right else 0.0
+        return float((wrong / right) ** 0.5) if right else float(wrong)
 
     def __call__(self, data: Any, weight: Any, out: Any) -> None:
         x, w = torch.from_numpy(data.numpy()), torch.from_numpy(weight.numpy())
         if self.measured is not None:
             right = self._compute(x.double(), w.double())
-            wrong = self._compute(x.bfloat16().double(), w.bfloat16().double())
-            self.measured.append((float(((wrong - right) ** 2).sum()), float((right**2).sum())))
+            self.measured.append((self._lost(x, w, right), float((right**2).sum())))
             out.copyfrom(right.float().numpy())
             return
         if self.calibrates:
             self._range = min(self._range[0], float(x.min())), max(self._range[1], float(x.max()))
-        if self.precision == BFLOAT16:  # products of two are exact in float32
-            x, w = x.bfloat16().float(), w.bfloat16().float()
+        if self.precision in FLOATS:  # products of two are exact in float32
+            x, w = self._rounded(x).float(), self._rounded(w).float()
         if self.precision == INT8:
             x, w = _in_steps(x, *self._range), self._weight_in_steps(w)
         out.copyfrom(self._compute(x, w).numpy())
+
+    def _rounded(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(getattr(torch, self.precision))
+
+    def _lost(self, x: torch.Tensor, w: torch.Tensor, right: torch.Tensor) -> float:
+        """The sum of the squares of what operands in its precision are off by."""
+        if HEADROOM * max(float(t.abs().amax()) for t in (x, w) if t.numel()) > FLOATS[self.precision].largest:
+            return math.inf
+        wrong = self._compute(self._rounded(x).double(), self._rounded(w).double())
+        return float(((wrong - right) ** 2).sum())
 
     def _weight_in_steps(self, weight: torch.Tensor) -> torch.Tensor:
         """Rounded to 127 steps on each side of zero, by filter or by column."""

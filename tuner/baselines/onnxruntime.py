@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tuner.baselines.onnx_form import OnnxSource, bytes_or_path
+from tuner.baselines.onnx_form import OnnxSource, bytes_or_path, serialized
 from tuner.baselines.packages import missing, version_of
 from tuner.errors import InfrastructureError
 from tuner.measure.onnx_values import flat_arrays, takes_numbers, timed_session_options
@@ -45,7 +45,7 @@ class OnnxRuntime:
         import onnxruntime
 
         options = timed_session_options(threads)
-        model = bytes_or_path(self.source(model_spec), self.name)
+        model = self._given(model_spec)
         self._load_libraries()
         session = onnxruntime.InferenceSession(model, options, providers=[(self.provider, dict(self.options))])
         if self.provider not in session.get_providers():
@@ -54,6 +54,10 @@ class OnnxRuntime:
                 f"install the CUDA and cuDNN that {self.package} {onnxruntime.__version__} was built for",
             )
         return LoadedSession(self.name, session, self.device)
+
+    def _given(self, model_spec: Mapping[str, Any]) -> bytes | str:
+        """The model, or the file that has it. Raises ModelError."""
+        return bytes_or_path(self.source(model_spec), self.name)
 
     def _load_libraries(self) -> None:
         """Load the libraries that the provider needs beside its own."""
@@ -95,6 +99,25 @@ class OnnxRuntimeCudaGraph(OnnxRuntimeCuda):
     name = "onnxruntime_cuda_graph"
     options: ClassVar[Mapping[str, str]] = {**OnnxRuntimeCuda.options, "enable_cuda_graph": "1"}
     words = f"{OnnxRuntimeCuda.words}, one CUDA graph"
+
+
+class OnnxRuntimeCudaFloat16(OnnxRuntimeCuda):
+    """As `OnnxRuntimeCuda`, the model converted to float16 by ONNX Runtime's own tool; it takes and gives float32."""
+
+    name = "onnxruntime_cuda_fp16"
+    words = "CUDA execution provider, exhaustive search of convolutions, float16"
+
+    def _given(self, model_spec: Mapping[str, Any]) -> bytes:
+        from tuner.importers.onnx_half import in_float16
+
+        return in_float16(serialized(self.source(model_spec), self.name), self.name)
+
+
+class OnnxRuntimeCudaInt8(OnnxRuntimeCuda):
+    """As `OnnxRuntimeCuda`, given a quantized model: what it has no kernel of integers for it computes in floats."""
+
+    name = "onnxruntime_cuda_int8"
+    words = "CUDA execution provider, the quantized model"
 
 
 @dataclass(frozen=True)

@@ -164,10 +164,10 @@ class PreparedTorch:
                 self._result = function(*inputs)
 
     def outputs(self) -> list[Array]:
-        return [np.array(_known_to_numpy(tensor.detach()).numpy(), order="C") for tensor in flatten(self._result)]
+        return [np.array(known_to_numpy(tensor.detach()).numpy(), order="C") for tensor in flatten(self._result)]
 
 
-def _known_to_numpy(tensor: torch.Tensor) -> torch.Tensor:
+def known_to_numpy(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor; bfloat16, which numpy has not, as float32."""
     import torch
 

@@ -15,7 +15,11 @@ FLAGS = {
     "--time-budget": ("search.time_budget", "TIME", "search this long: 90s, 10m, 1h30m"),
     "--within": ("total_budget", "TIME", "end this long after the start, export included: 30s, 5m, 1h"),
     "--target": ("target.spec", "T", "auto, llvm, cuda, opencl, simulated_cuda, or a TVM target as JSON"),
-    "--precision": ("precision", "P", "float32, bfloat16, int8, or auto: the fastest mix that keeps the accuracy"),
+    "--precision": (
+        "precision",
+        "P",
+        "float32, float16, bfloat16, int8, or auto: the fastest mix that keeps accuracy",
+    ),
     "--seed": ("search.seed", "N", "the seed of everything random"),
     "--effort": ("search.effort", "E", "quick, standard or thorough: fills in what nothing else sets"),
     "--strategy": ("search.strategy", "S", "guided, tpe, cmaes, gp, qmc, random, grid or metaschedule"),

@@ -12,12 +12,13 @@ import numpy as np
 from tuner import importers
 from tuner.commands import mixing, precision
 from tuner.commands.mixing import Judge, Mix, Simulated
-from tuner.commands.precision import BFLOAT16, FLOAT32, INT8
 from tuner.config import RunConfig
+from tuner.devices import resolve
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, MissingPackage, ModelError
 from tuner.importers.samples import read_samples
 from tuner.models import ImportedModel, LayerPrecision, Reduced
+from tuner.precisions import FLOAT32, FLOATS, INT8, NARROWER
 from tuner.progress import Progress
 from tuner.protocols import Array
 
@@ -36,19 +37,18 @@ def in_mix(
 
     Raises ConfigError where it would have to be found out, and there is no timer.
     """
-    from tuner.graph import clean
     from tuner.graph.layers import layer_calls, layers
     from tuner.importers import onnx_quantizer
 
     base, names, notes = _base(config, target, model, folder, progress)
     if base.reduced is not None:  # it came quantized
-        return base, clean(base.module)
-    cleaned = clean(base.module)
+        return base, precision.cleaned(base, target)
+    cleaned = precision.cleaned(base, target)
     calls = layer_calls(cleaned)
     if not calls:
         raise ModelError(model.source, "there is no product or convolution in float32 in it", "leave precision out")
     prints = [fingerprint(np.asarray(call.args[1].value.numpy())) for call in calls]
-    available = [FLOAT32, *(p for p in (BFLOAT16, INT8) if not precision.why_not(p, target) and (p != INT8 or names))]
+    available = [FLOAT32, *(p for p in NARROWER if not precision.why_not(p, target) and (p != INT8 or names))]
     mix = mixing.read(folder)
     if mix is None or len(mix.layers) != len(calls):
         if timer is None:
@@ -71,7 +71,7 @@ def in_mix(
         given = None if known else precision.samples(config, model)
         onnx_quantizer.quantize(model.source, folder, given, sorted(set(names.values()) - in_bytes))
         base = _loaded(config, model, folder / onnx_quantizer.QUANTIZED)
-        cleaned, whole = clean(base.module), model.model_spec
+        cleaned, whole = precision.cleaned(base, target), model.model_spec
     narrow, unit = _narrowed(cleaned, by_print)
     notes = (*notes, _words(mix))
     spec = base.model_spec if whole is not None else model.model_spec
@@ -93,7 +93,7 @@ def _base(
         if not (folder / onnx_quantizer.FLOAT).exists():
             proto = importers.onnx_bytes(model.model_spec)
             if onnx_quantizer.is_quantized(proto):
-                made, _ = precision.in_int8(config, model, folder, progress)
+                made, _ = precision.in_int8(config, target, model, folder, progress)
                 return made, {}, ()
             onnx_quantizer.prepare(proto, model.source, folder)
         products = onnx_quantizer.products(folder)
@@ -116,15 +116,14 @@ def fingerprint(weight: Array) -> str:
 
 
 def _narrowed(cleaned: tvm.IRModule, by_print: Mapping[str, str]) -> tuple[tvm.IRModule, float]:
-    """The module with those layers in bfloat16 that are to be, and the unit roundoff of its operands."""
-    from tuner.graph.bfloat16 import in_bfloat16
+    """The module with those layers in narrower floats that are to be, and the unit roundoff of the coarsest of them."""
     from tuner.graph.layers import layer_calls
+    from tuner.graph.narrow import narrowed
 
     prints = [fingerprint(np.asarray(call.args[1].value.numpy())) for call in layer_calls(cleaned)]
-    kept = {number for number, key in enumerate(prints) if by_print.get(key) != BFLOAT16}
-    if len(kept) == len(prints):
-        return cleaned, 0.0
-    return in_bfloat16(cleaned, kept), precision.BFLOAT16_UNIT
+    chosen = {number: by_print[key] for number, key in enumerate(prints) if by_print.get(key) in FLOATS}
+    unit = max((FLOATS[dtype].unit for dtype in chosen.values()), default=0.0)
+    return narrowed(cleaned, chosen) if chosen else cleaned, unit
 
 
 def _found(
@@ -137,7 +136,7 @@ def _found(
         asked = mixing.DEFAULT
         progress.message(f"no accuracy is asked for: {asked.metric} of at least {asked.at_least} is kept")
     given, labels, right = _samples(config, model)
-    with Simulated(base.model_spec, target.text, target.threads, given, folder) as simulated:
+    with Simulated(base.model_spec, resolve.on_host(target).text, target.threads, given, folder) as simulated:
         simulated.calibrate()
         judge = Judge(asked, right or simulated.outputs([]), labels)
         return mixing.find(times, simulated.outputs, judge, FLOAT32)

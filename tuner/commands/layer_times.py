@@ -64,7 +64,8 @@ def _searched(
         search, searched_passes(run.config.passes), run.folder.name, run.scope, run.work, run.progress,
         run.interrupted, [], environment_id, captured["git_revision"] or "",
     )  # fmt: skip
-    choices = _choices(run, single_layers(calls, precision))
+    module = single_layers(calls, precision, resolve.kind_of(run.target).data_bytes)
+    choices = _choices(run, module)
     result = tune_model([choices], device, store, context, lambda record: False)
     best = {key: session.best_s or session.untuned_s for key, session in result.sessions.items()}
     return [best.get(key) for key in kernels_of(result.lowered)]

@@ -171,7 +171,7 @@ def ladder(
         worth = float("inf")
         for precision in slower:
             won = lost.get(here, 0.0) ** 2 - lost.get(precision, 0.0) ** 2
-            if precision == here or won <= 0.0:
+            if precision == here or not won > 0.0:  # two that overflow differ by no number
                 continue
             worth = min(worth, won / max(known[precision] - known[here], 1e-9))  # never before the step it follows
             steps.append((worth, number, precision))

@@ -6,6 +6,7 @@ What is found out is kept in a folder of the run (`FOLDER`), so that the same mo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, ModelError
 from tuner.measure.entries import store
 from tuner.models import ImportedModel, InputSpec, LayerPrecision, Reduced
+from tuner.precisions import FLOAT32, FLOATS, INT8, LAYER_ERROR, NARROWER
 from tuner.process.limits import for_compilers
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
@@ -30,26 +32,18 @@ if TYPE_CHECKING:
 FOLDER = "precision"
 """In a run's folder."""
 
-FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
-NARROWER = (BFLOAT16, INT8)
-
 ERRORS = "errors.json"
-"""What bfloat16 costs each layer."""
-
-LAYER_ERROR = 0.02
-"""A layer of which bfloat16 moves the outputs by more than this share stays in float32. Rounded operands alone move
-those of a usual layer by 0.002 to 0.003: more than ten times that are sums that cancel."""
+"""What the run's precision costs each layer."""
 
 CALIBRATION_SETS = 8
 """So many drawn sets of inputs tell the quantizer the ranges of activations, where the run file names no data."""
 
 _LAYERS_S = 600.0
-BFLOAT16_UNIT = 2.0**-8
 
 
 def why_not(precision: str, target: ResolvedTarget) -> str:
     """Why a precision gains nothing on a target, or cannot be had; "" where it may be asked for."""
-    return "" if precision == FLOAT32 else resolve.kind_of(target).why_not(precision, target.features)
+    return "" if precision == FLOAT32 else resolve.kind_of(target).why_not(precision, target)
 
 
 def require(config: RunConfig, target: ResolvedTarget) -> None:
@@ -72,68 +66,84 @@ def as_asked(
 
     Raises ConfigError or ModelError, saying what stands in the way.
     """
+    if config.precision == FLOAT32:
+        return model, cleaned(model, target)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.precision in FLOATS:
+        return in_floats(config, target, model, folder, progress)
+    return in_int8(config, target, model, folder, progress)
+
+
+def cleaned(model: ImportedModel, target: ResolvedTarget) -> tvm.IRModule:
+    """The model's cleaned module, with quantized data in the bytes that the target's products want."""
     from tuner.graph import clean
 
-    if config.precision == FLOAT32:
-        return model, clean(model.module)
-    folder.mkdir(parents=True, exist_ok=True)
-    if config.precision == BFLOAT16:
-        return in_bfloat16(config, target, model, folder, progress)
-    return in_int8(config, model, folder, progress)
+    return clean(model.module, resolve.kind_of(target).data_bytes)
 
 
-# --- bfloat16 -------------------------------------------------------------------------------------
+# --- float16 and bfloat16 -------------------------------------------------------------------------
 
 
-def in_bfloat16(
+def in_floats(
     config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
 ) -> tuple[ImportedModel, tvm.IRModule]:
-    """The model with operands of layers in bfloat16, but for layers that lose too much by it."""
-    from tuner.graph import bfloat16, clean
+    """The model with operands of layers in the narrower floats that are asked for, but for layers that lose too much by
+    it."""
     from tuner.graph.layers import layers
+    from tuner.graph.narrow import narrowed
 
-    cleaned = clean(model.module)
-    found = layers(cleaned)
+    asked, module = config.precision, cleaned(model, target)
+    found = layers(module)
     if not found:
         raise ModelError(model.source, "there is no product or convolution in float32 in it", "leave precision out")
     known = layer_errors(config, target, model, folder, progress, len(found))
-    notes = [] if known else ["what bfloat16 costs each layer is not known: all of them compute in it"]
+    notes = [] if known else [f"what {asked} costs each layer is not known: all of them compute in it"]
     errors: Sequence[float | None] = known or [None] * len(found)
-    kept = {layer.number for layer, error in zip(found, errors, strict=True) if not (error or 0.0) <= LAYER_ERROR}
     table = tuple(
-        LayerPrecision(layer.name, FLOAT32 if layer.number in kept else BFLOAT16, error)
+        LayerPrecision(layer.name, asked if (error or 0.0) <= LAYER_ERROR else FLOAT32, error)
         for layer, error in zip(found, errors, strict=True)
     )
-    if kept:
-        notes.append(
-            f"{len(kept)} of {len(found)} layers stay in float32: bfloat16 moves them by over {LAYER_ERROR:.0%}"
-        )
-    narrow = bfloat16.in_bfloat16(cleaned, kept)
-    reduced = Reduced(BFLOAT16, BFLOAT16_UNIT, layers=table)
+    notes += _why_kept(asked, table)
+    chosen = {layer.number: asked for layer, row in zip(found, table, strict=True) if row.precision == asked}
+    narrow = narrowed(module, chosen)
+    reduced = Reduced(asked, FLOATS[asked].unit if chosen else 0.0, layers=table)
     return replace(model, module=narrow, notes=(*model.notes, *notes), reduced=reduced), narrow
+
+
+def _why_kept(asked: str, table: Sequence[LayerPrecision]) -> list[str]:
+    """Sentences on the layers that stay in float32."""
+    kept = [row.error for row in table if row.precision == FLOAT32 and row.error is not None]
+    large = sum(math.isinf(error) for error in kept)
+    words = {
+        f"{asked} moves them by over {LAYER_ERROR:.0%}": len(kept) - large,
+        f"what they multiply comes near the largest number of {asked}, or above it": large,
+    }
+    return [f"{count} of {len(table)} layers stay in float32: {why}" for why, count in words.items() if count]
 
 
 def layer_errors(
     config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress, count: int
 ) -> list[float]:
-    """What bfloat16 costs each of `count` layers on the run's inputs, measured once; none where that cannot be
-    computed."""
+    """What the precision that is asked for costs each of `count` layers on the run's inputs, measured once; none where
+    that cannot be computed. Infinity where it cannot hold what a layer multiplies."""
     return _kept(folder / ERRORS, count, lambda: _measured(config, target, model, folder, progress))
 
 
 def _measured(
     config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress
 ) -> list[float]:
-    progress.phase("measuring what bfloat16 costs each layer")
+    asked = config.precision
+    progress.phase(f"measuring what {asked} costs each layer")
     [inputs, *_] = importers.input_sets(model.inputs, model.model_spec, config.search.seed)
     path = store(inputs.arrays, folder / "inputs.npz")
-    settings = {"model_spec": dict(model.model_spec), "target": target.text, "threads": target.threads}
+    settings = {"model_spec": dict(model.model_spec), "target": resolve.on_host(target).text, "threads": target.threads}
     service = "tuner.baselines.layerwise:LayerwiseWorker"
     try:
         with Child(service, settings, env=thread_env(target.threads), limits=for_compilers()) as child:
-            return [float(error) for error in child.call("errors", _LAYERS_S, inputs_npz_path=str(path))]
+            found = child.call("errors", _LAYERS_S, inputs_npz_path=str(path), precision=asked)
+            return [float(error) for error in found]
     except (ChildDied, ChildError, ChildTimeout) as error:
-        progress.message(f"what bfloat16 costs each layer is not known: {str(error)[:200]}")
+        progress.message(f"what {asked} costs each layer is not known: {str(error)[:200]}")
         return []
     finally:
         path.unlink(missing_ok=True)
@@ -158,21 +168,20 @@ def _kept(path: Path, count: int, measure: Callable[[], list[float]]) -> list[fl
 
 
 def in_int8(
-    config: RunConfig, model: ImportedModel, folder: Path, progress: Progress, excluded: Sequence[str] = ()
-) -> tuple[ImportedModel, tvm.IRModule]:
+    config: RunConfig, target: ResolvedTarget, model: ImportedModel, folder: Path, progress: Progress,
+    excluded: Sequence[str] = (),
+) -> tuple[ImportedModel, tvm.IRModule]:  # fmt: skip
     """The quantized model: as it came, where it came so, else as ONNX Runtime's quantizer makes it.
 
     `excluded`: the nodes that stay in float32. Raises ModelError or MissingPackage.
     """
-    from tuner.graph import clean
     from tuner.importers import onnx_quantizer
 
     if not (folder / onnx_quantizer.FLOAT).exists():
         whole = importers.onnx_bytes(model.model_spec)
         if onnx_quantizer.is_quantized(whole):
             note = "the model is quantized as it came: its scales are its author's"
-            cleaned = clean(model.module)
-            return replace(model, notes=(*model.notes, note), reduced=Reduced(INT8)), cleaned
+            return replace(model, notes=(*model.notes, note), reduced=Reduced(INT8)), cleaned(model, target)
         progress.phase(f"quantizing {model.name}")
         onnx_quantizer.prepare(whole, model.source, folder)
     known = (folder / onnx_quantizer.RANGES).exists()
@@ -180,7 +189,6 @@ def in_int8(
     spec = quantized_spec(config, model, folder / onnx_quantizer.QUANTIZED)
     made = importers.load_spec(spec)
     same_inputs(model, made.inputs)
-    cleaned = clean(made.module)
     layers = tuple(
         LayerPrecision(f"{name} {'x'.join(map(str, weight.shape))}", FLOAT32 if name in excluded else INT8)
         for name, weight in onnx_quantizer.products(folder).items()
@@ -188,7 +196,7 @@ def in_int8(
     notes = (*model.notes, f"quantized by ONNX Runtime on {_calibrated_on(config)}")
     reduced = Reduced(INT8, whole=model.model_spec, layers=layers)
     return replace(model, module=made.module, model_spec={**made.model_spec, **drawn_as(model)}, plan=made.plan,
-                   notes=notes, reduced=reduced), cleaned  # fmt: skip
+                   notes=notes, reduced=reduced), cleaned(made, target)  # fmt: skip
 
 
 def samples(config: RunConfig, model: ImportedModel) -> list[dict[str, Array]]:

@@ -22,7 +22,6 @@ from tuner.commands import accuracy, within
 from tuner.commands.fallback import Fallback
 from tuner.commands.last_night import since_last_night
 from tuner.commands.layer_times import layer_times
-from tuner.commands.precision import FLOAT32
 from tuner.commands.prepare import (
     RunContext,
     as_started,
@@ -43,6 +42,7 @@ from tuner.errors import UserError
 from tuner.measure.quality import in_words
 from tuner.models import ImportedModel
 from tuner.nights import Since
+from tuner.precisions import FLOAT32
 from tuner.process.interrupts import Interrupts
 from tuner.process.worker import ChildDied, ChildError
 from tuner.progress import Progress

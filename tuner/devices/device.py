@@ -179,6 +179,10 @@ class DeviceKind(Protocol):
         """Whether its kernels can be compiled on one machine and measured on another."""
 
     @property
+    def data_bytes(self) -> str:
+        """The type in which its products want quantized data: uint8 or int8."""
+
+    @property
     def place(self) -> str:
         """Where a bundle for it is measured, in words."""
 
@@ -210,9 +214,8 @@ class DeviceKind(Protocol):
     def layout(self, lanes: int) -> str:
         """The layout of convolutions that `auto` stands for, where a vector has `lanes` lanes."""
 
-    def why_not(self, precision: str, features: Sequence[str]) -> str:
-        """Why a precision below float32 gains nothing with these instruction sets, or cannot be had; "" where it may
-        be asked for."""
+    def why_not(self, precision: str, target: ResolvedTarget) -> str:
+        """Why a precision below float32 gains nothing on a target, or cannot be had; "" where it may be asked for."""
 
     def require_compiler(self) -> None:
         """Raises TargetError where nothing here compiles for it, saying what is missing."""

@@ -52,6 +52,11 @@ def kind_of(target: ResolvedTarget) -> DeviceKind:
     return kind_named(target.kind)
 
 
+def on_host(target: ResolvedTarget) -> ResolvedTarget:
+    """The CPU of this machine, for what is computed beside the device: where that is a CPU, the target itself."""
+    return target if target.kind == "llvm" else kind_named("llvm").local(target.threads)
+
+
 def caveats_of(target: ResolvedTarget) -> Caveats:
     """What the times are that are taken on a target's device."""
     return kind_of(target).caveats(target.device)

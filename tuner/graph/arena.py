@@ -51,6 +51,7 @@ class _Writer:
                 arguments = [self._value(tensor) for tensor in call.arguments]
                 kernel = self._module.get_global_var(call.kernel)
                 self._block.emit(Call(kernel, arguments, ty_args=[relax.TupleType([])]))
+                self._forget_views()
             outputs = [self._value(tensor) for tensor in self._plan.outputs]
             alone = not hasattr(old.body.body.ty, "fields")
             self._block.emit_func_output(outputs[0] if alone else self._block.emit(relax.Tuple(outputs)))
@@ -62,6 +63,11 @@ class _Writer:
         if key not in self._made:
             self._made[key] = self._new(tensor)
         return self._made[key]
+
+    def _forget_views(self) -> None:
+        """Make views anew for the next call. One that is made behind a call is what a CUDA graph that ends there gives:
+        TVM's machine cannot run a graph that gives nothing."""
+        self._made = {key: value for key, value in self._made.items() if key[0].kind != "arena"}
 
     def _new(self, tensor: Tensor) -> Any:
         place, shape = tensor.place, relax.ShapeExpr(tensor.shape)

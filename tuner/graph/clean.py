@@ -183,10 +183,10 @@ def _per_channel(constant: Array, shape: Sequence[int]) -> Array | None:
     return np.broadcast_to(padded.reshape(-1), (shape[1],)).astype(np.float64)
 
 
-def clean(module: tvm.IRModule) -> tvm.IRModule:
-    """The same function with less in it, and its quantized products in integers. Numerics change only by the rounding
-    of folded weights, and of scaled sums."""
-    module = Reshapes(Clean(in_integers(module)).run()).run()
+def clean(module: tvm.IRModule, data_bytes: str = "uint8") -> tvm.IRModule:
+    """The same function with less in it, and its quantized products in integers, of data that are held as uint8 or as
+    int8. Numerics change only by the rounding of folded weights, and of scaled sums."""
+    module = Reshapes(Clean(in_integers(module, data_bytes)).run()).run()
     return tvm.transform.Sequential(
         [
             relax.transform.CanonicalizeBindings(),

@@ -28,23 +28,31 @@ _MOVES = {
 """What gives elements of its first operand, or the largest of some."""
 
 
-def in_integers(module: tvm.IRModule) -> tvm.IRModule:
-    """The module with its quantized products in integers, and without `relax.quantize` and `relax.dequantize`."""
+def in_integers(module: tvm.IRModule, data_bytes: str = "uint8") -> tvm.IRModule:
+    """The module with its quantized products in integers, and without `relax.quantize` and `relax.dequantize`.
+
+    `data_bytes`: the type in which quantized data are held, whichever of uint8 and int8 the model says.
+    """
     calls = (b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call))
     if not any(op_name(call) in ("relax.quantize", "relax.dequantize") for call in calls):
         return module
-    return Integers(module).run()
+    return Integers(module, data_bytes).run()
 
 
 @dataclass(frozen=True)
 class _Shifted:
-    """Quantized to int8, and held as uint8: 128 more."""
+    """Quantized to the other type of bytes than they are held in: with 128 more as uint8, with 128 less as int8."""
 
     expr: Any
 
 
 class Integers(Rewriter):
     """Rewrites `main`. Dequantized values and sums are held back until it is known what reads them."""
+
+    def __init__(self, module: tvm.IRModule, data_bytes: str) -> None:
+        super().__init__(module)
+        self._held = data_bytes
+        self._other, self._more = ("int8", 128) if data_bytes == "uint8" else ("uint8", -128)
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
@@ -74,7 +82,8 @@ class Integers(Rewriter):
     def materialize(self, value: Any) -> Any:
         if isinstance(value, _Shifted):
             wide = self.emit(relax.op.astype(value.expr, "int16"))
-            return self.emit(relax.op.astype(relax.op.subtract(wide, relax.const(128, "int16")), "int8"))
+            steps = relax.op.subtract(wide, relax.const(self._more, "int16"))
+            return self.emit(relax.op.astype(steps, self._other))
         if isinstance(value, Total):
             scale = along(value.scale, len(shape_of(value.expr)), value.axis).astype(np.float32)
             wide = self.emit(relax.op.astype(self._summed(value), "float32"))
@@ -119,7 +128,7 @@ class Integers(Rewriter):
         scale, zero = (np.asarray(array_of(a)) for a in args[1:3])
         value, axis = args[0], int(call.attrs.axis)
         if isinstance(value, _Shifted):
-            return Steps(value.expr, scale, zero.astype(np.int64) + 128, axis)
+            return Steps(value.expr, scale, zero.astype(np.int64) + self._more, axis)
         return Steps(self.materialize(value), scale, zero.astype(np.int64), axis)
 
     def _quantized(self, call: Call, args: Sequence[Any]) -> Any:
@@ -127,8 +136,8 @@ class Integers(Rewriter):
         value, axis, dtype = args[0], int(call.attrs.axis), str(call.ty.dtype)
         if _is_expr(value) and (known := array_of(value)) is not None:  # weights as training leaves them
             return constant_of(steps_of(known, scale, zero, axis, dtype))
-        shift = 128 if dtype == "int8" else 0
-        if isinstance(value, Steps) and value.same_steps(scale, zero + shift, "uint8"):
+        shift = self._more if dtype == self._other else 0
+        if isinstance(value, Steps) and value.same_steps(scale, zero.astype(np.int64) + shift, self._held):
             return _Shifted(value.expr) if shift else value.expr
         if isinstance(value, Steps) and value.same_steps(scale, zero, dtype):
             return value.expr
@@ -144,7 +153,7 @@ class Integers(Rewriter):
         offset = along(zero, rank, axis).astype(np.float32) + np.float32(shift)
         if offset.any():
             steps = self.emit(relax.op.add(steps, constant_of(offset)))
-        limits = np.iinfo("uint8" if shift else dtype)
+        limits = np.iinfo(self._held if shift else dtype)
         made = relax.op.astype(relax.op.clip(steps, float(limits.min), float(limits.max)), str(limits.dtype))
         return _Shifted(self.emit(made)) if shift else self.emit(made)
 

@@ -20,6 +20,7 @@ from kernels.dots import Dot
 from tuner.graph import winograd
 from tuner.graph.convolution import Geometry, pack_array, pack_weight
 from tuner.graph.dot_convolution import DotConvolution
+from tuner.graph.framed import Framed, framed
 from tuner.graph.rewriter import Array, Rewriter, array_of, constant_of, op_name, shape_of
 
 _UNARY = {
@@ -49,16 +50,6 @@ class Packed:
     plain: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Framed:
-    """A value, as `Pack` has it, with so many rows and columns (top, left, bottom, right) of one byte around it."""
-
-    call: Call
-    value: Any
-    widths: tuple[int, int, int, int]
-    fill: int
-
-
 def block_of(channels: int, lanes: int) -> int:
     """How many channels to put into one block: a power of two that divides them and fits `lanes`.
 
@@ -85,7 +76,7 @@ class Pack(Rewriter):
         self.origins: dict[str, dict[str, Any]] = {}
 
     def materialize(self, value: Any) -> Any:
-        if isinstance(value, _Framed):
+        if isinstance(value, Framed):
             value = self._unframed(value)
         if isinstance(value, Packed):
             return self._unpack(value)
@@ -93,13 +84,13 @@ class Pack(Rewriter):
 
     def visit(self, var: Any, call: Call, args: Sequence[Any]) -> Any:
         name = op_name(call)
-        result: Packed | _Framed | None = None
+        result: Packed | Framed | None = None
         if name != "relax.nn.conv2d":
             args = [self._unframed(a) for a in args]
         if name == "relax.nn.conv2d":
             result = self._convolution(call, args)
         elif name == "relax.nn.pad":
-            result = _framed(call, args[0])
+            result = framed(call, args[0])
         elif name in _UNARY and isinstance(args[0], Packed):
             rest = [self.materialize(a) for a in args[1:]]
             made = self.emit(Call(call.op, [args[0].expr, *rest], call.attrs, call.ty_args))
@@ -118,7 +109,7 @@ class Pack(Rewriter):
         """A value that nothing is around, or that was copied into its frame."""
         if isinstance(value, tuple):
             return tuple(self._unframed(v) for v in value)
-        if not isinstance(value, _Framed):
+        if not isinstance(value, Framed):
             return value
         if not isinstance(value.value, Packed):
             return self.emit(Call(value.call.op, [self.materialize(value.value)], value.call.attrs))
@@ -216,7 +207,7 @@ class Pack(Rewriter):
         if dot is None or out_block % min(d.lanes for d in self.dots if d.left == dot.left):
             return None
         geometry, fill = Geometry.of(call.attrs, shape_of(call.args[0]), weight.shape), 0
-        if isinstance(data, _Framed) and not any(geometry.padding):
+        if isinstance(data, Framed) and not any(geometry.padding):
             geometry = replace(geometry, data=shape_of(data.call.args[0]), padding=data.widths)
             data, fill = data.value, data.fill
         data = self._unframed(data)
@@ -314,15 +305,3 @@ class Pack(Rewriter):
             f if isinstance(f, Packed) and f.block == block else self._pack(self.materialize(f), block) for f in fields
         ]
         return Packed(self.emit(relax.op.concat([f.expr for f in same], axis=1)), block, shape_of(call))
-
-
-def _framed(call: Call, value: Any) -> _Framed | None:
-    """A `relax.nn.pad` that puts one byte, a zero point, around images, to be done by the convolution that reads them;
-    None for others."""
-    attrs, shape, dtype = call.attrs, shape_of(call), str(call.ty.dtype)
-    widths = [int(width) for width in attrs.pad_width]
-    if dtype not in ("int8", "uint8") or str(attrs.pad_mode) != "constant" or len(shape) != 4:
-        return None
-    if any(widths[:4]) or min(widths) < 0:
-        return None
-    return _Framed(call, value, (widths[4], widths[6], widths[5], widths[7]), int(attrs.pad_value))

@@ -19,6 +19,7 @@ from kernels.space.sketch_rules import rules_of
 from kernels.tensors import ConstantOperands, TensorSpec
 from kernels.workload import Workload, from_prim_func
 from tuner.graph import attention
+from tuner.graph.framed import padded_by_convolutions
 from tuner.graph.joins import ConcatenationOrigins, joins
 from tuner.graph.layout import Pack
 from tuner.graph.names import shortened
@@ -84,6 +85,9 @@ def lower(module: tvm.IRModule, config: GraphConfig, target: Target) -> Lowered:
         pack = Pack(module, int(packed.group(1)), config.tile, offered(target))
         module = pack.run()
         origins = {**origins, **pack.origins}
+    elif config.layout == "NCHW":
+        module, framed = padded_by_convolutions(module)
+        origins = {**origins, **framed}
     elif config.layout == "NHWC":
         module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "OHWI"]})(module)
     plain = ConvolutionOrigins()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax
@@ -13,10 +12,9 @@ from tvm.ir import Call
 
 from tuner.graph.layers import recomputed
 from tuner.graph.lower import Lowered, is_call_tir
+from tuner.graph.narrow import narrow_constant
 from tuner.graph.rewriter import Array, array_of, constant_of, op_name, shape_of
-
-DATA = {"float32": "float32", "bfloat16": "bfloat16", "int8": "uint8"}
-"""The type of a layer's data, by precision."""
+from tuner.precisions import FLOATS, INT8
 
 
 def alike(calls: Sequence[Call]) -> list[int]:
@@ -29,12 +27,13 @@ def _signature(call: Call) -> str:
     return f"{op_name(call)} {shape_of(call.args[0])} {shape_of(call.args[1])} {call.attrs}"
 
 
-def single_layers(calls: Sequence[Call], precision: str) -> tvm.IRModule:
-    """A module whose `main` takes the data of each layer, and returns what each gives, in float32."""
+def single_layers(calls: Sequence[Call], precision: str, data_bytes: str = "uint8") -> tvm.IRModule:
+    """A module whose `main` takes the data of each layer, and returns what each gives, in float32. `data_bytes`: the
+    type of quantized data."""
     builder = relax.BlockBuilder()
+    dtype = data_bytes if precision == INT8 else precision
     params = [
-        relax.Var(f"x{number}", relax.TensorType(shape_of(call.args[0]), DATA[precision]))
-        for number, call in enumerate(calls)
+        relax.Var(f"x{number}", relax.TensorType(shape_of(call.args[0]), dtype)) for number, call in enumerate(calls)
     ]
     with builder.function("main", params, attrs={"num_input": len(params)}):
         with builder.dataflow():
@@ -45,10 +44,10 @@ def single_layers(calls: Sequence[Call], precision: str) -> tvm.IRModule:
 
 
 def _layer(builder: relax.BlockBuilder, call: Call, data: Any, precision: str) -> Any:
-    sums = "int32" if precision == "int8" else "float32"
+    sums = "int32" if precision == INT8 else "float32"
     weight = _narrow(np.asarray(array_of(call.args[1])), precision)
     made = builder.emit(recomputed(call, data, weight, sums))
-    if precision == "int8":
+    if precision == INT8:
         shape = shape_of(call)
         one_each = shape[-1:] if op_name(call) == "relax.matmul" else (1, shape[1], *([1] * (len(shape) - 2)))
         made = builder.emit(relax.op.astype(made, "float32"))
@@ -57,9 +56,9 @@ def _layer(builder: relax.BlockBuilder, call: Call, data: Any, precision: str) -
 
 
 def _narrow(weight: Array, precision: str) -> Any:
-    if precision == "bfloat16":
-        return relax.const(weight.astype(ml_dtypes.bfloat16), precision)
-    if precision == "int8":
+    if precision in FLOATS:
+        return narrow_constant(weight, precision)
+    if precision == INT8:
         return constant_of(np.clip(np.rint(weight * (127 / max(float(np.abs(weight).max()), 1e-30))), -127, 127)
                            .astype(np.int8))  # fmt: skip
     return constant_of(weight)

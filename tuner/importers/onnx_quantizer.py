@@ -151,6 +151,6 @@ def _quiet(source: str) -> Iterator[None]:
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         why = f"ONNX Runtime's quantizer cannot take it: {reason[:300]}"
-        raise ModelError(source, why, "use precision: float32 or bfloat16") from error
+        raise ModelError(source, why, "use precision: float32, or one of narrower floats") from error
     finally:
         logging.getLogger().setLevel(level)

@@ -48,7 +48,7 @@ def bound_sentences(quality: Mapping[str, Any]) -> list[str]:
 
 
 def table(summary: Mapping[str, Any]) -> Table | None:
-    """One row a layer: what it computes in, and what bfloat16 costs it by itself."""
+    """One row a layer: what it computes in, and what narrower operands cost it by itself."""
     layers = stated(summary).get("layers", ())[:_SHOWN]
     if not layers:
         return None

@@ -20,7 +20,7 @@ def _no_model(model_spec: Mapping[str, Any]) -> tuple[Any, Sequence[Any]]:
 
 def test_names_are_those_of_the_table() -> None:
     assert {name: BASELINES[name](_no_model).name for name in BASELINES} == {name: name for name in BASELINES}
-    on_gpu = {"onnxruntime_cuda", "onnxruntime_cuda_graph"}
+    on_gpu = {f"onnxruntime_cuda{way}" for way in ("", "_graph", "_fp16", "_int8")}
     narrow = {"torch_bf16", "torch_compile_bf16", "openvino_bf16", "openvino_int8", "onnxruntime_int8"}
     assert set(BASELINES) == set(get_args(ModelBaseline)) - {UNTUNED} | on_gpu | narrow
 

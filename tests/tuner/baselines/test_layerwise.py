@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,13 @@ def test_layers_and_mixes(worker: LayerwiseWorker, tmp_path: Path) -> None:
     given = [np.asarray(tensor) for tensor in examples]
     inputs, path = tmp_path / "inputs.npz", tmp_path / "outputs.npz"
     np.savez(inputs, *given)
-    errors = worker.op_errors(str(inputs))
+    errors = worker.op_errors(str(inputs), "bfloat16")
     assert len(errors) == 5 and all(1e-4 < error < 0.02 for error in errors)  # a rounding to bfloat16 is 0.002 to 0.004
+    finer = worker.op_errors(str(inputs), "float16")
+    assert all(error / 16 < fine < error / 4 for fine, error in zip(finer, errors, strict=True))  # three bits more
+    np.savez(tmp_path / "large.npz", *[array * 1e5 for array in given])
+    large = worker.op_errors(str(tmp_path / "large.npz"), "float16")
+    assert large[0] == math.inf and max(worker.op_errors(str(tmp_path / "large.npz"), "bfloat16")) < 0.02
     worker.op_calibrate(str(inputs))
 
     def off(*precisions: str) -> float:
@@ -39,6 +45,6 @@ def test_layers_and_mixes(worker: LayerwiseWorker, tmp_path: Path) -> None:
 
     with torch.no_grad():
         right = module.eval()(*map(torch.from_numpy, given)).numpy()
-    whole, rounded, steps = off(), off(*["bfloat16"] * 5), off(*["int8"] * 5)
-    assert whole < 1e-5 < rounded < steps < 0.1
+    whole, fine, rounded, steps = off(), *(off(*[name] * 5) for name in ("float16", "bfloat16", "int8"))
+    assert whole < 1e-5 < fine < rounded < steps < 0.1
     assert whole < off("int8") < 0.1 and off() == whole

@@ -1,15 +1,16 @@
-"""A mix that was decided is built: some layers in int8, some in bfloat16, some as they were."""
+"""A mix that was decided is built: some layers in int8, some in narrower floats, some as they were."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tvm.ir import Call
 
-from tests.tuner.commands.test_precision import CONFIG, CPU, SOURCE, _model
+from tests.tuner.commands.test_precision import CONFIG, CPU, SOURCE, _gpu, _model
 from tests.tuner.graph.graphs import operators
 from tuner.commands import automatic, mixing
 from tuner.commands.mixing import Mix
@@ -20,16 +21,20 @@ from tuner.progress import Progress
 AUTO = replace(CONFIG, precision="auto")
 
 
-def test_each_layer_is_in_the_precision_that_was_decided(tmp_path: Path) -> None:
-    chosen = ("float32", "int8", "int8", "bfloat16", "bfloat16")
+@pytest.mark.parametrize(("target", "last"), [(CPU, "bfloat16"), (_gpu("sm_80"), "float16")])
+def test_each_layer_is_in_the_precision_that_was_decided(target: Any, last: str, tmp_path: Path) -> None:
+    chosen = ("float32", "int8", "int8", "bfloat16", last)
     mixing.keep(Mix(chosen, (0.0, 0.1, 0.1, 0.01, 0.01), ((1e-3, 0.1),), True), tmp_path)
-    made, module = automatic.in_mix(AUTO, CPU, _model(), tmp_path, Progress(live=False), None)
+    made, module = automatic.in_mix(AUTO, target, _model(), tmp_path, Progress(live=False), None)
     assert made.reduced is not None and tuple(layer.precision for layer in made.reduced.layers) == chosen
-    assert made.reduced.whole is not None and made.reduced.unit > 0 and made.source == SOURCE
+    assert made.reduced.whole is not None and made.reduced.unit == 2.0**-8 and made.source == SOURCE
     assert [layer.number for layer in layers(module)] == [0]  # what is still in float32
     calls = [b.value for block in module["main"].body.blocks for b in block.bindings if isinstance(b.value, Call)]
-    types = [str(c.args[1].ty.dtype) for c in calls if str(c.op.name) in ("relax.nn.conv2d", "relax.matmul")]
-    assert sorted(types) == ["bfloat16", "bfloat16", "float32", "float32", "int8", "int8"]  # one is depthwise
+    products = [c for c in calls if str(c.op.name) in ("relax.nn.conv2d", "relax.matmul")]
+    types = [str(c.args[1].ty.dtype) for c in products]
+    assert sorted(types) == sorted([*chosen, "float32"])  # one is depthwise
+    data = {str(c.args[0].ty.dtype) for c in products if str(c.args[1].ty.dtype) == "int8"}
+    assert data == {"uint8" if target is CPU else "int8"}
     assert "quantize" not in operators(module)
 
 

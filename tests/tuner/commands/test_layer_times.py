@@ -29,7 +29,7 @@ def test_layers_that_differ_in_their_weights_alone_are_timed_once() -> None:
     assert alike(layer_calls(clean(graph(_build, (5, 8))))) == [0, 1, 1, 3]
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_each_layer_has_a_kernel_of_its_own(precision: str) -> None:
     calls = layer_calls(clean(graph(_build, (5, 8))))
     lowered = lower(single_layers([calls[0], calls[1], calls[3]], precision), GraphConfig(), Target(TARGET))

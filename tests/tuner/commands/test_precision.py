@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +14,18 @@ from tuner.commands import precision
 from tuner.config import ModelConfig, RunConfig
 from tuner.devices.target import ResolvedTarget
 from tuner.errors import ConfigError, ModelError
+from tuner.graph.layers import layers
 from tuner.models import ImportedModel
 from tuner.progress import Progress
 
 SOURCE = "torch:tests.tuner.graph.test_graph:small"
 CONFIG = RunConfig(ModelConfig(SOURCE), precision="int8")
 CPU = ResolvedTarget("llvm", '{"kind":"llvm","num-cores":1}', 1, "a CPU", ("avx512vnni", "avx512bf16"))
+OPENCL = ResolvedTarget("opencl", '{"kind":"opencl","model":"none of this machine"}', 1, "a device elsewhere")
+
+
+def _gpu(arch: str, kind: str = "cuda") -> ResolvedTarget:
+    return ResolvedTarget(kind, f'{{"arch":"{arch}","kind":"cuda"}}', 1, "a GPU", (arch,))
 
 
 def _model(source: str = SOURCE) -> ImportedModel:
@@ -27,12 +35,60 @@ def _model(source: str = SOURCE) -> ImportedModel:
 def test_what_the_target_has_not_is_refused() -> None:
     with pytest.raises(ConfigError, match="no instructions for products in bfloat16"):
         precision.require(replace(CONFIG, precision="bfloat16"), replace(CPU, features=("avx2",)))
-    with pytest.raises(ConfigError, match="is for CPUs"):
-        precision.require(CONFIG, replace(CPU, kind="cuda"))
+    with pytest.raises(ConfigError, match="are for GPUs"):
+        precision.require(replace(CONFIG, precision="float16"), CPU)
     with pytest.raises(ConfigError, match="no instructions"):
         precision.require(replace(CONFIG, precision="auto"), replace(CPU, features=()))
     precision.require(replace(CONFIG, precision="auto"), replace(CPU, features=("avxvnni",)))
     precision.require(replace(CONFIG, precision="float32"), replace(CPU, features=()))
+
+
+@pytest.mark.parametrize("kind", ["cuda", "simulated_cuda"])
+@pytest.mark.parametrize(
+    ("arch", "taken"),
+    [("sm_61", set()), ("sm_70", {"float16"}), ("sm_75", {"float16", "int8"}),
+     ("sm_80", {"float16", "int8", "bfloat16"}), ("sm_90a", {"float16", "int8", "bfloat16"})],
+)  # fmt: skip
+def test_a_gpu_has_what_its_tensor_cores_multiply(kind: str, arch: str, taken: set[str]) -> None:
+    target = _gpu(arch, kind)
+    for asked in ("float16", "bfloat16", "int8", "fp8"):
+        why = precision.why_not(asked, target)
+        assert bool(why) == (asked not in taken), why
+        assert asked in why or not why
+    whole = replace(CONFIG, precision="auto")
+    if taken:
+        precision.require(whole, target)
+        return
+    with pytest.raises(ConfigError, match="from sm_70 on, and this is sm_61\n"):
+        precision.require(whole, target)
+
+
+def test_opencl_has_float16_and_says_why_nothing_else() -> None:
+    precision.require(replace(CONFIG, precision="float16"), OPENCL)  # of what is not here nothing is known
+    precision.require(replace(CONFIG, precision="auto"), OPENCL)
+    for asked in ("bfloat16", "int8", "fp8"):
+        with pytest.raises(ConfigError, match=f"{asked}: OpenCL C has no products"):
+            precision.require(replace(CONFIG, precision=asked), OPENCL)
+
+
+def test_layers_in_float16_but_for_those_that_overflow(tmp_path: Path) -> None:
+    """Errors are measured on this machine's CPU, whatever is tuned for."""
+    config = replace(CONFIG, precision="float16")
+    made, module = precision.as_asked(config, _gpu("sm_90a"), _model(), tmp_path, Progress(live=False))
+    assert made.reduced is not None and made.reduced.unit == 2.0**-11
+    assert {layer.precision for layer in made.reduced.layers} == {"float16"}
+    assert all(0 < (layer.error or 0) < 2e-3 for layer in made.reduced.layers)
+    errors = json.loads((tmp_path / precision.ERRORS).read_bytes())
+    (tmp_path / precision.ERRORS).write_text(json.dumps([math.inf, 0.5, *errors[2:]]))
+    made, module = precision.as_asked(config, _gpu("sm_90a"), _model(), tmp_path, Progress(live=False))
+    assert made.reduced is not None
+    assert [layer.precision for layer in made.reduced.layers] == ["float32"] * 2 + ["float16"] * 3
+    assert [layer.number for layer in layers(module)] == [0, 1]
+    assert "1 of 5 layers stay in float32: float16 moves them by over 2%" in made.notes
+    assert (
+        "1 of 5 layers stay in float32: what they multiply comes near the largest number of float16, or above it"
+        in (made.notes)
+    )
 
 
 @pytest.mark.parametrize("source", ["llvm:gemm.c", "mlir:gemm.mlir"])

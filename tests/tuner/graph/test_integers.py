@@ -37,9 +37,10 @@ def _steps(real: Array, scale: float, zero: int, dtype: str) -> Array:
     return steps
 
 
+@pytest.mark.parametrize("held", ["uint8", "int8"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("weight_zero", [0, 3])
-def test_a_convolution_pads_with_its_zero_point(dtype: str, weight_zero: int) -> None:
+def test_a_convolution_pads_with_its_zero_point(dtype: str, weight_zero: int, held: str) -> None:
     """Exact by float64, which holds these sums; the padding is real zeros."""
     weight = RNG.integers(-100, 100, (5, 3, 3, 3)).astype(np.int8)
     scales = RNG.uniform(0.01, 0.02, 5).astype(np.float32)
@@ -50,7 +51,7 @@ def test_a_convolution_pads_with_its_zero_point(dtype: str, weight_zero: int) ->
         filters = _dequantize(emit, relax.const(weight), scales, np.full(5, weight_zero), 0)
         return _quantize(emit, emit(relax.op.nn.conv2d(real, filters, padding=1, strides=2)), 0.7, 5)
 
-    cleaned = clean(graph(build, (2, 3, 8, 8), dtype=dtype))
+    cleaned = clean(graph(build, (2, 3, 8, 8), dtype=dtype), held)
     assert "nn.conv2d" in operators(cleaned) and not {"quantize", "dequantize"} & set(operators(cleaned))
     limits = np.iinfo(dtype)
     x = RNG.integers(limits.min, limits.max, (2, 3, 8, 8)).astype(dtype)
@@ -163,9 +164,10 @@ FORMS: Sequence[tuple[Any, Any]] = (
 )
 
 
+@pytest.mark.parametrize("held", ["uint8", "int8"])
 @pytest.mark.parametrize(("form", "activations"), FORMS)
-def test_what_onnxruntime_quantizes_answers_as_it_does(form: Any, activations: Any, tmp_path: Path) -> None:
-    """Bit by bit: both round a scaled sum once."""
+def test_what_onnxruntime_quantizes_answers_as_it_does(form: Any, activations: Any, held: str, tmp_path: Path) -> None:
+    """Bit by bit: both round a scaled sum once. Whichever bytes data are held in."""
     plain, quantized = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     onnx.save_model(_float_model(), plain)
     quantize_static(
@@ -173,8 +175,11 @@ def test_what_onnxruntime_quantizes_answers_as_it_does(form: Any, activations: A
         weight_type=QuantType.QInt8,
     )  # fmt: skip
     module, _ = relax_of(onnx.load_model(quantized), "test")
-    cleaned = clean(module)
+    cleaned = clean(module, held)
     assert {"nn.conv2d", "matmul"} <= set(operators(cleaned))
+    calls = [b.value for block in cleaned["main"].body.blocks for b in block.bindings]
+    products = [c for c in calls if getattr(c.op, "name", "") in ("relax.nn.conv2d", "relax.matmul")]
+    assert {str(c.args[0].ty.dtype) for c in products} == {held}
     x = RNG.standard_normal((1, 3, 17, 17)).astype(np.float32)
     [right] = onnxruntime.InferenceSession(quantized, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     np.testing.assert_array_equal(run(cleaned, x), right)

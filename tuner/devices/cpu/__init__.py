@@ -37,6 +37,7 @@ class CpuKind:
     selectors = ()
     modes = ("model", "hot", "cold")
     bundles = False
+    data_bytes = "uint8"
     place = "on this host"
 
     def is_here(self) -> bool:
@@ -72,8 +73,10 @@ class CpuKind:
 
         return preferred_layout(lanes)
 
-    def why_not(self, precision: str, features: Sequence[str]) -> str:
-        if NEEDED[precision] & set(features):
+    def why_not(self, precision: str, target: ResolvedTarget) -> str:
+        if precision not in NEEDED:
+            return f"products in {precision} are for GPUs: CPUs have no instructions that make them fast"
+        if NEEDED[precision] & set(target.features):
             return ""
         wanted = " or ".join(sorted(NEEDED[precision]))
         return f"this CPU has no instructions for products in {precision} ({wanted}); float32 is faster on it"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.baselines import FROM_ONNX, narrower_than_float32
+from tuner.baselines.entries import exact_entries, origin_of
 from tuner.baselines.raised import REFERENCE, originals
 from tuner.baselines.torch import TorchMaxAutotune
 from tuner.devices.cpu.bench import KernelBench
@@ -20,10 +21,10 @@ from tuner.devices.cpu.round_trip import longest_round_trip_s
 from tuner.devices.cpu.sharing import Sharing
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Neighbours, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
-from tuner.measure.entries import EXACT_WHOLE
-from tuner.measure.models import EXACT, PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
+from tuner.measure.models import PREPARE_S, TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording
 from tuner.models import ImportedModel
+from tuner.precisions import FLOAT32
 from tuner.process.pinning import thread_env
 from tuner.process.worker import Child
 from tuner.protocols import RANK, Bench, Task
@@ -112,18 +113,16 @@ class Cpu:
                 entries += [compiled[UNTUNED]] if UNTUNED in compiled else []
                 continue
             entries += self._baseline(name, model)
-        return [*entries, *self._exact(model)]
+        return [*entries, *exact_entries(model, self._threads)]
 
     def _baseline(self, name: str, model: ImportedModel) -> list[EntrySpec]:
         """A baseline, and the one that computes in the precision of the tuned model, where that is narrower."""
-        reduced = model.reduced
-        if reduced is None:
-            return [self._entry(name, model.model_spec)]
-        whole = reduced.whole is not None
-        spec = model.model_spec if reduced.whole is None else reduced.whole
-        given = "float32" if reduced.unit or whole or reduced.precision == "auto" else reduced.precision
-        entries = [dataclasses.replace(self._entry(name, spec), precision=given, whole=whole)]
-        narrower = narrower_than_float32(reduced).get(name) if given == "float32" else None
+        origin, reduced = origin_of(model), model.reduced
+        entry = self._entry(name, origin.model_spec)
+        entries = [dataclasses.replace(entry, precision=origin.precision, whole=origin.whole)]
+        if reduced is None or origin.precision != FLOAT32:
+            return entries
+        narrower = narrower_than_float32(reduced).get(name)
         if narrower is not None:
             entries.append(dataclasses.replace(self._entry(narrower, model.model_spec), precision=reduced.precision))
         return entries
@@ -136,17 +135,6 @@ class Cpu:
         }  # fmt: skip
         prepare_s = _AUTOTUNE_S if name == TorchMaxAutotune.name else PREPARE_S
         return EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings, prepare_s)
-
-    def _exact(self, model: ImportedModel) -> list[EntrySpec]:
-        """The run in float64, and that of the model as it was before it was quantized."""
-        settings = {"threads": self._threads, "provider": "tuner.baselines.exact_nodes:module"}
-        reduced = model.reduced
-        unit = {} if reduced is None or not reduced.unit else {"unit": reduced.unit}
-        service = "tuner.baselines.exact:ExactWorker"
-        entries = [EntrySpec(EXACT, service, {"model_spec": dict(model.model_spec), **settings, **unit})]
-        if reduced is not None and reduced.whole is not None:
-            entries.append(EntrySpec(EXACT_WHOLE, service, {"model_spec": dict(reduced.whole), **settings}))
-        return entries
 
     def close(self) -> None:
         self.builder.close()

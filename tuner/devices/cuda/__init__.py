@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import environment
 from tuner.caveats import OWN, Caveats
-from tuner.devices.gpu import why_not_narrower
 from tuner.errors import MissingDevice
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ class CudaKind:
     selectors = ()
     modes = ("hot", "cold")
     bundles = True
+    data_bytes = "int8"  # tensor cores multiply bytes of one type
     place = "on a host with such a GPU"
 
     def is_here(self) -> bool:
@@ -73,8 +73,10 @@ class CudaKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
-    def why_not(self, precision: str, features: Sequence[str]) -> str:
-        return why_not_narrower(precision)
+    def why_not(self, precision: str, target: ResolvedTarget) -> str:
+        from tuner.devices.cuda import target as targets
+
+        return targets.why_not(precision, target)
 
     def require_compiler(self) -> None:
         from kernels import nvrtc

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.baselines.entries import exact_entries, origin_of
 from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.cuda.bench import CudaBench, open_gpus
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
@@ -17,6 +18,7 @@ from tuner.errors import TargetError
 from tuner.measure.models import TUNED, UNTUNED, EntrySpec, compiled_entry
 from tuner.measure.replay import Recording, ReplayBench
 from tuner.models import ImportedModel
+from tuner.precisions import FLOAT16, INT8
 from tuner.process.worker import Child, ChildDied, ChildError, ChildTimeout
 from tuner.protocols import RANK, Bench, Builder, Task
 
@@ -28,8 +30,14 @@ _ONNX_RUNTIME = {
 }  # fmt: skip
 """Benchmark entries by their names in the report, and the baseline that each of them is."""
 
+_HALF, _QUANTIZED = "onnxruntime_cuda_fp16", "onnxruntime_cuda_int8"
+"""Beside a model of which layers were made narrower: the baselines that compute in that precision."""
+
 _CEILINGS_TIMEOUT_S = 120.0
 _KERNEL_TIMEOUT_S = 120.0
+_BYTES = ("int8", "uint8")
+"""What a kernel's data are in where PyTorch's own kernel, which computes in floats, is no counterpart."""
+
 _KERNEL_S = 0.5
 """The longest sampling of one of PyTorch's kernels in one setting."""
 
@@ -89,7 +97,7 @@ class Cuda:
             "runner": "tuner.devices.cuda.kernel_service:runner", "device": 0, "mode": self._mode,
             "bus_id": self._opened.description["bus_id"],
         }  # fmt: skip
-        counterparts = [task for task in tasks if task.workload.origin]
+        counterparts = [t for t in tasks if t.workload.origin and t.workload.inputs[0].dtype not in _BYTES]
         with Child("tuner.devices.cuda.torch_services:KernelsOnGpu", settings) as child:
 
             def time(task: Task) -> Any:
@@ -99,8 +107,8 @@ class Cuda:
             return time_each(counterparts, timing, time)
 
     def entries(self, model: ImportedModel, libraries: Mapping[str, Path], baselines: Sequence[str]) -> list[EntrySpec]:
-        """PyTorch in each way that was asked for and ONNX Runtime; the latter on the CPU too, to check against.
-        Beside a raised function its own code, on the CPU."""
+        """PyTorch in each way that was asked for and ONNX Runtime, the latter on the CPU too, to check against, and the
+        run in float64. Beside a raised function its own code, on the CPU."""
         from tuner.devices.cuda.torch_services import settings_of
 
         threads, model_spec = self._opening.target.threads, dict(model.model_spec)
@@ -111,23 +119,34 @@ class Cuda:
         ]  # fmt: skip
         if raised := originals(model_spec):
             return [*entries, *raised]
-        for setting in settings_of(tuple(baselines), half=model.inputs[0].dtype == "float16"):
+        origin = origin_of(model)
+        half = model.inputs[0].dtype == "float16"
+        for setting in settings_of(tuple(baselines), half, origin.floats):
             settings: dict[str, Any] = {
                 "setting": setting.name,
-                "model_spec": model_spec,
+                "model_spec": dict(origin.model_spec),
                 "provider": "tuner.importers:torch_module",
             }
-            entries.append(EntrySpec(setting.name, "tuner.devices.cuda.torch_services:ModelOnGpu", settings))
+            service, computes_in = "tuner.devices.cuda.torch_services:ModelOnGpu", setting.dtype or origin.precision
+            entries.append(EntrySpec(setting.name, service, settings, precision=computes_in, whole=origin.whole))
         if "onnxruntime" in baselines:
-            common: dict[str, Any] = {
-                "model_spec": model_spec,
-                "threads": threads,
-                "provider": "tuner.importers:onnx_bytes",
-            }
-            for name, baseline in _ONNX_RUNTIME.items():
-                settings = {"baseline": baseline, **common}
-                entries.append(EntrySpec(name, "tuner.baselines.worker:BaselineWorker", settings))
-        return entries
+            entries += [self._onnxruntime(*named, origin.model_spec, origin.precision, origin.whole)
+                        for named in _ONNX_RUNTIME.items()]  # fmt: skip
+            if origin.floats == FLOAT16:
+                entries.append(self._onnxruntime(_HALF, _HALF, origin.model_spec, FLOAT16, origin.whole))
+            if origin.whole:
+                entries.append(self._onnxruntime(_QUANTIZED, _QUANTIZED, model_spec, INT8))
+        return [*entries, *exact_entries(model, threads)]
+
+    def _onnxruntime(
+        self, name: str, baseline: str, model_spec: Mapping[str, Any], precision: str, whole: bool = False
+    ) -> EntrySpec:
+        settings = {
+            "baseline": baseline, "model_spec": dict(model_spec), "threads": self._opening.target.threads,
+            "provider": "tuner.importers:onnx_bytes",
+        }  # fmt: skip
+        service = "tuner.baselines.worker:BaselineWorker"
+        return EntrySpec(name, service, settings, precision=precision, whole=whole)
 
     def close(self) -> None:
         self.builder.close()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kernels.gpus import LEAST_SM, sm_number
 from tuner.devices.target import INSTEAD, ResolvedTarget, canonical, threads_of
 from tuner.errors import MissingDevice
+from tuner.precisions import FP8
 
 KIND = "cuda"
 
@@ -101,3 +104,16 @@ def from_attributes(spec: Mapping[str, Any], wanted: int | None, to_run: bool) -
     gpu = find_gpu()
     device = gpu.name if isinstance(gpu, CudaDevice) else "no GPU here (compiling only)"
     return ResolvedTarget(KIND, canonical(spec), threads_of(wanted), device, (str(spec["arch"]),))
+
+
+def why_not(precision: str, target: ResolvedTarget) -> str:
+    """Why the tensor cores of a target's architecture cannot multiply in a precision; "" where they can."""
+    arch = str(json.loads(target.text)["arch"])
+    least = LEAST_SM[precision]
+    if sm_number(arch) < least:
+        has = [name for name in ("float16", "bfloat16", "int8") if sm_number(arch) >= LEAST_SM[name]]
+        instead = f"; it has {' and '.join(has)}" if has else ""
+        return f"tensor cores multiply in {precision} from sm_{least} on, and this is {arch}{instead}"
+    if precision == FP8:
+        return "fp8: the kernels made here have no tiles for it on tensor cores; float16 is the nearest that they have"
+    return ""

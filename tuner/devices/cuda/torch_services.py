@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tuner.devices.cuda.torch_settings import (
     operator_inputs,
 )
 from tuner.measure.model_service import ModelWorker
+from tuner.precisions import BFLOAT16, FLOAT32, FLOATS
 from tuner.protocols import Policy
 
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ _COPIED_BYTES = 1 << 30
 _TRIES = 20
 
 
-def settings_of(baselines: tuple[str, ...], half: bool) -> list[Setting]:
-    """The ways to run a model that belong to these baselines of a run file, where they make sense for the precision."""
-    return [s for s, _ in launchables(lambda: None, MODEL_SETTINGS, half) if _baseline_of(s) in baselines]
+def settings_of(baselines: tuple[str, ...], half: bool, dtype: str = "") -> list[Setting]:
+    """The ways to run a model that belong to these baselines of a run file, where they make sense for the precision;
+    those in a `dtype` narrower than the model's, too."""
+    ways = [setting for setting in MODEL_SETTINGS if setting.dtype in ("", dtype)]
+    return [s for s, _ in launchables(lambda: None, ways, half) if _baseline_of(s) in baselines]
 
 
 def _baseline_of(setting: Setting) -> str:
@@ -98,11 +102,13 @@ class KernelsOnGpu:
         self, origin: Mapping[str, Any], dtype: str, policy: Mapping[str, Any]
     ) -> dict[str, list[float]] | None:
         """Samples (seconds) by setting; None where PyTorch has no counterpart."""
-        inputs = operator_inputs(origin, dtype)
+        given = FLOAT32 if dtype == BFLOAT16 else dtype  # numpy has no bfloat16: the tensors are converted
+        inputs = operator_inputs(origin, given)
         if inputs is None:
             return None
         stops = Policy.from_json(policy)
-        baselines = launchables(operator(origin), KERNEL_SETTINGS, half=dtype == "float16")
+        ways = [replace(setting, dtype="" if given == dtype else dtype) for setting in KERNEL_SETTINGS]
+        baselines = launchables(operator(origin), ways, half=dtype in FLOATS)
         return {s.name: list(self._runner.run(launchable, inputs, stops).samples_s) for s, launchable in baselines}
 
 

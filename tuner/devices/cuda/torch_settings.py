@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.baselines.torch import flatten
+from tuner.baselines.torch import flatten, known_to_numpy
+from tuner.precisions import BFLOAT16, FLOAT16
 
 if TYPE_CHECKING:
     import torch
@@ -21,20 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run PyTorch on a GPU. `tf32`: whether float32 may be rounded to TF32 on tensor cores."""
+    """One way to run PyTorch on a GPU. `tf32`: whether float32 may be rounded to TF32 on tensor cores. `dtype`: what
+    weights and activations are converted to; "" where they stay as they are."""
 
     name: str
     channels_last: bool = False
     tf32: bool = False
     compiled: bool = False
     graph: bool = False
+    dtype: str = ""
 
     @property
     def words(self) -> str:
         """The setting in words, for the report."""
         parts = ["torch.compile max-autotune" if self.compiled else "eager, cudnn.benchmark"]
         parts.append("channels_last" if self.channels_last else "NCHW")
-        parts.append("TF32 allowed" if self.tf32 else "IEEE float32")
+        parts.append(self.dtype or ("TF32 allowed" if self.tf32 else "IEEE float32"))
         return ", ".join([*parts, "one CUDA graph"] if self.graph else parts)
 
 
@@ -54,8 +57,17 @@ MODEL_SETTINGS = (
     Setting("torch_compile_channels_last", compiled=True, channels_last=True),
     Setting("torch_channels_last_tf32", channels_last=True, tf32=True),
     Setting("torch_graph_tf32", channels_last=True, graph=True, tf32=True),
+    *(
+        setting
+        for short, dtype in (("fp16", FLOAT16), ("bf16", BFLOAT16))
+        for setting in (
+            Setting(f"torch_{short}", channels_last=True, dtype=dtype),
+            Setting(f"torch_graph_{short}", channels_last=True, graph=True, dtype=dtype),
+            Setting(f"torch_compile_{short}", channels_last=True, compiled=True, dtype=dtype),
+        )
+    ),
 )
-"""For whole models."""
+"""For whole models. Those with a dtype stand beside a model whose layers compute in it."""
 
 
 def apply(setting: Setting) -> None:
@@ -78,6 +90,10 @@ class TorchOnGpu:
     def prepare(self, inputs: Sequence[Array]) -> EnqueuedTorch:
         apply(self.setting)
         function = self.function
+        if self.setting.dtype and hasattr(function, "to"):
+            import torch
+
+            function = function.to(getattr(torch, self.setting.dtype))
         if self.setting.channels_last and hasattr(function, "to"):
             import torch
 
@@ -114,6 +130,8 @@ class EnqueuedTorch:
 
         while len(self._tensors) < count:
             tensors = [torch.from_numpy(np.array(array)).cuda() for array in self._arrays]
+            if dtype := self._setting.dtype:
+                tensors = [t.to(getattr(torch, dtype)) if t.is_floating_point() else t for t in tensors]
             if self._setting.channels_last:
                 tensors = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
             self._tensors.append(tensors)
@@ -130,7 +148,8 @@ class EnqueuedTorch:
             self._result = self._function(*self._tensors[copy])
 
     def outputs(self) -> list[Array]:
-        return [np.ascontiguousarray(tensor.detach().cpu().numpy()) for tensor in flatten(self._result)]
+        tensors = [known_to_numpy(tensor.detach().cpu()) for tensor in flatten(self._result)]
+        return [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
 
     def _captured(self, tensors: Sequence[torch.Tensor]) -> Any:
         """A CUDA graph of one call, after warm-up calls on another stream, as PyTorch's documentation asks."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner import environment
-from tuner.devices.gpu import why_not_narrower
 from tuner.errors import TargetError
+from tuner.precisions import FLOAT16
 
 if TYPE_CHECKING:
     from kernels.passes import Applied
@@ -32,6 +32,7 @@ class OpenclKind:
     selectors = ("platform", "device")
     modes = ("hot", "cold")
     bundles = True
+    data_bytes = "uint8"
     place = "on a host with such a device"
 
     def is_here(self) -> bool:
@@ -79,8 +80,15 @@ class OpenclKind:
     def layout(self, lanes: int) -> str:
         return "NCHW"
 
-    def why_not(self, precision: str, features: Sequence[str]) -> str:
-        return why_not_narrower(precision)
+    def why_not(self, precision: str, target: ResolvedTarget) -> str:
+        """Where the device is not here, nothing is known of its extensions."""
+        from tuner.devices.opencl.target import device_of
+
+        if precision != FLOAT16:
+            return f"{precision}: OpenCL C has no products in it that are faster than in float32"
+        facts = device_of(target.text, environment.usable_threads())
+        missing = "" if facts is None else facts.missing_for(precision)
+        return f"float16 needs the extension {missing}, which this device has not" if missing else ""
 
     def require_compiler(self) -> None:
         """None is needed: a driver compiles."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.baselines import FROM_ONNX
+from tuner.baselines.entries import exact_entries, origin_of
 from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.device import Assembly, BaselineTiming, DeviceKind, Opening, Samples, mode_of
 from tuner.devices.kernel_baselines import time_each
@@ -17,7 +18,7 @@ from tuner.devices.opencl.bench import OpenclBench
 from tuner.devices.opencl.children import child_env, confined
 from tuner.devices.opencl.target import INSTALL, device_of, find_devices
 from tuner.errors import TargetError
-from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.measure.replay import Recording, ReplayBench
 from tuner.models import ImportedModel
 from tuner.process.worker import Child
@@ -115,15 +116,16 @@ class Opencl:
         ]  # fmt: skip
         if raised := originals(spec):
             return [*entries, *raised]
-        common = {"model_spec": spec, "threads": target.threads}
+        origin = origin_of(model)
+        common = {"model_spec": dict(origin.model_spec), "threads": target.threads}
         for name in baselines:
             if name == UNTUNED:
                 continue
             provider = "tuner.importers:onnx_bytes" if name in FROM_ONNX else "tuner.importers:torch_module"
             settings = {"baseline": name, "provider": provider, "scratch": str(self._opening.work), **common}
-            entries.append(EntrySpec(f"{name}{ON_CPU}", "tuner.baselines.worker:BaselineWorker", settings))
-        exact = {"provider": "tuner.importers:torch_module", **common}
-        return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", exact)]
+            service, computes_in = "tuner.baselines.worker:BaselineWorker", origin.precision
+            entries.append(EntrySpec(f"{name}{ON_CPU}", service, settings, precision=computes_in, whole=origin.whole))
+        return [*entries, *exact_entries(model, target.threads)]
 
     def close(self) -> None:
         self.builder.close()

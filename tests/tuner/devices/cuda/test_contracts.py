@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,8 @@ from tuner.devices.cuda.device import Cuda
 from tuner.devices.device import Opening
 from tuner.devices.target import ResolvedTarget
 from tuner.graph import Lowered
+from tuner.measure.entries import EXACT, EXACT_WHOLE
+from tuner.models import ImportedModel, Reduced
 from tuner.progress import Progress
 from tuner.protocols import Builder, Job, Task, TuningDevice
 from tuner.records import Status
@@ -91,6 +94,34 @@ class TestDevice(DeviceContract):
         made = Cuda(Opening(target, MeasureConfig(), 1, folder, folder, Progress(), recording_of(graph, folder)), CUDA)
         yield made
         made.close()
+
+    @pytest.mark.parametrize(
+        ("reduced", "computed_in"),
+        [
+            (None, {"torch": "", "onnxruntime_cpu": ""}),
+            (Reduced("float16", 2.0**-11), {"torch": "float32", "torch_graph_fp16": "float16",
+             "onnxruntime_cuda_fp16": "float16", "onnxruntime_cpu": "float32"}),
+            (Reduced("bfloat16", 2.0**-8), {"torch_bf16": "bfloat16", "onnxruntime_cuda": "float32"}),
+            (Reduced("int8"), {"onnxruntime_cuda": "int8"}),
+            (Reduced("int8", whole={"of": "floats"}), {"torch": "float32", "onnxruntime_cuda_int8": "int8"}),
+            (Reduced("auto", 2.0**-8, {"of": "floats"}), {"torch_bf16": "bfloat16", "onnxruntime_cuda_int8": "int8"}),
+        ],
+    )  # fmt: skip
+    def test_baselines_in_the_model_s_precision_stand_beside_and_say_so(
+        self, device: Cuda, model: ImportedModel, reduced: Reduced | None, computed_in: Mapping[str, str]
+    ) -> None:
+        made = replace(model, reduced=reduced)
+        entries = {e.name: e for e in device.entries(made, {}, ("torch", "torch_channels_last", "onnxruntime"))}
+        assert {name: entries[name].precision for name in computed_in} == computed_in
+        short = {"float16": "_fp16", "bfloat16": "_bf16", "int8": "_int8"}
+        other = {ending for dtype, ending in short.items() if dtype not in computed_in.values()}
+        assert not [name for name in entries if name.endswith(tuple(other))]
+        of_floats = {name for name, entry in entries.items() if entry.whole}
+        assert bool(of_floats) == bool(reduced and reduced.whole)
+        assert all(entries[name].settings["model_spec"] == {"of": "floats"} for name in of_floats)
+        unit = entries[EXACT].settings.get("unit", 0.0)
+        assert unit == (reduced.unit if reduced else 0.0)
+        assert (EXACT_WHOLE in entries) == bool(of_floats)
 
 
 class TestCompileOnly(TuningDeviceContract):

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from kernels.gpus import gpu_of
+from tuner.baselines.entries import exact_entries
 from tuner.baselines.raised import REFERENCE, originals
 from tuner.devices.cuda.device import Cuda
 from tuner.devices.cuda.simulated.bench import SimulatedBench
 from tuner.devices.device import ON_TENSOR_CORES, BaselineTiming, Samples
-from tuner.measure.models import EXACT, TUNED, UNTUNED, EntrySpec
+from tuner.measure.models import TUNED, UNTUNED, EntrySpec
 from tuner.models import ImportedModel
 from tuner.protocols import Task
 
 _ARCH = "sm_90a"
 
-_ON_TENSOR_CORES = ("float16", "bfloat16")
-"""Dtypes whose rate on tensor cores is in the table of GPUs. That of others is in none, and they have no ceiling."""
+_HALVES = ("float16", "bfloat16")
+"""What tensor cores multiply at the rate that the table of GPUs has for 16 bits."""
 
 
 class SimulatedCuda(Cuda):
@@ -39,7 +40,8 @@ class SimulatedCuda(Cuda):
             "peak_flops_per_s": gpu.fp32_flops,
             "peaks": {
                 "float32": gpu.fp32_flops,
-                **{f"{dtype}{ON_TENSOR_CORES}": gpu.tensor_flops for dtype in _ON_TENSOR_CORES},
+                **{f"{dtype}{ON_TENSOR_CORES}": gpu.tensor_flops for dtype in _HALVES},
+                f"int8{ON_TENSOR_CORES}": gpu.byte_flops,
             },
             "bandwidth_bytes_per_s": gpu.dram_bytes, "levels": [], "cache_bytes": gpu.l2_size, "source": "data-sheet",
             "method": f"data sheet of {gpu.name}, from which the times are estimated; nothing was measured",
@@ -67,5 +69,4 @@ class SimulatedCuda(Cuda):
         ]
         if raised := originals(model.model_spec):
             return [*entries, dataclasses.replace(raised[0], timed=False)]
-        exact = {"provider": "tuner.importers:torch_module", "model_spec": dict(model.model_spec), "threads": threads}
-        return [*entries, EntrySpec(EXACT, "tuner.baselines.exact:ExactWorker", exact)]
+        return [*entries, *exact_entries(model, threads)]

@@ -1,25 +1,31 @@
-"""Layers in bfloat16: what is converted where, and that sums are in float32."""
+"""Layers in float16 and bfloat16: what is converted where, and that sums are in float32."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 from tvm import relax
 
 from tests.tuner.graph.graphs import Array, drawn, graph, operators, run
 from tuner.graph import clean
-from tuner.graph.bfloat16 import in_bfloat16
 from tuner.graph.layers import layers
+from tuner.graph.narrow import narrowed
 
 RNG = np.random.default_rng(1)
 WEIGHT = RNG.standard_normal((64, 64)).astype(np.float32)
 FILTERS = RNG.standard_normal((16, 8, 3, 3)).astype(np.float32)
 
 
-def _rounded(array: Array) -> Array:
-    return array.astype(ml_dtypes.bfloat16).astype(np.float32)
+def _rounded(array: Array, dtype: Any = ml_dtypes.bfloat16) -> Array:
+    return array.astype(dtype).astype(np.float32)
+
+
+def in_bfloat16(module: Any, kept: Collection[int] = ()) -> Any:
+    return narrowed(module, {layer.number: "bfloat16" for layer in layers(module) if layer.number not in kept})
 
 
 def _two_products(emit: Any, x: Any) -> Any:
@@ -29,10 +35,11 @@ def _two_products(emit: Any, x: Any) -> Any:
     return emit(relax.op.add(second, first))
 
 
-def test_operands_are_rounded_once_and_sums_are_in_float32() -> None:
-    module = in_bfloat16(clean(graph(lambda emit, x: emit(relax.op.matmul(x, relax.const(WEIGHT))), (7, 64))))
+@pytest.mark.parametrize(("dtype", "type_"), [("bfloat16", ml_dtypes.bfloat16), ("float16", np.float16)])
+def test_operands_are_rounded_once_and_sums_are_in_float32(dtype: str, type_: Any) -> None:
+    module = narrowed(clean(graph(lambda emit, x: emit(relax.op.matmul(x, relax.const(WEIGHT))), (7, 64))), {0: dtype})
     [x] = drawn((7, 64))
-    right = _rounded(x).astype(np.float64) @ _rounded(WEIGHT).astype(np.float64)
+    right = _rounded(x, type_).astype(np.float64) @ _rounded(WEIGHT, type_).astype(np.float64)
     np.testing.assert_allclose(run(module, x), right, rtol=1e-4, atol=1e-4)  # far below a rounding to bfloat16
 
 
@@ -77,6 +84,22 @@ def test_kept_layers_stay_in_float32() -> None:
     assert operators(in_bfloat16(cleaned, {0, 1})) == operators(cleaned)
     one = in_bfloat16(cleaned, {0})
     assert len(layers(one)) == 1 and operators(one).count("matmul") == 2
+
+
+def test_layers_of_several_types_convert_what_they_read_for_themselves() -> None:
+    cleaned = clean(graph(_two_products, (7, 64)))
+    made = narrowed(cleaned, {0: "float16", 1: "bfloat16"})
+    assert operators(made) == ["astype", "matmul", "nn.relu", "astype", "matmul", "astype", "add"]  # hidden in bfloat16
+    [x] = drawn((7, 64))
+    hidden = _rounded(np.maximum(_rounded(x, np.float16) @ _rounded(WEIGHT, np.float16), 0))
+    np.testing.assert_allclose(run(made, x), hidden @ _rounded(WEIGHT) + hidden, rtol=1e-3, atol=1e-2)
+
+    def build(emit: Any, x: Any) -> Any:
+        y = emit(relax.op.nn.relu(x))
+        return emit(relax.op.add(*[emit(relax.op.matmul(y, relax.const(WEIGHT * n))) for n in (1, 2)]))
+
+    both = narrowed(clean(graph(build, (7, 64))), {0: "float16", 1: "bfloat16"})
+    assert operators(both)[:3] == ["nn.relu", "astype", "matmul"] and operators(both).count("astype") == 2
 
 
 def test_a_value_read_through_a_reshape_is_converted_before_it() -> None:
