@@ -6,24 +6,22 @@ from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
-from tvm.s_tir import SBlock, SBlockRealize
+from tvm.s_tir import SBlockRealize
 
 from kernels.lowering import nodes
-from kernels.persistent.launches import Launch, Refused
 
 _ASYNC = "software_pipeline_async_stages"
-_COMMIT, _WAIT, _IN_FLIGHT = "async_commit_queue_scope", "async_wait_queue_scope", "async_wait_inflight_count"
+_COMMIT, _IN_FLIGHT = "async_commit_queue_scope", "async_wait_inflight_count"
 
 
-def check_arrived(launch: Launch) -> None:
-    """Raises Refused where the tile may end before the copies of its pipelined loops have arrived.
+def arrived(function: tirx.PrimFunc) -> bool:
+    """Whether in each launch of a function in the form of `launches.opaque` all copies have arrived when a tile ends.
 
-    Looked at are the loops as TVM writes them out: what is committed last, a wait until nothing is in flight follows.
+    Looked at are the pipelined loops as TVM writes them out: a wait until nothing is in flight follows what was
+    committed last, under no condition.
     """
-    if not any(_ASYNC in loop.annotations for loop in nodes(launch.body, tirx.For)):
-        return
-    root = SBlock([], [], [], "root", launch.grid[0])
-    function = tirx.PrimFunc([], SBlockRealize([], True, root))
+    if not any(_ASYNC in loop.annotations for loop in nodes(function.body, tirx.For)):
+        return True
     passes = tvm.ir.transform.Sequential(
         [
             s_tir.transform.UnifyThreadBinding(),
@@ -34,36 +32,42 @@ def check_arrived(launch: Launch) -> None:
     )
     try:
         written = passes(tvm.IRModule({"main": function}))["main"]
-    except (RuntimeError, ValueError) as error:
-        raise Refused("its pipelined loop cannot be written out") from error
-    if not _drained(written.body):
-        raise Refused("it may end before its asynchronous copies have arrived")
+    except (RuntimeError, ValueError):  # it cannot be written out
+        return False
+    return all(_drained(launch) for launch in _launches(written.body))
 
 
-def _drained(statement: Any) -> bool:
-    """Whether the last mark in the order of execution is a wait for all."""
+def _launches(statement: Any) -> list[Any]:
+    """The outermost statements that are executed by threads."""
+    if isinstance(statement, tirx.AttrStmt) and str(statement.attr_key) == "thread_extent":
+        return [statement]
+    if isinstance(statement, tirx.SeqStmt):
+        return [launch for part in statement.seq for launch in _launches(part)]
+    body = statement.block.body if isinstance(statement, SBlockRealize) else getattr(statement, "body", None)
+    return [] if body is None else _launches(body)
+
+
+def _drained(launch: Any) -> bool:
     marks: list[bool] = []
-    _marks(statement, marks)
+    _marks(launch, marks, certain=True)
     return not marks or marks[-1]
 
 
-def _marks(statement: Any, marks: list[bool]) -> None:
+def _marks(statement: Any, marks: list[bool], certain: bool) -> None:
     """False for each commit, True for each wait until nothing is in flight, in order; other waits are left out."""
     if isinstance(statement, tirx.SeqStmt):
         for part in statement.seq:
-            _marks(part, marks)
+            _marks(part, marks, certain)
     elif isinstance(statement, SBlockRealize):
-        _marks(statement.block.body, marks)
-    elif isinstance(statement, tirx.AttrStmt):
-        key = str(statement.attr_key)
-        if key == _IN_FLIGHT and isinstance(statement.value, tirx.IntImm) and int(statement.value) == 0:
+        _marks(statement.block.body, marks, certain)
+    elif isinstance(statement, tirx.IfThenElse):
+        for case in (statement.then_case, statement.else_case):
+            if case is not None:
+                _marks(case, marks, certain=False)
+    elif hasattr(statement, "body"):
+        key = str(statement.attr_key) if isinstance(statement, tirx.AttrStmt) else ""
+        if key == _IN_FLIGHT and certain and isinstance(statement.value, tirx.IntImm) and int(statement.value) == 0:
             marks.append(True)
-        _marks(statement.body, marks)
+        _marks(statement.body, marks, certain)
         if key == _COMMIT:
             marks.append(False)
-    elif isinstance(statement, tirx.IfThenElse):
-        _marks(statement.then_case, marks)
-        if statement.else_case is not None:
-            _marks(statement.else_case, marks)
-    elif hasattr(statement, "body"):
-        _marks(statement.body, marks)

@@ -21,8 +21,11 @@ from kernels.persistent.launches import (
     with_loads,
     work,
 )
-from kernels.persistent.pending import check_arrived
+from kernels.persistent.pending import arrived
 from kernels.waves import strided
+
+
+PENDING = "a tile may end before its asynchronous copies have arrived"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def walked(function: tirx.PrimFunc, arch: str, blocks: int = 0) -> tuple[tirx.Pr
     that it was computed by before. The last few programs are kept.
     """
     lowered = opaque(function)
+    complete = arrived(lowered)
     became: list[Became] = []
     loads: list[list[float]] = loads_of(function)
 
@@ -54,6 +58,8 @@ def walked(function: tirx.PrimFunc, arch: str, blocks: int = 0) -> tuple[tirx.Pr
             became.append(Became(0, 0, str(error)))
             return loop
         try:
+            if not complete:
+                raise Refused(PENDING)
             made = _made(launch, blocks or resident(launch, arch))
         except Refused as error:
             became.append(Became(launch.tiles, launch.tiles, str(error)))
@@ -73,7 +79,6 @@ def _made(launch: Launch, blocks: int) -> Any:
     """The loop over thread blocks of a launch with so many. Raises Refused."""
     if launch.tiles <= blocks:
         raise Refused(f"all of its {launch.tiles} thread blocks are resident at once")
-    check_arrived(launch)
     dtype = launch.dtype
     block, number = tirx.Var("block", dtype), tirx.Var("number", dtype)
     count = tirx.const(blocks, dtype)
