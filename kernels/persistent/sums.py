@@ -63,7 +63,7 @@ def covered(function: tirx.PrimFunc) -> bool:
 def _parts(statement: Any) -> list[Any]:
     """The statements that a thread executes for a tile. Raises Refused."""
     while not isinstance(statement, tirx.SeqStmt):
-        if isinstance(statement, SBlockRealize) and _always(statement):
+        if isinstance(statement, SBlockRealize) and always(statement):
             statement = statement.block.body
         elif isinstance(statement, tirx.AttrStmt) or (isinstance(statement, tirx.For) and tag(statement)):
             statement = statement.body
@@ -72,7 +72,8 @@ def _parts(statement: Any) -> list[Any]:
     return list(statement.seq)
 
 
-def _always(realize: Any) -> bool:
+def always(realize: Any) -> bool:
+    """Whether a block is under no condition."""
     predicate = realize.predicate
     return isinstance(predicate, tirx.IntImm) and bool(int(predicate))
 
@@ -94,7 +95,7 @@ def _summing(parts: Sequence[Any]) -> tuple[int, Any, list[Any]]:
 
 def _serial_loop(part: Any) -> Any | None:
     while isinstance(part, (SBlockRealize, tirx.AttrStmt)):
-        if isinstance(part, SBlockRealize) and not _always(part):
+        if isinstance(part, SBlockRealize) and not always(part):
             return None
         part = part.block.body if isinstance(part, SBlockRealize) else part.body
     serial = isinstance(part, tirx.For) and part.kind == tirx.ForKind.SERIAL and not tag(part)
