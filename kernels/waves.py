@@ -85,10 +85,20 @@ class Division:
         """The steps of each block."""
         return [self.whole * self.steps + self.begin(b + 1) - self.begin(b) for b in range(self.blocks)]
 
-    def partial(self) -> int:
-        """How many parts of tiles there are, of those that are cut: what is written to memory and read again."""
-        counts = (self.parts(tile) for tile in range(self.cut))
-        return sum(count for count in counts if count > 1)
+    @property
+    def cuts(self) -> bool:
+        """Whether any tile is cut: whether a range begins inside of one."""
+        return any(self.begin(block) % self.steps for block in (1, self.longer + 1) if block < self.blocks)
+
+    @property
+    def most_partial(self) -> int:
+        """How many parts of cut tiles there are at most: what is written to memory and read again."""
+        return min(2 * (self.blocks - 1), self.blocks - 1 + self.cut)
+
+    @property
+    def largest(self) -> int:
+        """The steps of the block that has the most."""
+        return self.whole * self.steps + self.length + bool(self.longer)
 
 
 def divided(tiles: int, steps: int, resident: int, all_tiles: bool) -> Division | str:
@@ -104,6 +114,6 @@ def divided(tiles: int, steps: int, resident: int, all_tiles: bool) -> Division 
     if cut * steps < blocks:
         return f"its last wave has {cut * steps} steps for {blocks} resident blocks"
     made = Division(tiles, steps, blocks, whole)
-    if not made.partial():
+    if not made.cuts:
         return f"no tile would be cut: {tiles} tiles for {blocks} blocks"
     return made
