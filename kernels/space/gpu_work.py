@@ -37,8 +37,7 @@ def predict(model: GpuModel, decisions: Sequence[Decision], passes: PassConfig =
     """
     gpu = gpu_of(model.arch)
     whole = work(model, decisions)
-    [setting] = [s for s in passes.settings if isinstance(s, StreamK)]
-    division = _division(model, whole, gpu, setting)
+    division = _division(model, whole, gpu, passes)
     first = estimate(whole if division is None else _divided(whole, division), gpu)
     seconds = first.seconds
     if model.second_launch_bytes:
@@ -60,8 +59,13 @@ def evenly(model: GpuModel, decisions: Sequence[Decision], settings: Sequence[Pa
     return settings[best], predicted[best]
 
 
-def _division(model: GpuModel, whole: Work, gpu: GpuSpec, setting: StreamK) -> Division | None:
-    """How a setting divides a launch; None where it does not."""
+def divided_by(model: GpuModel, decisions: Sequence[Decision], passes: PassConfig) -> Division | None:
+    """How passes divide the steps of a candidate's main launch; None where they do not."""
+    return _division(model, work(model, decisions), gpu_of(model.arch), passes)
+
+
+def _division(model: GpuModel, whole: Work, gpu: GpuSpec, passes: PassConfig) -> Division | None:
+    [setting] = [s for s in passes.settings if isinstance(s, StreamK)]
     at_once = occupancy(gpu.arch, whole.threads, whole.registers, whole.shared_memory).blocks if setting.divide else 0
     if not at_once or any(staged.copies > 1 for staged in model.staged):  # pipelined reductions are not divided
         return None
