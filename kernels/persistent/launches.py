@@ -5,6 +5,7 @@ global memory."""
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,8 @@ from kernels.occupancy import occupancy
 from kernels.waves import busiest
 
 LOADS = "block_loads"
-"""The attribute of a rewritten function: the work of each block of each of its launches, in stores, as JSON."""
+"""The attribute of a rewritten function: for each of its launches [number of blocks, work of each in stores] of
+neighbouring blocks with equal work, as JSON."""
 
 _WARP = 32
 _BASE_REGISTERS = 32
@@ -132,19 +134,36 @@ def launch_of(loop: Any) -> Launch:
 
 
 def rewritten(function: tirx.PrimFunc, change: Callable[[Any], Any]) -> tirx.PrimFunc:
-    """The function with something else in place of each outermost loop over thread blocks; no other loop may be around."""
-    return function.with_body(_mapped(function.body, change))
+    """The function with something else in place of each outermost loop over thread blocks; no other thread may be
+    around."""
+
+    def look(statement: Any) -> Any | None:
+        if not isinstance(statement, tirx.For) or not tag(statement):
+            return None
+        return change(statement) if tag(statement).startswith("blockIdx") else statement
+
+    return function.with_body(mapped(function.body, look))
 
 
-def _mapped(statement: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(statement: Any, change: Callable[[Any], Any | None]) -> Any:
+    """A statement in which `change` was tried on every statement, outer ones first; where it gives one, that takes the
+    statement's place, and nothing inside of it is tried."""
+    made = change(statement)
+    if made is not None:
+        return made
     if isinstance(statement, tirx.For):
-        if tag(statement).startswith("blockIdx"):
-            return change(statement)
-        return statement if tag(statement) else with_body(statement, _mapped(statement.body, change))
+        return with_body(statement, mapped(statement.body, change))
     if isinstance(statement, tirx.SeqStmt):
-        return sequence([_mapped(part, change) for part in statement.seq])
+        return sequence([mapped(part, change) for part in statement.seq])
     if isinstance(statement, SBlockRealize):
-        return with_block(statement, _mapped(statement.block.body, change))
+        return with_block(statement, mapped(statement.block.body, change))
+    if isinstance(statement, tirx.AttrStmt):
+        return tirx.AttrStmt(
+            statement.node, statement.attr_key, statement.value, mapped(statement.body, change)
+        )
+    if isinstance(statement, tirx.IfThenElse):
+        other = None if statement.else_case is None else mapped(statement.else_case, change)
+        return tirx.IfThenElse(statement.condition, mapped(statement.then_case, change), other)
     return statement
 
 
@@ -169,7 +188,7 @@ def launches(function: tirx.PrimFunc) -> list[Launch | Refused]:
             found.append(error)
         return loop
 
-    _mapped(function.body, look)
+    rewritten(function, look)
     return found
 
 
@@ -234,19 +253,18 @@ def work(statement: Any) -> int:
 
 def with_loads(function: tirx.PrimFunc, loads: Sequence[Sequence[float]]) -> tirx.PrimFunc:
     """The function with a note of the work of each block of each of its launches."""
-    return function.with_attr(LOADS, tvm.tirx.StringImm(json.dumps([list(each) for each in loads])))
+    runs = [[[len(list(equal)), load] for load, equal in itertools.groupby(each)] for each in loads]
+    return function.with_attr(LOADS, json.dumps(runs))
 
 
 def loads_of(function: tirx.PrimFunc) -> list[list[float]]:
     """The work of each block of each launch of a scheduled function: as noted, else equal for all blocks of a launch."""
     noted = (function.attrs or {}).get(LOADS)
     if noted is not None:
-        return [list(each) for each in json.loads(str(getattr(noted, "value", noted)))]
-    found = []
-    for launch in launches(opaque(function)):
-        if isinstance(launch, Launch):
-            found.append([float(work(launch.body))] * launch.tiles)
-    return found
+        runs = json.loads(str(getattr(noted, "value", noted)))
+        return [[load for count, load in each for _ in range(count)] for each in runs]
+    every = launches(opaque(function))
+    return [[float(work(one.body))] * one.tiles if isinstance(one, Launch) else [] for one in every]
 
 
 def idle(function: tirx.PrimFunc, target: Target) -> float:

@@ -23,6 +23,7 @@ from kernels.persistent.launches import (
     Refused,
     launch_of,
     loads_of,
+    mapped,
     opaque,
     resident,
     rewritten,
@@ -188,13 +189,12 @@ class _Stream:
         either = tirx.IfThenElse(is_whole, store, sums)
         some = self._steps(begin, end)
 
-        def loop(node: Any) -> Any:
-            return some if node.same_as(outer) else node
+        def changed(statement: Any) -> Any | None:
+            if statement.same_as(outer):
+                return some
+            return either if statement.same_as(store) else None
 
-        def stored(node: Any) -> Any:
-            return either if node.same_as(store) else node
-
-        return tvm_ffi.structural_map(self.launch.body, [(tirx.For, loop), (tirx.BufferStore, stored)])
+        return mapped(self.launch.body, changed)
 
     def _steps(self, begin: Any, end: Any) -> Any:
         """The loop over some steps, in place of those over all."""
