@@ -96,6 +96,11 @@ class Division:
         return min(2 * (self.blocks - 1), self.blocks - 1 + self.cut)
 
     @property
+    def most_parts(self) -> int:
+        """Of a tile."""
+        return -(-self.steps // self.length) + 1
+
+    @property
     def largest(self) -> int:
         """The steps of the block that has the most."""
         return self.whole * self.steps + self.length + bool(self.longer)

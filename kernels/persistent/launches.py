@@ -16,6 +16,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir import SBlock, SBlockRealize
 from tvm.target import Target
+from tvm.tirx.op import tvm_storage_sync
 
 from kernels.gpus import MODELLED_AS, gpu_of
 from kernels.lowering import nbytes, nodes
@@ -55,6 +56,7 @@ def opaque(function: tirx.PrimFunc) -> tirx.PrimFunc:
             transform.LiftThreadBinding(),
             transform.ManifestSharedMemoryLocalStage(),
             transform.CompactBufferAllocation(),
+            transform.StmtSimplify(),
         ]
     )
     return lowering(tvm.IRModule({"main": function}))["main"]
@@ -111,7 +113,7 @@ class Launch:
         if not scopes and not reduced:
             return []
         scope = "shared.dyn" if "shared.dyn" in scopes else "shared"
-        return [tirx.Evaluate(tirx.tvm_storage_sync(scope))]
+        return [tirx.Evaluate(tvm_storage_sync(scope))]
 
 
 def _named(call: Any) -> str:

@@ -229,7 +229,7 @@ class _Stream:
             self._result(total, values),
         ]
         guards = [substituted(guard, values) for guard in self._guards()]
-        made = tirx.IfThenElse(functools.reduce(tirx.And, guards, first < last), sequence(body))
+        made = tirx.IfThenElse(functools.reduce(tirx.And, guards, first < last), sequence(body), None)
         along_y, threads, rest = self._ordered(copies)
         for loop in reversed([*threads, *rest]):
             made = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, made, loop.thread_binding)

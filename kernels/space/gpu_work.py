@@ -11,7 +11,7 @@ from kernels.occupancy import occupancy
 from kernels.passes import PassConfig
 from kernels.passes.base import Pass
 from kernels.passes.stream_k import ALL, StreamK
-from kernels.roofline import LAUNCH_S, Estimate, Work, estimate
+from kernels.roofline import LAUNCH_S, MEMORY_LATENCY_S, Estimate, Work, estimate
 from kernels.space.decision import Decision, as_factors
 from kernels.space.gpu import GpuModel, Staged
 from kernels.waves import Division, divided
@@ -22,6 +22,9 @@ _REGISTER_FILE = 65536
 
 _SUM_BYTES = 4
 """Of a sum, in a part of a tile."""
+
+_LOADS_IN_FLIGHT = 4
+"""Of the parts that a thread adds one after the other: compilers unroll such a loop by four."""
 
 _WORTH = 0.95
 """What a division of the steps must be predicted to leave of the time."""
@@ -47,6 +50,7 @@ def predict(model: GpuModel, decisions: Sequence[Decision], passes: PassConfig =
         tiles = model.tiles(decisions)
         part = math.prod(tiles[k] for k in model.spatial) * m * n * _SUM_BYTES
         seconds += LAUNCH_S + 2 * division.most_partial * part / gpu.dram_bytes
+        seconds += division.most_parts * MEMORY_LATENCY_S / _LOADS_IN_FLIGHT
     return replace(first, seconds=seconds)
 
 

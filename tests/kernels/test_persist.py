@@ -85,13 +85,14 @@ def test_random_programs_are_right(seed: int, ground: cuda_ground.Ground) -> Non
     assert ground.wrong(found[0]) == ""
 
 
-@pytest.mark.parametrize("seed", [4, 7])
+@pytest.mark.parametrize("seed", [9, 13])
 def test_random_programs_are_right_on_pocl(seed: int, pocl: opencl_ground.Ground) -> None:  # noqa: F811
     function, _ = program(seed)
     scheduled = bound(function, seed)
     before = launches(opaque(scheduled))[0]
     assert isinstance(before, Launch)
-    blocks = max(before.tiles - 1, 1)
+    assert before.tiles > 1
+    blocks = before.tiles - 1
     assert pocl.wrong(case(function, scheduled, opencl_ground.TARGET, emit_opencl, blocks)) == ""
 
 

@@ -44,6 +44,7 @@ def test_each_step_of_each_tile_is_computed_once_and_blocks_are_even(seed: int) 
     assert division.largest == max(loads)
     parts = [sum(tile == n + whole * blocks for tile, _, _ in run) for n in range(division.cut)]
     assert parts == [division.parts(n) for n in range(division.cut)]
+    assert max(parts, default=1) <= division.most_parts
     assert division.cuts == any(count > 1 for count in parts)
     assert sum(count for count in parts if count > 1) <= division.most_partial
     assert all(division.begin(division.owner(s)) <= s < division.begin(division.owner(s) + 1)
