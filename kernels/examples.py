@@ -230,9 +230,7 @@ def square_product() -> tirx.PrimFunc:
     """The product of two matrices of 64 x 64."""
     a, b = (te.placeholder((64, 64), name=name) for name in "ab")
     k = te.reduce_axis((0, 64), name="k")
-    return te.create_prim_func(
-        [a, b, te.compute(a.shape, lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="out")]
-    )
+    return te.create_prim_func([a, b, te.compute(a.shape, lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="out")])
 
 
 def shared_product(schedule: Schedule) -> None:

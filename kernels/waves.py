@@ -20,7 +20,7 @@ def idle_share(blocks: int, multiprocessors: int) -> float:
 
 
 def busiest(loads: Sequence[float], multiprocessors: int) -> float:
-    """The most work of a multiprocessor: the n-th block, with `loads[n]`, is on multiprocessor n modulo their number."""
+    """The most work of a multiprocessor: block n, with `loads[n]`, is on multiprocessor n modulo their number."""
     return max((sum(loads[n::multiprocessors]) for n in range(min(multiprocessors, len(loads)))), default=0.0)
 
 
@@ -31,11 +31,11 @@ def strided(tiles: int, blocks: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Division:
-    """How the tiles of a launch, each with `steps` steps of its reduction, are divided among `blocks` blocks (stream-K).
+    """How the tiles of a launch, each with `steps` steps of its reduction, are divided among `blocks` blocks.
 
-    Block b computes whole tiles first: b, b + blocks, ..., `whole` of them. The steps of all other tiles, one tile after
-    the other, are cut into one range for each block, of equal length, the first few with a step more. Each block has at
-    least one of these steps.
+    Block b computes whole tiles first: b, b + blocks, ..., `whole` of them. The steps of all other tiles, one tile
+    after the other, are cut into one range for each block, of equal length, the first few with a step more. Each block
+    has at least one of these steps.
     """
 
     tiles: int
@@ -109,7 +109,7 @@ class Division:
 def divided(tiles: int, steps: int, resident: int, all_tiles: bool) -> Division | str:
     """The tiles of a launch divided among as many blocks as are resident, all of them or those of the last wave; or why
     they are not."""
-    if steps < 2:  # noqa: PLR2004 - a single step cannot be cut
+    if steps < 2:
         return "its reduction has a single step"
     whole = 0 if all_tiles else tiles // resident
     cut = tiles - whole * resident

@@ -93,7 +93,8 @@ def row(name: str, function: Any, target: Target, draws: int) -> dict[str, Any]:
             assert model is not None
             blocks, idle = idle_of(model, candidate, multiprocessors)
             found[which] = {
-                "candidate": candidate.to_text(), "blocks": blocks, "predicted_s": seconds, "idle_share": round(idle, 4),
+                "candidate": candidate.to_text(), "blocks": blocks, "predicted_s": seconds,
+                "idle_share": round(idle, 4),
             }  # fmt: skip
     for which, name in (("split", "predicted_speedup"), ("stream", "predicted_speedup_stream")):
         if which in found:

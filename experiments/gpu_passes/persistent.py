@@ -97,7 +97,7 @@ def one(seed: int, device: Simulated | Pocl) -> dict[str, Any]:
     found = drawn(seed, target, device.emit)
     if found is None:
         return {"seed": seed, "skipped": True}
-    case, applied, function = found
+    case, applied = found
     row: dict[str, Any] = {
         "seed": seed, "program": case.workload.name, "passes": applied.passes.to_text(),
         "refused": dict(applied.refused), "launches": len(case.program.plan.launches), "wrong": device.wrong(case),

@@ -27,7 +27,9 @@ class Persist(Pass):
     name: ClassVar[str] = "persist"
     documentation: ClassVar[Documentation] = Documentation(
         requires=(
-            Requirement("its loops over thread blocks are right inside one another", "the lowered program; else refused"),
+            Requirement(
+                "its loops over thread blocks are right inside one another", "the lowered program; else refused"
+            ),
             Requirement(
                 "no thread writes to shared memory what another still reads of the tile before",
                 "a barrier after each tile of a program that has shared memory, or reduces among threads",

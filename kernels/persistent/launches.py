@@ -1,6 +1,6 @@
 """The launches of a scheduled program, in the form in which TVM's lowering has them when buffers have their final size:
-loops, blocks without iteration variables, stores. What depends on a tile's number is then only where it reads and writes
-global memory."""
+loops, blocks without iteration variables, stores. What depends on a tile's number is then only where it reads and
+writes global memory."""
 
 from __future__ import annotations
 
@@ -160,9 +160,7 @@ def mapped(statement: Any, change: Callable[[Any], Any | None]) -> Any:
     if isinstance(statement, SBlockRealize):
         return with_block(statement, mapped(statement.block.body, change))
     if isinstance(statement, tirx.AttrStmt):
-        return tirx.AttrStmt(
-            statement.node, statement.attr_key, statement.value, mapped(statement.body, change)
-        )
+        return tirx.AttrStmt(statement.node, statement.attr_key, statement.value, mapped(statement.body, change))
     if isinstance(statement, tirx.IfThenElse):
         other = None if statement.else_case is None else mapped(statement.else_case, change)
         return tirx.IfThenElse(statement.condition, mapped(statement.then_case, change), other)
@@ -260,7 +258,7 @@ def with_loads(function: tirx.PrimFunc, loads: Sequence[Sequence[float]]) -> tir
 
 
 def loads_of(function: tirx.PrimFunc) -> list[list[float]]:
-    """The work of each block of each launch of a scheduled function: as noted, else equal for all blocks of a launch."""
+    """The work of each block of each launch of a scheduled function: as noted, else equal for all of a launch."""
     noted = (function.attrs or {}).get(LOADS)
     if noted is not None:
         runs = json.loads(str(getattr(noted, "value", noted)))

@@ -1,6 +1,6 @@
 """The sum that each tile of a launch is, taken apart: the loops over its steps, its beginning, and the one store of its
-result. What is found here may be computed in parts: each part begins with zeros, runs some of the steps, and what it has
-summed is added to that of the others before it is stored."""
+result. What is found here may be computed in parts: each part begins with zeros, runs some of the steps, and what it
+has summed is added to that of the others before it is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Persistent blocks: as many thread blocks as are resident, each of which computes several tiles, one after the other."""
+"""Persistent blocks: as many thread blocks as are resident, each of which computes tiles one after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from kernels.persistent.launches import (
 )
 from kernels.persistent.pending import arrived
 from kernels.waves import strided
-
 
 PENDING = "a tile may end before its asynchronous copies have arrived"
 

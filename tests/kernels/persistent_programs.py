@@ -53,8 +53,8 @@ def settings(rng: np.random.Generator) -> PassConfig:
 Emit = Callable[[tvm.IRModule, Target, int], GpuProgram]
 
 
-def drawn(seed: int, target: Target, emit: Emit) -> tuple[Case, Applied, Any] | None:
-    """The case of a seed, what was applied to it, and its scheduled function; None where every setting was refused."""
+def drawn(seed: int, target: Target, emit: Emit) -> tuple[Case, Applied] | None:
+    """The case of a seed and what was applied to it; None where every setting was refused."""
     rng = np.random.default_rng(seed)
     for _ in range(_DRAWS):
         config = settings(rng)
@@ -66,7 +66,7 @@ def drawn(seed: int, target: Target, emit: Emit) -> tuple[Case, Applied, Any] | 
                 emitted = emit(tvm.IRModule({"main": applied.function}), target, made.num_outputs)
             except EmitFailed:
                 continue
-            return Case(made, Candidate(-1, (), applied.passes), emitted), applied, function
+            return Case(made, Candidate(-1, (), applied.passes), emitted), applied
     return None
 
 

@@ -1,5 +1,5 @@
-"""Stream-K: steps divided evenly, the same bits every time, executed on the simulated GPU and by PoCL; what is broken on
-purpose is seen; what is not shown to be a sum stays. experiments/gpu_passes runs hundreds."""
+"""Stream-K: steps divided evenly, the same bits every time, executed on the simulated GPU and by PoCL; what is broken
+on purpose is seen; what is not shown to be a sum stays. experiments/gpu_passes runs hundreds."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from kernels.tensors import seeded_inputs
 from kernels.workload import from_prim_func
 from tests.kernels import cuda_ground, opencl_ground
 from tests.kernels.gpu_ground import Case
-from tests.kernels.gpu_workloads import conv, matmul
-from tests.kernels.persistent_programs import shorter, without_last_barrier
+from tests.kernels.gpu_workloads import conv, gpu, matmul
+from tests.kernels.persistent_programs import shorter
 from tests.kernels.test_opencl_ground import ground as pocl  # noqa: F401 - a fixture
 
 Emitter = Callable[..., Any]
@@ -68,7 +68,7 @@ def test_sums_in_parts_are_right(divide: int, blocks: int, ground: cuda_ground.G
     assert ground.wrong(made) == ""
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, tuple[Callable[[], Any], int]] = {
     "product of primes": (lambda: matmul(31, 37, 29), 0),
     "batched product": (lambda: matmul(17, 24, 19, batch=3), 0),
     "conv2d of primes, with relu": (lambda: conv(5, 7, 13), 0),
@@ -148,7 +148,7 @@ def test_less_is_idle_and_the_counters_say_so() -> None:
 
 
 def test_it_is_on_in_initial_candidates_only_where_it_is_predicted_to_win() -> None:
-    target = cuda_ground.gpu("sm_90a")
+    target = gpu("sm_90a")
     for function, some in ((matmul(1536, 1152, 4096), True), (matmul(4096, 4096, 1024), False)):
         space = generate(from_prim_func(function, "product"), target)
         initial = [c for c in space.initial_candidates() if space.sketches[c.sketch].gpu is not None]
@@ -175,9 +175,7 @@ def reason(function: Any, schedule: Callable[[Schedule], None], blocks: int = 3)
 def product_of(combine: Callable[..., Any]) -> Any:
     a, b = (te.placeholder((64, 64), name=name) for name in "ab")
     k = te.reduce_axis((0, 64), name="k")
-    return te.create_prim_func(
-        [a, b, te.compute(a.shape, lambda i, j: combine(a[i, k] * b[k, j], axis=k), name="out")]
-    )
+    return te.create_prim_func([a, b, te.compute(a.shape, lambda i, j: combine(a[i, k] * b[k, j], axis=k), name="out")])
 
 
 def test_what_is_no_sum_is_refused() -> None:
@@ -203,7 +201,9 @@ def test_a_step_that_reads_what_the_one_before_left_is_refused() -> None:
     """Only half of what a step reads is copied in it: the rest is what an earlier step left."""
     text = scheduled(examples.square_product()).script()
     assert covered(tvm.script.from_source(text))
-    halved = re.sub(r"^( *)(T\.reads\(a\[.*)$", r"\1T.where(threadIdx_x < 128)\n\1\2", text, count=1, flags=re.MULTILINE)
+    halved = re.sub(
+        r"^( *)(T\.reads\(a\[.*)$", r"\1T.where(threadIdx_x < 128)\n\1\2", text, count=1, flags=re.MULTILINE
+    )
     halved = halved.replace("threadIdx_x < 128", re.findall(r"for (\w+) in T.thread_binding\(256", text)[1] + " < 128")
     function = tvm.script.from_source(halved)
     assert not covered(function)
