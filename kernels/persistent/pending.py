@@ -1,4 +1,4 @@
-"""Whether the asynchronous copies of a tile have arrived when it ends: the next one writes to the same shared memory."""
+"""Whether the asynchronous copies of a tile have arrived when it ends: the next one writes the same shared memory."""
 
 from __future__ import annotations
 
