@@ -62,13 +62,15 @@ def write_reference(workload: Workload, seed: int, path: Path) -> Reference:
     """What a workload must give on the inputs of a seed, evaluated independently of TVM, as a file."""
     import numpy as np
 
-    from kernels.reference import evaluate, reduction_length, rounding, working_dtype
+    from kernels.reference import evaluate, passing_sizes, reduction_length, rounding, working_dtype
     from kernels.tensors import seeded_inputs, storable
     from tuner.protocols import Reference
 
     function = workload.module()["main"]
-    outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
+    inputs = seeded_inputs(workload.inputs, seed)
+    outputs = evaluate(function, inputs, workload.num_outputs)
     with open(path, "wb") as file:
         np.savez(file, *(storable(o.astype(spec.dtype)) for o, spec in zip(outputs, workload.outputs, strict=True)))
     slack = rounding(function, workload.num_outputs)
-    return Reference(path, working_dtype(function), reduction_length(function), slack)
+    passing = passing_sizes(function, inputs, outputs)
+    return Reference(path, working_dtype(function), reduction_length(function), slack, passing)

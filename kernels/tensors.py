@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and dtype of one argument of a tensor program."""
+    """Shape and dtype of one argument of a tensor program.
+
+    `largest`: the largest value of wide integers. It is 0 where 1 would lie outside of what they index.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    largest: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +50,7 @@ NO_CONSTANTS = ConstantOperands()
 
 def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[Any, Any]]:
     """Inputs for checking and timing: N(0, 1) for floats, any bytes, int16 as far as differences of bytes go, 0 and 1
-    for wider integers, which may be indices.
+    for wider integers, which may be indices (0 alone, where these are of an axis of one element).
 
     Never all zeros or constants, which can make arithmetic faster than in use. Bytes are data: quantized tensors have
     all values, and sums of few small ones would hide that a kernel loses carries or signs.
@@ -64,7 +69,7 @@ def seeded_inputs(specs: tuple[TensorSpec, ...], seed: int) -> list[np.ndarray[A
             limits = np.iinfo(dtype)
             arrays.append(rng.integers(limits.min, limits.max + 1, spec.shape).astype(dtype))
         else:
-            arrays.append(rng.integers(0, 2, spec.shape).astype(spec.dtype))
+            arrays.append(rng.integers(0, spec.largest + 1, spec.shape).astype(spec.dtype))
     return arrays
 
 
@@ -83,3 +88,22 @@ def poison_value(dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "fV":  # V: bfloat16 and the 8-bit floats of ml_dtypes
         return np.nan
     return False if dtype.kind == "b" else np.iinfo(dtype).min + 77
+
+
+OUTLIER = 1000.0
+"""Values so many times the median magnitude, and larger than this, are outliers: masks are -1e4 to -3e38."""
+
+
+def scale_of(values: np.ndarray[Any, Any]) -> float:
+    """Root mean square of the finite values but outliers; 0 where there are none.
+
+    Values of usual size are none, however small the median: most results of a GELU may lie in its tail, whose error is
+    that of the others.
+    """
+    size = np.abs(np.asarray(values, np.float64))
+    size = size[np.isfinite(size)]
+    present = size[size > 0]
+    if present.size == 0:
+        return 0.0
+    usual = size[size <= OUTLIER * max(float(np.median(present)), 1.0)]
+    return math.sqrt(float(np.mean(np.square(usual))))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tvm
+from tvm import tirx
 from tvm.s_tir import analysis
 from tvm_ffi import structural_hash
 
+from kernels.lowering import nodes
 from kernels.tensors import TensorSpec, arithmetic_dtype, seeded_inputs
 
 __all__ = ["TensorSpec", "Workload", "from_prim_func", "seeded_inputs"]
+
+
+_INDEX_TYPES = ("int32", "int64", "uint32", "uint64")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,25 @@ class Workload:
         return from_prim_func(module["main"], data["name"], data["num_outputs"], data["origin"])
 
 
+def _within_tables(func: tvm.tirx.PrimFunc, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """The arguments, with those marked that index an axis of one element: of these 0 alone is an index."""
+    wide = [place for place, spec in enumerate(specs) if spec.dtype in _INDEX_TYPES]
+    found = list(specs)
+    if not wide:
+        return found
+    accesses = [(load.source, load.indices) for load in nodes(func.body, tvm.ir.TensorLoad)]
+    accesses += [(store.buffer, store.indices) for store in nodes(func.body, tirx.BufferStore)]
+    for buffer, indices in accesses:
+        for extent, index in zip(buffer.shape, indices, strict=True):
+            if int(extent) != 1:
+                continue
+            for read in nodes(index, tvm.ir.TensorLoad):
+                for place in wide:
+                    if read.source.same_as(func.params[place]):
+                        found[place] = replace(found[place], largest=0)
+    return found
+
+
 def from_prim_func(
     func: tvm.tirx.PrimFunc, name: str, num_outputs: int = 1, origin: Mapping[str, Any] | None = None
 ) -> Workload:
@@ -86,6 +110,7 @@ def from_prim_func(
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: argument {param.name} has a symbolic shape {param.shape}") from error
         specs.append(TensorSpec(shape, str(param.dtype)))
+    specs = _within_tables(func, specs)
     module = tvm.IRModule({"main": func})
     key = f"{structural_hash(module) & (2**64 - 1):016x}"
     origin = dict(origin or {})

@@ -128,22 +128,27 @@ class Reference:
     """What a workload must give on its seeded inputs: a .npz file (arr_0, arr_1, ...).
 
     `dtype` is that of the arithmetic and `reduction` the longest sum; both set the tolerance. `rounding` has for each
-    output what explicit roundings add to it (`kernels.reference.rounding`), nothing where none is known.
+    output what explicit roundings add to it (`kernels.reference.rounding`), `passing` the size of what errs on the way
+    (`kernels.reference.passing_sizes`), nothing where none is known.
     """
 
     path: Path
     dtype: str
     reduction: int
     rounding: tuple[float, ...] = ()
+    passing: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "path": str(self.path), "dtype": self.dtype, "reduction": self.reduction, "rounding": list(self.rounding),
+            "passing": list(self.passing),
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(Path(data["path"]), data["dtype"], data["reduction"], tuple(data["rounding"]))
+        return cls(
+            Path(data["path"]), data["dtype"], data["reduction"], tuple(data["rounding"]), tuple(data["passing"])
+        )
 
 
 @dataclass(frozen=True)
@@ -206,8 +211,8 @@ class Job:
         recheck = None if self.recheck is None else [self.recheck[0], self.recheck[1].to_json()]
         return {
             "task": self.task, "candidate": self.candidate, "path": str(self.path), "entry": self.entry,
-            "inputs": [[list(spec.shape), spec.dtype] for spec in self.inputs],
-            "outputs": [[list(spec.shape), spec.dtype] for spec in self.outputs], "seed": self.seed,
+            "inputs": [[list(spec.shape), spec.dtype, spec.largest] for spec in self.inputs],
+            "outputs": [[list(spec.shape), spec.dtype, spec.largest] for spec in self.outputs], "seed": self.seed,
             "reference": None if self.reference is None else self.reference.to_json(), "recheck": recheck,
             "expected": [output.to_json() for output in self.expected], "inputs_sha256": list(self.inputs_sha256),
             "resources": dict(self.resources),
@@ -230,7 +235,7 @@ class Job:
 
 
 def _specs(data: Sequence[Sequence[Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in data)
+    return tuple(TensorSpec(tuple(shape), dtype, largest) for shape, dtype, largest in data)
 
 
 def job_of(

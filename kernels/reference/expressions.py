@@ -49,6 +49,10 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+NEAR_ONE = ("exp", "exp2", "erf", "sigmoid", "tanh")
+"""Functions that programs add to one, or subtract from it: what remains may be as small as the error of one."""
+
+
 def _children(expr: Any) -> list[Any]:
     if isinstance(expr, tvm.ir.TensorLoad):
         return list(expr.indices)
@@ -79,7 +83,8 @@ class Scope:
     """Values of expressions over one part of a block's domain.
 
     `state` maps a reduction's output buffers to its running values. `guarded` is set where a
-    condition may discard the value, so that indices outside a buffer are clipped, not an error.
+    condition may discard the value, so that indices outside a buffer are clipped, not an error. `shift` is the relative
+    error that functions of `NEAR_ONE` are given.
     """
 
     arrays: Mapping[Any, Array]
@@ -88,6 +93,7 @@ class Scope:
     env: Mapping[Any, Array]
     state: Mapping[Any, Array] = field(default_factory=dict)
     guarded: bool = False
+    shift: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -142,7 +148,10 @@ class Scope:
             return bits_as(self.value(args[0]), dtype_of(args[0]), dtype_of(expr))
         if name not in _CALLS:
             raise Unsupported(f"call of {name or expr.op}")
-        return np.asarray(_CALLS[name](*map(self.value, args))).astype(storage_dtype(dtype_of(expr)), copy=False)
+        value = np.asarray(_CALLS[name](*map(self.value, args)))
+        if self.shift and name in NEAR_ONE:
+            value = value * (1.0 + self.shift)
+        return value.astype(storage_dtype(dtype_of(expr)), copy=False)
 
     def load(self, expr: Any) -> Array:
         """A load in the dtype in which the buffer's values are computed with."""

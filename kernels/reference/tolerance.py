@@ -15,6 +15,7 @@ from kernels.reference.blocks import LeafBlock, leaf_block, root_block, sequence
 from kernels.reference.domain import Array, Unsupported
 from kernels.reference.dtypes import EPSILON, is_float
 from kernels.reference.expressions import BINARY, dtype_of, subexpressions
+from kernels.tensors import scale_of
 
 
 def reduction_length(func: tirx.PrimFunc) -> int:
@@ -121,11 +122,14 @@ APART = 1 / 256
 off by 8 units in the last place of float32 are so in 1 of 2000 cases. One that truncates is off in half of them."""
 
 
-def compare(actual: Array, expected: Array, dtype: str, k: int, slack: float = 0.0) -> tuple[bool, float, float, str]:
+def compare(
+    actual: Array, expected: Array, dtype: str, k: int, slack: float = 0.0, passing: float = 0.0
+) -> tuple[bool, float, float, str]:
     """(right, greatest absolute error, greatest relative error, why not).
 
     The relative error is against max(|expected|, scale), the scale being the rms of `expected` without outliers.
     `dtype` is that of the arithmetic, see `working_dtype`, `k` the `reduction_length`, `slack` what `rounding` adds.
+    The scale is at least `passing`, see `passing_sizes`.
     Where `expected` holds integers they must be equal, whatever the dtype, but for the slack, which at most a share of
     APART of them may need. NaN is right only where NaN is expected, and infinity only where
     the same infinity is, or a number that `dtype` cannot hold.
@@ -145,7 +149,7 @@ def compare(actual: Array, expected: Array, dtype: str, k: int, slack: float = 0
         want = np.where(same, 0.0, want)
         error = np.abs(np.where(same, 0.0, got) - want)
     size = np.abs(want)
-    scale = _scale(size)
+    scale = max(scale_of(want), passing)
     floating = expected.dtype.kind == "f"
     rtol, factor = (bound + slack for bound in tolerance(dtype, k)) if floating else (0.0, 0.0)
     worst = float(error.max())
@@ -180,12 +184,13 @@ class Expectation:
     tenth of the cost. Its relative error is then against the scale alone.
     """
 
-    def __init__(self, expected: Array, dtype: str, k: int, slack: float = 0.0) -> None:
+    def __init__(self, expected: Array, dtype: str, k: int, slack: float = 0.0, passing: float = 0.0) -> None:
         self._expected = expected
         self._dtype = dtype
         self._k = k
         self._slack = slack
-        self._scale = _scale(np.abs(np.asarray(expected, np.float64))) if expected.dtype.kind == "f" else 0.0
+        self._passing = passing
+        self._scale = max(scale_of(expected), passing) if expected.dtype.kind == "f" else 0.0
         self._bound = tolerance(dtype, k)[1] * self._scale
 
     def check(self, actual: Array) -> tuple[bool, float, float, str]:
@@ -194,19 +199,12 @@ class Expectation:
             worst = float(np.abs(actual - self._expected).max(initial=0.0))
             if worst <= self._bound:  # never true of a NaN
                 return True, worst, worst / self._scale, ""
-        return compare(actual, self._expected, self._dtype, self._k, self._slack)
+        return compare(actual, self._expected, self._dtype, self._k, self._slack, self._passing)
 
 
-def expectations(outputs: Sequence[Array], dtype: str, k: int, slack: Sequence[float]) -> list[Expectation]:
-    """One expectation an output; `slack` is shorter where nothing is known of it."""
-    slacks = [*slack, *[0.0] * (len(outputs) - len(slack))]
-    return [Expectation(output, dtype, k, own) for output, own in zip(outputs, slacks, strict=True)]
-
-
-def _scale(size: Array) -> float:
-    """Rms of magnitudes, without those over a thousand times their median, e.g. the -3e38 of a mask."""
-    present = size[size > 0]
-    if present.size == 0:
-        return 0.0
-    inliers = size[size <= 1000 * float(np.median(present))]
-    return math.sqrt(float(np.mean(np.square(inliers))))
+def expectations(
+    outputs: Sequence[Array], dtype: str, k: int, slack: Sequence[float], passing: Sequence[float] = ()
+) -> list[Expectation]:
+    """One expectation an output; `slack` and `passing` are shorter where nothing is known of it."""
+    slacks, sizes = ([*known, *[0.0] * (len(outputs) - len(known))] for known in (slack, passing))
+    return [Expectation(output, dtype, k, own, size) for output, own, size in zip(outputs, slacks, sizes, strict=True)]

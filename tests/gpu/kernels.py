@@ -10,8 +10,8 @@ import numpy as np
 
 from kernels.cubin import compile_cubin
 from kernels.launch_plan import Argument, Launch, LaunchPlan
-from kernels.tensors import TensorSpec, seeded_inputs
-from tuner.bundle.expected import expect, scale_of, to_bytes
+from kernels.tensors import TensorSpec, scale_of, seeded_inputs
+from tuner.bundle.expected import expect, to_bytes
 from tuner.protocols import ExpectedOutput, Job
 
 N = 1 << 22

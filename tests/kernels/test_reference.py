@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -346,6 +347,49 @@ def test_values_that_are_not_finite() -> None:
         assert not right
         assert worst == inf
         assert "not finite" in reason
+
+
+def test_most_of_a_gelu_in_its_tail_is_judged_by_the_rest() -> None:
+    """1 + erf(x) is 0 from -5.5 on in float32, and -3e-11 is then right to a rounding of one."""
+    x = np.full(1000, -6.6)
+    x[:20] = np.linspace(-2, 2, 20)
+    expected = np.array([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
+    narrow = x.astype(np.float32)
+    erf = np.array([math.erf(v / math.sqrt(2)) for v in narrow], np.float32)
+    got = narrow * np.float32(0.5) * (np.float32(1) + erf)
+    assert reference.compare(got, expected, "float32", 1)[0]
+    got[3] *= 1.001
+    assert not reference.compare(got, expected, "float32", 1)[0]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_errs_on_the_way_is_known_by_its_size(apart: bool) -> None:
+    """All results lie in the tail: -1.3e-7, made of numbers near one. The stages are one block, or two."""
+    x = te.placeholder((64,), name="x")
+    one, root = tirx.const(1.0, "float32"), tirx.const(math.sqrt(0.5), "float32")
+    if apart:
+        erf = te.compute((64,), lambda i: tirx.erf(x[i] * root))
+        made = te.compute((64,), lambda i: x[i] * (one + erf[i]) * tirx.const(0.5, "float32"))
+    else:
+        made = te.compute((64,), lambda i: x[i] * (one + tirx.erf(x[i] * root)) * tirx.const(0.5, "float32"))
+    function = te.create_prim_func([x, made])
+    data = np.full(64, -5.3, np.float32)
+    outputs = reference.evaluate(function, [data])
+    [passing] = reference.passing_sizes(function, [data], outputs)
+    assert passing == pytest.approx(2.65, rel=1e-3)
+    got = data * np.float32(0.5) * (np.float32(1) + np.float32(math.erf(-5.3 * math.sqrt(0.5))))
+    assert not reference.compare(got, outputs[0], "float32", 1)[0]
+    assert reference.compare(got, outputs[0], "float32", 1, passing=passing)[0]
+    [expectation] = reference.expectations(outputs, "float32", 1, [], [passing])
+    assert expectation.check(got)[0]
+    assert not expectation.check(got + np.float32(2e-5))[0]
+
+
+def test_programs_without_exponentials_have_no_such_size() -> None:
+    x = te.placeholder((4,), name="x")
+    function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] - tirx.const(1.0, "float32"))])
+    data = np.ones(4, np.float32)
+    assert reference.passing_sizes(function, [data], reference.evaluate(function, [data])) == (0.0,)
 
 
 def test_an_outlier_does_not_excuse_the_others() -> None:

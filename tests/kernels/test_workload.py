@@ -82,3 +82,20 @@ def test_a_module_is_fresh_each_time() -> None:
     loop = schedule.get_loops(schedule.get_sblock("T_matmul_NN"))[0]
     schedule.split(loop, [None, 2])
     assert workload.module()["main"].script() != schedule.mod["main"].script()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("opaque", [False, True])
+def test_indices_of_one_row_are_zero(rows: int, opaque: bool) -> None:
+    """Where a table has one row, 1 would read beside it, and a scatter would write there."""
+    table = te.placeholder((rows, 5), name="table")
+    if opaque:
+        indices, values = te.placeholder((64, 5), "int64", name="indices"), te.placeholder((64, 5), name="values")
+        operands = [table, indices, values, topi.scatter_elements(table, indices, values, 0, "update")]
+    else:
+        indices = te.placeholder((64,), "int64", name="indices")
+        operands = [table, indices, topi.take(table, indices, axis=0, mode="fast")]
+    function = te.create_prim_func(operands)
+    inputs = from_prim_func(function, "indexed").inputs
+    assert inputs[1].largest == rows - 1
+    assert seeded_inputs(inputs, 0)[1].max() == rows - 1

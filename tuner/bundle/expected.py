@@ -107,16 +107,6 @@ def positions(size: int) -> NDArray[np.int64]:
     return np.arange(SAMPLES, dtype=np.int64) * step % size
 
 
-def scale_of(output: NDArray[Any]) -> float:
-    """Rms of the finite values that are at most a thousand times the median magnitude, as in `kernels.reference`."""
-    size = np.abs(np.asarray(output, np.float64))
-    present = size[(size > 0) & np.isfinite(size)]
-    if present.size == 0:
-        return 0.0
-    usual = size[np.isfinite(size) & (size <= 1000 * float(np.median(present)))]
-    return math.sqrt(float(np.mean(np.square(usual))))
-
-
 def _signed_sums(flat: Floats) -> Floats:
     with np.errstate(all="ignore"):
         sums: Floats = _segments(flat * _signs(flat.size)).sum(axis=1)

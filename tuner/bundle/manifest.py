@@ -39,14 +39,15 @@ Extent = Annotated[int, _between(1, 2**40)]
 
 @dataclass(frozen=True)
 class ArgumentEntry:
-    """Shape and dtype of one argument of a task."""
+    """Shape and dtype of one argument of a task, and the largest of its wide integers."""
 
     shape: tuple[Extent, ...]
     dtype: Dtype
+    largest: Annotated[int, _between(0, 1)] = 1
 
     @property
     def spec(self) -> TensorSpec:
-        return TensorSpec(self.shape, self.dtype)
+        return TensorSpec(self.shape, self.dtype, self.largest)
 
     @property
     def nbytes(self) -> int:

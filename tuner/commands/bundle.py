@@ -7,18 +7,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels.reference import tolerance
-from kernels.tensors import seeded_inputs
+from kernels.tensors import scale_of, seeded_inputs
 from tuner import __version__, environment
 from tuner import bundle as bundles
 from tuner.bundle import expect
-from tuner.bundle.expected import scale_of, to_bytes
+from tuner.bundle.expected import to_bytes
 from tuner.bundle.packing import PackingBench
 from tuner.commands.prepare import lowered, open_store
 from tuner.config import RunConfig
@@ -325,12 +325,13 @@ class _Packer:
         seed, workload = self._config.search.seed, task.workload
         entries = []
         with np.load(reference.path, allow_pickle=False) as stored:
-            slacks = reference.rounding or (0.0,) * len(stored.files)
-            for name, slack in zip(stored.files, slacks, strict=True):
+            nothing = (0.0,) * len(stored.files)
+            known = (reference.rounding or nothing, reference.passing or nothing)
+            for name, slack, passing in zip(stored.files, *known, strict=True):
                 output = stored[name]
                 rtol, factor = tolerance(reference.dtype, reference.reduction)
                 if output.dtype.kind == "f":
-                    expected = expect(output, rtol + slack, (factor + slack) * scale_of(output))
+                    expected = expect(output, rtol + slack, (factor + slack) * max(scale_of(output), passing))
                 else:
                     expected = expect(output, 0.0, slack)
                 values, sums = to_bytes(expected)
@@ -339,7 +340,7 @@ class _Packer:
                 entries.append(entry if sums is None else {**entry, "sums": add(sums)})
         return {
             "key": task.key, "name": task.name, "weight": task.weight, "flops": workload.flops, "seed": seed,
-            "args": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in workload.args],
+            "args": [asdict(spec) for spec in workload.args],
             "inputs": [hashlib.sha256(a.tobytes()).hexdigest() for a in seeded_inputs(workload.inputs, seed)],
             "expected": entries, "origin": dict(workload.origin),
         }  # fmt: skip

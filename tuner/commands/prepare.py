@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tuner.graph import Choices, GraphConfig, Lowered
     from tuner.store import SqlStore
 
+HURRIED_S = 90.0
+"""With less than this left of a total budget, what can be measured in part is."""
+
 _SCORES_IN_CACHE = 1 << 17
 """So many scores of a head (512 KiB) stay in a core's second-level cache from one kernel to the next: attention as one
 kernel is then as fast as in three (docs/decisions/0022-attention.md), and is not tried."""
@@ -74,7 +77,10 @@ class RunContext:
         """What this run's device is opened with."""
         measure = within.patience(self.config.measure, self.total)
         workers = measure.workers or environment.usable_threads()
-        return Opening(self.target, measure, workers, self.work, Path(self.config.out), self.progress, self.replay)
+        return Opening(
+            self.target, measure, workers, self.work, Path(self.config.out), self.progress, self.replay,
+            hurried=self.total.left_s < HURRIED_S,
+        )  # fmt: skip
 
 
 def imported(config: RunConfig) -> ImportedModel:

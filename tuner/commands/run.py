@@ -262,7 +262,7 @@ class _Run(RunContext):
             result = tune_model(
                 variants, device, store, search, lambda record: is_run_of(record.run_id, source, self.shape)
             )
-            beginnings.begin(result.sessions, search)
+            beginnings.begin(result.sessions, search, 2.0 * rehearsal.answer_s)
             search_s = time.monotonic() - began
             within.keep(self.folder, self.config, self.total)
             certify(result, device, store, search, device.neighbours if self._divides_threads() else None)

@@ -20,7 +20,7 @@ from tuner.baselines.original import FAST, PRECISE
 from tuner.commands import accuracy, symbol
 from tuner.commands.fallback import Fallback, Parts
 from tuner.commands.prepare import RunContext, lowered, scratch
-from tuner.commands.within import Rehearsal
+from tuner.commands.within import Rehearsal, Starting
 from tuner.config import RunConfig
 from tuner.devices import resolve
 from tuner.devices.device import Assembly, BaselineTiming, Device, Samples
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 _TORCH_S = 4.0
 """Within less than this no kernel of a framework is timed: its child only starts."""
 
-_ALWAYS_S = 60.0
-"""Where nothing but a reference can verify, one has so long to start, whatever is left of a total budget."""
-
 _LAST = ("torch_compile", "torch_max_autotune")
 """Of the baselines those that take longest to start: last, where time is short."""
+
+_UNTUNED_SHARE = 0.5
+"""Of the time that a total budget has left for starting baselines, the most that untuned TVM may take."""
 
 
 def kernel_baselines(run: RunContext, device: Device, result: SearchResult) -> Samples:
@@ -98,8 +98,9 @@ def whole_model(
     run.total.reserved_s = rehearsal.verifying_s
     libraries = {TUNED: to_run(model, work, assembly.form)}
     if UNTUNED in run.config.baselines.models and not run.interrupted():
-        if run.total.limited and rehearsal.assemble_s > run.total.allowed_s(Phase.STARTING, 0.0):
-            run.notes.append("untuned TVM is not compared: no time was left to compile it")
+        needed_s = rehearsal.assemble_s + rehearsal.answer_s
+        if run.total.limited and needed_s > _UNTUNED_SHARE * run.total.allowed_s(Phase.STARTING, 0.0):
+            run.notes.append(f"untuned TVM is not compared: it takes {needed_s:.0f} s, and less is left for it")
         else:
             run.progress.phase("compiling untuned TVM for comparison")
             executables = assembled(model, graph, assembly, None)
@@ -182,8 +183,8 @@ def compare(
     if run.interrupted():
         entries = [e for e in entries if e.name in (TUNED, UNTUNED, *references)]
     if run.total.limited:  # what is ready soonest, and what verifies, comes first
-        order = {TUNED: 0, UNTUNED: 1, **dict.fromkeys(references, 2), **dict.fromkeys(_LAST, 4)}
-        entries.sort(key=lambda entry: order.get(entry.name, 3))
+        order = {TUNED: 0, **dict.fromkeys(references, 1), UNTUNED: 3, **dict.fromkeys(_LAST, 4)}
+        entries.sort(key=lambda entry: order.get(entry.name, 2))
     run.progress.phase("verifying and comparing whole models")
     probe = resolve.kind_of(run.target).state_probe(threads, Path(run.config.out))
     try:
@@ -212,18 +213,8 @@ def _timing(run: RunContext, references: Sequence[str], exact: ExactRun | None) 
         usual_s = settings.compare_interrupted_s
     if run.replay is not None:
         usual_s = settings.compare_replayed_s
-    starting_s = total.allowed_s(Phase.STARTING, PREPARE_S)
-    needed = set(references) if exact is None or exact.missing else set()
-
-    def start_s(name: str) -> float:
-        if name == TUNED or not total.limited:
-            return PREPARE_S
-        if name in needed:
-            needed.clear()
-            return max(starting_s, _ALWAYS_S)
-        return max(starting_s - (total.clock() - began), 0.0)
-
-    began = total.clock()
+    needed = references if exact is None or exact.missing else ()
+    start_s = Starting(total, needed) if total.limited else lambda name: PREPARE_S
     rounds = settings.compare_rounds
     return Timing(lambda: total.allowed_s(Phase.COMPARISON, usual_s), rounds, start_s, total.limited, run.interrupted)
 

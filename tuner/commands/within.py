@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import files
 from tuner.config import SETTINGS, MeasureConfig, RunConfig
+from tuner.measure.entries import PREPARE_S, TUNED
 from tuner.measure.exact import ExactRun
 from tuner.progress import Progress, clock_text
-from tuner.tuning.total import TotalBudget
+from tuner.tuning.total import Phase, TotalBudget
 
 if TYPE_CHECKING:
     from tuner.store import SqlStore
@@ -35,6 +36,9 @@ _PATIENCE, _LEAST_PATIENCE_S = 0.1, 5.0
 """Of a total budget the share, and the least seconds, that one build or one call may take."""
 
 
+_ALWAYS_S = 60.0
+"""Where nothing but a reference can verify, one has so long to start, whatever is left of a total budget."""
+
 _REPORT_S = 3.0
 """To write summary, report and export."""
 
@@ -51,13 +55,40 @@ class Rehearsal:
 
     @property
     def verifying_s(self) -> float:
-        """The model is started and called for two sets of inputs, and what it gives is written."""
-        return 2.0 * self.answer_s + _REPORT_S
+        """As long as nothing better than TVM's own kernels is known."""
+        return verifying_s(self.answer_s)
 
     @property
     def end_s(self) -> float:
         """What cannot be left out: putting the model together, verifying and writing it."""
         return self.assemble_s + self.verifying_s
+
+
+def verifying_s(answer_s: float) -> float:
+    """The model is started and called for two sets of inputs, each in `answer_s`, and what it gives is written."""
+    return 2.0 * answer_s + _REPORT_S
+
+
+class Starting:
+    """Within how many seconds the entries of a comparison must be ready, asked as their turns come; the tuned model is
+    the first. Of `needed`, without which nothing verifies, one is waited for in any case."""
+
+    def __init__(self, total: TotalBudget, needed: Collection[str]) -> None:
+        self._total, self._needed = total, set(needed)
+        self._began, self._end = total.clock(), 0.0
+
+    def __call__(self, name: str) -> float:
+        total = self._total
+        if name == TUNED:
+            return PREPARE_S
+        if not self._end:  # the tuned model is ready: what verifying it takes is no estimate any more
+            total.reserved_s = min(total.reserved_s, verifying_s(total.clock() - self._began))
+            self._end = total.clock() + total.allowed_s(Phase.STARTING, PREPARE_S)
+        left_s = max(self._end - total.clock(), 0.0)
+        if name in self._needed:
+            self._needed.clear()
+            return max(left_s, _ALWAYS_S)
+        return left_s
 
 
 def expected_s(config: RunConfig) -> float:

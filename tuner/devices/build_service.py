@@ -90,19 +90,21 @@ class BuildService:
 
         Raises kernels.reference.Unsupported where there is no rule for the program.
         """
-        from kernels.reference import evaluate, reduction_length, rounding, working_dtype
+        from kernels.reference import evaluate, passing_sizes, reduction_length, rounding, working_dtype
         from kernels.tensors import storable
         from kernels.workload import seeded_inputs
 
         function = self._tasks[task][0].module["main"]
         workload = self._workloads[task]
-        outputs = evaluate(function, seeded_inputs(workload.inputs, seed), workload.num_outputs)
+        inputs = seeded_inputs(workload.inputs, seed)
+        outputs = evaluate(function, inputs, workload.num_outputs)
         with open(path, "wb") as file:
             np.savez(file, *[storable(o.astype(s.dtype)) for o, s in zip(outputs, workload.outputs, strict=True)])
         return {
             "dtype": working_dtype(function),
             "reduction": reduction_length(function),
             "rounding": list(rounding(function, workload.num_outputs)),
+            "passing": list(passing_sizes(function, inputs, outputs)),
         }
 
     def op_features(self, task: str, candidates: Sequence[str]) -> list[list[float] | None]:

@@ -39,7 +39,7 @@ class Opening:
     """What a device is opened with. `work` is scratch space, `runs` the folder of runs, where ceilings are kept.
 
     `workers` is how many children build at the same time. `replay`: a file of recorded measurements that stand in for
-    the timing of kernels.
+    the timing of kernels. `hurried`: seconds matter, so that the ceilings are measured in part.
     """
 
     target: ResolvedTarget
@@ -49,6 +49,7 @@ class Opening:
     runs: Path
     progress: Progress
     replay: Path | None = None
+    hurried: bool = False
 
 
 @dataclass(frozen=True)

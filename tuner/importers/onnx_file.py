@@ -60,6 +60,7 @@ def read(source: str) -> onnx.ModelProto:
             source, f"the sparse tensor {model.graph.sparse_initializer[0].values.name!r} is not supported"
         )
     check_sizes(model, source)
+    _forget_negative(model.graph)
     _load_external_data(model, path.parent, source)
     check_quantized(model, source)
     return _checked(model, source)
@@ -82,11 +83,8 @@ def locate(source: str) -> Path:
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Every node, those in subgraphs included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from nodes(subgraph)
+    for one in graphs(graph):
+        yield from one.node
 
 
 def described(node: onnx.NodeProto) -> str:
@@ -100,6 +98,26 @@ def described(node: onnx.NodeProto) -> str:
 def operator_of(node: onnx.NodeProto) -> str:
     """A node's operator, with the domain if not the standard's."""
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from graphs(subgraph)
+
+
+def _forget_negative(graph: onnx.GraphProto) -> None:
+    """Extents that a file states as negative are not known: exporters of other frameworks write -1 for those."""
+    for one in graphs(graph):
+        for value in (*one.input, *one.value_info, *one.output):
+            if not value.type.HasField("tensor_type"):  # to touch it in another type would make it one
+                continue
+            for extent in value.type.tensor_type.shape.dim:
+                if extent.HasField("dim_value") and extent.dim_value < 0:
+                    extent.Clear()
 
 
 def check_sizes(model: onnx.ModelProto, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,16 +74,18 @@ def test_a_saturated_gate_is_right_to_a_rounding_of_one(name: str) -> None:
     torch.manual_seed(0)
     x = torch.linspace(-25, 5, 256)
     y = torch.randn(256)
-    function = {"sigmoid": torch.sigmoid, "silu": torch.nn.functional.silu, "gated": lambda v: v.sigmoid() * y.tanh()}[
-        name
-    ]
+    functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "sigmoid": torch.sigmoid,
+        "silu": torch.nn.functional.silu,
+        "gated": lambda v: v.sigmoid() * y.tanh(),
+    }
 
     def run(noise: float, seed: int) -> Array:
         with torch.no_grad(), InFloat64(noise, seed):
-            return np.asarray(function(x.double()).numpy())
+            return np.asarray(functions[name](x.double()).numpy())
 
     gate = by_tanh(x.numpy())
-    got = {"sigmoid": gate, "silu": x.numpy() * gate, "gated": gate * np.tanh(y.numpy())}[name]
+    got: Array = {"sigmoid": gate, "silu": x.numpy() * gate, "gated": gate * np.tanh(y.numpy())}[name]
     yardstick = Yardstick([run(0.0, 0)], [[run(UNIT, seed)] for seed in range(1, NOISY_RUNS + 1)], UNIT)
     assert yardstick.check([got]).ok
     wrong = got.copy()

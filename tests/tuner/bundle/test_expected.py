@@ -13,7 +13,6 @@ from tuner.bundle.expected import (
     expect,
     from_bytes,
     positions,
-    scale_of,
     to_bytes,
 )
 
@@ -107,11 +106,3 @@ def test_positions_are_distinct_and_leave_no_wide_gap(size: int) -> None:
     assert found[-1] < size
     if size > SAMPLES:
         assert np.diff(found).max() <= 4 * size / SAMPLES
-
-
-def test_the_scale_is_the_references_own() -> None:
-    from kernels.reference.tolerance import _scale
-
-    values = np.random.default_rng(0).standard_normal(1000)
-    values[5] = -3e38
-    assert scale_of(values) == pytest.approx(_scale(np.abs(values)), rel=1e-12)

@@ -72,6 +72,32 @@ def test_no_build_and_no_call_may_take_a_large_part_of_it() -> None:
     assert within.patience(usual, TotalBudget(3600.0)) == usual
 
 
+def test_baselines_have_what_the_tuned_model_leaves() -> None:
+    """With TVM's own kernels a call takes 40 s, of the tuned model one: what was reserved is free for baselines."""
+    now = [0.0]
+    total = TotalBudget(300.0, clock=lambda: now[0])
+    now[0], total.reserved_s = 200.0, within.verifying_s(40.0)
+    starting = within.Starting(total, ())
+    assert starting("tuned") > 100.0
+    now[0] = 201.0
+    given = starting("onnxruntime")
+    assert given == pytest.approx(0.15 / 0.30 * (99.0 - 5.0))
+    now[0] += given / 2
+    assert starting("torch") == pytest.approx(given / 2), "all start within that time"
+    now[0] += given
+    assert starting("openvino") == 0.0
+
+
+def test_one_that_verifies_is_waited_for() -> None:
+    now = [0.0]
+    total = TotalBudget(60.0, clock=lambda: now[0])
+    now[0] = 59.0
+    starting = within.Starting(total, ("torch", "onnxruntime"))
+    assert starting("tuned") > 0.0
+    assert starting("onnxruntime") == 60.0
+    assert starting("torch") < 1.0
+
+
 # --- a run ------------------------------------------------------------------------------------------
 
 

@@ -66,3 +66,23 @@ def test_what_a_batch_broke_is_told_with_the_line_to_write(tmp_path: Path) -> No
     )  # fmt: skip
     with pytest.raises(ModelError, match=r"model.batch made 3 2; without it: model.inputs.x: \[3, 32, 32\]"):
         importers.load(graphs.save(proto, tmp_path), 2, {}, "original", 0)
+
+
+def test_extents_that_an_exporter_left_negative_are_unknown(tmp_path: Path) -> None:
+    """Paddle writes -1 for a batch, also for what nothing reads and for what an If computes."""
+    inside = {"Relu": helper.make_node("Relu", ["x"], ["a"]), "Neg": helper.make_node("Neg", ["x"], ["b"])}
+    branches = [
+        helper.make_graph([node], op, [], [helper.make_tensor_value_info(node.output[0], 1, [-1, 4])])
+        for op, node in inside.items()
+    ]
+    proto = graphs.model(
+        [
+            helper.make_node("If", ["yes"], ["chosen"], then_branch=branches[0], else_branch=branches[1]),
+            helper.make_node("Identity", ["chosen"], ["out"]),
+        ],
+        {"x": [-1, 4]}, {"yes": np.array(True)},
+    )  # fmt: skip
+    proto.graph.value_info.append(helper.make_tensor_value_info("chosen", 1, [-1, 4]))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("out", 1, [-1, 4]))
+    model = importers.load(graphs.save(proto, tmp_path), 2, {}, "original", 0)
+    assert [spec.shape for spec in model.inputs] == [(2, 4)]

@@ -66,7 +66,7 @@ def test_a_search_whose_candidates_all_failed_tries_others(tmp_path: Path, store
 def test_after_an_interrupt_there_is_little_time(
     tmp_path: Path, store: SqlStore, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beginnings, "INTERRUPTED_S", seconds)
+    monkeypatch.setattr(beginnings, "IN_ANY_CASE_S", seconds)
     sessions, _ = begun(Loop(tmp_path, store, interrupted=lambda: True), {})
     assert all((session.best is not None) == (seconds > 0) for session in sessions.values())
 
@@ -78,3 +78,11 @@ def test_it_ends_with_the_total_budget(tmp_path: Path, store: SqlStore) -> None:
     sessions, _ = begun(loop, {FIRST: WRONG})
     assert sessions["large"].best == OTHERS[0], "its second measurement begins in time"
     assert sessions["small"].best is None
+
+
+def test_what_the_model_would_take_without_them_is_spent_in_any_case(tmp_path: Path, store: SqlStore) -> None:
+    loop = Loop(tmp_path, store)
+    loop.context = dataclasses.replace(loop.context, total=TotalBudget(total_s=1.0, spent_earlier_s=2.0))
+    sessions, _ = begun(loop, {})
+    assert all(session.best is None for session in sessions.values())
+    assert beginnings.begin(sessions, loop.context, 5.0) == len(sessions)

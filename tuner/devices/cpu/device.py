@@ -73,7 +73,8 @@ class Cpu:
     def ceilings(self) -> Mapping[str, Any]:
         if self._opening.replay is not None:
             return dict(Recording.load(self._opening.replay).ceilings)
-        return ceilings(self._opening.runs, self._threads, self._opening.progress)
+        opening = self._opening
+        return ceilings(opening.runs, self._threads, opening.progress, hurried=opening.hurried)
 
     def lower_bound_s(self, task: Task) -> float:
         """From this machine's ceilings of arithmetic and memory."""

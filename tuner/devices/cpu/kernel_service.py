@@ -258,7 +258,11 @@ class KernelService:
             with np.load(path, allow_pickle=False) as stored:
                 outputs_stored = [stored[name] for name in stored.files]
             self._references[path] = expectations(
-                outputs_stored, reference.dtype, reference.reduction, reference.rounding
+                outputs_stored,
+                reference.dtype,
+                reference.reduction,
+                reference.rounding,
+                reference.passing,
             )
         worst_abs, worst_rel = 0.0, 0.0
         for actual, expected in zip(outputs, self._references[path], strict=True):

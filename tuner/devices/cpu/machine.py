@@ -26,12 +26,12 @@ _TIMEOUT_S = 180.0
 _NUMBERS = ("peak_flops_per_s", "bandwidth_bytes_per_s", "cache_bytes")
 
 
-def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -> dict[str, Any]:
+def ceilings(out: Path, threads: int, progress: Progress, again: bool = False, hurried: bool = False) -> dict[str, Any]:
     """What `devices.cpu.ceilings` measures on this machine with so many threads, from `out`/.machine where it is kept.
 
     `again` measures in any case; of two measurements the higher figures stay, since a ceiling is what was possible
-    once. What was measured on a busy machine is used, but not kept. A damaged file is replaced by a new measurement.
-    Raises OutputError where it cannot be kept.
+    once. What was measured on a busy machine, or `hurried`, is used, but not kept. A damaged file is replaced by a new
+    measurement. Raises OutputError where it cannot be kept.
     """
     path = file_of(out, threads)
     known = read(path, progress)
@@ -39,13 +39,15 @@ def ceilings(out: Path, threads: int, progress: Progress, again: bool = False) -
         return known
     progress.phase("measuring this machine's ceilings")
     load = os.getloadavg()[0]
-    measured = _measure(threads)
+    measured = _measure(threads, hurried)
     if known is not None:
         measured = _highest(known, measured)
     measured |= {
         "cpu": environment.cpu_model(), "threads": threads, "load_before": load,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+    if hurried:
+        return measured
     if load <= environment.usable_threads() / 2:
         write_aside(path, json.dumps(measured, indent=1).encode())
     else:
@@ -72,12 +74,12 @@ def rows(figures: Mapping[str, Any]) -> list[list[str]]:
     return table
 
 
-def _measure(threads: int) -> dict[str, Any]:
+def _measure(threads: int, hurried: bool) -> dict[str, Any]:
     from tuner.process.pinning import thread_env
     from tuner.process.worker import Child
 
     with Child("tuner.devices.cpu.ceilings:Ceilings", {"threads": threads}, env=thread_env(threads)) as child:
-        return dict(child.call("measure", _TIMEOUT_S))
+        return dict(child.call("measure", _TIMEOUT_S, hurried=hurried))
 
 
 def _key(threads: int) -> str:

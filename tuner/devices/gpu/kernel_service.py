@@ -262,5 +262,5 @@ def _from_reference(job: Job) -> list[Checker]:
     assert reference is not None, "a kernel is compared with a reference"
     with np.load(reference.path, allow_pickle=False) as stored:
         outputs = [stored[name] for name in stored.files]
-    made = expectations(outputs, reference.dtype, reference.reduction, reference.rounding)
+    made = expectations(outputs, reference.dtype, reference.reduction, reference.rounding, reference.passing)
     return [expectation.check for expectation in made]

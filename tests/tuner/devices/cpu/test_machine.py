@@ -35,7 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts what is measured; the probes themselves have a test of their own."""
     asked: list[int] = []
 
-    def answer(threads: int) -> dict[str, Any]:
+    def answer(threads: int, hurried: bool) -> dict[str, Any]:
         asked.append(threads)
         return copy.deepcopy(FOUND)
 
@@ -119,3 +119,10 @@ def test_operands_of_dot_products_are_held_to_their_own_peak() -> None:
     assert arithmetic_dtype(["bfloat16", "bfloat16", "float32"]) == "bfloat16"
     assert arithmetic_dtype(["float32", "float64"]) == "float64"
     assert arithmetic_dtype(["float16", "float16", "float32"]) == "float16"
+
+
+def test_what_was_measured_in_a_hurry_is_not_kept(tmp_path: Path, measured: list[int]) -> None:
+    machine.ceilings(tmp_path, 2, Progress(), hurried=True)
+    machine.ceilings(tmp_path, 2, Progress())
+    assert machine.ceilings(tmp_path, 2, Progress(), hurried=True)["peaks"] == FOUND["peaks"]
+    assert measured == [2, 2], "what is kept is taken"
