@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import tvm
 from tvm import te, tirx
@@ -15,13 +16,14 @@ from kernels.emit_gpu import emit
 from kernels.opencl import emit_opencl
 from kernels.passes import PassConfig
 from kernels.passes.persist import Persist
-from kernels.persistent import walked
+from kernels.persistent import pending, walk, walked
 from kernels.persistent.launches import Launch, launches, opaque, resident
-from kernels.space import Candidate
+from kernels.space import Candidate, TraceApplier, generate
 from kernels.workload import from_prim_func
 from tests.kernels import cuda_ground, opencl_ground
 from tests.kernels.coalescing_programs import bound, program
 from tests.kernels.gpu_ground import Case
+from tests.kernels.gpu_workloads import matmul
 from tests.kernels.persistent_programs import drawn, shorter, without_last_barrier
 from tests.kernels.test_opencl_ground import ground as pocl  # noqa: F401 - a fixture
 
@@ -78,7 +80,7 @@ def test_several_axes_of_blocks_are_one(ground: cuda_ground.Ground) -> None:
     assert ground.wrong(made) == ""
 
 
-@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("seed", [6])
 def test_random_programs_are_right(seed: int, ground: cuda_ground.Ground) -> None:
     found = drawn(seed, cuda_ground.TARGET, emit)
     assert found is not None
@@ -99,10 +101,8 @@ def test_random_programs_are_right_on_pocl(seed: int, pocl: opencl_ground.Ground
 @pytest.mark.parametrize("name", ["matmul", "conv2d of primes", "softmax", "matmul in half", "depthwise conv2d"])
 def test_lowering_twice_changes_nothing(name: str) -> None:
     """What the rewrites begin from is what TVM's pipeline would have come to by itself."""
-    for drawn_case in cuda_ground.cases(cuda_ground.workload(name), 3):
+    for drawn_case in cuda_ground.cases(cuda_ground.workload(name), 1):
         made = drawn_case.workload
-        from kernels.space import TraceApplier, generate
-
         applier = TraceApplier(made, generate(made, cuda_ground.TARGET), cuda_ground.TARGET)
         function = applier.apply(drawn_case.candidate).mod["main"]
         again = emit(tvm.IRModule({"main": opaque(function)}), cuda_ground.TARGET, made.num_outputs)
@@ -140,9 +140,41 @@ def test_text_form() -> None:
     assert PassConfig.from_text(config.to_text()) == config
 
 
-def test_copies_that_are_still_under_way_are_refused() -> None:
-    schedule = Schedule(examples.middle_sums())
-    examples.pipelined(schedule)
-    made, [became] = walked(schedule.mod["main"], "sm_90a", 4)
-    assert became.reason == "" or became.reason.startswith("a tile may end")
-    assert isinstance(made, tirx.PrimFunc)
+def test_pipelined_tiles_are_right(ground: cuda_ground.Ground) -> None:
+    """Their copies are asynchronous; the next tile begins when all of them have arrived."""
+    function = matmul(64, 64, 64)
+    made = from_prim_func(function, "program")
+    space = generate(made, cuda_ground.TARGET, ["unroll"])
+    candidate = space.sample_sketch(1, np.random.default_rng(0))
+    assert candidate is not None
+    scheduled = TraceApplier(made, space, cuda_ground.TARGET).apply(candidate).mod["main"]
+    persistent = case(function, scheduled, cuda_ground.TARGET, emit, 1)
+    assert "cp.async" in persistent.program.source
+    assert ground.wrong(persistent) == ""
+    unwaited = cuda_ground.without_wait(persistent.program.source)
+    assert unwaited is not None
+    assert ground.wrong(persistent, unwaited) != ""
+
+
+def test_copies_that_are_still_under_way_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, wait = "async_commit_queue_scope", "async_wait_inflight_count"
+    zero, nothing = tirx.const(0, "int32"), tirx.Evaluate(0)
+
+    def marked(*keys: str, in_flight: int = 0) -> bool:
+        parts = [tirx.AttrStmt(zero, key, tirx.const(in_flight, "int32"), nothing) for key in keys]
+        return pending._drained(tirx.SeqStmt([*parts, nothing]))  # noqa: SLF001
+
+    assert marked(commit, wait)
+    assert not marked(wait, commit)
+    assert not marked(commit, wait, in_flight=1)
+    assert not pending._drained(  # noqa: SLF001
+        tirx.SeqStmt([
+            tirx.AttrStmt(zero, commit, zero, nothing),
+            tirx.IfThenElse(tirx.Var("p", "bool"), tirx.AttrStmt(zero, wait, zero, nothing), None),
+        ])
+    )  # fmt: skip
+    monkeypatch.setattr(walk, "arrived", lambda function: False)
+    scheduled = tiled(transposition())
+    same, [became] = walked(scheduled, "sm_90a", 5)
+    assert same.same_as(scheduled)
+    assert became.reason == "a tile may end before its asynchronous copies have arrived"
