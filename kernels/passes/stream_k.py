@@ -38,7 +38,7 @@ class StreamK(Pass):
             ),
             Requirement(
                 "a step finds nothing of the step before but the sum",
-                "what it copies is not touched outside of it, and TVM's region cover of all that is read",
+                "what it copies is touched by nothing else; TVM's region cover of its reads, or each element looked at",
             ),
             Requirement("no thread writes to shared memory what another still reads", "a barrier after each part"),
             Requirement("all asynchronous copies have arrived when a part ends", "pipelined reductions are refused"),

@@ -86,8 +86,13 @@ class Launch:
     @property
     def threads(self) -> int:
         """Of a thread block."""
-        bound = {tag(loop): int(loop.extent) for loop in nodes(self.body, tirx.For) if tag(loop)}
+        bound = {tag(loop): int(loop.extent) for loop in self.bound}
         return math.prod(extent for name, extent in bound.items() if name.startswith("threadIdx"))
+
+    @property
+    def bound(self) -> tuple[Any, ...]:
+        """The loops of a tile that are bound to threads."""
+        return tuple(loop for loop in nodes(self.body, tirx.For) if tag(loop))
 
     @property
     def buffers(self) -> tuple[Any, ...]:

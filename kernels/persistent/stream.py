@@ -18,6 +18,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from kernels.nests.linear import same_element, substituted
 from kernels.nests.plain import sequence, serial
+from kernels.persistent.cover import writes_what_it_reads
 from kernels.persistent.launches import (
     Launch,
     Refused,
@@ -71,11 +72,11 @@ def streamed(
         loads.append(given[len(became)])
         try:
             launch = launch_of(loop)
-            if not whole:
-                raise Refused("what a step of its reduction reads is not shown to be written in that step")
             if not complete:
                 raise Refused(PENDING)
             made = _Stream.of(launch, arch, all_tiles, blocks)
+            if not whole and not writes_what_it_reads(made.sum.loops[-1].body, launch.bound):
+                raise Refused("what a step of its reduction reads is not shown to be written in that step")
         except Refused as error:
             became.append(Divided(None, reason=str(error)))
             return loop

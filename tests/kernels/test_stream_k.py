@@ -89,6 +89,18 @@ def test_candidates_are_right(name: str, ground: cuda_ground.Ground) -> None:
     pytest.fail("no candidate was divided")
 
 
+def test_steps_whose_copies_are_guarded_are_looked_at_element_by_element(ground: cuda_ground.Ground) -> None:
+    """TVM does not show that they write what they read: their elements are no multiple of the threads."""
+    function = matmul(31, 37, 58)
+    for seed in range(20):
+        program = from_space(function, cuda_ground.TARGET, seed)
+        if covered(program) or streamed(program, "sm_90a", True, 5)[0].same_as(program):
+            continue
+        assert ground.wrong(case(function, program, StreamK(ALL, 5), cuda_ground.TARGET, emit)) == ""
+        return
+    pytest.fail("no such candidate was divided")
+
+
 def test_the_same_bits_every_time_on_pocl(pocl: opencl_ground.Ground) -> None:  # noqa: F811
     function = examples.square_product()
     made = case(function, scheduled(function), StreamK(ALL, 7), opencl_ground.TARGET, emit_opencl)
