@@ -91,12 +91,12 @@ def test_candidates_are_right(name: str, ground: cuda_ground.Ground) -> None:
 
 def test_steps_whose_copies_are_guarded_are_looked_at_element_by_element(ground: cuda_ground.Ground) -> None:
     """TVM does not show that they write what they read: their elements are no multiple of the threads."""
-    made = from_prim_func(matmul(37, 64, 64), "program")
+    made = from_prim_func(matmul(197, 32, 64), "program")
     space = generate(made, cuda_ground.TARGET, ["unroll"])
-    candidate = Candidate(0, ((1, 1, 37, 1, 1), (2, 2, 4, 4, 1), (4, 16, 1), 0, 0))  # 16 x 32 elements, 148 threads
+    candidate = Candidate(0, ((1, 1, 197, 1, 1), (1, 2, 4, 4, 1), (4, 16, 1), 2, 0))  # 16 x 32 elements, 788 threads
     program = TraceApplier(made, space, cuda_ground.TARGET).apply(candidate).mod["main"]
     assert not covered(program)
-    assert ground.wrong(case(matmul(37, 64, 64), program, StreamK(ALL, 5), cuda_ground.TARGET, emit)) == ""
+    assert ground.wrong(case(matmul(197, 32, 64), program, StreamK(ALL, 5), cuda_ground.TARGET, emit)) == ""
 
 
 def test_the_same_bits_every_time_on_pocl(pocl: opencl_ground.Ground) -> None:  # noqa: F811
