@@ -276,6 +276,10 @@ class _Run(RunContext):
             facts.untuned = untuned.checked(result.sessions, lambda: True)
             with self._costs_itself("kernels that keep TVM's own program were not all checked"):
                 facts.untuned |= untuned.checked(facts.not_tuned(), self._late)
+            unreached = untuned.unreached(
+                result.sessions, {key: facts.untuned.get(key, untuned.Untuned(None)) for key in facts.not_tuned()}
+            )
+            facts.untuned |= unreached
             self.notes += untuned.notes(result.sessions, facts.untuned, facts.winners())
             with self._costs_itself("the kernels of frameworks were not timed"):
                 facts.kernel_baselines = whole_model.kernel_baselines(self, device, result)
@@ -289,6 +293,7 @@ class _Run(RunContext):
                 facts.comparison, facts.manifest = whole_model.whole_model(
                     self, device, model, result.lowered, fallback, facts.versions(), rehearsal
                 )
+                facts.untuned |= {key: untuned.Untuned(None) for key in unreached if key not in fallback.winners}
         finally:
             device.builder.close()  # a fallback may have built
         self.total.reserved_s = 0.0
@@ -305,7 +310,8 @@ class _Run(RunContext):
         from tuner.commands import whole_model
 
         result = facts.search
-        kept = {key: found.candidate for key, found in facts.untuned.items() if found.candidate is not None}
+        kept = {key: u.candidate for key, u in facts.untuned.items() if u.candidate is not None and u.checked}
+        unreached = {key: u.candidate for key, u in facts.untuned.items() if u.candidate is not None and not u.checked}
 
         def successor(key: str, reason: str) -> Any:
             session = result.sessions[key]
@@ -315,7 +321,8 @@ class _Run(RunContext):
             return None if candidate is None else whole_model.part(device, result, key, candidate)
 
         return Fallback(
-            dict(whole_model.parts(device, result, facts.winners())), whole_model.parts(device, result, kept),
+            dict(whole_model.parts(device, result, {**unreached, **facts.winners()})),
+            whole_model.parts(device, result, kept),
             successor, lambda key: result.sessions[key].task.name, self.notes.append, self._late,
         )  # fmt: skip
 

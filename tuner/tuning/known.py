@@ -27,12 +27,13 @@ charged with."""
 @dataclass
 class KnownTask:
     """The space of a task and what is stored of it: the newest record of each candidate and fidelity, feature vectors,
-    and the runs that all of it is from."""
+    and the runs that all of it is from. Not `reached`: there was no time to make its space, and no builder has it."""
 
     space: DesignSpace
     measured: dict[tuple[str, Fidelity], Record] = field(default_factory=dict)
     vectors: dict[Candidate, NDArray[np.float32]] = field(default_factory=dict)
     runs: set[str] = field(default_factory=set)
+    reached: bool = True
 
     @property
     def trials(self) -> int:

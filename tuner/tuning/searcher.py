@@ -92,7 +92,7 @@ class Searcher:
         measured, interrupted = known.apart(interrupted_runs)
         return TaskSession(
             task, known.space, strategy, features, self.device, self.ledger, self.context.settings, self._references,
-            measured, interrupted, self.context.total.limited,
+            measured, interrupted, self.context.total.limited, known.reached,
         )  # fmt: skip
 
     def strategy(self, task: Task, known: KnownTask) -> tuple[Strategy, FeatureCache]:

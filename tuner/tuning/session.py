@@ -73,9 +73,11 @@ class TaskSession:
         known: Known,
         interrupted: Interrupted | None = None,
         short_of_time: bool = False,
+        reached: bool = True,
     ) -> None:
         self.task = task
         self.space = space
+        self._reached = reached
         self._strategy = strategy
         self._features = features
         self._ledger = ledger
@@ -347,10 +349,10 @@ class TaskSession:
         """One process's part of measuring the finalists and the untuned program again, on fresh inputs.
 
         Call it once for each of several processes (the bench renewed before each), then `settle`. `budget_s` is
-        for this part. Nothing is measured where an earlier run did it all, or where calling each kernel as often as it
-        must be would take over `most_s` seconds.
+        for this part. Nothing is measured where an earlier run did it all, where calling each kernel as often as it
+        must be would take over `most_s` seconds, or where the search did not reach the task.
         """
-        if stop() or self.certified or self._calls_s() > most_s:
+        if stop() or self.certified or not self._reached or self._calls_s() > most_s:
             return
         if self._certification is None:
             self._begin_certification(stop)

@@ -146,10 +146,10 @@ def _known(searcher: Searcher, tasks: Mapping[str, Task], context: SearchContext
         late = time.monotonic() >= end or context.interrupted()
         if known and late and not _NARROW & {spec.dtype for spec in task.workload.args}:
             first = next(iter(known.values()))
-            known[key] = KnownTask(dataclasses.replace(first.space, sketches=()))
+            known[key] = KnownTask(dataclasses.replace(first.space, sketches=()), reached=False)
         else:
             known[key] = searcher.known(task)
-    if left_out := sum(not task.space.sketches for task in known.values()):
+    if left_out := sum(not task.reached for task in known.values()):
         context.note(f"{left_out} of {len(known)} kernels were not searched: the total budget leaves no time for them")
     return {key: known[key] for key in tasks}
 

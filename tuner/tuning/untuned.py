@@ -16,20 +16,28 @@ _OTHERWISE = ("llvm_opt", "vector_width")
 """The passes whose other settings may lead a compiler past its own error."""
 
 
+_MUCH = 0.05
+"""A kernel computes much of a model from this share of its arithmetic on."""
+
+
 @dataclass(frozen=True)
 class Untuned:
     """How a task's untuned program goes into the model.
 
     `candidate` None: it was not checked by itself. `wrong`: what is wrong with the usual build, where another one takes
-    its place; with all of them where `candidate` is None.
+    its place; with all of them where `candidate` is None. Not `checked`: it takes the place of one that would be too
+    slow, and only the whole model tells whether it is right.
     """
 
     candidate: Candidate | None
     wrong: str = ""
+    checked: bool = True
 
     @property
     def verified(self) -> bool | None:
         """Whether its outputs are right; None where they were not checked."""
+        if not self.checked:
+            return None
         return True if self.candidate is not None else False if self.wrong else None
 
 
@@ -59,6 +67,23 @@ def _checked(session: TaskSession, stop: Stop) -> Untuned:
     return Untuned(None, wrong)
 
 
+def unreached(sessions: Mapping[str, TaskSession], untuned: Mapping[str, Untuned]) -> dict[str, Untuned]:
+    """Of kernels that nothing right is known of, and that compute much of the model, an initial candidate each.
+
+    TVM's own program of such a kernel may take minutes. `untuned` has the kernels without a winner.
+    """
+    work = {key: session.task.weight * session.task.workload.flops for key, session in sessions.items()}
+    least = _MUCH * sum(work.values())
+    found = {}
+    for key, kept in untuned.items():
+        if kept.candidate is None and work[key] > least and sessions[key].best is None:
+            initial = sessions[key].space.initial_candidates() if sessions[key].space.sketches else []
+            candidate = next((c for c in initial if c not in sessions[key].screened), None)
+            if candidate is not None:
+                found[key] = Untuned(candidate, checked=False)
+    return found
+
+
 def outcome(session: TaskSession) -> Measurement | None:
     """What became of the untuned program when it was last measured; None where it never was."""
     default = session.space.default()
@@ -82,6 +107,10 @@ def notes(sessions: Mapping[str, TaskSession], untuned: Mapping[str, Untuned], t
     """A sentence for each task whose untuned program is wrong; `tuned` are the keys of those that have a winner."""
     said = []
     for key, found in untuned.items():
+        if not found.checked:
+            said.append(
+                f"{sessions[key].task.name}: never measured; its first candidate is in the model, checked there"
+            )
         if not found.wrong:
             continue
         instead = "no build of it was found that is right"

@@ -102,7 +102,8 @@ def tuned(source: str, by: str, folder: Path, options: Sequence[str], timeout_s:
         return {**result, "verified": None, "exported": False, "reason": done.stderr.strip()[-300:]}
     summary = json.loads(path.read_text("utf-8"))
     whole = summary["end_to_end"] or {}
-    return {**result, "verified": whole.get("verified"), "exported": summary["export"] is not None, "reason": ""}
+    why = next((note for note in summary["notes"] if note.startswith("not exported: ")), "")
+    return {**result, "verified": whole.get("verified"), "exported": summary["export"] is not None, "reason": why}
 
 
 def tune(sources: Sequence[str], ways: Sequence[str], out: Path, options: Sequence[str], timeout_s: float) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kernels.space import Candidate
-from tests.null_device import FASTEST_S, NullBench, space_of
+from tests.null_device import FASTEST_S, NullBench, NullBuilder, space_of
 from tests.tuner.tuning.on_null import BEST, UNTUNED, Loop, Scripted, record_of, task_named, timed
 from tuner.graph import Choices, GraphConfig, Lowered
 from tuner.measure.pooled import compare_measurements
-from tuner.protocols import Job, Policy, Task
+from tuner.protocols import Job, Policy, Reference, Task
 from tuner.records import Fidelity, Label, Measurement, Status
 from tuner.store import SqlStore
 from tuner.tuning.budget import SearchEnd
 from tuner.tuning.certification import PROCESSES
 from tuner.tuning.searcher import Searcher
+from tuner.tuning.total import TotalBudget
 from tuner.tuning.tune import SearchResult, certify, tune_model
 
 TASK = task_named()
@@ -61,6 +64,25 @@ def test_finalists_and_the_untuned_programs_are_certified_and_the_run_is_ended(t
         fastest = min(m.median_s for m in session.screened.values() if m.ok)
         assert session.searched_s(session.best or UNTUNED) == pytest.approx(fastest)
     assert store.ended() == {"run"}
+
+
+def test_what_a_total_budget_did_not_reach_is_not_certified(
+    tmp_path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No builder has its space, so that none can evaluate it."""
+
+    class OfSpaces(NullBuilder):
+        def reference(self, task: Task, seeds: Sequence[int], folder: Path) -> dict[int, Reference] | str:
+            assert task.key in self._spaces
+            return super().reference(task, seeds, folder)
+
+    monkeypatch.setattr("tuner.tuning.tune._SPACES_SHARE", 0.0)
+    loop = Loop(tmp_path, store, trials=20)
+    loop.device.builder = OfSpaces(tmp_path / "built")
+    loop.context = dataclasses.replace(loop.context, total=TotalBudget(1000.0))
+    sessions = tuned(loop).sessions
+    assert "1 of 2 kernels were not searched" in loop.said.getvalue()
+    assert [bool(session.certified) for session in sessions.values()] == [True, False]
 
 
 def test_certification_is_on_inputs_that_the_search_did_not_have(tmp_path: Path, store: SqlStore) -> None:

@@ -108,3 +108,17 @@ def test_what_was_refused_gives_way_to_the_next_best_and_is_recorded(tmp_path: P
     assert best != BEST or session.best != BEST
     [record] = [r for r in store.read() if r.proposer == "whole model"]
     assert (record.candidate, record.measurement.status) == (best.to_text(), Status.WRONG_RESULT)
+
+
+def test_a_large_kernel_that_nothing_was_measured_of_gets_its_first_candidate(tmp_path: Path, store: SqlStore) -> None:
+    """TVM's own program of it may take minutes."""
+    session, bench = started(tmp_path, store, {})
+    sessions = {"it": session}
+    found = untuned.unreached(sessions, {"it": Untuned(None)})
+    assert found == {"it": Untuned(session.space.initial_candidates()[0], checked=False)}
+    assert found["it"].verified is None
+    assert "checked there" in untuned.notes(sessions, found, [])[0]
+    assert bench.jobs == []
+    assert untuned.unreached(sessions, {"it": Untuned(UNTUNED)}) == {}, "it is right, and known to end"
+    session.probe(session.space.initial_candidates()[:1], lambda: False)
+    assert untuned.unreached(sessions, {"it": Untuned(None)}) == {}, "there is one that was measured"
