@@ -226,6 +226,33 @@ def marked(schedule: Schedule) -> None:
     schedule.annotate(reduction, MARK, 1)
 
 
+def square_product() -> tirx.PrimFunc:
+    """The product of two matrices of 64 x 64."""
+    a, b = (te.placeholder((64, 64), name=name) for name in "ab")
+    k = te.reduce_axis((0, 64), name="k")
+    return te.create_prim_func([a, b, te.compute(a.shape, lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="out")])
+
+
+def shared_product(schedule: Schedule) -> None:
+    """`square_product` in tiles of 32 x 32, each with 4 steps of 16: operands through shared memory, sums in
+    registers."""
+    block = schedule.get_sblock("out")
+    i, j, k = schedule.get_loops(block)
+    (i, thread_i, inner), (j, thread_j) = schedule.split(i, [2, 8, 4]), schedule.split(j, [2, 32])
+    step, k = schedule.split(k, [4, 16])
+    schedule.reorder(i, j, thread_i, thread_j, step, k, inner)
+    blocks, thread = schedule.fuse(i, j), schedule.fuse(thread_i, thread_j)
+    schedule.bind(blocks, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.reverse_compute_at(schedule.cache_write(block, 0, "local"), thread)
+    for operand in range(2):
+        copied = schedule.cache_read(block, operand, "shared")
+        schedule.compute_at(copied, step)
+        _, lane = schedule.split(schedule.fuse(*schedule.get_loops(copied)[-2:]), [None, 256])
+        schedule.bind(lane, "threadIdx.x")
+    schedule.decompose_reduction(block, step)
+
+
 def half_product() -> tirx.PrimFunc:
     """A product of 16 x 16 in float16, its sums in float32."""
     a, b = (te.placeholder((16, 16), "float16", name=name) for name in "ab")

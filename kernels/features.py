@@ -17,6 +17,8 @@ from tvm.s_tir import Schedule
 from kernels import access
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
+from kernels.passes.persist import Persist
+from kernels.passes.stream_k import StreamK
 from kernels.roofline import FEATURE_NAMES
 from kernels.space import ENCODING_COLUMNS, ENCODING_LENGTH, Candidate, TraceApplier
 from kernels.workload import Workload
@@ -80,7 +82,8 @@ class FeatureExtractor:
         `store`: TVM's per-store features, which are log-scaled, pooled over the program's stores by maximum and by sum.
         `encoding` and `pass`: the candidate's encoding. `workload`: log2 of flops + 1, bytes + 1 and intensity + 1.
         `roofline`: the analytical model's prediction for a tiled GPU candidate, zeros for others. `access`: what the
-        warps of a GPU candidate ask of memory (`kernels.access.features`), zeros for others.
+        warps of a GPU candidate ask of memory (`kernels.access.features`), zeros for others; of its tiles, which thread
+        block ever computes them.
         """
         ms = meta_schedule()
         [of_stores] = self._extractor.extract_from(self._applier.context, [ms.MeasureCandidate(schedule, [])])
@@ -95,7 +98,8 @@ class FeatureExtractor:
     def _accesses(self, candidate: Candidate, schedule: Schedule) -> NDArray[np.float32]:
         if candidate.is_default or self._target.kind.name == "llvm":
             return np.zeros(len(access.FEATURE_NAMES), np.float32)
-        function = candidate.passes.applied(schedule.mod["main"], self._target).function
+        of_tiles = candidate.passes.replace(StreamK()).replace(Persist())  # loops whose length the block decides
+        function = of_tiles.applied(schedule.mod["main"], self._target).function
         return np.array(access.features(tvm.IRModule({"main": function}), self._target), np.float32)
 
     def predicted_s(self, candidate: Candidate) -> float:

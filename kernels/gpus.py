@@ -50,6 +50,10 @@ GPUS: Mapping[str, GpuSpec] = {
 }
 
 
+MODELLED_AS = "sm_75"
+"""OpenCL does not tell how a device is built: for the analytical model, a GPU of the middle stands for it."""
+
+
 def gpu_of(arch: str) -> GpuSpec:
     """The most capable listed GPU of an architecture. Raises ValueError where none is listed."""
     for gpu in reversed(tuple(GPUS.values())):

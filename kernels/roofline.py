@@ -17,7 +17,7 @@ from kernels.occupancy import Occupancy, occupancy
 _ARITHMETIC_LATENCY = 4.0
 """Clocks from a multiply-add to the first use of its result, on every architecture since Volta."""
 
-_MEMORY_LATENCY_S = 5e-7
+MEMORY_LATENCY_S = 5e-7
 """From device memory to registers through a barrier; roughly the same for a decade."""
 
 _SHARED_LATENCY_S = 2e-8
@@ -107,7 +107,7 @@ def estimate(work: Work, gpu: GpuSpec) -> Estimate:
     shares = {name: seconds * rounds for name, seconds in per_sm.items()}
     traffic = max(work.least_dram_bytes, 0.3 * work.l2_bytes * work.blocks if _misses(work, gpu) else 0.0)
     shares["device memory"] = traffic / work.coalesced / gpu.dram_bytes
-    wait = work.steps * (_MEMORY_LATENCY_S / work.in_flight + _SHARED_LATENCY_S)
+    wait = work.steps * (MEMORY_LATENCY_S / work.in_flight + _SHARED_LATENCY_S)
     shares["latency"] = wait * math.ceil(rounds / at_once) / max(1.0, min(at_once, 4) / 2)
     largest = max(shares, key=lambda name: shares[name])
     rest = sum(shares.values()) - shares[largest]

@@ -72,8 +72,13 @@ def _assembly(applied: Applied, target: Target, lines: str) -> str:
 
 def _cuda(applied: Applied, target: Target, lines: str) -> str:
     program = emit(tvm.IRModule({"main": applied.function}), target, 1, applied.passes.context_options())
-    return _chosen("extern" + applied.passes.on_source(program.source).rpartition('extern "C"')[2], lines)
+    source = applied.passes.on_source(program.source)
+    first = _KERNEL.search(source)
+    return _chosen(source[first.start() if first else 0 :].replace('extern "C"', "extern"), lines)
 
+
+_KERNEL = re.compile(r'^extern "C" __global__.*\{', re.MULTILINE)
+"""Where the first kernel begins that is more than declared."""
 
 _VIEWS: dict[View, Callable[[Applied, Target, str], str]] = {
     View.PROGRAM: _program,

@@ -103,6 +103,8 @@ def _block(block: Any, depth: int) -> Iterator[str]:
 
 
 def _store(statement: Any, reduces: bool = False) -> str:
+    if isinstance(statement, tirx.Bind):
+        return f"{statement.var.name} = {_short(statement.value)}"
     if not isinstance(statement, tirx.BufferStore):
         return _short(statement)
     loads = [load.source.name for load in nodes(statement.value, tvm.ir.TensorLoad)]

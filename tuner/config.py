@@ -194,7 +194,8 @@ class TargetConfig:
 KernelPass = Literal[
     "unroll", "vectorize", "vector_width", "llvm_opt", "storage_rewrite", "cse", "noalias", "fast_math", "async_copy",
     "merged_shared", "cuda_math", "ptxas_opt", "register_cap", "threads", "fuse", "bounds", "borders", "lanes",
-    "balance", "coalesce", "bank_padding", "mma", "swizzle", "tensorize", "vector_math",
+    "balance", "coalesce", "bank_padding", "mma", "swizzle", "stream_k", "persist", "tensorize",
+    "vector_math",
 ]  # fmt: skip
 """The passes of `kernels.passes`, in its order."""
 

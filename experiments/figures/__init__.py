@@ -29,6 +29,7 @@ READERS: Mapping[str, Callable[[Path], Figures]] = {
     "gpu_coalescing.json": gpus.gpu_coalescing,
     "gpu_fragments.json": gpus.gpu_fragments,
     "gpu_memory.json": gpus.gpu_memory,
+    "gpu_persistent.json": gpus.gpu_persistent,
     "opencl_kernels.json": gpus.opencl_kernels,
     "opencl_models.json": gpus.opencl_models,
     "opencl_clblast.json": gpus.opencl_clblast,

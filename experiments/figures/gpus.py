@@ -93,18 +93,40 @@ def gpu_fragments(path: Path) -> Figures:
 
 
 def gpu_balance(path: Path) -> Figures:
-    """Of experiments/gpu_passes/balance.py: idle shares and predicted speedups of split-K, by kernel."""
+    """Of experiments/gpu_passes/balance.py: idle shares and predicted speedups of split-K and stream-K, by kernel."""
     rows = json.loads(path.read_text("utf-8"))["kernels"]
-    divided = [row for row in rows if row.get("predicted_speedup", 0) >= 1.1]
+    ways = {"split": "predicted_speedup", "stream": "predicted_speedup_stream"}
+    gains = {which: sum(row.get(key, 0) >= 1.1 for row in rows) for which, key in ways.items()}
     cells = []
     for row in rows:
-        whole, split = row["whole"], row.get("split")
-        after = [f"{split['idle_share']:.2f}", f"{whole['blocks']} -> {split['blocks']}",
-                 f"{row['predicted_speedup']:.2f}"] if split else ["not divided", "", ""]  # fmt: skip
-        cells.append([row["kernel"], f"{whole['idle_share']:.2f}", *after])
+        own = [row["kernel"], f"{row['whole']['idle_share']:.2f}"]
+        for which, key in ways.items():
+            own += [f"{row[which]['idle_share']:.2f}", f"{row[key]:.2f}"] if which in row else ["not divided", ""]
+        cells.append(own)
+    head = ("kernel", "idle", "idle, split-K", "predicted speedup", "idle, stream-K", "predicted speedup")
     return {
-        "finding": f"{len(divided)} of {len(rows)} kernels are predicted to gain 1.1 times or more by split-K",
-        "table": table(("kernel", "idle before", "idle after", "blocks", "predicted speedup"), cells),
+        "finding": f"of {len(rows)} kernels {gains['split']} are predicted to gain 1.1 times or more by split-K, and "
+        f"{gains['stream']} by stream-K",
+        "table": table(head, cells),
+    }
+
+
+def gpu_persistent(path: Path) -> Figures:
+    """Of experiments/gpu_passes/persistent.py: random programs with `persist` and `stream_k`, by device."""
+    found = json.loads(path.read_text("utf-8"))
+    executed = sum(one["executed"] for one in found.values())
+    right = sum(one["right"] for one in found.values())
+    same = sum(one["same_bits"] for one in found.values())
+    cells = [
+        [device, str(one["executed"]), str(one["right"]), str(one["same_bits"]), str(one["persist"]),
+         str(one["stream_k"]), "; ".join(f"{what}: {n['seen']} of {n['made']}" for what, n in one["sabotages"].items())]
+        for device, one in found.items()
+    ]  # fmt: skip
+    return {
+        "finding": f"{right} of {executed} random programs are right, and {same} have the same bits in two runs",
+        "table": table(
+            ("device", "programs", "right", "same bits", "with `persist`", "with `stream_k`", "sabotages seen"), cells
+        ),
     }
 
 

@@ -1,4 +1,5 @@
-"""How much of a GPU is idle in the last wave of thread blocks, and what split-K is predicted to change. Nothing is run.
+"""How much of a GPU is idle in the last wave of thread blocks, and what split-K and stream-K are predicted to change.
+Nothing is run.
 
 python experiments/gpu_passes/balance.py [--arch sm_90a] [--draws N] [--json FILE]
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiments.common import write_json
 from kernels.gpus import gpu_of
+from kernels.passes.base import Pass
+from kernels.passes.stream_k import StreamK
 from kernels.space import Candidate, DesignSpace, generate
-from kernels.space.gpu_work import predict, work
+from kernels.space.gpu import GpuModel
+from kernels.space.gpu_work import divided_by, predict, work
 from kernels.space.split_k import RULE
-from kernels.waves import idle_share
+from kernels.waves import busiest, idle_share
 from kernels.workload import from_prim_func
 
 PRODUCTS = (
     (1, 4096, 4096), (16, 4096, 4096), (64, 64, 4096), (128, 128, 8192), (128, 768, 3072), (197, 384, 1536),
-    (256, 256, 4096), (512, 512, 4096), (1024, 1024, 1024), (4096, 4096, 4096),
+    (256, 256, 4096), (512, 512, 4096), (1024, 1024, 1024), (1536, 1152, 4096), (4096, 4096, 4096),
 )  # fmt: skip
-"""(rows, columns, depth): of transformers at batch 1, skinny ones, and two that fill a device."""
+"""(rows, columns, depth): of transformers at batch 1, skinny ones, and some that fill a device."""
 
 CONVOLUTIONS = ((512, 512, 7, 3), (256, 256, 14, 3), (2048, 512, 7, 1), (64, 64, 56, 3))
 """(channels, outputs, size, kernel)."""
@@ -45,36 +51,54 @@ def convolution(channels: int, outputs: int, size: int, kernel: int) -> Any:
     return te.create_prim_func([data, weight, topi.nn.conv2d_nchw(data, weight, 1, kernel // 2, 1)])
 
 
-def best(space: DesignSpace, divided: bool, draws: int) -> tuple[float, Candidate] | None:
-    """The candidate that is predicted to be the fastest, of sketches that divide the reduction or of the others."""
+def best(space: DesignSpace, which: str, draws: int) -> tuple[float, Candidate] | None:
+    """The candidate that is predicted to be the fastest: of sketches that divide the reduction ("split"), or of the
+    others, in whole tiles ("whole") or with `stream_k` ("stream")."""
     rng = np.random.default_rng(0)
+    settings: Sequence[Pass] = StreamK.variants("cuda")[1:] if which == "stream" else (StreamK(),)
     found = []
     for sketch in space.sketches:
-        if sketch.gpu is None or (sketch.rule == RULE) != divided:
+        if sketch.gpu is None or (sketch.rule == RULE) != (which == "split"):
             continue
         for candidate in (space.sample_sketch(sketch.number, rng) for _ in range(draws)):
-            if candidate is not None:
-                found.append((predict(sketch.gpu, candidate.decisions).seconds, candidate))
+            if candidate is None:
+                continue
+            for setting in settings:
+                passes = candidate.passes.replace(setting)
+                if divided_by(sketch.gpu, candidate.decisions, passes) is not None or which != "stream":
+                    seconds = predict(sketch.gpu, candidate.decisions, passes).seconds
+                    found.append((seconds, replace(candidate, passes=passes)))
     return min(found, key=lambda entry: entry[0], default=None)
+
+
+def idle_of(model: GpuModel, candidate: Candidate, multiprocessors: int) -> tuple[int, float]:
+    """The thread blocks of a candidate's main launch, and what part of the multiprocessors' time is idle."""
+    division = divided_by(model, candidate.decisions, candidate.passes)
+    if division is None:
+        blocks = work(model, candidate.decisions).blocks
+        return blocks, idle_share(blocks, multiprocessors)
+    loads = division.loads()
+    return division.blocks, 1.0 - sum(loads) / (busiest(loads, multiprocessors) * multiprocessors)
 
 
 def row(name: str, function: Any, target: Target, draws: int) -> dict[str, Any]:
     space = generate(from_prim_func(function, name), target, ["unroll"])
     multiprocessors = gpu_of(str(target.arch)).multiprocessors
     found: dict[str, Any] = {"kernel": name}
-    for which, divided in (("whole", False), ("split", True)):
-        chosen = best(space, divided, draws)
+    for which in ("whole", "split", "stream"):
+        chosen = best(space, which, draws)
         if chosen is not None:
             seconds, candidate = chosen
             model = space.sketches[candidate.sketch].gpu
             assert model is not None
-            blocks = work(model, candidate.decisions).blocks
+            blocks, idle = idle_of(model, candidate, multiprocessors)
             found[which] = {
                 "candidate": candidate.to_text(), "blocks": blocks, "predicted_s": seconds,
-                "idle_share": round(idle_share(blocks, multiprocessors), 4),
+                "idle_share": round(idle, 4),
             }  # fmt: skip
-    if "split" in found:
-        found["predicted_speedup"] = round(found["whole"]["predicted_s"] / found["split"]["predicted_s"], 3)
+    for which, name in (("split", "predicted_speedup"), ("stream", "predicted_speedup_stream")):
+        if which in found:
+            found[name] = round(found["whole"]["predicted_s"] / found[which]["predicted_s"], 3)
     return found
 
 
@@ -89,16 +113,13 @@ def main() -> None:
     kernels = [(f"product {m} x {n} x {k}", product(m, n, k)) for m, n, k in PRODUCTS]
     kernels += [(f"conv2d {c} -> {o}, {s} x {s}, {k} x {k}", convolution(c, o, s, k)) for c, o, s, k in CONVOLUTIONS]
     rows = []
-    print("| kernel | idle before | idle after | blocks | predicted speedup |\n|:--|--:|--:|--:|--:|")
+    print("| kernel | idle | idle, split-K | predicted | idle, stream-K | predicted |\n|:--|--:|--:|--:|--:|--:|")
     for name, function in kernels:
         made = row(name, function, target, arguments.draws)
         rows.append(made)
-        split = made.get("split")
-        after = f"{split['idle_share']:.2f} | {made['whole']['blocks']} -> {split['blocks']}" if split else "- | -"
-        print(
-            f"| {name} | {made['whole']['idle_share']:.2f} | {after} | {made.get('predicted_speedup', '-')} |",
-            flush=True,
-        )
+        cells = [f"{made[which]['idle_share']:.2f}" if which in made else "-" for which in ("whole", "split", "stream")]
+        gains = [made.get(key, "-") for key in ("predicted_speedup", "predicted_speedup_stream")]
+        print(f"| {name} | {cells[0]} | {cells[1]} | {gains[0]} | {cells[2]} | {gains[1]} |", flush=True)
     if arguments.json:
         write_json(arguments.json, {"arch": arguments.arch, "draws": arguments.draws, "kernels": rows})
 

@@ -82,7 +82,8 @@ class _Walker:
             launch = launch or self._new()
             extents = self._bind_threads(statement, extents, launch)
         elif isinstance(statement, tirx.For):
-            extents = {**extents, statement.loop_var: bounds_of(statement.min, statement.extent, extents)}
+            bounds = bounds_of(self._inlined(statement.min), self._inlined(statement.extent), extents)
+            extents = {**extents, statement.loop_var: bounds}
         elif isinstance(statement, tirx.Bind):
             self._bound[statement.var] = self._inlined(statement.value)
         elif isinstance(statement, tirx.AllocBuffer) and launch is not None:

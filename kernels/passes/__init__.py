@@ -28,9 +28,11 @@ from kernels.passes.llvm_opt import LlvmOpt
 from kernels.passes.merged_shared import MergedShared
 from kernels.passes.mma import Mma
 from kernels.passes.noalias import NoAlias
+from kernels.passes.persist import Persist
 from kernels.passes.ptxas_opt import PtxasOpt
 from kernels.passes.register_cap import RegisterCap
 from kernels.passes.storage_rewrite import StorageRewrite
+from kernels.passes.stream_k import StreamK
 from kernels.passes.swizzle import Swizzle
 from kernels.passes.tensorize import Tensorize
 from kernels.passes.thread_share import ThreadShare
@@ -65,6 +67,8 @@ PASSES: Mapping[str, type[Pass]] = {
         BankPadding,
         Mma,
         Swizzle,  # after those that say which lane accesses what, and which rows are padded
+        StreamK,  # after those that need blocks; it leaves none of them to schedule
+        Persist,
         Tensorize,
         VectorMath,  # after those that copy expressions: each copy then binds variables of its own
     )
@@ -92,7 +96,10 @@ class PassConfig:
                 (type(setting)() if refused else setting).on_schedule(schedule)
 
     def applied(self, function: tirx.PrimFunc, target: Target) -> Applied:
-        """A scheduled function with what acts on it, one setting after the other, without those that are refused."""
+        """A scheduled function with what acts on it, one setting after the other, without those that are refused.
+
+        The hooks find the target as the current one.
+        """
         settings, refused = [], {}
         for setting in self.settings:
             acted = Place.SCHEDULE in setting.places()  # `on_schedule` has decided already
@@ -100,7 +107,8 @@ class PassConfig:
                 refused[setting.to_text()] = reason
                 setting = type(setting)()
             settings.append(setting)
-            function = setting.on_function(function)
+            with target:
+                function = setting.on_function(function)
         return Applied(function, PassConfig(tuple(settings)), refused)
 
     def context_options(self) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Pass:
         """Change a schedule after its trace was applied and before it is post-processed."""
 
     def on_function(self, function: tirx.PrimFunc) -> tirx.PrimFunc:
-        """Change a scheduled function that is about to be compiled."""
+        """Change a scheduled function that is about to be compiled, for the current target."""
         return function
 
     def context_options(self) -> Mapping[str, Any]:

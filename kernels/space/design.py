@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.passes import PASSES, PassConfig
+from kernels.passes.stream_k import StreamK
 from kernels.roofline import Estimate
 from kernels.space.data import DEFAULT_SKETCH, Candidate, Knob, Limit, Sketch
 from kernels.space.encoding import encode
@@ -205,7 +206,7 @@ class DesignSpace:
     def estimate(self, candidate: Candidate) -> Estimate | None:
         """What the analytical model says of a tiled GPU candidate; None for others."""
         model = None if candidate.is_default else self.sketches[candidate.sketch].gpu
-        return None if model is None else predict(model, candidate.decisions)
+        return None if model is None else predict(model, candidate.decisions, candidate.passes)
 
     # --- lists ------------------------------------------------------------------------------------
 
@@ -223,16 +224,19 @@ class DesignSpace:
     def initial_candidates(self, limit: int = 24) -> list[Candidate]:
         """Candidates to try before anything is measured, the most promising first; each pass at its first setting.
 
-        On a GPU by the analytical model, otherwise by rules of thumb.
+        On a GPU by the analytical model, with `stream_k` where it predicts a win; otherwise by rules of thumb.
         """
         tiled = self._ranked_draws.first(limit)
         rest = heuristic_candidates([s for s in self.sketches if s.gpu is None], self.vector_lanes)
         passes = functools.reduce(PassConfig.replace, (variants[0] for variants in self.pass_variants), PassConfig())
-        return [dataclasses.replace(candidate, passes=passes) for candidate in [*tiled, *rest][:limit]]
+        return [
+            dataclasses.replace(candidate, passes=_with_predicted(passes, candidate))
+            for candidate in [*tiled, *rest][:limit]
+        ]
 
     @functools.cached_property
     def _ranked_draws(self) -> RankedDraws:
-        return ranked_draws(self.sketches)
+        return ranked_draws(self.sketches, self.pass_names)
 
     # --- as data --------------------------------------------------------------------------------
 
@@ -265,3 +269,8 @@ class DesignSpace:
             limits = tuple(map(Limit.from_json, s["limits"]))
             sketches.append(Sketch(number, s["trace"], knobs, limits, s["rule"], model))
         return DesignSpace(data["target_kind"], tuple(sketches), tuple(data["pass_names"]), data["vector_lanes"])
+
+
+def _with_predicted(passes: PassConfig, candidate: Candidate) -> PassConfig:
+    """A configuration with the candidate's own setting of what the analytical model decides."""
+    return next((passes.replace(s) for s in candidate.passes.settings if isinstance(s, StreamK)), passes)

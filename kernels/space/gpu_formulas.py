@@ -12,6 +12,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from kernels.gpus import MODELLED_AS
 from kernels.launch_plan import ITEM_BYTES
 from kernels.space.data import Knob
 from kernels.space.gpu import STATIC_SHARED, Dimension, GpuModel, IndexTerm, Staged
@@ -24,9 +25,6 @@ _EXTENT = "meta_schedule.thread_extent_low_inclusive"
 _FETCH = "meta_schedule.cooperative_fetch"
 _STAGES = "software_pipeline_stage"
 _UNLIMITED = 2**31
-
-MODELLED_AS = "sm_75"
-"""OpenCL does not tell how a device is built: for the analytical model, a GPU of the middle stands for it."""
 
 
 def model(schedule: Schedule, knobs: Sequence[Knob], target: Target, workload: Workload) -> GpuModel | None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.passes import PassConfig
+from kernels.passes.stream_k import StreamK
 from kernels.roofline import PRUNING_RATIO
 from kernels.space.data import Candidate, Sketch
 from kernels.space.decision import Decision
 from kernels.space.gpu_solve import GpuSolver
-from kernels.space.gpu_work import predict
+from kernels.space.gpu_work import evenly, predict
 
 _DRAWS = 96
 """Draws of each sketch: about 0.15 s."""
@@ -21,7 +23,8 @@ _DRAWS = 96
 
 @dataclass(frozen=True)
 class RankedDraws:
-    """Legal draws of all tiled sketches with their predicted seconds, the fastest first."""
+    """Legal draws of all tiled sketches with their predicted seconds, the fastest first; with `stream_k` where that is
+    predicted to win."""
 
     ranked: tuple[tuple[float, Candidate], ...]
 
@@ -44,8 +47,8 @@ class RankedDraws:
         return sketch.gpu is not None and not predict(sketch.gpu, decisions).seconds < PRUNING_RATIO * self.best_s
 
 
-def ranked_draws(sketches: Sequence[Sketch]) -> RankedDraws:
-    """Draw and predict with a fixed seed: the same in every process."""
+def ranked_draws(sketches: Sequence[Sketch], pass_names: Sequence[str] = ()) -> RankedDraws:
+    """Draw and predict with a fixed seed: the same in every process. `pass_names`: the passes that are searched."""
     rng = np.random.default_rng(0)
     predictions: dict[Candidate, float] = {}
     for sketch in sketches:
@@ -56,6 +59,8 @@ def ranked_draws(sketches: Sequence[Sketch]) -> RankedDraws:
             drawn = solver.draw(rng)
             if drawn is not None:
                 decisions = tuple(k.choices[i] for k, i in zip(sketch.knobs, drawn, strict=True))
-                predictions[Candidate(sketch.number, decisions)] = predict(sketch.gpu, decisions).seconds
+                searched = StreamK.name in pass_names
+                setting, seconds = evenly(sketch.gpu, decisions, StreamK.variants("cuda") if searched else (StreamK(),))
+                predictions[Candidate(sketch.number, decisions, PassConfig().replace(setting))] = seconds
     by_seconds = sorted(((seconds, c) for c, seconds in predictions.items()), key=lambda item: item[0])
     return RankedDraws(tuple(by_seconds))

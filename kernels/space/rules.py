@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm.target import Target
 
+from kernels.gpus import MODELLED_AS
 from kernels.metaschedule import meta_schedule
 from kernels.passes import PASSES
 from kernels.space import dots, gpu_formulas, gpu_rules, split_k, winograd
@@ -96,7 +97,7 @@ def _split_sketches(workload: Workload, target: Target, number: int) -> list[Ske
     """Tiled sketches of programs whose reduction is divided among thread blocks."""
     sketches: list[Sketch] = []
     plain_rules, *_ = gpu_rules.rule_sets(target, tf32=False)
-    for division in split_k.divided(workload, target, gpu_formulas.MODELLED_AS):
+    for division in split_k.divided(workload, target, MODELLED_AS):
         for schedule in tune_context(workload, target, plain_rules, division.module).generate_design_space():
             instructions, decisions = plain(schedule.trace.as_json())
             own = _knobs(instructions, dict(decisions), split_k.RULE)

@@ -68,6 +68,8 @@ def computed(example: Any, text: str, inputs: list[NDArray[Any]], shape: tuple[i
     on_gpu = example.view in (View.CUDA, View.COMMAND)
     if "wmma" in tvm.ir.save_json(module):
         pytest.skip("fragments are executed on the simulated GPU (test_mma.py)")
+    if "tvm_storage_sync" in tvm.ir.save_json(applied.function):
+        pytest.skip("barriers are executed on the simulated GPU (test_persist.py, test_stream_k.py)")
     if used(applied.function) and not HAS_DOTS:
         pytest.skip("this CPU has no dot-product instructions")
     module = tvm.IRModule({"main": imported(applied.function)})

@@ -33,7 +33,7 @@ def seconds_of(plan: LaunchPlan, arch: str, flops: float, predicted_s: float) ->
         seconds = estimate(work, gpu).seconds
         each[launch.kernel] = seconds if seconds < float("inf") else _LEAST_S
     if predicted_s and predicted_s < float("inf"):
-        main = max(plan.launches, key=lambda launch: launch.blocks * launch.threads)
+        main = max(plan.launches, key=lambda launch: (launch.shared_bytes > 0, launch.blocks * launch.threads))
         each[main.kernel] = predicted_s
     return each
 
