@@ -36,13 +36,16 @@ largest error was 9 to 81 times that of a direct convolution."""
 _NO_WINOGRAD = 1e-4
 """Nothing computes it in a precision of this unit roundoff or a coarser one."""
 
-_BY_ONE = {"sigmoid": False, "tanh": False, "elu": False, "softplus": False, "log_sigmoid_forward": False,
-           "silu": True, "gelu": True, "mish": True}  # fmt: skip
+_BY_ONE = {
+    **dict.fromkeys(("sigmoid", "tanh", "elu", "softplus", "log_sigmoid_forward", "_log_softmax"), False),
+    **dict.fromkeys(("silu", "gelu", "mish"), True),
+}
 """Functions that right implementations compute by way of numbers near one, such as 0.5 + 0.5 tanh(x / 2), 1 - 2 / (1 +
 exp(2 x)) and log(1 + exp(x)): where they are small, their error is one rounding of one. True: it is multiplied by x."""
 
-_ONE = 1 / 8
-"""So much of a rounding of one they get: unlike Winograd's, such errors do not grow with the sums behind them."""
+_ONE, _COARSE_ONE = 1 / 2, 1 / 8
+"""So much of a rounding of one they get, in a fine precision and in one too coarse for Winograd's algorithm. Outputs
+below some ten roundings of one, all of them from such functions, say little: zeros would pass."""
 
 _ROWS = (list, tuple)
 
@@ -121,7 +124,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
     With `noise` (a unit roundoff) each floating operand has a relative error drawn from N(0, noise^2), and those of 3x3
     convolutions one from N(0, (16 noise)^2), unless the precision is too coarse for Winograd's algorithm. Results of
-    `_BY_ONE` have an absolute error from N(0, (noise / 8)^2).
+    `_BY_ONE` have an absolute error from N(0, (noise / 2)^2).
     """
 
     def __init__(self, noise: float = 0.0, seed: int = 0, seen: float = 0.0) -> None:
@@ -168,7 +171,8 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         name = func.overloadpacket.__name__.removesuffix("_")
         if name not in _BY_ONE or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
             return None
-        off = torch.randn(args[0].shape, generator=self._rng, dtype=torch.float64).mul_(_ONE * self._noise)
+        share = _ONE if self._noise < _NO_WINOGRAD else _COARSE_ONE
+        off = torch.randn(args[0].shape, generator=self._rng, dtype=torch.float64).mul_(share * self._noise)
         return off.mul_(args[0]) if _BY_ONE[name] else off
 
     def _see(self, dtype: torch.dtype) -> None:

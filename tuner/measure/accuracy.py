@@ -30,6 +30,13 @@ and their root mean square says little."""
 CHANNEL_FACTOR = 64.0
 """The same for the root mean square of a channel, in which single large errors vanish."""
 
+STEPS = 2.0**14
+"""Roundings of an output's largest element: where the samples err by more, there is a quantizer inside, whose steps
+are what they err by. Right implementations err by as many, and no algorithm makes them larger: the factors are
+STEP_FACTORS (of an element, of the largest, of a channel) then."""
+
+STEP_FACTORS = (8.0, 6.0, 4.0)
+
 HALF_UNIT, HALF_SHARE = 1e-4, 0.25
 """With a coarser unit roundoff all three are this share: there is no Winograd in half precision, and to add 4096
 products in it makes 18 times the error that the samples show."""
@@ -98,7 +105,8 @@ class Yardstick:
         if foreign:
             return f"{foreign} of {got.size} elements are not the finite (or NaN, infinite) value expected", 0.0, scale
         unit = max(self.unit, float(np.finfo(got.dtype).eps) / 2)
-        return _floats(errors, np.where(finite, right, 0.0), samples, unit), _largest(errors), scale
+        least = float(max(np.finfo(got.dtype).smallest_subnormal, np.finfo(np.float32).tiny))
+        return _floats(errors, np.where(finite, right, 0.0), samples, unit, least), _largest(errors), scale
 
 
 def degenerate(outputs: Outputs) -> str:
@@ -123,14 +131,18 @@ def without_number(outputs: Outputs) -> str:
     return "an output has no finite element" if empty else ""
 
 
-def _floats(errors: Float64, right: Float64, samples: Outputs, unit: float) -> str:
-    """Why errors are too large, by element or by channel; "" where they are not."""
+def _floats(errors: Float64, right: Float64, samples: Outputs, unit: float, least: float) -> str:
+    """Why errors are too large, by element or by channel; "" where they are not. `least`: the smallest number that the
+    output's type can tell from zero."""
     if not errors.size:
         return ""
-    expected, largest = _expected(right, samples, unit)
-    floor = FLOOR_ROUNDINGS * unit * np.abs(right)
+    expected, largest = _expected(right, samples, unit, least)
+    floor = FLOOR_ROUNDINGS * unit * np.abs(right) + least
     share = HALF_SHARE if unit > HALF_UNIT else 1.0
-    wrong = errors > np.maximum(share * np.minimum(ELEMENT_FACTOR * expected, LARGEST_FACTOR * largest), floor)
+    of_element, of_largest, of_channel = (share * f for f in (ELEMENT_FACTOR, LARGEST_FACTOR, CHANNEL_FACTOR))
+    if largest > STEPS * unit * _largest(np.abs(right)):
+        of_element, of_largest, of_channel = STEP_FACTORS
+    wrong = errors > np.maximum(np.minimum(of_element * expected, of_largest * largest), floor)
     if wrong.any():
         worst = int(np.argmax(errors / expected))
         return (
@@ -140,15 +152,15 @@ def _floats(errors: Float64, right: Float64, samples: Outputs, unit: float) -> s
     for axis in sorted({1, right.ndim - 1} & set(range(right.ndim))):
         others = tuple(a for a in range(right.ndim) if a != axis)
         ratio = np.sqrt((errors**2).mean(others) / (expected**2).mean(others))
-        if (ratio > share * CHANNEL_FACTOR).any():
+        if (ratio > of_channel).any():
             return f"channel {int(ratio.argmax())} of axis {axis} has {ratio.max():.3g} times the error to be expected"
     return ""
 
 
-def _expected(right: Float64, samples: Outputs, unit: float) -> tuple[Float64, float]:
+def _expected(right: Float64, samples: Outputs, unit: float, least: float) -> tuple[Float64, float]:
     """The error to be expected of each element (the root mean square error of the samples over elements of its size or
     smaller ones, or its own largest error in a sample where that is larger), and the largest error of the samples."""
-    floor = FLOOR_ROUNDINGS / (HALF_SHARE * CHANNEL_FACTOR) * unit * np.abs(right) + np.finfo(np.float32).tiny
+    floor = FLOOR_ROUNDINGS / (HALF_SHARE * CHANNEL_FACTOR) * unit * np.abs(right) + least
     own = np.zeros(right.shape)
     square = np.zeros(right.shape)
     for sample in samples:
@@ -156,7 +168,7 @@ def _expected(right: Float64, samples: Outputs, unit: float) -> tuple[Float64, f
         difference[~np.isfinite(difference)] = 0.0
         own = np.maximum(own, difference)
         square = np.maximum(square, difference**2)
-    largest = max(_largest(own), float(np.finfo(np.float32).tiny))
+    largest = max(_largest(own), least)
     return np.maximum(np.maximum(_by_size(np.abs(right), square), own), floor), largest
 
 

@@ -101,4 +101,56 @@ def test_gates_that_are_computed_in_place_get_it_too() -> None:
         with torch.no_grad(), InFloat64(noise, 1):
             return np.asarray((x.double() + 0.0).sigmoid_().numpy())
 
-    assert 1e-9 < np.abs(run(UNIT) - run(0.0)).max() < UNIT
+    assert 1e-9 < np.abs(run(UNIT) - run(0.0)).max() < 4 * UNIT
+
+
+def sampled(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, unit: float) -> Yardstick:
+    def run(noise: float, seed: int) -> Array:
+        with torch.no_grad(), InFloat64(noise, seed):
+            return np.asarray(function(x).numpy())
+
+    return Yardstick([run(0.0, 0)], [[run(unit, seed)] for seed in range(1, NOISY_RUNS + 1)], unit)
+
+
+def test_the_logarithm_of_a_certain_class_is_right_to_a_rounding_of_one() -> None:
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)) * 12
+    yardstick = sampled(lambda v: torch.log_softmax(v, -1), x, UNIT)
+    got = torch.log_softmax(x, -1).numpy()
+    assert yardstick.check([got]).ok
+    got[got > -1e-3] = 0.0  # what is below a rounding of one
+    assert yardstick.check([got]).ok
+    assert not yardstick.check([got * np.float32(1.001)]).ok
+
+
+def test_all_of_a_sigmoid_in_its_tail_is_no_free_pass() -> None:
+    x = torch.linspace(-15, -13, 256)
+    yardstick = sampled(torch.sigmoid, x, UNIT)
+    peer = by_tanh(x.numpy())
+    assert yardstick.check([peer]).ok
+    for wrong in (np.zeros_like(peer), peer / 2, peer[::-1].copy()):
+        assert not yardstick.with_peer([peer]).check([wrong]).ok
+
+
+def test_a_peaked_softmax_in_half_precision_has_numbers_that_halves_cannot_hold() -> None:
+    unit = float(np.finfo(np.float16).eps) / 2
+    x = (torch.randn(4, 64, generator=torch.Generator().manual_seed(1)) * 9).half()
+    yardstick = sampled(lambda v: torch.softmax(v, -1), x, unit)
+    got = torch.softmax(x.float(), -1).half().numpy()
+    assert yardstick.check([got]).ok
+    got[0] = 0
+    assert not yardstick.check([got]).ok
+
+
+def test_steps_of_a_quantizer_inside_do_not_excuse_wrong_outputs() -> None:
+    """The errors to be expected are whole steps, a hundredth of the largest output, of few elements."""
+    generator = torch.Generator().manual_seed(2)
+    x, weight = torch.randn(64, 64, generator=generator), torch.randn(64, 64, generator=generator)
+
+    def quantized(v: torch.Tensor) -> torch.Tensor:
+        return torch.round((v @ weight.to(v.dtype)) / 0.3) * 0.3 @ weight.to(v.dtype).T
+
+    yardstick = sampled(quantized, x, UNIT)
+    got = quantized(x).numpy()
+    assert yardstick.check([got]).ok
+    for wrong in (np.zeros_like(got), got / 2, got[::-1].copy(), got * np.float32(1.2)):
+        assert not yardstick.check([wrong]).ok

@@ -75,6 +75,7 @@ def test_fourier_transform(attributes: dict[str, Any], tmp_path: Path) -> None:
         ("GRU", {"clip": 0.3}, [1, 4]),
         ("LSTM", {"direction": "bidirectional"}, [STEPS, 2]),
         ("LSTM", {"input_forget": 1, "direction": "reverse"}, None),
+        ("LSTM", {"clip": 0.2}, None),
         ("RNN", {"activations": ["LeakyRelu"], "activation_alpha": [0.3]}, None),
         ("RNN", {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]}, [2, 2]),
     ],

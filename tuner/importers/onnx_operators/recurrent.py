@@ -171,7 +171,8 @@ class _Cell:
         opened = self._of(0, gate_i + of_i * c)
         kept = 1 - opened if self.layer.input_forget else self._of(0, gate_f + of_f * c)
         memory = kept * c + opened * self._of(1, gate_c)
-        return self._of(0, gate_o + of_o * memory) * self._of(2, memory), memory
+        opened = self._of(0, gate_o + of_o * memory)
+        return opened * self.activations[2](memory), memory  # not clipped, as ONNX Runtime has it
 
 
 def _activations(layer: _Layer) -> list[Callable[[Tensor], Tensor]]:
