@@ -71,10 +71,10 @@ SHIPPED: Mapping[str, Shipped] = {
         "piper-tts==1.8.0", "piper/tashkeel/model.onnx", "writes the vowels of Arabic text", {"dims": {"seq": 64}}
     ),
     "dnsmos": Shipped(
-        "speechmos==0.0.1.1", "speechmos/dnsmos_models/sig_bak_ovr.onnx", "judges the quality of speech"
+        "speechmos==0.0.1.1", "speechmos/dnsmos_models/sig_bak_ovr.onnx", "rates the quality of speech"
     ),
     "aecmos": Shipped(
-        "speechmos==0.0.1.1", "speechmos/aecmos_models/Run_1663829550_Stage_0.onnx", "judges echoes in speech",
+        "speechmos==0.0.1.1", "speechmos/aecmos_models/Run_1663829550_Stage_0.onnx", "rates echoes in speech",
         {"dims": {"frames": 100}},
     ),
 }  # fmt: skip

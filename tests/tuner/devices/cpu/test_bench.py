@@ -179,6 +179,6 @@ def test_constants_take_turns_as_in_the_model(
 def test_inputs_are_described_by_data_alone(built: Any) -> None:
     job = _job(built)
     data = json.loads(json.dumps(job.to_json()))
-    assert data["inputs"] == [[[64, 64], "float32"], [[64, 64], "float32"]]
+    assert data["inputs"] == [[[64, 64], "float32", 1], [[64, 64], "float32", 1]]
     assert Job.from_json(data) == job
     assert TensorSpec((64, 64), "float32").nbytes == 64 * 64 * 4
