@@ -7,7 +7,7 @@ from typing import Any
 
 import tvm
 import tvm_ffi
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.ir.instrument import pass_instrument
 from tvm.target import Target
 
@@ -45,6 +45,21 @@ def lowered(function: tirx.PrimFunc, target: Target) -> tvm.IRModule:
     if before.module is None:
         raise RuntimeError(f"TVM's lowering has no {_LAST}")
     return before.module
+
+
+def until_compacted() -> list[Any]:
+    """TVM's own lowering of a scheduled program up to where buffers have their final size, as passes."""
+    transform = s_tir.transform
+    return [
+        transform.CanonicalizeLoop(),
+        transform.LowerCrossThreadReduction(),
+        transform.LowerInitBlock(),
+        transform.PlanAndUpdateBufferAllocationLocation(),
+        transform.ConvertBlocksToOpaque(),
+        transform.LiftThreadBinding(),
+        transform.ManifestSharedMemoryLocalStage(),
+        transform.CompactBufferAllocation(),
+    ]
 
 
 def nodes(tree: Any, kind: Any) -> list[Any]:

@@ -6,6 +6,8 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.target import Target
 
+from kernels.lowering import until_compacted
+
 
 def access_form(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """The program with flat buffers of their final size, explicit indices and guards, vectors and virtual threads
@@ -16,14 +18,7 @@ def access_form(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     transform = s_tir.transform
     passes = [
         tirx.transform.BindTarget(target.with_host(Target("llvm"))),
-        transform.CanonicalizeLoop(),
-        transform.LowerCrossThreadReduction(),
-        transform.LowerInitBlock(),
-        transform.PlanAndUpdateBufferAllocationLocation(),
-        transform.ConvertBlocksToOpaque(),
-        transform.LiftThreadBinding(),
-        transform.ManifestSharedMemoryLocalStage(),
-        transform.CompactBufferAllocation(),
+        *until_compacted(),
         transform.LowerAutoCopy(),
         transform.UnifyThreadBinding(),
         transform.LowerMatchBuffer(),

@@ -19,7 +19,7 @@ from tvm.target import Target
 from tvm.tirx.op import tvm_storage_sync
 
 from kernels.gpus import MODELLED_AS, gpu_of
-from kernels.lowering import nbytes, nodes
+from kernels.lowering import nbytes, nodes, until_compacted
 from kernels.nests.plain import has_blocks, sequence, with_body
 from kernels.occupancy import occupancy
 from kernels.waves import busiest
@@ -45,20 +45,7 @@ def opaque(function: tirx.PrimFunc) -> tirx.PrimFunc:
     returned as it is. That pipeline changes nothing more when it does the same once again."""
     if not has_blocks(function):
         return function
-    transform = s_tir.transform
-    lowering = tvm.ir.transform.Sequential(
-        [
-            transform.CanonicalizeLoop(),
-            transform.LowerCrossThreadReduction(),
-            transform.LowerInitBlock(),
-            transform.PlanAndUpdateBufferAllocationLocation(),
-            transform.ConvertBlocksToOpaque(),
-            transform.LiftThreadBinding(),
-            transform.ManifestSharedMemoryLocalStage(),
-            transform.CompactBufferAllocation(),
-            transform.StmtSimplify(),
-        ]
-    )
+    lowering = tvm.ir.transform.Sequential([*until_compacted(), s_tir.transform.StmtSimplify()])
     return lowering(tvm.IRModule({"main": function}))["main"]
 
 

@@ -14,12 +14,13 @@ nests, as `te.create_prim_func` and relax's LegalizeOps and FuseTIR make it) blo
 
 from kernels.reference.domain import Unsupported
 from kernels.reference.dtypes import EPSILON
-from kernels.reference.evaluation import evaluate, passing_sizes
+from kernels.reference.evaluation import evaluate
 from kernels.reference.tolerance import (
     ROUNDED,
     Expectation,
     compare,
     expectations,
+    passing_sizes,
     reduction_length,
     rounding,
     tolerance,

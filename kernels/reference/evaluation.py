@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm import tirx
 
 from kernels.reference.blocks import LeafBlock, extent_of, leaf_block, root_block, sequence
 from kernels.reference.domain import Array, Unsupported, chunks
 from kernels.reference.dtypes import storage_dtype
-from kernels.reference.expressions import NEAR_ONE, Scope, loads_from, subexpressions, write
+from kernels.reference.expressions import Scope, loads_from, write
 from kernels.reference.reductions import run_reduction
-from kernels.tensors import scale_of
 
 
 def evaluate(func: tirx.PrimFunc, inputs: Sequence[Array], num_outputs: int = 1, shift: float = 0.0) -> list[Array]:
@@ -43,36 +41,6 @@ def evaluate(func: tirx.PrimFunc, inputs: Sequence[Array], num_outputs: int = 1,
         for statement in sequence(root.body):
             _run(leaf_block(statement), arrays, shift)
     return [arrays[p] for p in params[split:]]
-
-
-_SHIFT = 2.0**-30
-
-
-def passing_sizes(func: tirx.PrimFunc, inputs: Sequence[Array], outputs: Sequence[Array]) -> tuple[float, ...]:
-    """For each output the size of the numbers on the way whose relative errors reach it, where exponentials and their
-    like are concerned, else 0: the last steps of a GELU subtract numbers near one, and -1e-9 times that is left.
-
-    `outputs` are what `evaluate` gives for the `inputs`. By what outputs change where those functions have a small
-    relative error. Integers have no such size.
-    """
-    if not any(map(_is_near_one, _calls(func))):
-        return (0.0,) * len(outputs)
-    moved = evaluate(func, inputs, len(outputs), _SHIFT)
-    with np.errstate(all="ignore"):
-        return tuple(
-            scale_of((got - want) / _SHIFT) if want.dtype.kind == "f" else 0.0
-            for got, want in zip(moved, outputs, strict=True)
-        )
-
-
-def _calls(func: tirx.PrimFunc) -> Iterator[Any]:
-    for statement in sequence(root_block(func).body):
-        for store in leaf_block(statement).body:
-            yield from (e for e in subexpressions(store.value, into_loads=False) if isinstance(e, tvm.ir.Call))
-
-
-def _is_near_one(call: Any) -> bool:
-    return str(getattr(call.op, "name", "")).rpartition(".")[2] in NEAR_ONE
 
 
 def _run(block: LeafBlock, arrays: Mapping[Any, Array], shift: float) -> None:

@@ -140,7 +140,7 @@ class Scope:
         if isinstance(expr, tirx.Select):
             name, args = "if_then_else", [expr.condition, expr.true_value, expr.false_value]
         else:
-            name, args = str(getattr(expr.op, "name", "")).rpartition(".")[2], list(expr.args)
+            name, args = called(expr), list(expr.args)
         if name == "if_then_else":
             guarded = self.guard()
             return np.where(self.value(args[0]), guarded.value(args[1]), guarded.value(args[2]))
@@ -196,6 +196,11 @@ class Scope:
                 position = np.clip(position, 0, extent - 1)
             positions.append(position)
         return tuple(positions)
+
+
+def called(call: Any) -> str:
+    """The name of the function of a call, without its family."""
+    return str(getattr(call.op, "name", "")).rpartition(".")[2]
 
 
 def dtype_of(expr: Any) -> str:

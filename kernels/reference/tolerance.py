@@ -14,7 +14,8 @@ from tvm import tirx
 from kernels.reference.blocks import LeafBlock, leaf_block, root_block, sequence
 from kernels.reference.domain import Array, Unsupported
 from kernels.reference.dtypes import EPSILON, is_float
-from kernels.reference.expressions import BINARY, dtype_of, subexpressions
+from kernels.reference.evaluation import evaluate
+from kernels.reference.expressions import BINARY, NEAR_ONE, called, dtype_of, subexpressions
 from kernels.tensors import scale_of
 
 
@@ -67,6 +68,27 @@ def rounding(func: tirx.PrimFunc, num_outputs: int = 1) -> tuple[float, ...]:
         else:
             slack.append(float(dtype != "bool" and any(not is_float(dtype_of(c)) for c in casts)))
     return tuple(slack)
+
+
+_SHIFT = 2.0**-30
+"""A relative error that is small beside every change of an output."""
+
+
+def passing_sizes(func: tirx.PrimFunc, inputs: Sequence[Array], outputs: Sequence[Array]) -> tuple[float, ...]:
+    """For each output the size of the numbers on the way whose relative errors reach it, where exponentials and their
+    like are concerned, else 0: the last steps of a GELU subtract numbers near one, and -1e-9 times that is left.
+
+    `outputs` are what `evaluate` gives for the `inputs`. By what outputs change where those functions have a small
+    relative error. Integers have no such size.
+    """
+    if not any(isinstance(e, tvm.ir.Call) and called(e) in NEAR_ONE for e in _computed(func)):
+        return (0.0,) * len(outputs)
+    moved = evaluate(func, inputs, len(outputs), _SHIFT)
+    with np.errstate(all="ignore"):
+        return tuple(
+            scale_of((got - want) / _SHIFT) if want.dtype.kind == "f" else 0.0
+            for got, want in zip(moved, outputs, strict=True)
+        )
 
 
 def _chooses(expr: Any) -> bool:

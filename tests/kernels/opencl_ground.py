@@ -12,7 +12,7 @@ from tvm.target import Target
 
 from kernels.emit_gpu import GpuProgram
 from kernels.opencl import emit_opencl
-from kernels.workload import Workload, from_prim_func
+from kernels.workload import Workload, from_prim_func, seeded_inputs
 from tests.kernels.gpu_ground import (
     ODD,
     Case,
@@ -74,6 +74,18 @@ class Ground:
             return run_and_compared(self._gpu, kernel, made)
         finally:
             kernel.free()
+
+    def bits(self, case: Case, runs: int = 3) -> set[bytes]:
+        """The different first outputs that a case gives when it is run several times."""
+        made, run = case.workload, case.program
+        inputs = seeded_inputs(made.inputs, 3)
+        kernel = self._gpu.kernel(run.source.encode(), run.plan, inputs, list(made.outputs))
+        found = set()
+        for _ in range(runs):
+            kernel.enqueue(0)
+            found.add(kernel.outputs()[0].tobytes())
+        kernel.free()
+        return found
 
 
 def without_barrier(program: GpuProgram, number: int) -> GpuProgram | None:

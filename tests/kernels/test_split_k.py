@@ -13,7 +13,6 @@ from kernels.opencl import emit_opencl
 from kernels.space import Candidate, DesignSpace, TraceApplier, generate
 from kernels.space.gpu_work import predict
 from kernels.space.split_k import RULE, part_counts
-from kernels.tensors import seeded_inputs
 from kernels.waves import idle_share
 from kernels.workload import Workload, from_prim_func
 from tests.kernels.gpu_workloads import PROGRAMS, conv, matmul
@@ -65,15 +64,7 @@ def test_divided_reductions_are_right_and_give_the_same_bits(function: Any, grou
     assert parts[0] > 1 == math.prod(parts[1:])
     case = Case(made, candidate, emit_opencl(schedule.mod, TARGET))
     assert ground.wrong(case) == ""
-    kernel = ground._gpu.kernel(  # noqa: SLF001
-        case.program.source.encode(), case.program.plan, seeded_inputs(made.inputs, 3), list(made.outputs)
-    )
-    runs = []
-    for _ in range(3):
-        kernel.enqueue(0)
-        runs.append(kernel.outputs()[0].tobytes())
-    kernel.free()
-    assert len(set(runs)) == 1
+    assert len(ground.bits(case)) == 1
 
 
 def test_the_model_expects_less_idle_time_and_pays_for_the_second_launch() -> None:

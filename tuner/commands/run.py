@@ -276,9 +276,7 @@ class _Run(RunContext):
             facts.untuned = untuned.checked(result.sessions, lambda: True)
             with self._costs_itself("kernels that keep TVM's own program were not all checked"):
                 facts.untuned |= untuned.checked(facts.not_tuned(), self._late)
-            unreached = untuned.unreached(
-                result.sessions, {key: facts.untuned.get(key, untuned.Untuned(None)) for key in facts.not_tuned()}
-            )
+            unreached = untuned.unreached(result.sessions, {key: facts.untuned[key] for key in facts.not_tuned()})
             facts.untuned |= unreached
             self.notes += untuned.notes(result.sessions, facts.untuned, facts.winners())
             with self._costs_itself("the kernels of frameworks were not timed"):
